@@ -1,0 +1,1 @@
+"""The science: All-CNN-C networks, their training, and the similarity of their representations."""

@@ -1,0 +1,25 @@
+"""Errors of the science: one sentence each, with the thing, what was found and what to do."""
+
+
+class AllcnnError(Exception):
+    """Base of every error that a user can mend."""
+
+
+class ConfigError(AllcnnError, ValueError):
+    """A setting lies outside its range."""
+
+
+class DatasetError(AllcnnError, LookupError):
+    """A data set is unknown, not prepared, or cannot be fetched."""
+
+
+class RunError(AllcnnError, LookupError):
+    """A run or checkpoint is unknown, or exists with another configuration."""
+
+
+class ComparisonError(AllcnnError, ValueError):
+    """Two sets of representations cannot be compared."""
+
+
+class WorkspaceError(AllcnnError, OSError):
+    """The workspace is no folder, or cannot be written."""

@@ -1,0 +1,1 @@
+"""Data at rest: activation stores and similarity results in Zarr."""
