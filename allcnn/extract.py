@@ -1,0 +1,164 @@
+"""The bridge from a checkpoint to the activation store, one minibatch at a time."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from allcnn import checkpoint, data, network, record
+from allcnn.errors import ConfigError
+from allcnn.progress import Report, silent
+from allcnn.workspace import Workspace
+from store import RepresentationKey, RepresentationMeta, SampleSet, Writer
+from store.schema import DType
+
+Forward = Callable[[UInt8[Array, "n h w c"]], Mapping[str, Float[Array, "n ..."]]]
+"""A network with its variables: uint8 images to ordered taps."""
+
+DEFAULT_SAMPLES = 2048
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What to extract.
+
+    Attributes:
+        run: name of a run in the workspace.
+        checkpoint: one of its checkpoints.
+        split: of the run's data set.
+        n_samples: examples of the one fixed shuffle; None for 2,048, or all of a smaller split.
+        batch_size: examples a minibatch and a chunk, at least 4.
+        dtype: of the stored activations.
+    """
+
+    run: str
+    checkpoint: str
+    split: str = "test"
+    n_samples: int | None = None
+    batch_size: int = 256
+    dtype: DType = "float32"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 4:
+            raise ConfigError(f"batch-size is {self.batch_size}; unbiased HSIC needs 4 or more")
+        if self.dtype not in ("float32", "float16"):
+            raise ConfigError(f"dtype is {self.dtype!r}; use float32 or float16")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The examples of a sample set, in its order."""
+
+    sample_set: SampleSet
+    indices: np.ndarray
+    images: UInt8[np.ndarray, "n h w c"]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint as the store sees it: a name, a digest, and images to ordered taps."""
+
+    run: str
+    checkpoint: str
+    digest: str
+    forward: Forward
+
+
+def extract(workspace: Workspace, job: Extraction, report: Report = silent) -> str:
+    """Fill the store with every tap of a checkpoint; return the name of the sample set.
+
+    Resumes after the last minibatch that a tap has; a finished extraction computes nothing.
+    """
+    entry = record.read_record(workspace, job.run)
+    folder = workspace.find_checkpoint(job.run, job.checkpoint)
+    config = entry.config
+    samples = load_samples(config.dataset, config.image_size, job.split, job.n_samples)
+    variables = checkpoint.load_variables(folder, network.abstract(entry.spec))
+    forward = functools.partial(network.apply, entry.spec, variables)
+    source = Source(job.run, job.checkpoint, checkpoint.digest(variables), forward)
+    write_activations(workspace.activations, source, samples, job.batch_size, job.dtype, report)
+    return samples.sample_set.name
+
+
+def load_samples(dataset: str, image_size: int, split: str, n_samples: int | None) -> Samples:
+    """Load the first ``n_samples`` of the fixed shuffle of a split."""
+    whole = data.load(dataset, split, image_size)
+    wanted = min(DEFAULT_SAMPLES, len(whole)) if n_samples is None else n_samples
+    indices = data.draw_samples(whole, wanted)
+    shape = whole.images.shape[1:]
+    sample_set = SampleSet(dataset, split, wanted, shape, data.digest(whole, indices))
+    return Samples(sample_set, indices, whole.images[indices], whole.labels[indices])
+
+
+def write_activations(
+    store: Path,
+    source: Source,
+    samples: Samples,
+    batch_size: int,
+    dtype: DType,
+    report: Report = silent,
+) -> None:
+    """Write the taps of a network, holding the activations of one minibatch at a time."""
+    writers = _open_writers(store, source, samples, batch_size, dtype)
+    n = samples.sample_set.n_samples
+    first = min(writer.n_committed for writer in writers.values())
+    report(first, n, f"{source.run}@{source.checkpoint}")
+    for start, stop in data.batch_ranges(n, batch_size):
+        if start < first:
+            continue
+        taps = source.forward(_padded(samples.images[start:stop], batch_size))
+        for name, writer in writers.items():
+            # A kill may have left some taps one minibatch ahead of others.
+            if writer.n_committed == start:
+                writer.append(np.asarray(taps[name])[: stop - start])
+        report(stop, n, f"{source.run}@{source.checkpoint}")
+
+
+def _padded(images: UInt8[np.ndarray, "n h w c"], batch_size: int) -> UInt8[np.ndarray, "b h w c"]:
+    """Fill up the last minibatch, so that one compiled program serves it too."""
+    missing = batch_size - len(images)
+    return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+
+
+def _open_writers(
+    store: Path, source: Source, samples: Samples, batch_size: int, dtype: DType
+) -> dict[str, Writer]:
+    created_at = datetime.now(UTC).isoformat(timespec="seconds")
+    writers = {}
+    shapes = _tap_shapes(source.forward, _padded(samples.images[:1], batch_size))
+    for index, (tap, shape) in enumerate(shapes.items()):
+        meta = RepresentationMeta(
+            key=RepresentationKey(samples.sample_set.name, source.run, source.checkpoint, tap),
+            sample_set=samples.sample_set,
+            checkpoint_digest=source.digest,
+            tap_index=index,
+            shape=shape,
+            dtype=dtype,
+            batch_rows=batch_size,
+            created_by=f"allcnn-cka {version('allcnn-cka')}",
+            created_at=created_at,
+        )
+        writers[tap] = Writer.open(store, meta, samples.indices, samples.labels)
+    return writers
+
+
+def _tap_shapes(
+    forward: Forward, images: UInt8[np.ndarray, "n h w c"]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one example of each tap, in order, without computing anything."""
+    names: list[str] = []
+
+    def values(images: UInt8[Array, "n h w c"]) -> list[Float[Array, "n ..."]]:
+        taps = forward(images)
+        names.extend(taps)  # while tracing: JAX itself would sort them
+        return list(taps.values())
+
+    shapes = [tap.shape[1:] for tap in jax.eval_shape(values, images)]
+    return dict(zip(names, shapes, strict=True))

@@ -1,0 +1,10 @@
+"""How a long piece of work tells how far it is, without knowing who is listening."""
+
+from collections.abc import Callable
+
+Report = Callable[[int, int, str], None]
+"""Takes the units of work done, the units in all, and what is being done."""
+
+
+def silent(done: int, total: int, detail: str) -> None:
+    """Tell nobody."""

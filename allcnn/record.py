@@ -1,0 +1,92 @@
+"""What a run's folder says about itself: its settings, its data and its learning curves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from allcnn.config import RunConfig
+from allcnn.errors import RunError
+from allcnn.network import NetworkSpec, all_cnn_c
+from allcnn.workspace import Workspace, read_json, write_json
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The settings of a run and what its data set decided: all that its network depends on."""
+
+    config: RunConfig
+    class_names: tuple[str, ...]
+    input_channels: int
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """The network that this run trains."""
+        return all_cnn_c(self.config, len(self.class_names), self.input_channels)
+
+
+class Epoch(NamedTuple):
+    """One row of the learning curves; losses are mean cross entropies in nats."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    wall_s: float
+
+
+History = tuple[Epoch, ...]
+
+
+def write_record(workspace: Workspace, record: RunRecord) -> None:
+    """Make the run's folder and write what it is."""
+    folder = workspace.run_folder(record.config.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {"schema_version": 1, "config": record.config.to_json()}
+    data = {"class_names": list(record.class_names), "input_channels": record.input_channels}
+    write_json(folder / "config.json", values | data)
+
+
+def read_record(workspace: Workspace, run: str) -> RunRecord:
+    """Read what a run is; raises RunError if there is no such run or a newer version wrote it."""
+    path = workspace.find_run(run) / "config.json"
+    values = read_json(path)
+    try:
+        config = RunConfig.from_json(values["config"])
+        return RunRecord(config, tuple(values["class_names"]), int(values["input_channels"]))
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} does not describe a run that this version knows ({error!r} is amiss);"
+            " use the version that wrote it, or delete the run"
+        ) from error
+
+
+def check_same(found: RunConfig, wanted: RunConfig) -> None:
+    """Raise RunError unless a run that exists has the settings that are asked for."""
+    differing = [
+        f"{field.name.replace('_', '-')} {getattr(found, field.name)}"
+        f" (asked for: {getattr(wanted, field.name)})"
+        for field in fields(RunConfig)
+        if getattr(found, field.name) != getattr(wanted, field.name)
+    ]
+    if differing:
+        raise RunError(
+            f"run {wanted.name!r} exists with {', '.join(differing)};"
+            " ask for the same settings, or use another --prefix or --workspace"
+        )
+
+
+def write_history(workspace: Workspace, run: str, history: History) -> None:
+    """Write the learning curves so far."""
+    write_json(workspace.run_folder(run) / "history.json", [row._asdict() for row in history])
+
+
+def read_history(workspace: Workspace, run: str) -> History:
+    """Read the learning curves; a run that has not finished an epoch has none."""
+    path = workspace.run_folder(run) / "history.json"
+    return tuple(Epoch(**row) for row in read_json(path)) if path.exists() else ()
+
+
+def columns(history: Sequence[Epoch]) -> dict[str, list[Any]]:
+    """Turn the rows of a history into one list a quantity."""
+    return {name: [getattr(row, name) for row in history] for name in Epoch._fields}
