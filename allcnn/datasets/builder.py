@@ -1,0 +1,72 @@
+"""What the builders share: no registration, no bucket, archives known by their checksums."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from PIL import Image
+from tensorflow_datasets.core.download import resource  # type: ignore[import-untyped]
+
+Example = dict[str, Any]
+
+
+class LocalInfo(tfds.core.DatasetInfo):  # type: ignore[misc]
+    """A description that is not looked up in TFDS's bucket."""
+
+    def initialize_from_bucket(self) -> None:
+        """Do nothing: TFDS would leave an empty temporary folder behind at each call."""
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
+    """Base of builders that share a name with an official one, so none of them is registered.
+
+    Attributes:
+        archives: URLs of what is downloaded; their sizes and digests are in ``checksums.tsv``.
+    """
+
+    name: ClassVar[str]
+    archives: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        """Keep TFDS's registry as it is: an official name may be taken only once."""
+        super().__init_subclass__(skip_registration=True, **kwargs)
+
+    def describe(
+        self,
+        text: str,
+        homepage: str,
+        citation: str,
+        **features: tfds.features.FeatureConnector,
+    ) -> LocalInfo:
+        """Describe a classification data set with these features."""
+        return LocalInfo(
+            builder=self,
+            description=text,
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+            homepage=homepage,
+            citation=citation,
+        )
+
+    def missing_archives(self, download_dir: Path) -> list[str]:
+        """Return the URLs whose files are neither in ``manual/`` nor downloaded already."""
+        return [url for url in self.archives if not self._has_archive(url, download_dir)]
+
+    def _has_archive(self, url: str, download_dir: Path) -> bool:
+        info = self.url_infos[url]
+        cached = resource.get_dl_fname(url, info.checksum)
+        places = (
+            download_dir / "manual" / info.filename,
+            download_dir / self.name / cached,
+            download_dir / cached,
+        )
+        return any(place.is_file() for place in places)
+
+
+def examples(images: NDArray[np.uint8], labels: Iterable[int]) -> Iterator[tuple[int, Example]]:
+    """Yield keyed examples; the images as Pillow's, which TFDS encodes without TensorFlow."""
+    for index, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+        yield index, {"image": Image.fromarray(pixels), "label": int(label)}

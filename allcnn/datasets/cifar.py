@@ -1,0 +1,157 @@
+"""CIFAR-10 and CIFAR-100 from the binary archives of their authors."""
+
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from allcnn.datasets.builder import Builder, Example, LocalInfo, examples
+from allcnn.errors import DatasetError
+
+_HOMEPAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_CITATION = """\
+@techreport{krizhevsky2009learning,
+  author = {Krizhevsky, Alex},
+  title = {Learning Multiple Layers of Features from Tiny Images},
+  institution = {University of Toronto},
+  year = {2009}
+}"""
+_SHAPE = (32, 32, 3)
+
+
+class Cifar(Builder):
+    """What CIFAR-10 and CIFAR-100 have in common.
+
+    Attributes:
+        folder: inside the archive.
+        splits: the files of each split, in the order of their examples.
+        label_files: names of the classes, one file for each byte before an image's pixels.
+    """
+
+    folder: ClassVar[str]
+    splits: ClassVar[dict[str, tuple[str, ...]]]
+    label_files: ClassVar[dict[str, str]]
+
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[int, Example]]]:
+        archive = Path(dl_manager.download(self.archives[0]))
+        files = {key: f"{self.folder}/{name}" for key, name in self.label_files.items()}
+        texts = read_members(archive, tuple(files.values()))
+        for key, text in zip(files, texts, strict=True):
+            self.info.features[key].names = [name for name in text.decode().split("\n") if name]
+        return {split: self._generate_examples(archive, split) for split in self.splits}
+
+    def _generate_examples(self, archive: Path, split: str) -> Iterator[tuple[int, Example]]:
+        members = [f"{self.folder}/{name}" for name in self.splits[split]]
+        keys = tuple(self.label_files)
+        labels, images = read_cifar(archive, members, len(keys))
+        self._check_labels(archive, labels)
+        for index, example in examples(images, labels[:, keys.index("label")]):
+            example |= dict(zip(keys, labels[index].tolist(), strict=True))
+            yield index, example | {"id": f"{split}_{index:05d}"}
+
+    def _check_labels(self, archive: Path, labels: NDArray[np.uint8]) -> None:
+        for key, column in zip(self.label_files, labels.T, strict=True):
+            n_classes = self.info.features[key].num_classes
+            if column.max() >= n_classes:
+                raise DatasetError(
+                    f"{archive} has a {key} {column.max()}, where {n_classes} classes are named;"
+                    " fetch it again"
+                )
+
+
+class Cifar10(Cifar):
+    """50,000 training and 10,000 test images of ten classes."""
+
+    VERSION = tfds.core.Version("3.0.2")
+    archives = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
+    folder = "cifar-10-batches-bin"
+    splits: ClassVar = {
+        "train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
+        "test": ("test_batch.bin",),
+    }
+    label_files: ClassVar = {"label": "batches.meta.txt"}
+
+    def _info(self) -> LocalInfo:
+        return self.describe(
+            "60,000 colour images of 32 x 32 pixels in 10 classes.",
+            _HOMEPAGE,
+            _CITATION,
+            id=tfds.features.Text(),
+            image=tfds.features.Image(shape=_SHAPE),
+            label=tfds.features.ClassLabel(num_classes=10),
+        )
+
+
+class Cifar100(Cifar):
+    """50,000 training and 10,000 test images of a hundred classes in twenty groups."""
+
+    VERSION = tfds.core.Version("3.0.2")
+    archives = ("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",)
+    folder = "cifar-100-binary"
+    splits: ClassVar = {"train": ("train.bin",), "test": ("test.bin",)}
+    label_files: ClassVar = {
+        "coarse_label": "coarse_label_names.txt",
+        "label": "fine_label_names.txt",
+    }
+
+    def _info(self) -> LocalInfo:
+        return self.describe(
+            "60,000 colour images of 32 x 32 pixels in 100 classes, which form 20 groups.",
+            _HOMEPAGE,
+            _CITATION,
+            id=tfds.features.Text(),
+            image=tfds.features.Image(shape=_SHAPE),
+            label=tfds.features.ClassLabel(num_classes=100),
+            coarse_label=tfds.features.ClassLabel(num_classes=20),
+        )
+
+
+def read_cifar(
+    archive: Path, members: Sequence[str], n_labels: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return labels (n, n_labels) and images (n, 32, 32, 3) of the members, one after another.
+
+    Raises DatasetError if the archive is damaged, lacks a member, or has one of a wrong length.
+    """
+    n_bytes = n_labels + int(np.prod(_SHAPE))
+    contents = read_members(archive, members)
+    for member, content in zip(members, contents, strict=True):
+        if not content or len(content) % n_bytes:
+            raise DatasetError(
+                f"{member} in {archive} has {len(content)} bytes, which is no multiple of the"
+                f" {n_bytes} of one example; fetch the archive again"
+            )
+    rows = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, n_bytes)
+    planes = rows[:, n_labels:].reshape(-1, 3, 32, 32)
+    return rows[:, :n_labels], planes.transpose(0, 2, 3, 1)
+
+
+def read_members(archive: Path, members: Sequence[str]) -> list[bytes]:
+    """Return the contents of the named files, read in one pass and never written to disk."""
+    try:
+        found = _scan(archive, members)
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise DatasetError(
+            f"{archive} cannot be read as a tar.gz archive ({error}); remove it and fetch it again"
+        ) from error
+    for member in members:
+        if member not in found:
+            raise DatasetError(f"{archive} has no member {member}; remove it and fetch it again")
+    return [found[member] for member in members]
+
+
+def _scan(archive: Path, members: Sequence[str]) -> dict[str, bytes]:
+    found = {}
+    with tarfile.open(archive, "r|gz") as tar:
+        for entry in tar:
+            file = tar.extractfile(entry) if entry.name in members else None
+            if file is not None:
+                found[entry.name] = file.read()
+    return found

@@ -1,0 +1,49 @@
+"""Errors of the stores, each also a builtin: the thing, what was found and what to do."""
+
+
+class StoreError(Exception):
+    """Base of everything that a store refuses or finds wrong."""
+
+
+class StoreLocationError(StoreError, OSError):
+    """A path does not exist, is a file, or cannot be written."""
+
+
+class SchemaError(StoreError, ValueError):
+    """A store is foreign, malformed, or written by a newer version."""
+
+
+class InvalidKeyError(StoreError, ValueError):
+    """A name is not safe as one component of a path."""
+
+
+class UnknownRepresentationError(StoreError, LookupError):
+    """A store does not hold the representation that was asked for."""
+
+
+class UnknownResultError(StoreError, LookupError):
+    """A store does not hold the result that was asked for."""
+
+
+class UnfinishedError(StoreError, LookupError):
+    """What was asked for has not been written completely."""
+
+
+class ConflictError(StoreError, ValueError):
+    """The same key is already stored with other metadata."""
+
+
+class MisalignedWriteError(StoreError, ValueError):
+    """Rows do not have the shape of the next minibatch."""
+
+
+class RowRangeError(StoreError, IndexError):
+    """A range of rows is reversed or reaches outside the sample set."""
+
+
+class ActivationOverflowError(StoreError, ArithmeticError):
+    """A finite activation would become infinite in the stored dtype."""
+
+
+class DamagedChunkError(StoreError, OSError):
+    """Stored values are not those that were committed."""

@@ -1,0 +1,214 @@
+"""Keep the matrices of comparisons: one Zarr group a result, complete or absent."""
+
+import math
+import os
+import shutil
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from store.errors import DamagedChunkError, SchemaError, UnfinishedError, UnknownResultError
+from store.layout import child_names, crc32c, create_root, find_group, local_path, open_root
+from store.schema import RepresentationKey, check_component
+
+RESULT: Final = "allcnn_result"
+DIGESTS: Final = "allcnn_digests"
+
+Matrix = npt.NDArray[np.float64]
+
+_ARRAYS: Final[dict[str, tuple[str, ...]]] = {
+    "cka": ("row", "column"),
+    "hsic": ("row", "column"),
+    "hsic_rows": ("row",),
+    "hsic_columns": ("column",),
+    "bandwidths_rows": ("row",),
+    "bandwidths_columns": ("column",),
+}
+_OPTIONAL = {"bandwidths_rows", "bandwidths_columns"}
+
+
+@dataclass(frozen=True, eq=False)
+class SimilarityResult:
+    """A CKA matrix with the sums it came from; arrays are float64.
+
+    Attributes:
+        name: of the comparison, safe as a folder's name.
+        rows: representations along the first axis.
+        columns: representations along the second axis.
+        cka: ratio of the sums below; NaN where a self-HSIC sum is not positive.
+        hsic: weighted sums over minibatches of HSIC between row and column.
+        hsic_rows: the same of each row's representation with itself.
+        hsic_columns: the same of each column's representation with itself.
+        n_examples: rows of the sample set that were used.
+        kernel: such as ``linear`` or ``rbf``.
+        sigma: bandwidth as a fraction of the median distance, None for kernels without one.
+        estimator: such as ``unbiased``.
+        batch_size: examples a minibatch.
+        bandwidths_rows: absolute bandwidth of each row's kernel, None for kernels without one.
+        bandwidths_columns: absolute bandwidth of each column's kernel.
+        reasons: (row, column, sentence) for entries that are NaN.
+        provenance: JSON values such as versions, checkpoint digests and time.
+    """
+
+    name: str
+    rows: tuple[RepresentationKey, ...]
+    columns: tuple[RepresentationKey, ...]
+    cka: Matrix
+    hsic: Matrix
+    hsic_rows: Matrix
+    hsic_columns: Matrix
+    n_examples: int
+    kernel: str
+    sigma: float | None
+    estimator: str
+    batch_size: int
+    bandwidths_rows: Matrix | None = None
+    bandwidths_columns: Matrix | None = None
+    reasons: tuple[tuple[int, int, str], ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_component("result", self.name)
+        lengths = {"row": len(self.rows), "column": len(self.columns)}
+        for name, dimensions in _ARRAYS.items():
+            values = getattr(self, name)
+            if values is None and name in _OPTIONAL:
+                continue
+            wanted = tuple(lengths[dimension] for dimension in dimensions)
+            if np.shape(values) != wanted:
+                raise SchemaError(
+                    f"{name} of result {self.name} has shape {np.shape(values)}; want {wanted}"
+                )
+            object.__setattr__(self, name, np.ascontiguousarray(values, np.float64))
+
+
+def write_result(store: str | os.PathLike[str], result: SimilarityResult) -> None:
+    """Write a result, replacing one of the same name only after the new one is complete."""
+    path = local_path(store)
+    root = create_root(path, "similarity")
+    # Names beginning with a dot are not results, so nobody lists or reads these two.
+    draft, replaced = f".{result.name}.partial", f".{result.name}.replaced"
+    _write_group(root.create_group(draft, overwrite=True), result)
+    shutil.rmtree(path / replaced, ignore_errors=True)
+    if (path / result.name).exists():
+        (path / result.name).rename(path / replaced)
+    (path / draft).rename(path / result.name)
+    shutil.rmtree(path / replaced, ignore_errors=True)
+
+
+def read_result(store: str | os.PathLike[str], name: str) -> SimilarityResult:
+    """Read a finished result.
+
+    Raises UnknownResultError where there is none, UnfinishedError where writing was interrupted,
+    DamagedChunkError where values are not those that were written.
+    """
+    check_component("result", name)
+    path = local_path(store)
+    group = find_group(open_root(path, "similarity"), name)
+    if group is None:
+        draft = path / f".{name}.partial"
+        if draft.exists():
+            raise UnfinishedError(f"result {name} in {path} was not finished; compute it again")
+        raise UnknownResultError(f"{path} holds no result {name!r}; compute it first")
+    if RESULT not in group.attrs:
+        raise UnfinishedError(f"result {name} in {path} was not finished; compute it again")
+    arrays = {n: _read_array(path, group, n) for n in _ARRAYS if n in _digests(path, group)}
+    return _from_json(path / name, name, group.attrs[RESULT], arrays)
+
+
+def list_results(store: str | os.PathLike[str]) -> list[str]:
+    """Return the names of finished results, sorted."""
+    path = local_path(store)
+    root = open_root(path, "similarity")
+    return [name for name in child_names(path) if _is_finished(root, name)]
+
+
+def has_result(store: str | os.PathLike[str], name: str) -> bool:
+    """Return whether a finished result has this name; a store not yet there has none."""
+    check_component("result", name)
+    path = local_path(store)
+    return path.exists() and _is_finished(open_root(path, "similarity"), name)
+
+
+def _is_finished(root: zarr.Group, name: str) -> bool:
+    group = find_group(root, name)
+    return group is not None and RESULT in group.attrs
+
+
+def _write_group(group: zarr.Group, result: SimilarityResult) -> None:
+    present = {name: getattr(result, name) for name in _ARRAYS}
+    arrays = {name: values for name, values in present.items() if values is not None}
+    for name, values in arrays.items():
+        _write_array(group, name, values, _ARRAYS[name])
+    for name, keys in (("row", result.rows), ("column", result.columns)):
+        labels = np.array([str(key) for key in keys], dtype=np.dtypes.StringDType())
+        group.create_array(name, data=labels, chunks=(max(1, len(keys)),), dimension_names=(name,))
+    digests = {name: crc32c(values) for name, values in arrays.items()}
+    # Written last: a group without it is unfinished.
+    group.attrs.put({DIGESTS: digests, RESULT: _to_json(result)})
+
+
+def _write_array(group: zarr.Group, name: str, values: Matrix, dimensions: tuple[str, ...]) -> None:
+    group.create_array(
+        name,
+        data=values,
+        chunks=tuple(max(1, size) for size in values.shape),
+        filters=None,
+        compressors=(Crc32cCodec(),),
+        fill_value=math.nan,
+        dimension_names=dimensions,
+        config={"write_empty_chunks": True},
+    )
+
+
+def _digests(path: Path, group: zarr.Group) -> dict[str, Any]:
+    digests = group.attrs.get(DIGESTS)
+    if not isinstance(digests, dict):
+        raise SchemaError(f"{path / group.basename} has no digests; delete it and compute it again")
+    return digests
+
+
+def _read_array(path: Path, group: zarr.Group, name: str) -> Matrix:
+    where = f"{name} of result {group.basename} in {path}"
+    try:
+        array = group[name]
+        values = (
+            np.ascontiguousarray(array[:], np.float64) if isinstance(array, zarr.Array) else None
+        )
+    except (KeyError, ValueError) as error:
+        raise DamagedChunkError(f"{where} is damaged ({error}); compute it again") from error
+    if values is None or crc32c(values) != _digests(path, group)[name]:
+        raise DamagedChunkError(f"{where} is not what was written; compute it again")
+    return values
+
+
+def _to_json(result: SimilarityResult) -> dict[str, Any]:
+    names = [f.name for f in fields(result) if f.name not in _ARRAYS]
+    return {name: getattr(result, name) for name in names} | {
+        "rows": [key.path for key in result.rows],
+        "columns": [key.path for key in result.columns],
+        "reasons": [list(reason) for reason in result.reasons],
+    }
+
+
+def _from_json(folder: Path, name: str, values: Any, arrays: dict[str, Matrix]) -> SimilarityResult:
+    try:
+        result = SimilarityResult(
+            **values
+            | arrays
+            | {
+                "rows": tuple(map(RepresentationKey.from_path, values["rows"])),
+                "columns": tuple(map(RepresentationKey.from_path, values["columns"])),
+                "reasons": tuple((i, j, why) for i, j, why in values["reasons"]),
+            }
+        )
+    except (TypeError, KeyError, ValueError) as error:
+        raise SchemaError(f"{folder} is malformed ({error}); compute it again") from error
+    if result.name != name:
+        raise SchemaError(f"{folder} holds result {result.name}; rename the folder to that")
+    return result
