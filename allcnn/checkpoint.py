@@ -63,7 +63,7 @@ def digest(variables: Variables) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def _restore(folder: Path, items: ocp.args.Composite) -> Any:
+def _restore(folder: Path, items: ocp.args.Composite) -> ocp.args.Composite:
     try:
         with _checkpointer() as checkpointer:
             return checkpointer.restore(folder, items)

@@ -38,7 +38,7 @@ class RunConfig:
         width: factor on the published 96 and 192 channels.
         seed: of initialisation, order of examples, augmentation and dropout.
         epochs: passes over the training split; the schedule's milestones scale with it.
-        checkpoint_every: epochs between checkpoints.
+        checkpoint_every: epochs between checkpoints; by default 5, or 1 of fewer than 10 epochs.
         batch_size: examples a step.
         learning_rate: at the start; divided by 10 at 200/350, 250/350 and 300/350 of the epochs.
         weight_decay: factor of the L2 term's gradient.
@@ -52,13 +52,15 @@ class RunConfig:
     width: float = 1.0
     seed: int = 0
     epochs: int = 350
-    checkpoint_every: int = 5
+    checkpoint_every: int = 0
     batch_size: int = 128
     learning_rate: float = 0.1
     weight_decay: float = 1e-4
     prefix: str = "allcnn"
 
     def __post_init__(self) -> None:
+        if self.checkpoint_every == 0:
+            object.__setattr__(self, "checkpoint_every", 5 if self.epochs >= 10 else 1)
         check_name("data set", self.dataset)
         check_name("prefix", self.prefix)
         if self.variant not in ("v1", "v2"):

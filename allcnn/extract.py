@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,8 +19,8 @@ from allcnn.workspace import Workspace
 from store import RepresentationKey, RepresentationMeta, SampleSet, Writer
 from store.schema import DType
 
-Forward = Callable[[UInt8[Array, "n h w c"]], Mapping[str, Float[Array, "n ..."]]]
-"""A network with its variables: uint8 images to ordered taps."""
+Forward = Callable[[Any], Mapping[str, Float[Array, "n ..."]]]
+"""A network with its variables: uint8 images (n, h, w, c) to ordered taps."""
 
 DEFAULT_SAMPLES = 2048
 

@@ -1,6 +1,7 @@
 """Convolutional networks as data: a spec, its variables, and one function from images to taps."""
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -136,7 +137,8 @@ class Network(nnx.Module):
     ) -> tuple[Float[Array, "n ..."], ...]:
         """Return the taps in order; a key turns on dropout and batch statistics (training)."""
         train = key is not None
-        keys = None if key is None else iter(jax.random.split(key, len(self.spec.layers) + 1))
+        n_keys = len(self.spec.layers) + 1
+        keys = None if key is None else iter(jax.random.split(key, n_keys))
         # Means of 0 to 255 rather than of 0 to 1: uint8 pixels need no division of their own.
         pixels = (None, None, None, slice(None))
         x = (images.astype(jnp.float32) - self.mean[pixels]) / self.std[pixels]
@@ -152,7 +154,7 @@ class Network(nnx.Module):
         return (*taps, x, self.linear(x))
 
 
-def _dropout(x: Array, rate: float, keys: Any) -> Array:
+def _dropout(x: Array, rate: float, keys: Iterator[Array] | None) -> Array:
     if keys is None or rate == 0:
         return x
     return nnx.Dropout(rate)(x, deterministic=False, rngs=next(keys))
@@ -186,7 +188,8 @@ def init(
 def abstract(spec: NetworkSpec) -> Variables:
     """Return the shapes and dtypes of a spec's variables, without making a single array."""
     statistic = np.zeros(spec.input_channels, np.float32)
-    return jax.eval_shape(lambda: init(spec, jax.random.key(0), statistic, statistic))
+    shapes: Variables = jax.eval_shape(lambda: init(spec, jax.random.key(0), statistic, statistic))
+    return shapes
 
 
 @functools.partial(jax.jit, static_argnames="spec")

@@ -34,7 +34,11 @@ class Totals(NamedTuple):
 
     def merge(self, other: "Totals") -> "Totals":
         """Add the sums of other examples."""
-        return Totals(*(a + b for a, b in zip(self, other, strict=True)))
+        return Totals(
+            self.loss + other.loss,
+            self.n_correct + other.n_correct,
+            self.n_examples + other.n_examples,
+        )
 
 
 class Plan(NamedTuple):

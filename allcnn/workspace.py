@@ -10,7 +10,6 @@ from typing import Any
 from allcnn.config import check_name
 from allcnn.errors import RunError, WorkspaceError
 
-
 _CHECKPOINT = re.compile(r"init|final|epoch-(\d{4,})")
 
 
@@ -107,14 +106,14 @@ def _choices(kind: str, names: list[str]) -> str:
     return f"choose one of: {', '.join(names)}" if names else f"there are no {kind} yet"
 
 
-def write_json(path: Path, values: Any) -> None:
+def write_json(path: Path, values: object) -> None:
     """Write JSON so that a reader, or a crash, sees either the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     """Read JSON; raises WorkspaceError if the file is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,325 @@
+"""The bridge from the activation store to CKA matrices, through tasks that Dask schedules.
+
+A task takes a store's path, keys, a row range and a kernel, opens the store itself, and returns
+HSIC sums; they are merged in the order of the rows, whatever order the tasks finished in.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self, get_args
+
+import numpy as np
+from distributed import Client, as_completed
+from jaxtyping import Float32
+
+import store
+from allcnn import cluster, hsic, kernels
+from allcnn.cka import Cka, cka
+from allcnn.errors import ComparisonError, ConfigError
+from allcnn.hsic import Estimator, HsicSums
+from allcnn.progress import Report, silent
+from allcnn.workspace import Workspace
+from store import Representation, RepresentationKey, SimilarityResult
+
+__all__ = ["Comparison", "Kernel", "Network", "SimilarityResult", "compare", "network_of"]
+
+Kernel = Literal["linear", "rbf"]
+
+BANDWIDTH_EXAMPLES = 1024
+"""The median distance is taken between this many first examples."""
+
+# One compute thread a process: the other threads read meanwhile.
+_COMPUTING = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Network:
+    """One side of a comparison: a run at a checkpoint."""
+
+    run: str
+    checkpoint: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``RUN@CHECKPOINT``; raises ConfigError for anything else."""
+        run, at, checkpoint = text.partition("@")
+        if not (run and at and checkpoint):
+            raise ConfigError(f"{text!r} names no network; write RUN@CHECKPOINT, as in a@final")
+        return cls(run, checkpoint)
+
+    def __str__(self) -> str:
+        return f"{self.run}@{self.checkpoint}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to compare, and how.
+
+    Attributes:
+        rows: the network whose taps are the rows.
+        columns: the network whose taps are the columns.
+        kernel: linear or RBF.
+        sigma: bandwidth of the RBF kernel, as a fraction of the median distance.
+        estimator: of HSIC, unbiased or biased.
+        batch_size: examples a minibatch, at least 4.
+        sample_set: name of the stored sample set; None for the largest that both have.
+    """
+
+    rows: Network
+    columns: Network
+    kernel: Kernel = "linear"
+    sigma: float = 0.4
+    estimator: Estimator = "unbiased"
+    batch_size: int = 256
+    sample_set: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("kernel", self.kernel, get_args(Kernel))
+        _one_of("estimator", self.estimator, get_args(Estimator))
+        if not 0 < self.sigma < float("inf"):
+            raise ConfigError(f"sigma is {self.sigma}; use a number above 0")
+        if self.batch_size < 4:
+            raise ConfigError(f"batch-size is {self.batch_size}; unbiased HSIC needs 4 or more")
+
+
+class Operand(NamedTuple):
+    """A representation and its kernel, as a task gets them: names and numbers, no arrays.
+
+    ``bandwidth`` is the RBF kernel's sigma as a distance, None for the linear kernel; 0 and NaN
+    stand for a representation whose distances define none.
+    """
+
+    key: RepresentationKey
+    bandwidth: float | None
+
+
+def compare(workspace: Workspace, job: Comparison, report: Report = silent) -> SimilarityResult:
+    """Compute a CKA matrix from stored activations and keep it; a known one is read instead.
+
+    Raises ComparisonError where the two sides share no complete sample set, naming both.
+    """
+    rows, columns = _choose(workspace.activations, job)
+    name = _result_name(job, rows, columns)
+    if store.has_result(workspace.similarity, name):
+        report(1, 1, f"{job.rows} with {job.columns}: already computed")
+        return store.read_result(workspace.similarity, name)
+    with cluster.connect() as client:
+        result = _compute(client, workspace.activations, job, name, rows, columns, report)
+    store.write_result(workspace.similarity, result)
+    return result
+
+
+def minibatch_sums(
+    path: str,
+    rows: Sequence[Operand],
+    columns: Sequence[Operand] | None,
+    start: int,
+    stop: int,
+    estimator: Estimator,
+) -> HsicSums:
+    """Return the HSIC sums of one minibatch; the body of a Dask task.
+
+    ``columns`` None compares the rows with themselves. One minibatch of one tap is held at a time.
+    """
+    opened = store.open(path)
+    Ks = _grams(opened, rows, start, stop)
+    Ls = None if columns is None else _grams(opened, columns, start, stop)
+    with _COMPUTING:
+        return hsic.minibatch_hsic(Ks, Ls, estimator)
+
+
+def median_distance(path: str, key: RepresentationKey, n: int, block_rows: int) -> float:
+    """Return the median distance between the first ``n`` examples; the body of a Dask task."""
+    representation = store.open(path)[key]
+    with _COMPUTING:
+        return kernels.median_distance(representation.read, n, block_rows)
+
+
+def _grams(
+    opened: store.Store, operands: Sequence[Operand], start: int, stop: int
+) -> Float32[np.ndarray, "m n n"]:
+    n = stop - start
+    Ks = np.zeros((len(operands), n, n), np.float32)
+    for K, operand in zip(Ks, operands, strict=True):
+        # All rows alike, or not finite: the Gram stays constant, and CKA says why it is NaN.
+        if operand.bandwidth is None or 0 < operand.bandwidth < np.inf:
+            X = opened[operand.key].read(start, stop)
+            with _COMPUTING:
+                K[...] = kernels.gram(X, operand.bandwidth)
+    return Ks
+
+
+def _compute(
+    client: Client,
+    path: Path,
+    job: Comparison,
+    name: str,
+    rows: list[Representation],
+    columns: list[Representation],
+    report: Report,
+) -> SimilarityResult:
+    same = [tap.key for tap in rows] == [tap.key for tap in columns]
+    n = rows[0].meta.n_samples
+    row_operands = _operands(client, path, job, rows, report)
+    column_operands = row_operands if same else _operands(client, path, job, columns, report)
+    futures = [
+        client.submit(
+            minibatch_sums,
+            str(path),
+            row_operands,
+            None if same else column_operands,
+            start,
+            stop,
+            job.estimator,
+            pure=False,
+        )
+        for start, stop in hsic.split_minibatches(n, job.batch_size)
+    ]
+    detail = f"{job.rows} with {job.columns}"
+    for done, _ in enumerate(as_completed(futures, raise_errors=False), 1):
+        report(done, len(futures), detail)
+    sums = HsicSums.reduce(client.gather(futures))
+    return _result(job, name, rows, columns, row_operands, column_operands, sums)
+
+
+def _operands(
+    client: Client, path: Path, job: Comparison, taps: list[Representation], report: Report
+) -> list[Operand]:
+    """Fix every bandwidth before any Gram."""
+    keys = [tap.key for tap in taps]
+    if job.kernel == "linear":
+        return [Operand(key, None) for key in keys]
+    n = min(BANDWIDTH_EXAMPLES, taps[0].meta.n_samples)
+    futures = [
+        client.submit(median_distance, str(path), key, n, job.batch_size, pure=False)
+        for key in keys
+    ]
+    report(0, 1, f"bandwidths of {network_of(keys[0])}")
+    medians = client.gather(futures)
+    return [Operand(key, job.sigma * median) for key, median in zip(keys, medians, strict=True)]
+
+
+def _result(
+    job: Comparison,
+    name: str,
+    rows: list[Representation],
+    columns: list[Representation],
+    row_operands: list[Operand],
+    column_operands: list[Operand],
+    sums: HsicSums,
+) -> SimilarityResult:
+    rbf = job.kernel == "rbf"
+    ratio = cka(sums)
+    return SimilarityResult(
+        name=name,
+        rows=tuple(tap.key for tap in rows),
+        columns=tuple(tap.key for tap in columns),
+        cka=ratio.matrix,
+        hsic=sums.cross,
+        hsic_rows=sums.rows,
+        hsic_columns=sums.columns,
+        n_examples=sums.n_examples,
+        kernel=job.kernel,
+        sigma=job.sigma if rbf else None,
+        estimator=job.estimator,
+        batch_size=job.batch_size,
+        bandwidths_rows=_bandwidths(row_operands) if rbf else None,
+        bandwidths_columns=_bandwidths(column_operands) if rbf else None,
+        reasons=_reasons(ratio, row_operands, column_operands),
+        provenance=_provenance(rows, columns),
+    )
+
+
+def _bandwidths(operands: list[Operand]) -> np.ndarray:
+    return np.array([operand.bandwidth for operand in operands], np.float64)
+
+
+def _reasons(
+    ratio: Cka, rows: list[Operand], columns: list[Operand]
+) -> tuple[tuple[int, int, str], ...]:
+    """Name the taps, and the missing bandwidth where that is the cause."""
+
+    def reason(i: int, j: int, text: str) -> str:
+        for operand in (rows[i], columns[j]):
+            if operand.bandwidth is not None and not 0 < operand.bandwidth < np.inf:
+                median = operand.bandwidth
+                return f"the median distance between examples of {operand.key} is {median:g}"
+        return f"{rows[i].key} with {columns[j].key}: {text}"
+
+    return tuple((i, j, reason(i, j, text)) for (i, j), text in ratio.reasons.items())
+
+
+def _provenance(rows: list[Representation], columns: list[Representation]) -> dict[str, Any]:
+    packages = ("allcnn-cka", "jax", "numpy", "zarr", "dask")
+    return {
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {package: version(package) for package in packages},
+        "sample_set": rows[0].meta.sample_set.to_json(),
+        "checkpoint_digests": {
+            "rows": rows[0].meta.checkpoint_digest,
+            "columns": columns[0].meta.checkpoint_digest,
+        },
+    }
+
+
+def _result_name(job: Comparison, rows: list[Representation], columns: list[Representation]) -> str:
+    """Return a name that changes with everything that the result depends on."""
+    inputs = {
+        "taps": [
+            [tap.key.path, tap.meta.sample_set.digest, tap.meta.checkpoint_digest, tap.meta.dtype]
+            for tap in (*rows, *columns)
+        ],
+        "kernel": [job.kernel, job.sigma if job.kernel == "rbf" else None],
+        "estimator": [job.estimator, job.batch_size],
+    }
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
+    kernel = f"rbf{job.sigma:g}" if job.kernel == "rbf" else "linear"
+    sides = [f"{side.run}_{side.checkpoint}" for side in (job.rows, job.columns)]
+    return "-".join([*dict.fromkeys(sides), kernel, job.estimator, digest])
+
+
+def _choose(path: Path, job: Comparison) -> tuple[list[Representation], list[Representation]]:
+    """Open both sides on the sample set asked for, or on the largest that both have whole."""
+    opened = store.open(path)
+    rows, columns = (_stored(opened, side) for side in (job.rows, job.columns))
+    wanted = [job.sample_set] if job.sample_set else [*rows]
+    common = [name for name in wanted if name in rows and name in columns]
+    if not common:
+        asked = f", and {job.sample_set} was asked for" if job.sample_set else ""
+        raise ComparisonError(
+            f"{job.rows} is stored on {', '.join(rows)}, {job.columns} on {', '.join(columns)}"
+            f"{asked}; only representations of the same sample set compare: extract both alike"
+        )
+    chosen = max(common, key=lambda name: (rows[name][0].meta.n_samples, name))
+    return rows[chosen], columns[chosen]
+
+
+def _stored(opened: store.Store, side: Network) -> dict[str, list[Representation]]:
+    """Return the complete representations of a network, by sample set."""
+    found: dict[str, list[Representation]] = {}
+    for tap in opened.find(run=side.run, checkpoint=side.checkpoint):
+        found.setdefault(tap.key.sample_set, []).append(tap)
+    whole = {name: taps for name, taps in found.items() if all(tap.complete for tap in taps)}
+    if not whole:
+        state = "unfinished" if found else "absent"
+        raise ComparisonError(
+            f"the activations of {side} are {state} in {opened.path};"
+            f" run 'allcnn extract {side.run} --checkpoint {side.checkpoint}'"
+        )
+    return whole
+
+
+def network_of(key: RepresentationKey) -> Network:
+    """Return the network that a representation belongs to."""
+    return Network(key.run, key.checkpoint)
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} is {value!r}; use {' or '.join(choices)}")
