@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 from the binary archives of their authors."""
 
+import gzip
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -149,9 +150,13 @@ def read_members(archive: Path, members: Sequence[str]) -> list[bytes]:
 
 def _scan(archive: Path, members: Sequence[str]) -> dict[str, bytes]:
     found = {}
-    with tarfile.open(archive, "r|gz") as tar:
-        for entry in tar:
-            file = tar.extractfile(entry) if entry.name in members else None
-            if file is not None:
-                found[entry.name] = file.read()
+    with gzip.open(archive) as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            for entry in tar:
+                file = tar.extractfile(entry) if entry.name in members else None
+                if file is not None:
+                    found[entry.name] = file.read()
+        # To the end, where gzip's own checksum is.
+        while stream.read(1 << 20):
+            pass
     return found
