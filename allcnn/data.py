@@ -108,9 +108,8 @@ def digest(split: Split, indices: NDArray[np.int64]) -> str:
     """Return the SHA-256 of the examples' pixels and labels in this order, in hexadecimal."""
     state = hashlib.sha256(str((len(indices), *split.images.shape[1:])).encode())
     for start, stop in batch_ranges(len(indices), _CHUNK_ROWS):
-        rows = indices[start:stop]
-        state.update(split.images[rows].tobytes())
-        state.update(split.labels[rows].astype("<i4").tobytes())
+        state.update(split.images[indices[start:stop]].tobytes())
+    state.update(split.labels[indices].astype("<i4").tobytes())
     return state.hexdigest()
 
 

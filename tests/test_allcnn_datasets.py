@@ -55,7 +55,7 @@ def cifar_rows(images, *labels):
 
 
 def write_cifar10(path):
-    """An archive of 15 + 4 images, its members out of order and with others between."""
+    """Write an archive of 15 + 4 images, its members out of order and with others between."""
     train, test = random_images(1, 15, 32, 32, 3), random_images(2, 4, 32, 32, 3)
     labels = {"train": np.arange(15) % 10, "test": np.array([9, 0, 3, 3])}
     members = {
@@ -171,7 +171,8 @@ def test_official_fashion_mnist_reads_what_was_prepared(manual, monkeypatch, tmp
     found = read_back("fashion_mnist", tmp_path, split)
     pairs = Counter((example["image"].tobytes(), int(example["label"])) for example in found)
     assert pairs == Counter(
-        (image.tobytes(), int(label)) for image, label in zip(images[split], labels[split])
+        (image.tobytes(), int(label))
+        for image, label in zip(images[split], labels[split], strict=True)
     )
     assert found[0]["image"].shape == (28, 28, 1)
 
@@ -202,7 +203,7 @@ def test_digits_are_those_of_scikit_learn(tmp_path):
     found = {split: builder.as_data_source(split) for split in ("train", "test")}
     assert {split: len(source) for split, source in found.items()} == {"train": 1198, "test": 599}
     wanted = {"train": Counter(), "test": Counter()}
-    for index, (image, label) in enumerate(zip(bundled.images, bundled.target)):
+    for index, (image, label) in enumerate(zip(bundled.images, bundled.target, strict=True)):
         pixels = bytes(int(value * 255 / 16 + 0.5) for value in image.ravel())
         wanted["test" if index % 3 == 2 else "train"][pixels, int(label)] += 1
     for split, source in found.items():
@@ -276,7 +277,7 @@ def test_names_only_the_files_that_are_missing(manual, tmp_path, monkeypatch):
 
 def test_downloads_where_the_server_answers(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "is_reachable", lambda url: True)
-    with pytest.raises(AssertionError, match="downloads https://www.cs.toronto.edu"):
+    with pytest.raises(AssertionError, match=r"downloads https://www\.cs\.toronto\.edu"):
         prepare.ensure_prepared(Cifar10, tmp_path)
 
 
@@ -312,7 +313,7 @@ def test_damaged_archive_leaves_nothing_and_a_whole_one_then_works(
     whole = archive.read_bytes()
     archive.write_bytes(whole[: len(whole) // 2])
     expect(monkeypatch, Cifar10, manual)
-    with pytest.raises(DatasetError, match="cannot be read as a tar.gz|has no member"):
+    with pytest.raises(DatasetError, match=r"cannot be read as a tar\.gz|has no member"):
         prepare.ensure_prepared(Cifar10, tmp_path)
     assert list((tmp_path / "cifar10").iterdir()) == []
     archive.write_bytes(whole)
@@ -355,7 +356,7 @@ def test_link_in_place_of_a_member_is_not_followed_outside(tmp_path):
         entry = tarfile.TarInfo("one")
         entry.type, entry.linkname = tarfile.SYMTYPE, str(tmp_path / "secret")
         tar.addfile(entry)
-    with pytest.raises(DatasetError, match="cannot be read|has no member one"):
+    with pytest.raises(DatasetError, match=r"cannot be read|has no member one"):
         cifar.read_members(tmp_path / "a.tar.gz", ["one"])
 
 
@@ -391,11 +392,19 @@ def test_damaged_idx_is_refused(tmp_path, content, message):
         read_idx(tmp_path / "a.gz", 3)
 
 
+def test_fashion_label_without_a_name_is_refused(manual, monkeypatch, tmp_path):
+    write_fashion(manual)
+    (manual / "t10k-labels-idx1-ubyte.gz").write_bytes(idx(np.array([1, 10, 2], np.uint8)))
+    expect(monkeypatch, FashionMnist, manual)
+    with pytest.raises(DatasetError, match="has a label 10, where 10 classes are named"):
+        prepare.ensure_prepared(FashionMnist, tmp_path)
+
+
 def test_images_and_labels_must_be_equally_many(manual, monkeypatch, tmp_path):
     write_fashion(manual)
     (manual / "train-labels-idx1-ubyte.gz").write_bytes(idx(np.zeros(6, np.uint8)))
     expect(monkeypatch, FashionMnist, manual)
-    with pytest.raises(DatasetError, match="has 7 images, but .* has 6 labels"):
+    with pytest.raises(DatasetError, match=r"has 7 images, but .* has 6 labels"):
         prepare.ensure_prepared(FashionMnist, tmp_path)
 
 

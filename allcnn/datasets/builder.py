@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tensorflow_datasets.core.download import resource  # type: ignore[import-untyped]
 
+from allcnn.errors import DatasetError
+
 _log = logging.getLogger(__name__)
 
 Example = dict[str, Any]
@@ -78,3 +80,12 @@ def examples(images: NDArray[np.uint8], labels: Iterable[int]) -> Iterator[tuple
     """Yield keyed examples; the images as Pillow's, which TFDS encodes without TensorFlow."""
     for index, (pixels, label) in enumerate(zip(images, labels, strict=True)):
         yield index, {"image": Image.fromarray(pixels), "label": int(label)}
+
+
+def check_labels(source: Path, labels: NDArray[np.uint8], n_classes: int) -> None:
+    """Raise DatasetError if a label of this file stands for no class."""
+    largest = labels.max(initial=0)
+    if largest >= n_classes:
+        raise DatasetError(
+            f"{source} has a label {largest}, where {n_classes} classes are named; fetch it again"
+        )
