@@ -138,13 +138,10 @@ def _count_levels(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def _check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
     splits = builder.info.splits
-    # Compared with the keys, since TFDS's mapping also takes slices such as train[:10].
-    if split not in splits.keys():
+    if split not in splits:
         raise DatasetError(
             f"data set {builder.name} has no split {split!r}; use one of {', '.join(splits)}"
         )
-    if not splits[split].num_examples:
-        raise DatasetError(f"split {split!r} of data set {builder.name} is empty; use another")
 
 
 def _check_features(builder: tfds.core.DatasetBuilder) -> int:
@@ -156,7 +153,7 @@ def _check_features(builder: tfds.core.DatasetBuilder) -> int:
         label, tfds.features.ClassLabel
     ):
         raise DatasetError(
-            f"data set {builder.name} has the features {', '.join(found) or features}; wanted are"
+            f"data set {builder.name} has the features {', '.join(sorted(found)) or features}; wanted are"
             " an Image named 'image' and a ClassLabel named 'label'"
         )
     if image.np_dtype != np.uint8 or image.shape[-1] not in _MODES:

@@ -230,7 +230,7 @@ def test_unsuitable_features_are_refused(tmp_path, changes, message):
 def test_missing_features_are_named(tmp_path):
     features = {"picture": FEATURES["image"], "label": FEATURES["label"]}
     prepare_foreign(tmp_path, features=features)
-    with pytest.raises(DatasetError, match="has the features picture, label; wanted are"):
+    with pytest.raises(DatasetError, match="has the features label, picture; wanted are"):
         data.load("foreign", "train", 16, tmp_path)
 
 

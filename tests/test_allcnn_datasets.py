@@ -212,6 +212,7 @@ def test_digits_are_those_of_scikit_learn(tmp_path):
 
 
 def test_preparing_prints_nothing(cifar10, tmp_path, capfd):
+    tfds.display_progress_bar(enable=True)
     for builder_cls in (Digits, Cifar10):
         prepare.ensure_prepared(builder_cls, tmp_path)
     assert capfd.readouterr() == ("", "")
@@ -447,6 +448,6 @@ class TestReachable:
 
     def test_does_not_wait_for_what_hangs(self, reach, monkeypatch):
         hang = threading.Event()
-        monkeypatch.setattr(prepare, "_ask", lambda url, timeout_s: hang.wait())
+        monkeypatch.setattr(prepare, "_ask", lambda url, timeout_s: hang.wait(20) or True)
         assert reach("http://nowhere.invalid/", 0.01) is False
         hang.set()
