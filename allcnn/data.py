@@ -108,9 +108,8 @@ def digest(split: Split, indices: NDArray[np.int64]) -> str:
     """Return the SHA-256 of the examples' pixels and labels in this order, in hexadecimal."""
     state = hashlib.sha256(str((len(indices), *split.images.shape[1:])).encode())
     for start, stop in batch_ranges(len(indices), _CHUNK_ROWS):
-        rows = indices[start:stop]
-        state.update(split.images[rows].tobytes())
-        state.update(split.labels[rows].astype("<i4").tobytes())
+        state.update(split.images[indices[start:stop]].tobytes())
+    state.update(split.labels[indices].astype("<i4").tobytes())
     return state.hexdigest()
 
 
@@ -139,13 +138,10 @@ def _count_levels(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def _check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
     splits = builder.info.splits
-    # Compared with the keys, since TFDS's mapping also takes slices such as train[:10].
-    if split not in splits.keys():
+    if split not in splits:
         raise DatasetError(
             f"data set {builder.name} has no split {split!r}; use one of {', '.join(splits)}"
         )
-    if not splits[split].num_examples:
-        raise DatasetError(f"split {split!r} of data set {builder.name} is empty; use another")
 
 
 def _check_features(builder: tfds.core.DatasetBuilder) -> int:
@@ -157,7 +153,7 @@ def _check_features(builder: tfds.core.DatasetBuilder) -> int:
         label, tfds.features.ClassLabel
     ):
         raise DatasetError(
-            f"data set {builder.name} has the features {', '.join(found) or features}; wanted are"
+            f"data set {builder.name} has the features {', '.join(sorted(found)) or features}; wanted are"
             " an Image named 'image' and a ClassLabel named 'label'"
         )
     if image.np_dtype != np.uint8 or image.shape[-1] not in _MODES:

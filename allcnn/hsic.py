@@ -147,8 +147,8 @@ def _check_shapes(shape: tuple[int, ...], other: tuple[int, ...], estimator: Est
         raise ValueError(f"the HSIC estimator is {estimator!r}; use {' or '.join(MIN_ROWS)}")
     if len(shape) != 2 or shape[0] != shape[1] or shape != other:
         raise ValueError(
-            f"Gram matrices of shapes {shape} and {other} cannot be compared; use square ones over the"
-            " same examples"
+            f"Gram matrices of shapes {shape} and {other} cannot be compared; use square ones over"
+            " the same examples"
         )
     if shape[0] < MIN_ROWS[estimator]:
         raise ValueError(

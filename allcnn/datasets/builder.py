@@ -1,5 +1,6 @@
 """What the builders share: no registration, no bucket, archives known by their checksums."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,6 +10,10 @@ import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image
 from tensorflow_datasets.core.download import resource  # type: ignore[import-untyped]
+
+from allcnn.errors import DatasetError
+
+_log = logging.getLogger(__name__)
 
 Example = dict[str, Any]
 
@@ -58,15 +63,29 @@ class Builder(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
     def _has_archive(self, url: str, download_dir: Path) -> bool:
         info = self.url_infos[url]
         cached = resource.get_dl_fname(url, info.checksum)
-        places = (
-            download_dir / "manual" / info.filename,
-            download_dir / self.name / cached,
-            download_dir / cached,
+        downloaded = (download_dir / self.name / cached, download_dir / cached)
+        return (download_dir / "manual" / info.filename).is_file() or any(
+            resource.is_locally_cached(path) for path in downloaded
         )
-        return any(place.is_file() for place in places)
+
+    def _log_download_bytes(self) -> None:
+        # TFDS would print this; commands print their results alone.
+        _log.info("preparing %s in %s", self.name, self.data_dir)
+
+    def _log_download_done(self) -> None:
+        _log.info("prepared %s", self.name)
 
 
 def examples(images: NDArray[np.uint8], labels: Iterable[int]) -> Iterator[tuple[int, Example]]:
     """Yield keyed examples; the images as Pillow's, which TFDS encodes without TensorFlow."""
     for index, (pixels, label) in enumerate(zip(images, labels, strict=True)):
         yield index, {"image": Image.fromarray(pixels), "label": int(label)}
+
+
+def check_labels(source: Path, labels: NDArray[np.uint8], n_classes: int) -> None:
+    """Raise DatasetError if a label of this file stands for no class."""
+    largest = labels.max(initial=0)
+    if largest >= n_classes:
+        raise DatasetError(
+            f"{source} has a label {largest}, where {n_classes} classes are named; fetch it again"
+        )

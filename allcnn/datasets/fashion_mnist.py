@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from allcnn.datasets.builder import Builder, Example, LocalInfo, examples
+from allcnn.datasets.builder import Builder, Example, LocalInfo, check_labels, examples
 from allcnn.errors import DatasetError
 
 _URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
@@ -74,6 +74,7 @@ class FashionMnist(Builder):
                 f"{image_file} has {len(images)} images, but {label_file} has {len(labels)}"
                 " labels; fetch both again"
             )
+        check_labels(label_file, labels, len(_NAMES))
         return examples(images, labels)
 
 

@@ -1,7 +1,6 @@
 """Find a prepared data set, or prepare it, without waiting for a network that is not there."""
 
 import errno
-import logging
 import os
 import ssl
 import tempfile
@@ -25,8 +24,6 @@ from allcnn.errors import DatasetError
 PROBE_TIMEOUT_S = 3.0
 
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-_log = logging.getLogger(__name__)
 
 
 def resolve_data_dir(data_dir: str | Path | None = None) -> Path:
@@ -146,7 +143,6 @@ def _prepare(builder_cls: type[Builder], data_dir: Path) -> None:
     builder = builder_cls(data_dir=data_dir, file_format="array_record")
     downloads = data_dir / "downloads"
     _check_reachable(builder, downloads)
-    _log.info("preparing %s in %s", builder.name, data_dir)
     tfds.disable_progress_bar()
     config = tfds.download.DownloadConfig(
         manual_dir=downloads / "manual", try_download_gcs=False, force_checksums_validation=True

@@ -1,0 +1,250 @@
+"""HSIC against its definition, and the sums of minibatches against whole float64 sums."""
+
+import jax
+import numpy as np
+import pytest
+
+from allcnn.hsic import HsicSums, biased_hsic, minibatch_hsic, split_minibatches, unbiased_hsic
+from tests.oracles import ORACLES, biased_hsic_by_trace, hsic_by_definition, song_hsic
+
+ESTIMATORS = {"unbiased": unbiased_hsic, "biased": biased_hsic}
+
+
+def symmetric(n, seed):
+    K = np.random.default_rng(seed).standard_normal((n, n))
+    return (K + K.T).astype(np.float32)
+
+
+def grams(m, n, seed=0, p=30):
+    X = np.random.default_rng(seed).standard_normal((m, n, p)).astype(np.float32)
+    X[:, :, :5] = X[:1, :, :5]  # something in common
+    return np.maximum(X, 0) @ np.maximum(X, 0).transpose(0, 2, 1)
+
+
+def assert_sums_equal(found, wanted, rtol):
+    scale = np.sqrt(wanted.rows[:, None] * wanted.columns[None, :])
+    np.testing.assert_allclose(found.cross / scale, wanted.cross / scale, rtol=0, atol=rtol)
+    np.testing.assert_allclose(found.rows, wanted.rows, rtol=rtol)
+    np.testing.assert_allclose(found.columns, wanted.columns, rtol=rtol)
+    assert found.n_examples == wanted.n_examples
+
+
+# Definition
+
+
+@pytest.mark.parametrize("n", [4, 6, 7])
+def test_unbiased_hsic_is_the_mean_over_tuples(n):
+    K, L = symmetric(n, 1), symmetric(n, 2)
+    wanted = hsic_by_definition(K, L)
+    assert float(unbiased_hsic(K, L)) == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+    assert song_hsic(K, L) == pytest.approx(wanted, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 40])
+def test_biased_hsic_is_the_trace(n):
+    K, L = symmetric(n, 1), symmetric(n, 2)
+    assert float(biased_hsic(K, L)) == pytest.approx(biased_hsic_by_trace(K, L), rel=1e-4, abs=1e-5)
+
+
+# Known answers
+
+
+def split_gram(*ones):
+    """Return the linear Gram of one feature that is 1 for two of four examples, else 0."""
+    x = np.isin(np.arange(4), ones).astype(np.float32)
+    return np.outer(x, x)
+
+
+@pytest.mark.parametrize(
+    ("L", "unbiased", "biased"),
+    [
+        # K has one pair {2, 3}: K̃ sums to 2, its rows to (0, 0, 1, 1). Hx is ±1/2.
+        # Itself: tr = 2, 2·2/(3·2) = 2/3, 2/2·|(0,0,1,1)|² = 2; (2 + 2/3 - 2)/4. (4·1/4)²/9.
+        (split_gram(2, 3), 1 / 6, 1 / 9),
+        # The complement is the same split of the examples: tr = 0, 2/3, 0.
+        (split_gram(0, 1), 1 / 6, 1 / 9),
+        # The crossing split shares one example: tr = 0, 2/3, 2/2·1. Hx and Hy are orthogonal.
+        (split_gram(1, 2), -1 / 12, 0),
+        # A constant feature.
+        (np.ones((4, 4), np.float32), 0, 0),
+    ],
+)
+def test_known_answers_of_splits_of_four(L, unbiased, biased):
+    K = split_gram(2, 3)
+    assert float(unbiased_hsic(K, L)) == pytest.approx(unbiased, abs=1e-7)
+    assert float(biased_hsic(K, L)) == pytest.approx(biased, abs=1e-7)
+    sums = {e: minibatch_hsic([K], [L], e).cross for e in ("unbiased", "biased")}
+    np.testing.assert_allclose(sums["unbiased"], 4 * unbiased, atol=1e-6)
+    np.testing.assert_allclose(sums["biased"], 4 * biased, atol=1e-6)
+
+
+# Invariance
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_a_constant_added_to_a_gram_changes_nothing(estimator):
+    Ks = grams(3, 32)
+    assert_sums_equal(
+        minibatch_hsic(Ks + np.float32(1024), None, estimator),
+        minibatch_hsic(np.float32(Ks + np.float32(1024)) - np.float32(1024), None, estimator),
+        rtol=1e-6,
+    )
+
+
+def test_unbiased_hsic_ignores_the_diagonal_and_biased_does_not():
+    K, L = grams(2, 12)
+    shifted = K + 3 * np.eye(12, dtype=np.float32)
+    assert float(unbiased_hsic(shifted, L)) == pytest.approx(float(unbiased_hsic(K, L)), rel=1e-5)
+    assert float(biased_hsic(shifted, L)) > 1.01 * float(biased_hsic(K, L))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e8, 1e30])
+def test_grams_of_any_scale_neither_overflow_nor_vanish(scale):
+    Ks = grams(4, 32)
+    plain, scaled = minibatch_hsic(Ks), minibatch_hsic(Ks * np.float32(scale), Ks)
+    np.testing.assert_allclose(scaled.cross / np.float32(scale), plain.cross, rtol=1e-5)
+    np.testing.assert_allclose(scaled.rows / np.float64(scale) ** 2, plain.rows, rtol=1e-5)
+    np.testing.assert_allclose(scaled.columns, plain.columns, rtol=1e-5)
+
+
+def test_a_constant_gram_adds_exactly_nothing():
+    flat = np.full((32, 32), 0.3, np.float32)
+    for estimator in ("unbiased", "biased"):
+        sums = minibatch_hsic([flat, np.zeros_like(flat)], grams(2, 32), estimator)
+        assert not sums.cross.any()
+        assert not sums.rows.any()
+
+
+# Equivalence
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+@pytest.mark.parametrize("n", [4, 33, 256])
+def test_sums_are_n_times_the_oracle(estimator, n):
+    Ks, Ls, oracle = grams(3, n, seed=1), grams(2, n, seed=2), ORACLES[estimator]
+    wanted = HsicSums(
+        np.array([[n * oracle(K, L) for L in Ls] for K in Ks]),
+        np.array([n * oracle(K, K) for K in Ks]),
+        np.array([n * oracle(L, L) for L in Ls]),
+        n,
+    )
+    assert_sums_equal(minibatch_hsic(Ks, Ls, estimator), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_a_list_with_itself_equals_the_same_list_twice(estimator):
+    Ks = grams(4, 40)
+    own = minibatch_hsic(Ks, None, estimator)
+    assert_sums_equal(own, minibatch_hsic(Ks, Ks.copy(), estimator), rtol=1e-6)
+    np.testing.assert_array_equal(own.cross, own.cross.T)
+    np.testing.assert_array_equal(own.cross.diagonal(), own.rows)
+    np.testing.assert_array_equal(own.rows, own.columns)
+
+
+def test_two_different_lists_of_one_length_are_not_mirrored():
+    Ks, Ls = grams(3, 24, seed=1), grams(3, 24, seed=2)
+    cross = minibatch_hsic(Ks, Ls).cross
+    assert np.abs(cross - cross.T).max() > 0.01 * np.abs(cross).max()
+    np.testing.assert_allclose(minibatch_hsic(Ls, Ks).cross, cross.T, rtol=1e-5)
+
+
+def test_a_list_of_grams_equals_a_stack():
+    Ks = grams(3, 24)
+    found, wanted = minibatch_hsic(list(Ks)), minibatch_hsic(Ks)
+    np.testing.assert_array_equal(found.cross, wanted.cross)
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_jitted_equals_eager(estimator):
+    Ks, Ls = grams(3, 24, seed=1), grams(2, 24, seed=2)
+    sums, value = minibatch_hsic(Ks, Ls, estimator), ESTIMATORS[estimator](Ks[0], Ls[0])
+    with jax.disable_jit():
+        assert_sums_equal(minibatch_hsic(Ks, Ls, estimator), sums, rtol=1e-6)
+        assert float(ESTIMATORS[estimator](Ks[0], Ls[0])) == pytest.approx(float(value), rel=1e-5)
+
+
+def test_merging_is_associative_and_reduces_in_order():
+    parts = [minibatch_hsic(grams(2, n, seed=n), grams(3, n, seed=n + 1)) for n in (32, 32, 6)]
+    a, b, c = parts
+    whole = HsicSums.reduce(parts)
+    assert_sums_equal(a.merge(b.merge(c)), a.merge(b).merge(c), rtol=1e-14)
+    np.testing.assert_array_equal(whole.cross, a.cross + b.cross + c.cross)
+    assert whole.n_examples == 70
+    assert whole.cross.dtype == np.float64
+    np.testing.assert_array_equal(HsicSums.zero(2, 3).merge(a).cross, a.cross)
+
+
+def test_one_compilation_serves_every_minibatch_of_one_size(caplog):
+    with jax.log_compiles():
+        minibatch_hsic(grams(2, 9))
+        assert "_self_products" in caplog.text
+        caplog.clear()
+        minibatch_hsic(grams(2, 9, seed=1))
+        assert "_self_products" not in caplog.text
+
+
+# Independence
+
+
+def test_unbiased_hsic_of_independent_data_is_negative_half_the_time_and_zero_on_average():
+    draws = [minibatch_hsic(own_kernel(2 * s), own_kernel(2 * s + 1)).cross for s in range(200)]
+    values = np.concatenate(draws).ravel()
+    assert 0.3 < np.mean(values < 0) < 0.8
+    assert abs(values.mean()) < 4 * values.std() / np.sqrt(len(values))
+
+
+def own_kernel(seed, n=12):
+    X = np.random.default_rng(seed).standard_normal((1, n, 3)).astype(np.float32)
+    return X @ X.transpose(0, 2, 1)
+
+
+# Minibatches
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "wanted"),
+    [
+        (8, 4, [(0, 4), (4, 8)]),
+        (10, 4, [(0, 4), (4, 10)]),
+        (12, 8, [(0, 8), (8, 12)]),
+        (11, 8, [(0, 11)]),
+        (4, 256, [(0, 4)]),
+        (1028, 256, [(0, 256), (256, 512), (512, 768), (768, 1024), (1024, 1028)]),
+        (1027, 256, [(0, 256), (256, 512), (512, 768), (768, 1027)]),
+    ],
+)
+def test_split_minibatches(n, batch_size, wanted):
+    assert split_minibatches(n, batch_size) == wanted
+
+
+@pytest.mark.parametrize("batch_size", [4, 5, 7, 16])
+def test_every_example_is_used_exactly_once(batch_size):
+    for n in range(4, 60):
+        ranges = split_minibatches(n, batch_size)
+        assert [row for start, stop in ranges for row in range(start, stop)] == list(range(n))
+        assert all(stop - start >= 4 for start, stop in ranges)
+
+
+# Refusals
+
+
+def test_refusals():
+    three = symmetric(3, 0)
+    with pytest.raises(ValueError, match="minibatch has 3 examples; unbiased HSIC needs 4"):
+        unbiased_hsic(three, three)
+    with pytest.raises(ValueError, match="minibatch has 3 examples; unbiased HSIC needs 4"):
+        minibatch_hsic([three])
+    with pytest.raises(ValueError, match="minibatch has 1 examples; biased HSIC needs 2"):
+        biased_hsic(three[:1, :1], three[:1, :1])
+    with pytest.raises(ValueError, match=r"shapes \(5, 5\) and \(6, 6\)"):
+        minibatch_hsic(grams(2, 5), grams(2, 6))
+    with pytest.raises(ValueError, match="estimator is 'debiased'; use unbiased or biased"):
+        minibatch_hsic(grams(2, 5), None, "debiased")
+    with pytest.raises(ValueError, match="there are 3 examples; unbiased HSIC needs 4"):
+        split_minibatches(3, 8)
+    with pytest.raises(ValueError, match="there are 2 examples a minibatch"):
+        split_minibatches(100, 2)
+    with pytest.raises(ValueError, match=r"\(2, 3\) and \(3, 2\) do not merge"):
+        HsicSums.zero(2, 3).merge(HsicSums.zero(3, 2))
+    with pytest.raises(ValueError, match="no HSIC sums to merge"):
+        HsicSums.reduce([])
