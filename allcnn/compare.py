@@ -8,11 +8,10 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from distributed import Client, as_completed
@@ -21,71 +20,20 @@ from jaxtyping import Float32
 import store
 from allcnn import cluster, hsic, kernels
 from allcnn.cka import Cka, cka
-from allcnn.errors import ComparisonError, ConfigError
-from allcnn.hsic import Estimator, HsicSums
+from allcnn.config import Comparison, Estimator, Network
+from allcnn.errors import ComparisonError
+from allcnn.hsic import HsicSums
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
 from store import Representation, RepresentationKey, SimilarityResult
 
-__all__ = ["Comparison", "Kernel", "Network", "SimilarityResult", "compare", "network_of"]
-
-Kernel = Literal["linear", "rbf"]
+__all__ = ["SimilarityResult", "compare", "network_of"]
 
 BANDWIDTH_EXAMPLES = 1024
 """The median distance is taken between this many first examples."""
 
 # One compute thread a process: the other threads read meanwhile.
 _COMPUTING = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Network:
-    """One side of a comparison: a run at a checkpoint."""
-
-    run: str
-    checkpoint: str
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``RUN@CHECKPOINT``; raises ConfigError for anything else."""
-        run, at, checkpoint = text.partition("@")
-        if not (run and at and checkpoint):
-            raise ConfigError(f"{text!r} names no network; write RUN@CHECKPOINT, as in a@final")
-        return cls(run, checkpoint)
-
-    def __str__(self) -> str:
-        return f"{self.run}@{self.checkpoint}"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What to compare, and how.
-
-    Attributes:
-        rows: the network whose taps are the rows.
-        columns: the network whose taps are the columns.
-        kernel: linear or RBF.
-        sigma: bandwidth of the RBF kernel, as a fraction of the median distance.
-        estimator: of HSIC, unbiased or biased.
-        batch_size: examples a minibatch, at least 4.
-        sample_set: name of the stored sample set; None for the largest that both have.
-    """
-
-    rows: Network
-    columns: Network
-    kernel: Kernel = "linear"
-    sigma: float = 0.4
-    estimator: Estimator = "unbiased"
-    batch_size: int = 256
-    sample_set: str | None = None
-
-    def __post_init__(self) -> None:
-        _one_of("kernel", self.kernel, get_args(Kernel))
-        _one_of("estimator", self.estimator, get_args(Estimator))
-        if not 0 < self.sigma < float("inf"):
-            raise ConfigError(f"sigma is {self.sigma}; use a number above 0")
-        if self.batch_size < 4:
-            raise ConfigError(f"batch-size is {self.batch_size}; unbiased HSIC needs 4 or more")
 
 
 class Operand(NamedTuple):
@@ -318,8 +266,3 @@ def _stored(opened: store.Store, side: Network) -> dict[str, list[Representation
 def network_of(key: RepresentationKey) -> Network:
     """Return the network that a representation belongs to."""
     return Network(key.run, key.checkpoint)
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} is {value!r}; use {' or '.join(choices)}")

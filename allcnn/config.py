@@ -1,17 +1,26 @@
-"""Settings of a run, with their defaults and bounds; imports nothing heavy."""
+"""Settings of runs, extractions and comparisons: defaults and bounds; imports nothing heavy."""
 
 import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from allcnn.errors import ConfigError
 
 Variant = Literal["v1", "v2"]
+DType = Literal["float32", "float16"]
+Kernel = Literal["linear", "rbf"]
+Estimator = Literal["unbiased", "biased"]
 
 MIN_IMAGE_SIZE = 12
 """Two strides and one VALID 3x3 convolution leave one pixel of twelve."""
+
+MIN_MINIBATCH = 4
+"""Unbiased HSIC is not defined for fewer examples."""
+
+DEFAULT_SAMPLES = 2048
+"""Examples that are extracted where nothing else is asked for."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -63,13 +72,12 @@ class RunConfig:
             object.__setattr__(self, "checkpoint_every", 5 if self.epochs >= 10 else 1)
         check_name("data set", self.dataset)
         check_name("prefix", self.prefix)
-        if self.variant not in ("v1", "v2"):
-            raise ConfigError(f"variant is {self.variant!r}; use v1 or v2")
+        _one_of("variant", self.variant, get_args(Variant))
         _at_least("image-size", self.image_size, MIN_IMAGE_SIZE)
         _at_least("depth", self.depth, 1)
         _at_least("epochs", self.epochs, 1)
         _at_least("checkpoint-every", self.checkpoint_every, 1)
-        _at_least("batch-size", self.batch_size, 4)
+        _at_least("batch-size", self.batch_size, MIN_MINIBATCH)
         _at_least("seed", self.seed, 0)
         for name in ("width", "learning_rate"):
             if not 0 < getattr(self, name) < float("inf"):
@@ -100,6 +108,88 @@ class RunConfig:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Extraction:
+    """What to extract.
+
+    Attributes:
+        run: name of a run in the workspace.
+        checkpoint: one of its checkpoints.
+        split: of the run's data set.
+        n_samples: examples of the one fixed shuffle; None for 2,048, or all of a smaller split.
+        batch_size: examples a minibatch and a chunk, at least 4.
+        dtype: of the stored activations.
+    """
+
+    run: str
+    checkpoint: str
+    split: str = "test"
+    n_samples: int | None = None
+    batch_size: int = 256
+    dtype: DType = "float32"
+
+    def __post_init__(self) -> None:
+        check_name("split", self.split)
+        _at_least("batch-size", self.batch_size, MIN_MINIBATCH)
+        if self.n_samples is not None:
+            _at_least("samples", self.n_samples, MIN_MINIBATCH)
+        _one_of("dtype", self.dtype, get_args(DType))
+
+
+@dataclass(frozen=True)
+class Network:
+    """One side of a comparison: a run at a checkpoint."""
+
+    run: str
+    checkpoint: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``RUN@CHECKPOINT``; raises ConfigError for anything else."""
+        run, at, checkpoint = text.partition("@")
+        if not (run and at and checkpoint):
+            raise ConfigError(f"{text!r} names no network; write RUN@CHECKPOINT, as in a@final")
+        return cls(run, checkpoint)
+
+    def __str__(self) -> str:
+        return f"{self.run}@{self.checkpoint}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to compare, and how.
+
+    Attributes:
+        rows: the network whose taps are the rows.
+        columns: the network whose taps are the columns.
+        kernel: linear or RBF.
+        sigma: bandwidth of the RBF kernel, as a fraction of the median distance.
+        estimator: of HSIC, unbiased or biased.
+        batch_size: examples a minibatch, at least 4.
+        sample_set: name of the stored sample set; None for the largest that both have.
+    """
+
+    rows: Network
+    columns: Network
+    kernel: Kernel = "linear"
+    sigma: float = 0.4
+    estimator: Estimator = "unbiased"
+    batch_size: int = 256
+    sample_set: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("kernel", self.kernel, get_args(Kernel))
+        _one_of("estimator", self.estimator, get_args(Estimator))
+        if not 0 < self.sigma < float("inf"):
+            raise ConfigError(f"sigma is {self.sigma}; use a number above 0")
+        _at_least("batch-size", self.batch_size, MIN_MINIBATCH)
+
+
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ConfigError(f"{name} is {value}; use {least} or more")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} is {value!r}; use {' or '.join(choices)}")

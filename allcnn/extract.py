@@ -13,43 +13,13 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from allcnn import checkpoint, data, network, record
-from allcnn.errors import ConfigError
+from allcnn.config import DEFAULT_SAMPLES, DType, Extraction
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
 from store import RepresentationKey, RepresentationMeta, SampleSet, Writer
-from store.schema import DType
 
 Forward = Callable[[Any], Mapping[str, Float[Array, "n ..."]]]
 """A network with its variables: uint8 images (n, h, w, c) to ordered taps."""
-
-DEFAULT_SAMPLES = 2048
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """What to extract.
-
-    Attributes:
-        run: name of a run in the workspace.
-        checkpoint: one of its checkpoints.
-        split: of the run's data set.
-        n_samples: examples of the one fixed shuffle; None for 2,048, or all of a smaller split.
-        batch_size: examples a minibatch and a chunk, at least 4.
-        dtype: of the stored activations.
-    """
-
-    run: str
-    checkpoint: str
-    split: str = "test"
-    n_samples: int | None = None
-    batch_size: int = 256
-    dtype: DType = "float32"
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 4:
-            raise ConfigError(f"batch-size is {self.batch_size}; unbiased HSIC needs 4 or more")
-        if self.dtype not in ("float32", "float16"):
-            raise ConfigError(f"dtype is {self.dtype!r}; use float32 or float16")
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def write_json(path: Path, values: object) -> None:
     os.replace(temporary, path)
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+def read_json(path: Path) -> Any:
     """Read JSON; raises WorkspaceError if the file is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

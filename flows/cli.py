@@ -1,0 +1,192 @@
+"""The ``allcnn`` command: plain functions of ``allcnn``, without Prefect.
+
+Commands import what they need, so that ``--help`` answers at once.
+"""
+
+import json
+import logging
+import os
+import sys
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allcnn.config import Comparison, Extraction, Network, RunConfig
+from allcnn.errors import AllcnnError, ConfigError
+from flows import options
+from flows.options import option
+from flows.plan import DEMO, Pipeline, parse_numbers
+
+if TYPE_CHECKING:
+    from flows.local import Outcome
+
+_EPILOG = "Every piece of work can be killed and run again: it goes on where it was."
+
+
+class Group(click.Group):
+    """Turns the errors that a user can mend into one sentence and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; status 2 for a wrong setting, 1 for what went wrong later."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise _failure(error, 2) from error
+        except AllcnnError as error:
+            raise _failure(error, 1) from error
+        except OSError as error:
+            reason = f"{error.strerror}: {error.filename}" if error.filename else error
+            raise _failure(reason, 1) from error
+        except KeyboardInterrupt as error:
+            raise _failure("stopped; the same command goes on where it was", 130) from error
+        except Exception as error:
+            from store import StoreError
+
+            if not isinstance(error, StoreError):
+                raise
+            raise _failure(error, 1) from error
+
+
+def _failure(reason: object, status: int) -> click.ClickException:
+    failure = click.ClickException(" ".join(str(reason).split()))
+    failure.exit_code = status
+    return failure
+
+
+@click.group(cls=Group, epilog=_EPILOG, context_settings={"max_content_width": 100})
+@click.version_option(package_name="allcnn-cka")
+def main() -> None:
+    """Train All-CNN-C networks, keep their activations, and compare them by CKA."""
+    # Libraries that log their start and stop would drown the progress.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@main.command()
+@options.workspace
+def demo(workspace: str) -> None:
+    """Train three small networks on handwritten digits, compare them and draw the figures."""
+    place = _workspace(workspace)
+    from flows.local import run_pipeline
+
+    _tell(run_pipeline(place, DEMO))
+
+
+@main.command()
+@options.workspace
+@option("--depth", RunConfig.depth, metavar="N")
+@option("--seed", RunConfig.seed, metavar="N")
+@options.training
+def train(workspace: str, **settings: Any) -> None:
+    """Train one network; the last line printed is the run's name."""
+    config = RunConfig(**settings)
+    place = _workspace(workspace)
+    from allcnn.train import train as train_run
+    from flows.progress import Progress
+
+    with Progress([1]) as progress, progress.step(f"training {config.name}") as report:
+        run = train_run(config, place, report)
+    click.echo(run)
+
+
+@main.command()
+@click.argument("run")
+@options.workspace
+@option("--checkpoint", "final", metavar="NAME")
+@option("--split", Extraction.split, metavar="NAME")
+@options.samples
+@option("--batch-size", Extraction.batch_size, topic="minibatch", metavar="N")
+@options.dtype
+def extract(run: str, workspace: str, checkpoint: str, samples: int | None, **how: Any) -> None:
+    """Store the activations of a run's checkpoint, all taps; the last line is the sample set."""
+    job = Extraction(run, checkpoint, n_samples=samples, **how)
+    place = _workspace(workspace)
+    from flows.local import extract_checkpoints
+
+    click.echo(extract_checkpoints(place, job))
+
+
+@main.command()
+@click.argument("rows", metavar="RUN@CHECKPOINT")
+@click.argument("columns", metavar="RUN@CHECKPOINT")
+@options.workspace
+@options.comparing
+@option("--batch-size", Comparison.batch_size, topic="minibatch", metavar="N")
+@option("--sample-set", metavar="NAME")
+@click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False), help="file to write the matrix to"
+)
+def compare(rows: str, columns: str, workspace: str, json_path: str | None, **how: Any) -> None:
+    """Print the CKA matrix of two networks from their stored activations, and draw it."""
+    job = Comparison(Network.parse(rows), Network.parse(columns), **how)
+    place = _workspace(workspace)
+    from allcnn import figures
+    from allcnn.compare import compare as compare_networks
+    from flows.progress import Progress
+    from flows.tables import matrix_table
+
+    with Progress([1]) as progress, progress.step("comparing") as report:
+        result = compare_networks(place, job, report)
+    if json_path is not None:
+        text = json.dumps(figures.matrix_json(result), indent=1)
+        Path(json_path).write_text(text + "\n", encoding="utf-8")
+    click.echo(matrix_table(result))
+    click.echo(f"result  {place.similarity / result.name}")
+    click.echo(f"figure  {figures.draw_comparison(place, result)}")
+
+
+@main.command()
+@options.workspace
+@option("--depth", "1,2", topic="depths", metavar="LIST")
+@option("--seeds", "0,1", metavar="LIST")
+@options.training
+@options.samples
+@option("--minibatch", Pipeline.minibatch, metavar="N")
+@options.dtype
+@options.comparing
+def pipeline(workspace: str, depth: str, seeds: str, **settings: Any) -> None:
+    """Train networks of several depths and seeds, store, compare and draw them all."""
+    comparing = ("minibatch", "dtype", "kernel", "sigma", "estimator")
+    how = {name: settings.pop(name) for name in comparing} | {"n_samples": settings.pop("samples")}
+    networks = product(parse_numbers("depth", depth), parse_numbers("seeds", seeds))
+    plan = Pipeline(RunConfig(**settings), tuple(networks), **how)
+    place = _workspace(workspace)
+    from flows.local import run_pipeline
+
+    _tell(run_pipeline(place, plan))
+
+
+@main.group()
+def store() -> None:
+    """Look at the stored activations."""
+
+
+@store.command("ls")
+@options.workspace
+def list_store(workspace: str) -> None:
+    """List what is stored: one line a run, checkpoint and sample set."""
+    from flows.tables import store_table
+    from store import open as open_store
+
+    click.echo(store_table(open_store(_workspace(workspace).activations).summaries()))
+
+
+def _workspace(root: str) -> Any:
+    from allcnn.workspace import Workspace
+
+    return Workspace.at(root)
+
+
+def _tell(outcome: "Outcome") -> None:
+    from flows.tables import accuracy_table
+
+    click.echo(accuracy_table(outcome.accuracies))
+    click.echo("")
+    for path in outcome.files:
+        click.echo(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Whole pipelines in this process, without Prefect: the work behind the command line."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from allcnn import figures, record
+from allcnn.compare import compare
+from allcnn.config import DEFAULT_SAMPLES, Extraction, RunConfig
+from allcnn.extract import extract
+from allcnn.train import train
+from allcnn.workspace import Workspace
+from flows.plan import Pipeline, stages
+from flows.progress import Progress
+
+_TRAINING_IMAGES = {"digits": 1198, "fashion_mnist": 60_000}
+_COMPILING = 5_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pipeline made: pictures and stores, and the test accuracy of every run."""
+
+    files: tuple[Path, ...]
+    accuracies: dict[str, float]
+
+
+def extract_checkpoints(workspace: Workspace, job: Extraction) -> str:
+    """Extract one checkpoint of a run, or all of them; return the name of the sample set."""
+    workspace.find_run(job.run)
+    names = workspace.checkpoints(job.run) if job.checkpoint == "all" else [job.checkpoint]
+    jobs = [replace(job, checkpoint=name) for name in names]
+    with Progress([1.0] * len(jobs)) as progress:
+        for each in jobs:
+            with progress.step("extracting") as report:
+                sample_set = extract(workspace, each, report)
+    return sample_set
+
+
+def run_pipeline(workspace: Workspace, plan: Pipeline) -> Outcome:
+    """Train, extract, compare and draw; what is finished already is not done again."""
+    runs = [config.name for config in plan.configs()]
+    with Progress(weights(plan)) as progress:
+        for config in plan.configs():
+            with progress.step(f"training {config.name}") as report:
+                train(config, workspace, report)
+        for extraction in plan.extractions():
+            with progress.step("extracting") as report:
+                extract(workspace, extraction, report)
+        pictures = []
+        for comparison in plan.between_runs():
+            with progress.step("comparing") as report:
+                result = compare(workspace, comparison, report)
+            pictures.append(figures.draw_comparison(workspace, result))
+        for config in plan.configs():
+            with progress.step(f"comparing the checkpoints of {config.name}") as report:
+                results = [compare(workspace, job) for job in plan.between_stages(config)]
+            pictures.append(figures.draw_stages(workspace, results))
+    curves = figures.draw_learning_curves(workspace, runs, f"{plan.training.prefix}-curves")
+    accuracies = {run: record.read_history(workspace, run)[-1].test_accuracy for run in runs}
+    return Outcome((curves, *pictures, workspace.activations, workspace.similarity), accuracies)
+
+
+def weights(plan: Pipeline) -> list[float]:
+    """Guess how long each step of a pipeline takes, in forward passes of depth 1 at width 1."""
+    cost = [_cost(config) for config in plan.configs()]
+    n_samples = plan.n_samples or DEFAULT_SAMPLES
+    training = [
+        c * (3 * config.epochs * _TRAINING_IMAGES.get(config.dataset, 50_000) + _COMPILING)
+        for c, config in zip(cost, plan.configs(), strict=True)
+    ]
+    extracting = [
+        c * n_samples
+        for c, config in zip(cost, plan.configs(), strict=True)
+        for _ in stages(config)
+    ]
+    comparing = [2 * max(cost) * n_samples for _ in plan.between_runs()]
+    staging = [
+        2 * c * n_samples * len(stages(config))
+        for c, config in zip(cost, plan.configs(), strict=True)
+    ]
+    return training + extracting + comparing + staging
+
+
+def _cost(config: RunConfig) -> float:
+    return config.depth * config.width * (config.image_size / 32) ** 2

@@ -1,0 +1,97 @@
+"""Options of the command line; their help lines also describe the parameters of the flows."""
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import click
+
+from allcnn.config import (
+    DEFAULT_SAMPLES,
+    Comparison,
+    DType,
+    Estimator,
+    Extraction,
+    Kernel,
+    RunConfig,
+    Variant,
+)
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+HELP = {
+    "workspace": "folder of runs, stores, results and figures",
+    "dataset": "digits, cifar10, cifar100, fashion_mnist, or a data set prepared in TFDS_DATA_DIR",
+    "image_size": "side of the images in pixels, at least 12",
+    "depth": "n, which gives the network 7n + 3 taps, at least 1",
+    "depths": "depths of the networks: numbers and ranges, such as 1,2 or 1-4",
+    "variant": "v1 with dropout, v2 without",
+    "width": "factor on the published 96 and 192 channels, above 0",
+    "seed": "of initialisation, order, augmentation and dropout",
+    "seeds": "seeds of the networks: numbers and ranges, such as 0,1 or 0-9",
+    "epochs": "passes over the training images; the schedule scales with them",
+    "checkpoint_every": "epochs between checkpoints; 0 for 5, or for 1 of fewer than 10 epochs",
+    "batch_size": "images a training step, at least 4",
+    "learning_rate": "at the start, above 0",
+    "weight_decay": "factor of the L2 term's gradient, 0 or more",
+    "prefix": "beginning of the runs' names",
+    "checkpoint": "init, epoch-0005, …, final, or all",
+    "split": "part of the data set that is shown to the network",
+    "n_samples": f"examples, at least 4 [default: {DEFAULT_SAMPLES}, or all of a smaller split]",
+    "minibatch": "examples a minibatch of the store and of HSIC, at least 4",
+    "dtype": "of the stored activations",
+    "kernel": "of the Gram matrices",
+    "sigma": "RBF bandwidth, as a fraction of the median distance between examples",
+    "estimator": "of HSIC: unbiased or biased, summed over minibatches",
+    "sample_set": "name of a stored sample set [default: the largest that both sides have]",
+}
+"""What each setting is, with its unit and bounds."""
+
+
+def option(flag: str, default: Any = None, *, topic: str | None = None, **kwargs: Any) -> Decorator:
+    """Return a click option with the help line of its topic, by default that of its flag."""
+    name = flag.removeprefix("--").replace("-", "_")
+    shown = default is not None
+    return click.option(
+        flag, name, default=default, show_default=shown, help=HELP[topic or name], **kwargs
+    )
+
+
+workspace = option("--workspace", "./workspace", metavar="FOLDER")
+
+_TRAINING = [
+    option("--dataset", RunConfig.dataset, metavar="NAME"),
+    option("--image-size", RunConfig.image_size, metavar="PIXELS"),
+    option("--variant", RunConfig.variant, type=click.Choice(get_args(Variant))),
+    option("--width", RunConfig.width, metavar="FACTOR"),
+    option("--epochs", RunConfig.epochs, metavar="N"),
+    option("--checkpoint-every", RunConfig.checkpoint_every, metavar="EPOCHS"),
+    option("--batch-size", RunConfig.batch_size, metavar="IMAGES"),
+    option("--learning-rate", RunConfig.learning_rate, metavar="RATE"),
+    option("--weight-decay", RunConfig.weight_decay, metavar="FACTOR"),
+    option("--prefix", RunConfig.prefix, metavar="NAME"),
+]
+
+_COMPARING = [
+    option("--kernel", Comparison.kernel, type=click.Choice(get_args(Kernel))),
+    option("--sigma", Comparison.sigma, metavar="FRACTION"),
+    option("--estimator", Comparison.estimator, type=click.Choice(get_args(Estimator))),
+]
+
+samples = option("--samples", type=int, topic="n_samples", metavar="N")
+dtype = option("--dtype", Extraction.dtype, type=click.Choice(get_args(DType)))
+
+
+def training(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the settings of a run, but for depth and seed."""
+    return _stack(_TRAINING, command)
+
+
+def comparing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the kernel and the estimator."""
+    return _stack(_COMPARING, command)
+
+
+def _stack(decorators: list[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command

@@ -1,0 +1,125 @@
+"""What a pipeline does, in order, worked out from its settings before any work begins."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import combinations_with_replacement
+
+from allcnn.config import Comparison, Extraction, Network, RunConfig
+from allcnn.errors import ConfigError
+
+MAX_STAGES = 6
+"""Checkpoints before the final one that are extracted and compared with it."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Networks of several depths and seeds, all compared with each other.
+
+    Attributes:
+        training: settings of every run but for depth and seed.
+        networks: depth and seed of each run.
+        n_samples: examples of the test split that are compared; None for 2,048 or all.
+        minibatch: examples a minibatch of the comparison.
+        kernel: linear or RBF.
+        sigma: bandwidth of the RBF kernel as a fraction of the median distance.
+        estimator: of HSIC.
+        dtype: of the stored activations.
+    """
+
+    training: RunConfig = field(default_factory=RunConfig)
+    networks: tuple[tuple[int, int], ...] = ((1, 0), (1, 1), (2, 0), (2, 1))
+    n_samples: int | None = Extraction.n_samples
+    minibatch: int = Extraction.batch_size
+    kernel: str = Comparison.kernel
+    sigma: float = Comparison.sigma
+    estimator: str = Comparison.estimator
+    dtype: str = Extraction.dtype
+
+    def __post_init__(self) -> None:
+        if not self.networks or len(set(self.networks)) < len(self.networks):
+            raise ConfigError(
+                f"the networks (depth, seed) are {list(self.networks)}; name each once"
+            )
+        # Refused here rather than after hours of training.
+        for config in self.configs():
+            self.comparison(Network(config.name, "final"), Network(config.name, "final"))
+            self.extraction(config, "final")
+
+    def configs(self) -> list[RunConfig]:
+        """Return the settings of all runs."""
+        return [replace(self.training, depth=depth, seed=seed) for depth, seed in self.networks]
+
+    def extraction(self, config: RunConfig, checkpoint: str) -> Extraction:
+        """Return how one checkpoint is extracted."""
+        return Extraction(
+            config.name,
+            checkpoint,
+            n_samples=self.n_samples,
+            batch_size=self.minibatch,
+            dtype=self.dtype,  # type: ignore[arg-type]
+        )
+
+    def comparison(self, rows: Network, columns: Network) -> Comparison:
+        """Return how two networks are compared."""
+        return Comparison(
+            rows,
+            columns,
+            kernel=self.kernel,  # type: ignore[arg-type]
+            sigma=self.sigma,
+            estimator=self.estimator,  # type: ignore[arg-type]
+            batch_size=self.minibatch,
+        )
+
+    def extractions(self) -> Iterator[Extraction]:
+        """Yield what is extracted: of each run the checkpoints of ``stages``."""
+        for config in self.configs():
+            for checkpoint in stages(config):
+                yield self.extraction(config, checkpoint)
+
+    def between_runs(self) -> Iterator[Comparison]:
+        """Yield every final network against itself and every other."""
+        finals = [Network(config.name, "final") for config in self.configs()]
+        for rows, columns in combinations_with_replacement(finals, 2):
+            yield self.comparison(rows, columns)
+
+    def between_stages(self, config: RunConfig) -> Iterator[Comparison]:
+        """Yield a run's final network against its checkpoints, the first ones first."""
+        final = Network(config.name, "final")
+        for checkpoint in stages(config):
+            yield self.comparison(final, Network(config.name, checkpoint))
+
+
+def stages(config: RunConfig, n: int = MAX_STAGES) -> list[str]:
+    """Return ``init``, ``final`` and up to ``n`` - 1 checkpoints spread between them."""
+    epochs = range(config.checkpoint_every, config.epochs, config.checkpoint_every)
+    n_between = min(n - 1, len(epochs))
+    # Denser in the beginning, where representations change most.
+    positions = {
+        round((len(epochs) - 1) * (i / max(n_between - 1, 1)) ** 2) for i in range(n_between)
+    }
+    return ["init", *(f"epoch-{epochs[i]:04d}" for i in sorted(positions)), "final"]
+
+
+def parse_numbers(name: str, text: str) -> tuple[int, ...]:
+    """Read a list of numbers and ranges, such as ``0-3,7``; raises ConfigError."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ConfigError(f"{name} is {text!r}; write numbers and ranges, as in 0-3,7")
+        numbers += range(int(first), int(last or first) + 1)
+    return tuple(dict.fromkeys(numbers))
+
+
+_DEMO_RUN = RunConfig(
+    dataset="digits",
+    image_size=16,
+    width=0.25,
+    epochs=12,
+    checkpoint_every=2,
+    batch_size=64,
+    prefix="demo",
+)
+
+DEMO = Pipeline(_DEMO_RUN, networks=((1, 0), (1, 1), (2, 0)))
+"""Three small networks on images that need no download."""
