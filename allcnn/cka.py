@@ -28,7 +28,7 @@ def cka(sums: HsicSums) -> Cka:
     """
     rows, columns = _defined(sums.rows), _defined(sums.columns)
     # One root of the product, not a product of roots: x / sqrt(x * x) is exactly 1.
-    matrix = np.clip(sums.cross, -1e-9, None) / np.sqrt(rows[:, None] * columns[None, :])
+    matrix = sums.cross / np.sqrt(rows[:, None] * columns[None, :])
     undefined = np.argwhere(np.isnan(rows)[:, None] | np.isnan(columns)[None, :])
     return Cka(matrix, {(int(i), int(j)): _reason(sums, i, j) for i, j in undefined})
 

@@ -101,9 +101,10 @@ def heatmap_grid(panels: Sequence[Panel], title: str = "") -> Figure:
     n_lines = math.ceil(len(panels) / GRID_COLUMNS)
     n_columns = math.ceil(len(panels) / n_lines)
     height, width = np.max([_inches(panel, GRID_INCHES) for panel in panels], axis=0)
-    figure = _figure(n_columns * (width + 0.3) + 1.5, n_lines * (height + 0.45) + 1.2)
-    drawn = [figure.add_subplot(n_lines, n_columns, k + 1) for k in range(len(panels))]
     shared = len({_names(panel) for panel in panels}) == 1
+    room = 0.3 if shared else 0.9
+    figure = _figure(n_columns * (width + room) + 1.5, n_lines * (height + room + 0.15) + 1.0)
+    drawn = [figure.add_subplot(n_lines, n_columns, k + 1) for k in range(len(panels))]
     for k, (axes, panel) in enumerate(zip(drawn, panels, strict=True)):
         left = not shared or k % n_columns == 0
         bottom = not shared or k + n_columns >= len(panels)

@@ -13,6 +13,8 @@ from matplotlib.colors import to_rgb
 from allcnn import plots
 from allcnn.plots import Panel, heatmap, heatmap_grid, learning_curves, save
 
+SIGNATURES = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+
 
 def names(prefix, n):
     return [f"{prefix}{k + 1}" for k in range(n)]
@@ -58,14 +60,14 @@ def pixel(figure, axes, row, column):
 
 
 def test_the_first_layer_is_at_the_bottom_left_and_colours_run_from_0_to_1():
-    figure = heatmap(panel(2, 2, values={(0, 0): 0.0, (0, 1): 0.25, (1, 0): 0.5, (1, 1): 1.0}))
+    figure = heatmap(panel(2, 2, values={(0, 0): 0.0, (0, 1): 0.25, (1, 0): 0.5, (1, 1): 0.75}))
     axes = figure.axes[0]
     assert axes.images[0].get_clim() == (0, 1)
     assert axes.images[0].origin == "lower"
     assert shown(axes.yaxis) == {0: "row1", 1: "row2"}
     assert shown(axes.xaxis) == {0: "col1", 1: "col2"}
     colours = matplotlib.colormaps["magma"]
-    for (row, column), value in {(0, 0): 0.0, (0, 1): 0.25, (1, 0): 0.5, (1, 1): 1.0}.items():
+    for (row, column), value in {(0, 0): 0.0, (0, 1): 0.25, (1, 0): 0.5, (1, 1): 0.75}.items():
         np.testing.assert_allclose(pixel(figure, axes, row, column), colours(value)[:3], atol=0.01)
     (_, low), (_, high) = axes.transData.transform([(0, 0), (0, 1)])
     assert high > low
@@ -220,12 +222,15 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, suffix):
         save(heatmap(panel(values={(0, 0): np.nan})), tmp_path / f"deep/{k}.{suffix}") for k in "ab"
     )
     assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes().startswith(SIGNATURES[suffix])
+    assert b"date" not in first.read_bytes().lower()
     assert sorted(path.name for path in first.parent.iterdir()) == [f"a.{suffix}", f"b.{suffix}"]
 
 
 def test_a_failed_save_leaves_the_old_picture_and_no_rest(tmp_path, monkeypatch):
     path = save(heatmap(panel()), str(tmp_path / "a.png"))
     before = path.read_bytes()
+    assert before.startswith(SIGNATURES["png"])
 
     def half_written(partial, **_):
         partial.write_bytes(before[:100])
