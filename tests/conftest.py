@@ -1,0 +1,39 @@
+"""Settings of all tests: strict JAX, no telemetry, and networks small enough to train in seconds."""
+
+import os
+
+# Before JAX and Prefect are imported: both read their settings once.
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["DO_NOT_TRACK"] = "1"
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from allcnn import record, train
+from allcnn.config import RunConfig
+from allcnn.workspace import Workspace
+
+SMALL = RunConfig(
+    image_size=12, width=0.05, epochs=2, checkpoint_every=1, batch_size=64, prefix="small"
+)
+"""Learns a little from the digits in a few seconds."""
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a workspace with two small trained runs, of depth 1 and 2; copy it before writing."""
+    workspace = Workspace.at(tmp_path_factory.mktemp("trained"))
+    for depth in (1, 2):
+        train.train(RunConfig(**(SMALL.to_json() | {"depth": depth})), workspace)
+    return workspace
+
+
+@pytest.fixture
+def workspace(trained: Workspace, tmp_path: Path) -> Workspace:
+    """Return a copy of the trained workspace, to write into."""
+    shutil.copytree(trained.root, tmp_path / "workspace")
+    return Workspace.at(tmp_path / "workspace")
