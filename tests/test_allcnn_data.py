@@ -156,6 +156,12 @@ def test_resized_images_are_square_and_keep_their_channels(tmp_path, channels, s
     np.testing.assert_allclose(row[inner], (centres * 255 / 29)[inner], atol=2)
 
 
+def test_grey_file_in_a_colour_data_set_has_three_equal_channels(tmp_path):
+    prepare_foreign(tmp_path, COLOUR[:1, :, :, :1], [0])
+    loaded = data.load("foreign", "train", 16, tmp_path).images
+    np.testing.assert_array_equal(loaded, np.repeat(COLOUR[:1, :, :, :1], 3, axis=3))
+
+
 def test_resizing_treats_rows_and_columns_alike(tmp_path):
     images = [COLOUR[0], COLOUR[0].transpose(1, 0, 2)]
     prepare_foreign(tmp_path, images, [0, 1])
