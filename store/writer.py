@@ -134,7 +134,9 @@ class Writer:
 
     def _check_aligned(self, rows: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
         if self.complete:
-            raise MisalignedWriteError(f"{self.meta.key} has all its {start} rows; stop appending")
+            raise MisalignedWriteError(
+                f"{self.meta.key} has all its {self.meta.n_samples} rows; stop appending"
+            )
         wanted = (stop - start, *self.meta.shape)
         if rows.shape != wanted:
             raise MisalignedWriteError(

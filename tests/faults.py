@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-_CHANGES = ("mkdir", "replace", "rename", "unlink", "rmdir")
+_CHANGES = ("mkdir", "link", "replace", "rename", "unlink", "rmdir")
 """Zarr's LocalStore, pathlib and shutil change what is visible on disk by these functions only."""
 
 
