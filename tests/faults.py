@@ -1,8 +1,10 @@
 """Faults: a process that dies between any two changes of the disk, and bits that rot."""
 
+import itertools
 import os
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -15,33 +17,48 @@ class Killed(BaseException):
     """Stands for a SIGKILL: no ``except Exception`` clears anything away."""
 
 
-class Changes:
-    """Number of changes that were made, and whether the process has died."""
-
-    def __init__(self) -> None:
-        self.made = 0
-        self.dead = False
-
-
 @contextmanager
-def killed_before(n: int | None) -> Iterator[Changes]:
-    """Raise Killed instead of the n-th change (from 0) and every later one; None only counts."""
-    changes, lock = Changes(), threading.Lock()
+def killed_before(n: int) -> Iterator[None]:
+    """Raise Killed instead of the n-th change (from 0) and of every later one."""
+    made, lock = itertools.count(), threading.Lock()
+    dead = False
 
-    def faulty(original):
+    def faulty(name, original):
         def change(*args, **kwargs):
+            if name == "mkdir" and os.path.isdir(args[0]):
+                return original(*args, **kwargs)  # changes nothing
+            nonlocal dead
             with lock:
-                changes.dead = changes.dead or (n is not None and changes.made >= n)
-                if changes.dead:
-                    raise Killed
-                changes.made += 1
+                dead = dead or next(made) >= n
+            if dead:
+                raise Killed
             return original(*args, **kwargs)
 
         return change
 
-    patches = {name: faulty(getattr(os, name)) for name in _CHANGES}
+    patches = {name: faulty(name, getattr(os, name)) for name in _CHANGES}
     with mock.patch.multiple(os, **patches):
-        yield changes
+        yield
+
+
+def kill_series(work: Callable[[Path], object], folder: Path, initial: Path) -> Iterator[Path]:
+    """Kill ``work`` before its n-th change, for every n until it survives; yield what it left.
+
+    It works on copies of the folder ``initial``, or on nothing where that does not exist.
+
+    The number of changes is not fixed beforehand: concurrent writes race for a few of them.
+    """
+    for n in itertools.count():
+        path = folder / f"killed-{n}"
+        if initial.exists():
+            shutil.copytree(initial, path)
+        try:
+            with killed_before(n):
+                work(path)
+        except Killed:
+            yield path
+        else:
+            return
 
 
 def chunk_files(array: Path) -> list[Path]:
