@@ -156,9 +156,10 @@ def write_network(path: Path, n: int, width: float = 0.25) -> list[store.Represe
     shapes = [(side, side, round(channels * width)) for side, channels in SHAPES] + [(10,)]
     for index, shape in enumerate(shapes):
         key = store.RepresentationKey(sample_set.name, "run", "final", f"tap{index}")
+        made = ("bench", "2026-01-01T00:00:00+00:00")
         meta = store.RepresentationMeta(
-            key, sample_set, "sha256:0", index, shape, "float16", 256, "bench", "2026-01-01T00:00:00+00:00"
-        )  # fmt: skip
+            key, sample_set, "sha256:0", index, shape, "float16", 256, *made
+        )
         writer = store.Writer.open(path, meta, np.arange(n), np.zeros(n, np.int32))
         generator = np.random.default_rng(index)
         while not writer.complete:
@@ -233,7 +234,7 @@ def dask_share() -> None:
 
 
 def memory() -> None:
-    """Measure the peak memory of a comparison of 10,000 examples, against 1,000; each in its own process."""
+    """Measure the peak memory of comparing 10,000 examples, against 1,000, in own processes."""
     grown = []
     for n in (10_000, 1_000):
         with scratch() as workspace:
