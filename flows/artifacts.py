@@ -23,8 +23,9 @@ def show_matrix(result: SimilarityResult) -> None:
         {"tap": row.tap} | dict(zip(columns, map(_rounded, values), strict=True))
         for row, values in reversed(list(zip(result.rows, result.cka, strict=True)))
     ]
-    title = f"CKA of {network_of(result.rows[0])} with {network_of(result.columns[0])}"
-    create_table_artifact(table, f"{key(result.name)}-numbers", title)
+    title = f"CKA: rows {network_of(result.rows[0])}, columns {network_of(result.columns[0])}"
+    reasons = (f"\n\nempty: {reason}" for _, _, reason in result.reasons)
+    create_table_artifact(table, f"{key(result.name)}-numbers", title + "".join(reasons))
 
 
 def key(name: str) -> str:

@@ -10,10 +10,16 @@ from allcnn.workspace import Workspace
 from flows import artifacts
 from flows.logs import logged
 from flows.parameters import CompareParameters
+from flows.retries import may_pass
 
 
 # Safe to repeat: a result is written whole or not at all. Dask schedules inside this one task.
-@task(task_run_name="compare-{job.rows}-{job.columns}", retries=1, cache_policy=NO_CACHE)
+@task(
+    task_run_name="compare-{job.rows}-{job.columns}",
+    retries=1,
+    retry_condition_fn=may_pass,
+    cache_policy=NO_CACHE,
+)
 def compare_networks(job: Comparison, workspace: Workspace) -> str:
     """Compute, keep, draw and show a CKA matrix; return the result's name."""
     result = comparison.compare(workspace, job, logged("comparing"))
@@ -24,6 +30,6 @@ def compare_networks(job: Comparison, workspace: Workspace) -> str:
 
 
 @flow(name="compare")
-def compare(parameters: CompareParameters) -> str:
+def compare(settings: CompareParameters) -> str:
     """Compare the taps of two networks by CKA; return the result's name."""
-    return compare_networks(parameters.job(), parameters.place())
+    return compare_networks(settings.job(), settings.place())

@@ -1,10 +1,11 @@
 """Parameters of the flows: pydantic models with bounds, refused before a flow run exists."""
 
+from abc import abstractmethod
 from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from allcnn.config import (
     MIN_IMAGE_SIZE,
@@ -22,9 +23,13 @@ from allcnn.workspace import Workspace
 from flows.options import HELP
 from flows.plan import Pipeline
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-_NETWORK = r"^[A-Za-z0-9][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9_.-]*$"
+# As ``allcnn.config.check_name``: no two dots in a row.
+_PLAIN = r"[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?"
+_NAME = f"^{_PLAIN}$"
+_NETWORK = f"^{_PLAIN}@{_PLAIN}$"
 
+T = TypeVar("T")
+Distinct = Annotated[list[T], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
 Depth = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 
@@ -34,7 +39,17 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    workspace: str = Field("workspace", description=HELP["workspace"])
+    workspace: str = Field("workspace", min_length=1, description=HELP["workspace"])
+
+    @abstractmethod
+    def job(self) -> object:
+        """Return the settings as the work takes them; raises ConfigError."""
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        """Refuse what no single field's bounds can, such as a network that is named twice."""
+        self.job()
+        return self
 
     def place(self) -> Workspace:
         """Return the workspace, in the flow run's working directory unless absolute."""
@@ -68,7 +83,7 @@ class TrainParameters(Recipe):
     depth: Depth = Field(RunConfig.depth, description=HELP["depth"])
     seed: Seed = Field(RunConfig.seed, description=HELP["seed"])
 
-    def config(self) -> RunConfig:
+    def job(self) -> RunConfig:
         """Return the settings of the run."""
         return RunConfig(**self.model_dump(exclude={"workspace"}))
 
@@ -110,8 +125,8 @@ class CompareParameters(Parameters):
 class PipelineParameters(Recipe):
     """Networks of several depths and seeds, all compared with each other."""
 
-    depths: list[Depth] = Field([1, 2], min_length=1, description="depths of the networks")
-    seeds: list[Seed] = Field([0, 1], min_length=1, description="seeds of the networks")
+    depths: Distinct[Depth] = Field([1, 2], description="depths of the networks")
+    seeds: Distinct[Seed] = Field([0, 1], description="seeds of the networks")
     n_samples: int | None = Field(
         Extraction.n_samples, ge=MIN_MINIBATCH, description=HELP["n_samples"]
     )
@@ -121,7 +136,7 @@ class PipelineParameters(Recipe):
     sigma: float = Field(Comparison.sigma, gt=0, description=HELP["sigma"])
     estimator: Estimator = Field(Comparison.estimator, description=HELP["estimator"])
 
-    def plan(self) -> Pipeline:
+    def job(self) -> Pipeline:
         """Return what the pipeline does."""
         how = {"n_samples", "minibatch", "dtype", "kernel", "sigma", "estimator"}
         networks = tuple(product(self.depths, self.seeds))

@@ -12,10 +12,11 @@ from flows.compare import compare_networks
 from flows.extract import extract_checkpoint
 from flows.logs import logged
 from flows.parameters import PipelineParameters
+from flows.retries import may_pass
 from flows.train import train_run
 
 
-@task(task_run_name="stages-{run}", retries=1, cache_policy=NO_CACHE)
+@task(task_run_name="stages-{run}", retries=1, retry_condition_fn=may_pass, cache_policy=NO_CACHE)
 def compare_stages(run: str, jobs: list[Comparison], workspace: Workspace) -> None:
     """Compare a network with its earlier checkpoints, and show them in one picture."""
     results = [comparison.compare(workspace, job, logged(f"stages of {run}")) for job in jobs]
@@ -23,24 +24,24 @@ def compare_stages(run: str, jobs: list[Comparison], workspace: Workspace) -> No
     artifacts.show_picture(picture, f"{run} against its checkpoints")
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="draw-{name}", cache_policy=NO_CACHE)
 def draw_curves(runs: list[str], name: str, workspace: Workspace) -> None:
     """Draw and show the learning curves of all runs."""
     artifacts.show_picture(figures.draw_learning_curves(workspace, runs, name), "Learning curves")
 
 
 @flow(name="pipeline")
-def pipeline(parameters: PipelineParameters) -> list[str]:
+def pipeline(settings: PipelineParameters) -> list[str]:
     """Train networks of several depths and seeds and compare them all; return the results' names.
 
     Tasks run one after another: each uses the whole device.
     """
-    plan, workspace = parameters.plan(), parameters.place()
+    plan, workspace = settings.job(), settings.place()
     runs = [train_run(config, workspace) for config in plan.configs()]
     for job in plan.extractions():
         extract_checkpoint(job, workspace)
     names = [compare_networks(job, workspace) for job in plan.between_runs()]
     for config in plan.configs():
         compare_stages(config.name, list(plan.between_stages(config)), workspace)
-    draw_curves(runs, f"{parameters.prefix}-curves", workspace)
+    draw_curves(runs, f"{settings.prefix}-curves", workspace)
     return names

@@ -8,16 +8,22 @@ from allcnn.config import RunConfig
 from allcnn.workspace import Workspace
 from flows.logs import logged
 from flows.parameters import TrainParameters
+from flows.retries import may_pass
 
 
 # Safe to repeat: it goes on from the last whole checkpoint.
-@task(task_run_name="train-{config.name}", retries=1, cache_policy=NO_CACHE)
+@task(
+    task_run_name="train-{config.name}",
+    retries=1,
+    retry_condition_fn=may_pass,
+    cache_policy=NO_CACHE,
+)
 def train_run(config: RunConfig, workspace: Workspace) -> str:
     """Train a run to its end; return its name."""
     return training.train(config, workspace, logged(f"training {config.name}"))
 
 
 @flow(name="train")
-def train(parameters: TrainParameters) -> str:
+def train(settings: TrainParameters) -> str:
     """Train one All-CNN-C network; return the run's name."""
-    return train_run(parameters.config(), parameters.place())
+    return train_run(settings.job(), settings.place())
