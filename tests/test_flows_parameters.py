@@ -1,0 +1,148 @@
+"""The flows' parameters: their defaults, their bounds, and the schema that a server enforces."""
+
+from pathlib import Path
+
+import jsonschema
+import pydantic
+import pytest
+
+from allcnn.config import Comparison, Extraction, Network, RunConfig
+from flows.parameters import (
+    CompareParameters,
+    ExtractParameters,
+    PipelineParameters,
+    TrainParameters,
+)
+from flows.plan import Pipeline
+
+PAIR = {"rows": "a@init", "columns": "b@final"}
+SIDES = (Network("a", "init"), Network("b", "final"))
+
+TRAINING = {
+    "dataset": "cifar10",
+    "image_size": 24,
+    "variant": "v1",
+    "width": 0.5,
+    "epochs": 7,
+    "checkpoint_every": 3,
+    "batch_size": 64,
+    "learning_rate": 0.01,
+    "weight_decay": 0.0,
+    "prefix": "other",
+}
+EXTRACTING = {"split": "train", "n_samples": 100, "batch_size": 50, "dtype": "float16"}
+COMPARING = {"kernel": "rbf", "sigma": 0.2, "estimator": "biased", "batch_size": 50}
+
+
+def test_defaults_are_those_of_the_settings():
+    assert TrainParameters().job() == RunConfig()
+    assert ExtractParameters(run="a").job() == Extraction("a", "final")
+    assert CompareParameters(**PAIR).job() == Comparison(
+        Network("a", "init"), Network("b", "final")
+    )
+    assert PipelineParameters().job() == Pipeline()
+
+
+def test_every_setting_of_training_arrives():
+    settings = TRAINING | {"depth": 2, "seed": 5}
+    assert TrainParameters(**settings).job() == RunConfig(**settings)
+
+
+def test_every_setting_of_an_extraction_arrives():
+    job = ExtractParameters(run="a", checkpoint="init", **EXTRACTING).job()
+    assert job == Extraction("a", "init", **EXTRACTING)
+
+
+def test_every_setting_of_a_comparison_arrives():
+    how = COMPARING | {"sample_set": "digits-test-100"}
+    assert CompareParameters(**PAIR, **how).job() == Comparison(*SIDES, **how)
+
+
+def test_every_setting_of_a_pipeline_arrives():
+    how = {"n_samples": 100, "dtype": "float16", "kernel": "rbf", "sigma": 0.2}
+    how |= {"minibatch": 50, "estimator": "biased"}
+    job = PipelineParameters(**TRAINING, **how, depths=[3, 1], seeds=[4, 7]).job()
+    assert job == Pipeline(RunConfig(**TRAINING), ((3, 4), (3, 7), (1, 4), (1, 7)), **how)
+
+
+def test_a_relative_workspace_lies_in_the_working_directory(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert TrainParameters().place().root == tmp_path / "workspace"
+    assert TrainParameters(workspace="/elsewhere").place().root == Path("/elsewhere")
+
+
+# Each is refused by Python and, from its schema alone, by a server.
+WRONG = [
+    (TrainParameters, {"depth": 0}, "depth\n.*greater than or equal to 1"),
+    (TrainParameters, {"seed": -1}, "seed\n.*greater than or equal to 0"),
+    (TrainParameters, {"width": 0}, "width\n.*greater than 0"),
+    (TrainParameters, {"image_size": 11}, "image_size\n.*greater than or equal to 12"),
+    (TrainParameters, {"epochs": 0}, "epochs\n.*greater than or equal to 1"),
+    (TrainParameters, {"checkpoint_every": -1}, "checkpoint_every\n.*greater than or equal to 0"),
+    (TrainParameters, {"batch_size": 3}, "batch_size\n.*greater than or equal to 4"),
+    (TrainParameters, {"learning_rate": 0}, "learning_rate\n.*greater than 0"),
+    (TrainParameters, {"weight_decay": -1}, "weight_decay\n.*greater than or equal to 0"),
+    (TrainParameters, {"variant": "v3"}, "variant\n.*'v1' or 'v2'"),
+    (TrainParameters, {"dataset": "../x"}, "dataset\n.*match pattern"),
+    (TrainParameters, {"prefix": "a..b"}, "prefix\n.*match pattern"),
+    (TrainParameters, {"workspace": ""}, "workspace\n.*at least 1 character"),
+    (TrainParameters, {"depths": [1]}, "depths\n.*not permitted"),
+    (ExtractParameters, {}, "run\n.*required"),
+    (ExtractParameters, {"run": "a/b"}, "run\n.*match pattern"),
+    (ExtractParameters, {"run": "a", "checkpoint": ""}, "checkpoint\n.*match pattern"),
+    (ExtractParameters, {"run": "a", "n_samples": 3}, "n_samples\n.*greater than or equal to 4"),
+    (ExtractParameters, {"run": "a", "batch_size": 3}, "batch_size\n.*greater than or equal to 4"),
+    (ExtractParameters, {"run": "a", "dtype": "int8"}, "dtype\n.*'float32' or 'float16'"),
+    (ExtractParameters, {"run": "a", "depth": 1}, "depth\n.*not permitted"),
+    (CompareParameters, PAIR | {"rows": "a"}, "rows\n.*match pattern"),
+    (CompareParameters, PAIR | {"columns": "a@b@c"}, "columns\n.*match pattern"),
+    (CompareParameters, PAIR | {"batch_size": 3}, "batch_size\n.*greater than or equal to 4"),
+    (CompareParameters, PAIR | {"sigma": 0}, "sigma\n.*greater than 0"),
+    (CompareParameters, PAIR | {"kernel": "cosy"}, "kernel\n.*'linear' or 'rbf'"),
+    (CompareParameters, PAIR | {"estimator": "mean"}, "estimator\n.*'unbiased' or 'biased'"),
+    (CompareParameters, PAIR | {"sample_set": "a/b"}, "sample_set\n.*match pattern"),
+    (CompareParameters, PAIR | {"n_samples": 64}, "n_samples\n.*not permitted"),
+    (PipelineParameters, {"depths": [1, 0]}, "depths.1\n.*greater than or equal to 1"),
+    (PipelineParameters, {"seeds": []}, "seeds\n.*at least 1 item"),
+    (PipelineParameters, {"seeds": [2, 2]}, r"\(1, 2\), \(1, 2\).*name each once"),
+    (PipelineParameters, {"minibatch": 3}, "minibatch\n.*greater than or equal to 4"),
+    (PipelineParameters, {"depth": 1}, "depth\n.*not permitted"),
+]
+
+
+@pytest.mark.parametrize(("model", "settings", "message"), WRONG)
+def test_a_wrong_setting_is_refused(model, settings, message):
+    with pytest.raises(pydantic.ValidationError, match=message):
+        model(**settings)
+
+
+@pytest.mark.parametrize(("model", "settings", "message"), WRONG)
+def test_a_wrong_setting_does_not_fit_the_schema(model, settings, message):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(settings, model.model_json_schema())
+
+
+@pytest.mark.parametrize("name", ["width", "learning_rate", "weight_decay"])
+def test_what_only_python_can_say_is_refused_with_the_sentence_of_the_settings(name):
+    with pytest.raises(pydantic.ValidationError, match=f"{name} is inf; use .* number"):
+        TrainParameters(**{name: float("inf")})
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        (TrainParameters, TRAINING | {"depth": 2, "seed": 5}),
+        (ExtractParameters, EXTRACTING | {"run": "a.b_c-1", "checkpoint": "epoch-0001"}),
+        (ExtractParameters, {"run": "a", "n_samples": None}),
+        (CompareParameters, PAIR | COMPARING | {"sample_set": None}),
+        (PipelineParameters, TRAINING | {"depths": [2], "seeds": [0, 1], "n_samples": None}),
+    ],
+)
+def test_right_settings_fit_the_schema(model, settings):
+    jsonschema.validate(settings, model.model_json_schema())
+    assert model(**settings).model_dump(include=set(settings)) == settings
+
+
+def test_every_field_is_described():
+    for model in (TrainParameters, ExtractParameters, CompareParameters, PipelineParameters):
+        assert all(field.description for field in model.model_fields.values())
