@@ -43,7 +43,6 @@ from flows.train import train
 
 REPOSITORY = Path(__file__).parents[1]
 
-TINY = RunConfig(image_size=12, width=0.05, epochs=1, batch_size=64, prefix="tiny")
 SAMPLES = {"n_samples": 64, "minibatch": 32}
 
 
@@ -127,15 +126,14 @@ def check_artifacts(api: Api, flow_run: str, workspace: Workspace, name: str) ->
     assert json.loads(tables[f"{key}-numbers"]["data"]) == table_of(result)
 
 
-def test_train_trains_a_network(api: Api, tmp_path: Path):
-    workspace = Workspace.at(tmp_path / "workspace")
-    config = replace(TINY, seed=3)
+def test_train_trains_a_network(api: Api, workspace: Workspace):
+    config = replace(record.read_record(workspace, "small-d1-v2-s0").config, seed=3)
     state = train(TrainParameters(**settings_of(config, workspace)), return_state=True)
-    assert state.result() == "tiny-d1-v2-s3"
-    assert record.read_record(workspace, "tiny-d1-v2-s3").config == config
-    assert workspace.checkpoints("tiny-d1-v2-s3") == ["init", "final"]
-    assert list(api.task_runs(flow_run_of(state))) == ["train-tiny-d1-v2-s3"]
-    api.logs(flow_run_of(state), "training tiny-d1-v2-s3: 18 of 18, epoch 1 of 1, loss")
+    assert state.result() == "small-d1-v2-s3"
+    assert record.read_record(workspace, "small-d1-v2-s3").config == config
+    assert workspace.checkpoints("small-d1-v2-s3") == ["init", "epoch-0001", "final"]
+    assert list(api.task_runs(flow_run_of(state))) == ["train-small-d1-v2-s3"]
+    api.logs(flow_run_of(state), "training small-d1-v2-s3: 36 of 36, epoch 2 of 2, loss")
 
 
 def test_extract_stores_every_checkpoint(api: Api, workspace: Workspace):
@@ -278,7 +276,7 @@ def test_only_what_may_pass_is_tried_again(api: Api, tmp_path: Path, monkeypatch
         raise error
 
     monkeypatch.setattr(training, "train", fail)
-    settings = TrainParameters(**settings_of(TINY, Workspace.at(tmp_path)))
+    settings = TrainParameters(**settings_of(RunConfig(), Workspace.at(tmp_path)))
     with pytest.raises(type(error), match=str(error)):
         train(settings)
     assert len(tries) == n_tries
