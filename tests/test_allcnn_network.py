@@ -180,20 +180,26 @@ def test_training_normalises_by_the_batch_and_moves_running_statistics_a_tenth(s
 @pytest.mark.parametrize(("variant", "dropped"), [("v1", [0.2, 0.5, 0.5]), ("v2", [])])
 def test_dropout_is_of_the_input_and_after_each_strided_convolution(monkeypatch, variant, dropped):
     spec = all_cnn_c(RunConfig(variant=variant, width=0.02), 2, 3)
-    calls, dropout = [], network._dropout
+    pairs, rates, dropout = [], [], network._dropout
 
     def spy(x, rate, keys):
         y = dropout(x, rate, keys)
         if y is not x:
-            calls.append((np.asarray(x), np.asarray(y), rate))
+            pairs.append((x, y))
+            rates.append(rate)
         return y
 
+    @jax.jit
+    def run(variables, images):
+        network.apply_train(spec, variables, images, jax.random.key(0))
+        return tuple(pairs)
+
     monkeypatch.setattr(network, "_dropout", spy)
-    images = draw_images(spec, n=8, side=32)
-    network.apply_train(spec, draw_variables(spec), images, jax.random.key(0))
-    assert [rate for _, _, rate in calls] == dropped
-    assert [x.shape[1] for x, _, _ in calls] == [32, 16, 8][: len(dropped)]
-    for x, y, rate in calls:
+    found = run(draw_variables(spec), draw_images(spec, n=8, side=32))
+    assert rates == dropped
+    assert [x.shape[1] for x, _ in found] == [32, 16, 8][: len(dropped)]
+    for (x, y), rate in zip(found, rates, strict=True):
+        x, y = np.asarray(x), np.asarray(y)
         alive = x != 0
         lost = (y == 0) & alive
         n = alive.sum()
