@@ -6,6 +6,7 @@ import itertools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import logsumexp
@@ -230,6 +231,24 @@ def test_each_epoch_sees_other_examples_in_another_order_and_none_twice(fresh, m
     for one, other in itertools.combinations(epochs, 2):
         assert (one != other).any()
         assert set(one) != set(other)
+
+
+def test_each_step_draws_its_own_augmentation_and_dropout():
+    plan = train._plan(RunRecord(NOISE, CLASSES, 3), 56)
+    split = noise("noise", "train", 12)
+    examples = train.Examples(
+        jnp.asarray(split.images), jnp.asarray(split.labels), jnp.zeros(3, jnp.uint8)
+    )
+
+    def loss(step, seed=0):
+        # The step is given its state away.
+        state = jax.tree.map(jnp.copy, other_state())
+        key, indices = jax.random.key(seed), np.arange(16, dtype=np.int32)
+        return float(train._step(plan, state, examples, indices, np.int32(step), key)[1][0])
+
+    assert loss(2) == loss(2)
+    # The last step of each epoch, and that of another run.
+    assert len({loss(2), loss(5), loss(8), loss(2, seed=1)}) == 4
 
 
 @pytest.mark.parametrize(
