@@ -153,8 +153,8 @@ def _check_features(builder: tfds.core.DatasetBuilder) -> int:
         label, tfds.features.ClassLabel
     ):
         raise DatasetError(
-            f"data set {builder.name} has the features {', '.join(sorted(found)) or features}; wanted are"
-            " an Image named 'image' and a ClassLabel named 'label'"
+            f"data set {builder.name} has the features {', '.join(sorted(found)) or features};"
+            " wanted are an Image named 'image' and a ClassLabel named 'label'"
         )
     if image.np_dtype != np.uint8 or image.shape[-1] not in _MODES:
         raise DatasetError(

@@ -1,6 +1,7 @@
 """From results and learning curves to files in the workspace's folder of figures."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,11 @@ def draw_comparison(workspace: Workspace, result: SimilarityResult) -> Path:
 def draw_stages(workspace: Workspace, results: Sequence[SimilarityResult]) -> Path:
     """Draw one network's last checkpoint against its earlier ones, in a grid."""
     final = network_of(results[0].rows[0])
-    panels = [panel(result, network_of(result.columns[0]).checkpoint) for result in results]
+    # One label for all columns, so that the axes are named once.
+    panels = [
+        replace(panel(result, network_of(result.columns[0]).checkpoint), column_label=final.run)
+        for result in results
+    ]
     figure = plots.heatmap_grid(panels, f"{final} against its checkpoints")
     kernel = results[0].kernel
     return plots.save(figure, workspace.figures / f"{final.run}-stages-{kernel}.png")

@@ -164,7 +164,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        _write(figure, path, kind); partial.touch()
+        _write(figure, partial, kind)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

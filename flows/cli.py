@@ -33,26 +33,28 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            raise _failure(error, 2) from error
+            raise Failure(error, 2) from error
         except AllcnnError as error:
-            raise _failure(error, 1) from error
+            raise Failure(error, 1) from error
         except OSError as error:
             reason = f"{error.strerror}: {error.filename}" if error.filename else error
-            raise _failure(reason, 1) from error
+            raise Failure(reason, 1) from error
         except KeyboardInterrupt as error:
-            raise _failure("stopped; the same command goes on where it was", 130) from error
+            raise Failure("stopped; the same command goes on where it was", 130) from error
         except Exception as error:
             from store import StoreError
 
             if not isinstance(error, StoreError):
                 raise
-            raise _failure(error, 1) from error
+            raise Failure(error, 1) from error
 
 
-def _failure(reason: object, status: int) -> click.ClickException:
-    failure = click.ClickException(" ".join(str(reason).split()))
-    failure.exit_code = status
-    return failure
+class Failure(click.ClickException):
+    """One sentence on standard error, and an exit status."""
+
+    def __init__(self, reason: object, status: int) -> None:
+        super().__init__(" ".join(str(reason).split()))
+        self.exit_code = status  # type: ignore[misc]  # click declares what it reads per instance
 
 
 @click.group(cls=Group, epilog=_EPILOG, context_settings={"max_content_width": 100})

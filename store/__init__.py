@@ -17,7 +17,7 @@ from store.errors import (
     UnknownRepresentationError,
     UnknownResultError,
 )
-from store.reader import Representation, Store, Summary, open  # noqa: A004 - read as store.open
+from store.reader import Representation, Store, Summary, open
 from store.results import SimilarityResult, has_result, list_results, read_result, write_result
 from store.schema import (
     SCHEMA_VERSION,

@@ -26,9 +26,6 @@ META: Final = "allcnn_representation"
 COORDINATES: Final = "allcnn_coordinates"
 COMMITS: Final = "allcnn_commits"
 
-ARRAY_CONFIG: Final = {"write_empty_chunks": True}
-"""Comparing every chunk with the fill value takes ten times the CPU of writing it."""
-
 _TAP_MEMBERS = {"activations", "sample", "label", "zarr.json"}
 _DIMENSIONS = {
     1: ("sample", "channel"),
@@ -140,7 +137,7 @@ def create_arrays(
 
 
 def chunk_shape(meta: RepresentationMeta) -> tuple[int, ...]:
-    """Return the shape of a chunk: one minibatch, split over its first spatial axis if too large."""
+    """Return the shape of a chunk: one minibatch, its first spatial axis split if too large."""
     rows = min(meta.batch_rows, meta.n_samples)
     if len(meta.shape) == 1:
         return (rows, *meta.shape)

@@ -262,7 +262,7 @@ class Store:
                     yield [RepresentationKey(s, r, c, tap) for tap in taps]
 
 
-def open(path: str | os.PathLike[str]) -> Store:  # noqa: A001 - read as store.open
+def open(path: str | os.PathLike[str]) -> Store:
     """Open an activation store for reading.
 
     Raises StoreLocationError where there is none, SchemaError for a foreign or newer one.

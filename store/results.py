@@ -1,5 +1,6 @@
 """Keep the matrices of comparisons: one Zarr group a result, complete or absent."""
 
+import json
 import math
 import os
 import shutil
@@ -90,10 +91,11 @@ class SimilarityResult:
 def write_result(store: str | os.PathLike[str], result: SimilarityResult) -> None:
     """Write a result, replacing one of the same name only after the new one is complete."""
     path = local_path(store)
+    record = _to_json(result)
     root = create_root(path, "similarity")
     # Names beginning with a dot are not results, so nobody lists or reads these two.
     draft, replaced = f".{result.name}.partial", f".{result.name}.replaced"
-    _write_group(root.create_group(draft, overwrite=True), result)
+    _write_group(root.create_group(draft, overwrite=True), result, record)
     shutil.rmtree(path / replaced, ignore_errors=True)
     if (path / result.name).exists():
         (path / result.name).rename(path / replaced)
@@ -140,7 +142,7 @@ def _is_finished(root: zarr.Group, name: str) -> bool:
     return group is not None and RESULT in group.attrs
 
 
-def _write_group(group: zarr.Group, result: SimilarityResult) -> None:
+def _write_group(group: zarr.Group, result: SimilarityResult, record: dict[str, Any]) -> None:
     present = {name: getattr(result, name) for name in _ARRAYS}
     arrays = {name: values for name, values in present.items() if values is not None}
     for name, values in arrays.items():
@@ -150,7 +152,7 @@ def _write_group(group: zarr.Group, result: SimilarityResult) -> None:
         group.create_array(name, data=labels, chunks=(max(1, len(keys)),), dimension_names=(name,))
     digests = {name: crc32c(values) for name, values in arrays.items()}
     # Written last: a group without it is unfinished.
-    group.attrs.put({DIGESTS: digests, RESULT: _to_json(result)})
+    group.attrs.put({DIGESTS: digests, RESULT: record})
 
 
 def _write_array(group: zarr.Group, name: str, values: Matrix, dimensions: tuple[str, ...]) -> None:
@@ -189,14 +191,23 @@ def _read_array(path: Path, group: zarr.Group, name: str) -> Matrix:
 
 def _to_json(result: SimilarityResult) -> dict[str, Any]:
     names = [f.name for f in fields(result) if f.name not in _ARRAYS]
-    return {name: getattr(result, name) for name in names} | {
+    record = {name: getattr(result, name) for name in names} | {
         "rows": [key.path for key in result.rows],
         "columns": [key.path for key in result.columns],
         "reasons": [list(reason) for reason in result.reasons],
     }
+    try:
+        json.dumps(record)
+    except (TypeError, ValueError) as error:
+        raise SchemaError(f"result {result.name} cannot be JSON: {error}") from error
+    return record
 
 
-def _from_json(folder: Path, name: str, values: Any, arrays: dict[str, Matrix]) -> SimilarityResult:
+def _from_json(
+    folder: Path, name: str, values: object, arrays: dict[str, Matrix]
+) -> SimilarityResult:
+    if not isinstance(values, dict):
+        raise SchemaError(f"{folder} is malformed; compute it again")
     try:
         result = SimilarityResult(
             **values

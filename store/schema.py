@@ -1,4 +1,4 @@
-"""What is stored beside the arrays: keys, sample sets, metadata and commit records, all validated."""
+"""What is stored beside the arrays, validated: keys, sample sets, metadata, commit records."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ from store.errors import (
     StoreLocationError,
 )
 from store.layout import (
-    ARRAY_CONFIG,
     COMMITS,
     COORDINATES,
     META,
@@ -123,8 +122,8 @@ class Writer:
             self._commit(commit)
         except OSError as error:
             raise StoreLocationError(
-                f"cannot write rows {start} to {stop - 1} of {self._folder}: {error.strerror or error};"
-                " committed rows are safe, so mend it and run again"
+                f"cannot write rows {start} to {stop - 1} of {self._folder}:"
+                f" {error.strerror or error}; committed rows are safe, so mend it and run again"
             ) from error
 
     def _commit(self, commit: Commit) -> None:
@@ -135,7 +134,9 @@ class Writer:
 
     def _check_aligned(self, rows: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
         if self.complete:
-            raise MisalignedWriteError(f"{self.meta.key} has all its {start} rows; stop appending")
+            raise MisalignedWriteError(
+                f"{self.meta.key} has all its {self.meta.n_samples} rows; stop appending"
+            )
         wanted = (stop - start, *self.meta.shape)
         if rows.shape != wanted:
             raise MisalignedWriteError(
@@ -173,14 +174,12 @@ def _coordinate(
 
 
 def _open_array(folder: Path, group: zarr.Group) -> zarr.Array[Any]:
-    try:
-        array = group["activations"]
-    except KeyError:
-        array = group
+    array = group.get("activations")
     if not isinstance(array, zarr.Array):
         raise DamagedChunkError(f"{folder} has lost its array; delete it and extract it again")
-    # Not part of the stored metadata, so it has to be said on every opening.
-    return array.with_config(ARRAY_CONFIG)
+    # Looking for empty chunks takes ten times the CPU of writing them. Not part of the stored
+    # metadata, so it has to be said on every opening.
+    return cast("zarr.Array[Any]", array.with_config({"write_empty_chunks": True}))
 
 
 def _check_same(folder: Path, stored: RepresentationMeta, meta: RepresentationMeta) -> None:

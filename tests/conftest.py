@@ -1,4 +1,4 @@
-"""Settings of all tests: strict JAX, no telemetry, and networks small enough to train in seconds."""
+"""Settings of all tests: strict JAX, no telemetry, networks small enough to train in seconds."""
 
 import os
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from allcnn import record, train
+from allcnn import train
 from allcnn.config import RunConfig
 from allcnn.workspace import Workspace
 

@@ -156,6 +156,14 @@ def test_resized_images_are_square_and_keep_their_channels(tmp_path, channels, s
     np.testing.assert_allclose(row[inner], (centres * 255 / 29)[inner], atol=2)
 
 
+@pytest.mark.parametrize(("stored", "declared"), [(1, 3), (3, 1)])
+def test_features_decide_on_colour_not_files(tmp_path, stored, declared):
+    grey = COLOUR[:1, :, :, :1]
+    prepare_foreign(tmp_path, grey.repeat(stored, axis=3), [0], sized(16, 16, declared))
+    loaded = data.load("foreign", "train", 16, tmp_path).images
+    np.testing.assert_array_equal(loaded, grey.repeat(declared, axis=3))
+
+
 def test_resizing_treats_rows_and_columns_alike(tmp_path):
     images = [COLOUR[0], COLOUR[0].transpose(1, 0, 2)]
     prepare_foreign(tmp_path, images, [0, 1])

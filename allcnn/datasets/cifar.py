@@ -54,7 +54,7 @@ class Cifar(Builder):
         labels, images = read_cifar(archive, members, len(keys))
         for key, column in zip(keys, labels.T, strict=True):
             check_labels(archive, column, self.info.features[key].num_classes)
-        for index, example in examples(images, labels[:, keys.index("label")]):
+        for index, example in examples(images, labels[:, -1]):
             example |= dict(zip(keys, labels[index].tolist(), strict=True))
             yield index, example | {"id": f"{split}_{index:05d}"}
 

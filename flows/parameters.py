@@ -1,0 +1,128 @@
+"""Parameters of the flows: pydantic models with bounds, refused before a flow run exists."""
+
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from allcnn.config import (
+    MIN_IMAGE_SIZE,
+    MIN_MINIBATCH,
+    Comparison,
+    DType,
+    Estimator,
+    Extraction,
+    Kernel,
+    Network,
+    RunConfig,
+    Variant,
+)
+from allcnn.workspace import Workspace
+from flows.options import HELP
+from flows.plan import Pipeline
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+_NETWORK = r"^[A-Za-z0-9][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+Depth = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class Parameters(BaseModel):
+    """What every flow needs: where everything is kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    workspace: str = Field("workspace", description=HELP["workspace"])
+
+    def place(self) -> Workspace:
+        """Return the workspace, in the flow run's working directory unless absolute."""
+        return Workspace.at(Path(self.workspace))
+
+
+class Recipe(Parameters):
+    """Settings of training, but for depth and seed."""
+
+    dataset: str = Field(RunConfig.dataset, pattern=_NAME, description=HELP["dataset"])
+    image_size: int = Field(RunConfig.image_size, ge=MIN_IMAGE_SIZE, description=HELP["image_size"])
+    variant: Variant = Field(RunConfig.variant, description=HELP["variant"])
+    width: float = Field(RunConfig.width, gt=0, description=HELP["width"])
+    epochs: int = Field(RunConfig.epochs, ge=1, description=HELP["epochs"])
+    checkpoint_every: int = Field(
+        RunConfig.checkpoint_every, ge=0, description=HELP["checkpoint_every"]
+    )
+    batch_size: int = Field(RunConfig.batch_size, ge=MIN_MINIBATCH, description=HELP["batch_size"])
+    learning_rate: float = Field(RunConfig.learning_rate, gt=0, description=HELP["learning_rate"])
+    weight_decay: float = Field(RunConfig.weight_decay, ge=0, description=HELP["weight_decay"])
+    prefix: str = Field(RunConfig.prefix, pattern=_NAME, description=HELP["prefix"])
+
+    def recipe(self) -> RunConfig:
+        """Return the settings as those of a run of default depth and seed."""
+        return RunConfig(**self.model_dump(include=set(Recipe.model_fields) - {"workspace"}))
+
+
+class TrainParameters(Recipe):
+    """One network."""
+
+    depth: Depth = Field(RunConfig.depth, description=HELP["depth"])
+    seed: Seed = Field(RunConfig.seed, description=HELP["seed"])
+
+    def config(self) -> RunConfig:
+        """Return the settings of the run."""
+        return RunConfig(**self.model_dump(exclude={"workspace"}))
+
+
+class ExtractParameters(Parameters):
+    """One checkpoint of a run, or all of them."""
+
+    run: str = Field(pattern=_NAME, description="name of a run in the workspace")
+    checkpoint: str = Field("final", pattern=_NAME, description=HELP["checkpoint"])
+    split: str = Field(Extraction.split, pattern=_NAME, description=HELP["split"])
+    n_samples: int | None = Field(
+        Extraction.n_samples, ge=MIN_MINIBATCH, description=HELP["n_samples"]
+    )
+    batch_size: int = Field(Extraction.batch_size, ge=MIN_MINIBATCH, description=HELP["minibatch"])
+    dtype: DType = Field(Extraction.dtype, description=HELP["dtype"])
+
+    def job(self) -> Extraction:
+        """Return what is extracted."""
+        return Extraction(**self.model_dump(exclude={"workspace"}))
+
+
+class CompareParameters(Parameters):
+    """Two networks, each RUN@CHECKPOINT, and how they are compared."""
+
+    rows: str = Field(pattern=_NETWORK, description="network of the rows: RUN@CHECKPOINT")
+    columns: str = Field(pattern=_NETWORK, description="network of the columns: RUN@CHECKPOINT")
+    kernel: Kernel = Field(Comparison.kernel, description=HELP["kernel"])
+    sigma: float = Field(Comparison.sigma, gt=0, description=HELP["sigma"])
+    estimator: Estimator = Field(Comparison.estimator, description=HELP["estimator"])
+    batch_size: int = Field(Comparison.batch_size, ge=MIN_MINIBATCH, description=HELP["minibatch"])
+    sample_set: str | None = Field(None, pattern=_NAME, description=HELP["sample_set"])
+
+    def job(self) -> Comparison:
+        """Return what is compared, and how."""
+        how = self.model_dump(exclude={"workspace", "rows", "columns"})
+        return Comparison(Network.parse(self.rows), Network.parse(self.columns), **how)
+
+
+class PipelineParameters(Recipe):
+    """Networks of several depths and seeds, all compared with each other."""
+
+    depths: list[Depth] = Field([1, 2], min_length=1, description="depths of the networks")
+    seeds: list[Seed] = Field([0, 1], min_length=1, description="seeds of the networks")
+    n_samples: int | None = Field(
+        Extraction.n_samples, ge=MIN_MINIBATCH, description=HELP["n_samples"]
+    )
+    minibatch: int = Field(Extraction.batch_size, ge=MIN_MINIBATCH, description=HELP["minibatch"])
+    dtype: DType = Field(Extraction.dtype, description=HELP["dtype"])
+    kernel: Kernel = Field(Comparison.kernel, description=HELP["kernel"])
+    sigma: float = Field(Comparison.sigma, gt=0, description=HELP["sigma"])
+    estimator: Estimator = Field(Comparison.estimator, description=HELP["estimator"])
+
+    def plan(self) -> Pipeline:
+        """Return what the pipeline does."""
+        how = {"n_samples", "minibatch", "dtype", "kernel", "sigma", "estimator"}
+        networks = tuple(product(self.depths, self.seeds))
+        return Pipeline(self.recipe(), networks, **self.model_dump(include=how))

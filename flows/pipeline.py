@@ -1,0 +1,46 @@
+"""The flow that does all of it: trains, stores, compares and draws."""
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from allcnn import compare as comparison
+from allcnn import figures
+from allcnn.config import Comparison
+from allcnn.workspace import Workspace
+from flows import artifacts
+from flows.compare import compare_networks
+from flows.extract import extract_checkpoint
+from flows.logs import logged
+from flows.parameters import PipelineParameters
+from flows.train import train_run
+
+
+@task(task_run_name="stages-{run}", retries=1, cache_policy=NO_CACHE)
+def compare_stages(run: str, jobs: list[Comparison], workspace: Workspace) -> None:
+    """Compare a network with its earlier checkpoints, and show them in one picture."""
+    results = [comparison.compare(workspace, job, logged(f"stages of {run}")) for job in jobs]
+    picture = figures.draw_stages(workspace, results)
+    artifacts.show_picture(picture, f"{run} against its checkpoints")
+
+
+@task(cache_policy=NO_CACHE)
+def draw_curves(runs: list[str], name: str, workspace: Workspace) -> None:
+    """Draw and show the learning curves of all runs."""
+    artifacts.show_picture(figures.draw_learning_curves(workspace, runs, name), "Learning curves")
+
+
+@flow(name="pipeline")
+def pipeline(parameters: PipelineParameters) -> list[str]:
+    """Train networks of several depths and seeds and compare them all; return the results' names.
+
+    Tasks run one after another: each uses the whole device.
+    """
+    plan, workspace = parameters.plan(), parameters.place()
+    runs = [train_run(config, workspace) for config in plan.configs()]
+    for job in plan.extractions():
+        extract_checkpoint(job, workspace)
+    names = [compare_networks(job, workspace) for job in plan.between_runs()]
+    for config in plan.configs():
+        compare_stages(config.name, list(plan.between_stages(config)), workspace)
+    draw_curves(runs, f"{parameters.prefix}-curves", workspace)
+    return names

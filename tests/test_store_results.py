@@ -1,0 +1,225 @@
+"""Results: a round trip, and never half of one."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import zarr
+
+import store
+from store import (
+    DamagedChunkError,
+    InvalidKeyError,
+    RepresentationKey,
+    SchemaError,
+    SimilarityResult,
+    StoreLocationError,
+    UnfinishedError,
+    UnknownResultError,
+    has_result,
+    list_results,
+    read_result,
+    write_result,
+)
+from tests.faults import chunk_files, flip_bit, kill_series
+
+
+def make_result(name="seeds", seed=0, **changes) -> SimilarityResult:
+    rng = np.random.default_rng(seed)
+    rows = [
+        RepresentationKey("digits-test-10-01234567", "net-s0", "final", f"c{i}") for i in range(3)
+    ]
+    columns = [replace(key, run="net-s1") for key in rows[:2]]
+    cka = rng.standard_normal((3, 2))
+    cka[1, 0] = np.nan
+    values = {
+        "name": name,
+        "rows": tuple(rows),
+        "columns": tuple(columns),
+        "cka": cka,
+        "hsic": rng.standard_normal((3, 2)),
+        "hsic_rows": rng.standard_normal(3),
+        "hsic_columns": rng.standard_normal(2),
+        "n_examples": 10,
+        "kernel": "rbf",
+        "sigma": 0.4,
+        "estimator": "unbiased",
+        "batch_size": 4,
+        "bandwidths_rows": rng.standard_normal(3),
+        "bandwidths_columns": rng.standard_normal(2),
+        "reasons": ((1, 0, "the self-HSIC of c1 is not positive"),),
+        "provenance": {"allcnn": "0.1.0", "checkpoints": {"net-s0@final": "feedc0de"}},
+    }
+    return SimilarityResult(**values | changes)
+
+
+def make_linear(seed=0) -> SimilarityResult:
+    changes = {"kernel": "linear", "sigma": None, "bandwidths_rows": None}
+    return make_result(seed=seed, bandwidths_columns=None, **changes)
+
+
+def assert_same(found, wanted):
+    for field in fields(SimilarityResult):
+        left, right = getattr(found, field.name), getattr(wanted, field.name)
+        if isinstance(right, np.ndarray):
+            assert left.dtype == np.float64
+            np.testing.assert_array_equal(left, right)
+        else:
+            assert left == right
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "similarity.zarr"
+
+
+@pytest.mark.parametrize("wanted", [make_result(), make_linear()], ids=["rbf", "linear"])
+def test_round_trip(path, wanted):
+    write_result(path, wanted)
+    assert_same(read_result(path, "seeds"), wanted)
+
+
+def test_an_empty_matrix_survives(path):
+    empty = np.zeros((0, 2))
+    wanted = make_result(
+        rows=(), cka=empty, hsic=empty, hsic_rows=empty[:, 0], bandwidths_rows=None, reasons=()
+    )
+    write_result(path, wanted)
+    assert_same(read_result(path, "seeds"), wanted)
+
+
+def test_listing_is_sorted(path):
+    for name in ("b", "a"):
+        write_result(path, make_result(name))
+    assert list_results(path) == ["a", "b"]
+    assert has_result(path, "a")
+    assert not has_result(path, "c")
+
+
+def test_a_store_not_there_has_no_result(path):
+    assert not has_result(path, "a")
+    with pytest.raises(StoreLocationError, match="no store at"):
+        list_results(path)
+
+
+def test_an_unknown_result_is_refused(path):
+    write_result(path, make_result())
+    with pytest.raises(UnknownResultError, match="holds no result 'depths'; compute it first"):
+        read_result(path, "depths")
+
+
+@pytest.mark.parametrize("name", ["../x", "", ".seeds.partial", "a/b"])
+def test_unsafe_names_are_refused(path, name):
+    write_result(path, make_result())
+    for refuse in (
+        lambda: make_result(name),
+        lambda: read_result(path, name),
+        lambda: has_result(path, name),
+    ):
+        with pytest.raises(InvalidKeyError, match="cannot be a folder's name"):
+            refuse()
+
+
+@pytest.mark.parametrize("field", ["cka", "hsic", "hsic_rows", "hsic_columns", "bandwidths_rows"])
+def test_arrays_must_fit_their_keys(field):
+    with pytest.raises(SchemaError, match=f"{field} of result seeds has shape \\(1,\\); want"):
+        make_result(**{field: np.zeros(1)})
+
+
+def test_provenance_must_be_json_before_any_work(path):
+    with pytest.raises(SchemaError, match="result seeds cannot be JSON"):
+        write_result(path, make_result(provenance={"when": object()}))
+    assert not path.exists()
+
+
+def test_replacing(path):
+    write_result(path, make_result(seed=0))
+    write_result(path, make_result(seed=1))
+    assert_same(read_result(path, "seeds"), make_result(seed=1))
+    assert sorted(p.name for p in path.iterdir()) == ["seeds", "zarr.json"]
+
+
+def test_a_kill_leaves_the_old_result_the_new_one_or_none(tmp_path):
+    old, new = make_linear(seed=0), make_linear(seed=1)
+    write_result(tmp_path / "old", old)
+    seen = set()
+    for path in kill_series(lambda path: write_result(path, new), tmp_path, tmp_path / "old"):
+        seen.add(_what_is_there(path, old, new))
+        write_result(path, new)
+        assert_same(read_result(path, "seeds"), new)
+    assert seen == {"old", "none", "new"}
+
+
+def _what_is_there(path, old, new):
+    if not has_result(path, "seeds"):
+        assert list_results(path) == []
+        with pytest.raises(UnfinishedError, match="was not finished; compute it again"):
+            read_result(path, "seeds")
+        return "none"
+    found = read_result(path, "seeds")
+    which = "old" if np.array_equal(found.hsic, old.hsic) else "new"
+    assert_same(found, old if which == "old" else new)
+    return which
+
+
+def test_a_kill_of_the_first_writing_leaves_none(tmp_path):
+    wanted = make_linear()
+    for path in kill_series(lambda path: write_result(path, wanted), tmp_path, tmp_path / "none"):
+        if (path / "zarr.json").exists():
+            assert list_results(path) == []
+        write_result(path, wanted)
+        assert_same(read_result(path, "seeds"), wanted)
+
+
+def test_a_group_without_its_mark_is_unfinished(path):
+    write_result(path, make_result())
+    zarr.open_group(path / "seeds", mode="r+").attrs.put({})
+    assert list_results(path) == []
+    with pytest.raises(UnfinishedError, match=r"result seeds in .* was not finished"):
+        read_result(path, "seeds")
+
+
+@pytest.mark.parametrize("name", ["cka", "hsic", "hsic_rows", "bandwidths_columns"])
+def test_damage_is_found(path, name):
+    write_result(path, make_result())
+    flip_bit(chunk_files(path / "seeds" / name)[0])
+    with pytest.raises(DamagedChunkError, match=f"{name} of result seeds in .* compute it again"):
+        read_result(path, "seeds")
+
+
+def test_a_missing_chunk_is_found(path):
+    write_result(path, make_result())
+    chunk_files(path / "seeds" / "hsic")[0].unlink()
+    with pytest.raises(
+        DamagedChunkError, match=r"hsic of result seeds in .* is not what was written"
+    ):
+        read_result(path, "seeds")
+
+
+def test_a_renamed_result_is_noticed(path):
+    write_result(path, make_result())
+    (path / "seeds").rename(path / "depths")
+    with pytest.raises(SchemaError, match="holds result seeds; rename the folder to that"):
+        read_result(path, "depths")
+
+
+def test_xarray_reads_it(path):
+    xarray = pytest.importorskip("xarray")
+    write_result(path, make_result())
+    with xarray.open_datatree(path, engine="zarr", consolidated=False) as tree:
+        cka = tree["seeds"]["cka"]
+        assert cka.dims == ("row", "column")
+        assert list(cka.coords["row"].values) == [
+            "net-s0@final:c0",
+            "net-s0@final:c1",
+            "net-s0@final:c2",
+        ]
+        value = cka.sel(row="net-s0@final:c2", column="net-s1@final:c1").item()
+        assert value == make_result().cka[2, 1]
+
+
+def test_a_newer_store_of_results_is_refused(path):
+    mark = {"kind": "similarity", "schema_version": store.SCHEMA_VERSION + 1}
+    zarr.create_group(path, attributes={"allcnn_store": mark})
+    with pytest.raises(SchemaError, match="install a newer one"):
+        write_result(path, make_result())
