@@ -22,15 +22,19 @@ MIN_MINIBATCH = 4
 DEFAULT_SAMPLES = 2048
 """Examples that are extracted where nothing else is asked for."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+MAX_SEED = 2**32 - 1
+"""JAX keeps 32 bits of a seed: larger ones would draw the same networks again."""
+
+# At most 100 letters: store keys join several names into one, and a file name has 255 bytes.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def check_name(kind: str, name: str) -> str:
     """Return ``name`` if it is safe as one path component, else raise ConfigError."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise ConfigError(
-            f"{kind} {name!r} is not a name: use letters, digits, '_', '-' and single dots,"
-            " beginning with a letter or digit"
+            f"{kind} {name!r} is not a name: use at most 100 letters, digits, '_', '-' and"
+            " single dots, beginning with a letter or digit"
         )
     return name
 
@@ -45,7 +49,7 @@ class RunConfig:
         depth: n of the 7n + 3 taps, at least 1.
         variant: v1 with dropout, v2 without.
         width: factor on the published 96 and 192 channels.
-        seed: of initialisation, order of examples, augmentation and dropout.
+        seed: of initialisation, order of examples, augmentation and dropout; below 2**32.
         epochs: passes over the training split; the schedule's milestones scale with it.
         checkpoint_every: epochs between checkpoints; by default 5, or 1 of fewer than 10 epochs.
         batch_size: examples a step.
@@ -68,22 +72,24 @@ class RunConfig:
     prefix: str = "allcnn"
 
     def __post_init__(self) -> None:
+        _at_least("epochs", self.epochs, 1)
         if self.checkpoint_every == 0:
             object.__setattr__(self, "checkpoint_every", 5 if self.epochs >= 10 else 1)
         check_name("data set", self.dataset)
         check_name("prefix", self.prefix)
+        check_name("run", self.name)
         _one_of("variant", self.variant, get_args(Variant))
         _at_least("image-size", self.image_size, MIN_IMAGE_SIZE)
         _at_least("depth", self.depth, 1)
-        _at_least("epochs", self.epochs, 1)
         _at_least("checkpoint-every", self.checkpoint_every, 1)
         _at_least("batch-size", self.batch_size, MIN_MINIBATCH)
         _at_least("seed", self.seed, 0)
-        for name in ("width", "learning_rate"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} is {getattr(self, name)}; use a number above 0")
+        if self.seed > MAX_SEED:
+            raise ConfigError(f"seed is {self.seed}; use {MAX_SEED} or less")
+        _above_zero("width", self.width)
+        _above_zero("learning-rate", self.learning_rate)
         if not 0 <= self.weight_decay < float("inf"):
-            raise ConfigError(f"weight_decay is {self.weight_decay}; use 0 or a positive number")
+            raise ConfigError(f"weight-decay is {self.weight_decay}; use 0 or a positive number")
 
     @property
     def name(self) -> str:
@@ -180,14 +186,20 @@ class Comparison:
     def __post_init__(self) -> None:
         _one_of("kernel", self.kernel, get_args(Kernel))
         _one_of("estimator", self.estimator, get_args(Estimator))
-        if not 0 < self.sigma < float("inf"):
-            raise ConfigError(f"sigma is {self.sigma}; use a number above 0")
+        _above_zero("sigma", self.sigma)
         _at_least("batch-size", self.batch_size, MIN_MINIBATCH)
 
 
 def _at_least(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{name} is {value!r}; use a whole number of {least} or more")
     if value < least:
         raise ConfigError(f"{name} is {value}; use {least} or more")
+
+
+def _above_zero(name: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"{name} is {value}; use a number above 0")
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

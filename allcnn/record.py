@@ -9,6 +9,8 @@ from allcnn.errors import RunError
 from allcnn.network import NetworkSpec, all_cnn_c
 from allcnn.workspace import Workspace, read_json, write_json
 
+_SCHEMA_VERSION = 1
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -42,7 +44,7 @@ def write_record(workspace: Workspace, record: RunRecord) -> None:
     """Make the run's folder and write what it is."""
     folder = workspace.run_folder(record.config.name)
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"schema_version": 1, "config": record.config.to_json()}
+    values = {"schema_version": _SCHEMA_VERSION, "config": record.config.to_json()}
     data = {"class_names": list(record.class_names), "input_channels": record.input_channels}
     write_json(folder / "config.json", values | data)
 
@@ -52,11 +54,14 @@ def read_record(workspace: Workspace, run: str) -> RunRecord:
     path = workspace.find_run(run) / "config.json"
     values = read_json(path)
     try:
+        if values["schema_version"] > _SCHEMA_VERSION:
+            raise ValueError(f"schema_version {values['schema_version']}")
         config = RunConfig.from_json(values["config"])
         return RunRecord(config, tuple(values["class_names"]), int(values["input_channels"]))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{path} does not describe a run that this version knows ({error!r} is amiss);"
+            f"{path} does not describe a run that this version knows"
+            f" ({type(error).__name__}: {error});"
             " use the version that wrote it, or delete the run"
         ) from error
 
@@ -82,9 +87,17 @@ def write_history(workspace: Workspace, run: str, history: History) -> None:
 
 
 def read_history(workspace: Workspace, run: str) -> History:
-    """Read the learning curves; a run that has not finished an epoch has none."""
-    path = workspace.run_folder(run) / "history.json"
-    return tuple(Epoch(**row) for row in read_json(path)) if path.exists() else ()
+    """Read the learning curves; a run that has not finished an epoch has none.
+
+    Raises RunError if there is no such run, or its curves are not what this version writes.
+    """
+    path = workspace.find_run(run) / "history.json"
+    try:
+        return tuple(Epoch(**row) for row in read_json(path)) if path.exists() else ()
+    except TypeError as error:
+        raise RunError(
+            f"{path} holds no learning curves ({error}); restore or delete it"
+        ) from error
 
 
 def columns(history: Sequence[Epoch]) -> dict[str, list[Any]]:

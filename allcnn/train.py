@@ -74,6 +74,11 @@ def train(config: RunConfig, workspace: Workspace, report: Report = silent) -> s
         record.check_same(record.read_record(workspace, run).config, config)
         if "final" in workspace.checkpoints(run):
             return run
+    elif workspace.checkpoints(run):
+        raise RunError(
+            f"{workspace.run_folder(run)} holds checkpoints but no config.json to say of what;"
+            " restore it, or delete the folder"
+        )
     training = data.load(config.dataset, "train", config.image_size)
     test = data.load(config.dataset, "test", config.image_size)
     if len(training) < config.batch_size:
@@ -94,6 +99,8 @@ def train(config: RunConfig, workspace: Workspace, report: Report = silent) -> s
         began = time.monotonic()
         state, totals = _epoch(plan, state, examples, config.seed, epoch, train_key, report)
         tested = evaluate(plan.spec, state.variables, test)
+        # Else the last step's overflow would be kept as a checkpoint that nobody can go on from.
+        _check_finite(plan, "test loss", tested.loss, (epoch + 1) * plan.steps_per_epoch - 1)
         history += (_row(epoch + 1, totals, tested, time.monotonic() - began),)
         record.write_history(workspace, run, history)
         if (epoch + 1) % config.checkpoint_every == 0 and epoch + 1 < config.epochs:
@@ -148,8 +155,13 @@ def _resume(workspace: Workspace, run: str, state: TrainState) -> tuple[TrainSta
         checkpoint.save(workspace.checkpoints_folder(run) / "init", state)
         return state, ()
     n_epochs = int(checkpoint_epoch(known[-1]))
-    state = checkpoint.load(workspace.checkpoints_folder(run) / known[-1], state)
-    return state, record.read_history(workspace, run)[:n_epochs]
+    history = record.read_history(workspace, run)[:n_epochs]
+    if len(history) < n_epochs:
+        raise RunError(
+            f"run {run!r} has the checkpoint {known[-1]!r}, but its history.json has"
+            f" {len(history)} epochs; restore that file, or delete the run and train it again"
+        )
+    return checkpoint.load(workspace.checkpoints_folder(run) / known[-1], state), history
 
 
 def _epoch(
@@ -214,15 +226,20 @@ def _step(
 
 def _read(plan: Plan, metrics: tuple[Array, Array], step: int) -> Totals:
     loss, correct = float(metrics[0]), float(metrics[1])
-    if not math.isfinite(loss):
-        epoch, index = divmod(step, plan.steps_per_epoch)
-        rate = float(optim.learning_rate(plan.config, plan.steps_per_epoch)(jnp.int32(step)))
-        raise RunError(
-            f"the loss became {loss} in epoch {epoch + 1}, step {index + 1}, at learning rate"
-            f" {rate:g}; the last checkpoint is kept: train under another --prefix with a smaller"
-            " --learning-rate"
-        )
+    _check_finite(plan, "loss", loss, step)
     return Totals(loss, correct, plan.config.batch_size)
+
+
+def _check_finite(plan: Plan, name: str, loss: float, step: int) -> None:
+    if math.isfinite(loss):
+        return
+    epoch, index = divmod(step, plan.steps_per_epoch)
+    rate = float(optim.learning_rate(plan.config, plan.steps_per_epoch)(jnp.int32(step)))
+    raise RunError(
+        f"the {name} became {loss} in epoch {epoch + 1}, step {index + 1}, at learning rate"
+        f" {rate:g}; the last checkpoint is kept: train under another --prefix with a smaller"
+        " --learning-rate"
+    )
 
 
 def _row(epoch: int, trained: Totals, tested: Totals, wall_s: float) -> Epoch:

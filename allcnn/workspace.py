@@ -35,11 +35,15 @@ class Workspace:
     def at(cls, root: str | os.PathLike[str]) -> "Workspace":
         """Return the workspace at ``root``, absolute; the folder need not exist yet.
 
-        Raises WorkspaceError if something that is not a folder stands there.
+        Raises WorkspaceError if something that is not a folder stands there or on the way.
         """
         path = Path(root).expanduser().absolute()
-        if path.exists() and not path.is_dir():
-            raise WorkspaceError(f"the workspace {path} is a file; name a folder with --workspace")
+        standing = next(folder for folder in (path, *path.parents) if folder.exists())
+        if not standing.is_dir():
+            place = "is" if standing == path else f"would lie in {standing}, which is"
+            raise WorkspaceError(
+                f"the workspace {path} {place} a file; name a folder with --workspace"
+            )
         return cls(path)
 
     @property

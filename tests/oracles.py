@@ -85,3 +85,14 @@ def _column_blocks(flat, width=8192):
         flat[:, start : start + width].astype(np.float64)
         for start in range(0, flat.shape[1], width)
     )
+
+
+def conv64(images, kernel, stride, padding):
+    """Convolve NHWC images with an HWIO kernel, one kernel position at a time."""
+    images, kernel = np.float64(images), np.float64(kernel)
+    k, side = len(kernel), images.shape[1]
+    total = max((-(-side // stride) - 1) * stride + k - side, 0) if padding == "SAME" else 0
+    low, high = total // 2, total - total // 2
+    images = np.pad(images, ((0, 0), (low, high), (low, high), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(images, (k, k), (1, 2))
+    return np.einsum("nyxcij,ijco->nyxo", windows[:, ::stride, ::stride], kernel)

@@ -1,0 +1,193 @@
+"""Checkpoints: bit for bit there and back, never half of one, and no damage unnoticed."""
+
+import gc
+import hashlib
+import shutil
+import struct
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from allcnn import checkpoint, network, optim
+from allcnn.checkpoint import TrainState
+from allcnn.config import RunConfig
+from allcnn.errors import RunError
+from allcnn.network import Conv, NetworkSpec, Variables
+
+SPEC = NetworkSpec((Conv(16), Conv(16)), "pooled", 16, 3)
+
+
+def draw_state(seed, spec=SPEC):
+    """Return a state whose optimiser has taken one step, so that nothing of it is zero."""
+    variables = network.init(spec, jax.random.key(seed), np.full(3, 100.0), np.full(3, 50.0))
+    transform = optim.optimiser(RunConfig(), 10)
+    state = transform.init(variables.params)
+    _, state = transform.update(variables.params, state, variables.params)
+    return TrainState(variables, state)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints") / "final"
+    checkpoint.save(folder, draw_state(0))
+    return folder
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "final")
+
+
+@pytest.fixture
+def collected():
+    """Collect here what a failed read leaves behind, lest it shows up in another test."""
+    yield
+    gc.collect()
+
+
+def damaging(test):
+    """Mark a test that makes Orbax abandon the reads that were still under way."""
+    # Its coroutines end with exceptions that nobody asks for.
+    abandoned = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    return pytest.mark.usefixtures("collected")(abandoned(test))
+
+
+def assert_same(found, wanted):
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_checkpoint_is_read_bit_for_bit_with_its_optimiser(saved):
+    assert_same(checkpoint.load(saved, draw_state(1)), draw_state(0))
+
+
+def test_variables_are_read_from_shapes_alone(saved):
+    found = checkpoint.load_variables(saved, network.abstract(SPEC))
+    assert_same(found, draw_state(0).variables)
+
+
+def test_what_was_trained_on_another_device_is_read_here(copy):
+    # The device that wrote is named in this file; no such device is here.
+    for path in copy.rglob("_sharding"):
+        assert "cpu:0" in path.read_text()
+        path.write_text(path.read_text().replace("cpu:0", "cuda:0"))
+    found = checkpoint.load_variables(copy, network.abstract(SPEC))
+    assert_same(found, draw_state(0).variables)
+    assert_same(checkpoint.load(copy, draw_state(1)), draw_state(0))
+
+
+def test_a_checkpoint_without_digests_is_read(copy):
+    # As the first version wrote them.
+    path = copy / "_CHECKPOINT_METADATA"
+    path.write_text(path.read_text().replace('"digests"', '"other"'))
+    assert_same(checkpoint.load(copy, draw_state(1)), draw_state(0))
+
+
+def test_saving_replaces_a_checkpoint(copy):
+    checkpoint.save(copy, draw_state(2))
+    assert_same(checkpoint.load(copy, draw_state(1)), draw_state(2))
+
+
+def test_a_checkpoint_holds_no_code(saved):
+    names = [path.name for path in saved.rglob("*") if path.is_file()]
+    assert names
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".py", ".pyc"))]
+    # Protocol 2 and later of pickle begin with these two bytes and end with a full stop.
+    for path in saved.rglob("*"):
+        assert path.is_dir() or not path.read_bytes().startswith((b"\x80\x04", b"\x80\x05"))
+
+
+@damaging
+@pytest.mark.parametrize("bit", [0, 7])
+@pytest.mark.parametrize("share", [0.1, 0.35, 0.6, 0.85])
+@pytest.mark.parametrize("item", ["variables", "optimiser"])
+def test_a_flipped_bit_is_noticed(copy, item, share, bit):
+    # The largest file holds the kernels, stored as they are: noise does not compress.
+    files = (path for path in (copy / item).rglob("*") if path.is_file())
+    path = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[int(share * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"^the checkpoint .*final cannot be read \(.*\); delete"):
+        checkpoint.load(copy, draw_state(1))
+
+
+@damaging
+@pytest.mark.parametrize("damage", ["gone", "empty", "half"])
+@pytest.mark.parametrize("name", ["_METADATA", "manifest.ocdbt", "_sharding", "d"])
+def test_a_damaged_file_is_one_sentence(copy, name, damage):
+    path = copy / "optimiser" / name
+    path = next(path.iterdir()) if path.is_dir() else path
+    content = path.read_bytes()
+    path.unlink() if damage == "gone" else path.write_bytes(content[: len(content) // 2])
+    if damage == "empty":
+        path.write_bytes(b"")
+    if (name, damage) == ("_sharding", "gone"):
+        assert_same(checkpoint.load(copy, draw_state(1)), draw_state(0))
+        return
+    with pytest.raises(RunError, match=r"^the checkpoint .*\); delete the run .*$") as caught:
+        checkpoint.load(copy, draw_state(1))
+    assert "\n" not in str(caught.value)
+
+
+@damaging
+@pytest.mark.parametrize("item", ["variables", "optimiser", ""])
+def test_a_checkpoint_that_lacks_an_item_is_refused(copy, item):
+    shutil.rmtree(copy / item)
+    with pytest.raises(RunError, match="cannot be read"):
+        checkpoint.load(copy, draw_state(1))
+
+
+@damaging
+@pytest.mark.parametrize("layers", [(Conv(8), Conv(16)), (Conv(16),), (Conv(16),) * 3])
+def test_another_network_is_refused(saved, layers):
+    other = NetworkSpec(layers, "pooled", 16, 3)
+    with pytest.raises(RunError, match="cannot be read"):
+        checkpoint.load_variables(saved, network.abstract(other))
+
+
+VARIABLES = Variables(
+    {"conv1": {"kernel": jnp.arange(6.0).reshape(2, 3)}}, {"mean": jnp.zeros(2)}, {"std": 1.0}
+)
+
+
+def with_kernel(kernel, name="kernel"):
+    return VARIABLES._replace(params={"conv1": {name: kernel}})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        with_kernel(jnp.arange(6.0).reshape(2, 3).at[1, 2].add(1e-6)),
+        with_kernel(jnp.arange(6.0).reshape(3, 2)),
+        with_kernel(jnp.arange(6.0)),
+        with_kernel(jnp.arange(6.0).reshape(2, 3).view(jnp.int32)),
+        with_kernel(jnp.arange(6.0).reshape(2, 3), name="bias"),
+        VARIABLES._replace(batch_stats={"mean": -jnp.zeros(2)}),
+        VARIABLES._replace(batch_stats={"mean": jnp.zeros(2), "var": jnp.zeros(0)}),
+        VARIABLES._replace(batch_stats={}, inputs={"mean": jnp.zeros(2), "std": 1.0}),
+        VARIABLES._replace(inputs={"std": np.ones(1)}),
+    ],
+    ids=["value", "shape", "flat", "dtype", "name", "sign", "empty", "moved", "scalar"],
+)
+def test_any_difference_changes_the_digest(other):
+    assert checkpoint.digest(VARIABLES) != checkpoint.digest(other)
+
+
+def test_the_digest_is_of_values_not_of_objects(saved):
+    found = checkpoint.load_variables(saved, network.abstract(SPEC))
+    assert checkpoint.digest(found) == checkpoint.digest(draw_state(0).variables)
+    turned = with_kernel(np.arange(6, dtype=np.float32).reshape(3, 2, order="F").T.copy("F") * 0)
+    zeros = with_kernel(np.zeros((2, 3), np.float32))
+    assert checkpoint.digest(turned) == checkpoint.digest(zeros)
+
+
+def test_the_digest_never_changes_between_versions():
+    variables = Variables({"k": np.array([1.0, 2.0], np.float32)}, {}, {"std": np.float32(3)})
+    content = b"inputs/std float32 ()\n" + struct.pack("<f", 3)
+    content += b"params/k float32 (2,)\n" + struct.pack("<2f", 1, 2)
+    assert checkpoint.digest(variables) == f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -1,0 +1,267 @@
+"""Networks: their taps and shapes, and their numbers by explicit windows in float64."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from allcnn import network
+from allcnn.config import RunConfig
+from allcnn.network import Conv, NetworkSpec, Variables, all_cnn_c
+from tests.oracles import conv64
+
+LAYERS = (Conv(3), Conv(4, stride=2), Conv(5, padding="VALID"), Conv(4, kernel=1))
+POOLED = NetworkSpec(LAYERS, "pooled", 4, 3)
+LINEAR = NetworkSpec(LAYERS, "linear", 7, 3)
+DEEP = NetworkSpec((Conv(2),) * 12, "pooled", 2, 1)
+SPECS = pytest.mark.parametrize("spec", [POOLED, LINEAR, DEEP], ids=["pooled", "linear", "deep"])
+
+
+def plain(n, narrow=96, wide=192):
+    """Plain-(8n + 2) of Kornblith et al. (2019, appendix E)."""
+    layers = (
+        *[Conv(narrow)] * (3 * n - 1),
+        Conv(narrow, stride=2),
+        *[Conv(wide)] * (3 * n - 1),
+        Conv(wide, stride=2),
+        *[Conv(wide)] * (n - 1),
+        Conv(wide, padding="VALID"),
+        *[Conv(wide, kernel=1)] * n,
+    )
+    return NetworkSpec(layers, "linear", 10, 3)
+
+
+def tiny_10():
+    """Tiny-10 of Kornblith et al. (2019, appendix E)."""
+    layers = (
+        *[Conv(16)] * 2,
+        Conv(32, stride=2),
+        *[Conv(32)] * 2,
+        Conv(64, stride=2),
+        Conv(64, padding="VALID"),
+        Conv(64, kernel=1),
+    )
+    return NetworkSpec(layers, "linear", 10, 3)
+
+
+def draw_variables(spec, seed=0):
+    """Initialise, then move away from there everything that begins at 0 or 1."""
+    rng = np.random.default_rng(seed)
+    mean, std = rng.uniform(100, 150, spec.input_channels), rng.uniform(40, 80, spec.input_channels)
+    params, batch_stats, inputs = network.init(spec, jax.random.key(seed), mean, std)
+
+    def move(x):
+        return jnp.asarray(x + rng.uniform(0.1, 0.5, x.shape), jnp.float32)
+
+    return Variables(*jax.tree.map(move, (params, batch_stats)), inputs)
+
+
+def draw_images(spec, n=3, side=12):
+    shape = (n, side, side, spec.input_channels)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def running_statistics(variables):
+    def statistics(block, x):
+        kept = variables.batch_stats[block]["norm"]
+        return kept["mean"], kept["var"]
+
+    return statistics
+
+
+def batch_statistics(block, x):
+    return x.mean((0, 1, 2)), x.var((0, 1, 2))
+
+
+def forward64(spec, variables, images, statistics):
+    """Return every tap; ``statistics`` gives mean and variance of what a block normalises."""
+    params, _, inputs = jax.tree.map(np.float64, variables)
+    x, taps = (np.float64(images) - inputs["mean"]) / inputs["std"], {}
+    for i, layer in enumerate(spec.layers, 1):
+        block = params[f"conv{i}"]
+        x = conv64(x, block["conv"]["kernel"], layer.stride, layer.padding)
+        mean, variance = map(np.float64, statistics(f"conv{i}", x))
+        x = (x - mean) / np.sqrt(variance + 1e-5) * block["norm"]["scale"] + block["norm"]["bias"]
+        taps[f"conv{i}"] = x = np.maximum(x, 0)
+    x = x.mean((1, 2))
+    if spec.head == "linear":
+        taps["pooled"] = x
+        x = x @ params["linear"]["kernel"] + params["linear"]["bias"]
+    return taps | {"logits": x}
+
+
+def assert_close(found, wanted):
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
+
+
+def tap_shapes(spec, side=32):
+    images = jax.ShapeDtypeStruct((1, side, side, spec.input_channels), jnp.uint8)
+    taps = jax.eval_shape(functools.partial(network.apply, spec), network.abstract(spec), images)
+    return [taps[name].shape[1:] for name in spec.taps]
+
+
+@pytest.mark.parametrize(("n", "n_taps"), [(1, 10), (2, 17), (4, 31)])
+def test_all_cnn_c_has_7n_plus_3_taps_in_order(n, n_taps):
+    spec = all_cnn_c(RunConfig(depth=n), 10, 3)
+    assert spec.taps == (*(f"conv{i}" for i in range(1, n_taps)), "logits")
+
+
+def test_all_cnn_c_has_the_published_shapes():
+    wide, narrow = 192, 96
+    wanted = [(32, 32, narrow)] * 2 + [(16, 16, narrow)]
+    wanted += [(16, 16, wide)] * 2 + [(8, 8, wide)]
+    # VALID takes a pixel from each side.
+    wanted += [(6, 6, wide)] * 2 + [(6, 6, 10), (10,)]
+    assert tap_shapes(all_cnn_c(RunConfig(), 10, 3)) == wanted
+
+
+def test_depth_repeats_the_convolutions_of_each_resolution():
+    sides = [shape[0] for shape in tap_shapes(all_cnn_c(RunConfig(depth=2, width=0.02), 10, 1))]
+    assert sides == [32] * 5 + [16] * 6 + [8] * 2 + [6] * 3 + [10]
+
+
+def test_the_smallest_image_leaves_one_pixel():
+    assert tap_shapes(all_cnn_c(RunConfig(width=0.02), 3, 1), side=12)[-2:] == [(1, 1, 3), (3,)]
+
+
+@pytest.mark.parametrize(
+    ("width", "channels"), [(1.0, {96, 192}), (0.25, {24, 48}), (2.0, {192, 384}), (0.001, {1})]
+)
+def test_width_multiplies_the_channels(width, channels):
+    spec = all_cnn_c(RunConfig(width=width), 10, 3)
+    assert {layer.features for layer in spec.layers[:-1]} == channels
+    assert spec.layers[-1].features == 10
+
+
+@pytest.mark.parametrize(
+    ("spec", "channels"),
+    [(plain(n), [96] * 3 * n + [192] * 5 * n) for n in (1, 2, 4, 8)]
+    + [(plain(1, 40, 40), [40] * 8), (tiny_10(), [16] * 2 + [32] * 3 + [64] * 3)],
+)
+def test_the_networks_of_the_paper_are_specs(spec, channels):
+    shapes = tap_shapes(spec)
+    assert len(spec.layers) % 8 == 0
+    assert spec.taps[-3:] == (f"conv{len(spec.layers)}", "pooled", "logits")
+    assert [shape[-1] for shape in shapes] == [*channels, channels[-1], 10]
+    assert shapes[len(spec.layers) - 1][:2] == (6, 6)
+
+
+@SPECS
+def test_every_tap_matches_float64(spec):
+    variables, images = draw_variables(spec), draw_images(spec)
+    found = network.apply(spec, variables, images)
+    wanted = forward64(spec, variables, images, running_statistics(variables))
+    # In this order too, although JAX sorts dictionaries, and conv10 before conv2.
+    assert list(found) == list(spec.taps) == list(wanted)
+    for name in spec.taps:
+        assert_close(found[name], wanted[name])
+
+
+@SPECS
+def test_training_normalises_by_the_batch_and_moves_running_statistics_a_tenth(spec):
+    variables, images = draw_variables(spec), draw_images(spec)
+    seen = {}
+
+    def statistics(block, x):
+        seen[block] = batch_statistics(block, x)
+        return seen[block]
+
+    wanted = forward64(spec, variables, images, statistics)["logits"]
+    logits, batch_stats = network.apply_train(spec, variables, images, jax.random.key(0))
+    assert_close(logits, wanted)
+    for block, (mean, variance) in seen.items():
+        before, after = variables.batch_stats[block]["norm"], batch_stats[block]["norm"]
+        assert_close(after["mean"], 0.9 * np.float64(before["mean"]) + 0.1 * mean)
+        assert_close(after["var"], 0.9 * np.float64(before["var"]) + 0.1 * variance)
+
+
+@pytest.mark.parametrize(("variant", "dropped"), [("v1", [0.2, 0.5, 0.5]), ("v2", [])])
+def test_dropout_is_of_the_input_and_after_each_strided_convolution(monkeypatch, variant, dropped):
+    spec = all_cnn_c(RunConfig(variant=variant, width=0.02), 2, 3)
+    pairs, rates, dropout = [], [], network._dropout
+
+    def spy(x, rate, keys):
+        y = dropout(x, rate, keys)
+        if y is not x:
+            pairs.append((x, y))
+            rates.append(rate)
+        return y
+
+    @jax.jit
+    def run(variables, images):
+        network.apply_train(spec, variables, images, jax.random.key(0))
+        return tuple(pairs)
+
+    monkeypatch.setattr(network, "_dropout", spy)
+    found = run(draw_variables(spec), draw_images(spec, n=8, side=32))
+    assert rates == dropped
+    assert [x.shape[1] for x, _ in found] == [32, 16, 8][: len(dropped)]
+    for (x, y), rate in zip(found, rates, strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        alive = x != 0
+        lost = (y == 0) & alive
+        n = alive.sum()
+        assert abs(lost.sum() - rate * n) < 5 * np.sqrt(n * rate * (1 - rate))
+        np.testing.assert_allclose(y[~lost], x[~lost] / (1 - rate), rtol=1e-6)
+
+
+def test_dropout_follows_its_key_and_evaluation_knows_none():
+    spec = NetworkSpec(LAYERS, "pooled", 4, 3, input_dropout=0.2)
+    variables, images = draw_variables(spec), draw_images(spec)
+
+    def logits(seed):
+        return np.asarray(network.apply_train(spec, variables, images, jax.random.key(seed))[0])
+
+    np.testing.assert_array_equal(logits(0), logits(0))
+    assert (logits(0) != logits(1)).any()
+    for name, tap in network.apply(POOLED, variables, images).items():
+        np.testing.assert_array_equal(network.apply(spec, variables, images)[name], tap)
+
+
+def test_the_seed_decides_the_variables():
+    def leaves(seed):
+        return jax.tree.leaves(
+            network.init(LINEAR, jax.random.key(seed), np.zeros(3), np.ones(3)).params
+        )
+
+    for one, again, other in zip(leaves(0), leaves(0), leaves(1), strict=True):
+        np.testing.assert_array_equal(one, again)
+        assert one.ndim == 1 or (one != other).any()
+
+
+def test_kernels_begin_with_a_variance_of_one_over_their_inputs():
+    spec = NetworkSpec((Conv(64), Conv(64)), "pooled", 64, 3)
+    kernel = network.init(spec, jax.random.key(0), np.zeros(3), np.ones(3)).params["conv2"]["conv"]
+    drawn = np.asarray(kernel["kernel"])
+    # At most that of a Gaussian, sqrt(2 / n): the normal is truncated.
+    assert abs(drawn.var() * 9 * 64 - 1) < 5 * np.sqrt(2 / drawn.size)
+
+
+def test_a_channel_that_never_changes_divides_by_no_zero():
+    variables = network.init(POOLED, jax.random.key(0), np.full(3, 9.0), np.zeros(3))
+    taps = network.apply(POOLED, variables, np.full((2, 12, 12, 3), 9, np.uint8))
+    assert all(np.isfinite(tap).all() for tap in taps.values())
+
+
+@SPECS
+def test_abstract_variables_are_those_of_init(spec):
+    zeros = np.zeros(spec.input_channels)
+    variables = network.init(spec, jax.random.key(0), zeros, zeros)
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), variables)
+    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), network.abstract(spec))
+
+
+def test_one_program_serves_every_seed(monkeypatch):
+    spec = NetworkSpec((Conv(2), Conv(3)), "pooled", 3, 3)
+    traces, call = [], network.Network.__call__
+
+    def spy(*args):
+        traces.append(args)
+        return call(*args)
+
+    monkeypatch.setattr(network.Network, "__call__", spy)
+    for seed in range(3):
+        network.apply(spec, draw_variables(spec, seed), draw_images(spec))
+    assert len(traces) == 1

@@ -1,0 +1,100 @@
+"""A run's own account of itself: settings, data and learning curves, there and back."""
+
+import dataclasses
+import json
+
+import pytest
+
+from allcnn import record
+from allcnn.config import RunConfig
+from allcnn.errors import RunError
+from allcnn.record import Epoch, RunRecord
+from allcnn.workspace import Workspace
+
+ENTRY = RunRecord(RunConfig(depth=2, width=0.5), ("cat", "dog", "ship"), 3)
+RUN = ENTRY.config.name
+
+
+@pytest.fixture
+def written(tmp_path):
+    workspace = Workspace.at(tmp_path)
+    record.write_record(workspace, ENTRY)
+    return workspace
+
+
+def change(workspace, **values):
+    path = workspace.run_folder(RUN) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_record_is_read_as_it_was_written(written):
+    assert record.read_record(written, RUN) == ENTRY
+    assert written.runs() == [RUN]
+
+
+def test_a_record_decides_the_network():
+    spec = ENTRY.spec
+    assert (spec.n_classes, spec.input_channels, len(spec.taps)) == (3, 3, 17)
+    assert spec.layers[0].features == 48
+
+
+def test_an_unknown_run_is_told_which_exist(written):
+    with pytest.raises(RunError, match=f"no run 'other' in .*; choose one of: {RUN}"):
+        record.read_record(written, "other")
+    with pytest.raises(RunError, match=f"no run 'other' in .*; choose one of: {RUN}"):
+        record.read_history(written, "other")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"schema_version": 2},
+        {"schema_version": None},
+        {"config": {}},
+        {"config": 7},
+        {"config": ENTRY.config.to_json() | {"depth": 0}},
+        {"config": ENTRY.config.to_json() | {"depth": "2"}},
+        {"class_names": None},
+        {"input_channels": "three"},
+    ],
+)
+def test_a_record_of_another_version_is_refused(written, values):
+    change(written, **values)
+    with pytest.raises(RunError, match=r"config.json does not describe a run .*use the version"):
+        record.read_record(written, RUN)
+
+
+def test_a_record_that_is_no_object_is_refused(written):
+    (written.run_folder(RUN) / "config.json").write_text("[]")
+    with pytest.raises(RunError, match="does not describe a run"):
+        record.read_record(written, RUN)
+
+
+def test_the_same_settings_pass():
+    record.check_same(RunConfig(), RunConfig())
+
+
+def test_each_setting_that_differs_is_named_with_both_values():
+    wanted = dataclasses.replace(ENTRY.config, learning_rate=0.05, epochs=10)
+    message = (
+        r"^run 'allcnn-d2-v2-s0' exists with epochs 350 \(asked for: 10\),"
+        r" learning-rate 0.1 \(asked for: 0.05\); ask for the same settings, or use another"
+    )
+    with pytest.raises(RunError, match=message):
+        record.check_same(ENTRY.config, wanted)
+
+
+def test_history_is_read_as_it_was_written(written):
+    assert record.read_history(written, RUN) == ()
+    history = (Epoch(1, 2.3, 0.1, 2.2, 0.2, 1.5), Epoch(2, 1.25, 0.5, 1.0, 0.625, 1.25))
+    record.write_history(written, RUN, history)
+    assert record.read_history(written, RUN) == history
+    assert record.columns(history)["test_accuracy"] == [0.2, 0.625]
+    assert list(record.columns(())) == list(Epoch._fields)
+
+
+@pytest.mark.parametrize("content", ['[{"epoch": 1}]', "[7]", "7"])
+def test_damaged_history_is_named(written, content):
+    (written.run_folder(RUN) / "history.json").write_text(content)
+    with pytest.raises(RunError, match=r"history.json holds no learning curves .*restore or del"):
+        record.read_history(written, RUN)

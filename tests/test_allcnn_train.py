@@ -1,0 +1,408 @@
+"""Training: one step by finite differences, resumed equals uninterrupted, nothing done twice."""
+
+import dataclasses
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from allcnn import checkpoint, data, network, record, train
+from allcnn.checkpoint import TrainState
+from allcnn.config import RunConfig
+from allcnn.errors import ConfigError, RunError
+from allcnn.network import Conv, NetworkSpec
+from allcnn.record import RunRecord
+from allcnn.workspace import Workspace
+from tests.oracles import conv64
+
+NOISE = RunConfig(
+    dataset="noise",
+    image_size=12,
+    variant="v1",
+    width=0.03,
+    epochs=3,
+    checkpoint_every=2,
+    batch_size=16,
+)
+"""Three epochs of three steps, with dropout and augmentation; 8 of 56 examples wait each time."""
+
+SLOW = pytest.mark.slow
+RUN = NOISE.name
+N_STEPS = 9
+CLASSES = ("a", "b", "c")
+
+
+def noise(dataset, split, image_size):
+    """Return a split whose labels can be learned from nothing."""
+    n = 56 if split == "train" else 10
+    rng = np.random.default_rng(n)
+    images = rng.integers(0, 256, (n, image_size, image_size, 3), np.uint8)
+    return data.Split(dataset, split, images, rng.integers(0, 3, n, np.int32), CLASSES)
+
+
+def never(*args):
+    raise AssertionError("work was done that was done before")
+
+
+class Killed(BaseException):
+    """Like a KeyboardInterrupt: nobody catches it."""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    workspace = Workspace.at(tmp_path_factory.mktemp("uninterrupted"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(data, "load", noise)
+        train.train(NOISE, workspace)
+    return workspace
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """Return an empty workspace; every data set is noise."""
+    monkeypatch.setattr(data, "load", noise)
+    return Workspace.at(tmp_path / "fresh")
+
+
+@functools.cache
+def other_state():
+    """Return a state of the structure that is read, but of other values."""
+    plan = train._plan(RunRecord(NOISE, CLASSES, 3), 56)
+    variables = network.init(plan.spec, jax.random.key(9), np.zeros(3), np.ones(3))
+    return TrainState(variables, plan.optimiser.init(variables.params))
+
+
+def read_state(workspace, name, run=RUN):
+    return checkpoint.load(workspace.find_checkpoint(run, name), other_state())
+
+
+def without_times(workspace, run=RUN):
+    return [row._replace(wall_s=0) for row in record.read_history(workspace, run)]
+
+
+def assert_same_run(found, wanted):
+    assert found.checkpoints(RUN) == wanted.checkpoints(RUN)
+    assert without_times(found) == without_times(wanted)
+    for name in wanted.checkpoints(RUN):
+        pairs = zip(
+            jax.tree.leaves(read_state(found, name)),
+            jax.tree.leaves(read_state(wanted, name)),
+            strict=True,
+        )
+        for one, other in pairs:
+            np.testing.assert_array_equal(one, other)
+
+
+def interrupt(workspace, after):
+    """Train until a step has been reported, then be killed."""
+
+    def report(done, total, detail):
+        if done == after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train.train(NOISE, workspace, report)
+
+
+def steps_of(workspace, config=NOISE):
+    """Train to the end; return the steps that this took."""
+    steps = []
+    train.train(config, workspace, lambda done, total, detail: steps.append(done))
+    return steps
+
+
+def forward64(spec, params, images, mean, std):
+    """Return the logits by batch statistics, and these statistics."""
+    x, seen = (np.float64(images) - mean) / std, {}
+    for i, layer in enumerate(spec.layers, 1):
+        block = params[f"conv{i}"]
+        x = conv64(x, block["conv"]["kernel"], layer.stride, layer.padding)
+        seen[f"conv{i}"] = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        x = (x - seen[f"conv{i}"][0]) / np.sqrt(seen[f"conv{i}"][1] + 1e-5)
+        x = np.maximum(x * block["norm"]["scale"] + block["norm"]["bias"], 0)
+    return x.mean((1, 2)), seen
+
+
+def cross_entropy64(logits, labels):
+    return np.mean(logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels])
+
+
+def gradient64(loss_of, params, step=1e-5):
+    """Central differences, one parameter at a time."""
+    leaves, tree = jax.tree.flatten(params)
+    gradient = [np.zeros_like(leaf) for leaf in leaves]
+    for leaf, slopes in zip(leaves, gradient, strict=True):
+        for index in np.ndindex(leaf.shape):
+            kept, losses = leaf[index], []
+            for shift in (step, -step):
+                leaf[index] = kept + shift
+                losses.append(loss_of(jax.tree.unflatten(tree, leaves)))
+            leaf[index] = kept
+            slopes[index] = (losses[0] - losses[1]) / (2 * step)
+    return jax.tree.unflatten(tree, gradient)
+
+
+def test_one_step_is_that_of_finite_differences(fresh, monkeypatch):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 12, 12, 1), np.uint8)
+    labels = rng.integers(0, 2, 8, np.int32)
+    # Digits are not augmented, and one step of all examples needs no order.
+    split = data.Split("digits", "train", images, labels, ("a", "b"))
+    monkeypatch.setattr(data, "load", lambda *args: split)
+    config = RunConfig(image_size=12, width=0.01, epochs=1, batch_size=8, weight_decay=0.5)
+    run = train.train(config, fresh)
+
+    spec = record.read_record(fresh, run).spec
+    first, last = (
+        checkpoint.load_variables(fresh.find_checkpoint(run, name), network.abstract(spec))
+        for name in ("init", "final")
+    )
+    params = jax.tree.map(lambda x: np.array(x, np.float64), first.params)
+    mean, std = images.mean(), images.std()
+
+    def loss_of(params):
+        return cross_entropy64(forward64(spec, params, images, mean, std)[0], labels)
+
+    logits, seen = forward64(spec, params, images, mean, std)
+    gradient = gradient64(loss_of, params)
+    for block, slopes in gradient.items():
+        slopes["conv"]["kernel"] += 0.5 * params[block]["conv"]["kernel"]
+    norm = math.sqrt(sum((slopes**2).sum() for slopes in jax.tree.leaves(gradient)))
+    # Nesterov's first step from rest: (1 + 0.9) times the gradient, clipped to 2.
+    updates = jax.tree.map(lambda slopes: -0.1 * 1.9 * slopes * min(1, 2 / norm), gradient)
+    largest = max(np.abs(update).max() for update in jax.tree.leaves(updates))
+    moved = jax.tree.map(lambda new, old: np.float64(new) - old, last.params, params)
+    for found, wanted in zip(jax.tree.leaves(moved), jax.tree.leaves(updates), strict=True):
+        # float32 through nine layers of batch norm over as few as eight values.
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * largest)
+    for block, (batch_mean, batch_variance) in seen.items():
+        kept = last.batch_stats[block]["norm"]
+        np.testing.assert_allclose(kept["mean"], 0.1 * batch_mean, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(kept["var"], 0.9 + 0.1 * batch_variance, rtol=1e-3)
+    (row,) = record.read_history(fresh, run)
+    assert row.train_loss == pytest.approx(cross_entropy64(logits, labels), rel=1e-4)
+    assert row.train_accuracy == np.mean(logits.argmax(1) == labels)
+
+
+@pytest.mark.parametrize("run", ["small-d1-v2-s0", "small-d2-v2-s0"])
+def test_the_loss_falls_on_digits(trained, run):
+    history = record.read_history(trained, run)
+    assert [row.epoch for row in history] == [1, 2]
+    assert history[1].train_loss < history[0].train_loss < math.log(10) + 0.2
+    assert history[1].train_accuracy > history[0].train_accuracy > 0.1
+    assert all(0 <= row.test_accuracy <= 1 and row.wall_s > 0 for row in history)
+    assert trained.checkpoints(run) == ["init", "epoch-0001", "final"]
+
+
+def test_a_run_leaves_its_settings_checkpoints_and_curves(uninterrupted):
+    assert record.read_record(uninterrupted, RUN) == RunRecord(NOISE, CLASSES, 3)
+    assert uninterrupted.checkpoints(RUN) == ["init", "epoch-0002", "final"]
+    assert [row.epoch for row in record.read_history(uninterrupted, RUN)] == [1, 2, 3]
+    final = read_state(uninterrupted, "final")
+    images = noise("", "train", 12).images
+    np.testing.assert_allclose(final.variables.inputs["mean"], images.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(final.variables.inputs["std"], images.std((0, 1, 2)), rtol=1e-5)
+
+
+def test_progress_counts_the_steps_of_all_epochs(fresh):
+    calls = []
+    train.train(NOISE, fresh, lambda *call: calls.append(call))
+    assert [done for done, _, _ in calls] == list(range(1, N_STEPS + 1))
+    assert {total for _, total, _ in calls} == {N_STEPS}
+    assert calls[4][2].startswith("epoch 2 of 3, loss ")
+
+
+def test_each_epoch_sees_other_examples_in_another_order_and_none_twice(fresh, monkeypatch):
+    seen, step = [], train._step
+
+    def spy(plan, state, examples, indices, *rest):
+        seen.append(indices)
+        return step(plan, state, examples, indices, *rest)
+
+    monkeypatch.setattr(train, "_step", spy)
+    train.train(NOISE, fresh)
+    epochs = [np.concatenate(seen[start : start + 3]) for start in (0, 3, 6)]
+    assert all(len(np.unique(epoch)) == 48 for epoch in epochs)
+    for one, other in itertools.combinations(epochs, 2):
+        assert (one != other).any()
+        assert set(one) != set(other)
+
+
+def test_each_step_draws_its_own_augmentation_and_dropout():
+    plan = train._plan(RunRecord(NOISE, CLASSES, 3), 56)
+    split = noise("noise", "train", 12)
+    examples = train.Examples(
+        jnp.asarray(split.images), jnp.asarray(split.labels), jnp.zeros(3, jnp.uint8)
+    )
+
+    def loss(step, seed=0):
+        # The step is given its state away.
+        state = jax.tree.map(jnp.copy, other_state())
+        key, indices = jax.random.key(seed), np.arange(16, dtype=np.int32)
+        return float(train._step(plan, state, examples, indices, np.int32(step), key)[1][0])
+
+    assert loss(2) == loss(2)
+    # The last step of each epoch, and that of another run.
+    assert len({loss(2), loss(5), loss(8), loss(2, seed=1)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("after", "again"),
+    [(5, 1), (7, 7), *(pytest.param(*case, marks=SLOW) for case in ((1, 1), (9, 7)))],
+)
+def test_a_killed_run_goes_on_from_its_last_checkpoint(fresh, uninterrupted, after, again):
+    interrupt(fresh, after)
+    assert "final" not in fresh.checkpoints(RUN)
+    # The first epochs have a checkpoint only after the second: six steps.
+    assert steps_of(fresh) == list(range(again, N_STEPS + 1))
+    assert_same_run(fresh, uninterrupted)
+
+
+def test_a_run_killed_many_times_ends_the_same(fresh, uninterrupted):
+    for after in (2, 6, 8, 9):
+        interrupt(fresh, after)
+    assert steps_of(fresh) == [7, 8, 9]
+    assert_same_run(fresh, uninterrupted)
+
+
+# The record, init, the curves of two epochs, epoch-0002, the last curves, final.
+@pytest.mark.parametrize(
+    "write",
+    [write if write in (1, 4, 6) else pytest.param(write, marks=SLOW) for write in range(7)],
+)
+def test_a_run_killed_before_any_write_ends_the_same(fresh, uninterrupted, monkeypatch, write):
+    writes = []
+
+    def fragile(function):
+        def work(*args):
+            if len(writes) == write:
+                raise Killed
+            writes.append(function)
+            return function(*args)
+
+        return work
+
+    with monkeypatch.context() as patch:
+        for module, name in ((record, "write_record"), (record, "write_history")):
+            patch.setattr(module, name, fragile(getattr(module, name)))
+        patch.setattr(checkpoint, "save", fragile(checkpoint.save))
+        with pytest.raises(Killed):
+            train.train(NOISE, fresh)
+    train.train(NOISE, fresh)
+    assert_same_run(fresh, uninterrupted)
+
+
+def test_a_finished_run_asked_for_again_does_no_work(uninterrupted, monkeypatch):
+    monkeypatch.setattr(data, "load", never)
+    monkeypatch.setattr(checkpoint, "save", never)
+    assert train.train(NOISE, uninterrupted, never) == RUN
+
+
+def test_the_same_name_with_other_settings_is_refused(uninterrupted, monkeypatch):
+    monkeypatch.setattr(data, "load", never)
+    message = rf"run '{RUN}' exists with batch-size 16 \(asked for: 8\), learning-rate 0.1"
+    with pytest.raises(RunError, match=message + r" \(asked for: 0.5\)"):
+        train.train(dataclasses.replace(NOISE, batch_size=8, learning_rate=0.5), uninterrupted)
+    assert record.read_record(uninterrupted, RUN).config == NOISE
+
+
+def test_a_batch_larger_than_the_training_set_is_refused_before_anything_is_written(fresh):
+    with pytest.raises(ConfigError, match="batch-size is 57, but noise has 56 training images"):
+        train.train(dataclasses.replace(NOISE, batch_size=57), fresh)
+    assert not fresh.root.exists()
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
+    fresh, uninterrupted, monkeypatch
+):
+    step = train._step
+
+    def overflow(plan, state, examples, indices, number, key):
+        state, (loss, correct) = step(plan, state, examples, indices, number, key)
+        return state, (loss * (np.float32("nan") if number == 7 else np.float32(1)), correct)
+
+    # Of nine steps, two milestones are passed before the eighth and one comes after it.
+    message = r"^the loss became nan in epoch 3, step 2, at learning rate 0.001; the last checkp"
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_step", overflow)
+        with pytest.raises(RunError, match=message):
+            train.train(NOISE, fresh)
+    assert fresh.checkpoints(RUN) == ["init", "epoch-0002"]
+    assert steps_of(fresh) == [7, 8, 9]
+    assert_same_run(fresh, uninterrupted)
+
+
+def test_parameters_that_overflow_in_the_last_step_are_not_kept(fresh, monkeypatch):
+    monkeypatch.setattr(train, "evaluate", lambda *args: train.Totals(math.nan, 0.0, 10))
+    with pytest.raises(RunError, match=r"^the test loss became nan in epoch 1, step 3, at learn"):
+        train.train(NOISE, fresh)
+    assert fresh.checkpoints(RUN) == ["init"]
+    assert record.read_history(fresh, RUN) == ()
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_says_so(fresh):
+    config = dataclasses.replace(NOISE, learning_rate=1e38)
+    with pytest.raises(RunError, match=r"loss became (nan|inf) in epoch 1, .* rate 1e\+38"):
+        train.train(config, fresh)
+    assert fresh.checkpoints(RUN) == ["init"]
+
+
+def test_a_checkpoint_without_its_curves_is_refused(fresh):
+    interrupt(fresh, 8)
+    (fresh.run_folder(RUN) / "history.json").unlink()
+    with pytest.raises(RunError, match=r"checkpoint 'epoch-0002', but its history.json has 0 ep"):
+        train.train(NOISE, fresh)
+
+
+def test_checkpoints_of_nobody_knows_what_are_refused(fresh):
+    interrupt(fresh, 1)
+    (fresh.run_folder(RUN) / "config.json").unlink()
+    with pytest.raises(RunError, match=r"holds checkpoints but no config.json to say of what"):
+        train.train(NOISE, fresh)
+
+
+def test_another_seed_is_another_network_of_the_same_program(fresh, uninterrupted, monkeypatch):
+    # Tracing would call it.
+    monkeypatch.setattr(network, "apply_train", never)
+    run = train.train(dataclasses.replace(NOISE, seed=1), fresh)
+    one, other = read_state(fresh, "final", run), read_state(uninterrupted, "final")
+    kernels = [state.variables.params["conv1"]["conv"]["kernel"] for state in (one, other)]
+    assert (np.asarray(kernels[0]) != np.asarray(kernels[1])).any()
+    assert without_times(fresh, run) != without_times(uninterrupted)
+
+
+@pytest.mark.parametrize("n", [3, 4, 10])
+def test_evaluation_counts_every_example_once(monkeypatch, n):
+    monkeypatch.setattr(train, "_EVALUATION_BATCH", 4)
+    spec = NetworkSpec((Conv(5), Conv(3)), "pooled", 3, 3)
+    variables = network.init(spec, jax.random.key(0), np.full(3, 128.0), np.full(3, 70.0))
+    rng = np.random.default_rng(n)
+    images = rng.integers(0, 256, (n, 12, 12, 3), np.uint8)
+    split = data.Split("noise", "test", images, rng.integers(0, 3, n, np.int32), CLASSES)
+    loss, n_correct = 0.0, 0
+    for image, label in zip(split.images, split.labels, strict=True):
+        logits = network.apply(spec, variables, image[None])["logits"]
+        loss += cross_entropy64(np.float64(logits), [label])
+        n_correct += int(np.argmax(logits)) == label
+    found = train.evaluate(spec, variables, split)
+    assert found.n_examples == n
+    assert found.n_correct == n_correct
+    assert found.loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_sums_merge_in_any_grouping():
+    a, b, c = (train.Totals(x, x + 1.0, x + 2) for x in (1, 2, 4))
+    assert a.merge(b).merge(c) == a.merge(b.merge(c)) == train.Totals(7, 10.0, 13)
+
+
+def test_augmentation_is_for_pictures_only():
+    entry = RunRecord(NOISE, CLASSES, 3)
+    digits = RunRecord(dataclasses.replace(NOISE, dataset="digits"), CLASSES, 3)
+    assert train._plan(entry, 56).augmented
+    assert not train._plan(digits, 56).augmented

@@ -1,0 +1,130 @@
+"""The workspace: paths inside one root, what exists there."""
+
+import json
+import os
+
+import pytest
+
+from allcnn.errors import ConfigError, RunError, WorkspaceError
+from allcnn.workspace import Workspace, checkpoint_epoch, checkpoint_name, read_json, write_json
+
+OUTSIDE = ["../x", "/etc", "a/b", "..", ""]
+
+
+@pytest.fixture
+def sketch(tmp_path):
+    """Return a workspace with two runs, of one of which there are checkpoints; no arrays."""
+    for run in ("b", "a"):
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        (tmp_path / "runs" / run / "config.json").write_text("{}")
+    (tmp_path / "runs" / "unfinished").mkdir()
+    for name in ("final", "epoch-10000", "epoch-0005", "init", "epoch-0010"):
+        (tmp_path / "runs" / "a" / "checkpoints" / name).mkdir(parents=True)
+    return Workspace.at(tmp_path)
+
+
+def test_the_root_is_absolute_and_need_not_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace.at("new/place")
+    assert workspace.root == tmp_path / "new" / "place"
+    assert not workspace.root.exists()
+    assert workspace.runs() == []
+
+
+def test_the_home_folder_is_understood(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Workspace.at("~/work").root == tmp_path / "work"
+
+
+def test_everything_lies_below_the_root(sketch):
+    for path in (sketch.activations, sketch.similarity, sketch.figures, sketch.run_folder("a")):
+        assert sketch.root in path.parents
+
+
+def test_a_file_is_no_workspace(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkspaceError, match=r"file is a file; name a folder with --workspace$"):
+        Workspace.at(tmp_path / "file")
+    with pytest.raises(WorkspaceError, match=r"below would lie in .*file, which is a file; name"):
+        Workspace.at(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_would_leave_the_workspace_are_refused(sketch, name):
+    for find in (sketch.run_folder, sketch.find_run, sketch.checkpoints_folder):
+        with pytest.raises(ConfigError, match=r"^run .* is not a name"):
+            find(name)
+    with pytest.raises(ConfigError, match=r"^checkpoint .* is not a name"):
+        sketch.find_checkpoint("a", name)
+
+
+def test_runs_are_those_with_settings(sketch):
+    assert sketch.runs() == ["a", "b"]
+    assert sketch.find_run("a") == sketch.root / "runs" / "a"
+
+
+def test_an_unknown_run_is_told_which_exist(sketch, tmp_path):
+    with pytest.raises(RunError, match=r"no run 'c' in .*; choose one of: a, b, or train it first"):
+        sketch.find_run("c")
+    with pytest.raises(RunError, match=r"no run 'c' in .*; there are no runs yet, or train it"):
+        Workspace.at(tmp_path / "empty").find_run("c")
+
+
+def test_checkpoints_are_in_the_order_of_training(sketch):
+    wanted = ["init", "epoch-0005", "epoch-0010", "epoch-10000", "final"]
+    assert sketch.checkpoints("a") == wanted
+    assert sketch.checkpoints("b") == []
+
+
+def test_checkpoints_in_the_making_are_not_listed(sketch):
+    folder = sketch.checkpoints_folder("a")
+    known = sketch.checkpoints("a")
+    for name in ("epoch-0015.orbax-checkpoint-tmp", "final.orbax-checkpoint-tmp-17", "epoch-15"):
+        (folder / name).mkdir()
+    assert sketch.checkpoints("a") == known
+
+
+def test_an_unknown_checkpoint_is_told_which_exist(sketch):
+    with pytest.raises(RunError, match="run 'a' has no checkpoint 'epoch-0007'; choose one of:"):
+        sketch.find_checkpoint("a", "epoch-0007")
+    with pytest.raises(RunError, match="run 'b' has no checkpoint 'final'; there are no check"):
+        sketch.find_checkpoint("b", "final")
+    assert sketch.find_checkpoint("a", "final").name == "final"
+
+
+@pytest.mark.parametrize(
+    ("epoch", "name"), [(0, "init"), (1, "epoch-0001"), (350, "epoch-0350"), (12345, "epoch-12345")]
+)
+def test_checkpoint_names_and_epochs_agree(epoch, name):
+    assert checkpoint_name(epoch) == name
+    assert checkpoint_epoch(name) == epoch
+
+
+def test_final_comes_after_every_epoch():
+    assert checkpoint_epoch("final") > checkpoint_epoch("epoch-99999999")
+
+
+def test_json_is_read_as_it_was_written(tmp_path):
+    values = {"a": [1, 2.5, None], "b": "ü"}
+    write_json(tmp_path / "x.json", values)
+    assert read_json(tmp_path / "x.json") == values
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    write_json(tmp_path / "x.json", "old")
+
+    def crash(*args):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(OSError, match="no space left"):
+        write_json(tmp_path / "x.json", "new")
+    assert json.loads((tmp_path / "x.json").read_text()) == "old"
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe"])
+def test_damaged_json_is_named(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(WorkspaceError, match=r"x.json is no JSON .*; restore or delete it$"):
+        read_json(tmp_path / "x.json")
