@@ -84,12 +84,23 @@ def write_activations(
     for start, stop in data.batch_ranges(n, batch_size):
         if start < first:
             continue
-        taps = source.forward(_padded(samples.images[start:stop], batch_size))
-        for name, writer in writers.items():
-            # A kill may have left some taps one minibatch ahead of others.
-            if writer.n_committed == start:
-                writer.append(np.asarray(taps[name])[: stop - start])
+        _append_minibatch(writers, source.forward, samples.images[start:stop], start, batch_size)
         report(stop, n, f"{source.run}@{source.checkpoint}")
+
+
+def _append_minibatch(
+    writers: Mapping[str, Writer],
+    forward: Forward,
+    images: UInt8[np.ndarray, "n h w c"],
+    start: int,
+    batch_size: int,
+) -> None:
+    # A function of its own, so that these taps are gone before the next ones are computed.
+    taps = forward(_padded(images, batch_size))
+    for name, writer in writers.items():
+        # A kill may have left some taps further than others.
+        if writer.n_committed == start:
+            writer.append(np.asarray(taps[name])[: len(images)])
 
 
 def _padded(images: UInt8[np.ndarray, "n h w c"], batch_size: int) -> UInt8[np.ndarray, "b h w c"]:
