@@ -16,7 +16,7 @@ from allcnn import checkpoint, data, network, record
 from allcnn.config import DEFAULT_SAMPLES, DType, Extraction
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
-from store import RepresentationKey, RepresentationMeta, SampleSet, Writer
+from store import ConflictError, RepresentationKey, RepresentationMeta, SampleSet, Writer
 
 Forward = Callable[[Any], Mapping[str, Float[Array, "n ..."]]]
 """A network with its variables: uint8 images (n, h, w, c) to ordered taps."""
@@ -127,8 +127,17 @@ def _open_writers(
             created_by=f"allcnn-cka {version('allcnn-cka')}",
             created_at=created_at,
         )
-        writers[tap] = Writer.open(store, meta, samples.indices, samples.labels)
+        writers[tap] = _open_writer(store, meta, samples)
     return writers
+
+
+def _open_writer(store: Path, meta: RepresentationMeta, samples: Samples) -> Writer:
+    try:
+        return Writer.open(store, meta, samples.indices, samples.labels)
+    except ConflictError as error:
+        # The other taps differ in the same way: one folder to delete, not one after the other.
+        found, folder = str(error).partition(";")[0], (store / meta.key.path).parent
+        raise ConflictError(f"{found}; delete {folder}, or ask for what it holds") from error
 
 
 def _tap_shapes(
