@@ -41,21 +41,14 @@ WAYS = [(kernel, estimator) for kernel in KERNELS for estimator in ESTIMATORS]
 
 @pytest.fixture(scope="module")
 def extracted(trained, tmp_path_factory):
-    """Return a store of three extracted networks; only to be read."""
+    """Return a workspace of three extracted networks, whose results tests may share."""
     workspace = Workspace.at(tmp_path_factory.mktemp("extracted"))
     (workspace.root / "runs").symlink_to(trained.root / "runs")
     for side in (FINAL, INIT, DEEP):
         extract.extract(
             workspace, Extraction(side.run, side.checkpoint, n_samples=N, batch_size=16)
         )
-    return workspace.activations
-
-
-@pytest.fixture
-def place(extracted, tmp_path):
-    """Return a workspace of that store without any results."""
-    (tmp_path / "activations.zarr").symlink_to(extracted)
-    return Workspace.at(tmp_path)
+    return workspace
 
 
 def job(rows=FINAL, columns=FINAL, **how):
@@ -105,11 +98,11 @@ def small(tmp_path):
 
 @pytest.mark.parametrize("columns", [FINAL, DEEP], ids=["self", "cross"])
 @pytest.mark.parametrize(("kernel", "estimator"), WAYS)
-def test_cka_is_the_oracles(place, kernel, estimator, columns):
-    result = compare.compare(place, job(columns=columns, kernel=kernel, estimator=estimator))
+def test_cka_is_the_oracles(extracted, kernel, estimator, columns):
+    result = compare.compare(extracted, job(columns=columns, kernel=kernel, estimator=estimator))
     wanted = cka64(
-        arrays(place.activations, FINAL),
-        arrays(place.activations, columns),
+        arrays(extracted.activations, FINAL),
+        arrays(extracted.activations, columns),
         RANGES,
         kernel=kernel,
         estimator=estimator,
@@ -118,17 +111,17 @@ def test_cka_is_the_oracles(place, kernel, estimator, columns):
     np.testing.assert_allclose(result.cka, wanted, atol=1e-5, rtol=0)
 
 
-def test_bandwidths_are_a_fraction_of_the_oracles_median(place):
-    result = compare.compare(place, job(columns=DEEP, kernel="rbf", sigma=0.7))
+def test_bandwidths_are_a_fraction_of_the_oracles_median(extracted):
+    result = compare.compare(extracted, job(columns=DEEP, kernel="rbf", sigma=0.4))
     for found, side in ((result.bandwidths_rows, FINAL), (result.bandwidths_columns, DEEP)):
-        wanted = [0.7 * median_distance64(X) for X in arrays(place.activations, side)]
+        wanted = [0.4 * median_distance64(X) for X in arrays(extracted.activations, side)]
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
-def test_a_result_says_what_it_is(place):
-    result = compare.compare(place, job(columns=DEEP))
+def test_a_result_says_what_it_is(extracted):
+    result = compare.compare(extracted, job(columns=DEEP))
     taps = {
-        side: store.open(place.activations).find(run=side.run, checkpoint=side.checkpoint)
+        side: store.open(extracted.activations).find(run=side.run, checkpoint=side.checkpoint)
         for side in (FINAL, DEEP)
     }
     assert [key.tap for key in result.rows] == [tap.key.tap for tap in taps[FINAL]]
@@ -138,23 +131,23 @@ def test_a_result_says_what_it_is(place):
         "rows": taps[FINAL][0].meta.checkpoint_digest,
         "columns": taps[DEEP][0].meta.checkpoint_digest,
     }
-    kept = store.read_result(place.similarity, result.name)
+    kept = store.read_result(extracted.similarity, result.name)
     np.testing.assert_array_equal(kept.cka, result.cka)
     assert kept.provenance == result.provenance
 
 
 @pytest.mark.parametrize(("kernel", "estimator"), WAYS)
-def test_a_network_is_like_itself(place, kernel, estimator):
-    result = compare.compare(place, job(kernel=kernel, estimator=estimator))
+def test_a_network_is_like_itself(extracted, kernel, estimator):
+    result = compare.compare(extracted, job(kernel=kernel, estimator=estimator))
     np.testing.assert_allclose(result.cka.diagonal(), 1, atol=1e-5)
     np.testing.assert_array_equal(result.cka, result.cka.T)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("other", [INIT, DEEP], ids=str)
-def test_two_networks_have_no_symmetric_matrix(place, kernel, other):
-    here = compare.compare(place, job(FINAL, other, kernel=kernel)).cka
-    there = compare.compare(place, job(other, FINAL, kernel=kernel)).cka
+def test_two_networks_have_no_symmetric_matrix(extracted, kernel, other):
+    here = compare.compare(extracted, job(FINAL, other, kernel=kernel)).cka
+    there = compare.compare(extracted, job(other, FINAL, kernel=kernel)).cka
     assert np.abs(here[:10, :10] - here[:10, :10].T).max() > 0.05
     np.testing.assert_allclose(here, there.T, atol=1e-5, rtol=0)
 
@@ -181,7 +174,7 @@ def scaled(X, rng):
 @pytest.mark.parametrize("transform", [permuted, rotated, scaled])
 def test_cka_does_not_see(tmp_path, extracted, kernel, transform):
     workspace, rng = Workspace.at(tmp_path), np.random.default_rng(0)
-    taps = store.open(extracted).find(run=FINAL.run, checkpoint=FINAL.checkpoint)
+    taps = store.open(extracted.activations).find(run=FINAL.run, checkpoint=FINAL.checkpoint)
     values = {tap.key.tap: tap.read(0, N) for tap in taps}
     changed = {name: transform(X, rng) for name, X in values.items()}
     assert all(not np.allclose(values[name], changed[name]) for name in values)
@@ -214,13 +207,13 @@ def assert_same_bits(first, second):
 
 
 @pytest.mark.parametrize("columns", [FINAL, DEEP], ids=["self", "cross"])
-def test_dask_is_a_plain_loop(place, columns):
-    result = compare.compare(place, job(columns=columns))
+def test_dask_is_a_plain_loop(extracted, columns):
+    result = compare.compare(extracted, job(columns=columns))
     rows, others = ([Operand(key, None) for key in keys] for keys in (result.rows, result.columns))
     sums = HsicSums.reduce(
         [
             compare.minibatch_sums(
-                str(place.activations),
+                str(extracted.activations),
                 rows,
                 None if columns is FINAL else others,
                 start,
@@ -235,10 +228,11 @@ def test_dask_is_a_plain_loop(place, columns):
     np.testing.assert_array_equal(result.hsic_columns, sums.columns)
 
 
-@pytest.mark.parametrize("n_threads", [1, 2, 4])
-def test_threads_and_their_order_do_not_change_a_bit(place, monkeypatch, n_threads):
-    first = compare.compare(place, job(columns=DEEP, kernel="rbf"))
-    shutil.rmtree(place.similarity)
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_threads_and_their_order_do_not_change_a_bit(extracted, tmp_path, monkeypatch, n_threads):
+    first = compare.compare(extracted, job(columns=DEEP, kernel="rbf"))
+    fresh = Workspace.at(tmp_path)
+    fresh.activations.symlink_to(extracted.activations)
     monkeypatch.setattr(cluster, "_THREADS", n_threads)
     grams = compare._grams
 
@@ -247,7 +241,7 @@ def test_threads_and_their_order_do_not_change_a_bit(place, monkeypatch, n_threa
         return grams(opened, operands, start, stop)
 
     monkeypatch.setattr(compare, "_grams", slowed)
-    assert_same_bits(first, compare.compare(place, job(columns=DEEP, kernel="rbf")))
+    assert_same_bits(first, compare.compare(fresh, job(columns=DEEP, kernel="rbf")))
 
 
 @pytest.fixture
@@ -447,9 +441,9 @@ def test_a_constant_tap_has_no_cka_and_a_reason(tmp_path, kernel, estimator, val
     assert np.isnan(result.cka).tolist() == [2 * [False], 2 * [True], 2 * [False]]
     assert [(i, j) for i, j, _ in result.reasons] == [(1, 0), (1, 1)]
     wanted = {
-        "linear": "a@final:dead with b@final:one: the HSIC of row 0 with itself sums to 0;",
+        "linear": "a@final:dead with b@final:one: the HSIC of row 1 with itself sums to 0;",
         "rbf": "the median distance between examples of a@final:dead is 0",
-    }[kernel].replace("row 0", "row 1")
+    }[kernel]
     assert result.reasons[0][2].startswith(wanted)
     kept = store.read_result(workspace.similarity, result.name)
     assert kept.reasons == result.reasons
@@ -542,7 +536,7 @@ def test_examples_of_another_digest_are_another_sample_set(small):
     values = make_taps()["one"]
     meta = replace(meta, sample_set=other, key=key, shape=(3, 2), batch_rows=N)
     Writer.open(small.activations, meta, *coordinates(meta)).append(values)
-    with pytest.raises(ComparisonError, match=r"on digits-test-66-01234567, b@final on .*-ffffffff"):
+    with pytest.raises(ComparisonError, match=r"on digits-test-66-01234567, b@final on .*-ffff"):
         compare.compare(small, job(A, B))
 
 
@@ -581,7 +575,7 @@ def test_names_that_leave_the_store_find_nothing(small):
 
 
 def test_no_store_is_said(tmp_path):
-    with pytest.raises(StoreLocationError, match=r"no store at .*activations\.zarr: write one first"):
+    with pytest.raises(StoreLocationError, match=r"no store at .*activations\.zarr: write one"):
         compare.compare(Workspace.at(tmp_path), job())
 
 
