@@ -33,6 +33,9 @@ __all__ = ["SimilarityResult", "compare", "network_of"]
 BANDWIDTH_EXAMPLES = 1024
 """The median distance is taken between this many first examples."""
 
+_BANDWIDTH_BLOCK = 256
+"""Of which so many are read at a time: small minibatches would read every chunk again and again."""
+
 # One compute thread a process: the other threads read meanwhile.
 _COMPUTING = threading.Lock()
 
@@ -158,7 +161,7 @@ def _operands(
         return [Operand(key, None) for key in keys]
     n = min(BANDWIDTH_EXAMPLES, taps[0].meta.n_samples)
     futures = [
-        client.submit(median_distance, str(path), key, n, job.batch_size, pure=False)
+        client.submit(median_distance, str(path), key, n, _BANDWIDTH_BLOCK, pure=False)
         for key in keys
     ]
     report(0, 1, f"bandwidths of {network_of(keys[0])}")

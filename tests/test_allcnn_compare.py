@@ -118,6 +118,16 @@ def test_bandwidths_are_a_fraction_of_the_oracles_median(extracted):
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
+def test_small_minibatches_do_not_slow_the_bandwidths(small, monkeypatch):
+    read, reads = Representation.read, []
+    monkeypatch.setattr(
+        Representation, "read", lambda self, *rows: reads.append(rows) or read(self, *rows)
+    )
+    compare.compare(small, job(A, A, kernel="rbf", batch_size=4))
+    # Of each tap: its reference row, all rows for their distances, 16 minibatches.
+    assert len(reads) == 2 * (1 + 1 + 16)
+
+
 def test_a_result_says_what_it_is(extracted):
     result = compare.compare(extracted, job(columns=DEEP))
     taps = {
