@@ -26,7 +26,13 @@ from allcnn.errors import ComparisonError
 from allcnn.hsic import HsicSums
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
-from store import DamagedChunkError, Representation, RepresentationKey, SimilarityResult
+from store import (
+    DamagedChunkError,
+    Representation,
+    RepresentationKey,
+    SchemaError,
+    SimilarityResult,
+)
 
 __all__ = ["SimilarityResult", "compare", "network_of"]
 
@@ -54,7 +60,7 @@ class Operand(NamedTuple):
 def compare(workspace: Workspace, job: Comparison, report: Report = silent) -> SimilarityResult:
     """Compute a CKA matrix from stored activations and keep it; a known one is read instead.
 
-    What is read again depends on everything that decides the result, names and digests alike.
+    Known is what was computed from the same activations (by digest) in the same way.
     Raises ComparisonError where the two sides share no complete sample set, naming both.
     """
     rows, columns = _choose(workspace.activations, job)
@@ -251,9 +257,11 @@ def _result_name(job: Comparison, rows: list[Representation], columns: list[Repr
 
 def _read_known(path: Path, name: str) -> SimilarityResult | None:
     """Return a result that was computed before; a damaged one does not count."""
+    if not store.has_result(path, name):
+        return None
     try:
-        return store.read_result(path, name) if store.has_result(path, name) else None
-    except DamagedChunkError:
+        return store.read_result(path, name)
+    except (DamagedChunkError, SchemaError):
         return None
 
 

@@ -331,9 +331,18 @@ def test_chunks_of_another_size_give_the_same_bits(small, tmp_path):
         assert_same_bits(*results)
 
 
-def test_a_damaged_result_is_computed_again(small, n_computed):
+def flip_a_bit_of(result):
+    flip_bit(chunk_files(result / "cka")[0])
+
+
+def lose_digests_of(result):
+    del zarr.open_group(result, mode="r+").attrs["allcnn_digests"]
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit_of, lose_digests_of])
+def test_a_damaged_result_is_computed_again(small, n_computed, damage):
     first = compare.compare(small, job(A, B))
-    flip_bit(chunk_files(small.similarity / first.name / "cka")[0])
+    damage(small.similarity / first.name)
     again = compare.compare(small, job(A, B))
     assert len(n_computed) == 2 * len(RANGES)
     assert_same_bits(first, again)
