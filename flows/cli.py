@@ -54,7 +54,7 @@ class Failure(click.ClickException):
 
     def __init__(self, reason: object, status: int) -> None:
         super().__init__(" ".join(str(reason).split()))
-        self.exit_code = status
+        self.exit_code = status  # type: ignore[misc]  # click declares what it reads per instance
 
 
 @click.group(cls=Group, epilog=_EPILOG, context_settings={"max_content_width": 100})

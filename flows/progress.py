@@ -54,7 +54,9 @@ class Progress:
         def report(done: int, total: int, detail: str) -> None:
             self._show(title, weight * done / max(total, 1), detail)
 
-        self._show(title, 0.0, "")
+        # A line of its own would stand before the sentence of an error.
+        if not self._bar.disable:
+            self._show(title, 0.0, "")
         yield report
         self._passed += weight
 

@@ -1,0 +1,228 @@
+"""The command line: what it prints, what it writes, and one sentence for whatever goes wrong."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner, Result
+
+import store
+from allcnn.workspace import Workspace
+from flows import plan
+from flows.cli import main
+
+SMALL = ["--image-size", "12", "--width", "0.05", "--epochs", "2", "--checkpoint-every", "1"]
+SMALL += ["--batch-size", "64"]
+SAMPLES = ["--samples", "64", "--batch-size", "32"]
+D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
+
+
+def run(*arguments: object, workspace: Workspace) -> Result:
+    words = [*map(str, arguments), "--workspace", str(workspace.root)]
+    return CliRunner().invoke(main, words, prog_name="allcnn")
+
+
+def succeed(*arguments: object, workspace: Workspace) -> str:
+    result = run(*arguments, workspace=workspace)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="session")
+def untouched(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a workspace with two extracted networks, which no command may change."""
+    place = Workspace.at(tmp_path_factory.mktemp("untouched") / "workspace")
+    shutil.copytree(trained.root, place.root)
+    for name in (D1, D2):
+        succeed("extract", name, *SAMPLES, workspace=place)
+    return place
+
+
+@pytest.fixture
+def extracted(untouched: Workspace, tmp_path: Path) -> Workspace:
+    """Return a copy of it, to write into."""
+    shutil.copytree(untouched.root, tmp_path / "extracted")
+    return Workspace.at(tmp_path / "extracted")
+
+
+def test_train_prints_the_name_of_the_run_alone_on_the_last_line(tmp_path: Path) -> None:
+    place = Workspace.at(tmp_path)
+    out = succeed("train", *SMALL, "--prefix", "a", "--seed", "3", workspace=place)
+    assert out.splitlines()[-1] == "a-d1-v2-s3"
+    assert place.checkpoints("a-d1-v2-s3") == ["init", "epoch-0001", "final"]
+
+
+def test_extract_all_stores_every_checkpoint(workspace: Workspace) -> None:
+    sample_set = succeed("extract", D1, "--checkpoint", "all", *SAMPLES, workspace=workspace)
+    stored = store.open(workspace.activations).summaries()
+    assert {s.checkpoint for s in stored} == {"init", "epoch-0001", "final"}
+    assert {s.sample_set for s in stored} == {sample_set.strip()}
+    assert all(s.complete and s.n_taps == 10 and s.n_rows == 64 for s in stored)
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_compare_prints_writes_and_draws_the_matrix(extracted: Workspace, kernel: str) -> None:
+    path = extracted.root / "matrix.json"
+    out = succeed(
+        "compare", f"{D1}@final", f"{D2}@final", "--kernel", kernel, "--estimator", "biased",
+        "--batch-size", "32", "--json", path, workspace=extracted,
+    )  # fmt: skip
+    written = json.loads(path.read_text())
+    result = store.read_result(extracted.similarity, *store.list_results(extracted.similarity))
+    assert written["rows"] == [f"conv{i}" for i in range(1, 10)] + ["logits"]
+    assert written["columns"] == [f"conv{i}" for i in range(1, 17)] + ["logits"]
+    assert (written["kernel"], written["estimator"], written["examples"]) == (kernel, "biased", 64)
+    np.testing.assert_array_equal(np.array(written["matrix"], float), result.cka)
+    (figure,) = extracted.figures.glob("*.png")
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert str(figure) in out
+    # The first layer is at the bottom, as in the picture.
+    assert out.splitlines()[0].split()[0] == "logits"
+    assert f"{result.cka[0, 0]:.3f}" == out.splitlines()[9].split()[1]
+
+
+def test_json_has_null_for_what_is_not_defined(extracted: Workspace) -> None:
+    zeros = np.zeros((64, 3), np.float32)
+    live = store.open(extracted.activations).find(run=D1)[-1]
+    meta = live.meta.to_json() | {"tap_index": 0, "shape": [3], "batch_rows": 64}
+    meta["key"] = f"{live.key.sample_set}/dead/final/conv1"
+    dead = store.RepresentationMeta.from_json(meta)
+    store.Writer.open(extracted.activations, dead, live.samples, live.labels).append(zeros)
+    path = extracted.root / "matrix.json"
+    out = succeed("compare", "dead@final", f"{D1}@final", "--json", path, workspace=extracted)
+    assert json.loads(path.read_text())["matrix"] == [[None] * 10]
+    assert "not defined: dead@final:conv1" in out
+
+
+def test_store_ls_has_a_line_for_each_checkpoint(extracted: Workspace) -> None:
+    lines = succeed("store", "ls", workspace=extracted).splitlines()
+    assert lines[0].split()[:2] == ["run@checkpoint", "sample"]
+    assert [line.split()[0] for line in lines[1:]] == [f"{D1}@final", f"{D2}@final"]
+    assert all(line.endswith("complete") for line in lines[1:])
+
+
+def test_pipeline_ends_with_accuracies_and_files(tmp_path: Path) -> None:
+    place = Workspace.at(tmp_path)
+    options = [*SMALL, "--depth", "1", "--seeds", "0-1", "--samples", "64", "--minibatch", "32"]
+    out = succeed("pipeline", *options, workspace=place)
+    lines = out.split("\n\n")
+    assert [line.split()[0] for line in lines[0].splitlines()] == place.runs()
+    files = [Path(line) for line in lines[1].splitlines()]
+    assert all(path.exists() for path in files)
+    # Three pairs, two grids of stages, learning curves, two stores.
+    assert sorted(path.suffix for path in files) == [".png"] * 6 + [".zarr"] * 2
+    before = contents(tmp_path)
+    assert succeed("pipeline", *options, workspace=place) == out
+    assert contents(tmp_path) == before
+
+
+def test_help_of_every_option_says_what_it_is() -> None:
+    commands = [main, *main.commands.values()]
+    options = [p for command in commands for p in command.params if p.param_type_name == "option"]
+    assert len(options) > 30
+    assert [p.name for p in options if not getattr(p, "help", "")] == []
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, flows.cli; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"jax", "numpy", "zarr", "prefect", "distributed", "matplotlib", "pydantic", "rich"}
+    assert heavy.isdisjoint(done.stdout.split())
+
+
+BAD = {
+    "unknown data set": (["train", "--dataset", "nope"], 1, "data set 'nope' is not prepared"),
+    "depth 0": (["train", "--depth", "0"], 2, "depth is 0; use 1 or more"),
+    "width 0": (["train", "--width", "0"], 2, "width is 0.0; use a number above 0"),
+    "width nan": (["train", "--width", "nan"], 2, "width is nan; use a number above 0"),
+    "training batch": (["train", "--batch-size", "3"], 2, "batch-size is 3; use 4 or more"),
+    "large batch": (["train", "--batch-size", "5000"], 2, "digits has 1198 training images"),
+    "small images": (["train", "--image-size", "11"], 2, "image-size is 11; use 12 or more"),
+    "unsafe prefix": (["train", "--prefix", "../a"], 2, "prefix '../a' is not a name"),
+    "extraction batch": (["extract", D1, "--batch-size", "3"], 2, "batch-size is 3; use 4"),
+    "few samples": (["extract", D1, "--samples", "3"], 2, "samples is 3; use 4 or more"),
+    "many samples": (["extract", D1, "--samples", "600"], 2, "has 599 examples"),
+    "unknown split": (["extract", D1, "--split", "x"], 1, "no split 'x'; use one of train, test"),
+    "unknown run": (["extract", "nope"], 1, "no run 'nope'"),
+    "run with a path": (["extract", "../nope"], 2, "run '../nope' is not a name"),
+    "unknown checkpoint": (["extract", D1, "--checkpoint", "epoch-0009"], 1, "init, epoch-0001"),
+    "other settings": (
+        ["train", "--prefix", "small", *SMALL, "--learning-rate", "0.2"],
+        1,
+        "run 'small-d1-v2-s0' exists with learning-rate 0.1 (asked for: 0.2)",
+    ),
+    "no network": (["compare", D1, D1], 2, "names no network; write RUN@CHECKPOINT"),
+    "comparison batch": (
+        ["compare", f"{D1}@final", f"{D1}@final", "--batch-size", "3"],
+        2,
+        "batch-size is 3; use 4 or more",
+    ),
+    "sigma 0": (["compare", f"{D1}@final", f"{D1}@final", "--sigma", "0"], 2, "sigma is 0.0"),
+    "not extracted": (["compare", f"{D1}@init", f"{D1}@final"], 1, "allcnn extract"),
+    "unknown network": (["compare", "x@final", f"{D1}@final"], 1, "x@final"),
+    "pipeline list": (["pipeline", "--depth", "1;2"], 2, "depth is '1;2'; write numbers"),
+    "pipeline depth 0": (["pipeline", "--depth", "0-1"], 2, "depth is 0; use 1 or more"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "status", "sentence"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_sentence_and_touches_nothing(
+    untouched: Workspace, arguments: list[str], status: int, sentence: str
+) -> None:
+    before = contents(untouched.root)
+    result = run(*arguments, workspace=untouched)
+    assert result.exit_code == status
+    assert sentence in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert contents(untouched.root) == before
+
+
+@pytest.mark.parametrize(
+    "command", [["demo"], ["train"], ["extract", "a"], ["store", "ls"], ["pipeline"]]
+)
+def test_a_workspace_that_is_a_file_is_refused(tmp_path: Path, command: list[str]) -> None:
+    path = tmp_path / "file"
+    path.write_text("mine")
+    result = run(*command, workspace=Workspace(path))
+    assert result.exit_code == 1
+    assert (
+        result.stderr == f"Error: the workspace {path} is a file; name a folder with --workspace\n"
+    )
+    assert path.read_text() == "mine"
+
+
+def test_different_sample_sets_do_not_compare(extracted: Workspace) -> None:
+    succeed("extract", D1, "--checkpoint", "init", "--samples", "96", workspace=extracted)
+    result = run("compare", f"{D1}@init", f"{D2}@final", workspace=extracted)
+    assert result.exit_code == 1
+    assert "digits-test-96-" in result.stderr
+    assert "digits-test-64-" in result.stderr
+    assert "only representations of the same sample set compare" in result.stderr
+
+
+def test_a_store_of_a_newer_schema_is_refused(extracted: Workspace) -> None:
+    root = zarr.open_group(extracted.activations, mode="r+")
+    root.attrs["allcnn_store"] = {"kind": "activations", "schema_version": 99}
+    before = contents(extracted.root)
+    for command in (["store", "ls"], ["extract", D1], ["compare", f"{D1}@final", f"{D2}@final"]):
+        result = run(*command, workspace=extracted)
+        assert result.exit_code == 1
+        assert "99" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert contents(extracted.root) == before
+
+
+def test_the_demo_is_three_networks_without_downloads() -> None:
+    names = [config.name for config in plan.DEMO.configs()]
+    assert names == ["demo-d1-v2-s0", "demo-d1-v2-s1", "demo-d2-v2-s0"]
+    assert plan.DEMO.training.dataset == "digits"

@@ -1,0 +1,90 @@
+"""What a pipeline is going to do, before it does anything."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from allcnn.config import Network, RunConfig
+from allcnn.errors import ConfigError
+from flows.local import weights
+from flows.plan import DEMO, Pipeline, parse_numbers, stages
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("0", (0,)), ("0-3,7", (0, 1, 2, 3, 7)), ("2, 1", (2, 1)), ("1,1-2", (1, 2)), ("3-1", ())],
+)
+def test_numbers_and_ranges(text: str, numbers: tuple[int, ...]) -> None:
+    assert parse_numbers("seeds", text) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,", "-1", "1-", "1..2", "²"])
+def test_what_is_no_list_of_numbers_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"seeds is '.*'; write numbers and ranges, as in 0-3,7"):
+        parse_numbers("seeds", text)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "expected"),
+    [
+        (3, 1, ["init", "epoch-0001", "epoch-0002", "final"]),
+        (5, 5, ["init", "final"]),
+        (10, 5, ["init", "epoch-0005", "final"]),
+    ],
+)
+def test_stages_of_a_short_training(epochs: int, every: int, expected: list[str]) -> None:
+    assert stages(RunConfig(epochs=epochs, checkpoint_every=every)) == expected
+
+
+def test_stages_of_a_long_training_are_few_and_denser_at_the_start() -> None:
+    names = stages(RunConfig(epochs=350))
+    epochs = [int(name.removeprefix("epoch-")) for name in names[1:-1]]
+    assert names[0] == "init"
+    assert names[-1] == "final"
+    assert (epochs[0], epochs[-1], len(epochs)) == (5, 345, 5)
+    gaps = [b - a for a, b in pairwise(epochs)]
+    assert gaps == sorted(gaps)
+    assert all(epoch % 5 == 0 for epoch in epochs)
+
+
+def test_every_pair_of_final_networks_is_compared_once() -> None:
+    pairs = [(c.rows.run[5:], c.columns.run[5:]) for c in DEMO.between_runs()]
+    a, b, c = "d1-v2-s0", "d1-v2-s1", "d2-v2-s0"
+    assert pairs == [(a, a), (a, b), (a, c), (b, b), (b, c), (c, c)]
+
+
+def test_whatever_is_compared_is_extracted() -> None:
+    extracted = {Network(e.run, e.checkpoint) for e in DEMO.extractions()}
+    compared = set()
+    for config in DEMO.configs():
+        for job in (*DEMO.between_runs(), *DEMO.between_stages(config)):
+            compared |= {job.rows, job.columns}
+    assert compared == extracted
+
+
+def test_each_step_has_a_weight() -> None:
+    n_runs = len(DEMO.networks)
+    steps = n_runs + len(list(DEMO.extractions())) + len(list(DEMO.between_runs())) + n_runs
+    assert len(weights(DEMO)) == steps
+    assert min(weights(DEMO)) > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"networks": ()}, "the networks"),
+        ({"networks": ((1, 0), (1, 0))}, "name each once"),
+        ({"networks": ((0, 0),)}, "depth is 0; use 1 or more"),
+        ({"minibatch": 3}, "batch-size is 3; use 4 or more"),
+        ({"n_samples": 2}, "samples is 2; use 4 or more"),
+        ({"sigma": 0.0}, "sigma is 0.0; use a number above 0"),
+        ({"kernel": "cosine?"}, "kernel is 'cosine"),
+        ({"dtype": "float8"}, "dtype is 'float8'; use float32 or float16"),
+    ],
+)
+def test_a_pipeline_that_would_fail_late_is_refused(
+    change: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        replace(Pipeline(), **change)
