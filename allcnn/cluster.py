@@ -18,9 +18,11 @@ def connect() -> Iterator[Client]:
 
     Their status pages listen on loopback only, on a free port.
     """
-    # Each start and stop would otherwise log a page, where any handler listens to INFO.
-    logging.getLogger("distributed").setLevel(logging.WARNING)
     with (
+        # Each start and stop would otherwise log a page, where any handler listens to INFO.
+        _level("distributed", logging.WARNING),
+        # A task's error reaches whoever asked for its result; here it would be a traceback.
+        _level("distributed.worker", logging.CRITICAL),
         LocalCluster(
             n_workers=1,
             threads_per_worker=_THREADS,
@@ -32,3 +34,14 @@ def connect() -> Iterator[Client]:
         Client(cluster) as client,
     ):
         yield client
+
+
+@contextmanager
+def _level(name: str, level: int) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from dask.typing import Key
 from distributed import Client, as_completed
 from jaxtyping import Float32
 
@@ -25,12 +26,21 @@ from allcnn.errors import ComparisonError
 from allcnn.hsic import HsicSums
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
-from store import Representation, RepresentationKey, SimilarityResult
+from store import (
+    DamagedChunkError,
+    Representation,
+    RepresentationKey,
+    SchemaError,
+    SimilarityResult,
+)
 
 __all__ = ["SimilarityResult", "compare", "network_of"]
 
 BANDWIDTH_EXAMPLES = 1024
 """The median distance is taken between this many first examples."""
+
+_BANDWIDTH_BLOCK = 256
+"""Of which so many are read at a time: small minibatches would read every chunk again and again."""
 
 # One compute thread a process: the other threads read meanwhile.
 _COMPUTING = threading.Lock()
@@ -50,13 +60,15 @@ class Operand(NamedTuple):
 def compare(workspace: Workspace, job: Comparison, report: Report = silent) -> SimilarityResult:
     """Compute a CKA matrix from stored activations and keep it; a known one is read instead.
 
+    Known is what was computed from the same activations (by digest) in the same way.
     Raises ComparisonError where the two sides share no complete sample set, naming both.
     """
     rows, columns = _choose(workspace.activations, job)
     name = _result_name(job, rows, columns)
-    if store.has_result(workspace.similarity, name):
+    known = _read_known(workspace.similarity, name)
+    if known is not None:
         report(1, 1, f"{job.rows} with {job.columns}: already computed")
-        return store.read_result(workspace.similarity, name)
+        return known
     with cluster.connect() as client:
         result = _compute(client, workspace.activations, job, name, rows, columns, report)
     store.write_result(workspace.similarity, result)
@@ -74,6 +86,7 @@ def minibatch_sums(
     """Return the HSIC sums of one minibatch; the body of a Dask task.
 
     ``columns`` None compares the rows with themselves. One minibatch of one tap is held at a time.
+    Raises DamagedChunkError for rows that are not those that were written.
     """
     opened = store.open(path)
     Ks = _grams(opened, rows, start, stop)
@@ -97,10 +110,17 @@ def _grams(
     for K, operand in zip(Ks, operands, strict=True):
         # All rows alike, or not finite: the Gram stays constant, and CKA says why it is NaN.
         if operand.bandwidth is None or 0 < operand.bandwidth < np.inf:
-            X = opened[operand.key].read(start, stop)
-            with _COMPUTING:
-                K[...] = kernels.gram(X, operand.bandwidth)
+            K[...] = _gram(opened[operand.key], operand.bandwidth, start, stop)
     return Ks
+
+
+def _gram(
+    tap: Representation, bandwidth: float | None, start: int, stop: int
+) -> Float32[np.ndarray, "n n"]:
+    # A function of its own, so that these rows are gone before those of the next tap are read.
+    X = tap.read(start, stop)
+    with _COMPUTING:
+        return kernels.gram(X, bandwidth)
 
 
 def _compute(
@@ -129,10 +149,12 @@ def _compute(
         )
         for start, stop in hsic.split_minibatches(n, job.batch_size)
     ]
-    detail = f"{job.rows} with {job.columns}"
-    for done, _ in enumerate(as_completed(futures, raise_errors=False), 1):
-        report(done, len(futures), detail)
-    sums = HsicSums.reduce(client.gather(futures))
+    parts: dict[Key, HsicSums] = {}
+    # Raises the error of a task that failed at once, without waiting for the others.
+    for future, part in as_completed(futures, with_results=True):
+        parts[future.key] = part
+        report(len(parts), len(futures), f"{job.rows} with {job.columns}")
+    sums = HsicSums.reduce([parts[future.key] for future in futures])
     return _result(job, name, rows, columns, row_operands, column_operands, sums)
 
 
@@ -145,7 +167,7 @@ def _operands(
         return [Operand(key, None) for key in keys]
     n = min(BANDWIDTH_EXAMPLES, taps[0].meta.n_samples)
     futures = [
-        client.submit(median_distance, str(path), key, n, job.batch_size, pure=False)
+        client.submit(median_distance, str(path), key, n, _BANDWIDTH_BLOCK, pure=False)
         for key in keys
     ]
     report(0, 1, f"bandwidths of {network_of(keys[0])}")
@@ -227,15 +249,26 @@ def _result_name(job: Comparison, rows: list[Representation], columns: list[Repr
         "estimator": [job.estimator, job.batch_size],
     }
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
-    kernel = f"rbf{job.sigma:g}" if job.kernel == "rbf" else "linear"
-    sides = [f"{side.run}_{side.checkpoint}" for side in (job.rows, job.columns)]
-    return "-".join([*dict.fromkeys(sides), kernel, job.estimator, digest])
+    # A folder's name has no '+' and at most 200 characters; the digest tells cut ones apart.
+    kernel = f"rbf{job.sigma:g}".replace("+", "") if job.kernel == "rbf" else "linear"
+    sides = dict.fromkeys(f"{side.run}_{side.checkpoint}" for side in (job.rows, job.columns))
+    return "-".join(["-".join(sides)[:150], kernel, job.estimator, digest])
+
+
+def _read_known(path: Path, name: str) -> SimilarityResult | None:
+    """Return a result that was computed before; a damaged one does not count."""
+    if not store.has_result(path, name):
+        return None
+    try:
+        return store.read_result(path, name)
+    except (DamagedChunkError, SchemaError):
+        return None
 
 
 def _choose(path: Path, job: Comparison) -> tuple[list[Representation], list[Representation]]:
     """Open both sides on the sample set asked for, or on the largest that both have whole."""
     opened = store.open(path)
-    rows, columns = (_stored(opened, side) for side in (job.rows, job.columns))
+    rows, columns = (_stored(opened, side, job.sample_set) for side in (job.rows, job.columns))
     wanted = [job.sample_set] if job.sample_set else [*rows]
     common = [name for name in wanted if name in rows and name in columns]
     if not common:
@@ -248,17 +281,24 @@ def _choose(path: Path, job: Comparison) -> tuple[list[Representation], list[Rep
     return rows[chosen], columns[chosen]
 
 
-def _stored(opened: store.Store, side: Network) -> dict[str, list[Representation]]:
+def _stored(
+    opened: store.Store, side: Network, wanted: str | None
+) -> dict[str, list[Representation]]:
     """Return the complete representations of a network, by sample set."""
     found: dict[str, list[Representation]] = {}
     for tap in opened.find(run=side.run, checkpoint=side.checkpoint):
         found.setdefault(tap.key.sample_set, []).append(tap)
     whole = {name: taps for name, taps in found.items() if all(tap.complete for tap in taps)}
-    if not whole:
-        state = "unfinished" if found else "absent"
+    command = f"allcnn extract {side.run} --checkpoint {side.checkpoint}"
+    if not found:
+        raise ComparisonError(f"{opened.path} holds no activations of {side}; run '{command}'")
+    if not whole or (wanted in found and wanted not in whole):
+        name = wanted if wanted in found else next(iter(found))
+        meta = found[name][0].meta
         raise ComparisonError(
-            f"the activations of {side} are {state} in {opened.path};"
-            f" run 'allcnn extract {side.run} --checkpoint {side.checkpoint}'"
+            f"the activations of {side} on {name} are unfinished in {opened.path}; run '{command}"
+            f" --split {meta.sample_set.split} --samples {meta.n_samples}"
+            f" --batch-size {meta.batch_rows} --dtype {meta.dtype}'"
         )
     return whole
 

@@ -16,7 +16,7 @@ from allcnn import checkpoint, data, network, record
 from allcnn.config import DEFAULT_SAMPLES, DType, Extraction
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
-from store import RepresentationKey, RepresentationMeta, SampleSet, Writer
+from store import ConflictError, RepresentationKey, RepresentationMeta, SampleSet, Writer
 
 Forward = Callable[[Any], Mapping[str, Float[Array, "n ..."]]]
 """A network with its variables: uint8 images (n, h, w, c) to ordered taps."""
@@ -84,12 +84,23 @@ def write_activations(
     for start, stop in data.batch_ranges(n, batch_size):
         if start < first:
             continue
-        taps = source.forward(_padded(samples.images[start:stop], batch_size))
-        for name, writer in writers.items():
-            # A kill may have left some taps one minibatch ahead of others.
-            if writer.n_committed == start:
-                writer.append(np.asarray(taps[name])[: stop - start])
+        _append_minibatch(writers, source.forward, samples.images[start:stop], start, batch_size)
         report(stop, n, f"{source.run}@{source.checkpoint}")
+
+
+def _append_minibatch(
+    writers: Mapping[str, Writer],
+    forward: Forward,
+    images: UInt8[np.ndarray, "n h w c"],
+    start: int,
+    batch_size: int,
+) -> None:
+    # A function of its own, so that these taps are gone before the next ones are computed.
+    taps = forward(_padded(images, batch_size))
+    for name, writer in writers.items():
+        # A kill may have left some taps further than others.
+        if writer.n_committed == start:
+            writer.append(np.asarray(taps[name])[: len(images)])
 
 
 def _padded(images: UInt8[np.ndarray, "n h w c"], batch_size: int) -> UInt8[np.ndarray, "b h w c"]:
@@ -116,8 +127,17 @@ def _open_writers(
             created_by=f"allcnn-cka {version('allcnn-cka')}",
             created_at=created_at,
         )
-        writers[tap] = Writer.open(store, meta, samples.indices, samples.labels)
+        writers[tap] = _open_writer(store, meta, samples)
     return writers
+
+
+def _open_writer(store: Path, meta: RepresentationMeta, samples: Samples) -> Writer:
+    try:
+        return Writer.open(store, meta, samples.indices, samples.labels)
+    except ConflictError as error:
+        # The other taps differ in the same way: one folder to delete, not one after the other.
+        found, folder = str(error).partition(";")[0], (store / meta.key.path).parent
+        raise ConflictError(f"{found}; delete {folder}, or ask for what it holds") from error
 
 
 def _tap_shapes(

@@ -1,0 +1,388 @@
+"""Extraction: what is stored is what the network says, a minibatch at a time, and never twice."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from dataclasses import replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import store
+from allcnn import checkpoint, extract, network, record
+from allcnn.config import Extraction
+from allcnn.errors import ConfigError, RunError
+from allcnn.extract import Samples, Source
+from allcnn.workspace import Workspace
+from store import ConflictError, RepresentationKey, Writer
+from store.errors import ActivationOverflowError
+from tests.faults import Killed, chunk_files, kill_series
+
+RUN = "small-d1-v2-s0"
+TAPS = ("second", "first")
+"""Not in alphabetical order, in which JAX would sort them."""
+
+
+class Forward:
+    """A network of two taps that counts the minibatches it computes, and who still holds them."""
+
+    def __init__(self, factor=1.0):
+        self.factor = np.float32(factor)
+        self.n_images = []
+        self.n_alive = []
+        self._taps = []
+
+    def __call__(self, images):
+        if isinstance(images, np.ndarray):  # and no tracer, of which only shapes are wanted
+            self.n_images.append(len(images))
+            self.n_alive.append(sum(tap() is not None for tap in self._taps))
+        x = jnp.asarray(images).astype(jnp.float32) * self.factor
+        taps = dict(zip(TAPS, (x, x.mean((1, 2))), strict=True))
+        if isinstance(images, np.ndarray):
+            self._taps += map(weakref.ref, taps.values())
+        return taps
+
+
+def make_samples(n=10, size=4):
+    rng = np.random.default_rng(n)
+    images = rng.integers(0, 256, (n, size, size, 1), np.uint8)
+    sample_set = store.SampleSet("digits", "test", n, images.shape[1:], "0123456789abcdef")
+    return Samples(sample_set, np.arange(n)[::-1], images, np.arange(n, dtype=np.int32) % 3)
+
+
+SAMPLES = make_samples()
+N_APPENDS = 3 * len(TAPS)
+
+
+def write(path, forward, samples=SAMPLES, batch_size=4, dtype="float32", digest="d0", **options):
+    source = Source("net", "final", digest, forward)
+    extract.write_activations(path, source, samples, batch_size, dtype, **options)
+
+
+def read_all(path):
+    return {tap.key: tap.read(0, tap.meta.n_samples) for tap in store.open(path).find()}
+
+
+def files(folder):
+    """Return the contents of all files below a folder."""
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def chunks(path):
+    """Return the contents of all chunks of activations below a store."""
+    arrays = path.rglob("activations")
+    return {p.relative_to(path): p.read_bytes() for array in arrays for p in chunk_files(array)}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    path = tmp_path_factory.mktemp("uninterrupted") / "a.zarr"
+    write(path, Forward())
+    return path
+
+
+def evaluate(workspace, run, images):
+    """Return the taps of some images by the network alone."""
+    entry = record.read_record(workspace, run)
+    folder = workspace.find_checkpoint(run, "final")
+    variables = checkpoint.load_variables(folder, network.abstract(entry.spec))
+    taps = network.apply(entry.spec, variables, images)
+    return {name: np.asarray(tap) for name, tap in taps.items()}
+
+
+def padded(images, n):
+    return np.concatenate([images, np.zeros((n - len(images), *images.shape[1:]), np.uint8)])
+
+
+@pytest.mark.parametrize(
+    ("run", "dtype"), [(RUN, "float32"), (RUN, "float16"), ("small-d2-v2-s0", "float32")]
+)
+def test_stored_activations_are_the_networks(workspace, run, dtype):
+    job = Extraction(run, "final", n_samples=19, batch_size=8, dtype=dtype)
+    name = extract.extract(workspace, job)
+    samples = extract.load_samples("digits", 12, "test", 19)
+    taps = store.open(workspace.activations).find(sample_set=name)
+    assert [tap.key.tap for tap in taps] == list(record.read_record(workspace, run).spec.taps)
+    assert [tap.meta.tap_index for tap in taps] == list(range(len(taps)))
+    for start, stop in [(0, 8), (8, 16), (16, 19)]:
+        images = samples.images[start:stop]
+        exact = evaluate(workspace, run, padded(images, 8))
+        unpadded = evaluate(workspace, run, images)
+        for tap in taps:
+            rows, wanted = tap.read(start, stop), exact[tap.key.tap][: stop - start]
+            assert rows.dtype == dtype
+            np.testing.assert_array_equal(rows, wanted.astype(dtype))
+            # Half a unit in the last place; 2**-25 is half of float16's smallest number.
+            limits = np.finfo(dtype)
+            np.testing.assert_allclose(rows, wanted, limits.eps / 2, limits.smallest_subnormal / 2)
+            # Another number of images is another program: equal up to float32 rounding.
+            close = max(1e-5, float(limits.eps))
+            np.testing.assert_allclose(rows, unpadded[tap.key.tap], close, close)
+
+
+def test_rows_say_which_example_they_are(workspace):
+    name = extract.extract(workspace, Extraction(RUN, "init", n_samples=10, batch_size=4))
+    samples = extract.load_samples("digits", 12, "test", 10)
+    for tap in store.open(workspace.activations).find(sample_set=name):
+        np.testing.assert_array_equal(tap.samples, samples.indices)
+        np.testing.assert_array_equal(tap.labels, samples.labels)
+        assert tap.meta.sample_set == samples.sample_set
+        assert tap.meta.created_by.startswith("allcnn-cka ")
+
+
+def test_the_order_of_samples_does_not_depend_on_the_runs_seed(workspace):
+    entry = record.read_record(workspace, RUN)
+    other = replace(entry, config=replace(entry.config, seed=7))
+    shutil.copytree(workspace.run_folder(RUN), workspace.run_folder(other.config.name))
+    record.write_record(workspace, other)
+    for run in (RUN, other.config.name):
+        extract.extract(workspace, Extraction(run, "final", n_samples=10))
+    first, second = (
+        store.open(workspace.activations).find(run=r) for r in (RUN, other.config.name)
+    )
+    for a, b in zip(first, second, strict=True):
+        assert a.meta.sample_set == b.meta.sample_set
+        np.testing.assert_array_equal(a.samples, b.samples)
+        np.testing.assert_array_equal(a.read(0, 10), b.read(0, 10))
+
+
+def test_more_samples_begin_with_the_fewer():
+    few, many = (extract.load_samples("digits", 12, "test", n) for n in (10, 50))
+    np.testing.assert_array_equal(few.indices, many.indices[:10])
+    np.testing.assert_array_equal(few.images, many.images[:10])
+
+
+def test_by_default_a_small_split_is_taken_whole():
+    assert extract.load_samples("digits", 12, "test", None).sample_set.n_samples == 599
+
+
+def test_taps_keep_the_networks_order(uninterrupted):
+    assert [tap.key.tap for tap in store.open(uninterrupted).find()] == list(TAPS)
+
+
+def test_one_minibatch_is_held_at_a_time(tmp_path):
+    forward = Forward()
+    write(tmp_path / "a.zarr", forward, make_samples(30))
+    assert forward.n_images == [4] * 8  # one shape, so one compiled program
+    assert forward.n_alive == [0] * 8
+
+
+def test_fewer_samples_than_a_minibatch(tmp_path):
+    write(tmp_path / "a.zarr", Forward(), batch_size=64)
+    for values in read_all(tmp_path / "a.zarr").values():
+        assert len(values) == 10
+        assert np.isfinite(values).all()
+
+
+def test_progress_counts_examples(tmp_path):
+    told = []
+    write(tmp_path / "a.zarr", Forward(), report=lambda *step: told.append(step))
+    assert told == [(n, 10, "net@final") for n in (0, 4, 8, 10)]
+    told.clear()
+    write(tmp_path / "a.zarr", Forward(), report=lambda *step: told.append(step))
+    assert told == [(10, 10, "net@final")]
+
+
+@pytest.mark.parametrize("n", range(N_APPENDS))
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_interrupted_extraction_goes_on(tmp_path, monkeypatch, uninterrupted, n, moment):
+    append, n_done = Writer.append, 0
+
+    def dying(self, rows):
+        nonlocal n_done
+        if moment == "after" or n_done < n:
+            append(self, rows)
+        n_done += 1
+        if n_done > n:
+            raise Killed
+
+    monkeypatch.setattr(Writer, "append", dying)
+    with pytest.raises(Killed):
+        write(tmp_path / "a.zarr", Forward())
+    monkeypatch.setattr(Writer, "append", append)
+    forward = Forward()
+    write(tmp_path / "a.zarr", forward)
+    assert chunks(tmp_path / "a.zarr") == chunks(uninterrupted)
+    n_appended = n + (moment == "after")
+    # Only a minibatch that some tap lacks is computed again.
+    assert len(forward.n_images) == 3 - n_appended // len(TAPS)
+
+
+@pytest.mark.slow
+def test_a_kill_between_any_two_changes_of_the_disk_loses_nothing(tmp_path, uninterrupted):
+    wanted = read_all(uninterrupted)
+    states = 0
+    for path in kill_series(lambda path: write(path, Forward()), tmp_path, tmp_path / "nothing"):
+        before = {key: len(values) for key, values in committed(path).items()}
+        forward = Forward()
+        write(path, forward)
+        found = read_all(path)
+        assert found.keys() == wanted.keys()
+        for key, values in wanted.items():
+            np.testing.assert_array_equal(found[key], values)
+        finished = min(before.values()) // 4 if len(before) == len(TAPS) else 0
+        assert len(forward.n_images) == 3 - finished
+        states += 1
+    assert states > 5 * N_APPENDS
+
+
+def committed(path):
+    if not (path / "zarr.json").exists():
+        return {}
+    return {tap.key: tap.read(0, tap.n_committed) for tap in store.open(path).find()}
+
+
+def test_a_finished_extraction_computes_nothing(tmp_path, uninterrupted):
+    shutil.copytree(uninterrupted, tmp_path / "a.zarr")
+    before = files(tmp_path / "a.zarr")
+    forward = Forward()
+    write(tmp_path / "a.zarr", forward)
+    assert forward.n_images == []
+    assert files(tmp_path / "a.zarr") == before
+
+
+def test_a_tap_that_was_deleted_is_extracted_again(tmp_path, uninterrupted):
+    shutil.copytree(uninterrupted, tmp_path / "a.zarr")
+    tap = store.open(tmp_path / "a.zarr").find()[0]
+    shutil.rmtree(tmp_path / "a.zarr" / tap.key.path)
+    write(tmp_path / "a.zarr", Forward())
+    assert chunks(tmp_path / "a.zarr") == chunks(uninterrupted)
+
+
+@pytest.mark.parametrize("n_committed", [4, 10])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 5}, "is stored with batch_rows 4, not 5; delete "),
+        ({"dtype": "float16"}, "is stored with dtype 'float32', not 'float16'; delete "),
+        ({"digest": "d1"}, "is stored with checkpoint_digest 'd0', not 'd1'; delete "),
+    ],
+)
+def test_another_extraction_of_the_name_is_refused(tmp_path, change, message, n_committed):
+    path = tmp_path / "a.zarr"
+    forward = Forward()
+    with pytest.raises(Killed):
+        write(path, forward, report=dying_after(n_committed))
+    before = files(path)
+    folder = path / "digits-test-10-01234567" / "net" / "final"
+    with pytest.raises(ConflictError) as caught:
+        write(path, Forward(), **change)
+    assert f"{message}{folder}, or ask for what it holds" in str(caught.value)
+    assert files(path) == before
+
+
+def dying_after(n_committed):
+    def report(done, total, detail):
+        if done == n_committed:
+            raise Killed
+
+    return report
+
+
+def test_a_retrained_checkpoint_of_the_name_is_refused(workspace):
+    job = Extraction(RUN, "final", n_samples=10)
+    extract.extract(workspace, job)
+    before = files(workspace.activations)
+    final, init = (workspace.checkpoints_folder(RUN) / name for name in ("final", "init"))
+    shutil.rmtree(final)
+    shutil.copytree(init, final)
+    with pytest.raises(ConflictError, match="is stored with checkpoint_digest 'sha256:"):
+        extract.extract(workspace, job)
+    assert files(workspace.activations) == before
+
+
+def test_float16_overflow_is_refused_and_says_where(tmp_path):
+    with pytest.raises(ActivationOverflowError, match=r"net@final:second reaches .* as a wider"):
+        write(tmp_path / "a.zarr", Forward(factor=1000), dtype="float16")
+    assert all(tap.n_committed == 0 for tap in store.open(tmp_path / "a.zarr").find())
+
+
+@pytest.mark.parametrize(
+    ("job", "error", "message"),
+    [
+        (Extraction("nobody", "final"), RunError, "no run 'nobody' in .* train it first with"),
+        (
+            Extraction(RUN, "epoch-0099"),
+            RunError,
+            "no checkpoint 'epoch-0099'; choose one of: init",
+        ),
+        (Extraction(RUN, "final", n_samples=600), ConfigError, "600 samples are wanted of digits"),
+    ],
+)
+def test_what_cannot_be_extracted_is_refused_before_anything_is_written(
+    workspace, job, error, message
+):
+    with pytest.raises(error, match=message):
+        extract.extract(workspace, job)
+    assert not workspace.activations.exists()
+
+
+def command(workspace):
+    arguments = ["extract", RUN, "--checkpoint", "final", "--batch-size", "8"]
+    return [sys.executable, "-m", "flows.cli", *arguments, "--workspace", str(workspace.root)]
+
+
+def start(workspace):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command(workspace), env=environment, text=True, **output)
+
+
+def n_committed(folder):
+    """Count the committed minibatches of a tap without opening the store."""
+    try:
+        attributes = json.loads((folder / "zarr.json").read_text())["attributes"]
+    except FileNotFoundError:
+        return 0
+    return len(attributes.get("allcnn_commits", []))
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def kill_in_the_middle(workspace, folder, n_least):
+    """Start the command, kill it once a tap has some minibatches, and let nothing follow."""
+    process = start(workspace)
+    try:
+        wait_for(lambda: n_committed(folder) >= n_least, process)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_killed_command_goes_on_where_it_was(trained, workspace, tmp_path):
+    whole = Workspace.at(tmp_path / "whole")
+    whole.root.mkdir()
+    (whole.root / "runs").symlink_to(trained.root / "runs")
+    name = extract.extract(whole, Extraction(RUN, "final", batch_size=8))
+    wanted = chunks(whole.activations)
+    last = workspace.activations / RepresentationKey(name, RUN, "final", "logits").path
+    kill_in_the_middle(workspace, last, 5)
+    n_kept = n_committed(last)
+    kept = [path for tap in last.parent.glob("*/") for path in kept_chunks(tap)]
+    written = {path: path.stat().st_mtime_ns for path in kept}
+    assert 5 <= n_kept < 75
+    assert len(written) >= 10 * n_kept
+    process = start(workspace)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert output.splitlines()[-1] == name
+    assert chunks(workspace.activations) == wanted
+    assert {path: path.stat().st_mtime_ns for path in kept} == written
+
+
+def kept_chunks(tap):
+    return chunk_files(tap / "activations")[: n_committed(tap)]

@@ -1,0 +1,113 @@
+"""Imports point one way, flows to allcnn to store, and heavy libraries stay in their rooms."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("flows", "allcnn", "store")
+"""From the top: each may import itself and those after it."""
+
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+SIMILARITY = ("kernels", "hsic", "cka")
+FORBIDDEN = ("tensorflow", "jax._src", "pickle", "cloudpickle", "dill")
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def in_package(package: str) -> list[Path]:
+    return [path for path in MODULES if within(module_name(path), package)]
+
+
+def within(name: str, *modules: str) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def imports(path: Path) -> set[str]:
+    """Return the dotted names that a file imports anywhere, also inside functions.
+
+    ``from a import b`` counts as a.b, which may be a module or something in one.
+    """
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def importers(*modules: str, of: str = "") -> set[str]:
+    """Return the names of our modules that import any of ``modules``."""
+    return {
+        module_name(path)
+        for path in MODULES
+        if within(module_name(path), of or module_name(path))
+        and any(within(name, *modules) for name in imports(path))
+    }
+
+
+def foreign(path: Path) -> set[str]:
+    """Return the top-level names that a file imports from outside the standard library."""
+    return {name.partition(".")[0] for name in imports(path)} - sys.stdlib_module_names
+
+
+def test_there_are_modules_to_look_at():
+    assert {path.relative_to(ROOT).parts[0] for path in MODULES} == set(PACKAGES)
+    assert "allcnn.datasets.prepare" in importers("tensorflow_datasets")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_no_import_points_back(path):
+    own = PACKAGES.index(path.relative_to(ROOT).parts[0])
+    assert not {name for name in imports(path) if within(name, *PACKAGES[:own])}
+
+
+@pytest.mark.parametrize("path", in_package("store"), ids=module_name)
+def test_the_store_needs_numpy_and_zarr_alone(path):
+    assert foreign(path) <= {"store", "numpy", "zarr", "google_crc32c"}
+
+
+@pytest.mark.parametrize("name", SIMILARITY)
+def test_similarity_needs_jax_and_numpy_alone(name):
+    found = imports(ROOT / "allcnn" / f"{name}.py")
+    own = {other for other in found if within(other, *PACKAGES)}
+    assert all(within(other, *(f"allcnn.{module}" for module in SIMILARITY)) for other in own)
+    assert foreign(ROOT / "allcnn" / f"{name}.py") <= {"allcnn", "jax", "numpy", "jaxtyping"}
+
+
+def test_only_the_bridges_touch_the_store():
+    assert importers("store", of="allcnn") == {"allcnn.extract", "allcnn.compare"}
+
+
+def test_only_cluster_and_compare_touch_dask():
+    assert importers("dask", "distributed") == {"allcnn.cluster", "allcnn.compare"}
+
+
+def test_only_flows_touch_prefect():
+    assert {name.partition(".")[0] for name in importers("prefect")} == {"flows"}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_nobody_imports(name):
+    assert importers(name) == set()
+
+
+# Commands of the command line import what they need, so that --help is instant.
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if module_name(path) != "flows.cli"], ids=module_name
+)
+def test_imports_are_at_the_top(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    statements = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert statements == tree.body[1 : len(statements) + 1]  # after the docstring
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_every_module_says_what_it_is(path):
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
