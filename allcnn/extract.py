@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, UInt8
 
 from allcnn import checkpoint, data, network, record
 from allcnn.config import DEFAULT_SAMPLES, DType, Extraction
+from allcnn.errors import RunError
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
 from store import ConflictError, RepresentationKey, RepresentationMeta, SampleSet, Writer
@@ -56,6 +57,17 @@ def extract(workspace: Workspace, job: Extraction, report: Report = silent) -> s
     source = Source(job.run, job.checkpoint, checkpoint.digest(variables), forward)
     write_activations(workspace.activations, source, samples, job.batch_size, job.dtype, report)
     return samples.sample_set.name
+
+
+def each_checkpoint(workspace: Workspace, job: Extraction) -> list[Extraction]:
+    """Return one extraction a checkpoint where ``all`` are asked for, else the one."""
+    if job.checkpoint != "all":
+        return [job]
+    workspace.find_run(job.run)
+    names = workspace.checkpoints(job.run)
+    if not names:
+        raise RunError(f"run {job.run!r} has no checkpoints yet; train it first")
+    return [replace(job, checkpoint=name) for name in names]
 
 
 def load_samples(dataset: str, image_size: int, split: str, n_samples: int | None) -> Samples:

@@ -185,8 +185,9 @@ def _epoch(
         pending.append(metrics)
         if len(pending) > 1:
             totals = totals.merge(_read(plan, pending.pop(0), step - 1))
-        loss = totals.loss / max(totals.n_examples, 1)
-        detail = f"epoch {epoch + 1} of {plan.config.epochs}, loss {loss:.3f}"
+        detail = f"epoch {epoch + 1} of {plan.config.epochs}"
+        if totals.n_examples:
+            detail += f", loss {totals.loss / totals.n_examples:.3f}"
         report(step + 1, plan.config.epochs * steps, detail)
     return state, totals.merge(_read(plan, pending.pop(), step))
 

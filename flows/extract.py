@@ -1,7 +1,5 @@
 """The flow that stores the activations of a run's checkpoints."""
 
-from dataclasses import replace
-
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -29,7 +27,5 @@ def extract_checkpoint(job: Extraction, workspace: Workspace) -> str:
 def extract(settings: ExtractParameters) -> str:
     """Store every tap of one checkpoint, or of all; return the name of the sample set."""
     job, workspace = settings.job(), settings.place()
-    known = workspace.checkpoints(job.run) if job.checkpoint == "all" else []
-    # Where there are none, the task says so.
-    jobs = [replace(job, checkpoint=name) for name in known or [job.checkpoint]]
+    jobs = extraction.each_checkpoint(workspace, job)
     return [extract_checkpoint(each, workspace) for each in jobs][-1]

@@ -1,12 +1,12 @@
 """Whole pipelines in this process, without Prefect: the work behind the command line."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from allcnn import figures, record
 from allcnn.compare import compare
 from allcnn.config import DEFAULT_SAMPLES, Extraction, RunConfig
-from allcnn.extract import extract
+from allcnn.extract import each_checkpoint, extract
 from allcnn.train import train
 from allcnn.workspace import Workspace
 from flows.plan import Pipeline, stages
@@ -26,9 +26,7 @@ class Outcome:
 
 def extract_checkpoints(workspace: Workspace, job: Extraction) -> str:
     """Extract one checkpoint of a run, or all of them; return the name of the sample set."""
-    workspace.find_run(job.run)
-    names = workspace.checkpoints(job.run) if job.checkpoint == "all" else [job.checkpoint]
-    jobs = [replace(job, checkpoint=name) for name in names]
+    jobs = each_checkpoint(workspace, job)
     with Progress([1.0] * len(jobs)) as progress:
         for each in jobs:
             with progress.step("extracting") as report:

@@ -69,6 +69,13 @@ def test_extract_all_stores_every_checkpoint(workspace: Workspace) -> None:
     assert all(s.complete and s.n_taps == 10 and s.n_rows == 64 for s in stored)
 
 
+def test_extract_all_of_a_run_without_checkpoints_says_so(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.checkpoints_folder(D1))
+    result = run("extract", D1, "--checkpoint", "all", workspace=workspace)
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: run '{D1}' has no checkpoints yet; train it first\n"
+
+
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 def test_compare_prints_writes_and_draws_the_matrix(extracted: Workspace, kernel: str) -> None:
     path = extracted.root / "matrix.json"
