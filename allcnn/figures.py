@@ -45,9 +45,7 @@ def panel(result: SimilarityResult, title: str = "") -> Panel:
 
 def draw_comparison(workspace: Workspace, result: SimilarityResult) -> Path:
     """Draw the heat map of one comparison; return the picture's path."""
-    kernel = f"RBF {result.sigma:g}" if result.sigma is not None else result.kernel
-    title = f"{kernel} CKA, {result.estimator}, {result.n_examples:,} examples"
-    figure = plots.heatmap(panel(result, title))
+    figure = plots.heatmap(panel(result, _method(result)))
     return plots.save(figure, workspace.figures / f"{result.name}.png")
 
 
@@ -59,12 +57,18 @@ def draw_stages(workspace: Workspace, results: Sequence[SimilarityResult]) -> Pa
         replace(panel(result, network_of(result.columns[0]).checkpoint), column_label=final.run)
         for result in results
     ]
-    figure = plots.heatmap_grid(panels, f"{final} against its checkpoints")
-    kernel = results[0].kernel
-    return plots.save(figure, workspace.figures / f"{final.run}-stages-{kernel}.png")
+    title = f"{final} against its checkpoints: {_method(results[0])}"
+    figure = plots.heatmap_grid(panels, title)
+    # The name of the result of the final network with itself tells sigma and all else apart.
+    return plots.save(figure, workspace.figures / f"stages-{results[-1].name}.png")
 
 
 def draw_learning_curves(workspace: Workspace, runs: Sequence[str], name: str) -> Path:
     """Draw loss and accuracy over the epochs of some runs."""
     histories = {run: record.columns(record.read_history(workspace, run)) for run in runs}
     return plots.save(plots.learning_curves(histories), workspace.figures / f"{name}.png")
+
+
+def _method(result: SimilarityResult) -> str:
+    kernel = f"RBF {result.sigma:g}" if result.sigma is not None else result.kernel
+    return f"{kernel} CKA, {result.estimator}, {result.n_examples:,} examples"

@@ -96,9 +96,9 @@ def test_stages_are_drawn_one_beside_the_other(tmp_path):
     workspace = Workspace.at(tmp_path)
     stages = [make_result(name, ("a", name)) for name in ("init", "epoch-0005", "final")]
     path = figures.draw_stages(workspace, stages)
-    assert path == tmp_path / "figures" / "a-stages-rbf.png"
-    one = figures.draw_stages(workspace, [replace(stages[0], kernel="linear", sigma=None)])
-    assert one == tmp_path / "figures" / "a-stages-linear.png"
+    assert path == tmp_path / "figures" / f"stages-{stages[-1].name}.png"
+    one = figures.draw_stages(workspace, [replace(stages[0], name="another")])
+    assert one == tmp_path / "figures" / "stages-another.png"
     assert picture_size(path)[0] > picture_size(one)[0]
 
 
