@@ -95,4 +95,6 @@ def _damaged(folder: Path, reason: str) -> RunError:
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler("variables", "optimiser"))
+    # Named only, a handler is unknown until it is used, and Orbax warns of an item without one.
+    handlers = {name: ocp.StandardCheckpointHandler() for name in ("variables", "optimiser")}
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))

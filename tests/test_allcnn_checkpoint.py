@@ -65,8 +65,9 @@ def test_a_checkpoint_is_read_bit_for_bit_with_its_optimiser(saved):
     assert_same(checkpoint.load(saved, draw_state(1)), draw_state(0))
 
 
-def test_variables_are_read_from_shapes_alone(saved):
+def test_variables_are_read_from_shapes_alone_and_without_a_warning(saved, caplog):
     found = checkpoint.load_variables(saved, network.abstract(SPEC))
+    assert not [entry for entry in caplog.records if entry.levelname in ("WARNING", "ERROR")]
     assert_same(found, draw_state(0).variables)
 
 
