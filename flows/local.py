@@ -1,12 +1,14 @@
 """Whole pipelines in this process, without Prefect: the work behind the command line."""
 
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 from allcnn import figures, record
-from allcnn.compare import compare
-from allcnn.config import DEFAULT_SAMPLES, Extraction, RunConfig
-from allcnn.extract import each_checkpoint, extract
+from allcnn.compare import SimilarityResult, compare
+from allcnn.config import DEFAULT_SAMPLES, Comparison, Extraction, RunConfig
+from allcnn.extract import check_samples, each_checkpoint, extract
+from allcnn.progress import Report
 from allcnn.train import train
 from allcnn.workspace import Workspace
 from flows.plan import Pipeline, stages
@@ -37,25 +39,37 @@ def extract_checkpoints(workspace: Workspace, job: Extraction) -> str:
 def run_pipeline(workspace: Workspace, plan: Pipeline) -> Outcome:
     """Train, extract, compare and draw; what is finished already is not done again."""
     runs = [config.name for config in plan.configs()]
+    check_samples(plan.training, next(plan.extractions()))
     with Progress(weights(plan)) as progress:
         for config in plan.configs():
             with progress.step(f"training {config.name}") as report:
                 train(config, workspace, report)
         for extraction in plan.extractions():
             with progress.step("extracting") as report:
-                extract(workspace, extraction, report)
+                sample_set = extract(workspace, extraction, report)
         pictures = []
-        for comparison in plan.between_runs():
+        for comparison in plan.between_runs(sample_set):
             with progress.step("comparing") as report:
                 result = compare(workspace, comparison, report)
             pictures.append(figures.draw_comparison(workspace, result))
         for config in plan.configs():
             with progress.step(f"comparing the checkpoints of {config.name}") as report:
-                results = [compare(workspace, job) for job in plan.between_stages(config)]
+                jobs = list(plan.between_stages(config, sample_set))
+                results = _compare_stages(workspace, jobs, report)
             pictures.append(figures.draw_stages(workspace, results))
     curves = figures.draw_learning_curves(workspace, runs, f"{plan.training.prefix}-curves")
     accuracies = {run: record.read_history(workspace, run)[-1].test_accuracy for run in runs}
     return Outcome((curves, *pictures, workspace.activations, workspace.similarity), accuracies)
+
+
+def _compare_stages(
+    workspace: Workspace, jobs: list[Comparison], report: Report
+) -> list[SimilarityResult]:
+    results = []
+    for job in jobs:
+        results.append(compare(workspace, job))
+        report(len(results), len(jobs), job.columns.checkpoint)
+    return results
 
 
 def weights(plan: Pipeline) -> list[float]:
@@ -71,7 +85,7 @@ def weights(plan: Pipeline) -> list[float]:
         for c, config in zip(cost, plan.configs(), strict=True)
         for _ in stages(config)
     ]
-    comparing = [2 * max(cost) * n_samples for _ in plan.between_runs()]
+    comparing = [2 * max(pair) * n_samples for pair in combinations_with_replacement(cost, 2)]
     staging = [
         2 * c * n_samples * len(stages(config))
         for c, config in zip(cost, plan.configs(), strict=True)

@@ -6,6 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from allcnn import compare as comparison
 from allcnn import figures
 from allcnn.config import Comparison
+from allcnn.extract import check_samples
 from allcnn.workspace import Workspace
 from flows import artifacts
 from flows.compare import compare_networks
@@ -37,11 +38,11 @@ def pipeline(settings: PipelineParameters) -> list[str]:
     Tasks run one after another: each uses the whole device.
     """
     plan, workspace = settings.job(), settings.place()
+    check_samples(plan.training, next(plan.extractions()))
     runs = [train_run(config, workspace) for config in plan.configs()]
-    for job in plan.extractions():
-        extract_checkpoint(job, workspace)
-    names = [compare_networks(job, workspace) for job in plan.between_runs()]
+    sample_set = [extract_checkpoint(job, workspace) for job in plan.extractions()][-1]
+    names = [compare_networks(job, workspace) for job in plan.between_runs(sample_set)]
     for config in plan.configs():
-        compare_stages(config.name, list(plan.between_stages(config)), workspace)
+        compare_stages(config.name, list(plan.between_stages(config, sample_set)), workspace)
     draw_curves(runs, f"{settings.prefix}-curves", workspace)
     return names

@@ -42,7 +42,7 @@ class Pipeline:
             )
         # Refused here rather than after hours of training.
         for config in self.configs():
-            self.comparison(Network(config.name, "final"), Network(config.name, "final"))
+            self.comparison(Network(config.name, "final"), Network(config.name, "final"), None)
             self.extraction(config, "final")
 
     def configs(self) -> list[RunConfig]:
@@ -59,7 +59,7 @@ class Pipeline:
             dtype=self.dtype,  # type: ignore[arg-type]
         )
 
-    def comparison(self, rows: Network, columns: Network) -> Comparison:
+    def comparison(self, rows: Network, columns: Network, sample_set: str | None) -> Comparison:
         """Return how two networks are compared."""
         return Comparison(
             rows,
@@ -68,6 +68,7 @@ class Pipeline:
             sigma=self.sigma,
             estimator=self.estimator,  # type: ignore[arg-type]
             batch_size=self.minibatch,
+            sample_set=sample_set,
         )
 
     def extractions(self) -> Iterator[Extraction]:
@@ -76,17 +77,17 @@ class Pipeline:
             for checkpoint in stages(config):
                 yield self.extraction(config, checkpoint)
 
-    def between_runs(self) -> Iterator[Comparison]:
-        """Yield every final network against itself and every other."""
+    def between_runs(self, sample_set: str) -> Iterator[Comparison]:
+        """Yield every final network against itself and every other, on what was extracted."""
         finals = [Network(config.name, "final") for config in self.configs()]
         for rows, columns in combinations_with_replacement(finals, 2):
-            yield self.comparison(rows, columns)
+            yield self.comparison(rows, columns, sample_set)
 
-    def between_stages(self, config: RunConfig) -> Iterator[Comparison]:
+    def between_stages(self, config: RunConfig, sample_set: str) -> Iterator[Comparison]:
         """Yield a run's final network against its checkpoints, the first ones first."""
         final = Network(config.name, "final")
         for checkpoint in stages(config):
-            yield self.comparison(final, Network(config.name, checkpoint))
+            yield self.comparison(final, Network(config.name, checkpoint), sample_set)
 
 
 def stages(config: RunConfig, n: int = MAX_STAGES) -> list[str]:

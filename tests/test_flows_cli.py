@@ -132,6 +132,25 @@ def test_pipeline_ends_with_accuracies_and_files(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
+def test_pipeline_compares_the_samples_that_were_asked_for(workspace: Workspace) -> None:
+    known = ["pipeline", *SMALL, "--prefix", "small", "--depth", "1", "--seeds", "0"]
+    more = ["--checkpoint", "all", "--samples", "96", "--batch-size", "32"]
+    succeed("extract", D1, *more, workspace=workspace)
+    succeed("extract", D1, *more, "--split", "train", workspace=workspace)
+    succeed(*known, "--samples", "64", "--minibatch", "32", workspace=workspace)
+    names = store.list_results(workspace.similarity)
+    results = [store.read_result(workspace.similarity, name) for name in names]
+    assert [result.n_examples for result in results] == [64] * 3
+
+
+def test_pipeline_refuses_too_many_samples_before_it_trains(tmp_path: Path) -> None:
+    place = Workspace.at(tmp_path / "workspace")
+    result = run("pipeline", *SMALL, "--samples", "600", workspace=place)
+    assert result.exit_code == 2
+    assert "600 samples are wanted of digits/test, which has 599 examples" in result.stderr
+    assert not place.root.exists()
+
+
 def test_help_of_every_option_says_what_it_is() -> None:
     commands = [main, *main.commands.values()]
     options = [p for command in commands for p in command.params if p.param_type_name == "option"]

@@ -49,7 +49,7 @@ def test_stages_of_a_long_training_are_few_and_denser_at_the_start() -> None:
 
 
 def test_every_pair_of_final_networks_is_compared_once() -> None:
-    pairs = [(c.rows.run[5:], c.columns.run[5:]) for c in DEMO.between_runs()]
+    pairs = [(c.rows.run[5:], c.columns.run[5:]) for c in DEMO.between_runs("s")]
     a, b, c = "d1-v2-s0", "d1-v2-s1", "d2-v2-s0"
     assert pairs == [(a, a), (a, b), (a, c), (b, b), (b, c), (c, c)]
 
@@ -58,14 +58,15 @@ def test_whatever_is_compared_is_extracted() -> None:
     extracted = {Network(e.run, e.checkpoint) for e in DEMO.extractions()}
     compared = set()
     for config in DEMO.configs():
-        for job in (*DEMO.between_runs(), *DEMO.between_stages(config)):
+        for job in (*DEMO.between_runs("s"), *DEMO.between_stages(config, "s")):
             compared |= {job.rows, job.columns}
+            assert job.sample_set == "s"
     assert compared == extracted
 
 
 def test_each_step_has_a_weight() -> None:
     n_runs = len(DEMO.networks)
-    steps = n_runs + len(list(DEMO.extractions())) + len(list(DEMO.between_runs())) + n_runs
+    steps = n_runs + len(list(DEMO.extractions())) + len(list(DEMO.between_runs("s"))) + n_runs
     assert len(weights(DEMO)) == steps
     assert min(weights(DEMO)) > 0
 
