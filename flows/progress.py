@@ -19,13 +19,15 @@ class Progress:
     """Shows one bar over all steps on a terminal, and a line every few seconds elsewhere.
 
     ``weights`` are guesses of how long each step takes, in any unit; the time left is the time
-    passed, scaled by the weight that is left.
+    passed, scaled by the weight that is left over that done here: what an earlier process had
+    done already took no time in this one.
     """
 
     def __init__(self, weights: Sequence[float]) -> None:
         self._weights = list(weights)
         self._total = sum(weights) or 1.0
         self._passed = 0.0
+        self._found_done = 0.0
         self._began = time.monotonic()
         self._last_line = 0.0
         console = Console(stderr=True)
@@ -50,14 +52,21 @@ class Progress:
     def step(self, title: str) -> Iterator[Report]:
         """Do one step; the report given to the caller tells how far it is."""
         weight = self._weights.pop(0) if self._weights else 0.0
+        silent = True
 
         def report(done: int, total: int, detail: str) -> None:
+            nonlocal silent
+            if silent:
+                silent = False
+                self._found_done += weight * max(done - 1, 0) / max(total, 1)
             self._show(title, weight * done / max(total, 1), detail)
 
         # A line of its own would stand before the sentence of an error.
         if not self._bar.disable:
             self._show(title, 0.0, "")
         yield report
+        if silent:  # there was nothing left to do
+            self._found_done += weight
         self._passed += weight
 
     def _show(self, title: str, within: float, detail: str) -> None:
@@ -71,9 +80,11 @@ class Progress:
 
     def _left(self, share: float) -> str:
         passed_s = time.monotonic() - self._began
-        if share < 0.02 or passed_s < 3:
+        found = self._found_done / self._total
+        here = (share - found) / (1 - found) if found < 1 else 0.0
+        if here < 0.02 or passed_s < 3:
             return "time left not known yet"
-        return f"about {duration(passed_s * (1 - share) / share)} left"
+        return f"about {duration(passed_s * (1 - here) / here)} left"
 
 
 def duration(seconds: float) -> str:
