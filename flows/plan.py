@@ -1,5 +1,6 @@
 """What a pipeline does, in order, worked out from its settings before any work begins."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
@@ -9,6 +10,11 @@ from allcnn.errors import ConfigError
 
 MAX_STAGES = 6
 """Checkpoints before the final one that are extracted and compared with it."""
+
+MAX_NUMBERS = 10_000
+"""Depths or seeds of one pipeline: a mistyped range must not fill the memory."""
+
+_RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
 
 @dataclass(frozen=True)
@@ -102,13 +108,16 @@ def stages(config: RunConfig, n: int = MAX_STAGES) -> list[str]:
 
 
 def parse_numbers(name: str, text: str) -> tuple[int, ...]:
-    """Read a list of numbers and ranges, such as ``0-3,7``; raises ConfigError."""
+    """Read a list of numbers and ascending ranges, such as ``0-3,7``; raises ConfigError."""
     numbers: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        found = _RANGE.fullmatch(part.strip())
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if last < first:
             raise ConfigError(f"{name} is {text!r}; write numbers and ranges, as in 0-3,7")
-        numbers += range(int(first), int(last or first) + 1)
+        if len(numbers) + last - first >= MAX_NUMBERS:
+            raise ConfigError(f"{name} is {text!r}; name at most {MAX_NUMBERS} numbers")
+        numbers += range(first, last + 1)
     return tuple(dict.fromkeys(numbers))
 
 

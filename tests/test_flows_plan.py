@@ -13,16 +13,23 @@ from flows.plan import DEMO, Pipeline, parse_numbers, stages
 
 @pytest.mark.parametrize(
     ("text", "numbers"),
-    [("0", (0,)), ("0-3,7", (0, 1, 2, 3, 7)), ("2, 1", (2, 1)), ("1,1-2", (1, 2)), ("3-1", ())],
+    [("0", (0,)), ("0-3,7", (0, 1, 2, 3, 7)), ("2, 1", (2, 1)), ("1,1-2", (1, 2)), ("3-3", (3,))],
 )
 def test_numbers_and_ranges(text: str, numbers: tuple[int, ...]) -> None:
     assert parse_numbers("seeds", text) == numbers
 
 
-@pytest.mark.parametrize("text", ["", "a", "1,", "-1", "1-", "1..2", "²"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "1,", "-1", "1-", "1..2", "²", "3-1", "0,9-1", "9" * 5000]
+)
 def test_what_is_no_list_of_numbers_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"seeds is '.*'; write numbers and ranges, as in 0-3,7"):
         parse_numbers("seeds", text)
+
+
+def test_more_networks_than_anyone_trains_are_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="seeds is '0-4294967295'; name at most 10000 numbers"):
+        parse_numbers("seeds", "0-4294967295")
 
 
 @pytest.mark.parametrize(
