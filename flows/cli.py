@@ -123,6 +123,9 @@ def extract(run: str, workspace: str, checkpoint: str, samples: int | None, **ho
 def compare(rows: str, columns: str, workspace: str, json_path: str | None, **how: Any) -> None:
     """Print the CKA matrix of two networks from their stored activations, and draw it."""
     job = Comparison(Network.parse(rows), Network.parse(columns), **how)
+    if json_path is not None and not Path(json_path).parent.is_dir():
+        folder = Path(json_path).parent
+        raise ConfigError(f"json is {json_path}, and {folder} is no folder; make it first")
     place = _workspace(workspace)
     from allcnn import figures
     from allcnn.compare import compare as compare_networks

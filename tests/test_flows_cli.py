@@ -194,6 +194,11 @@ BAD = {
     ),
     "sigma 0": (["compare", f"{D1}@final", f"{D1}@final", "--sigma", "0"], 2, "sigma is 0.0"),
     "not extracted": (["compare", f"{D1}@init", f"{D1}@final"], 1, "allcnn extract"),
+    "json nowhere": (
+        ["compare", "x@final", "y@final", "--json", "no/such/folder/a.json"],
+        2,
+        "json is no/such/folder/a.json, and no/such/folder is no folder; make it first",
+    ),
     "unknown network": (["compare", "x@final", f"{D1}@final"], 1, "x@final"),
     "pipeline list": (["pipeline", "--depth", "1;2"], 2, "depth is '1;2'; write numbers"),
     "pipeline depth 0": (["pipeline", "--depth", "0-1"], 2, "depth is 0; use 1 or more"),
