@@ -8,6 +8,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from allcnn.config import (
+    MAX_SEED,
     MIN_IMAGE_SIZE,
     MIN_MINIBATCH,
     Comparison,
@@ -31,7 +32,7 @@ _NETWORK = f"^{_PLAIN}@{_PLAIN}$"
 T = TypeVar("T")
 Distinct = Annotated[list[T], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
 Depth = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
 class Parameters(BaseModel):

@@ -75,6 +75,7 @@ def test_a_relative_workspace_lies_in_the_working_directory(tmp_path: Path, monk
 WRONG = [
     (TrainParameters, {"depth": 0}, "depth\n.*greater than or equal to 1"),
     (TrainParameters, {"seed": -1}, "seed\n.*greater than or equal to 0"),
+    (TrainParameters, {"seed": 2**32}, "seed\n.*less than or equal to 4294967295"),
     (TrainParameters, {"width": 0}, "width\n.*greater than 0"),
     (TrainParameters, {"image_size": 11}, "image_size\n.*greater than or equal to 12"),
     (TrainParameters, {"epochs": 0}, "epochs\n.*greater than or equal to 1"),
