@@ -1,7 +1,5 @@
 """Settings of runs, extractions and comparisons: defaults and bounds; imports nothing heavy."""
 
-import hashlib
-import json
 import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
@@ -108,10 +106,6 @@ class RunConfig:
             odd = ", ".join(sorted(set(values) ^ known))
             raise ConfigError(f"the run's settings do not fit this version: {odd} differ")
         return cls(**values)
-
-    def digest(self) -> str:
-        """Return the SHA-256 of the settings, in hexadecimal."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,9 @@ import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image
 
-from allcnn.config import MIN_IMAGE_SIZE
+from allcnn.config import MIN_IMAGE_SIZE, MIN_MINIBATCH
 from allcnn.datasets.prepare import open_builder, resolve_data_dir
 from allcnn.errors import ConfigError, DatasetError
-
-MIN_SAMPLES = 4
-"""The unbiased estimator of HSIC needs four examples."""
 
 _CHUNK_ROWS = 1024
 _MODES = {1: "L", 3: "RGB"}
@@ -95,10 +92,10 @@ def draw_samples(split: Split, n_samples: int) -> NDArray[np.int64]:
     smaller one and every run sees the same examples. Raises ConfigError for fewer than four
     samples or more than there are.
     """
-    if not MIN_SAMPLES <= n_samples <= len(split):
+    if not MIN_MINIBATCH <= n_samples <= len(split):
         raise ConfigError(
             f"{n_samples} samples are wanted of {split.dataset}/{split.split}, which has"
-            f" {len(split)} examples; use {MIN_SAMPLES} to {len(split)}"
+            f" {len(split)} examples; use {MIN_MINIBATCH} to {len(split)}"
         )
     # RandomState, whose streams NumPy has frozen.
     return np.random.RandomState(0).permutation(len(split))[:n_samples].astype(np.int64)
