@@ -37,7 +37,10 @@ class Workspace:
 
         Raises WorkspaceError if something that is not a folder stands there or on the way.
         """
-        path = Path(root).expanduser().absolute()
+        try:
+            path = Path(root).expanduser().absolute()
+        except RuntimeError as error:
+            raise WorkspaceError(f"the workspace {root} cannot be found: {error}") from error
         standing = next(folder for folder in (path, *path.parents) if folder.exists())
         if not standing.is_dir():
             place = "is" if standing == path else f"would lie in {standing}, which is"

@@ -22,6 +22,7 @@ from flows.plan import DEMO, Pipeline, parse_numbers
 if TYPE_CHECKING:
     from flows.local import Outcome
 
+_SMALLER = "use smaller batches, fewer samples, smaller images or a smaller width"
 _EPILOG = "Every piece of work can be killed and run again: it goes on where it was."
 
 
@@ -36,6 +37,8 @@ class Group(click.Group):
             raise Failure(error, 2) from error
         except AllcnnError as error:
             raise Failure(error, 1) from error
+        except BrokenPipeError:
+            raise  # the reader of our output has seen enough: click ends quietly
         except OSError as error:
             reason = f"{error.strerror}: {error.filename}" if error.filename else error
             raise Failure(reason, 1) from error
@@ -44,9 +47,12 @@ class Group(click.Group):
         except Exception as error:
             from store import StoreError
 
-            if not isinstance(error, StoreError):
-                raise
-            raise Failure(error, 1) from error
+            if isinstance(error, StoreError):
+                raise Failure(error, 1) from error
+            # XLA says by this word alone that a device's memory is full.
+            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                raise Failure(f"the memory does not suffice ({error}); {_SMALLER}", 1) from error
+            raise
 
 
 class Failure(click.ClickException):

@@ -36,6 +36,11 @@ def test_the_home_folder_is_understood(tmp_path, monkeypatch):
     assert Workspace.at("~/work").root == tmp_path / "work"
 
 
+def test_a_home_that_does_not_exist_is_no_workspace():
+    with pytest.raises(WorkspaceError, match=r"the workspace ~nobody-of-that-name/a cannot be fou"):
+        Workspace.at("~nobody-of-that-name/a")
+
+
 def test_everything_lies_below_the_root(sketch):
     for path in (sketch.activations, sketch.similarity, sketch.figures, sketch.run_folder("a")):
         assert sketch.root in path.parents

@@ -1,11 +1,15 @@
 """The command line: what it prints, what it writes, and one sentence for whatever goes wrong."""
 
+import errno
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import zarr
@@ -230,6 +234,44 @@ def test_a_workspace_that_is_a_file_is_refused(tmp_path: Path, command: list[str
         result.stderr == f"Error: the workspace {path} is a file; name a folder with --workspace\n"
     )
     assert path.read_text() == "mine"
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def work(*_: object) -> None:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 TiB for an array"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nwhile allocating 9 TiB"),
+    ],
+)
+def test_too_little_memory_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("allcnn.train.train", raising(error))
+    result = run("train", workspace=Workspace.at(tmp_path))
+    assert result.exit_code == 1
+    sentence = r"Error: the memory does not suffice \(.*alloca.* 9 TiB.*\); use smaller .*\n"
+    assert re.fullmatch(sentence, result.stderr)
+
+
+def test_other_failures_are_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("allcnn.train.train", raising(jax.errors.JaxRuntimeError("INTERNAL: bug")))
+    result = run("train", workspace=Workspace.at(tmp_path))
+    assert isinstance(result.exception, jax.errors.JaxRuntimeError)
+
+
+def test_a_reader_that_went_away_is_no_error(
+    untouched: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = BrokenPipeError(errno.EPIPE, "Broken pipe")
+    monkeypatch.setattr("flows.tables.store_table", raising(gone))
+    assert run("store", "ls", workspace=untouched).stderr == ""
 
 
 def test_different_sample_sets_do_not_compare(extracted: Workspace) -> None:
