@@ -23,6 +23,9 @@ DEFAULT_SAMPLES = 2048
 MAX_SEED = 2**32 - 1
 """JAX keeps 32 bits of a seed: larger ones would draw the same networks again."""
 
+MAX_WIDTH = 1000
+"""192,000 channels: far more than fit anywhere, and few enough to count in 32 bits."""
+
 # At most 100 letters: store keys join several names into one, and a file name has 255 bytes.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -46,7 +49,7 @@ class RunConfig:
         image_size: side of the square images in pixels, at least 12.
         depth: n of the 7n + 3 taps, at least 1.
         variant: v1 with dropout, v2 without.
-        width: factor on the published 96 and 192 channels.
+        width: factor on the published 96 and 192 channels, above 0 and at most 1000.
         seed: of initialisation, order of examples, augmentation and dropout; below 2**32.
         epochs: passes over the training split; the schedule's milestones scale with it.
         checkpoint_every: epochs between checkpoints; by default 5, or 1 of fewer than 10 epochs.
@@ -85,6 +88,8 @@ class RunConfig:
         if self.seed > MAX_SEED:
             raise ConfigError(f"seed is {self.seed}; use {MAX_SEED} or less")
         _above_zero("width", self.width)
+        if self.width > MAX_WIDTH:
+            raise ConfigError(f"width is {self.width}; use {MAX_WIDTH} or less")
         _above_zero("learning-rate", self.learning_rate)
         if not 0 <= self.weight_decay < float("inf"):
             raise ConfigError(f"weight-decay is {self.weight_decay}; use 0 or a positive number")

@@ -25,7 +25,7 @@ HELP = {
     "depth": "n, which gives the network 7n + 3 taps, at least 1",
     "depths": "depths of the networks: numbers and ranges, such as 1,2 or 1-4",
     "variant": "v1 with dropout, v2 without",
-    "width": "factor on the published 96 and 192 channels, above 0",
+    "width": "factor on the published 96 and 192 channels, above 0 and at most 1000",
     "seed": "of initialisation, order, augmentation and dropout",
     "seeds": "seeds of the networks: numbers and ranges, such as 0,1 or 0-9",
     "epochs": "passes over the training images; the schedule scales with them",

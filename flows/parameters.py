@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from allcnn.config import (
     MAX_SEED,
+    MAX_WIDTH,
     MIN_IMAGE_SIZE,
     MIN_MINIBATCH,
     Comparison,
@@ -63,7 +64,7 @@ class Recipe(Parameters):
     dataset: str = Field(RunConfig.dataset, pattern=_NAME, description=HELP["dataset"])
     image_size: int = Field(RunConfig.image_size, ge=MIN_IMAGE_SIZE, description=HELP["image_size"])
     variant: Variant = Field(RunConfig.variant, description=HELP["variant"])
-    width: float = Field(RunConfig.width, gt=0, description=HELP["width"])
+    width: float = Field(RunConfig.width, gt=0, le=MAX_WIDTH, description=HELP["width"])
     epochs: int = Field(RunConfig.epochs, ge=1, description=HELP["epochs"])
     checkpoint_every: int = Field(
         RunConfig.checkpoint_every, ge=0, description=HELP["checkpoint_every"]
