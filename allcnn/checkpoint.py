@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from allcnn.errors import RunError
+from allcnn.errors import RunError, WorkspaceError
 from allcnn.network import Variables
 
 
@@ -26,14 +26,21 @@ class TrainState(NamedTuple):
 
 
 def save(folder: Path, state: TrainState) -> None:
-    """Write a checkpoint, replacing a whole one of that name."""
+    """Write a checkpoint, replacing a whole one of that name; raises WorkspaceError if not."""
     items = ocp.args.Composite(
         variables=ocp.args.StandardSave(state.variables._asdict()),
         optimiser=ocp.args.StandardSave(state.optimiser),
     )
     digests = {"variables": digest(state.variables), "optimiser": _digest(state.optimiser)}
-    with _checkpointer() as checkpointer:
-        checkpointer.save(folder, items, force=True, custom_metadata={"digests": digests})
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(folder, items, force=True, custom_metadata={"digests": digests})
+    # TensorStore's ValueError may be a full disk.
+    except (OSError, ValueError) as error:
+        raise WorkspaceError(
+            f"the checkpoint {folder} cannot be written ({textwrap.shorten(str(error), 600)});"
+            " earlier ones are safe, so mend it and run again"
+        ) from error
 
 
 def load(folder: Path, like: TrainState) -> TrainState:

@@ -50,7 +50,8 @@ class Group(click.Group):
             if isinstance(error, StoreError):
                 raise Failure(error, 1) from error
             # XLA says by this word alone that a device's memory is full.
-            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            full = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+            if full or isinstance(error, MemoryError):
                 raise Failure(f"the memory does not suffice ({error}); {_SMALLER}", 1) from error
             raise
 
@@ -67,8 +68,9 @@ class Failure(click.ClickException):
 @click.version_option(package_name="allcnn-cka")
 def main() -> None:
     """Train All-CNN-C networks, keep their activations, and compare them by CKA."""
-    # Libraries that log their start and stop would drown the progress.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Libraries that log their start and stop would drown the progress, and what goes wrong is
+    # raised as well, which is enough.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 

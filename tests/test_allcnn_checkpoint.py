@@ -8,12 +8,13 @@ import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from allcnn import checkpoint, network, optim
 from allcnn.checkpoint import TrainState
 from allcnn.config import RunConfig
-from allcnn.errors import RunError
+from allcnn.errors import RunError, WorkspaceError
 from allcnn.network import Conv, NetworkSpec, Variables
 
 SPEC = NetworkSpec((Conv(16), Conv(16)), "pooled", 16, 3)
@@ -91,6 +92,24 @@ def test_a_checkpoint_without_digests_is_read(copy):
 def test_saving_replaces_a_checkpoint(copy):
     checkpoint.save(copy, draw_state(2))
     assert_same(checkpoint.load(copy, draw_state(1)), draw_state(2))
+
+
+@damaging
+def test_a_checkpoint_that_cannot_be_written_is_one_sentence(saved, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    message = (
+        r"^the checkpoint .*file/final cannot be written \(.*Not a directory.*\); .* run again$"
+    )
+    with pytest.raises(WorkspaceError, match=message):
+        checkpoint.save(tmp_path / "file" / "final", draw_state(0))
+    assert (tmp_path / "file").read_text() == "mine"
+
+    def full(*args, **kwargs):
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write 9 bytes:\nNo space left on device")
+
+    monkeypatch.setattr(ocp.Checkpointer, "save", full)
+    with pytest.raises(WorkspaceError, match=r"\(.*9 bytes: No space left on device\)"):
+        checkpoint.save(tmp_path / "other", draw_state(0))
 
 
 def test_a_checkpoint_holds_no_code(saved):
