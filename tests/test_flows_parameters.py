@@ -126,8 +126,9 @@ def test_a_wrong_setting_does_not_fit_the_schema(model, settings, message):
 
 @pytest.mark.parametrize("name", ["learning_rate", "weight_decay"])
 def test_what_only_python_can_say_is_refused_with_the_sentence_of_the_settings(name):
-    sentence = f"{name.replace('_', '-')} is inf; use .* number"
-    with pytest.raises(pydantic.ValidationError, match=sentence):
+    with pytest.raises(
+        pydantic.ValidationError, match=f"{name.replace('_', '-')} is inf; use .* number"
+    ):
         TrainParameters(**{name: float("inf")})
 
 
