@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float16, UInt8
 
 from allcnn import checkpoint, data, network, record
-from allcnn.config import DEFAULT_SAMPLES, DType, Extraction, RunConfig
+from allcnn.config import DEFAULT_SAMPLES, DType, Extraction
 from allcnn.errors import RunError
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
@@ -69,12 +69,6 @@ def each_checkpoint(workspace: Workspace, job: Extraction) -> list[Extraction]:
     if not names:
         raise RunError(f"run {job.run!r} has no checkpoints yet; train it first")
     return [replace(job, checkpoint=name) for name in names]
-
-
-def check_samples(config: RunConfig, job: Extraction) -> None:
-    """Raise what extracting from such a run would raise for its samples, before it is trained."""
-    if job.n_samples is not None:
-        load_samples(config.dataset, config.image_size, job.split, job.n_samples)
 
 
 def load_samples(dataset: str, image_size: int, split: str, n_samples: int | None) -> Samples:

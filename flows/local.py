@@ -7,10 +7,11 @@ from pathlib import Path
 from allcnn import figures, record
 from allcnn.compare import SimilarityResult, compare
 from allcnn.config import DEFAULT_SAMPLES, Comparison, Extraction, RunConfig
-from allcnn.extract import check_samples, each_checkpoint, extract
+from allcnn.extract import each_checkpoint, extract
 from allcnn.progress import Report
 from allcnn.train import train
 from allcnn.workspace import Workspace
+from flows.checks import check
 from flows.plan import Pipeline, stages
 from flows.progress import Progress
 
@@ -38,8 +39,8 @@ def extract_checkpoints(workspace: Workspace, job: Extraction) -> str:
 
 def run_pipeline(workspace: Workspace, plan: Pipeline) -> Outcome:
     """Train, extract, compare and draw; what is finished already is not done again."""
+    check(workspace, plan)
     runs = [config.name for config in plan.configs()]
-    check_samples(plan.training, next(plan.extractions()))
     with Progress(weights(plan)) as progress:
         for config in plan.configs():
             with progress.step(f"training {config.name}") as report:

@@ -6,9 +6,9 @@ from prefect.cache_policies import NO_CACHE
 from allcnn import compare as comparison
 from allcnn import figures
 from allcnn.config import Comparison
-from allcnn.extract import check_samples
 from allcnn.workspace import Workspace
 from flows import artifacts
+from flows.checks import check
 from flows.compare import compare_networks
 from flows.extract import extract_checkpoint
 from flows.logs import logged
@@ -38,7 +38,7 @@ def pipeline(settings: PipelineParameters) -> list[str]:
     Tasks run one after another: each uses the whole device.
     """
     plan, workspace = settings.job(), settings.place()
-    check_samples(plan.training, next(plan.extractions()))
+    check(workspace, plan)
     runs = [train_run(config, workspace) for config in plan.configs()]
     sample_set = [extract_checkpoint(job, workspace) for job in plan.extractions()][-1]
     names = [compare_networks(job, workspace) for job in plan.between_runs(sample_set)]

@@ -191,6 +191,11 @@ BAD = {
         1,
         "run 'small-d1-v2-s0' exists with learning-rate 0.1 (asked for: 0.2)",
     ),
+    "other settings of a later network": (
+        ["pipeline", "--prefix", "small", *SMALL, "--depth", "3,1", "--learning-rate", "0.2"],
+        1,
+        "run 'small-d1-v2-s0' exists with learning-rate 0.1 (asked for: 0.2)",
+    ),
     "no network": (["compare", D1, D1], 2, "names no network; write RUN@CHECKPOINT"),
     "comparison batch": (
         ["compare", f"{D1}@final", f"{D1}@final", "--batch-size", "3"],
