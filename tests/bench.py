@@ -5,6 +5,7 @@ Run by `make bench`. Prints ratios; machines are noisy, so nothing here passes o
 
 import argparse
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from cka.hsic import hsic as pytorch_hsic
 
 import store
 from allcnn import cluster, compare, hsic, kernels, network, train
-from allcnn.config import RunConfig
+from allcnn.config import DType, RunConfig
 from allcnn.extract import Samples, Source, write_activations
 from allcnn.workspace import Workspace
 from store import SampleSet
@@ -137,17 +138,20 @@ def extraction() -> None:
     samples, forward = a_network(1.0)
     names = iter(range(1000))
 
-    def ours() -> None:
+    def ours(dtype: DType) -> None:
         with scratch() as workspace:
             source = Source("run", f"c{next(names)}", "sha256:0", forward)
-            write_activations(workspace.activations, source, samples, 256, "float16")
+            write_activations(workspace.activations, source, samples, 256, dtype)
 
     def forward_alone() -> None:
         for start in range(0, 1024, 256):
             jax.block_until_ready(forward(samples.images[start : start + 256]))
 
-    ours_s, theirs_s = side_by_side(ours, forward_alone, rounds=3)
-    tell("extraction into Zarr, float16", ours_s, "forward alone", theirs_s, "1.3")
+    wide = functools.partial(ours, "float32")
+    narrow = functools.partial(ours, "float16")
+    wide_s, narrow_s, theirs_s = side_by_side(wide, narrow, forward_alone, rounds=3)
+    tell("extraction into Zarr, float32", wide_s, "forward alone", theirs_s, "1.3")
+    tell("extraction into Zarr, float16", narrow_s, "forward alone", theirs_s, "1.3")
 
 
 def write_network(path: Path, n: int, width: float = 0.25) -> list[store.Representation]:
