@@ -42,6 +42,9 @@ BANDWIDTH_EXAMPLES = 1024
 _BANDWIDTH_BLOCK = 256
 """Of which so many are read at a time: small minibatches would read every chunk again and again."""
 
+_METHOD = 1
+"""Raised with every change that moves the numbers, so that no older result stands for a new one."""
+
 # One compute thread a process: the other threads read meanwhile.
 _COMPUTING = threading.Lock()
 
@@ -241,6 +244,7 @@ def _provenance(rows: list[Representation], columns: list[Representation]) -> di
 def _result_name(job: Comparison, rows: list[Representation], columns: list[Representation]) -> str:
     """Return a name that changes with everything that the result depends on."""
     inputs = {
+        "method": _METHOD,
         "taps": [
             [tap.key.path, tap.meta.sample_set.digest, tap.meta.checkpoint_digest, tap.meta.dtype]
             for tap in (*rows, *columns)
@@ -267,6 +271,10 @@ def _read_known(path: Path, name: str) -> SimilarityResult | None:
 
 def _choose(path: Path, job: Comparison) -> tuple[list[Representation], list[Representation]]:
     """Open both sides on the sample set asked for, or on the largest that both have whole."""
+    if not path.exists():
+        raise ComparisonError(
+            f"nothing is extracted yet in {path.parent}; {_advice(path, job.rows)}"
+        )
     opened = store.open(path)
     rows, columns = (_stored(opened, side, job.sample_set) for side in (job.rows, job.columns))
     wanted = [job.sample_set] if job.sample_set else [*rows]
@@ -289,18 +297,28 @@ def _stored(
     for tap in opened.find(run=side.run, checkpoint=side.checkpoint):
         found.setdefault(tap.key.sample_set, []).append(tap)
     whole = {name: taps for name, taps in found.items() if all(tap.complete for tap in taps)}
-    command = f"allcnn extract {side.run} --checkpoint {side.checkpoint}"
     if not found:
-        raise ComparisonError(f"{opened.path} holds no activations of {side}; run '{command}'")
+        raise ComparisonError(
+            f"{opened.path} holds no activations of {side}; {_advice(opened.path, side)}"
+        )
     if not whole or (wanted in found and wanted not in whole):
         name = wanted if wanted in found else next(iter(found))
         meta = found[name][0].meta
         raise ComparisonError(
-            f"the activations of {side} on {name} are unfinished in {opened.path}; run '{command}"
-            f" --split {meta.sample_set.split} --samples {meta.n_samples}"
-            f" --batch-size {meta.batch_rows} --dtype {meta.dtype}'"
+            f"the activations of {side} on {name} are unfinished in {opened.path}; "
+            + _advice(
+                opened.path,
+                side,
+                f" --split {meta.sample_set.split} --samples {meta.n_samples}"
+                f" --batch-size {meta.batch_rows} --dtype {meta.dtype}",
+            )
         )
     return whole
+
+
+def _advice(path: Path, side: Network, options: str = "") -> str:
+    command = f"allcnn extract {side.run} --checkpoint {side.checkpoint}{options}"
+    return f"run '{command} --workspace {path.parent}'"
 
 
 def network_of(key: RepresentationKey) -> Network:

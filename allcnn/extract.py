@@ -18,7 +18,14 @@ from allcnn.config import DEFAULT_SAMPLES, DType, Extraction
 from allcnn.errors import RunError
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
-from store import ConflictError, RepresentationKey, RepresentationMeta, SampleSet, Writer
+from store import (
+    ConflictError,
+    RepresentationKey,
+    RepresentationMeta,
+    SampleSet,
+    Store,
+    Writer,
+)
 
 Forward = Callable[[Any], Mapping[str, Float[Array, "n ..."]]]
 """A network with its variables: uint8 images (n, h, w, c) to ordered taps."""
@@ -89,9 +96,16 @@ def write_activations(
     dtype: DType,
     report: Report = silent,
 ) -> None:
-    """Write the taps of a network, holding the activations of one minibatch at a time."""
-    writers = _open_writers(store, source, samples, batch_size, dtype)
+    """Write the taps of a network, holding the activations of one minibatch at a time.
+
+    What is whole already is kept, in minibatches of whatever size: a comparison regroups rows.
+    """
+    shapes = _tap_shapes(source.forward, _padded(samples.images[:1], batch_size))
     n = samples.sample_set.n_samples
+    if _is_whole(store, source, samples.sample_set.name, list(shapes), dtype):
+        report(n, n, f"{source.run}@{source.checkpoint}: already extracted")
+        return
+    writers = _open_writers(store, source, samples, shapes, batch_size, dtype)
     first = min(writer.n_committed for writer in writers.values())
     report(first, n, f"{source.run}@{source.checkpoint}")
     for start, stop in data.batch_ranges(n, batch_size):
@@ -136,12 +150,26 @@ def _padded(images: UInt8[np.ndarray, "n h w c"], batch_size: int) -> UInt8[np.n
     return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
 
 
+def _is_whole(store: Path, source: Source, sample_set: str, names: list[str], dtype: DType) -> bool:
+    if not store.exists():
+        return False
+    taps = Store(store).find(source.run, source.checkpoint, sample_set)
+    return [tap.key.tap for tap in taps] == names and all(
+        tap.complete and (tap.meta.checkpoint_digest, tap.meta.dtype) == (source.digest, dtype)
+        for tap in taps
+    )
+
+
 def _open_writers(
-    store: Path, source: Source, samples: Samples, batch_size: int, dtype: DType
+    store: Path,
+    source: Source,
+    samples: Samples,
+    shapes: Mapping[str, tuple[int, ...]],
+    batch_size: int,
+    dtype: DType,
 ) -> dict[str, Writer]:
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
     writers = {}
-    shapes = _tap_shapes(source.forward, _padded(samples.images[:1], batch_size))
     for index, (tap, shape) in enumerate(shapes.items()):
         meta = RepresentationMeta(
             key=RepresentationKey(samples.sample_set.name, source.run, source.checkpoint, tap),

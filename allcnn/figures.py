@@ -71,4 +71,5 @@ def draw_learning_curves(workspace: Workspace, runs: Sequence[str], name: str) -
 
 def _method(result: SimilarityResult) -> str:
     kernel = f"RBF {result.sigma:g}" if result.sigma is not None else result.kernel
-    return f"{kernel} CKA, {result.estimator}, {result.n_examples:,} examples"
+    examples = f"{result.n_examples:,} examples in minibatches of {result.batch_size}"
+    return f"{kernel} CKA, {result.estimator}, {examples}"

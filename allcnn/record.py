@@ -100,6 +100,14 @@ def read_history(workspace: Workspace, run: str) -> History:
         ) from error
 
 
+def test_accuracy(workspace: Workspace, run: str) -> float:
+    """Return the share of test examples that a run got right after its last epoch."""
+    history = read_history(workspace, run)
+    if not history:
+        raise RunError(f"run {run!r} has no learning curves; restore its history.json")
+    return history[-1].test_accuracy
+
+
 def columns(history: Sequence[Epoch]) -> dict[str, list[Any]]:
     """Turn the rows of a history into one list a quantity."""
     return {name: [getattr(row, name) for row in history] for name in Epoch._fields}

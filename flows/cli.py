@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allcnn.config import Comparison, Extraction, Network, RunConfig
-from allcnn.errors import AllcnnError, ConfigError
+from allcnn.errors import AllcnnError, ConfigError, RunError
 from flows import options
 from flows.options import option
 from flows.plan import DEMO, Pipeline, parse_numbers
@@ -183,7 +183,10 @@ def list_store(workspace: str) -> None:
     from flows.tables import store_table
     from store import open as open_store
 
-    click.echo(store_table(open_store(_workspace(workspace).activations).summaries()))
+    place = _workspace(workspace)
+    if not place.activations.exists():
+        raise RunError(f"nothing is extracted yet in {place.root}; run 'allcnn extract RUN'")
+    click.echo(store_table(open_store(place.activations).summaries()))
 
 
 def _workspace(root: str) -> Any:

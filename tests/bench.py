@@ -138,18 +138,17 @@ def extraction() -> None:
     samples, forward = a_network(1.0)
     names = iter(range(1000))
 
-    def ours(dtype: DType) -> None:
-        with scratch() as workspace:
-            source = Source("run", f"c{next(names)}", "sha256:0", forward)
-            write_activations(workspace.activations, source, samples, 256, dtype)
+    def ours(workspace: Workspace, dtype: DType) -> None:
+        source = Source("run", f"c{next(names)}", "sha256:0", forward)
+        write_activations(workspace.activations, source, samples, 256, dtype)
 
     def forward_alone() -> None:
         for start in range(0, 1024, 256):
             jax.block_until_ready(forward(samples.images[start : start + 256]))
 
-    wide = functools.partial(ours, "float32")
-    narrow = functools.partial(ours, "float16")
-    wide_s, narrow_s, theirs_s = side_by_side(wide, narrow, forward_alone, rounds=3)
+    with scratch() as workspace:
+        wide, narrow = (functools.partial(ours, workspace, d) for d in ("float32", "float16"))
+        wide_s, narrow_s, theirs_s = side_by_side(wide, narrow, forward_alone, rounds=3)
     tell("extraction into Zarr, float32", wide_s, "forward alone", theirs_s, "1.3")
     tell("extraction into Zarr, float16", narrow_s, "forward alone", theirs_s, "1.3")
 
@@ -256,14 +255,17 @@ def memory() -> None:
 
 
 _PEAK = """
-import resource, sys
+import sys
+from pathlib import Path
 from allcnn.compare import compare
 from allcnn.config import Comparison, Network
 from allcnn.workspace import Workspace
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():
+    return Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
+before = peak()
 side = Network("run", "final")
 compare(Workspace.at(sys.argv[1]), Comparison(side, side))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, before)
+print(peak(), before)
 """
 """A comparison alone in its process: kilobytes at the peak, and after the imports."""
 

@@ -187,7 +187,7 @@ def test_progress_counts_examples(tmp_path):
     assert told == [(n, 10, "net@final") for n in (0, 4, 8, 10)]
     told.clear()
     write(tmp_path / "a.zarr", Forward(), report=lambda *step: told.append(step))
-    assert told == [(10, 10, "net@final")]
+    assert told == [(10, 10, "net@final: already extracted")]
 
 
 @pytest.mark.parametrize("n", range(N_APPENDS))
@@ -256,13 +256,14 @@ def test_a_tap_that_was_deleted_is_extracted_again(tmp_path, uninterrupted):
     assert chunks(tmp_path / "a.zarr") == chunks(uninterrupted)
 
 
-@pytest.mark.parametrize("n_committed", [4, 10])
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "message", "n_committed"),
     [
-        ({"batch_size": 5}, "is stored with batch_rows 4, not 5; delete "),
-        ({"dtype": "float16"}, "is stored with dtype 'float32', not 'float16'; delete "),
-        ({"digest": "d1"}, "is stored with checkpoint_digest 'd0', not 'd1'; delete "),
+        ({"batch_size": 5}, "is stored with batch_rows 4, not 5; delete ", 4),
+        ({"dtype": "float16"}, "is stored with dtype 'float32', not 'float16'; delete ", 4),
+        ({"dtype": "float16"}, "is stored with dtype 'float32', not 'float16'; delete ", 10),
+        ({"digest": "d1"}, "is stored with checkpoint_digest 'd0', not 'd1'; delete ", 4),
+        ({"digest": "d1"}, "is stored with checkpoint_digest 'd0', not 'd1'; delete ", 10),
     ],
 )
 def test_another_extraction_of_the_name_is_refused(tmp_path, change, message, n_committed):
@@ -275,6 +276,15 @@ def test_another_extraction_of_the_name_is_refused(tmp_path, change, message, n_
     with pytest.raises(ConflictError) as caught:
         write(path, Forward(), **change)
     assert f"{message}{folder}, or ask for what it holds" in str(caught.value)
+    assert files(path) == before
+
+
+def test_a_whole_extraction_serves_minibatches_of_any_size(tmp_path):
+    path = tmp_path / "a.zarr"
+    write(path, Forward())
+    before, again = files(path), Forward()
+    write(path, again, batch_size=5)
+    assert again.n_images == []
     assert files(path) == before
 
 

@@ -77,8 +77,11 @@ def test_a_panel_keeps_rows_and_columns_apart():
 @pytest.mark.parametrize(
     ("changes", "title"),
     [
-        ({}, "RBF 0.4 CKA, unbiased, 1,066 examples"),
-        ({"kernel": "linear", "sigma": None}, "linear CKA, unbiased, 1,066 examples"),
+        ({}, "RBF 0.4 CKA, unbiased, 1,066 examples in minibatches of 8"),
+        (
+            {"kernel": "linear", "sigma": None},
+            "linear CKA, unbiased, 1,066 examples in minibatches of 8",
+        ),
     ],
 )
 def test_a_comparison_is_drawn_under_its_name(tmp_path, monkeypatch, changes, title):

@@ -392,6 +392,7 @@ RIGHT = {
 }
 
 
+@pytest.mark.slow
 def test_a_server_refuses_wrong_settings(clone: Clone):
     for name, settings, sentence in [
         ("train", {"depth": 0}, "0 is less than the minimum of 1"),
@@ -409,6 +410,7 @@ def test_a_server_refuses_wrong_settings(clone: Clone):
     assert not [run for run in clone.api.find("flow_runs") if run["parameters"] != RIGHT]
 
 
+@pytest.mark.slow
 def test_a_deployment_runs_the_pipeline(clone: Clone):
     parameters = json.dumps(RIGHT)
     command = ("deployment", "run", "pipeline/pipeline", "--params", parameters, "--watch")
