@@ -596,7 +596,7 @@ def test_names_that_leave_the_store_find_nothing(small):
 
 
 def test_no_store_is_said(tmp_path):
-    message = rf"nothing is extracted yet in {tmp_path}; run 'allcnn extract {FINAL.run} --checkpoint final"
+    message = rf"nothing is extracted yet in {tmp_path}; run 'allcnn extract {FINAL.run} "
     with pytest.raises(ComparisonError, match=message):
         compare.compare(Workspace.at(tmp_path), job())
 
