@@ -23,7 +23,9 @@ from store import (
     RepresentationKey,
     RepresentationMeta,
     SampleSet,
+    SchemaError,
     Store,
+    StoreLocationError,
     Writer,
 )
 
@@ -151,9 +153,11 @@ def _padded(images: UInt8[np.ndarray, "n h w c"], batch_size: int) -> UInt8[np.n
 
 
 def _is_whole(store: Path, source: Source, sample_set: str, names: list[str], dtype: DType) -> bool:
-    if not store.exists():
+    try:
+        taps = Store(store).find(source.run, source.checkpoint, sample_set)
+    except (SchemaError, StoreLocationError):
+        # Not there, half created, or foreign: opening the writers tells these apart.
         return False
-    taps = Store(store).find(source.run, source.checkpoint, sample_set)
     return [tap.key.tap for tap in taps] == names and all(
         tap.complete and (tap.meta.checkpoint_digest, tap.meta.dtype) == (source.digest, dtype)
         for tap in taps
