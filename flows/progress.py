@@ -82,7 +82,8 @@ class Progress:
         passed_s = time.monotonic() - self._began
         found = self._found_done / self._total
         here = (share - found) / (1 - found) if found < 1 else 0.0
-        if here < 0.02 or passed_s < 3:
+        # Compiling comes first and is no measure of what follows.
+        if here <= 0 or passed_s < 3 or (here < 0.02 and passed_s < 30):
             return "time left not known yet"
         return f"about {duration(passed_s * (1 - here) / here)} left"
 

@@ -79,6 +79,18 @@ def test_nothing_is_promised_at_the_start_or_where_all_was_done(clock, capsys):
     assert all("time left not known yet" in line for line in shown(capsys))
 
 
+def test_a_long_job_tells_its_time_left_after_half_a_minute(clock, capsys):
+    with Progress([1]) as steps, steps.step("training") as report:
+        clock.now_s += 29
+        report(1, 1000, "")
+        clock.now_s += 11
+        report(2, 1000, "")
+    assert shown(capsys) == [
+        "[  0%] training · time left not known yet",
+        "[  0%] training · about 5 h 32 min left",
+    ]
+
+
 def test_lines_are_few_where_nobody_watches(clock, capsys):
     with Progress([1]) as steps, steps.step("training") as report:
         for step in range(1, 101):
