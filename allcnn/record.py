@@ -100,8 +100,11 @@ def read_history(workspace: Workspace, run: str) -> History:
         ) from error
 
 
-def test_accuracy(workspace: Workspace, run: str) -> float:
-    """Return the share of test examples that a run got right after its last epoch."""
+def final_accuracy(workspace: Workspace, run: str) -> float:
+    """Return the share of test examples that a run got right after its last epoch.
+
+    Raises RunError where the run has no learning curves.
+    """
     history = read_history(workspace, run)
     if not history:
         raise RunError(f"run {run!r} has no learning curves; restore its history.json")

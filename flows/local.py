@@ -59,7 +59,7 @@ def run_pipeline(workspace: Workspace, plan: Pipeline) -> Outcome:
                 results = _compare_stages(workspace, jobs, report)
             pictures.append(figures.draw_stages(workspace, results))
     curves = figures.draw_learning_curves(workspace, runs, f"{plan.training.prefix}-curves")
-    accuracies = {run: record.test_accuracy(workspace, run) for run in runs}
+    accuracies = {run: record.final_accuracy(workspace, run) for run in runs}
     return Outcome((curves, *pictures, workspace.activations, workspace.similarity), accuracies)
 
 

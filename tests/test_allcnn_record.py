@@ -71,7 +71,17 @@ def test_a_record_that_is_no_object_is_refused(written):
 
 
 def test_the_same_settings_pass():
-    record.check_same(RunConfig(), RunConfig())
+    assert record.check_same(RunConfig(), RunConfig()) is None
+
+
+def test_the_final_accuracy_is_that_of_the_last_epoch(workspace):
+    history = record.read_history(workspace, "small-d1-v2-s0")
+    assert record.final_accuracy(workspace, "small-d1-v2-s0") == history[-1].test_accuracy
+
+
+def test_a_run_without_learning_curves_has_no_accuracy(written):
+    with pytest.raises(RunError, match=f"run '{RUN}' has no learning curves; restore its history"):
+        record.final_accuracy(written, RUN)
 
 
 def test_each_setting_that_differs_is_named_with_both_values():
