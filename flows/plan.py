@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
 
-from allcnn.config import Comparison, Extraction, Network, RunConfig
+from allcnn.config import Comparison, DType, Estimator, Extraction, Kernel, Network, RunConfig
 from allcnn.errors import ConfigError
+from allcnn.workspace import checkpoint_name
 
 MAX_STAGES = 6
 """Checkpoints before the final one that are extracted and compared with it."""
@@ -36,10 +37,10 @@ class Pipeline:
     networks: tuple[tuple[int, int], ...] = ((1, 0), (1, 1), (2, 0), (2, 1))
     n_samples: int | None = Extraction.n_samples
     minibatch: int = Extraction.batch_size
-    kernel: str = Comparison.kernel
+    kernel: Kernel = Comparison.kernel
     sigma: float = Comparison.sigma
-    estimator: str = Comparison.estimator
-    dtype: str = Extraction.dtype
+    estimator: Estimator = Comparison.estimator
+    dtype: DType = Extraction.dtype
 
     def __post_init__(self) -> None:
         if not self.networks or len(set(self.networks)) < len(self.networks):
@@ -62,7 +63,7 @@ class Pipeline:
             checkpoint,
             n_samples=self.n_samples,
             batch_size=self.minibatch,
-            dtype=self.dtype,  # type: ignore[arg-type]
+            dtype=self.dtype,
         )
 
     def comparison(self, rows: Network, columns: Network, sample_set: str | None) -> Comparison:
@@ -70,9 +71,9 @@ class Pipeline:
         return Comparison(
             rows,
             columns,
-            kernel=self.kernel,  # type: ignore[arg-type]
+            kernel=self.kernel,
             sigma=self.sigma,
-            estimator=self.estimator,  # type: ignore[arg-type]
+            estimator=self.estimator,
             batch_size=self.minibatch,
             sample_set=sample_set,
         )
@@ -104,7 +105,7 @@ def stages(config: RunConfig, n: int = MAX_STAGES) -> list[str]:
     positions = {
         round((len(epochs) - 1) * (i / max(n_between - 1, 1)) ** 2) for i in range(n_between)
     }
-    return ["init", *(f"epoch-{epochs[i]:04d}" for i in sorted(positions)), "final"]
+    return ["init", *(checkpoint_name(epochs[i]) for i in sorted(positions)), "final"]
 
 
 def parse_numbers(name: str, text: str) -> tuple[int, ...]:
