@@ -35,6 +35,27 @@ _DIMENSIONS = {
 _UNREADABLE = (BaseZarrError, FileNotFoundError, ValueError, KeyError, TypeError)
 
 
+class Committed:
+    """One representation and the rows of it that count; what reading and writing share."""
+
+    def __init__(
+        self, group: zarr.Group, meta: RepresentationMeta, commits: tuple[Commit, ...]
+    ) -> None:
+        self.meta = meta
+        self._group = group
+        self._commits = commits
+
+    @property
+    def n_committed(self) -> int:
+        """Rows that count, and can be read."""
+        return self._commits[-1].stop if self._commits else 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of the sample set counts."""
+        return self.n_committed == self.meta.n_samples
+
+
 def local_path(path: str | os.PathLike[str]) -> Path:
     """Return ``path`` as a folder's; raises StoreLocationError for an address such as s3://."""
     if "://" in os.fspath(path):

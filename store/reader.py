@@ -21,6 +21,7 @@ from store.errors import (
 )
 from store.layout import (
     COORDINATES,
+    Committed,
     child_names,
     crc32c,
     find_group,
@@ -31,7 +32,7 @@ from store.layout import (
 from store.schema import Commit, RepresentationKey, RepresentationMeta, SampleSet
 
 
-class Representation:
+class Representation(Committed):
     """The rows of one tap that were committed when it was opened; pickles as its path and key."""
 
     def __init__(
@@ -41,10 +42,8 @@ class Representation:
         meta: RepresentationMeta,
         commits: tuple[Commit, ...],
     ) -> None:
-        self.meta = meta
+        super().__init__(group, meta, commits)
         self._store = store
-        self._group = group
-        self._commits = commits
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self._store, self.key)
@@ -56,16 +55,6 @@ class Representation:
     def key(self) -> RepresentationKey:
         """Where it is stored."""
         return self.meta.key
-
-    @property
-    def n_committed(self) -> int:
-        """Rows that can be read."""
-        return self._commits[-1].stop if self._commits else 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every row of the sample set can be read."""
-        return self.n_committed == self.meta.n_samples
 
     @cached_property
     def samples(self) -> npt.NDArray[np.int64]:

@@ -20,6 +20,7 @@ from store.layout import (
     COMMITS,
     COORDINATES,
     META,
+    Committed,
     block_range,
     crc32c,
     create_arrays,
@@ -35,7 +36,7 @@ from store.schema import Commit, RepresentationMeta
 _MAY_DIFFER = {"created_by", "created_at"}
 
 
-class Writer:
+class Writer(Committed):
     """Fills one representation; use ``Writer.open``, which also resumes.
 
     One writer a representation: two at once would overwrite each other's commit records.
@@ -48,10 +49,8 @@ class Writer:
         meta: RepresentationMeta,
         commits: tuple[Commit, ...],
     ) -> None:
-        self.meta = meta
+        super().__init__(group, meta, commits)
         self._folder = folder
-        self._group = group
-        self._commits = commits
         self._attributes = group.attrs.asdict()
         self._array = _open_array(folder, group)
 
@@ -96,16 +95,6 @@ class Writer:
                 f"cannot create {folder}: {error.strerror or error}"
             ) from error
         return cls(folder, group, meta, ())
-
-    @property
-    def n_committed(self) -> int:
-        """Rows that count."""
-        return self._commits[-1].stop if self._commits else 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every row of the sample set is committed."""
-        return self.n_committed == self.meta.n_samples
 
     def append(self, rows: npt.ArrayLike) -> None:
         """Write and commit the next minibatch: ``batch_rows`` rows, or the rest at the end.
