@@ -5,7 +5,7 @@ import pytest
 
 from allcnn.alignment import align, convergence, jackknife
 from allcnn.hsic import HsicParts, HsicSums, minibatch_hsic
-from allcnn.kernels import gram, median_distance
+from allcnn.kernels import gram, median_distance, rbf
 from tests.oracles import cka64, jackknife64
 
 N = 70
@@ -27,13 +27,14 @@ def taps(mean=0.0, seed=0, widths=(30, 300, 9000), common=12):
 
 
 def compare(rows, columns=None, *, ranges=UNEVEN, kernel="linear", estimator="unbiased"):
-    def bandwidth(X):
+    def kernel_gram(X, start, stop):
+        K = gram(X[start:stop])
         if kernel == "linear":
-            return None
-        return 0.4 * median_distance(lambda start, stop: X[start:stop], len(X), 32)
+            return K
+        return rbf(K, 0.4 * median_distance(lambda start, stop: X[start:stop], len(X), 32))
 
     def grams(Xs, start, stop):
-        return [gram(X[start:stop], bandwidth(X)) for X in Xs]
+        return [kernel_gram(X, start, stop) for X in Xs]
 
     parts = [
         minibatch_hsic(
@@ -139,9 +140,10 @@ def test_values_above_one_are_not_clipped():
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 def test_a_constant_representation_is_nan_with_its_reason(kernel):
     rows = taps(widths=(20, 30))
-    bandwidth = None if kernel == "linear" else 3.0
     constant = np.full((32, 40), 0.1, np.float32)
-    Ks = [gram(X[:32], bandwidth) for X in (rows[0], constant, rows[1])]
+    Ks = [gram(X[:32]) for X in (rows[0], constant, rows[1])]
+    if kernel == "rbf":
+        Ks = [rbf(K, 3.0) for K in Ks]
     found = align(minibatch_hsic(Ks, Ks[:2]))
     undefined = {(1, 0), (1, 1), (0, 1), (2, 1)}
     assert {(int(i), int(j)) for i, j in np.argwhere(np.isnan(found.matrix))} == undefined

@@ -180,6 +180,16 @@ def test_what_is_not_defined_is_nan_and_leaves_the_others_alone(damage, kernel, 
     np.testing.assert_allclose(found.values[::2, ::2], wanted, rtol=0, atol=1e-6)
 
 
+def test_an_array_whose_median_distance_is_0_has_no_bandwidth():
+    X, dying = arrays((30,), (20,))
+    dying[5:] = 1
+    assert np.isfinite(cka(X, dying, batch_size=BATCH).value)
+    found = cka_matrix([X, dying], kernel="rbf", batch_size=BATCH).values
+    np.testing.assert_array_equal(np.isnan(found), [[False, True], [True, True]])
+    found = cka_matrix([X, dying], kernel="rbf", estimator="exact", batch_size=BATCH).values
+    np.testing.assert_array_equal(np.isnan(found), [[False, True], [True, True]])
+
+
 # What holds the arrays
 
 
@@ -235,6 +245,7 @@ def test_spatial_shape_and_data_frames_give_the_same_bits():
     [
         (bool, np.float32),
         (np.uint8, np.float32),
+        (np.int32, np.float64),
         (np.int64, np.float64),
         (jnp.bfloat16, np.float32),
         (jnp.float8_e5m2, np.float32),
