@@ -127,7 +127,7 @@ def _confusion(pairs: Float[np.ndarray, "p l l"]) -> Int[np.ndarray, "l l"]:
     wrong = best & ~own
     answers = np.where(wrong.any(-1), wrong.argmax(-1), np.arange(n_layers))
     # Without this, a row of NaN alone would count as answered by its own layer.
-    answered = best.any(-1)[..., None]
+    answered = best.any(-1, keepdims=True)
     chosen = (answers[..., None] == np.arange(n_layers)) & answered
     return np.asarray(chosen.sum(axis=0))
 
