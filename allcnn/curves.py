@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from allcnn.canvas import finish_axes, line_colours, new_figure, wrapped
+from allcnn.canvas import finish_axes, line_colours, new_figure, set_title, text_inches
 
 History = Mapping[str, Sequence[float]]
 Pairs = list[tuple[int, int]]
@@ -102,19 +102,19 @@ def convergence_curves(
             numbers,
             curves[:, i, j],
             color=colour,
-            linewidth=1.5,
+            linewidth=1.2,
             marker="o" if len(numbers) == 1 else None,
             markersize=4,
             label=_pair_name(row_names[i], column_names[j]),
         )
         if errors is not None and np.isfinite(errors[i][j]):
             # Side by side, as the ends of several lines are often at one height.
-            x = len(numbers) * (1 + 0.012 * (k + 1))
+            x = len(curves) * (1 + 0.012 * (k + 1))
             axes.errorbar(x, curves[-1, i, j], errors[i][j], fmt="o", color=colour, **_BARS)
     finish_axes(axes, "Minibatches", "CKA")
     _count_examples(axes, np.cumsum(sizes))
     if title:
-        axes.set_title(wrapped(title, 6.0, 11), fontsize=11)
+        set_title(axes, title, 6.0, font_size=11)
     figure.legend(loc="outside right center", fontsize=9, frameon=False)
     return figure
 
@@ -136,23 +136,16 @@ def baseline_plot(
     values, baseline = np.asarray(values), np.asarray(baseline)
     _check_baseline(values, baseline, row_names, column_names)
     pairs = choose_pairs(values, is_self=is_self, most=MAX_DOTS)
-    figure = new_figure(min(12.0, 2.6 + 0.35 * max(8, len(pairs))), 4.2, layout="constrained")
-    axes = figure.add_subplot()
-    rows, columns = np.array(pairs, int).reshape(-1, 2).T
-    _draw_bands(axes, baseline[:, rows, columns])
-    axes.plot(values[rows, columns], "o", color=line_colours(1)[0], markersize=6, label="CKA")
-    finish_axes(axes, "", "CKA")
-    axes.grid(visible=False, axis="x")
     names = [_pair_name(row_names[i], column_names[j]) for i, j in pairs]
-    axes.set_xticks(range(len(pairs)), names, rotation=90)
-    axes.set_xlim(-0.6, max(len(pairs), 1) - 0.4)
+    figure, axes = _places_axes(names, 0.35 * max(8, len(pairs)), "CKA", title)
+    rows, columns = np.array(pairs, int).reshape(-1, 2).T
+    bands = _draw_bands(axes, baseline[:, rows, columns])
+    dots = axes.plot(values[rows, columns], "o", color=line_colours(1)[0], label="CKA")
+    axes.axhline(0, color="0.5", linewidth=0.8, zorder=0.5)
+    axes.use_sticky_edges = False
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, -0.03), max(high, 1.03))
-    axes.axhline(0, color="0.5", linewidth=0.8, zorder=0.5)
-    if title:
-        axes.set_title(wrapped(title, figure.get_figwidth() - 1, 11), fontsize=11)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    return figure
+    return _with_legend_below(figure, [*dots, *bands])
 
 
 def identification_bars(
@@ -165,36 +158,53 @@ def identification_bars(
     """
     _check_shares(per_layer, names)
     n, n_layers = len(per_layer), len(names)
-    figure = new_figure(min(14.0, 2.5 + n_layers * (0.25 + 0.16 * n)), 3.9, layout="constrained")
-    axes = figure.add_subplot()
-    width = 0.8 / n
-    for k, ((label, shares), colour) in enumerate(
-        zip(per_layer.items(), line_colours(n), strict=True)
-    ):
-        percent = 100 * np.asarray(shares, np.float64)
-        places = np.arange(n_layers) + (k - (n - 1) / 2) * width
+    figure, axes = _places_axes(names, n_layers * (0.25 + 0.16 * n), "Layers identified (%)", title)
+    drawn: list[Any] = []
+    for k, (label, colour) in enumerate(zip(per_layer, line_colours(n), strict=True)):
+        percent = 100 * np.asarray(per_layer[label], np.float64)
+        places = np.arange(n_layers) + (k - (n - 1) / 2) * 0.8 / n
         label = f"{label}: {percent.mean():.1f} %"
-        axes.bar(places, percent, width, color=colour, label=label)
-    axes.axhline(100 / n_layers, color="0.2", linestyle="--", linewidth=1.2, label="chance")
-    finish_axes(axes, "", "Layers identified (%)")
-    axes.grid(visible=False, axis="x")
-    axes.set_xticks(range(n_layers), names, rotation=90)
-    axes.set_xlim(-0.6, n_layers - 0.4)
+        drawn.append(axes.bar(places, percent, 0.8 / n, color=colour, label=label))
+    drawn.append(
+        axes.axhline(100 / n_layers, color="0.2", linestyle="--", linewidth=1.2, label="chance")
+    )
     axes.set_ylim(0, 102)
+    return _with_legend_below(figure, drawn)
+
+
+def _places_axes(names: Sequence[str], width: float, label: str, title: str) -> tuple[Figure, Axes]:
+    """Return a new figure and axes with a named place for each of some values."""
+    longest = max((text_inches(name, 9) for name in names), default=0.0)
+    width = min(14.0, max(4.5, width + 1.2))
+    figure = new_figure(width, 3.7 + longest, layout="constrained")
+    axes = figure.add_subplot()
+    finish_axes(axes, "", label)
+    axes.grid(visible=False, axis="x")
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_xlim(-0.6, max(len(names), 1) - 0.4)
     if title:
-        axes.set_title(wrapped(title, figure.get_figwidth() - 1, 11), fontsize=11)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+        set_title(axes, title, width - 1, font_size=11)
+    return figure, axes
+
+
+def _with_legend_below(figure: Figure, drawn: Sequence[Any]) -> Figure:
+    columns = min(len(drawn), int(figure.get_figwidth() / 1.5))
+    figure.legend(
+        handles=drawn, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
+    )
     return figure
 
 
-def _draw_bands(axes: Axes, permuted: Float[np.ndarray, "p k"]) -> None:
-    """Draw range and mean of each column's values, as far as they are finite."""
+def _draw_bands(axes: Axes, permuted: Float[np.ndarray, "p k"]) -> list[Any]:
+    """Draw range and mean of each column's values, as far as they are finite; return both."""
     finite = np.ma.masked_invalid(permuted)
     x = np.flatnonzero(finite.count(axis=0))
     low, high, mean = (np.asarray(f(axis=0))[x] for f in (finite.min, finite.max, finite.mean))
     label = f"{len(permuted):,} random matchings"
-    axes.bar(x, high - low, 0.7, bottom=low, color="0.78", label=label)
-    axes.hlines(mean, x - 0.35, x + 0.35, color="0.35", linewidth=1.2, label="their mean")
+    return [
+        axes.bar(x, high - low, 0.7, bottom=low, color="0.78", label=label),
+        axes.hlines(mean, x - 0.35, x + 0.35, color="0.35", linewidth=1.2, label="their mean"),
+    ]
 
 
 def _has_value(row: Float[np.ndarray, "c"]) -> bool:

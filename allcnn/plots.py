@@ -5,7 +5,7 @@ Nothing global is set, so tasks in several threads may draw at once; sizes are i
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
 
-from allcnn.canvas import new_figure, save, set_title, wrapped
+from allcnn.canvas import fit_around, new_figure, save, set_title, text_inches, wrapped
 from allcnn.curves import (
     History,
     baseline_plot,
@@ -120,24 +119,21 @@ def heatmap(panel: Panel) -> Figure:
     Standard errors stand below the numbers, or where cells are too small for these, in a second
     and smaller heat map with colours from 0 to the largest. Lines part groups.
     """
-    grouped = panel.row_groups is not None or panel.column_groups is not None
-    height, width = _inches(panel, GROUPED_INCHES if grouped else 6.4)
-    beside = panel.errors is not None and not _is_numbered(panel)
-    error_height, error_width = _inches(panel, ERROR_INCHES)
-    room = error_width + 1.4 if beside else 0
-    figure = new_figure(width + room + 2.2 + grouped, height + 1.5 + grouped)
-    ratios = (width, error_width) if beside else (width,)
-    axes, *error_axes = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
-    _draw(axes, panel)
-    if _is_numbered(panel):
-        _write_numbers(axes, panel)
-    _label_ticks(axes, panel, height / len(panel.rows), font_size=8)
+    figure = new_figure(6.4, 6.4, layout=None)
+    height, width = _inches(panel, GROUPED_INCHES if _is_grouped(panel) else 6.4)
+    axes = figure.add_subplot()
+    _draw(axes, panel, cell := height / len(panel.rows))
+    _label_ticks(axes, panel, cell, font_size=8)
     axes.set_ylabel(panel.row_label, fontsize=10)
     axes.set_xlabel(panel.column_label, fontsize=10)
     set_title(axes, panel.title, width, font_size=11)
-    _add_bar(figure, axes, _colour_scale(), width, "CKA", _extend([panel]))
-    for beside_axes in error_axes:
-        _draw_errors(figure, beside_axes, panel, error_height, error_width)
+    _add_bar(axes, width, _colour_scale(), _extend([panel]))
+    placed = [(axes, width, height)]
+    if _is_numbered(panel):
+        _write_numbers(axes, panel)
+    elif panel.errors is not None:
+        placed.append(_draw_errors(figure, panel))
+    fit_around(figure, placed)
     return figure
 
 
@@ -153,22 +149,30 @@ def heatmap_grid(panels: Sequence[Panel], title: str = "") -> Figure:
     height, width = np.max([_inches(panel, GRID_INCHES) for panel in panels], axis=0)
     shared = len({_names(panel) for panel in panels}) == 1
     room = 0.3 if shared else 0.9
-    figure = new_figure(n_columns * (width + room) + 1.5, n_lines * (height + room + 0.15) + 1.0)
+    figure = new_figure(
+        n_columns * (width + room) + 1.5 + _longest(panel.row_groups for panel in panels),
+        n_lines * (height + room + 0.15) + 1.0 + _longest(panel.column_groups for panel in panels),
+    )
     drawn = [figure.add_subplot(n_lines, n_columns, k + 1) for k in range(len(panels))]
     for k, (axes, panel) in enumerate(zip(drawn, panels, strict=True)):
         left = not shared or k % n_columns == 0
         bottom = not shared or k + n_columns >= len(panels)
-        _draw(axes, panel)
-        _label_ticks(axes, panel, _inches(panel, GRID_INCHES)[0] / len(panel.rows), font_size=6.5)
+        _draw(axes, panel, cell := _inches(panel, GRID_INCHES)[0] / len(panel.rows))
+        _label_ticks(axes, panel, cell, font_size=6.5)
         axes.tick_params(which="both", labelleft=left, labelbottom=bottom)
         axes.set_ylabel(panel.row_label if left else "", fontsize=9)
         axes.set_xlabel(panel.column_label if bottom else "", fontsize=9)
         set_title(axes, panel.title, width, font_size=9)
     bar = figure.colorbar(_colour_scale(), ax=drawn, extend=_extend(panels), aspect=30, pad=0.02)
-    _label_bar(bar, "CKA", font_size=10)
+    _label_bar(bar, "CKA", font_size=8)
     if title:
         figure.suptitle(wrapped(title, figure.get_figwidth(), 12), fontsize=12)
     return figure
+
+
+def _longest(groups: Iterable[Groups | None]) -> float:
+    """Return the inches of the longest name in a grid."""
+    return max((text_inches(name, 6.5) for some in groups for name, _ in some or ()), default=0)
 
 
 def _names(panel: Panel) -> tuple[object, ...]:
@@ -184,11 +188,15 @@ def _inches(panel: Panel, largest: float) -> tuple[float, float]:
     return r * cell, c * cell
 
 
+def _is_grouped(panel: Panel) -> bool:
+    return panel.row_groups is not None or panel.column_groups is not None
+
+
 def _is_numbered(panel: Panel) -> bool:
     return max(len(panel.rows), len(panel.columns)) <= MAX_NUMBERED
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
+def _draw(axes: Axes, panel: Panel, cell: float) -> None:
     # The hatched ground shows through cells that are NaN, and through these alone.
     axes.patch.set(facecolor="0.88", edgecolor="0.6", hatch="////", linewidth=0)
     axes.imshow(
@@ -200,42 +208,36 @@ def _draw(axes: Axes, panel: Panel) -> None:
         aspect="equal",
         interpolation="none",
     )
-    _part_groups(axes, panel)
+    _part_groups(axes, panel, cell)
 
 
-def _draw_errors(figure: Figure, axes: Axes, panel: Panel, height: float, width: float) -> None:
-    """Draw standard errors as a smaller heat map, its scale from 0 to the largest of them."""
+def _draw_errors(figure: Figure, panel: Panel) -> tuple[Axes, float, float]:
+    """Draw standard errors from 0 to the largest of them; return axes, width and height."""
     errors = np.ma.masked_invalid(np.asarray(panel.errors, np.float64))
     largest = float(errors.max()) if errors.count() else 0.0
     norm = Normalize(0, largest or 1.0)
-    axes.imshow(
-        errors,
-        cmap=_ERROR_COLOURS,
-        norm=norm,
-        origin="lower",
-        aspect="equal",
-        interpolation="none",
-    )
-    _part_groups(axes, panel)
-    _label_ticks(axes, panel, height / len(panel.rows), font_size=6.5)
+    height, width = _inches(panel, ERROR_INCHES)
+    axes = figure.add_subplot()
+    axes.imshow(errors, cmap=_ERROR_COLOURS, norm=norm, origin="lower", interpolation="none")
+    _part_groups(axes, panel, cell := height / len(panel.rows))
+    _label_ticks(axes, panel, cell, font_size=6.5)
     set_title(axes, "standard error", width, font_size=9)
-    scale = ScalarMappable(norm, _ERROR_COLOURS)
-    _add_bar(figure, axes, scale, width, "", "neither", font_size=6.5)
+    _add_bar(axes, width, ScalarMappable(norm, _ERROR_COLOURS), "neither", "", font_size=6.5)
+    return axes, width, height
 
 
 def _add_bar(
-    figure: Figure,
     axes: Axes,
-    scale: ScalarMappable,
     width: float,
-    label: str,
+    scale: ScalarMappable,
     extend: str,
+    label: str = "CKA",
     font_size: float = 8,
 ) -> None:
     # Inset, so that the bar keeps to the height of the matrix.
     inset = axes.inset_axes((1 + 0.15 / width, 0, 0.18 / width, 1))
-    bar = figure.colorbar(scale, cax=inset, extend=extend)
-    _label_bar(bar, label, font_size=10, tick_size=font_size)
+    bar = axes.figure.colorbar(scale, cax=inset, extend=extend)
+    _label_bar(bar, label, font_size)
 
 
 def _write_numbers(axes: Axes, panel: Panel) -> None:
@@ -257,37 +259,38 @@ def _write_numbers(axes: Axes, panel: Panel) -> None:
 
 def _short(error: float) -> str:
     # Near a self-HSIC of zero errors grow without bound; the cell does not.
-    return f"{error:.3f}" if error < 10 else f"{error:.0e}"
+    return f"{error:.3f}" if error < 10 else f"{error:.1f}" if error < 1000 else f"{error:.0e}"
 
 
-def _part_groups(axes: Axes, panel: Panel) -> None:
+def _part_groups(axes: Axes, panel: Panel, cell: float) -> None:
     for groups, draw in ((panel.row_groups, axes.axhline), (panel.column_groups, axes.axvline)):
-        for edge in [stop for _, _, stop in _spans(groups or ())][:-1]:
-            draw(edge - 0.5, color=_SEPARATOR, linewidth=0.6)
+        if groups is None:
+            continue
+        # Hundreds of lines would tint the matrix, were they not thinner than few are.
+        points = 72 * cell * min(count for _, count in groups)
+        for _, first, _ in _spans(groups)[1:]:
+            draw(first - 0.5, color=_SEPARATOR, linewidth=min(0.7, 0.04 * points))
 
 
-def _spans(groups: Groups) -> Iterator[tuple[str, int, int]]:
+def _spans(groups: Groups) -> list[tuple[str, int, int]]:
     """Return name, first and stop of each group."""
     stops = itertools.accumulate(count for _, count in groups)
-    return ((name, stop - count, stop) for (name, count), stop in zip(groups, stops, strict=True))
+    return [(name, stop - count, stop) for (name, count), stop in zip(groups, stops, strict=True)]
 
 
 def _label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None:
-    """Name as many rows and columns as fit cells of so many inches.
-
-    Groups are named beyond the names of their members.
-    """
+    """Name as many rows and columns as fit cells of so many inches, with groups beyond them."""
     axes.tick_params(which="both", length=2, labelsize=font_size)
+    axes.tick_params(axis="x", which="both", rotation=90)
     sides = (
-        (axes.xaxis, panel.columns, panel.column_groups),
-        (axes.yaxis, panel.rows, panel.row_groups),
+        (axes.xaxis, panel.columns, panel.column_groups, 0),
+        (axes.yaxis, panel.rows, panel.row_groups, 90),
     )
-    for axis, names, groups in sides:
+    for axis, names, groups, angle in sides:
         if groups is None:
-            _name_members(axis, names, least=_cells(font_size, cell))
+            _name_members(axis, names, _cells(font_size, cell))
         else:
-            _name_groups(axis, names, groups, cell, font_size)
-    axes.xaxis.set_tick_params(which="both", rotation=90)
+            _name_groups(axis, names, groups, angle, cell, font_size)
 
 
 def _cells(font_size: float, cell: float) -> int:
@@ -296,58 +299,61 @@ def _cells(font_size: float, cell: float) -> int:
 
 
 def _name_members(axis: Axis, names: Sequence[str], least: int) -> None:
+    """Name places that lie so far apart, the first and the last among them."""
     last = len(names) - 1
     shown = [*range(0, last - least + 1, least), last]
     axis.set_ticks(shown, [names[k] for k in shown])
 
 
 def _name_groups(
-    axis: Axis, names: Sequence[str], groups: Groups, cell: float, font_size: float
+    axis: Axis, names: Sequence[str], groups: Groups, angle: int, cell: float, font_size: float
 ) -> None:
-    """Name the members at the matrix, where two of a group fit, and the groups beyond them."""
-    # Else a group's name would hide that of the member at its centre.
-    axis.remove_overlapping_locs = False
-    spans = list(_spans(groups))
+    """Name the members at the matrix, where two of a group fit, and the groups beyond them.
+
+    ``angle`` turns the groups' names along the axis, which is done where all of them fit.
+    """
+    spans = _spans(groups)
     small = 0.8 * font_size
-    members = [k for _, a, b in spans for k in _spread(a, b, _cells(small, cell))]
+    members = [k for _, first, stop in spans for k in _spread(first, stop, _cells(small, cell))]
     axis.set_ticks(members, [names[k] for k in members], minor=True)
     axis.set_tick_params(which="minor", labelsize=small)
-    centres = [(start + stop - 1) / 2 for _, start, stop in spans]
-    shown = _apart(centres, _cells(font_size, cell))
+    # Else a group's name would hide that of the member at its centre.
+    axis.remove_overlapping_locs = False
+    centres = [(first + stop - 1) / 2 for _, first, stop in spans]
+    along = all(text_inches(name, font_size) < 0.95 * cell * count for name, count in groups)
+    shown = _apart(centres, 0 if along else _cells(font_size, cell))
     axis.set_ticks([centres[k] for k in shown], [spans[k][0] for k in shown])
-    widest = max((_points(names[k], small) for k in members), default=0)
-    axis.set_tick_params(which="major", length=0, pad=widest + (9 if members else 4))
+    widest = 72 * max((text_inches(names[k], small) for k in members), default=0)
+    axis.set_tick_params(which="major", length=0, pad=widest + (10 if members else 4))
+    if along:
+        axis.set_tick_params(which="major", rotation=angle)
 
 
-def _spread(start: int, stop: int, least: int) -> range:
-    """Return the places from start that lie so far apart, or none where only one of several fits.
+def _spread(first: int, stop: int, least: int) -> range:
+    """Return places from the first on that lie so far apart; none where one of several fits alone.
 
-    The last keeps its distance from the next group's first.
+    The last of them keeps its distance from the next group's first.
     """
-    shown = range(start, stop - least + 1, least)
-    return shown if len(shown) > 1 or stop - start == 1 else range(0)
+    shown = range(first, stop - least + 1, least)
+    return shown if len(shown) > 1 or stop - first == 1 else range(0)
 
 
 def _apart(places: Sequence[float], least: float) -> list[int]:
     """Return the indices of places from the first on, each so far from the one before."""
     shown = [0]
-    for k, place in enumerate(places):
-        if place - places[shown[-1]] >= least:
+    for k in range(1, len(places)):
+        if places[k] - places[shown[-1]] >= least:
             shown.append(k)
     return shown
-
-
-def _points(text: str, font_size: float) -> float:
-    return float(TextPath((0, 0), text, size=font_size).get_extents().width) if text else 0.0
 
 
 def _colour_scale() -> ScalarMappable:
     return ScalarMappable(Normalize(0, 1), _COLOURS)
 
 
-def _label_bar(bar: Colorbar, label: str, font_size: float, tick_size: float = 8) -> None:
-    bar.set_label(label, fontsize=font_size)
-    bar.ax.tick_params(labelsize=tick_size, length=2)
+def _label_bar(bar: Colorbar, label: str, font_size: float) -> None:
+    bar.set_label(label, fontsize=10)
+    bar.ax.tick_params(labelsize=font_size, length=2)
 
 
 def _extend(panels: Sequence[Panel]) -> str:
