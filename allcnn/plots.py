@@ -3,7 +3,6 @@
 Nothing global is set, so tasks in several threads may draw at once; sizes are in inches.
 """
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Normalize
@@ -28,6 +26,7 @@ from allcnn.curves import (
     identification_bars,
     learning_curves,
 )
+from allcnn.ticks import Groups, name_groups, name_members, spans
 
 __all__ = [
     "History",
@@ -41,9 +40,6 @@ __all__ = [
     "learning_curves",
     "save",
 ]
-
-Groups = Sequence[tuple[str, int]]
-"""Names of consecutive rows or columns and how many each has, in order."""
 
 MAX_NUMBERED = 12
 """Largest side of a matrix whose cells carry their numbers."""
@@ -268,14 +264,8 @@ def _part_groups(axes: Axes, panel: Panel, cell: float) -> None:
             continue
         # Hundreds of lines would tint the matrix, were they not thinner than few are.
         points = 72 * cell * min(count for _, count in groups)
-        for _, first, _ in _spans(groups)[1:]:
+        for _, first, _ in spans(groups)[1:]:
             draw(first - 0.5, color=_SEPARATOR, linewidth=min(0.7, 0.04 * points))
-
-
-def _spans(groups: Groups) -> list[tuple[str, int, int]]:
-    """Return name, first and stop of each group."""
-    stops = itertools.accumulate(count for _, count in groups)
-    return [(name, stop - count, stop) for (name, count), stop in zip(groups, stops, strict=True)]
 
 
 def _label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None:
@@ -288,63 +278,9 @@ def _label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> Non
     )
     for axis, names, groups, angle in sides:
         if groups is None:
-            _name_members(axis, names, _cells(font_size, cell))
+            name_members(axis, names, cell, font_size)
         else:
-            _name_groups(axis, names, groups, angle, cell, font_size)
-
-
-def _cells(font_size: float, cell: float) -> int:
-    """Return how many cells of so many inches a line of text needs."""
-    return math.ceil(1.4 * font_size / 72 / cell)
-
-
-def _name_members(axis: Axis, names: Sequence[str], least: int) -> None:
-    """Name places that lie so far apart, the first and the last among them."""
-    last = len(names) - 1
-    shown = [*range(0, last - least + 1, least), last]
-    axis.set_ticks(shown, [names[k] for k in shown])
-
-
-def _name_groups(
-    axis: Axis, names: Sequence[str], groups: Groups, angle: int, cell: float, font_size: float
-) -> None:
-    """Name the members at the matrix, where two of a group fit, and the groups beyond them.
-
-    ``angle`` turns the groups' names along the axis, which is done where all of them fit.
-    """
-    spans = _spans(groups)
-    small = 0.8 * font_size
-    members = [k for _, first, stop in spans for k in _spread(first, stop, _cells(small, cell))]
-    axis.set_ticks(members, [names[k] for k in members], minor=True)
-    axis.set_tick_params(which="minor", labelsize=small)
-    # Else a group's name would hide that of the member at its centre.
-    axis.remove_overlapping_locs = False
-    centres = [(first + stop - 1) / 2 for _, first, stop in spans]
-    along = all(text_inches(name, font_size) < 0.95 * cell * count for name, count in groups)
-    shown = _apart(centres, 0 if along else _cells(font_size, cell))
-    axis.set_ticks([centres[k] for k in shown], [spans[k][0] for k in shown])
-    widest = 72 * max((text_inches(names[k], small) for k in members), default=0)
-    axis.set_tick_params(which="major", length=0, pad=widest + (10 if members else 4))
-    if along:
-        axis.set_tick_params(which="major", rotation=angle)
-
-
-def _spread(first: int, stop: int, least: int) -> range:
-    """Return places from the first on that lie so far apart; none where one of several fits alone.
-
-    The last of them keeps its distance from the next group's first.
-    """
-    shown = range(first, stop - least + 1, least)
-    return shown if len(shown) > 1 or stop - first == 1 else range(0)
-
-
-def _apart(places: Sequence[float], least: float) -> list[int]:
-    """Return the indices of places from the first on, each so far from the one before."""
-    shown = [0]
-    for k in range(1, len(places)):
-        if places[k] - places[shown[-1]] >= least:
-            shown.append(k)
-    return shown
+            name_groups(axis, names, groups, cell, font_size, angle)
 
 
 def _colour_scale() -> ScalarMappable:
