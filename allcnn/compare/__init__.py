@@ -1,0 +1,11 @@
+"""The bridge from the stores to CKA matrices, through tasks that Dask schedules.
+
+First every representation's Grams, where they are not kept yet, then all pairs from the Grams. Sums
+are put together in the order of the rows, whatever order the tasks finished in.
+"""
+
+from allcnn.compare.choose import network_of
+from allcnn.compare.run import compare
+from store import SimilarityResult
+
+__all__ = ["SimilarityResult", "compare", "network_of"]
