@@ -1,26 +1,36 @@
 """Estimates of the Hilbert-Schmidt independence criterion, and their sums over minibatches.
 
 A sum is what one minibatch or many contribute: it merges by addition and is divided once, in
-``allcnn.cka``. Gram matrices of all representations are centred once and multiplied in one product.
+``allcnn.alignment``. Gram matrices of all representations are centred once and multiplied in one
+product.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Float64, Int32
+from jaxtyping import Array, Bool, Float32, Float64, Int32, Int64, Integer
 
 Estimator = Literal["unbiased", "biased"]
 Scalar = Float32[Array, ""]
 Gram = Float32[Array, "n n"]
-Grams = Float32[np.ndarray, "m n n"]
+Stack = Float32[Array, "m n n"]
+Grams = Float32[np.ndarray, "m n n"] | Stack
+ManyGrams = Grams | Sequence[Float32[np.ndarray, "n n"]]
+RowIndices = Integer[np.ndarray, "g"]
 Products = tuple[Float32[Array, "r c"], Float32[Array, "r"], Float32[Array, "c"]]
+SelfProducts = tuple[Float32[Array, "m m"], Int32[Array, "m"]]
+CrossProducts = tuple[Products, Int32[Array, "r"], Int32[Array, "c"]]
 
 MIN_ROWS: dict[Estimator, int] = {"unbiased": 4, "biased": 2}
 """Fewest examples for which an estimator is defined."""
+
+_GROUP_STEP = 16
+"""Sub-Grams are padded to a multiple of so many rows: few shapes to compile, little work wasted."""
 
 
 class HsicSums(NamedTuple):
@@ -63,8 +73,7 @@ class HsicSums(NamedTuple):
     @classmethod
     def reduce(cls, parts: Sequence[Self]) -> Self:
         """Merge the parts in the order given, which fixes the last bit of the result."""
-        if not parts:
-            raise ValueError("there are no HSIC sums to merge; give those of one minibatch or more")
+        _check_some(parts)
         total = cls.zero(*parts[0].cross.shape)
         for part in parts:
             total = total.merge(part)
@@ -91,10 +100,59 @@ def biased_hsic(K: Gram, L: Gram) -> Scalar:
     return _hsic(K, L, "biased")
 
 
+@dataclass(frozen=True, eq=False)
+class HsicParts:
+    """HSIC sums of each of b minibatches, in the order of their rows; its length is b.
+
+    Attributes:
+        cross: of row i with column j.
+        rows: of row i with itself.
+        columns: of column j with itself.
+        sizes: examples of each minibatch.
+    """
+
+    cross: Float64[np.ndarray, "b r c"]
+    rows: Float64[np.ndarray, "b r"]
+    columns: Float64[np.ndarray, "b c"]
+    sizes: Int64[np.ndarray, "b"]
+
+    @classmethod
+    def stack(cls, sums: Sequence[HsicSums]) -> Self:
+        """Keep the sums of single minibatches apart, in the order given."""
+        _check_some(sums)
+        return cls(
+            np.stack([part.cross for part in sums]),
+            np.stack([part.rows for part in sums]),
+            np.stack([part.columns for part in sums]),
+            np.array([part.n_examples for part in sums], np.int64),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Put runs of minibatches one after the other, in the order given."""
+        _check_some(parts)
+        return cls(
+            np.concatenate([part.cross for part in parts]),
+            np.concatenate([part.rows for part in parts]),
+            np.concatenate([part.columns for part in parts]),
+            np.concatenate([part.sizes for part in parts]),
+        )
+
+    def total(self) -> HsicSums:
+        """Add the minibatches in their order, which fixes the last bit of the result."""
+        return HsicSums.reduce([self[i] for i in range(len(self))])
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> HsicSums:
+        return HsicSums(
+            self.cross[index], self.rows[index], self.columns[index], int(self.sizes[index])
+        )
+
+
 def minibatch_hsic(
-    Ks: Grams | Sequence[Float32[np.ndarray, "n n"]],
-    Ls: Grams | Sequence[Float32[np.ndarray, "n n"]] | None = None,
-    estimator: Estimator = "unbiased",
+    Ks: ManyGrams, Ls: ManyGrams | None = None, estimator: Estimator = "unbiased"
 ) -> HsicSums:
     """Return n·HSIC of all pairs of Gram matrices over one minibatch of n examples.
 
@@ -103,23 +161,64 @@ def minibatch_hsic(
     scale neither overflow nor vanish.
     Raises ValueError for fewer than 4 examples (unbiased) or 2 (biased), and for differing shapes.
     """
-    Ks = _stacked(Ks)
-    Ls = Ks if Ls is None else _stacked(Ls)
-    _check_shapes(Ks.shape[1:], Ls.shape[1:], estimator)
-    n = Ks.shape[1]
+    Ks, Ls = _stacked(Ks), _stacked(Ls)
+    n = _check_grams(Ks, Ls)
+    _check_rows(n, estimator, "minibatch")
+    if Ls is None:
+        return _self_sums(_self_products(Ks, estimator), n, estimator)
+    return _cross_sums(_cross_products(Ks, Ls, estimator), n, estimator)
+
+
+def group_hsic(
+    Ks: ManyGrams,
+    Ls: ManyGrams | None,
+    groups: Sequence[RowIndices],
+    estimator: Estimator = "unbiased",
+) -> list[HsicSums]:
+    """Return for each group of g examples of a minibatch g·HSIC of all pairs of its sub-Grams.
+
+    A group is the indices of its rows in the minibatch, as of one class. Centring a sub-Gram
+    afresh is exact, so that these are the sums of a minibatch of those rows alone. Compiled once
+    for each number of matrices and each 16 rows that a group may have.
+    Raises ValueError for a group of fewer than 4 examples (unbiased) or 2 (biased), and for
+    indices that are repeated or outside the minibatch.
+    """
+    Ks, Ls = _stacked(Ks), _stacked(Ls)
+    n = _check_grams(Ks, Ls)
+    padded = [_padded(np.asarray(group), n, estimator) for group in groups]
+    # Sent to the device once for all groups; jnp.asarray would copy twice.
+    Ks, Ls = jax.device_put((Ks, Ls))
+    if Ls is None:
+        own = [_self_group_products(Ks, rows, g, estimator) for rows, g in padded]
+        return [_self_sums(p, int(g), estimator) for p, (_, g) in zip(own, padded, strict=True)]
+    cross = [_cross_group_products(Ks, Ls, rows, g, estimator) for rows, g in padded]
+    return [_cross_sums(p, int(g), estimator) for p, (_, g) in zip(cross, padded, strict=True)]
+
+
+def permuted_hsic(
+    Ks: ManyGrams,
+    Ls: ManyGrams | None,
+    permutations: Integer[np.ndarray, "p n"],
+    estimator: Estimator = "unbiased",
+) -> Float64[np.ndarray, "p r c"]:
+    """Return n·HSIC of all pairs where L's examples are matched with K's in another order.
+
+    For a permutation π, L[i, j] becomes L[π(i), π(j)]; HSIC of a Gram with itself stays the same.
+    ``Ls`` None takes ``Ks`` for them. Grams are centred once for all permutations.
+    Raises ValueError for rows that are no permutations of the n examples, and as `minibatch_hsic`.
+    """
+    Ks, Ls = _stacked(Ks), _stacked(Ls)
+    n = _check_grams(Ks, Ls)
+    _check_rows(n, estimator, "minibatch")
+    permutations = np.asarray(permutations)
+    if permutations.shape[1:] != (n,) or (np.sort(permutations, axis=1) != np.arange(n)).any():
+        raise ValueError(
+            f"the permutations of shape {permutations.shape} do not reorder {n} examples; give one"
+            f" a row, each with every number from 0 to {n - 1} once"
+        )
+    products, e, f = jax.device_get(_permuted_products(Ks, Ls, np.int32(permutations), estimator))
     factor = n * _factor(n, estimator)
-    if Ls is Ks:
-        products, e = jax.device_get(_self_products(Ks, estimator))
-        cross = factor * _rescaled(products, e[:, None] + e[None, :])
-        cross = (cross + cross.T) / 2
-        return HsicSums(cross, cross.diagonal().copy(), cross.diagonal().copy(), n)
-    (cross, rows, columns), e, f = jax.device_get(_cross_products(Ks, Ls, estimator))
-    return HsicSums(
-        factor * _rescaled(cross, e[:, None] + f[None, :]),
-        factor * _rescaled(rows, 2 * e),
-        factor * _rescaled(columns, 2 * f),
-        n,
-    )
+    return factor * _rescaled(products, (e[:, None] + f[None, :])[None])
 
 
 def split_minibatches(n: int, batch_size: int) -> list[tuple[int, int]]:
@@ -138,23 +237,71 @@ def split_minibatches(n: int, batch_size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], n], strict=True))
 
 
-def _stacked(Ks: Grams | Sequence[Float32[np.ndarray, "n n"]]) -> Grams:
-    return Ks if isinstance(Ks, np.ndarray) else np.stack(Ks)
+@overload
+def _stacked(Ks: ManyGrams) -> Grams: ...
+@overload
+def _stacked(Ks: ManyGrams | None) -> Grams | None: ...
+def _stacked(Ks: ManyGrams | None) -> Grams | None:
+    return Ks if Ks is None or isinstance(Ks, np.ndarray | jax.Array) else np.stack(Ks)
 
 
-def _check_shapes(shape: tuple[int, ...], other: tuple[int, ...], estimator: Estimator) -> None:
-    if estimator not in MIN_ROWS:
-        raise ValueError(f"the HSIC estimator is {estimator!r}; use {' or '.join(MIN_ROWS)}")
+def _check_some(sums: Sequence[object]) -> None:
+    if not sums:
+        raise ValueError("there are no HSIC sums to merge; give those of one minibatch or more")
+
+
+def _check_grams(Ks: Grams, Ls: Grams | None) -> int:
+    """Return the number of examples of both lists of Grams."""
+    shape, other = Ks.shape[1:], (Ks if Ls is None else Ls).shape[1:]
     if len(shape) != 2 or shape[0] != shape[1] or shape != other:
         raise ValueError(
             f"Gram matrices of shapes {shape} and {other} cannot be compared; use square ones over"
             " the same examples"
         )
-    if shape[0] < MIN_ROWS[estimator]:
+    return shape[0]
+
+
+def _check_rows(n: int, estimator: Estimator, whose: str) -> None:
+    if estimator not in MIN_ROWS:
+        raise ValueError(f"the HSIC estimator is {estimator!r}; use {' or '.join(MIN_ROWS)}")
+    if n < MIN_ROWS[estimator]:
         raise ValueError(
-            f"the minibatch has {shape[0]} examples; {estimator} HSIC needs {MIN_ROWS[estimator]}"
-            " or more"
+            f"the {whose} has {n} examples; {estimator} HSIC needs {MIN_ROWS[estimator]} or more"
         )
+
+
+def _padded(
+    group: RowIndices, n: int, estimator: Estimator
+) -> tuple[Int32[np.ndarray, "padded"], np.int32]:
+    """Return a group's rows, padded by copies of its first one, and how many it has."""
+    g = len(group)
+    _check_rows(g, estimator, "group")
+    if group.min() < 0 or group.max() >= n or len(np.unique(group)) < g:
+        raise ValueError(
+            f"the group's rows {group.tolist()} are repeated or outside the minibatch; give"
+            f" different indices from 0 to {n - 1}"
+        )
+    rows = np.full(-(-g // _GROUP_STEP) * _GROUP_STEP, group[0], np.int32)
+    rows[:g] = group
+    return rows, np.int32(g)
+
+
+def _self_sums(computed: SelfProducts, n: int, estimator: Estimator) -> HsicSums:
+    products, e = jax.device_get(computed)
+    cross = n * _factor(n, estimator) * _rescaled(products, e[:, None] + e[None, :])
+    cross = (cross + cross.T) / 2
+    return HsicSums(cross, cross.diagonal().copy(), cross.diagonal().copy(), n)
+
+
+def _cross_sums(computed: CrossProducts, n: int, estimator: Estimator) -> HsicSums:
+    (cross, rows, columns), e, f = jax.device_get(computed)
+    factor = n * _factor(n, estimator)
+    return HsicSums(
+        factor * _rescaled(cross, e[:, None] + f[None, :]),
+        factor * _rescaled(rows, 2 * e),
+        factor * _rescaled(columns, 2 * f),
+        n,
+    )
 
 
 def _rescaled(
@@ -166,26 +313,68 @@ def _rescaled(
 
 
 @partial(jax.jit, static_argnames="estimator")
-def _self_products(
-    Ks: Float32[Array, "m n n"], estimator: Estimator
-) -> tuple[Float32[Array, "m m"], Int32[Array, "m"]]:
-    F, exponents = _features(Ks, estimator)
-    return _products(F, F), exponents
+def _self_products(Ks: Stack, estimator: Estimator) -> SelfProducts:
+    return _all_self_products(Ks, Ks.shape[1], estimator)
 
 
 @partial(jax.jit, static_argnames="estimator")
-def _cross_products(
-    Ks: Float32[Array, "r n n"], Ls: Float32[Array, "c n n"], estimator: Estimator
-) -> tuple[Products, Int32[Array, "r"], Int32[Array, "c"]]:
-    F, e = _features(Ks, estimator)
-    G, f = _features(Ls, estimator)
+def _cross_products(Ks: Stack, Ls: Stack, estimator: Estimator) -> CrossProducts:
+    return _all_cross_products(Ks, Ls, Ks.shape[1], estimator)
+
+
+@partial(jax.jit, static_argnames="estimator")
+def _self_group_products(
+    Ks: Stack, rows: Int32[Array, "padded"], g: Int32[Array, ""], estimator: Estimator
+) -> SelfProducts:
+    return _all_self_products(_sub_grams(Ks, rows), g, estimator)
+
+
+@partial(jax.jit, static_argnames="estimator")
+def _cross_group_products(
+    Ks: Stack, Ls: Stack, rows: Int32[Array, "padded"], g: Int32[Array, ""], estimator: Estimator
+) -> CrossProducts:
+    return _all_cross_products(_sub_grams(Ks, rows), _sub_grams(Ls, rows), g, estimator)
+
+
+@partial(jax.jit, static_argnames="estimator")
+def _permuted_products(
+    Ks: Stack, Ls: Stack | None, permutations: Int32[Array, "p n"], estimator: Estimator
+) -> tuple[Float32[Array, "p r c"], Int32[Array, "r"], Int32[Array, "c"]]:
+    n = Ks.shape[1]
+    F, e = _features(Ks, n, estimator)
+    G, f = (F, e) if Ls is None else _features(Ls, n, estimator)
+    centred = G.reshape(-1, n, n)
+
+    def products(order: Int32[Array, "n"]) -> Float32[Array, "r c"]:
+        # Centring comes first: it commutes with the order of the examples.
+        return _products(F, _sub_grams(centred, order).reshape(len(G), -1))
+
+    # One after the other: a reordered copy of all Grams is held at a time.
+    return jax.lax.map(products, permutations), e, f
+
+
+def _sub_grams(Ks: Stack, rows: Int32[Array, "g"]) -> Float32[Array, "m g g"]:
+    return Ks[:, rows[:, None], rows[None, :]]
+
+
+def _all_self_products(Ks: Stack, n: int | Int32[Array, ""], estimator: Estimator) -> SelfProducts:
+    F, exponents = _features(Ks, n, estimator)
+    return _products(F, F), exponents
+
+
+def _all_cross_products(
+    Ks: Stack, Ls: Stack, n: int | Int32[Array, ""], estimator: Estimator
+) -> CrossProducts:
+    F, e = _features(Ks, n, estimator)
+    G, f = _features(Ls, n, estimator)
     return (_products(F, G), jnp.sum(F * F, axis=1), jnp.sum(G * G, axis=1)), e, f
 
 
 def _hsic(K: Gram, L: Gram, estimator: Estimator) -> Scalar:
-    _check_shapes(K.shape, L.shape, estimator)
-    centre = _u_centred if estimator == "unbiased" else _centred
-    return _factor(len(K), estimator) * jnp.sum(centre(K) * centre(L))
+    n = _check_grams(K[None], L[None])
+    _check_rows(n, estimator, "minibatch")
+    centred = (_centred(M, _pairs(n, n, estimator), n, estimator) for M in (K, L))
+    return _factor(n, estimator) * jnp.sum(next(centred) * next(centred))
 
 
 def _factor(n: int, estimator: Estimator) -> float:
@@ -193,15 +382,19 @@ def _factor(n: int, estimator: Estimator) -> float:
 
 
 def _features(
-    Ks: Float32[Array, "m n n"], estimator: Estimator
-) -> tuple[Float32[Array, "m n*n"], Int32[Array, "m"]]:
-    """Centre and flatten Grams, scaled by 2**-exponent so that no product leaves float32."""
+    Ks: Stack, n: int | Int32[Array, ""], estimator: Estimator
+) -> tuple[Float32[Array, "m k*k"], Int32[Array, "m"]]:
+    """Centre and flatten Grams, scaled by 2**-exponent so that no product leaves float32.
+
+    The first n rows and columns are examples, any others padding.
+    """
     # HSIC ignores a constant added to a Gram, and float32 does not: a flat RBF Gram is near 1.
     Ks = Ks.astype(jnp.float32)
     Ks = Ks - Ks[:, :1, 1:2]
     _, exponents = jnp.frexp(jnp.max(jnp.abs(Ks), axis=(1, 2)))
     scaled = jnp.ldexp(Ks, -exponents[:, None, None])
-    centred = jax.vmap(_u_centred if estimator == "unbiased" else _centred)(scaled)
+    pairs = _pairs(Ks.shape[1], n, estimator)
+    centred = jax.vmap(lambda K: _centred(K, pairs, n, estimator))(scaled)
     return centred.reshape(len(Ks), -1), exponents
 
 
@@ -209,17 +402,23 @@ def _products(F: Float32[Array, "r k"], G: Float32[Array, "c k"]) -> Float32[Arr
     return jnp.matmul(F, G.T, precision=jax.lax.Precision.HIGHEST)
 
 
-def _u_centred(K: Gram) -> Gram:
-    """Return the U-centred Gram: zero diagonal, rows that sum to 0 (Székely and Rizzo 2014)."""
-    n = len(K)
-    off_diagonal = ~jnp.eye(n, dtype=bool)
-    K = jnp.where(off_diagonal, K, 0)
-    rows, columns = jnp.sum(K, axis=1) / (n - 2), jnp.sum(K, axis=0) / (n - 2)
-    centred = K - rows[:, None] - columns[None, :] + jnp.sum(rows) / (n - 1)
-    return jnp.where(off_diagonal, centred, 0)
+def _pairs(k: int, n: int | Int32[Array, ""], estimator: Estimator) -> Bool[Array, "k k"]:
+    """Return which entries of a Gram of k rows count: of n examples, unbiased off the diagonal."""
+    examples = jnp.arange(k) < n
+    pairs = examples[:, None] & examples[None, :]
+    return pairs & ~jnp.eye(k, dtype=bool) if estimator == "unbiased" else pairs
 
 
-def _centred(K: Gram) -> Gram:
-    """Return HKH, H = I - 11ᵀ/n: rows and columns that sum to 0."""
-    rows, columns = jnp.mean(K, axis=1), jnp.mean(K, axis=0)
-    return K - rows[:, None] - columns[None, :] + jnp.mean(rows)
+def _centred(
+    K: Gram, pairs: Bool[Array, "n n"], n: int | Int32[Array, ""], estimator: Estimator
+) -> Gram:
+    """Return the U-centred Gram (Székely and Rizzo 2014), or HKH, H = I - 11ᵀ/n, for biased.
+
+    Its rows and columns sum to 0; where ``pairs`` is false it is 0.
+    """
+    n = jnp.float32(n)
+    a, b = (n - 2, n - 1) if estimator == "unbiased" else (n, n)
+    K = jnp.where(pairs, K, 0)
+    rows, columns = jnp.sum(K, axis=1) / a, jnp.sum(K, axis=0) / a
+    centred = K - rows[:, None] - columns[None, :] + jnp.sum(rows) / b
+    return jnp.where(pairs, centred, 0)
