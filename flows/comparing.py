@@ -61,7 +61,7 @@ def write_values(path: str, values: list[Any]) -> None:
 
 
 def check_identifiable(place: Workspace, job: Comparison, exclude: Sequence[str]) -> None:
-    """Raise ConfigError for networks whose layers do not correspond, before anything is computed."""
+    """Raise ConfigError for networks whose layers do not correspond, before any work."""
     rows, _ = choose(place, job)
     nothing = np.zeros((len(rows), len(rows)))
     try:

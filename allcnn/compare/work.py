@@ -13,7 +13,7 @@ from distributed import Client, as_completed
 import store
 from allcnn import cluster, exact
 from allcnn.compare import tasks
-from allcnn.compare.choose import Sides, Source, choose
+from allcnn.compare.sources import Sides, Source, choose
 from allcnn.compare.results import Slot, known_results, result_of, slots
 from allcnn.compare.tasks import Operand, Part, Span, Way
 from allcnn.config import Comparison
