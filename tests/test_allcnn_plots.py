@@ -384,8 +384,9 @@ def test_a_grid_of_groups_is_not_cropped():
     assert_nothing_is_cropped(figure)
     drawn = [axes for axes in figure.axes if axes.images]
     assert [len(axes.lines) for axes in drawn] == [38] * 3
-    # The names have their own room: the matrices stay nearly as large as without them.
-    assert all(axes.get_window_extent().height > 2.3 * figure.dpi for axes in drawn)
+    # The names have their own room: the matrices stay as large as without them.
+    least = plots.GRID_INCHES * figure.dpi
+    assert all(axes.get_window_extent().height > least for axes in drawn)
 
 
 def test_a_grid_names_the_members_of_groups_at_its_outer_panels():
