@@ -468,6 +468,15 @@ def test_convergence_of_any_size_is_not_cropped(b, r, c, is_self, lines):
     assert not figure.legends[0].get_window_extent().overlaps(figure.axes[0].get_window_extent())
 
 
+@pytest.mark.parametrize("c", [2, 3])
+def test_curves_of_nothing_but_nan_are_empty(c):
+    nothing = np.full((3, 2, c), np.nan)
+    figure = convergence_curves(nothing, "ab", "abc"[:c], [4, 4, 4], nothing[0])
+    assert_nothing_is_cropped(figure)
+    assert not figure.axes[0].containers
+    assert len(figure.legends[0].get_texts()) == (2 if c == 2 else 0)
+
+
 def test_a_baseline_is_a_band_from_smallest_to_largest_with_its_mean():
     values = np.diag([0.9, np.nan, -0.4])
     baseline = np.zeros((4, 3, 3)) + np.array([-0.1, 0.3, 0.0, 0.0])[:, None, None]
