@@ -228,7 +228,7 @@ def list_store(workspace: str) -> None:
     if place.activations.exists():
         tables.append(store_table(open_store(place.activations).summaries()))
     if place.grams.exists():
-        tables.append(grams_table(open_grams(place.grams).summaries()))
+        tables.append(grams_table(open_grams(place.grams).find()))
     click.echo("\n\n".join(tables))
 
 

@@ -7,18 +7,22 @@ import numpy as np
 from allcnn import figures
 from allcnn.compare import SimilarityResult
 from allcnn.identify import Identification
-from store import GramSummary, Summary
+from store import Grams, Summary
 
 MOST_COLUMNS = 24
-"""Wider matrices are not printed: no terminal shows them."""
+"""Wider matrices are not shown in numbers: no page has room for them."""
+
+_WIDEST = 200
+"""Letters of a line, beyond which no terminal shows a matrix."""
 
 
 def matrix_table(result: SimilarityResult, *, errors: bool = False) -> str:
     """Return a CKA matrix as text, the first layer at the bottom as in the pictures."""
     rows, columns = figures.side(result.rows), figures.side(result.columns)
     lines = []
-    if len(result.columns) <= MOST_COLUMNS:
-        lines += [*_numbers(result.cka, rows.full_names, columns.full_names), ""]
+    numbers = _numbers(result.cka, rows.full_names, columns.full_names)
+    if len(columns.names) <= MOST_COLUMNS and len(numbers[0]) <= _WIDEST:
+        lines += [*numbers, ""]
         if errors and result.standard_errors is not None:
             lines += ["standard errors"]
             lines += _numbers(result.standard_errors, rows.full_names, columns.full_names)
@@ -84,20 +88,24 @@ def store_table(summaries: Sequence[Summary]) -> str:
     return _aligned([head, *rows])
 
 
-def grams_table(summaries: Sequence[GramSummary]) -> str:
+def grams_table(grams: Sequence[Grams]) -> str:
     """Return one line a run, checkpoint, sample set and kind of Grams."""
-    head = ("grams of", "sample set", "taps", "kind", "minibatch", "MB", "state")
+    head = ("Grams of", "sample set", "taps", "kind", "MB", "state")
+    kinds: dict[tuple[str, str, str], list[Grams]] = {}
+    for each in grams:
+        of = each.key.of
+        kind = (f"{of.run}@{of.checkpoint}", of.sample_set, each.key.variant)
+        kinds.setdefault(kind, []).append(each)
     rows = [
         (
-            f"{s.run}@{s.checkpoint}",
-            s.sample_set,
-            str(s.n_taps),
-            f"{s.kernel} {s.pool} {s.dtype}",
-            str(s.batch_size),
-            f"{s.n_bytes / 1e6:.1f}",
-            "complete" if s.complete else "unfinished",
+            network,
+            sample_set,
+            str(len(members)),
+            variant,
+            f"{sum(4 * each.meta.width * each.n_committed for each in members) / 1e6:.1f}",
+            "complete" if all(each.complete for each in members) else "unfinished",
         )
-        for s in summaries
+        for (network, sample_set, variant), members in kinds.items()
     ]
     return _aligned([head, *rows])
 

@@ -118,7 +118,7 @@ class _Found:
         if tap is not None and tap.complete:
             meta = tap.meta
             row_bytes = int(np.prod(meta.shape)) * np.dtype(meta.dtype).itemsize
-            kept = any(
+            kept = job.estimator != "exact" and any(
                 (g.key.checkpoint_digest, g.key.dtype) == (meta.checkpoint_digest, meta.dtype)
                 for g in self.fitting(job)
             )

@@ -139,7 +139,7 @@ class _Work:
         estimator: Estimator = "biased" if self.job.estimator == "biased" else "unbiased"
         way = Way(estimator, self.job.bandwidths, self.labels, self.job.permutations)
         block = _block_size(max(stop - start for start, stop in some.meta.ranges))
-        chunks = list(_spans(len(some.meta.ranges), some.meta.batch_rows))
+        chunks = list(_spans(len(some.meta.ranges), some.meta.block_length))
         blocks = list(_block_pairs(len(rows), None if columns is None else len(columns), block))
         calls = [
             (
