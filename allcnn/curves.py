@@ -97,8 +97,9 @@ def convergence_curves(
     numbers = np.arange(1, len(curves) + 1)
     figure = new_figure(8.0, 4.4, layout="constrained")
     axes = figure.add_subplot()
+    drawn: list[Any] = []
     for k, ((i, j), colour) in enumerate(zip(pairs, line_colours(len(pairs)), strict=True)):
-        axes.plot(
+        drawn += axes.plot(
             numbers,
             curves[:, i, j],
             color=colour,
@@ -115,7 +116,7 @@ def convergence_curves(
     _count_examples(axes, np.cumsum(sizes))
     if title:
         set_title(axes, title, 6.0, font_size=11)
-    figure.legend(loc="outside right center", fontsize=9, frameon=False)
+    figure.legend(handles=drawn, loc="outside right center", fontsize=9, frameon=False)
     return figure
 
 

@@ -177,14 +177,13 @@ def identify(pattern: str, workspace: str, exclude: str, json_path: str | None, 
     job = Comparison(side, side, **how | {"sigmas": parse_fractions("sigma", how.pop("sigma"))})
     _check_json(json_path)
     place = _workspace(workspace)
-    from flows.comparing import identify_layers, run_comparison, show_identification
+    from flows import comparing
 
-    results = run_comparison(place, job)
-    try:
-        found = identify_layers(results, [tap.strip() for tap in exclude.split(",")])
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    show_identification(place, results, found, json_path)
+    without = [tap.strip() for tap in exclude.split(",")]
+    comparing.check_identifiable(place, job, without)
+    results = comparing.run_comparison(place, job)
+    found = comparing.identify_layers(results, without)
+    comparing.show_identification(place, results, found, json_path)
 
 
 @main.command()

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from allcnn import figures
-from allcnn.compare import SimilarityResult, compare
+from allcnn.compare import SimilarityResult, choose, compare, network_of
 from allcnn.config import Comparison
+from allcnn.errors import ConfigError
 from allcnn.identify import Identification, identify
 from allcnn.workspace import Workspace
 from flows.progress import Progress
 from flows.tables import identification_table, matrix_table
+from store import RepresentationKey
 
 
 def run_comparison(place: Workspace, job: Comparison) -> list[SimilarityResult]:
@@ -57,19 +60,33 @@ def write_values(path: str, values: list[Any]) -> None:
     Path(path).write_text(text + "\n", encoding="utf-8")
 
 
+def check_identifiable(place: Workspace, job: Comparison, exclude: Sequence[str]) -> None:
+    """Raise ConfigError for networks whose layers do not correspond, before any work."""
+    rows, _ = choose(place, job)
+    nothing = np.zeros((len(rows), len(rows)))
+    try:
+        _identify(nothing, [source.key for source in rows], exclude)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def identify_layers(
     results: Sequence[SimilarityResult], exclude: Sequence[str]
 ) -> dict[str, Identification]:
     """Identify layers by CKA for each way of comparing, and by HSIC beside the linear kernel."""
     found = {}
     for result in results:
-        keys = result.rows
-        networks = [f"{key.run}@{key.checkpoint}" for key in keys]
-        taps = [key.tap for key in keys]
-        found[f"{figures.way(result)} CKA"] = identify(result.cka, networks, taps, exclude)
+        found[f"{figures.way(result)} CKA"] = _identify(result.cka, result.rows, exclude)
         if result.kernel == "linear":
-            found["linear HSIC"] = identify(result.hsic, networks, taps, exclude)
+            found["linear HSIC"] = _identify(result.hsic, result.rows, exclude)
     return found
+
+
+def _identify(
+    matrix: np.ndarray, keys: Sequence[RepresentationKey], exclude: Sequence[str]
+) -> Identification:
+    networks, taps = [str(network_of(key)) for key in keys], [key.tap for key in keys]
+    return identify(matrix, networks, taps, exclude)
 
 
 def show_identification(

@@ -86,7 +86,7 @@ _TRAINING = [
 ]
 
 pool = option("--pool", Comparison.pool, type=click.Choice(get_args(Pool)))
-json_file = click.option(
+json_file: Decorator = click.option(
     "--json", "json_path", type=click.Path(dir_okay=False), help=HELP["json_path"]
 )
 
@@ -97,7 +97,7 @@ _KERNELS = [
     pool,
 ]
 
-_CHOOSING = [
+_CHOOSING: list[Decorator] = [
     option("--batch-size", Comparison.batch_size, topic="minibatch", metavar="N"),
     option("--sample-set", metavar="NAME"),
     option("--label", type=int, metavar="N"),
@@ -105,7 +105,7 @@ _CHOOSING = [
     option("--permutations", Comparison.permutations, metavar="N"),
 ]
 
-_SHOWING = [
+_SHOWING: list[Decorator] = [
     click.option("--errors", is_flag=True, help=HELP["errors"]),
     click.option("--convergence", is_flag=True, help=HELP["convergence"]),
     json_file,

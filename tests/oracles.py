@@ -96,3 +96,26 @@ def conv64(images, kernel, stride, padding):
     images = np.pad(images, ((0, 0), (low, high), (low, high), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(images, (k, k), (1, 2))
     return np.einsum("nyxcij,ijco->nyxo", windows[:, ::stride, ::stride], kernel)
+
+
+def jackknife64(cross, rows, columns, sizes):
+    """Follow the formulas for one CKA of Busing, Meijer and van der Leeden (1999).
+
+    The arguments are lists of one number a minibatch: n·HSIC of the pair, of either with itself,
+    and examples.
+    """
+
+    def cka_without(deleted):
+        kept = [j for j in range(len(sizes)) if j != deleted]
+        own = sum(rows[j] for j in kept) * sum(columns[j] for j in kept)
+        return sum(cross[j] for j in kept) / own**0.5
+
+    n, g, theta = sum(sizes), len(sizes), cka_without(None)
+    deleted = [cka_without(j) for j in range(g)]
+    estimate = g * theta - sum((1 - m / n) * t for m, t in zip(sizes, deleted, strict=True))
+    variance = 0.0
+    for m, t in zip(sizes, deleted, strict=True):
+        h = n / m
+        pseudo = h * theta - (h - 1) * t
+        variance += (pseudo - estimate) ** 2 / (h - 1) / g
+    return variance**0.5

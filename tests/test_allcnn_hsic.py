@@ -4,7 +4,16 @@ import jax
 import numpy as np
 import pytest
 
-from allcnn.hsic import HsicSums, biased_hsic, minibatch_hsic, split_minibatches, unbiased_hsic
+from allcnn.hsic import (
+    HsicParts,
+    HsicSums,
+    biased_hsic,
+    group_hsic,
+    minibatch_hsic,
+    permuted_hsic,
+    split_minibatches,
+    unbiased_hsic,
+)
 from tests.oracles import ORACLES, biased_hsic_by_trace, hsic_by_definition, song_hsic
 
 ESTIMATORS = {"unbiased": unbiased_hsic, "biased": biased_hsic}
@@ -183,6 +192,95 @@ def test_one_compilation_serves_every_minibatch_of_one_size(caplog):
         assert "_self_products" not in caplog.text
 
 
+def test_parts_keep_minibatches_apart_and_add_up_in_order():
+    sums = [minibatch_hsic(grams(2, n, seed=n), grams(3, n, seed=n + 1)) for n in (8, 8, 6)]
+    parts = HsicParts.stack(sums)
+    assert len(parts) == 3
+    assert parts.cross.shape == (3, 2, 3)
+    np.testing.assert_array_equal(parts.sizes, [8, 8, 6])
+    assert_same_sums(parts[1], sums[1])
+    assert_same_sums(parts.total(), HsicSums.reduce(sums))
+    joined = HsicParts.concatenate([HsicParts.stack(sums[:1]), HsicParts.stack(sums[1:])])
+    assert_same_sums(joined.total(), parts.total())
+    np.testing.assert_array_equal(joined.rows, parts.rows)
+    np.testing.assert_array_equal(joined.columns, parts.columns)
+
+
+def assert_same_sums(found, wanted):
+    assert_sums_equal(found, wanted, rtol=0)
+    np.testing.assert_array_equal(found.cross, wanted.cross)
+
+
+# Groups of rows
+
+
+def scattered_groups(n, sizes, seed=0):
+    order = np.random.default_rng(seed).permutation(n)
+    return np.split(order, np.cumsum(sizes))[: len(sizes)]
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_a_group_is_a_minibatch_of_its_rows(estimator):
+    Ks, Ls, oracle = grams(3, 90, seed=1), grams(2, 90, seed=2), ORACLES[estimator]
+    groups = scattered_groups(90, [4, 16, 17, 40])
+    for g, found in zip(groups, group_hsic(Ks, Ls, groups, estimator), strict=True):
+        inside = (slice(None), *np.ix_(g, g))
+        assert_sums_equal(found, minibatch_hsic(Ks[inside], Ls[inside], estimator), rtol=1e-6)
+        wanted = len(g) * np.array([[oracle(K, L) for L in Ls[inside]] for K in Ks[inside]])
+        scale = np.sqrt(found.rows[:, None] * found.columns[None, :])
+        np.testing.assert_allclose(found.cross / scale, wanted / scale, rtol=0, atol=1e-5)
+        assert found.n_examples == len(g)
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_groups_of_a_list_with_itself(estimator):
+    Ks, groups = grams(3, 60), scattered_groups(60, [20, 31])
+    own, twice = group_hsic(Ks, None, groups, estimator), group_hsic(Ks, Ks, groups, estimator)
+    for a, b in zip(own, twice, strict=True):
+        assert_sums_equal(a, b, rtol=1e-6)
+        np.testing.assert_array_equal(a.cross, a.cross.T)
+        np.testing.assert_array_equal(a.cross.diagonal(), a.rows)
+
+
+def test_rows_outside_a_group_do_not_reach_it():
+    Ks, (group, rest) = grams(2, 40), scattered_groups(40, [18, 22])
+    wanted = group_hsic(Ks, None, [group])[0]
+    Ks[:, rest], Ks[:, :, rest] = np.nan, np.nan
+    assert_same_sums(group_hsic(Ks, None, [group])[0], wanted)
+
+
+def test_groups_of_few_sizes_share_a_compilation(caplog):
+    with jax.log_compiles():
+        group_hsic(grams(2, 70), None, scattered_groups(70, [33, 4]))
+        assert caplog.text.count("Compiling jit(_self_group_products)") == 2
+        caplog.clear()
+        group_hsic(grams(2, 70), None, scattered_groups(70, [47, 16, 5], seed=1))
+        assert "Compiling" not in caplog.text
+
+
+# Permutations
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+@pytest.mark.parametrize("own", [True, False])
+def test_permuted_hsic_is_that_of_reordered_grams(estimator, own):
+    Ks = grams(3, 30, seed=1)
+    Ls = Ks if own else grams(2, 30, seed=2)
+    orders = np.stack([np.random.default_rng(s).permutation(30) for s in range(4)])
+    found = permuted_hsic(Ks, None if own else Ls, orders, estimator)
+    assert found.dtype == np.float64
+    for order, values in zip(orders, found, strict=True):
+        wanted = minibatch_hsic(Ks, Ls[:, order][:, :, order], estimator)
+        scale = np.sqrt(wanted.rows[:, None] * wanted.columns[None, :])
+        np.testing.assert_allclose(values / scale, wanted.cross / scale, rtol=0, atol=1e-6)
+
+
+def test_the_identity_permutes_nothing_whatever_the_scale():
+    Ks, Ls = grams(3, 24) * np.float32(1e30), grams(2, 24, seed=1) * np.float32(1e-30)
+    found = permuted_hsic(Ks, Ls, np.arange(24)[None])
+    np.testing.assert_allclose(found[0], minibatch_hsic(Ks, Ls).cross, rtol=1e-4)
+
+
 # Independence
 
 
@@ -236,6 +334,14 @@ def test_refusals():
         minibatch_hsic([three])
     with pytest.raises(ValueError, match="minibatch has 1 examples; biased HSIC needs 2"):
         biased_hsic(three[:1, :1], three[:1, :1])
+    with pytest.raises(ValueError, match="group has 3 examples; unbiased HSIC needs 4"):
+        group_hsic(grams(2, 9), None, [np.arange(5), np.arange(3)])
+    for group in ([0, 1, 2, 9], [-1, 0, 1, 2], [0, 1, 2, 2]):
+        with pytest.raises(ValueError, match="are repeated or outside the minibatch"):
+            group_hsic(grams(2, 9), None, [np.array(group)])
+    for orders in (np.zeros((1, 9), int), np.arange(8)[None], np.arange(9)):
+        with pytest.raises(ValueError, match="do not reorder 9 examples"):
+            permuted_hsic(grams(2, 9), None, orders)
     with pytest.raises(ValueError, match=r"shapes \(5, 5\) and \(6, 6\)"):
         minibatch_hsic(grams(2, 5), grams(2, 6))
     with pytest.raises(ValueError, match="estimator is 'debiased'; use unbiased or biased"):
@@ -248,3 +354,7 @@ def test_refusals():
         HsicSums.zero(2, 3).merge(HsicSums.zero(3, 2))
     with pytest.raises(ValueError, match="no HSIC sums to merge"):
         HsicSums.reduce([])
+    with pytest.raises(ValueError, match="no HSIC sums to merge"):
+        HsicParts.stack([])
+    with pytest.raises(ValueError, match="no HSIC sums to merge"):
+        HsicParts.concatenate([])

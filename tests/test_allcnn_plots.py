@@ -243,7 +243,7 @@ def test_the_legend_covers_no_data_and_names_every_run(n):
 def test_errors_stand_below_their_numbers():
     matrix = np.array([[0.25, np.nan], [-0.5, 1.0]])
     errors = np.array([[0.0123, 0.1], [np.nan, 12.34]])
-    axes = heatmap(Panel(matrix, ["a", "b"], ["c", "d"], errors=errors)).axes[0]
+    (axes,) = heatmap(Panel(matrix, ["a", "b"], ["c", "d"], errors=errors)).axes
     texts = {}
     for text in axes.texts:
         texts.setdefault(text.get_position(), []).append((text.get_text(), text.get_fontsize()))
@@ -338,10 +338,12 @@ def test_two_groups_of_different_sizes_are_parted_and_named_once():
         assert list(axis.get_ticklocs()) == [4.5, 18]
         assert [label.get_text() for label in labels(axis)] == ["a", "b"]
         assert shown_minor(axis) == dict(enumerate(taps))
+    # Both run along their axis, as they fit.
+    assert [labels(axis)[0].get_rotation() for axis in (axes.xaxis, axes.yaxis)] == [0, 90]
     assert_nothing_is_cropped(figure)
 
 
-@pytest.mark.parametrize(("n", "least"), [(20, 20), (100, 40)])
+@pytest.mark.parametrize(("n", "least"), [(20, 20), (50, 50), (100, 40)])
 def test_many_groups_are_named_as_far_as_they_fit(n, least):
     groups, taps = networks(n, 10)
     figure = heatmap(grouped(groups, taps, groups, taps))
@@ -350,6 +352,7 @@ def test_many_groups_are_named_as_far_as_they_fit(n, least):
     assert len(axes.lines) == 2 * (n - 1)
     assert least <= len(labels(axes.yaxis)) <= n
     assert axes.yaxis.get_ticklocs()[0] == 4.5
+    assert [labels(axis)[0].get_rotation() for axis in (axes.xaxis, axes.yaxis)] == [90, 0]
     for which in ("major", "minor"):
         boxes = [label.get_window_extent() for label in axes.yaxis.get_ticklabels(which=which)]
         assert all(a.y1 <= b.y0 + 1 for a, b in itertools.pairwise(boxes))
@@ -381,6 +384,20 @@ def test_a_grid_of_groups_is_not_cropped():
     assert_nothing_is_cropped(figure)
     drawn = [axes for axes in figure.axes if axes.images]
     assert [len(axes.lines) for axes in drawn] == [38] * 3
+    # The names have their own room: the matrices stay as large as without them.
+    least = plots.GRID_INCHES * figure.dpi
+    assert all(axes.get_window_extent().height > least for axes in drawn)
+
+
+def test_a_grid_names_the_members_of_groups_at_its_outer_panels():
+    groups, taps = networks(2, 5)
+    figure = heatmap_grid([grouped(groups, taps, groups, taps)] * 2)
+    drawn = [axes for axes in figure.axes if axes.images]
+    for axes, named in zip(drawn, (True, False), strict=True):
+        assert len(axes.yaxis.get_ticklocs(minor=True)) == 10
+        for which in ("major", "minor"):
+            assert axes.yaxis.get_tick_params(which=which)["labelleft"] is named
+            assert axes.xaxis.get_tick_params(which=which)["labelbottom"] is True
 
 
 # Neighbours of one list; the diagonal of two of one length; else the best match.
@@ -449,6 +466,15 @@ def test_convergence_of_any_size_is_not_cropped(b, r, c, is_self, lines):
     assert len(figure.legends[0].get_texts()) == lines
     assert_nothing_is_cropped(figure)
     assert not figure.legends[0].get_window_extent().overlaps(figure.axes[0].get_window_extent())
+
+
+@pytest.mark.parametrize("c", [2, 3])
+def test_curves_of_nothing_but_nan_are_empty(c):
+    nothing = np.full((3, 2, c), np.nan)
+    figure = convergence_curves(nothing, "ab", "abc"[:c], [4, 4, 4], nothing[0])
+    assert_nothing_is_cropped(figure)
+    assert not figure.axes[0].containers
+    assert len(figure.legends[0].get_texts()) == (2 if c == 2 else 0)
 
 
 def test_a_baseline_is_a_band_from_smallest_to_largest_with_its_mean():

@@ -11,7 +11,7 @@ PACKAGES = ("flows", "allcnn", "store")
 """From the top: each may import itself and those after it."""
 
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-SIMILARITY = ("kernels", "hsic", "cka")
+SIMILARITY = ("kernels", "hsic", "alignment", "cka")
 FORBIDDEN = ("tensorflow", "jax._src", "pickle", "cloudpickle", "dill")
 
 

@@ -4,8 +4,8 @@ First every representation's Grams, where they are not kept yet, then all pairs 
 are put together in the order of the rows, whatever order the tasks finished in.
 """
 
-from allcnn.compare.choose import network_of
-from allcnn.compare.run import compare
+from allcnn.compare.sources import choose, network_of
+from allcnn.compare.work import compare
 from store import SimilarityResult
 
-__all__ = ["SimilarityResult", "compare", "network_of"]
+__all__ = ["SimilarityResult", "choose", "compare", "network_of"]

@@ -11,7 +11,7 @@ import numpy as np
 
 import store
 from allcnn.alignment import Alignment, align, jackknife
-from allcnn.compare.choose import Sides, Source
+from allcnn.compare.sources import Sides, Source
 from allcnn.compare.tasks import Part
 from allcnn.config import Comparison
 from allcnn.hsic import HsicSums

@@ -13,9 +13,9 @@ from jaxtyping import Float32, Float64, Int
 
 import store
 from allcnn import exact, hsic, kernels
-from allcnn.config import Estimator, Kernel, Pool
+from allcnn.config import Kernel, Pool
 from allcnn.exact import TileSums
-from allcnn.hsic import HsicParts, HsicSums
+from allcnn.hsic import Estimator, HsicParts, HsicSums
 from allcnn.provenance import stamp
 from store import GramKey, GramMeta, Grams, GramWriter, Representation, RepresentationKey
 
@@ -39,6 +39,10 @@ class Operand(NamedTuple):
     def defined(self) -> bool:
         """Whether the kernel has what it needs."""
         return self.median is None or 0 < self.median < np.inf
+
+
+TileOperand = tuple[RepresentationKey, float | None]
+"""A representation by its activations, and its median distance, as in `Operand`."""
 
 
 class Way(NamedTuple):
@@ -260,8 +264,8 @@ def _permutations(index: int, n: int, count: int) -> Int[np.ndarray, "p n"]:
 
 def tile_sums(
     path: str,
-    rows: Sequence[tuple[RepresentationKey, float | None]],
-    columns: Sequence[tuple[RepresentationKey, float | None]] | None,
+    rows: Sequence[TileOperand],
+    columns: Sequence[TileOperand] | None,
     tile: tuple[Span, Span],
     kernel: Kernel,
     pool: Pool,
@@ -274,18 +278,18 @@ def tile_sums(
     tiles of all taps are held. All tiles are shifted by the same row, the first.
     """
     opened = store.open(path)
-    Ks = [
-        _tiles(opened[key], median, tile, kernel, pool, bandwidths, label) for key, median in rows
-    ]
-    Ls = columns and [
-        _tiles(opened[key], median, tile, kernel, pool, bandwidths, label)
-        for key, median in columns
-    ]
+
+    def tiles(operands: Sequence[TileOperand]) -> list[Float32[np.ndarray, "s a b"]]:
+        return [
+            _tiles(opened, operand, tile, kernel, pool, bandwidths, label) for operand in operands
+        ]
+
+    Ks, Ls = tiles(rows), None if columns is None else tiles(columns)
     with _COMPUTING:
         return [
             exact.tile_sums(
                 np.stack([K[b] for K in Ks]),
-                np.stack([L[b] for L in Ls]) if Ls else None,
+                None if Ls is None else np.stack([L[b] for L in Ls]),
                 on_diagonal=tile[0] == tile[1],
             )
             for b in range(len(bandwidths))
@@ -293,25 +297,27 @@ def tile_sums(
 
 
 def _tiles(
-    tap: Representation,
-    median: float | None,
+    opened: store.Store,
+    operand: TileOperand,
     tile: tuple[Span, Span],
     kernel: Kernel,
     pool: Pool,
     bandwidths: tuple[float | None, ...],
     label: int | None,
 ) -> Float32[np.ndarray, "s a b"]:
+    key, median = operand
     if median is not None and not 0 < median < np.inf:
         shape = [stop - start for start, stop in tile]
         return np.zeros((len(bandwidths), *shape), np.float32)
+    tap = opened[key]
     A = _examples(tap, tile[0], pool, label)
     B = A if tile[0] == tile[1] else _examples(tap, tile[1], pool, label)
-    reference = _reference(str(tap.store), tap.key, tap.meta.checkpoint_digest, pool, label)
+    origin = _reference(str(opened.path), key, tap.meta.checkpoint_digest, pool, label)
     with _COMPUTING:
         if median is None:
             base: kernels.BaseKernel = "cosine" if kernel == "cosine" else "linear"
-            return kernels.cross_gram(A, B, reference, base)[None]
-        return kernels.cross_rbf(A, B, reference, [(f or 1.0) * median for f in bandwidths])
+            return kernels.cross_gram(A, B, origin, base)[None]
+        return kernels.cross_rbf(A, B, origin, [(f or 1.0) * median for f in bandwidths])
 
 
 @functools.lru_cache(maxsize=32)

@@ -13,12 +13,12 @@ from distributed import Client, as_completed
 import store
 from allcnn import cluster, exact
 from allcnn.compare import tasks
-from allcnn.compare.choose import Sides, Source, choose
 from allcnn.compare.results import Slot, known_results, result_of, slots
+from allcnn.compare.sources import Sides, Source, choose
 from allcnn.compare.tasks import Operand, Part, Span, Way
 from allcnn.config import Comparison
 from allcnn.errors import ComparisonError
-from allcnn.hsic import HsicParts
+from allcnn.hsic import Estimator, HsicParts
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
 from store import RepresentationKey, SimilarityResult
@@ -136,7 +136,8 @@ class _Work:
         self, rows: list[Operand], columns: list[Operand] | None, n_results: int
     ) -> list[Part]:
         some = store.open_grams(self.workspace.grams)[rows[0].gram]
-        way = Way(self.job.estimator, self.job.bandwidths, self.labels, self.job.permutations)
+        estimator: Estimator = "biased" if self.job.estimator == "biased" else "unbiased"
+        way = Way(estimator, self.job.bandwidths, self.labels, self.job.permutations)
         block = _block_size(max(stop - start for start, stop in some.meta.ranges))
         chunks = list(_spans(len(some.meta.ranges), some.meta.batch_rows))
         blocks = list(_block_pairs(len(rows), None if columns is None else len(columns), block))
