@@ -238,19 +238,28 @@ class _Whole:
             self._n_skipped = sum(part.n_skipped for part in parts)
         of_rows, of_columns = slice(*i), slice(*j)
         self._sums.cross[:, of_rows, of_columns] = sums.cross
-        self._sums.rows[:, of_rows] = sums.rows
-        self._sums.columns[:, of_columns] = sums.columns
+        # Of a list with itself once: sums of a block of other pairs may differ in their last bit.
+        if i == j or not self._symmetric:
+            self._sums.rows[:, of_rows] = sums.rows
+            self._sums.columns[:, of_columns] = sums.columns
         self._shuffled[:, of_rows, of_columns] = shuffled
         if self._symmetric and i != j:
             self._sums.cross[:, of_columns, of_rows] = np.swapaxes(sums.cross, 1, 2)
-            # Shuffling the rows the other way round is as random a matching.
-            self._shuffled[:, of_columns, of_rows] = np.swapaxes(shuffled, 1, 2)
 
     def part(self) -> Part:
         """Return the sums once every block is there."""
         assert self._sums is not None
         assert self._shuffled is not None
-        return Part(self._sums, self._shuffled, self._n_skipped)
+        shuffled = _mirrored(self._shuffled) if self._symmetric else self._shuffled
+        return Part(self._sums, shuffled, self._n_skipped)
+
+
+def _mirrored(shuffled: np.ndarray) -> np.ndarray:
+    """Return the pairs above the diagonal below it too, whichever blocks they came from.
+
+    Shuffling a pair's rows instead of its columns is as random a matching.
+    """
+    return np.triu(shuffled) + np.swapaxes(np.triu(shuffled, 1), 1, 2)
 
 
 def _spans(n: int, size: int) -> Iterator[Span]:
