@@ -153,12 +153,13 @@ class _Operand:
     def read(self, start: int, stop: int) -> Rows:
         rows = self.array[start:stop]
         if not isinstance(rows, jax.Array):
-            rows = np.asarray(rows)
+            # Of one memory order: sums in another differ in their last bit.
+            rows = np.asarray(rows, order="C")
         wanted = _float_dtype(self.name, rows.dtype)
-        # By NumPy: JAX would narrow to float32 what needs float64.
-        return kernels.pooled(
-            rows if rows.dtype == wanted else np.asarray(rows).astype(wanted), self.pool
-        )
+        if rows.dtype != wanted:
+            # By NumPy: JAX would narrow to float32 what needs float64.
+            rows = np.asarray(rows).astype(wanted)
+        return kernels.pooled(rows, self.pool)
 
 
 class _Operands(NamedTuple):
@@ -226,7 +227,7 @@ def _tiles(
         if operands.bandwidths is None:
             tiles.append(kernels.cross_gram(A, B, reference, base))
         elif _usable(operands.bandwidths[k]):
-            tiles.append(kernels.cross_rbf(A, B, reference, operands.bandwidths[k : k + 1])[0])
+            tiles.append(kernels.cross_rbf(A, B, reference, [float(operands.bandwidths[k])])[0])
         else:
             tiles.append(np.zeros((len(A), len(B)), np.float32))
     return np.stack(tiles)

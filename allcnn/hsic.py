@@ -33,6 +33,10 @@ _GROUP_STEP = 16
 """Sub-Grams are padded to a multiple of so many rows: few shapes to compile, little work wasted."""
 
 
+_RESOLUTION = 4 * float(np.finfo(np.float32).eps)
+"""Root mean square of what rounding leaves of a Gram below 1 that centring should make 0."""
+
+
 class HsicSums(NamedTuple):
     """HSIC of every row representation with every column one, n times summed over minibatches of n.
 
@@ -157,8 +161,8 @@ def minibatch_hsic(
     """Return n·HSIC of all pairs of Gram matrices over one minibatch of n examples.
 
     ``Ls`` None compares ``Ks`` with themselves, which is half the work. Compiled once for each
-    number of matrices and examples. A constant representation adds exactly 0; Grams of any finite
-    scale neither overflow nor vanish.
+    number of matrices and examples. A constant representation adds exactly 0, as does what float32
+    cannot tell from one; Grams of any finite scale neither overflow nor vanish.
     Raises ValueError for fewer than 4 examples (unbiased) or 2 (biased), and for differing shapes.
     """
     Ks, Ls = _stacked(Ks), _stacked(Ls)
@@ -343,11 +347,13 @@ def _permuted_products(
     n = Ks.shape[1]
     F, e = _features(Ks, n, estimator)
     G, f = (F, e) if Ls is None else _features(Ls, n, estimator)
+    own = jnp.sum(F * F, axis=1), jnp.sum(G * G, axis=1)
     centred = G.reshape(-1, n, n)
 
     def products(order: Int32[Array, "n"]) -> Float32[Array, "r c"]:
         # Centring comes first: it commutes with the order of the examples.
-        return _products(F, _sub_grams(centred, order).reshape(len(G), -1))
+        reordered = _sub_grams(centred, order).reshape(len(G), -1)
+        return _without_rounding(_products(F, reordered), *own, n)
 
     # One after the other: a reordered copy of all Grams is held at a time.
     return jax.lax.map(products, permutations), e, f
@@ -359,7 +365,9 @@ def _sub_grams(Ks: Stack, rows: Int32[Array, "g"]) -> Float32[Array, "m g g"]:
 
 def _all_self_products(Ks: Stack, n: int | Int32[Array, ""], estimator: Estimator) -> SelfProducts:
     F, exponents = _features(Ks, n, estimator)
-    return _products(F, F), exponents
+    products = _products(F, F)
+    own = jnp.diagonal(products)
+    return _without_rounding(products, own, own, n), exponents
 
 
 def _all_cross_products(
@@ -367,7 +375,25 @@ def _all_cross_products(
 ) -> CrossProducts:
     F, e = _features(Ks, n, estimator)
     G, f = _features(Ls, n, estimator)
-    return (_products(F, G), jnp.sum(F * F, axis=1), jnp.sum(G * G, axis=1)), e, f
+    rows, columns = jnp.sum(F * F, axis=1), jnp.sum(G * G, axis=1)
+    cross = _without_rounding(_products(F, G), rows, columns, n)
+    return (cross, _signal(rows, n), _signal(columns, n)), e, f
+
+
+def _without_rounding(
+    cross: Float32[Array, "r c"],
+    rows: Float32[Array, "r"],
+    columns: Float32[Array, "c"],
+    n: int | Int32[Array, ""],
+) -> Float32[Array, "r c"]:
+    """Return the products with exact zeros for Grams that float32 cannot tell from a constant's."""
+    nothing = (_signal(rows, n) == 0)[:, None] | (_signal(columns, n) == 0)[None, :]
+    return jnp.where(nothing, 0, cross)
+
+
+def _signal(own: Float32[Array, "m"], n: int | Int32[Array, ""]) -> Float32[Array, "m"]:
+    # Written so that NaN stays.
+    return jnp.where(own <= jnp.square(jnp.float32(n) * _RESOLUTION), 0, own)
 
 
 def _hsic(K: Gram, L: Gram, estimator: Estimator) -> Scalar:
@@ -388,12 +414,12 @@ def _features(
 
     The first n rows and columns are examples, any others padding.
     """
+    pairs = _pairs(Ks.shape[1], n, estimator)
     # HSIC ignores a constant added to a Gram, and float32 does not: a flat RBF Gram is near 1.
     Ks = Ks.astype(jnp.float32)
-    Ks = Ks - Ks[:, :1, 1:2]
+    Ks = jnp.where(pairs[None], Ks - Ks[:, :1, 1:2], 0)
     _, exponents = jnp.frexp(jnp.max(jnp.abs(Ks), axis=(1, 2)))
     scaled = jnp.ldexp(Ks, -exponents[:, None, None])
-    pairs = _pairs(Ks.shape[1], n, estimator)
     centred = jax.vmap(lambda K: _centred(K, pairs, n, estimator))(scaled)
     return centred.reshape(len(Ks), -1), exponents
 

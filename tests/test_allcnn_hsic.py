@@ -124,6 +124,24 @@ def test_a_constant_gram_adds_exactly_nothing():
         assert not sums.rows.any()
 
 
+@pytest.mark.parametrize("n", [4, 33, 256])
+def test_a_representation_alive_for_one_example_adds_exactly_nothing(n):
+    """Shifted by that example, all other rows are alike: a_i + a_j, which U-centring makes 0."""
+    x = np.full((n, 1), np.float32(0.7))
+    x[0] = 0
+    assert abs(song_hsic(x @ x.T, x @ x.T)) < 1e-14
+    assert not minibatch_hsic([x @ x.T], grams(2, n)).cross.any()
+    assert minibatch_hsic([x @ x.T], grams(2, n), "biased").cross.all()
+    assert not group_hsic([x @ x.T], None, [np.arange(n)])[0].cross.any()
+
+
+def test_a_faint_signal_beside_a_large_diagonal_is_kept():
+    K = grams(1, 32)[0]
+    faint = np.eye(32, dtype=np.float32) + np.float32(1e-30) * K
+    wanted = minibatch_hsic([K]).cross
+    np.testing.assert_allclose(minibatch_hsic([faint]).cross, 1e-60 * wanted, rtol=1e-4)
+
+
 # Equivalence
 
 
@@ -289,6 +307,21 @@ def test_unbiased_hsic_of_independent_data_is_negative_half_the_time_and_zero_on
     values = np.concatenate(draws).ravel()
     assert 0.3 < np.mean(values < 0) < 0.8
     assert abs(values.mean()) < 4 * values.std() / np.sqrt(len(values))
+
+
+def test_unbiased_hsic_is_unbiased():
+    """For linear kernels the true value is |cov(X, Y)|², here |A|²."""
+    draws, n = 1000, 8
+    A = np.array([[0.5, 0, 0.3], [0, -0.4, 0]], np.float32)
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((draws, n, 2)).astype(np.float32)
+    Y = X @ A + rng.standard_normal((draws, n, 3)).astype(np.float32)
+    Ks, Ls = X @ X.transpose(0, 2, 1), Y @ Y.transpose(0, 2, 1)
+    values = minibatch_hsic(Ks, Ls).cross.diagonal() / n
+    error = values.std() / np.sqrt(draws)
+    assert abs(values.mean() - np.square(A).sum()) < 4 * error
+    biased = minibatch_hsic(Ks, Ls, "biased").cross.diagonal() / n
+    assert abs(biased.mean() - np.square(A).sum()) > 4 * error
 
 
 def own_kernel(seed, n=12):
