@@ -400,9 +400,7 @@ def class_cka64(label, kernel, estimator, ranges):
         return sum(len(K) * measure(K, L) for K, L in zip(Ks, Ls, strict=True))
 
     rows, columns = ([grams(X) for X in side] for side in whole)
-    wanted = [
-        [summed(K, L) / np.sqrt(summed(K, K) * summed(L, L)) for L in columns] for K in rows
-    ]
+    wanted = [[summed(K, L) / np.sqrt(summed(K, K) * summed(L, L)) for L in columns] for K in rows]
     return np.array(wanted), len(groups) - len(used)
 
 
@@ -931,9 +929,7 @@ def test_a_damaged_chunk_is_named(small, kernel, estimator):
 def test_a_damaged_gram_is_named(small, how):
     known = compare_one(small, A, B)
     (damaged,) = [
-        grams
-        for grams in store.open_grams(small.grams).find(run="b")
-        if grams.key.of.tap == "two"
+        grams for grams in store.open_grams(small.grams).find(run="b") if grams.key.of.tap == "two"
     ]
     folder = small.grams / damaged.key.path
     (array,) = [
