@@ -10,12 +10,11 @@ import numpy as np
 
 from allcnn import curves, plots, record
 from allcnn.alignment import convergence
-from allcnn.compare import SimilarityResult, network_of
+from allcnn.compare import RepresentationKey, SimilarityResult, network_of
 from allcnn.hsic import HsicParts
 from allcnn.identify import Identification
 from allcnn.plots import Panel
 from allcnn.workspace import Workspace
-from store import RepresentationKey
 
 
 class Side(NamedTuple):

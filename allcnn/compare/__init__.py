@@ -6,6 +6,6 @@ are put together in the order of the rows, whatever order the tasks finished in.
 
 from allcnn.compare.sources import choose, network_of
 from allcnn.compare.work import compare
-from store import SimilarityResult
+from store import RepresentationKey, SimilarityResult
 
-__all__ = ["SimilarityResult", "choose", "compare", "network_of"]
+__all__ = ["RepresentationKey", "SimilarityResult", "choose", "compare", "network_of"]
