@@ -166,6 +166,16 @@ class RepresentationMeta:
         """Rows of the finished array."""
         return self.sample_set.n_samples
 
+    @property
+    def length(self) -> int:
+        """Length of the finished array along its first axis."""
+        return self.n_samples
+
+    @property
+    def block_length(self) -> int:
+        """Rows that are written and committed at once."""
+        return self.batch_rows
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         nested = {"key": self.key.path, "sample_set": self.sample_set.to_json()}
