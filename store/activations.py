@@ -34,6 +34,7 @@ ACTIVATIONS: Final = Form(
     array_form=_array_form,
     depth=4,
     unit="row",
+    units="rows",
     block="minibatches of {} rows",
     finish="finish its extraction",
     verb="extract",

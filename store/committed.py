@@ -98,6 +98,7 @@ class Form(Generic[M]):
         array_form: how the array is stored.
         depth: components of a group's path.
         unit: what the first axis counts, such as ``row``.
+        units: its plural.
         block: what is committed at once, ``{}`` being its length.
         finish: what to do where something is missing.
         verb: what makes such a group, such as ``extract``.
@@ -110,6 +111,7 @@ class Form(Generic[M]):
     array_form: Callable[[M], ArrayForm]
     depth: int
     unit: str
+    units: str
     block: str
     finish: str
     verb: str
@@ -148,7 +150,7 @@ class CommittedReader(Committed[M]):
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__} {self.meta.key.path}:"
-            f" {self.n_committed} of {self.meta.length} {self.form.unit}s>"
+            f" {self.n_committed} of {self.meta.length} {self.form.units}>"
         )
 
     @cached_property
@@ -179,15 +181,15 @@ class CommittedReader(Committed[M]):
         return self._commits[first : last + 1]
 
     def _check_range(self, start: int, stop: int) -> None:
-        unit, n = self.form.unit, self.meta.length
+        units, n = self.form.units, self.meta.length
         if not 0 <= start <= stop <= n:
             raise RowRangeError(
-                f"{unit}s {start} to {stop} of {self.meta.key} are no range; want"
+                f"{units} {start} to {stop} of {self.meta.key} are no range; want"
                 f" 0 <= start <= stop <= {n}"
             )
         if stop > self.n_committed:
             raise UnfinishedError(
-                f"{self.meta.key} has {self.n_committed} of {n} {unit}s, and {unit}"
+                f"{self.meta.key} has {self.n_committed} of {n} {units}, and {self.form.unit}"
                 f" {stop - 1} was asked for; {self.form.finish}"
             )
 
@@ -195,7 +197,7 @@ class CommittedReader(Committed[M]):
         return np.empty((length, *self._array_form.shape[1:]), self._array_form.dtype)
 
     def _fill(self, block: Commit, target: npt.NDArray[Any]) -> None:
-        what = f"{self.form.unit}s {block.start} to {block.stop - 1}"
+        what = f"{self.form.units} {block.start} to {block.stop - 1}"
         selection = slice(block.start, block.stop)
         try:
             self._array.get_basic_selection(selection, out=NDBuffer.from_numpy_array(target))

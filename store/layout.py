@@ -15,7 +15,7 @@ from zarr.errors import BaseZarrError, ContainsGroupError
 from store.errors import SchemaError, StoreLocationError
 from store.schema import SCHEMA_VERSION, RepresentationMeta, is_component
 
-Kind = Literal["activations", "similarity"]
+Kind = Literal["activations", "grams", "similarity"]
 
 MAX_CHUNK_BYTES = 64 * 2**20
 """Above this a minibatch is split over its first spatial axis."""

@@ -101,10 +101,10 @@ class CommittedWriter(Committed[M]):
             self._array[start:stop] = values
             self._commit(commit)
         except OSError as error:
-            unit = self.form.unit
+            units = self.form.units
             raise StoreLocationError(
-                f"cannot write {unit}s {start} to {stop - 1} of {self._folder}:"
-                f" {error.strerror or error}; committed {unit}s are safe, so mend it and run again"
+                f"cannot write {units} {start} to {stop - 1} of {self._folder}:"
+                f" {error.strerror or error}; committed {units} are safe, so mend it and run again"
             ) from error
 
     def _commit(self, commit: Commit) -> None:
@@ -230,9 +230,14 @@ def _check_same(folder: Path, stored: Meta, meta: Meta) -> None:
     for name, value in found.items():
         if name not in _MAY_DIFFER and wanted[name] != value:
             raise ConflictError(
-                f"{folder} is stored with {name} {value!r}, not {wanted[name]!r};"
+                f"{folder} is stored with {name} {_shown(value)}, not {_shown(wanted[name])};"
                 " delete that folder or write to another store"
             )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _flat(meta: Meta) -> dict[str, Any]:
