@@ -275,7 +275,7 @@ def _padded(images: Images, batch_size: int) -> UInt8[np.ndarray, "b h w c"]:
     return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
 
 
-def _median_distance(X: Float[np.ndarray, "n ..."]) -> float:
+def _median_distance(X: kernels.Rows) -> float:
     return kernels.median_distance(lambda a, b: X[a:b], len(X), kernels.BANDWIDTH_BLOCK)
 
 

@@ -230,15 +230,15 @@ def _why_unusable(workspace: Workspace, found: _Found, job: Comparison) -> str:
         options = f" --batch-size {meta.batch_rows} --dtype {meta.dtype}"
         again = _advice(workspace, network, _samples(meta.sample_set) + options)
         return f"the activations of {network} on {on} are unfinished in {workspace.root}; {again}"
-    meta = found.grams[0].meta
-    options = _samples(meta.sample_set)
+    some = found.grams[0].meta
+    options = _samples(some.sample_set)
     if job.estimator == "exact":
         return (
             f"the exact estimator needs activations, and of {network} on {on} Grams alone are kept;"
             f" {_advice(workspace, network, options)}"
         )
     kept = sorted({_describe(g) for g in found.grams})
-    options += f" --keep grams --batch-size {job.batch_size} --dtype {meta.key.dtype}"
+    options += f" --keep grams --batch-size {job.batch_size} --dtype {some.key.dtype}"
     options += f" --kernel {job.kernel} --pool {job.pool}"
     return (
         f"the Grams kept of {found.key} on {on} are {' and '.join(kept)}, and {job.kernel}"

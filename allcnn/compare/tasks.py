@@ -120,9 +120,9 @@ def _minibatch_grams(
 ) -> list[Float32[np.ndarray, "n n"]]:
     # A function of its own, so that these rows are gone before the next ones are read.
     first = spans[0][0]
-    X = tap.read(first, spans[-1][1])
+    rows = tap.read(first, spans[-1][1])
     with _COMPUTING:
-        X = kernels.pooled(X, key.pool)
+        X = kernels.pooled(rows, key.pool)
         return [kernels.gram(X[start - first : stop - first], key.kernel) for start, stop in spans]
 
 
@@ -133,7 +133,7 @@ def median_distance(path: str, key: RepresentationKey, pool: Pool) -> float:
 
 def _median_distance(tap: Representation, pool: Pool) -> float:
 
-    def read(start: int, stop: int) -> np.ndarray:
+    def read(start: int, stop: int) -> kernels.Rows:
         return kernels.pooled(tap.read(start, stop), pool)
 
     n = min(kernels.BANDWIDTH_EXAMPLES, tap.meta.n_samples)
@@ -328,7 +328,7 @@ def _reference(
     return np.array(_examples(store.open(path)[key], (0, 1), pool, label)[0])
 
 
-def _examples(tap: Representation, span: Span, pool: Pool, label: int | None) -> np.ndarray:
+def _examples(tap: Representation, span: Span, pool: Pool, label: int | None) -> kernels.Rows:
     """Read rows of all examples, or of a class, by their position among those."""
     if label is None:
         return kernels.pooled(tap.read(*span), pool)

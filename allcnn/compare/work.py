@@ -259,7 +259,8 @@ def _mirrored(shuffled: np.ndarray) -> np.ndarray:
 
     Shuffling a pair's rows instead of its columns is as random a matching.
     """
-    return np.triu(shuffled) + np.swapaxes(np.triu(shuffled, 1), 1, 2)
+    mirrored: np.ndarray = np.triu(shuffled) + np.swapaxes(np.triu(shuffled, 1), 1, 2)
+    return mirrored
 
 
 def _spans(n: int, size: int) -> Iterator[Span]:
