@@ -224,9 +224,7 @@ def _rbf(
 ) -> Float32[Array, "*m n n"]:
     norms = jnp.diagonal(Ks, axis1=-2, axis2=-1)
     squared = norms[..., :, None] + norms[..., None, :] - 2 * Ks
-    L = _exponential(jnp.maximum(squared, 0), sigmas)
-    one = jnp.eye(Ks.shape[-1], dtype=bool).reshape((1,) * (Ks.ndim - 2) + Ks.shape[-2:])
-    return jnp.where(one, 1, L)
+    return _exponential(jnp.maximum(squared, 0), sigmas)
 
 
 @jax.jit

@@ -39,7 +39,7 @@ def test_grams_of_all_ways_agree_and_are_exactly_symmetric(mean, weights):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_norms_and_moments_of_all_ways_are_those_of_float64(dtype):
-    A = activations(mean=10, dtype=dtype).reshape(40, -1)
+    A = activations(mean=1000, dtype=dtype).reshape(40, -1)
     x, o = np.float64(A), np.float64(A[3])
     for way in BACKENDS.values():
         # Float16 values lie on a grid: sums of their squares round half to even, time after time.
@@ -79,7 +79,13 @@ WIDTH = 2 * products.TILE_COLUMNS + 100
 
 @pytest.mark.parametrize(
     ("means", "columns"),
-    [((0, 0, 0), 0), ((1, 1, 1), 0), ((100, 100, 100), WIDTH), ((0, 0, 100), 100)],
+    [
+        ((0, 0, 0), 0),
+        ((1, 1, 1), 0),
+        ((100, 100, 100), WIDTH),
+        ((0, 0, 100), 100),
+        ((100, 0, 0), WIDTH),
+    ],
 )
 def test_blas_shifts_from_the_first_tile_that_needs_it(means, columns, monkeypatch):
     tiles = np.arange(WIDTH) // products.TILE_COLUMNS
