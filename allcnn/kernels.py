@@ -224,7 +224,8 @@ def _rbf(
 ) -> Float32[Array, "*m n n"]:
     norms = jnp.diagonal(Ks, axis1=-2, axis2=-1)
     squared = norms[..., :, None] + norms[..., None, :] - 2 * Ks
-    return _exponential(jnp.maximum(squared, 0), sigmas)
+    Ls: Float32[Array, "*m n n"] = _exponential(jnp.maximum(squared, 0), sigmas)
+    return Ls
 
 
 @jax.jit
