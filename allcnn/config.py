@@ -2,14 +2,17 @@
 
 import re
 from dataclasses import asdict, dataclass, fields
+from fnmatch import fnmatchcase
 from typing import Any, Literal, Self, get_args
 
 from allcnn.errors import ConfigError
 
 Variant = Literal["v1", "v2"]
 DType = Literal["float32", "float16"]
-Kernel = Literal["linear", "rbf"]
-Estimator = Literal["unbiased", "biased"]
+Kernel = Literal["linear", "rbf", "cosine"]
+Pool = Literal["whole", "mean"]
+Estimator = Literal["unbiased", "biased", "exact"]
+Keep = Literal["activations", "grams"]
 
 MIN_IMAGE_SIZE = 12
 """Two strides and one VALID 3x3 convolution leave one pixel of twelve."""
@@ -25,6 +28,9 @@ MAX_SEED = 2**32 - 1
 
 MAX_WIDTH = 1000
 """192,000 channels: far more than fit anywhere, and few enough to count in 32 bits."""
+
+MAX_PERMUTATIONS = 1000
+"""Each costs one more matrix product a minibatch."""
 
 # At most 100 letters: store keys join several names into one, and a file name has 255 bytes.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -122,8 +128,12 @@ class Extraction:
         checkpoint: one of its checkpoints.
         split: of the run's data set.
         n_samples: examples of the one fixed shuffle; None for 2,048, or all of a smaller split.
-        batch_size: examples a minibatch and a chunk, at least 4.
-        dtype: of the stored activations.
+        batch_size: examples a minibatch, a chunk and a Gram, at least 4.
+        dtype: of the stored activations, and of those that Grams are computed from.
+        keep: activations, Grams, or both.
+        kernel: of the Grams; a linear one serves RBF of any bandwidth, where the median distance
+            is kept with it, which ``rbf`` asks for.
+        pool: ``mean`` averages over space before the Gram.
     """
 
     run: str
@@ -132,6 +142,9 @@ class Extraction:
     n_samples: int | None = None
     batch_size: int = 256
     dtype: DType = "float32"
+    keep: tuple[Keep, ...] = ("activations",)
+    kernel: Kernel = "linear"
+    pool: Pool = "whole"
 
     def __post_init__(self) -> None:
         check_name("split", self.split)
@@ -139,25 +152,47 @@ class Extraction:
         if self.n_samples is not None:
             _at_least("samples", self.n_samples, MIN_MINIBATCH)
         _one_of("dtype", self.dtype, get_args(DType))
+        if not self.keep or not set(self.keep) <= set(get_args(Keep)):
+            raise ConfigError(
+                f"keep is {','.join(map(str, self.keep))!r}; use activations, grams, or"
+                " activations,grams"
+            )
+        _one_of("kernel", self.kernel, get_args(Kernel))
+        _one_of("pool", self.pool, get_args(Pool))
 
 
 @dataclass(frozen=True)
-class Network:
-    """One side of a comparison: a run at a checkpoint."""
+class Selection:
+    """Representations by name: a run, a checkpoint and taps; shell patterns such as ``*`` count."""
 
     run: str
     checkpoint: str
+    tap: str = "*"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``RUN@CHECKPOINT``; raises ConfigError for anything else."""
-        run, at, checkpoint = text.partition("@")
-        if not (run and at and checkpoint):
-            raise ConfigError(f"{text!r} names no network; write RUN@CHECKPOINT, as in a@final")
-        return cls(run, checkpoint)
+        """Read ``RUN@CHECKPOINT`` or ``RUN@CHECKPOINT:TAP``; raises ConfigError for other texts."""
+        run, _, rest = text.partition("@")
+        checkpoint, colon, tap = rest.partition(":")
+        if not (run and checkpoint) or bool(colon) != bool(tap) or "@" in rest or ":" in tap:
+            raise ConfigError(
+                f"{text!r} names no network; write RUN@CHECKPOINT, as in a@final, or"
+                " RUN@CHECKPOINT:TAP, as in 'a@*:conv[1-9]'"
+            )
+        return cls(run, checkpoint, tap or "*")
+
+    @property
+    def is_network(self) -> bool:
+        """Whether this names one run and one checkpoint, without patterns."""
+        return not set("*?[") & set(self.run + self.checkpoint)
+
+    def matches(self, run: str, checkpoint: str, tap: str) -> bool:
+        """Return whether a representation of these names is selected."""
+        parts = ((run, self.run), (checkpoint, self.checkpoint), (tap, self.tap))
+        return all(fnmatchcase(name, pattern) for name, pattern in parts)
 
     def __str__(self) -> str:
-        return f"{self.run}@{self.checkpoint}"
+        return f"{self.run}@{self.checkpoint}" + (f":{self.tap}" if self.tap != "*" else "")
 
 
 @dataclass(frozen=True)
@@ -165,31 +200,60 @@ class Comparison:
     """What to compare, and how.
 
     Attributes:
-        rows: the network whose taps are the rows.
-        columns: the network whose taps are the columns.
-        kernel: linear or RBF.
-        sigma: bandwidth of the RBF kernel, as a fraction of the median distance.
-        estimator: of HSIC, unbiased or biased.
+        rows: the representations that are the rows.
+        columns: the representations that are the columns.
+        kernel: linear, RBF or cosine.
+        sigmas: bandwidths of the RBF kernel, as fractions of the median distance; a result each.
+        estimator: of HSIC: unbiased or biased, summed over minibatches; exact, of the whole set.
         batch_size: examples a minibatch, at least 4.
-        sample_set: name of the stored sample set; None for the largest that both have.
+        sample_set: name of the stored sample set; None for the largest that all have.
+        pool: ``mean`` averages convolutional taps over space.
+        label: compare the examples of this class alone; ``each`` for every class, a result each.
+        permutations: how often examples are matched at random, for a baseline.
     """
 
-    rows: Network
-    columns: Network
+    rows: Selection
+    columns: Selection
     kernel: Kernel = "linear"
-    sigma: float = 0.4
+    sigmas: tuple[float, ...] = (0.4,)
     estimator: Estimator = "unbiased"
     batch_size: int = 256
     sample_set: str | None = None
+    pool: Pool = "whole"
+    label: int | Literal["each"] | None = None
+    permutations: int = 0
 
     def __post_init__(self) -> None:
         _one_of("kernel", self.kernel, get_args(Kernel))
         _one_of("estimator", self.estimator, get_args(Estimator))
-        _above_zero("sigma", self.sigma)
+        _one_of("pool", self.pool, get_args(Pool))
+        if not self.sigmas or len(set(self.sigmas)) < len(self.sigmas):
+            raise ConfigError(
+                f"sigma is {list(self.sigmas)}; name one bandwidth or more, each once"
+            )
+        for sigma in self.sigmas:
+            _above_zero("sigma", sigma)
         _at_least("batch-size", self.batch_size, MIN_MINIBATCH)
+        if self.label not in (None, "each"):
+            _at_least("label", self.label, 0)
+        _at_least("permutations", self.permutations, 0)
+        if self.permutations > MAX_PERMUTATIONS:
+            raise ConfigError(
+                f"permutations is {self.permutations}; use {MAX_PERMUTATIONS} or fewer"
+            )
+        if self.permutations and (self.estimator == "exact" or self.label is not None):
+            raise ConfigError(
+                "permutations shuffle within minibatches of all classes; leave out the label, and"
+                " use the unbiased or the biased estimator"
+            )
+
+    @property
+    def bandwidths(self) -> tuple[float | None, ...]:
+        """The fractions that results differ in: ``sigmas``, or None for a kernel without one."""
+        return self.sigmas if self.kernel == "rbf" else (None,)
 
 
-def _at_least(name: str, value: int, least: int) -> None:
+def _at_least(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{name} is {value!r}; use a whole number of {least} or more")
     if value < least:

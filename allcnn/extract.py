@@ -1,25 +1,29 @@
-"""The bridge from a checkpoint to the activation store, one minibatch at a time."""
+"""The bridge from a checkpoint to the stores, one minibatch at a time."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float16, UInt8
 
-from allcnn import checkpoint, data, network, record
+from allcnn import checkpoint, data, hsic, kernels, network, record
 from allcnn.config import DEFAULT_SAMPLES, DType, Extraction
 from allcnn.errors import RunError
 from allcnn.progress import Report, silent
+from allcnn.provenance import stamp
 from allcnn.workspace import Workspace
 from store import (
+    ActivationOverflowError,
     ConflictError,
+    GramKey,
+    GramMeta,
+    GramWriter,
     RepresentationKey,
     RepresentationMeta,
     SampleSet,
@@ -27,10 +31,16 @@ from store import (
     Store,
     StoreLocationError,
     Writer,
+    open_grams,
 )
+
+Images = UInt8[np.ndarray, "n h w c"]
 
 Forward = Callable[[Any], Mapping[str, Float[Array, "n ..."]]]
 """A network with its variables: uint8 images (n, h, w, c) to ordered taps."""
+
+_HELD_BYTES = 2**30
+"""Activations of the first examples that are held at once for their median distance."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Samples:
 
     sample_set: SampleSet
     indices: np.ndarray
-    images: UInt8[np.ndarray, "n h w c"]
+    images: Images
     labels: np.ndarray
 
 
@@ -54,7 +64,7 @@ class Source:
 
 
 def extract(workspace: Workspace, job: Extraction, report: Report = silent) -> str:
-    """Fill the store with every tap of a checkpoint; return the name of the sample set.
+    """Keep every tap of a checkpoint, or its Grams, or both; return the name of the sample set.
 
     Resumes after the last minibatch that a tap has; a finished extraction computes nothing.
     """
@@ -65,7 +75,7 @@ def extract(workspace: Workspace, job: Extraction, report: Report = silent) -> s
     variables = checkpoint.load_variables(folder, network.abstract(entry.spec))
     forward = functools.partial(network.apply, entry.spec, variables)
     source = Source(job.run, job.checkpoint, checkpoint.digest(variables), forward)
-    write_activations(workspace.activations, source, samples, job.batch_size, job.dtype, report)
+    keep(workspace, source, samples, job, report)
     return samples.sample_set.name
 
 
@@ -90,46 +100,159 @@ def load_samples(dataset: str, image_size: int, split: str, n_samples: int | Non
     return Samples(sample_set, indices, whole.images[indices], whole.labels[indices])
 
 
-def write_activations(
-    store: Path,
+def keep(
+    workspace: Workspace,
     source: Source,
     samples: Samples,
-    batch_size: int,
-    dtype: DType,
+    job: Extraction,
     report: Report = silent,
 ) -> None:
-    """Write the taps of a network, holding the activations of one minibatch at a time.
+    """Keep what the job asks for, holding the activations of one minibatch at a time.
 
-    What is whole already is kept, in minibatches of whatever size: a comparison regroups rows.
+    Activations that are whole already are left alone, in minibatches of whatever size: a comparison
+    regroups rows.
     """
-    shapes = _tap_shapes(source.forward, _padded(samples.images[:1], batch_size))
-    n = samples.sample_set.n_samples
-    if _is_whole(store, source, samples.sample_set.name, list(shapes), dtype):
-        report(n, n, f"{source.run}@{source.checkpoint}: already extracted")
-        return
-    writers = _open_writers(store, source, samples, shapes, batch_size, dtype)
-    first = min(writer.n_committed for writer in writers.values())
-    report(first, n, f"{source.run}@{source.checkpoint}")
-    for start, stop in data.batch_ranges(n, batch_size):
+    shapes = _tap_shapes(source.forward, _padded(samples.images[:1], job.batch_size))
+    n, name = samples.sample_set.n_samples, f"{source.run}@{source.checkpoint}"
+    sinks = _missing(workspace, source, samples, job, shapes)
+    first = min((sink.next_row for sink in sinks), default=n)
+    if first == n:
+        report(n, n, f"{name}: already extracted")
+    else:
+        report(first, n, name)
+    for start, stop in data.batch_ranges(n, job.batch_size):
         if start < first:
             continue
-        _append_minibatch(writers, source.forward, samples.images[start:stop], start, batch_size)
-        report(stop, n, f"{source.run}@{source.checkpoint}")
+        _take_minibatch(sinks, source.forward, samples.images[start:stop], start, job)
+        report(stop, n, name)
+    for sink in sinks:
+        sink.finish(source.forward, samples.images, job)
 
 
-def _append_minibatch(
-    writers: Mapping[str, Writer],
-    forward: Forward,
-    images: UInt8[np.ndarray, "n h w c"],
-    start: int,
-    batch_size: int,
+class _Sink(Protocol):
+    """Where the rows of a network's taps go."""
+
+    @property
+    def next_row(self) -> int:
+        """The first row that is not kept yet."""
+
+    def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
+        """Keep rows of a tap; rows that are kept already are passed over."""
+
+    def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
+        """Do what needs more than one minibatch."""
+
+
+def _take_minibatch(
+    sinks: list[_Sink], forward: Forward, images: Images, start: int, job: Extraction
 ) -> None:
     # A function of its own, so that these taps are gone before the next ones are computed.
-    taps = forward(_padded(images, batch_size))
-    for name, writer in writers.items():
+    taps = forward(_padded(images, job.batch_size))
+    for name, tap in taps.items():
+        rows = _narrowed(tap, job.dtype)[: len(images)]
+        for sink in sinks:
+            sink.take(name, start, rows)
+
+
+class _Activations:
+    """The activation store, a writer a tap."""
+
+    def __init__(self, writers: Mapping[str, Writer]) -> None:
+        self._writers = writers
+
+    @property
+    def next_row(self) -> int:
+        return min(writer.n_committed for writer in self._writers.values())
+
+    def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
         # A kill may have left some taps further than others.
-        if writer.n_committed == start:
-            writer.append(_narrowed(taps[name], writer.meta.dtype)[: len(images)])
+        if self._writers[tap].n_committed == start:
+            self._writers[tap].append(rows)
+
+    def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
+        pass
+
+
+class _Grams:
+    """The Gram store, a writer a tap; rows are held until their minibatch is whole."""
+
+    def __init__(self, writers: Mapping[str, GramWriter]) -> None:
+        self._writers = writers
+        self._next = {tap: writer.n_committed for tap, writer in writers.items()}
+        self._held: dict[str, list[Float[np.ndarray, "n ..."]]] = {tap: [] for tap in writers}
+
+    @property
+    def next_row(self) -> int:
+        return min(self._start(tap) for tap in self._writers)
+
+    def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
+        writer, held = self._writers[tap], self._held[tap]
+        if self._start(tap) != start - sum(map(len, held)) or self._next[tap] == len(
+            _ranges(writer)
+        ):
+            return
+        key = writer.meta.key
+        if rows.dtype != key.dtype:
+            largest = np.abs(rows[np.isfinite(rows)]).max()
+            raise ActivationOverflowError(
+                f"{key.of} reaches {largest:g}, and {key.dtype} ends at"
+                f" {np.finfo(key.dtype).max:.0f}; use a wider dtype"
+            )
+        held.append(rows)
+        first, stop = _ranges(writer)[self._next[tap]]
+        if sum(map(len, held)) == stop - first:
+            X = held[0] if len(held) == 1 else np.concatenate(held)
+            held.clear()
+            writer.append(kernels.gram(kernels.pooled(X, key.pool), key.kernel))
+            self._next[tap] += 1
+
+    def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
+        if job.kernel != "rbf":
+            return
+        without = [tap for tap, w in self._writers.items() if w.median_distance is None]
+        examples = images[: kernels.BANDWIDTH_EXAMPLES]
+        for taps in _groups_that_fit(forward, examples, without, job):
+            _set_medians({tap: self._writers[tap] for tap in taps}, forward, examples, job)
+
+    def _start(self, tap: str) -> int:
+        ranges, index = _ranges(self._writers[tap]), self._next[tap]
+        return ranges[index][0] if index < len(ranges) else ranges[-1][1]
+
+
+def _ranges(writer: GramWriter) -> tuple[tuple[int, int], ...]:
+    return writer.meta.ranges
+
+
+def _groups_that_fit(
+    forward: Forward, examples: Images, taps: list[str], job: Extraction
+) -> list[list[str]]:
+    """Split taps into groups whose rows of all examples fit memory; each costs forward passes."""
+    shapes = _tap_shapes(forward, _padded(examples[:1], job.batch_size))
+    groups: list[list[str]] = []
+    room = 0
+    for tap in taps:
+        n_bytes = len(examples) * math.prod(shapes[tap]) * np.dtype(job.dtype).itemsize
+        if n_bytes > room:
+            groups.append([])
+            room = _HELD_BYTES
+        groups[-1].append(tap)
+        room -= n_bytes
+    return groups
+
+
+def _set_medians(
+    writers: Mapping[str, GramWriter], forward: Forward, examples: Images, job: Extraction
+) -> None:
+    """Keep the median distance of some taps, from one more pass over the first examples."""
+    held: dict[str, list[Float[np.ndarray, "n ..."]]] = {tap: [] for tap in writers}
+    for start, stop in data.batch_ranges(len(examples), job.batch_size):
+        images = examples[start:stop]
+        taps = forward(_padded(images, job.batch_size))
+        for tap, rows in held.items():
+            rows.append(_narrowed(taps[tap], job.dtype)[: len(images)])
+    for tap, writer in writers.items():
+        X = kernels.pooled(np.concatenate(held.pop(tap)), job.pool)
+        writer.set_median_distance(_median_distance(X))
 
 
 def _narrowed(tap: Float[Array, "n ..."], dtype: DType) -> Float[np.ndarray, "n ..."]:
@@ -146,22 +269,106 @@ def _to_float16(tap: Float[Array, "n ..."]) -> tuple[Float16[Array, "n ..."], Fl
     return tap.astype(jnp.float16), jnp.max(jnp.abs(tap))
 
 
-def _padded(images: UInt8[np.ndarray, "n h w c"], batch_size: int) -> UInt8[np.ndarray, "b h w c"]:
+def _padded(images: Images, batch_size: int) -> UInt8[np.ndarray, "b h w c"]:
     """Fill up the last minibatch, so that one compiled program serves it too."""
     missing = batch_size - len(images)
     return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
 
 
-def _is_whole(store: Path, source: Source, sample_set: str, names: list[str], dtype: DType) -> bool:
+def _median_distance(X: kernels.Rows) -> float:
+    return kernels.median_distance(lambda a, b: X[a:b], len(X), kernels.BANDWIDTH_BLOCK)
+
+
+def _missing(
+    workspace: Workspace,
+    source: Source,
+    samples: Samples,
+    job: Extraction,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> list[_Sink]:
+    """Open the stores that do not hold all yet.
+
+    Raises ConflictError where the store holds other activations of the same name.
+    """
+    sinks: list[_Sink] = []
+    if "activations" in job.keep:
+        if not _has_activations(workspace.activations, source, samples, job, list(shapes)):
+            writers = _open_writers(workspace.activations, source, samples, shapes, job)
+            sinks.append(_Activations(writers))
+    else:
+        _check_not_other(workspace.activations, source, samples)
+    if "grams" in job.keep:
+        keys = _gram_keys(source, samples, job, list(shapes))
+        if not _has_grams(workspace.grams, keys, job):
+            sinks.append(_Grams(_open_gram_writers(workspace.grams, keys, samples)))
+    return sinks
+
+
+def _has_activations(
+    store: Path, source: Source, samples: Samples, job: Extraction, names: list[str]
+) -> bool:
     try:
-        taps = Store(store).find(source.run, source.checkpoint, sample_set)
+        taps = Store(store).find(source.run, source.checkpoint, samples.sample_set.name)
     except (SchemaError, StoreLocationError):
         # Not there, half created, or foreign: opening the writers tells these apart.
         return False
     return [tap.key.tap for tap in taps] == names and all(
-        tap.complete and (tap.meta.checkpoint_digest, tap.meta.dtype) == (source.digest, dtype)
+        tap.complete and (tap.meta.checkpoint_digest, tap.meta.dtype) == (source.digest, job.dtype)
         for tap in taps
     )
+
+
+def _check_not_other(store: Path, source: Source, samples: Samples) -> None:
+    """Refuse Grams beside activations of another checkpoint, which comparisons would take."""
+    if not store.exists():
+        return
+    for tap in Store(store).find(source.run, source.checkpoint, samples.sample_set.name):
+        if tap.meta.checkpoint_digest != source.digest:
+            folder = (store / tap.key.path).parent
+            raise ConflictError(
+                f"{folder} is stored with checkpoint_digest {tap.meta.checkpoint_digest!r}, not"
+                f" {source.digest!r}; delete it, and extract again"
+            )
+
+
+def _gram_keys(source: Source, samples: Samples, job: Extraction, taps: list[str]) -> list[GramKey]:
+    kernel: Literal["linear", "cosine"] = "cosine" if job.kernel == "cosine" else "linear"
+    return [
+        GramKey(
+            RepresentationKey(samples.sample_set.name, source.run, source.checkpoint, tap),
+            kernel,
+            job.pool,
+            job.batch_size,
+            job.dtype,
+            source.digest,
+        )
+        for tap in taps
+    ]
+
+
+def _has_grams(path: Path, keys: list[GramKey], job: Extraction) -> bool:
+    try:
+        kept = open_grams(path)
+        grams = [kept[key] for key in keys]
+    except (SchemaError, StoreLocationError, LookupError):
+        return False
+    return all(
+        each.complete and (job.kernel != "rbf" or each.median_distance is not None)
+        for each in grams
+    )
+
+
+def _open_gram_writers(path: Path, keys: list[GramKey], samples: Samples) -> dict[str, GramWriter]:
+    ranges = tuple(hsic.split_minibatches(samples.sample_set.n_samples, keys[0].batch_size))
+    return {
+        key.of.tap: GramWriter.open(
+            path,
+            GramMeta(key, samples.sample_set, index, ranges, **stamp()),
+            samples.indices,
+            samples.labels,
+        )
+        for index, key in enumerate(keys)
+    }
 
 
 def _open_writers(
@@ -169,10 +376,9 @@ def _open_writers(
     source: Source,
     samples: Samples,
     shapes: Mapping[str, tuple[int, ...]],
-    batch_size: int,
-    dtype: DType,
+    job: Extraction,
 ) -> dict[str, Writer]:
-    created_at = datetime.now(UTC).isoformat(timespec="seconds")
+    created = stamp()
     writers = {}
     for index, (tap, shape) in enumerate(shapes.items()):
         meta = RepresentationMeta(
@@ -181,10 +387,9 @@ def _open_writers(
             checkpoint_digest=source.digest,
             tap_index=index,
             shape=shape,
-            dtype=dtype,
-            batch_rows=batch_size,
-            created_by=f"allcnn-cka {version('allcnn-cka')}",
-            created_at=created_at,
+            dtype=job.dtype,
+            batch_rows=job.batch_size,
+            **created,
         )
         writers[tap] = _open_writer(store, meta, samples)
     return writers
@@ -199,9 +404,7 @@ def _open_writer(store: Path, meta: RepresentationMeta, samples: Samples) -> Wri
         raise ConflictError(f"{found}; delete {folder}, or ask for what it holds") from error
 
 
-def _tap_shapes(
-    forward: Forward, images: UInt8[np.ndarray, "n h w c"]
-) -> dict[str, tuple[int, ...]]:
+def _tap_shapes(forward: Forward, images: Images) -> dict[str, tuple[int, ...]]:
     """Return the shape of one example of each tap, in order, without computing anything."""
     names: list[str] = []
 

@@ -4,39 +4,124 @@ Rows are shifted by a reference row first. HSIC, CKA and distances are invariant
 without it float32 loses the spread of features whose mean is large against it.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Float64
 
-Rows = Float[np.ndarray, "n ..."]
-Vector = Float32[np.ndarray, "n"]
-Matrix = Float32[np.ndarray, "n m"]
+from allcnn.products import BLAS, Matrix, Vector, Weights, backend, in_precision_of
+
+BaseKernel = Literal["linear", "cosine"]
+Pool = Literal["whole", "mean"]
+Rows = Float[np.ndarray, "n ..."] | Float[Array, "n ..."]
 ReadBlock = Callable[[int, int], Rows]
 
-TILE_COLUMNS = 8192
-"""Columns shifted and multiplied at a time: 256 rows of them stay in the processor's cache."""
+BANDWIDTH_EXAMPLES = 1024
+"""The median distance, the unit of bandwidths, is taken between this many first examples."""
+
+BANDWIDTH_BLOCK = 256
+"""Of which so many are read at a time."""
 
 
-def gram(X: Rows, bandwidth: float | None = None) -> Float32[np.ndarray, "n n"]:
-    """Return the Gram matrix of the rows of ``X``, each flattened.
+def gram(X: Rows, kernel: BaseKernel = "linear") -> Float32[np.ndarray, "n n"]:
+    """Return the Gram matrix of the rows of ``X``, each flattened; exactly symmetric.
+
+    All rows are shifted by one row, which HSIC, CKA and distances do not see: the first row, or 0
+    in columns where float32 needs no shift. The cosine kernel shifts what it has divided by its
+    norm; a row of zeros stays zero. Norms outside 1e-18 to 1e18 are beyond float32.
 
     Args:
-        X: n examples of any shape, in float32 or float16.
-        bandwidth: sigma of the RBF kernel exp(-d²/(2 sigma²)), a distance; None for the linear
-            kernel of the rows shifted by the first.
+        X: n examples of any shape, in float16, float32 or float64. A float64 difference is
+            narrowed after the shift. On an accelerator a JAX array is used where it lies.
+        kernel: "linear" or "cosine".
 
-    Raises ValueError where there are no rows, or for a bandwidth that is not above 0. Values that
-    are not finite make the Gram not finite, without a warning.
+    Raises ValueError where there are no rows and for another kernel. Values that are not finite
+    make the Gram not finite, without a warning.
     """
-    if bandwidth is not None and not 0 < bandwidth < float("inf"):
-        raise ValueError(f"the RBF bandwidth is {bandwidth}; use a finite distance above 0")
+    _check_kernel(kernel)
     X = _flat(X)
-    K = backend().products(X, X, X[0])
-    return K if bandwidth is None else np.asarray(_rbf(K, np.float32(bandwidth)))
+    origin = in_precision_of(X, X[0])
+    return backend().gram(X, origin, _weights(X, origin, kernel))
+
+
+def cross_gram(A: Rows, B: Rows, reference: Rows, kernel: BaseKernel = "linear") -> Matrix:
+    """Return the kernel of every row of ``A`` with every row of ``B``, both shifted alike.
+
+    Tiles of one Gram matrix share their reference: a row near the mean of all rows (see
+    ``mean_row``). The cosine kernel normalises it too. Exactly symmetric where B is A.
+    """
+    _check_kernel(kernel)
+    a = _flat(A)
+    b = a if B is A else _flat(B)
+    u = _weights(a, in_precision_of(a, reference), kernel)
+    v = u if b is a else _weights(b, in_precision_of(b, reference), kernel)
+    return backend().products(a, b, np.ravel(reference), u, v)
+
+
+def rbf(
+    Ks: Float32[np.ndarray, "*m n n"], bandwidths: float | Float[np.ndarray, "*m"]
+) -> Float32[np.ndarray, "*m n n"]:
+    """Return exp(-d²/(2 sigma²)) for linear Grams, d² = K_ii + K_jj - 2 K_ij; its diagonal is 1.
+
+    Args:
+        Ks: linear Grams, from ``gram`` so that d² is accurate.
+        bandwidths: sigma, a distance, one for all or one a Gram; broadcast, so that Grams of
+            shape (1, n, n) and three bandwidths give (3, n, n).
+
+    Raises ValueError for a bandwidth that is not finite and above 0.
+    """
+    sigmas = _checked(bandwidths)
+    batch = (1,) * (Ks.ndim - 2 - sigmas.ndim) + sigmas.shape
+    return np.asarray(_rbf(Ks, sigmas.reshape(*batch, 1, 1)))
+
+
+def cross_rbf(
+    A: Rows, B: Rows, reference: Rows, bandwidths: Sequence[float]
+) -> Float32[np.ndarray, "s a b"]:
+    """Return the RBF kernel of every row of ``A`` with every row of ``B``, for each bandwidth.
+
+    One product serves all s bandwidths; ``reference`` is that of ``cross_gram``.
+    """
+    sigmas = _checked(bandwidths)
+    squared = cross_squared_distances(A, B, reference)
+    return np.asarray(_exponential(squared[None], sigmas[:, None, None]))
+
+
+def pooled(X: Rows, pool: Pool) -> Rows:
+    """Return ``X`` for "whole"; for "mean", its float64 mean over all axes but first and last.
+
+    The mean is as accurate as float32 holds the spread of X about its first row.
+    """
+    if pool not in get_args(Pool):
+        raise ValueError(f"the pooling is {pool!r}; use {' or '.join(get_args(Pool))}")
+    if pool == "whole" or X.ndim < 3:
+        return X
+    space = tuple(range(1, X.ndim - 1))
+    first = np.asarray(X[:1], np.float64)
+    if X.dtype == np.float64:
+        differences = np.mean(X - first, axis=space)
+    else:
+        differences = np.asarray(_pooled_differences(X), np.float64)
+    means: Rows = first.mean(axis=space) + differences
+    return means
+
+
+def mean_row(X: Rows) -> Rows:
+    """Return the mean over the rows of ``X``, flat: a reference for the tiles of one Gram matrix.
+
+    Of equal rows it is exactly that row, so that a constant representation has a Gram of zeros.
+    """
+    X = _flat(X)
+    origin = in_precision_of(X, X[0])
+    if X.dtype == np.float64:
+        difference = np.mean(X - origin[None, :], axis=0)
+    else:
+        difference = np.asarray(_mean_difference(X))
+    row: Rows = origin + difference
+    return row
 
 
 def cross_squared_distances(A: Rows, B: Rows, reference: Rows | None = None) -> Matrix:
@@ -49,9 +134,9 @@ def cross_squared_distances(A: Rows, B: Rows, reference: Rows | None = None) -> 
     a = _flat(A)
     b = a if B is A else _flat(B)
     origin = a[0] if reference is None else np.ravel(reference)
-    products, norms = backend()
-    K = products(a, b, origin)
-    return _squared_distances(K, norms(a, origin), norms(b, origin))
+    way = backend()
+    K = way.products(a, b, origin, None, None)
+    return _squared_distances(K, way.norms(a, origin), way.norms(b, origin))
 
 
 def median_distance(read_block: ReadBlock, n: int, block_rows: int) -> float:
@@ -97,93 +182,58 @@ def _central_row(A: Rows) -> Rows:
     return row
 
 
-class Backend(NamedTuple):
-    """One way to multiply shifted rows; both ways agree to float32 rounding.
-
-    Attributes:
-        products: (A - origin)(B - origin)ᵀ of flat rows.
-        norms: squared Euclidean norms of the rows of A - origin.
-    """
-
-    products: Callable[[Rows, Rows, Rows], Matrix]
-    norms: Callable[[Rows, Rows], Vector]
-
-
-def backend() -> Backend:
-    """Return BLAS on the CPU, where it does half of XLA's work, and XLA on accelerators."""
-    return BLAS if jax.default_backend() == "cpu" else XLA
-
-
-def _tiles(A: Rows) -> list[slice]:
-    return [slice(i, i + TILE_COLUMNS) for i in range(0, A.shape[1], TILE_COLUMNS)]
-
-
-def _blas_products(A: Rows, B: Rows, origin: Rows) -> Matrix:
-    total = np.zeros((len(A), len(B)), np.float32)
+def _weights(A: Rows, origin: Rows, kernel: BaseKernel) -> Weights | None:
+    """Return the factors of the cosine kernel; None for the linear one."""
+    if kernel == "linear":
+        return None
     with np.errstate(over="ignore", invalid="ignore"):
-        for tile in _tiles(A):
-            a = _shifted(A, origin, tile)
-            # NumPy calls syrk, half the work of gemm, where it is given an array and its own
-            # transpose.
-            b = a if B is A else _shifted(B, origin, tile)
-            total += a @ b.T
-    return total
+        squared, excess = backend().moments(A, origin)
+        x, o = np.sqrt(squared)[:, None], np.linalg.norm(np.float64(origin))
+        # 1/x - 1/o, from |x|² - |o|² as one sum; it multiplies the shorter of the two, zero rows
+        # among them, so that nothing large cancels.
+        change = -_quotients(excess[:, None], x * o * (x + o))
+        return Weights(
+            _quotients(np.ones_like(x), np.maximum(x, o)),
+            np.where(x < o, change, 0),
+            np.where(x < o, 0, change),
+        )
 
 
-def _blas_norms(A: Rows, origin: Rows) -> Vector:
-    total = np.zeros(len(A), np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for tile in _tiles(A):
-            a = _shifted(A, origin, tile)
-            total += np.vecdot(a, a)
-    return total
-
-
-def _shifted(A: Rows, origin: Rows, tile: slice) -> Matrix:
-    if A.dtype == np.float32:
-        a: Matrix = A[:, tile] - origin[None, tile]
-        return a
-    # Widened before the difference, which float16 rounds; by XLA, ten times as fast as NumPy here.
-    return np.asarray(_widened_difference(A[:, tile], origin[tile]))
-
-
-def _xla_products(A: Rows, B: Rows, origin: Rows) -> Matrix:
-    a = jnp.asarray(A)
-    b = a if B is A else jnp.asarray(B)  # sent to the device once
-    return np.asarray(_shifted_products(a, b, origin))
-
-
-def _xla_norms(A: Rows, origin: Rows) -> Vector:
-    return np.asarray(_shifted_norms(A, origin))
+def _quotients(
+    a: Float64[np.ndarray, "n 1"], b: Float64[np.ndarray, "n 1"]
+) -> Float64[np.ndarray, "n 1"]:
+    quotients: Float64[np.ndarray, "n 1"] = np.divide(a, b, out=np.zeros_like(b), where=b != 0)
+    return quotients
 
 
 @jax.jit
-def _shifted_products(
-    A: Float[Array, "n p"], B: Float[Array, "m p"], origin: Float[Array, "p"]
-) -> Float32[Array, "n m"]:
-    a, b = _difference(A, origin), _difference(B, origin)
-    return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+def _pooled_differences(X: Float[Array, "n ... c"]) -> Float32[Array, "n c"]:
+    wide = X.astype(jnp.float32)
+    return jnp.mean(wide - wide[:1], axis=tuple(range(1, X.ndim - 1)))
 
 
 @jax.jit
-def _shifted_norms(A: Float[Array, "n p"], origin: Float[Array, "p"]) -> Float32[Array, "n"]:
-    return jnp.sum(jnp.square(_difference(A, origin)), axis=1)
-
-
-def _difference(A: Float[Array, "n p"], origin: Float[Array, "p"]) -> Float32[Array, "n p"]:
-    return A.astype(jnp.float32) - origin.astype(jnp.float32)[None, :]
-
-
-_widened_difference = jax.jit(_difference)
+def _mean_difference(X: Float[Array, "n p"]) -> Float32[Array, "p"]:
+    wide = X.astype(jnp.float32)
+    return jnp.mean(wide - wide[:1], axis=0)
 
 
 @jax.jit
-def _rbf(K: Float32[Array, "n n"], sigma: Float32[Array, ""]) -> Float32[Array, "n n"]:
-    norms = jnp.diagonal(K)
-    squared = norms[:, None] + norms[None, :] - 2 * K
+def _rbf(
+    Ks: Float32[Array, "*m n n"], sigmas: Float32[Array, "*m 1 1"]
+) -> Float32[Array, "*m n n"]:
+    norms = jnp.diagonal(Ks, axis1=-2, axis2=-1)
+    squared = norms[..., :, None] + norms[..., None, :] - 2 * Ks
+    Ls: Float32[Array, "*m n n"] = _exponential(jnp.maximum(squared, 0), sigmas)
+    return Ls
+
+
+@jax.jit
+def _exponential(
+    squared: Float32[Array, "*m a b"], sigmas: Float32[Array, "*m 1 1"]
+) -> Float32[Array, "*m a b"]:
     # Divided twice: the square of sigma may overflow where the distances do not.
-    L = jnp.exp(-jnp.maximum(squared, 0) / sigma / sigma / 2)
-    return jnp.where(jnp.eye(len(K), dtype=bool), 1, L)
+    return jnp.exp(-squared / sigmas / sigmas / 2)
 
 
 def _squared_distances(K: Matrix, a: Vector, b: Vector) -> Matrix:
@@ -195,8 +245,19 @@ def _squared_distances(K: Matrix, a: Vector, b: Vector) -> Matrix:
 def _flat(X: Rows) -> Rows:
     if len(X) == 0:
         raise ValueError("the representation has no rows; give it one example or more")
-    return np.reshape(X, (len(X), -1))
+    if not isinstance(X, jax.Array) or backend() is BLAS:
+        X = np.asarray(X)
+    return X.reshape(len(X), -1)
 
 
-BLAS = Backend(_blas_products, _blas_norms)
-XLA = Backend(_xla_products, _xla_norms)
+def _check_kernel(kernel: str) -> None:
+    if kernel not in get_args(BaseKernel):
+        raise ValueError(f"the kernel is {kernel!r}; use {' or '.join(get_args(BaseKernel))}")
+
+
+def _checked(bandwidths: float | Sequence[float] | Float[np.ndarray, "..."]) -> Vector:
+    sigmas = np.asarray(bandwidths, np.float32)
+    wrong = sigmas[~((sigmas > 0) & (sigmas < np.inf))]
+    if wrong.size:
+        raise ValueError(f"the RBF bandwidth is {wrong[0]}; use a finite distance above 0")
+    return sigmas

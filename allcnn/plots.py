@@ -1,49 +1,60 @@
-"""Heat maps of CKA matrices and learning curves, as Matplotlib figures without pyplot.
+"""Heat maps of CKA matrices, as Matplotlib figures; all other pictures can be had from here too.
 
 Nothing global is set, so tasks in several threads may draw at once; sizes are in inches.
 """
 
 import math
-import os
-import textwrap
-import threading
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-History = Mapping[str, Sequence[float]]
+from allcnn.canvas import fit_around, new_figure, save, set_title, text_inches, wrapped
+from allcnn.curves import (
+    History,
+    baseline_plot,
+    choose_pairs,
+    convergence_curves,
+    identification_bars,
+    learning_curves,
+)
+from allcnn.ticks import Groups, name_groups, name_members, spans
+
+__all__ = [
+    "History",
+    "Panel",
+    "baseline_plot",
+    "choose_pairs",
+    "convergence_curves",
+    "heatmap",
+    "heatmap_grid",
+    "identification_bars",
+    "learning_curves",
+    "save",
+]
 
 MAX_NUMBERED = 12
 """Largest side of a matrix whose cells carry their numbers."""
 GRID_COLUMNS = 4
 GRID_INCHES = 2.6
+GROUPED_INCHES = 8.0
+ERROR_INCHES = 3.2
+"""Largest side of the heat map of standard errors."""
 ROUNDING = 1e-6
 """How far rounding alone takes CKA out of 0 to 1."""
 
 _COLOURS = matplotlib.colormaps["magma"]
-# Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, pale on white.
-_RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_FORMATS: dict[str, dict[str, None]] = {
-    "png": {"Software": None},
-    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
-    "svg": {"Creator": None, "Date": None},
-}
-_svg_lock = threading.Lock()
+_ERROR_COLOURS = matplotlib.colormaps["cividis"]
+_SEPARATOR = "#00B7B7"
+"""Neither in the colours of CKA nor lost on the lightest or the darkest of them."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,9 @@ class Panel:
         title: above the matrix.
         row_label: what the rows are, such as the run.
         column_label: what the columns are.
+        errors: standard errors of the values, where NaN is left blank.
+        row_groups: names and numbers of rows that belong together, such as those of one network.
+        column_groups: the same of columns.
     """
 
     matrix: Float[np.ndarray, "r c"]
@@ -65,6 +79,9 @@ class Panel:
     title: str = ""
     row_label: str = ""
     column_label: str = ""
+    errors: Float[np.ndarray, "r c"] | None = None
+    row_groups: Groups | None = None
+    column_groups: Groups | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.rows), len(self.columns))
@@ -73,26 +90,51 @@ class Panel:
                 f"the matrix of panel {self.title!r} has shape {np.shape(self.matrix)}, its names"
                 f" {shape}; give one name a row and column, and at least one of each"
             )
+        if self.errors is not None and np.shape(self.errors) != shape:
+            raise ValueError(
+                f"the errors of panel {self.title!r} have shape {np.shape(self.errors)}, its"
+                f" matrix {shape}; give one error a value, NaN where there is none"
+            )
+        self._check_groups("row", self.row_groups, len(self.rows))
+        self._check_groups("column", self.column_groups, len(self.columns))
+
+    def _check_groups(self, kind: str, groups: Groups | None, n: int) -> None:
+        if groups is None:
+            return
+        counts = [count for _, count in groups]
+        if sum(counts) != n or min(counts) < 1:
+            raise ValueError(
+                f"the {kind} groups of panel {self.title!r} have {counts} {kind}s, its matrix {n};"
+                " give groups of one or more that add up to all"
+            )
 
 
 def heatmap(panel: Panel) -> Figure:
-    """Draw one matrix with the first row at the bottom and colours from 0 to 1."""
-    height, width = _inches(panel, largest=6.4)
-    figure = _figure(width + 2.2, height + 1.5)
+    """Draw one matrix with the first row at the bottom and colours from 0 to 1.
+
+    Standard errors stand below the numbers, or where cells are too small for these, in a second
+    and smaller heat map with colours from 0 to the largest. Lines part groups.
+    """
+    figure = new_figure(6.4, 6.4, layout=None)
+    height, width = _inches(panel, GROUPED_INCHES if _is_grouped(panel) else 6.4)
     axes = figure.add_subplot()
-    _draw(axes, panel)
-    _label_ticks(axes, panel, height / len(panel.rows), font_size=8)
+    _draw(axes, panel, cell := height / len(panel.rows))
+    _label_ticks(axes, panel, cell, font_size=8)
     axes.set_ylabel(panel.row_label, fontsize=10)
     axes.set_xlabel(panel.column_label, fontsize=10)
-    _set_title(axes, panel.title, width, font_size=11)
-    # Inset, so that the bar keeps to the height of the matrix.
-    bar = axes.inset_axes((1 + 0.15 / width, 0, 0.18 / width, 1))
-    _label_bar(figure.colorbar(_colour_scale(), cax=bar, extend=_extend([panel])))
+    set_title(axes, panel.title, width, font_size=11)
+    _add_bar(axes, width, _colour_scale(), _extend([panel]))
+    placed = [(axes, width, height)]
+    if _is_numbered(panel):
+        _write_numbers(axes, panel)
+    elif panel.errors is not None:
+        placed.append(_draw_errors(figure, panel))
+    fit_around(figure, placed)
     return figure
 
 
 def heatmap_grid(panels: Sequence[Panel], title: str = "") -> Figure:
-    """Draw matrices side by side, up to four a line, with one colour bar.
+    """Draw matrices side by side, up to four a line, with one colour bar and no errors.
 
     Where all panels share their names and labels, those stand at the outer panels alone.
     """
@@ -103,97 +145,35 @@ def heatmap_grid(panels: Sequence[Panel], title: str = "") -> Figure:
     height, width = np.max([_inches(panel, GRID_INCHES) for panel in panels], axis=0)
     shared = len({_names(panel) for panel in panels}) == 1
     room = 0.3 if shared else 0.9
-    figure = _figure(n_columns * (width + room) + 1.5, n_lines * (height + room + 0.15) + 1.0)
+    figure = new_figure(
+        n_columns * (width + room) + 1.5 + _longest(panel.row_groups for panel in panels),
+        n_lines * (height + room + 0.15) + 1.0 + _longest(panel.column_groups for panel in panels),
+    )
     drawn = [figure.add_subplot(n_lines, n_columns, k + 1) for k in range(len(panels))]
     for k, (axes, panel) in enumerate(zip(drawn, panels, strict=True)):
         left = not shared or k % n_columns == 0
         bottom = not shared or k + n_columns >= len(panels)
-        _draw(axes, panel, numbered=False)
-        _label_ticks(axes, panel, _inches(panel, GRID_INCHES)[0] / len(panel.rows), font_size=6.5)
-        axes.tick_params(labelleft=left, labelbottom=bottom)
+        _draw(axes, panel, cell := _inches(panel, GRID_INCHES)[0] / len(panel.rows))
+        _label_ticks(axes, panel, cell, font_size=6.5)
+        axes.tick_params(which="both", labelleft=left, labelbottom=bottom)
         axes.set_ylabel(panel.row_label if left else "", fontsize=9)
         axes.set_xlabel(panel.column_label if bottom else "", fontsize=9)
-        _set_title(axes, panel.title, width, font_size=9)
+        set_title(axes, panel.title, width, font_size=9)
     bar = figure.colorbar(_colour_scale(), ax=drawn, extend=_extend(panels), aspect=30, pad=0.02)
-    _label_bar(bar)
+    _label_bar(bar, "CKA", font_size=8)
     if title:
-        figure.suptitle(_wrapped(title, figure.get_figwidth(), 12), fontsize=12)
+        figure.suptitle(wrapped(title, figure.get_figwidth(), 12), fontsize=12)
     return figure
 
 
-def learning_curves(histories: Mapping[str, History]) -> Figure:
-    """Draw loss and accuracy of each run against the epoch: training dashed, test solid.
-
-    A history has ``epoch``, ``train_loss``, ``test_loss``, ``train_accuracy`` and
-    ``test_accuracy`` of equal lengths; accuracies are fractions, drawn in percent.
-    """
-    if not histories:
-        raise ValueError("there are no histories to draw; give that of one run or more")
-    figure = _figure(9.0, 3.9, layout="constrained")
-    loss, accuracy = figure.subplots(1, 2)
-    for (run, history), colour in zip(histories.items(), _run_colours(len(histories)), strict=True):
-        for axes, quantity, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
-            for split, style in (("train", "--"), ("test", "-")):
-                axes.plot(
-                    history["epoch"],
-                    factor * np.asarray(history[f"{split}_{quantity}"], np.float64),
-                    linestyle=style,
-                    color=colour,
-                    linewidth=1.5,
-                    marker="o" if len(history["epoch"]) == 1 else None,
-                    fillstyle="full" if split == "test" else "none",
-                    label=run if split == "test" else None,
-                )
-    _finish_curves(loss, "Loss")
-    _finish_curves(accuracy, "Accuracy (%)")
-    if _spans_decades(histories):
-        loss.set_yscale("log")
-    _curve_legends(figure, loss)
-    return figure
-
-
-def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG, PDF or SVG by its suffix, at once or not at all; return the path.
-
-    Carries no date and no random name: the same figure gives the same bytes. Folders are made.
-    """
-    path = Path(path)
-    kind = path.suffix[1:].lower()
-    if kind not in _FORMATS:
-        raise ValueError(f"{path.name} is no picture; use a name in .{', .'.join(_FORMATS)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        _write(figure, partial, kind)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
-def _write(figure: Figure, path: Path, kind: str) -> None:
-    options: dict[str, Any] = {"format": kind, "dpi": 150, "metadata": _FORMATS[kind]}
-    if kind != "svg":
-        figure.savefig(path, **options)
-        return
-    # Matplotlib takes the seed of an SVG's ids from its global settings alone.
-    with _svg_lock, matplotlib.rc_context({"svg.hashsalt": "allcnn"}):
-        figure.savefig(path, **options)
-
-
-def _figure(
-    width: float, height: float, layout: Literal["compressed", "constrained"] = "compressed"
-) -> Figure:
-    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
-    engine = figure.get_layout_engine()
-    if isinstance(engine, ConstrainedLayoutEngine):
-        engine.set(w_pad=0.07, h_pad=0.07)
-    return figure
+def _longest(groups: Iterable[Groups | None]) -> float:
+    """Return the inches of the longest name in a grid."""
+    return max((text_inches(name, 6.5) for some in groups for name, _ in some or ()), default=0)
 
 
 def _names(panel: Panel) -> tuple[object, ...]:
-    return tuple(panel.rows), tuple(panel.columns), panel.row_label, panel.column_label
+    groups = (tuple(panel.row_groups or ()), tuple(panel.column_groups or ()))
+    return tuple(panel.rows), tuple(panel.columns), panel.row_label, panel.column_label, groups
 
 
 def _inches(panel: Panel, largest: float) -> tuple[float, float]:
@@ -204,54 +184,112 @@ def _inches(panel: Panel, largest: float) -> tuple[float, float]:
     return r * cell, c * cell
 
 
-def _draw(axes: Axes, panel: Panel, *, numbered: bool = True) -> None:
-    matrix = np.ma.masked_invalid(panel.matrix)
+def _is_grouped(panel: Panel) -> bool:
+    return panel.row_groups is not None or panel.column_groups is not None
+
+
+def _is_numbered(panel: Panel) -> bool:
+    return max(len(panel.rows), len(panel.columns)) <= MAX_NUMBERED
+
+
+def _draw(axes: Axes, panel: Panel, cell: float) -> None:
     # The hatched ground shows through cells that are NaN, and through these alone.
     axes.patch.set(facecolor="0.88", edgecolor="0.6", hatch="////", linewidth=0)
     axes.imshow(
-        matrix, cmap=_COLOURS, vmin=0, vmax=1, origin="lower", aspect="equal", interpolation="none"
+        np.ma.masked_invalid(panel.matrix),
+        cmap=_COLOURS,
+        vmin=0,
+        vmax=1,
+        origin="lower",
+        aspect="equal",
+        interpolation="none",
     )
-    if numbered and max(matrix.shape) <= MAX_NUMBERED:
-        _write_numbers(axes, np.asarray(panel.matrix))
+    _part_groups(axes, panel, cell)
 
 
-def _write_numbers(axes: Axes, matrix: Float[np.ndarray, "r c"]) -> None:
+def _draw_errors(figure: Figure, panel: Panel) -> tuple[Axes, float, float]:
+    """Draw standard errors from 0 to the largest of them; return axes, width and height."""
+    errors = np.ma.masked_invalid(np.asarray(panel.errors, np.float64))
+    largest = float(errors.max()) if errors.count() else 0.0
+    norm = Normalize(0, largest or 1.0)
+    height, width = _inches(panel, ERROR_INCHES)
+    axes = figure.add_subplot()
+    axes.imshow(errors, cmap=_ERROR_COLOURS, norm=norm, origin="lower", interpolation="none")
+    _part_groups(axes, panel, cell := height / len(panel.rows))
+    _label_ticks(axes, panel, cell, font_size=6.5)
+    set_title(axes, "standard error", width, font_size=9)
+    _add_bar(axes, width, ScalarMappable(norm, _ERROR_COLOURS), "neither", "", font_size=6.5)
+    return axes, width, height
+
+
+def _add_bar(
+    axes: Axes,
+    width: float,
+    scale: ScalarMappable,
+    extend: str,
+    label: str = "CKA",
+    font_size: float = 8,
+) -> None:
+    # Inset, so that the bar keeps to the height of the matrix.
+    inset = axes.inset_axes((1 + 0.15 / width, 0, 0.18 / width, 1))
+    bar = axes.figure.colorbar(scale, cax=inset, extend=extend)
+    _label_bar(bar, label, font_size)
+
+
+def _write_numbers(axes: Axes, panel: Panel) -> None:
+    """Write each value into its cell, and its standard error, where it has one, below it."""
+    matrix = np.asarray(panel.matrix)
+    errors = np.full(matrix.shape, np.nan) if panel.errors is None else np.asarray(panel.errors)
     for (i, j), value in np.ndenumerate(matrix):
         if not np.isfinite(value):
             continue
         red, green, blue, _ = _COLOURS(float(np.clip(value, 0, 1)))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        colour = "white" if dark else "black"
-        axes.text(j, i, f"{value:z.2f}", color=colour, fontsize=7, ha="center", va="center")
+        style: dict[str, Any] = {"color": "white" if dark else "black", "ha": "center"}
+        if np.isfinite(errors[i, j]):
+            axes.text(j, i, f"{value:z.2f}", fontsize=7, va="bottom", **style)
+            axes.text(j, i, f"±{_short(float(errors[i, j]))}", fontsize=5, va="top", **style)
+        else:
+            axes.text(j, i, f"{value:z.2f}", fontsize=7, va="center", **style)
+
+
+def _short(error: float) -> str:
+    # Near a self-HSIC of zero errors grow without bound; the cell does not.
+    return f"{error:.3f}" if error < 10 else f"{error:.1f}" if error < 1000 else f"{error:.0e}"
+
+
+def _part_groups(axes: Axes, panel: Panel, cell: float) -> None:
+    for groups, draw in ((panel.row_groups, axes.axhline), (panel.column_groups, axes.axvline)):
+        if groups is None:
+            continue
+        # Hundreds of lines would tint the matrix, were they not thinner than few are.
+        points = 72 * cell * min(count for _, count in groups)
+        for _, first, _ in spans(groups)[1:]:
+            draw(first - 0.5, color=_SEPARATOR, linewidth=min(0.7, 0.04 * points))
 
 
 def _label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None:
-    """Name as many rows and columns as fit cells of so many inches, first and last included."""
-    step = math.ceil(1.4 * font_size / 72 / cell)
-    axes.tick_params(length=2, labelsize=font_size)
-    for axis, names in ((axes.xaxis, panel.columns), (axes.yaxis, panel.rows)):
-        last = len(names) - 1
-        shown = [*range(0, last - step + 1, step), last]
-        axis.set_ticks(shown, [names[k] for k in shown])
-    axes.xaxis.set_tick_params(rotation=90)
-
-
-def _set_title(axes: Axes, title: str, width: float, font_size: float) -> None:
-    axes.set_title(_wrapped(title, max(width, 1.5), font_size), fontsize=font_size)
-
-
-def _wrapped(text: str, width: float, font_size: float) -> str:
-    # A letter is about 0.55 of its size wide, and there are 72 points an inch.
-    return textwrap.fill(text, max(12, int(width * 72 / (0.55 * font_size))))
+    """Name as many rows and columns as fit cells of so many inches, with groups beyond them."""
+    axes.tick_params(which="both", length=2, labelsize=font_size)
+    axes.tick_params(axis="x", which="both", rotation=90)
+    sides = (
+        (axes.xaxis, panel.columns, panel.column_groups, 0),
+        (axes.yaxis, panel.rows, panel.row_groups, 90),
+    )
+    for axis, names, groups, angle in sides:
+        if groups is None:
+            name_members(axis, names, cell, font_size)
+        else:
+            name_groups(axis, names, groups, cell, font_size, angle)
 
 
 def _colour_scale() -> ScalarMappable:
     return ScalarMappable(Normalize(0, 1), _COLOURS)
 
 
-def _label_bar(bar: Colorbar) -> None:
-    bar.set_label("CKA", fontsize=10)
-    bar.ax.tick_params(labelsize=8, length=2)
+def _label_bar(bar: Colorbar, label: str, font_size: float) -> None:
+    bar.set_label(label, fontsize=10)
+    bar.ax.tick_params(labelsize=font_size, length=2)
 
 
 def _extend(panels: Sequence[Panel]) -> str:
@@ -259,43 +297,3 @@ def _extend(panels: Sequence[Panel]) -> str:
     values = np.concatenate([np.ravel(panel.matrix) for panel in panels])
     below, above = bool((values < -ROUNDING).any()), bool((values > 1 + ROUNDING).any())
     return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
-
-
-def _run_colours(n: int) -> list[Any]:
-    if n <= len(_RUN_COLOURS):
-        return list(_RUN_COLOURS[:n])
-    return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.95, n)))
-
-
-def _finish_curves(axes: Axes, label: str) -> None:
-    axes.set_xlabel("Epoch", fontsize=10)
-    axes.set_ylabel(label, fontsize=10)
-    axes.tick_params(labelsize=9)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _spans_decades(histories: Mapping[str, History]) -> bool:
-    losses = [
-        np.asarray(history[name], np.float64)
-        for history in histories.values()
-        for name in ("train_loss", "test_loss")
-    ]
-    finite = np.concatenate(losses)
-    finite = finite[np.isfinite(finite)]
-    return len(finite) > 0 and finite.min() > 0 and finite.max() > 10 * finite.min()
-
-
-def _curve_legends(figure: Figure, axes: Axes) -> None:
-    runs = [line for line in axes.lines if line.get_linestyle() == "-"]
-    styles = [Line2D([], [], color="0.3", linestyle=style) for style in ("--", "-")]
-    figure.legend(
-        [*styles, *runs],
-        ["training", "test", *(str(line.get_label()) for line in runs)],
-        loc="outside lower center",
-        ncols=min(6, len(runs) + 2),
-        fontsize=9,
-        frameon=False,
-    )

@@ -25,6 +25,11 @@ def checkpoint_epoch(name: str) -> float:
     return int(name.removeprefix("epoch-"))
 
 
+def checkpoint_order(name: str) -> float:
+    """Return a number that sorts checkpoints by their epoch; names of other kinds come last."""
+    return checkpoint_epoch(name) if _CHECKPOINT.fullmatch(name) else float("inf")
+
+
 @dataclass(frozen=True)
 class Workspace:
     """Paths below one root; names from outside are checked before they become paths."""
@@ -53,6 +58,11 @@ class Workspace:
     def activations(self) -> Path:
         """The Zarr store of activations."""
         return self.root / "activations.zarr"
+
+    @property
+    def grams(self) -> Path:
+        """The Zarr store of Gram matrices."""
+        return self.root / "grams.zarr"
 
     @property
     def similarity(self) -> Path:

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
-from allcnn.compare import SimilarityResult, network_of
+from allcnn import figures
+from allcnn.compare import SimilarityResult
+from flows.tables import MOST_COLUMNS
 
 
 def show_picture(path: Path, description: str) -> None:
@@ -17,13 +19,22 @@ def show_picture(path: Path, description: str) -> None:
 
 
 def show_matrix(result: SimilarityResult) -> None:
-    """Attach the numbers of a CKA matrix to the flow run, the last layer first."""
-    columns = [key.tap for key in result.columns]
+    """Attach the numbers of a CKA matrix to the flow run, the last layer first.
+
+    Of a matrix too wide for a page, which its picture shows, only where the numbers are.
+    """
+    rows, columns = figures.side(result.rows), figures.side(result.columns)
+    title = f"CKA: rows {rows.label}, columns {columns.label}; {figures.method(result)}"
+    if len(columns.names) > MOST_COLUMNS:
+        title += (
+            f"\n\nThe {len(rows.names)} x {len(columns.names)} numbers are in the stored result"
+        )
+        create_table_artifact([{"result": result.name}], f"{key(result.name)}-numbers", title)
+        return
     table = [
-        {"tap": row.tap} | dict(zip(columns, map(_rounded, values), strict=True))
-        for row, values in reversed(list(zip(result.rows, result.cka, strict=True)))
+        {"tap": row} | dict(zip(columns.full_names, map(_rounded, values), strict=True))
+        for row, values in reversed(list(zip(rows.full_names, result.cka, strict=True)))
     ]
-    title = f"CKA: rows {network_of(result.rows[0])}, columns {network_of(result.columns[0])}"
     reasons = (f"\n\nempty: {reason}" for _, _, reason in result.reasons)
     create_table_artifact(table, f"{key(result.name)}-numbers", title + "".join(reasons))
 

@@ -3,21 +3,20 @@
 Commands import what they need, so that ``--help`` answers at once.
 """
 
-import json
 import logging
 import os
 import sys
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from allcnn.config import Comparison, Extraction, Network, RunConfig
+from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError, RunError
 from flows import options
 from flows.options import option
-from flows.plan import DEMO, Pipeline, parse_numbers
+from flows.plan import DEMO, Pipeline, parse_fractions, parse_numbers
 
 if TYPE_CHECKING:
     from flows.local import Outcome
@@ -109,9 +108,18 @@ def train(workspace: str, **settings: Any) -> None:
 @options.samples
 @option("--batch-size", Extraction.batch_size, topic="minibatch", metavar="N")
 @options.dtype
-def extract(run: str, workspace: str, checkpoint: str, samples: int | None, **how: Any) -> None:
-    """Store the activations of a run's checkpoint, all taps; the last line is the sample set."""
-    job = Extraction(run, checkpoint, n_samples=samples, **how)
+@option("--keep", ",".join(Extraction.keep), metavar="WHAT")
+@option("--kernel", Extraction.kernel, topic="gram_kernel", type=click.Choice(get_args(Kernel)))
+@options.pool
+def extract(
+    run: str, workspace: str, checkpoint: str, samples: int | None, keep: str, **how: Any
+) -> None:
+    """Keep the activations of a run's checkpoint, or its Gram matrices, or both.
+
+    All taps; the last line is the sample set.
+    """
+    what: Any = tuple(dict.fromkeys(word.strip() for word in keep.split(",")))
+    job = Extraction(run, checkpoint, n_samples=samples, keep=what, **how)
     place = _workspace(workspace)
     from flows.local import extract_checkpoints
 
@@ -123,31 +131,59 @@ def extract(run: str, workspace: str, checkpoint: str, samples: int | None, **ho
 @click.argument("columns", metavar="RUN@CHECKPOINT")
 @options.workspace
 @options.comparing
+@options.showing
+def compare(rows: str, columns: str, workspace: str, **settings: Any) -> None:
+    """Print the CKA matrix of two networks from what is stored, and draw it."""
+    sides = Selection.parse(rows), Selection.parse(columns)
+    for side in sides:
+        if not side.is_network:
+            raise ConfigError(
+                f"{str(side)!r} is a pattern; use 'allcnn matrix' for several networks"
+            )
+    _compare(sides, workspace, settings)
+
+
+@main.command()
+@click.argument("rows", metavar="PATTERN")
+@click.argument("columns", metavar="[PATTERN]", required=False)
+@options.workspace
+@options.comparing
+@options.showing
+def matrix(rows: str, columns: str | None, workspace: str, **settings: Any) -> None:
+    """Compare all representations that fit a pattern, with each other or with another pattern's.
+
+    A pattern is RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...], such as
+    'allcnn-d1-*@final' or '*@*:conv[1-9]'; quote it, or the shell expands it.
+    """
+    sides = Selection.parse(rows), Selection.parse(columns or rows)
+    _compare(sides, workspace, settings)
+
+
+@main.command()
+@click.argument("pattern", metavar="PATTERN")
+@options.workspace
+@options.kernels
 @option("--batch-size", Comparison.batch_size, topic="minibatch", metavar="N")
 @option("--sample-set", metavar="NAME")
-@click.option(
-    "--json", "json_path", type=click.Path(dir_okay=False), help="file to write the matrix to"
-)
-def compare(rows: str, columns: str, workspace: str, json_path: str | None, **how: Any) -> None:
-    """Print the CKA matrix of two networks from their stored activations, and draw it."""
-    job = Comparison(Network.parse(rows), Network.parse(columns), **how)
-    if json_path is not None and not Path(json_path).parent.is_dir():
-        folder = Path(json_path).parent
-        raise ConfigError(f"json is {json_path}, and {folder} is no folder; make it first")
-    place = _workspace(workspace)
-    from allcnn import figures
-    from allcnn.compare import compare as compare_networks
-    from flows.progress import Progress
-    from flows.tables import matrix_table
+@option("--exclude", "logits", metavar="LIST")
+@options.json_file
+def identify(pattern: str, workspace: str, exclude: str, json_path: str | None, **how: Any) -> None:
+    """Report how often the most similar layer of another network is the corresponding one.
 
-    with Progress([1]) as progress, progress.step("comparing") as report:
-        result = compare_networks(place, job, report)
-    if json_path is not None:
-        text = json.dumps(figures.matrix_json(result), indent=1)
-        Path(json_path).write_text(text + "\n", encoding="utf-8")
-    click.echo(matrix_table(result))
-    click.echo(f"result  {place.similarity / result.name}")
-    click.echo(f"figure  {figures.draw_comparison(place, result)}")
+    Over all ordered pairs of the networks that fit RUN@CHECKPOINT with *, ? and [...] (Kornblith et
+    al. 2019, Table 2).
+    """
+    side = Selection.parse(pattern)
+    job = Comparison(side, side, **how | {"sigmas": parse_fractions("sigma", how.pop("sigma"))})
+    _check_json(json_path)
+    place = _workspace(workspace)
+    from flows import comparing
+
+    without = [tap.strip() for tap in exclude.split(",")]
+    comparing.check_identifiable(place, job, without)
+    results = comparing.run_comparison(place, job)
+    found = comparing.identify_layers(results, without)
+    comparing.show_identification(place, results, found, json_path)
 
 
 @main.command()
@@ -158,11 +194,12 @@ def compare(rows: str, columns: str, workspace: str, json_path: str | None, **ho
 @options.samples
 @option("--minibatch", Pipeline.minibatch, metavar="N")
 @options.dtype
-@options.comparing
+@options.kernels
 def pipeline(workspace: str, depth: str, seeds: str, **settings: Any) -> None:
     """Train networks of several depths and seeds, store, compare and draw them all."""
-    comparing = ("minibatch", "dtype", "kernel", "sigma", "estimator")
+    comparing = ("minibatch", "dtype", "kernel", "estimator", "pool")
     how = {name: settings.pop(name) for name in comparing} | {"n_samples": settings.pop("samples")}
+    how["sigmas"] = parse_fractions("sigma", settings.pop("sigma"))
     networks = product(parse_numbers("depth", depth), parse_numbers("seeds", seeds))
     plan = Pipeline(RunConfig(**settings), tuple(networks), **how)
     place = _workspace(workspace)
@@ -179,14 +216,43 @@ def store() -> None:
 @store.command("ls")
 @options.workspace
 def list_store(workspace: str) -> None:
-    """List what is stored: one line a run, checkpoint and sample set."""
-    from flows.tables import store_table
+    """List what is stored: one line a run, checkpoint and sample set; then the kept Grams."""
+    from flows.tables import grams_table, store_table
     from store import open as open_store
+    from store import open_grams
 
     place = _workspace(workspace)
-    if not place.activations.exists():
+    if not (place.activations.exists() or place.grams.exists()):
         raise RunError(f"nothing is extracted yet in {place.root}; run 'allcnn extract RUN'")
-    click.echo(store_table(open_store(place.activations).summaries()))
+    tables = []
+    if place.activations.exists():
+        tables.append(store_table(open_store(place.activations).summaries()))
+    if place.grams.exists():
+        tables.append(grams_table(open_grams(place.grams).find()))
+    click.echo("\n\n".join(tables))
+
+
+def _compare(
+    sides: "tuple[Selection, Selection]", workspace: str, settings: dict[str, Any]
+) -> None:
+    shown = {name: settings.pop(name) for name in ("errors", "convergence", "json_path")}
+    settings["sigmas"] = parse_fractions("sigma", settings.pop("sigma"))
+    if settings.pop("each_label"):
+        if settings["label"] is not None:
+            raise ConfigError("label and each-label exclude each other; leave one out")
+        settings["label"] = "each"
+    job = Comparison(*sides, **settings)
+    _check_json(shown["json_path"])
+    place = _workspace(workspace)
+    from flows.comparing import run_comparison, show
+
+    show(place, run_comparison(place, job), **shown)
+
+
+def _check_json(path: str | None) -> None:
+    if path is not None and not Path(path).parent.is_dir():
+        folder = Path(path).parent
+        raise ConfigError(f"json is {path}, and {folder} is no folder; make it first")
 
 
 def _workspace(root: str) -> Any:

@@ -1,4 +1,4 @@
-"""The flow that compares two networks from their stored activations."""
+"""The flow that compares two networks from what is stored of them."""
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -20,16 +20,20 @@ from flows.retries import may_pass
     retry_condition_fn=may_pass,
     cache_policy=NO_CACHE,
 )
-def compare_networks(job: Comparison, workspace: Workspace) -> str:
-    """Compute, keep, draw and show a CKA matrix; return the result's name."""
-    result = comparison.compare(workspace, job, logged("comparing"))
-    artifacts.show_matrix(result)
-    picture = figures.draw_comparison(workspace, result)
-    artifacts.show_picture(picture, f"CKA of {job.rows} with {job.columns}")
-    return result.name
+def compare_representations(
+    job: Comparison, workspace: Workspace, *, errors: bool = False
+) -> list[str]:
+    """Compute, keep, draw and show CKA matrices; return the results' names."""
+    results = comparison.compare(workspace, job, logged("comparing"))
+    for result in results:
+        artifacts.show_matrix(result)
+        picture = figures.draw_comparison(workspace, result, errors=errors)
+        title = f"CKA of {job.rows} with {job.columns}: {figures.method(result)}"
+        artifacts.show_picture(picture, title)
+    return [result.name for result in results]
 
 
 @flow(name="compare")
-def compare(settings: CompareParameters) -> str:
-    """Compare the taps of two networks by CKA; return the result's name."""
-    return compare_networks(settings.job(), settings.place())
+def compare(settings: CompareParameters) -> list[str]:
+    """Compare the taps of two networks by CKA; return the results' names."""
+    return compare_representations(settings.job(), settings.place(), errors=settings.errors)

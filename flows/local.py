@@ -51,26 +51,27 @@ def run_pipeline(workspace: Workspace, plan: Pipeline) -> Outcome:
         pictures = []
         for comparison in plan.between_runs(sample_set):
             with progress.step("comparing") as report:
-                result = compare(workspace, comparison, report)
-            pictures.append(figures.draw_comparison(workspace, result))
+                results = compare(workspace, comparison, report)
+            pictures += [figures.draw_comparison(workspace, result) for result in results]
         for config in plan.configs():
             with progress.step(f"comparing the checkpoints of {config.name}") as report:
                 jobs = list(plan.between_stages(config, sample_set))
-                results = _compare_stages(workspace, jobs, report)
-            pictures.append(figures.draw_stages(workspace, results))
+                stages_of = compare_stages(workspace, jobs, report)
+            pictures += [figures.draw_stages(workspace, results) for results in stages_of]
     curves = figures.draw_learning_curves(workspace, runs, f"{plan.training.prefix}-curves")
     accuracies = {run: record.final_accuracy(workspace, run) for run in runs}
     return Outcome((curves, *pictures, workspace.activations, workspace.similarity), accuracies)
 
 
-def _compare_stages(
+def compare_stages(
     workspace: Workspace, jobs: list[Comparison], report: Report
-) -> list[SimilarityResult]:
+) -> list[tuple[SimilarityResult, ...]]:
+    """Compare one network with each of its checkpoints; return a series for each bandwidth."""
     results = []
     for job in jobs:
         results.append(compare(workspace, job))
         report(len(results), len(jobs), job.columns.checkpoint)
-    return results
+    return list(zip(*results, strict=True))
 
 
 def weights(plan: Pipeline) -> list[float]:

@@ -12,6 +12,7 @@ from allcnn.config import (
     Estimator,
     Extraction,
     Kernel,
+    Pool,
     RunConfig,
     Variant,
 )
@@ -40,9 +41,22 @@ HELP = {
     "minibatch": "examples a minibatch of the store and of HSIC, at least 4",
     "dtype": "of the stored activations",
     "kernel": "of the Gram matrices",
-    "sigma": "RBF bandwidth, as a fraction of the median distance between examples",
-    "estimator": "of HSIC: unbiased or biased, summed over minibatches",
+    "sigma": "RBF bandwidths, as fractions of the median distance, such as 0.2,0.4,0.8",
+    "sigmas": "RBF bandwidths, as fractions of the median distance between examples",
+    "estimator": "of HSIC: unbiased or biased, summed over minibatches; exact, of all examples",
+    "pool": "mean: average convolutional taps over space first",
     "sample_set": "name of a stored sample set [default: the largest that both sides have]",
+    "label": "compare the examples of this class alone",
+    "label_or_each": "compare the examples of this class alone, or of each class, a matrix each",
+    "pattern": "RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...], as in *@final:conv[1-9]",
+    "each_label": "compare the examples of every class, a matrix each",
+    "permutations": "match examples at random so many times, for a baseline",
+    "keep": "activations, grams, or activations,grams",
+    "gram_kernel": "of kept Grams; rbf keeps linear ones with the median distance",
+    "errors": "show standard errors (jackknife over minibatches)",
+    "convergence": "draw CKA against the number of minibatches",
+    "exclude": "taps that are left out, separated by commas",
+    "json_path": "file to write the numbers to",
 }
 """What each setting is, with its unit and bounds."""
 
@@ -71,10 +85,30 @@ _TRAINING = [
     option("--prefix", RunConfig.prefix, metavar="NAME"),
 ]
 
-_COMPARING = [
+pool = option("--pool", Comparison.pool, type=click.Choice(get_args(Pool)))
+json_file: Decorator = click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False), help=HELP["json_path"]
+)
+
+_KERNELS = [
     option("--kernel", Comparison.kernel, type=click.Choice(get_args(Kernel))),
-    option("--sigma", Comparison.sigma, metavar="FRACTION"),
+    option("--sigma", ",".join(map(str, Comparison.sigmas)), metavar="LIST"),
     option("--estimator", Comparison.estimator, type=click.Choice(get_args(Estimator))),
+    pool,
+]
+
+_CHOOSING: list[Decorator] = [
+    option("--batch-size", Comparison.batch_size, topic="minibatch", metavar="N"),
+    option("--sample-set", metavar="NAME"),
+    option("--label", type=int, metavar="N"),
+    click.option("--each-label", is_flag=True, help=HELP["each_label"]),
+    option("--permutations", Comparison.permutations, metavar="N"),
+]
+
+_SHOWING: list[Decorator] = [
+    click.option("--errors", is_flag=True, help=HELP["errors"]),
+    click.option("--convergence", is_flag=True, help=HELP["convergence"]),
+    json_file,
 ]
 
 samples = option("--samples", type=int, topic="n_samples", metavar="N")
@@ -86,9 +120,19 @@ def training(command: Callable[..., Any]) -> Callable[..., Any]:
     return _stack(_TRAINING, command)
 
 
+def kernels(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the kernel, the estimator and the pooling."""
+    return _stack(_KERNELS, command)
+
+
 def comparing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the kernel and the estimator."""
-    return _stack(_COMPARING, command)
+    """Add all that decides the numbers of a comparison."""
+    return _stack([*_KERNELS, *_CHOOSING], command)
+
+
+def showing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what is shown of a comparison, and where it is written."""
+    return _stack(_SHOWING, command)
 
 
 def _stack(decorators: list[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,11 +3,12 @@
 from abc import abstractmethod
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from allcnn.config import (
+    MAX_PERMUTATIONS,
     MAX_SEED,
     MAX_WIDTH,
     MIN_IMAGE_SIZE,
@@ -16,9 +17,11 @@ from allcnn.config import (
     DType,
     Estimator,
     Extraction,
+    Keep,
     Kernel,
-    Network,
+    Pool,
     RunConfig,
+    Selection,
     Variant,
 )
 from allcnn.workspace import Workspace
@@ -29,11 +32,16 @@ from flows.plan import Pipeline
 _PLAIN = r"[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?"
 _NAME = f"^{_PLAIN}$"
 _NETWORK = f"^{_PLAIN}@{_PLAIN}$"
+# Names with shell patterns, as ``allcnn.config.Selection`` reads them.
+_GLOB = r"[A-Za-z0-9_.*?\[\]!-]+"
+_PATTERN = f"^{_GLOB}@{_GLOB}(:{_GLOB})?$"
 
 T = TypeVar("T")
 Distinct = Annotated[list[T], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
 Depth = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Fraction = Annotated[float, Field(gt=0)]
+Sigmas = Annotated[Distinct[Fraction], Field(description=HELP["sigmas"])]
 
 
 class Parameters(BaseModel):
@@ -101,27 +109,62 @@ class ExtractParameters(Parameters):
     )
     batch_size: int = Field(Extraction.batch_size, ge=MIN_MINIBATCH, description=HELP["minibatch"])
     dtype: DType = Field(Extraction.dtype, description=HELP["dtype"])
+    keep: Distinct[Keep] = Field(list(Extraction.keep), description=HELP["keep"])
+    kernel: Kernel = Field(Extraction.kernel, description=HELP["gram_kernel"])
+    pool: Pool = Field(Extraction.pool, description=HELP["pool"])
 
     def job(self) -> Extraction:
         """Return what is extracted."""
-        return Extraction(**self.model_dump(exclude={"workspace"}))
+        how = self.model_dump(exclude={"workspace", "keep"})
+        return Extraction(**how, keep=tuple(self.keep))
 
 
-class CompareParameters(Parameters):
+class Comparing(Parameters):
+    """How representations are compared."""
+
+    kernel: Kernel = Field(Comparison.kernel, description=HELP["kernel"])
+    sigmas: Sigmas = list(Comparison.sigmas)
+    estimator: Estimator = Field(Comparison.estimator, description=HELP["estimator"])
+    pool: Pool = Field(Comparison.pool, description=HELP["pool"])
+    batch_size: int = Field(Comparison.batch_size, ge=MIN_MINIBATCH, description=HELP["minibatch"])
+    sample_set: str | None = Field(None, pattern=_NAME, description=HELP["sample_set"])
+    label: Annotated[int, Field(ge=0)] | Literal["each"] | None = Field(
+        Comparison.label, description=HELP["label_or_each"]
+    )
+    permutations: int = Field(
+        Comparison.permutations, ge=0, le=MAX_PERMUTATIONS, description=HELP["permutations"]
+    )
+    errors: bool = Field(False, description=HELP["errors"])
+
+    def comparison(self, rows: Selection, columns: Selection) -> Comparison:
+        """Return what is compared, and how."""
+        how = self.model_dump(include=set(Comparing.model_fields) - {"workspace", "errors"})
+        return Comparison(rows, columns, **how | {"sigmas": tuple(self.sigmas)})
+
+
+class CompareParameters(Comparing):
     """Two networks, each RUN@CHECKPOINT, and how they are compared."""
 
     rows: str = Field(pattern=_NETWORK, description="network of the rows: RUN@CHECKPOINT")
     columns: str = Field(pattern=_NETWORK, description="network of the columns: RUN@CHECKPOINT")
-    kernel: Kernel = Field(Comparison.kernel, description=HELP["kernel"])
-    sigma: float = Field(Comparison.sigma, gt=0, description=HELP["sigma"])
-    estimator: Estimator = Field(Comparison.estimator, description=HELP["estimator"])
-    batch_size: int = Field(Comparison.batch_size, ge=MIN_MINIBATCH, description=HELP["minibatch"])
-    sample_set: str | None = Field(None, pattern=_NAME, description=HELP["sample_set"])
 
     def job(self) -> Comparison:
-        """Return what is compared, and how."""
-        how = self.model_dump(exclude={"workspace", "rows", "columns"})
-        return Comparison(Network.parse(self.rows), Network.parse(self.columns), **how)
+        """Return the comparison of the two networks."""
+        return self.comparison(Selection.parse(self.rows), Selection.parse(self.columns))
+
+
+class MatrixParameters(Comparing):
+    """All representations that fit a pattern, against themselves or against another pattern's."""
+
+    rows: str = Field(pattern=_PATTERN, description=HELP["pattern"])
+    columns: str | None = Field(
+        None, pattern=_PATTERN, description="pattern of the columns; by default that of the rows"
+    )
+
+    def job(self) -> Comparison:
+        """Return the comparison of all that fit."""
+        rows = Selection.parse(self.rows)
+        return self.comparison(rows, Selection.parse(self.columns or self.rows))
 
 
 class PipelineParameters(Recipe):
@@ -135,11 +178,13 @@ class PipelineParameters(Recipe):
     minibatch: int = Field(Extraction.batch_size, ge=MIN_MINIBATCH, description=HELP["minibatch"])
     dtype: DType = Field(Extraction.dtype, description=HELP["dtype"])
     kernel: Kernel = Field(Comparison.kernel, description=HELP["kernel"])
-    sigma: float = Field(Comparison.sigma, gt=0, description=HELP["sigma"])
+    sigmas: Sigmas = list(Comparison.sigmas)
     estimator: Estimator = Field(Comparison.estimator, description=HELP["estimator"])
+    pool: Pool = Field(Comparison.pool, description=HELP["pool"])
 
     def job(self) -> Pipeline:
         """Return what the pipeline does."""
-        how = {"n_samples", "minibatch", "dtype", "kernel", "sigma", "estimator"}
+        how = {"n_samples", "minibatch", "dtype", "kernel", "estimator", "pool"}
         networks = tuple(product(self.depths, self.seeds))
-        return Pipeline(self.recipe(), networks, **self.model_dump(include=how))
+        settings = self.model_dump(include=how) | {"sigmas": tuple(self.sigmas)}
+        return Pipeline(self.recipe(), networks, **settings)

@@ -3,13 +3,12 @@
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from allcnn import compare as comparison
 from allcnn import figures
 from allcnn.config import Comparison
 from allcnn.workspace import Workspace
-from flows import artifacts
+from flows import artifacts, local
 from flows.checks import check
-from flows.compare import compare_networks
+from flows.compare import compare_representations
 from flows.extract import extract_checkpoint
 from flows.logs import logged
 from flows.parameters import PipelineParameters
@@ -20,9 +19,9 @@ from flows.train import train_run
 @task(task_run_name="stages-{run}", retries=1, retry_condition_fn=may_pass, cache_policy=NO_CACHE)
 def compare_stages(run: str, jobs: list[Comparison], workspace: Workspace) -> None:
     """Compare a network with its earlier checkpoints, and show them in one picture."""
-    results = [comparison.compare(workspace, job, logged(f"stages of {run}")) for job in jobs]
-    picture = figures.draw_stages(workspace, results)
-    artifacts.show_picture(picture, f"{run} against its checkpoints")
+    for results in local.compare_stages(workspace, jobs, logged(f"stages of {run}")):
+        picture = figures.draw_stages(workspace, results)
+        artifacts.show_picture(picture, f"{run} against its checkpoints: {figures.way(results[0])}")
 
 
 @task(task_run_name="draw-{name}", cache_policy=NO_CACHE)
@@ -41,7 +40,8 @@ def pipeline(settings: PipelineParameters) -> list[str]:
     check(workspace, plan)
     runs = [train_run(config, workspace) for config in plan.configs()]
     sample_set = [extract_checkpoint(job, workspace) for job in plan.extractions()][-1]
-    names = [compare_networks(job, workspace) for job in plan.between_runs(sample_set)]
+    pairs = plan.between_runs(sample_set)
+    names = [name for job in pairs for name in compare_representations(job, workspace)]
     for config in plan.configs():
         compare_stages(config.name, list(plan.between_stages(config, sample_set)), workspace)
     draw_curves(runs, f"{settings.prefix}-curves", workspace)

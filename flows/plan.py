@@ -5,7 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
 
-from allcnn.config import Comparison, DType, Estimator, Extraction, Kernel, Network, RunConfig
+from allcnn.config import (
+    Comparison,
+    DType,
+    Estimator,
+    Extraction,
+    Kernel,
+    Pool,
+    RunConfig,
+    Selection,
+)
 from allcnn.errors import ConfigError
 from allcnn.workspace import checkpoint_name
 
@@ -28,9 +37,10 @@ class Pipeline:
         n_samples: examples of the test split that are compared; None for 2,048 or all.
         minibatch: examples a minibatch of the comparison.
         kernel: linear or RBF.
-        sigma: bandwidth of the RBF kernel as a fraction of the median distance.
+        sigmas: bandwidths of the RBF kernel as fractions of the median distance.
         estimator: of HSIC.
         dtype: of the stored activations.
+        pool: ``mean`` averages convolutional taps over space before they are compared.
     """
 
     training: RunConfig = field(default_factory=RunConfig)
@@ -38,9 +48,10 @@ class Pipeline:
     n_samples: int | None = Extraction.n_samples
     minibatch: int = Extraction.batch_size
     kernel: Kernel = Comparison.kernel
-    sigma: float = Comparison.sigma
+    sigmas: tuple[float, ...] = Comparison.sigmas
     estimator: Estimator = Comparison.estimator
     dtype: DType = Extraction.dtype
+    pool: Pool = Comparison.pool
 
     def __post_init__(self) -> None:
         if not self.networks or len(set(self.networks)) < len(self.networks):
@@ -49,7 +60,7 @@ class Pipeline:
             )
         # Refused here rather than after hours of training.
         for config in self.configs():
-            self.comparison(Network(config.name, "final"), Network(config.name, "final"), None)
+            self.comparison(Selection(config.name, "final"), Selection(config.name, "final"), None)
             self.extraction(config, "final")
 
     def configs(self) -> list[RunConfig]:
@@ -66,16 +77,17 @@ class Pipeline:
             dtype=self.dtype,
         )
 
-    def comparison(self, rows: Network, columns: Network, sample_set: str | None) -> Comparison:
+    def comparison(self, rows: Selection, columns: Selection, sample_set: str | None) -> Comparison:
         """Return how two networks are compared."""
         return Comparison(
             rows,
             columns,
             kernel=self.kernel,
-            sigma=self.sigma,
+            sigmas=self.sigmas,
             estimator=self.estimator,
             batch_size=self.minibatch,
             sample_set=sample_set,
+            pool=self.pool,
         )
 
     def extractions(self) -> Iterator[Extraction]:
@@ -86,15 +98,15 @@ class Pipeline:
 
     def between_runs(self, sample_set: str) -> Iterator[Comparison]:
         """Yield every final network against itself and every other, on what was extracted."""
-        finals = [Network(config.name, "final") for config in self.configs()]
+        finals = [Selection(config.name, "final") for config in self.configs()]
         for rows, columns in combinations_with_replacement(finals, 2):
             yield self.comparison(rows, columns, sample_set)
 
     def between_stages(self, config: RunConfig, sample_set: str) -> Iterator[Comparison]:
         """Yield a run's final network against its checkpoints, the first ones first."""
-        final = Network(config.name, "final")
+        final = Selection(config.name, "final")
         for checkpoint in stages(config):
-            yield self.comparison(final, Network(config.name, checkpoint), sample_set)
+            yield self.comparison(final, Selection(config.name, checkpoint), sample_set)
 
 
 def stages(config: RunConfig, n: int = MAX_STAGES) -> list[str]:
@@ -120,6 +132,14 @@ def parse_numbers(name: str, text: str) -> tuple[int, ...]:
             raise ConfigError(f"{name} is {text!r}; name at most {MAX_NUMBERS} numbers")
         numbers += range(first, last + 1)
     return tuple(dict.fromkeys(numbers))
+
+
+def parse_fractions(name: str, text: str) -> tuple[float, ...]:
+    """Read a list of numbers such as ``0.2,0.4,0.8``; raises ConfigError."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}; write numbers, as in 0.2,0.4,0.8") from None
 
 
 _DEMO_RUN = RunConfig(

@@ -1,4 +1,4 @@
-"""Data at rest: activation stores and similarity results in Zarr.
+"""Data at rest: activations, their Grams and similarity results in Zarr.
 
 Knows NumPy and Zarr alone, so that stores can be written and read without JAX, Dask or Prefect.
 """
@@ -9,19 +9,24 @@ from store.errors import (
     DamagedChunkError,
     InvalidKeyError,
     MisalignedWriteError,
+    PackingError,
     RowRangeError,
     SchemaError,
     StoreError,
     StoreLocationError,
     UnfinishedError,
+    UnknownGramsError,
     UnknownRepresentationError,
     UnknownResultError,
 )
+from store.grams import Grams, GramStore, GramWriter, open_grams, pack, unpack
 from store.reader import Representation, Store, Summary, open
 from store.results import SimilarityResult, has_result, list_results, read_result, write_result
 from store.schema import (
     SCHEMA_VERSION,
     Commit,
+    GramKey,
+    GramMeta,
     RepresentationKey,
     RepresentationMeta,
     SampleSet,
@@ -34,8 +39,14 @@ __all__ = [
     "Commit",
     "ConflictError",
     "DamagedChunkError",
+    "GramKey",
+    "GramMeta",
+    "GramStore",
+    "GramWriter",
+    "Grams",
     "InvalidKeyError",
     "MisalignedWriteError",
+    "PackingError",
     "Representation",
     "RepresentationKey",
     "RepresentationMeta",
@@ -48,12 +59,16 @@ __all__ = [
     "StoreLocationError",
     "Summary",
     "UnfinishedError",
+    "UnknownGramsError",
     "UnknownRepresentationError",
     "UnknownResultError",
     "Writer",
     "has_result",
     "list_results",
     "open",
+    "open_grams",
+    "pack",
     "read_result",
+    "unpack",
     "write_result",
 ]

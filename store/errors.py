@@ -21,6 +21,10 @@ class UnknownRepresentationError(StoreError, LookupError):
     """A store does not hold the representation that was asked for."""
 
 
+class UnknownGramsError(StoreError, LookupError):
+    """A store does not hold the Grams that were asked for."""
+
+
 class UnknownResultError(StoreError, LookupError):
     """A store does not hold the result that was asked for."""
 
@@ -42,7 +46,11 @@ class RowRangeError(StoreError, IndexError):
 
 
 class ActivationOverflowError(StoreError, ArithmeticError):
-    """A finite activation would become infinite in the stored dtype."""
+    """A finite activation, or entry of a Gram, would become infinite in the stored dtype."""
+
+
+class PackingError(StoreError, ValueError):
+    """A Gram matrix is not square, or a vector is no packed triangle."""
 
 
 class DamagedChunkError(StoreError, OSError):

@@ -10,13 +10,12 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import Crc32cCodec
 from zarr.errors import BaseZarrError, ContainsGroupError
 
 from store.errors import SchemaError, StoreLocationError
-from store.schema import SCHEMA_VERSION, Commit, RepresentationKey, RepresentationMeta, is_component
+from store.schema import SCHEMA_VERSION, RepresentationMeta, is_component
 
-Kind = Literal["activations", "similarity"]
+Kind = Literal["activations", "grams", "similarity"]
 
 MAX_CHUNK_BYTES = 64 * 2**20
 """Above this a minibatch is split over its first spatial axis."""
@@ -26,34 +25,7 @@ META: Final = "allcnn_representation"
 COORDINATES: Final = "allcnn_coordinates"
 COMMITS: Final = "allcnn_commits"
 
-_TAP_MEMBERS = {"activations", "sample", "label", "zarr.json"}
-_DIMENSIONS = {
-    1: ("sample", "channel"),
-    2: ("sample", "position", "channel"),
-    3: ("sample", "y", "x", "channel"),
-}
 _UNREADABLE = (BaseZarrError, FileNotFoundError, ValueError, KeyError, TypeError)
-
-
-class Committed:
-    """One representation and the rows of it that count; what reading and writing share."""
-
-    def __init__(
-        self, group: zarr.Group, meta: RepresentationMeta, commits: tuple[Commit, ...]
-    ) -> None:
-        self.meta = meta
-        self._group = group
-        self._commits = commits
-
-    @property
-    def n_committed(self) -> int:
-        """Rows that count, and can be read."""
-        return self._commits[-1].stop if self._commits else 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every row of the sample set counts."""
-        return self.n_committed == self.meta.n_samples
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
@@ -123,40 +95,6 @@ def find_group(root: zarr.Group, path: str) -> zarr.Group | None:
     return node if isinstance(node, zarr.Group) else None
 
 
-def create_group(root: zarr.Group, key: RepresentationKey, folder: Path) -> zarr.Group:
-    """Make the group of a tap afresh, clearing what an interrupted creation left there."""
-    found = os.listdir(folder) if folder.is_dir() else []
-    odd = [name for name in found if name not in _TAP_MEMBERS and not is_leftover(name)]
-    if odd:
-        raise SchemaError(f"{folder} holds {odd[0]!r}, which no store wrote; move it away")
-    return root.create_group(key.path, overwrite=True)
-
-
-def create_arrays(
-    group: zarr.Group,
-    meta: RepresentationMeta,
-    samples: npt.NDArray[np.int64],
-    labels: npt.NDArray[np.int32],
-) -> None:
-    """Make a tap's arrays, its coordinates filled, its activations empty."""
-    codecs: dict[str, Any] = {"filters": None, "compressors": (Crc32cCodec(),)}
-    for name, values in (("sample", samples), ("label", labels)):
-        group.create_array(
-            name, data=values, chunks=values.shape, dimension_names=("sample",), **codecs
-        )
-    group.create_array(
-        "activations",
-        shape=(meta.n_samples, *meta.shape),
-        chunks=chunk_shape(meta),
-        dtype=meta.dtype,
-        fill_value=math.nan,
-        dimension_names=_DIMENSIONS[len(meta.shape)],
-        # By this attribute xarray makes the labels a coordinate.
-        attributes={"coordinates": "label"},
-        **codecs,
-    )
-
-
 def chunk_shape(meta: RepresentationMeta) -> tuple[int, ...]:
     """Return the shape of a chunk: one minibatch, its first spatial axis split if too large."""
     rows = min(meta.batch_rows, meta.n_samples)
@@ -171,35 +109,6 @@ def chunk_shape(meta: RepresentationMeta) -> tuple[int, ...]:
 def crc32c(values: npt.NDArray[Any]) -> str:
     """Return the CRC-32C of a C-ordered array's bytes, as it is written in commit records."""
     return f"crc32c:{google_crc32c.value(values.reshape(-1).view(np.uint8)):08x}"
-
-
-def parse_representation(
-    attributes: Mapping[str, Any], key: RepresentationKey
-) -> tuple[RepresentationMeta, tuple[Commit, ...]] | None:
-    """Return a tap's metadata and commit records, or None while it is being created."""
-    if META not in attributes:
-        return None
-    meta = RepresentationMeta.from_json(attributes[META])
-    if meta.key != key:
-        raise SchemaError(
-            f"the folder {key.path} holds {meta.key.path}; rename the folder to what it holds"
-        )
-    records = attributes.get(COMMITS)
-    if not isinstance(records, list):
-        raise SchemaError(f"{key.path} has no list of commit records; delete it and write it again")
-    commits = tuple(Commit.from_json(record) for record in records)
-    if any((c.start, c.stop) != block_range(meta, i) for i, c in enumerate(commits)):
-        raise SchemaError(
-            f"the commit records of {key.path} do not follow one another in minibatches of"
-            f" {meta.batch_rows} rows; delete it and write it again"
-        )
-    return meta, commits
-
-
-def block_range(meta: RepresentationMeta, index: int) -> tuple[int, int]:
-    """Return the first row of a minibatch and the first row after it."""
-    start = index * meta.batch_rows
-    return start, min(start + meta.batch_rows, meta.n_samples)
 
 
 def is_leftover(name: str) -> bool:

@@ -21,6 +21,7 @@ RESULT: Final = "allcnn_result"
 DIGESTS: Final = "allcnn_digests"
 
 Matrix = npt.NDArray[np.float64]
+Sizes = npt.NDArray[np.int64]
 
 _ARRAYS: Final[dict[str, tuple[str, ...]]] = {
     "cka": ("row", "column"),
@@ -29,13 +30,20 @@ _ARRAYS: Final[dict[str, tuple[str, ...]]] = {
     "hsic_columns": ("column",),
     "bandwidths_rows": ("row",),
     "bandwidths_columns": ("column",),
+    "standard_errors": ("row", "column"),
+    "minibatch_sizes": ("minibatch",),
+    "hsic_minibatches": ("minibatch", "row", "column"),
+    "hsic_rows_minibatches": ("minibatch", "row"),
+    "hsic_columns_minibatches": ("minibatch", "column"),
+    "baseline": ("permutation", "row", "column"),
 }
-_OPTIONAL = {"bandwidths_rows", "bandwidths_columns"}
+_REQUIRED = {"cka", "hsic", "hsic_rows", "hsic_columns"}
+_INTEGERS = {"minibatch_sizes"}
 
 
 @dataclass(frozen=True, eq=False)
 class SimilarityResult:
-    """A CKA matrix with the sums it came from; arrays are float64.
+    """A CKA matrix with the sums it came from; arrays are float64, sizes int64.
 
     Attributes:
         name: of the comparison, safe as a folder's name.
@@ -54,6 +62,17 @@ class SimilarityResult:
         bandwidths_columns: absolute bandwidth of each column's kernel.
         reasons: (row, column, sentence) for entries that are NaN.
         provenance: JSON values such as versions, checkpoint digests and time.
+        standard_errors: of the entries of ``cka``, None where none were computed.
+        standard_errors_reason: sentence why standard errors are NaN, else empty.
+        minibatch_sizes: examples of each minibatch, None in older results.
+        hsic_minibatches: (minibatch, row, column), the terms of ``hsic``.
+        hsic_rows_minibatches: (minibatch, row), those of ``hsic_rows``.
+        hsic_columns_minibatches: (minibatch, column), those of ``hsic_columns``.
+        baseline: (permutation, row, column), CKA with examples matched at random.
+        pool: ``whole``, or ``mean`` where convolutional taps were averaged over space.
+        label: class whose examples were compared, None for all of them.
+        n_skipped: minibatches that had too few examples of that class.
+        sources: how many representations came from activations, and how many from kept Grams.
     """
 
     name: str
@@ -72,20 +91,40 @@ class SimilarityResult:
     bandwidths_columns: Matrix | None = None
     reasons: tuple[tuple[int, int, str], ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    standard_errors: Matrix | None = None
+    standard_errors_reason: str = ""
+    minibatch_sizes: Sizes | None = None
+    hsic_minibatches: Matrix | None = None
+    hsic_rows_minibatches: Matrix | None = None
+    hsic_columns_minibatches: Matrix | None = None
+    baseline: Matrix | None = None
+    pool: str = "whole"
+    label: int | None = None
+    n_skipped: int = 0
+    sources: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         check_component("result", self.name)
         lengths = {"row": len(self.rows), "column": len(self.columns)}
-        for name, dimensions in _ARRAYS.items():
+        for name in _ARRAYS:
             values = getattr(self, name)
-            if values is None and name in _OPTIONAL:
-                continue
-            wanted = tuple(lengths[dimension] for dimension in dimensions)
-            if np.shape(values) != wanted:
-                raise SchemaError(
-                    f"{name} of result {self.name} has shape {np.shape(values)}; want {wanted}"
-                )
-            object.__setattr__(self, name, np.ascontiguousarray(values, np.float64))
+            if values is not None or name in _REQUIRED:
+                self._check_shape(name, np.shape(values), lengths)
+                object.__setattr__(self, name, np.ascontiguousarray(values, _dtype(name)))
+        if len(self.sources) != 2:
+            raise SchemaError(
+                f"sources of result {self.name} are {self.sources}; want two counts,"
+                " of activations and of kept Grams"
+            )
+
+    def _check_shape(self, name: str, shape: tuple[int, ...], lengths: dict[str, int]) -> None:
+        if len(shape) == len(_ARRAYS[name]):
+            for dimension, size in zip(_ARRAYS[name], shape, strict=True):
+                # The first array that has minibatches or permutations says how many there are.
+                lengths.setdefault(dimension, size)
+        wanted = tuple(lengths.get(dimension, dimension) for dimension in _ARRAYS[name])
+        if shape != wanted:
+            raise SchemaError(f"{name} of result {self.name} has shape {shape}; want {wanted}")
 
 
 def write_result(store: str | os.PathLike[str], result: SimilarityResult) -> None:
@@ -155,14 +194,20 @@ def _write_group(group: zarr.Group, result: SimilarityResult, record: dict[str, 
     group.attrs.put({DIGESTS: digests, RESULT: record})
 
 
-def _write_array(group: zarr.Group, name: str, values: Matrix, dimensions: tuple[str, ...]) -> None:
+def _dtype(name: str) -> np.dtype[Any]:
+    return np.dtype(np.int64 if name in _INTEGERS else np.float64)
+
+
+def _write_array(
+    group: zarr.Group, name: str, values: npt.NDArray[Any], dimensions: tuple[str, ...]
+) -> None:
     group.create_array(
         name,
         data=values,
         chunks=tuple(max(1, size) for size in values.shape),
         filters=None,
         compressors=(Crc32cCodec(),),
-        fill_value=math.nan,
+        fill_value=0 if name in _INTEGERS else math.nan,
         dimension_names=dimensions,
         config={"write_empty_chunks": True},
     )
@@ -175,12 +220,12 @@ def _digests(path: Path, group: zarr.Group) -> dict[str, Any]:
     return digests
 
 
-def _read_array(path: Path, group: zarr.Group, name: str) -> Matrix:
+def _read_array(path: Path, group: zarr.Group, name: str) -> npt.NDArray[Any]:
     where = f"{name} of result {group.basename} in {path}"
     try:
         array = group[name]
         values = (
-            np.ascontiguousarray(array[:], np.float64) if isinstance(array, zarr.Array) else None
+            np.ascontiguousarray(array[:], _dtype(name)) if isinstance(array, zarr.Array) else None
         )
     except (KeyError, ValueError) as error:
         raise DamagedChunkError(f"{where} is damaged ({error}); compute it again") from error
@@ -195,6 +240,7 @@ def _to_json(result: SimilarityResult) -> dict[str, Any]:
         "rows": [key.path for key in result.rows],
         "columns": [key.path for key in result.columns],
         "reasons": [list(reason) for reason in result.reasons],
+        "sources": list(result.sources),
     }
     try:
         json.dumps(record)
@@ -204,7 +250,7 @@ def _to_json(result: SimilarityResult) -> dict[str, Any]:
 
 
 def _from_json(
-    folder: Path, name: str, values: object, arrays: dict[str, Matrix]
+    folder: Path, name: str, values: object, arrays: dict[str, npt.NDArray[Any]]
 ) -> SimilarityResult:
     if not isinstance(values, dict):
         raise SchemaError(f"{folder} is malformed; compute it again")
@@ -216,6 +262,7 @@ def _from_json(
                 "rows": tuple(map(RepresentationKey.from_path, values["rows"])),
                 "columns": tuple(map(RepresentationKey.from_path, values["columns"])),
                 "reasons": tuple((i, j, why) for i, j, why in values["reasons"]),
+                "sources": tuple(values.get("sources", (0, 0))),
             }
         )
     except (TypeError, KeyError, ValueError) as error:

@@ -1,5 +1,6 @@
 """What is stored beside the arrays, validated: keys, sample sets, metadata, commit records."""
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +13,15 @@ from store.errors import InvalidKeyError, SchemaError
 SCHEMA_VERSION = 1
 """Version of everything below a store's root; raised when an older reader would misread it."""
 
+GRAM_CHUNK_BYTES = 2**20
+"""About the size of a chunk of Grams; part of the format, since commits go by whole chunks."""
+
 DType = Literal["float32", "float16"]
+Kernel = Literal["linear", "cosine"]
+Pool = Literal["whole", "mean"]
 
 _COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+_SHA256 = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]*")
 _CRC32C = re.compile(r"crc32c:[0-9a-f]{8}")
 
 
@@ -150,21 +157,26 @@ class RepresentationMeta:
         _check_shape("shape", self.shape)
         if not 1 <= len(self.shape) <= 3:
             raise SchemaError(f"shape {self.shape} has {len(self.shape)} axes; use 1 to 3")
-        if self.dtype not in ("float32", "float16"):
-            raise SchemaError(f"dtype is {self.dtype!r}; use 'float32' or 'float16'")
+        _check_choice("dtype", self.dtype, "float32", "float16")
         _check_count("batch_rows", self.batch_rows)
         _check_text("created_by", self.created_by)
         _check_utc("created_at", self.created_at)
-        if self.key.sample_set != self.sample_set.name:
-            raise SchemaError(
-                f"the key {self.key.path} names another sample set than {self.sample_set.name};"
-                " build the key from the sample set's name"
-            )
+        _check_same_sample_set(self.key, self.sample_set)
 
     @property
     def n_samples(self) -> int:
         """Rows of the finished array."""
         return self.sample_set.n_samples
+
+    @property
+    def length(self) -> int:
+        """Length of the finished array along its first axis."""
+        return self.n_samples
+
+    @property
+    def block_length(self) -> int:
+        """Rows that are written and committed at once."""
+        return self.batch_rows
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -182,9 +194,137 @@ class RepresentationMeta:
             return cls(**found)
 
 
+@dataclass(frozen=True, order=True)
+class GramKey:
+    """Where the Grams of one representation are stored, one a minibatch.
+
+    Attributes:
+        of: the representation.
+        kernel: ``linear`` (rows shifted) or ``cosine`` (rows normalised, then shifted).
+        pool: ``whole`` or ``mean`` over space.
+        batch_size: examples a minibatch.
+        dtype: of the activations.
+        checkpoint_digest: of the parameters and batch statistics.
+    """
+
+    of: RepresentationKey
+    kernel: Kernel
+    pool: Pool
+    batch_size: int
+    dtype: DType
+    checkpoint_digest: str
+
+    def __post_init__(self) -> None:
+        _check_choice("kernel", self.kernel, "linear", "cosine")
+        _check_choice("pool", self.pool, "whole", "mean")
+        _check_count("batch_size", self.batch_size)
+        _check_choice("dtype", self.dtype, "float32", "float16")
+        _check_text("checkpoint_digest", self.checkpoint_digest)
+
+    @property
+    def sample_set(self) -> str:
+        """Name of the sample set."""
+        return self.of.sample_set
+
+    @property
+    def variant(self) -> str:
+        """The folder's name, such as ``linear-whole-256-float32-0123456789ab``."""
+        digest = _short_digest(self.checkpoint_digest)
+        return f"{self.kernel}-{self.pool}-{self.batch_size}-{self.dtype}-{digest}"
+
+    @property
+    def path(self) -> str:
+        """Path of the group below the store's root."""
+        return f"{self.of.path}/{self.variant}"
+
+    def __str__(self) -> str:
+        return f"Grams {self.variant} of {self.of}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self) | {"of": self.of.path}
+
+    @classmethod
+    def from_json(cls, values: object) -> Self:
+        """Rebuild a key; raises SchemaError for what is not one."""
+        found = _exact_fields(cls, values)
+        found["of"] = RepresentationKey.from_path(found["of"])
+        return cls(**found)
+
+
+@dataclass(frozen=True)
+class GramMeta:
+    """What an array of Grams is: of what, over which examples, in which minibatches.
+
+    Attributes:
+        key: where it is stored.
+        sample_set: the examples, in their order.
+        tap_index: position of the tap in its network, from 0.
+        ranges: first row of each minibatch and the first row after it, from 0 to the end.
+        created_by: program and version.
+        created_at: ISO 8601 in UTC, such as ``2026-01-31T12:00:00+00:00``.
+    """
+
+    key: GramKey
+    sample_set: SampleSet
+    tap_index: int
+    ranges: tuple[tuple[int, int], ...]
+    created_by: str
+    created_at: str
+
+    def __post_init__(self) -> None:
+        _check_count("tap_index", self.tap_index, least=0)
+        _check_ranges(self.ranges, self.n_samples)
+        _check_text("created_by", self.created_by)
+        _check_utc("created_at", self.created_at)
+        _check_same_sample_set(self.key, self.sample_set)
+
+    @property
+    def n_samples(self) -> int:
+        """Rows of all minibatches together."""
+        return self.sample_set.n_samples
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of each minibatch."""
+        return tuple(stop - start for start, stop in self.ranges)
+
+    @property
+    def length(self) -> int:
+        """Length of the finished array along its first axis: minibatches."""
+        return len(self.ranges)
+
+    @property
+    def width(self) -> int:
+        """Length of the largest minibatch's packed triangle."""
+        n = max(self.sizes)
+        return n * (n + 1) // 2
+
+    @property
+    def block_length(self) -> int:
+        """Minibatches that are written and committed at once."""
+        return max(1, round(GRAM_CHUNK_BYTES / (4 * self.width)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        nested = {"key": self.key.to_json(), "sample_set": self.sample_set.to_json()}
+        return asdict(self) | nested | {"ranges": [list(pair) for pair in self.ranges]}
+
+    @classmethod
+    def from_json(cls, values: object) -> Self:
+        """Rebuild metadata; raises SchemaError for what is not metadata."""
+        found = _exact_fields(cls, values)
+        found["key"] = GramKey.from_json(found["key"])
+        found["sample_set"] = SampleSet.from_json(found["sample_set"])
+        if not isinstance(found["ranges"], list):
+            raise SchemaError(f"ranges are {found['ranges']!r}; want a list of pairs")
+        found["ranges"] = tuple(_as_tuple("range", pair) for pair in found["ranges"])
+        return cls(**found)
+
+
 @dataclass(frozen=True)
 class Commit:
-    """The promise that rows start to stop (exclusive) are stored, and their digest."""
+    """The promise that start to stop (exclusive) of the first axis are stored, and their digest."""
 
     start: int
     stop: int
@@ -229,6 +369,42 @@ def _as_tuple(name: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, list):
         raise SchemaError(f"{name} is {value!r}; want a list of integers")
     return tuple(value)
+
+
+def _short_digest(digest: str) -> str:
+    """Return 12 hexadecimal digits of a digest, whatever text that is."""
+    found = _SHA256.fullmatch(digest)
+    if found:
+        return found.group(1)
+    return hashlib.sha256(digest.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def _check_same_sample_set(key: RepresentationKey | GramKey, sample_set: SampleSet) -> None:
+    if key.sample_set != sample_set.name:
+        raise SchemaError(
+            f"the key {key.path} names another sample set than {sample_set.name};"
+            " build the key from the sample set's name"
+        )
+
+
+def _check_ranges(ranges: object, n_samples: int) -> None:
+    wanted = f"want a tuple of pairs that follow one another from 0 to {n_samples}"
+    if not isinstance(ranges, tuple):
+        raise SchemaError(f"ranges are {ranges!r}; {wanted}")
+    row = 0
+    for pair in ranges:
+        if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] != row:
+            raise SchemaError(f"ranges have {pair!r} where row {row} comes next; {wanted}")
+        _check_count("start of a range", pair[0], least=0)
+        _check_count("stop of a range", pair[1], least=row + 1)
+        row = pair[1]
+    if row != n_samples:
+        raise SchemaError(f"ranges end at row {row}; {wanted}")
+
+
+def _check_choice(name: str, value: object, *choices: str) -> None:
+    if value not in choices:
+        raise SchemaError(f"{name} is {value!r}; use {' or '.join(map(repr, choices))}")
 
 
 def _check_count(name: str, value: object, least: int = 1) -> None:

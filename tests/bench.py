@@ -7,38 +7,70 @@ import argparse
 import contextlib
 import functools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from cka.cka import cka_from_features
 from cka.hsic import hsic as pytorch_hsic
+from distributed import Client
 
 import store
-from allcnn import cluster, compare, hsic, kernels, network, train
-from allcnn.config import DType, RunConfig
-from allcnn.extract import Samples, Source, write_activations
+from allcnn import cluster, hsic, kernels, network, train
+from allcnn.compare import compare
+from allcnn.compare.tasks import keep_grams
+from allcnn.config import Comparison, DType, Extraction, Keep, RunConfig, Selection
+from allcnn.extract import Samples, Source, keep
 from allcnn.workspace import Workspace
 from store import SampleSet
 
 SHAPES = [(32, 96), (32, 96), (16, 96), (16, 192), (16, 192), (8, 192), (6, 192), (6, 192), (6, 10)]
 """Side and channels of the nine blocks of All-CNN-C at depth 1 and width 1; the logits follow."""
 
+GramTask = tuple[str, str, store.GramKey]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One budget: what was measured, against what."""
+
+    what: str
+    ours: float
+    peer: str
+    theirs: float
+    budget: str
+    unit: str = "s"
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs
+
+
+_LINES: list[Line] = []
+
 
 def main() -> None:
-    """Print one line a budget."""
+    """Measure the rows asked for, and print them as a table."""
     rows = {
         "grams": grams,
+        "pairs": all_pairs,
         "notebook": notebook,
         "extract": extraction,
         "compare": comparison,
+        "added": added_checkpoint,
+        "classes": classes,
         "dask": dask_share,
         "memory": memory,
         "step": training_step,
@@ -47,13 +79,21 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", help=f"any of: {', '.join(rows)}; all by default")
     for name in parser.parse_args().rows or rows:
         rows[name]()
+    print(f"\non {jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} cores")
+    print(f"{'ratio':>7}  {'budget':>7}  what")
+    for line in _LINES:
+        limit = line.budget.split()[0]
+        met = "" if limit == "-" or line.ratio <= float(limit) else "  (not met)"
+        print(f"{line.ratio:7.3f}  {limit:>7}  {line.what}, against {line.peer}{met}")
 
 
-def tell(what: str, ours_s: float, theirs: str, theirs_s: float, budget: str) -> None:
-    """Print a ratio and what it is made of."""
+def tell(what: str, ours: float, peer: str, theirs: float, budget: str, unit: str = "s") -> None:
+    """Print a ratio and what it is made of, and keep it for the table."""
+    line = Line(what, ours, peer, theirs, budget, unit)
+    _LINES.append(line)
     print(
-        f"{what}: {ours_s:.3f} s; {theirs}: {theirs_s:.3f} s;"
-        f" ratio {ours_s / theirs_s:.3f} (budget {budget})",
+        f"{what}: {ours:.3f} {unit}; {peer}: {theirs:.3f} {unit};"
+        f" ratio {line.ratio:.3f} (budget {budget})",
         flush=True,
     )
 
@@ -138,54 +178,159 @@ def extraction() -> None:
     samples, forward = a_network(1.0)
     names = iter(range(1000))
 
-    def ours(workspace: Workspace, dtype: DType) -> None:
+    def ours(workspace: Workspace, dtype: DType, *what: Keep) -> None:
         source = Source("run", f"c{next(names)}", "sha256:0", forward)
-        write_activations(workspace.activations, source, samples, 256, dtype)
+        job = Extraction(source.run, source.checkpoint, dtype=dtype, keep=what)
+        keep(workspace, source, samples, job)
 
     def forward_alone() -> None:
         for start in range(0, 1024, 256):
             jax.block_until_ready(forward(samples.images[start : start + 256]))
 
     with scratch() as workspace:
-        wide, narrow = (functools.partial(ours, workspace, d) for d in ("float32", "float16"))
-        wide_s, narrow_s, theirs_s = side_by_side(wide, narrow, forward_alone, rounds=3)
+        works = [
+            functools.partial(ours, workspace, dtype, what)
+            for dtype, what in (
+                ("float32", "activations"),
+                ("float16", "activations"),
+                ("float32", "grams"),
+            )
+        ]
+        wide_s, narrow_s, grams_s, theirs_s = side_by_side(*works, forward_alone, rounds=3)
     tell("extraction into Zarr, float32", wide_s, "forward alone", theirs_s, "1.3")
     tell("extraction into Zarr, float16", narrow_s, "forward alone", theirs_s, "1.3")
+    tell("extraction of Grams alone", grams_s, "forward alone", theirs_s, "-")
 
 
-def write_network(path: Path, n: int, width: float = 0.25) -> list[store.Representation]:
-    """Store half-zero activations of n examples in minibatches of 256."""
+def write_network(
+    path: Path, n: int, width: float = 0.25, run: str = "run"
+) -> list[store.Representation]:
+    """Store half-zero activations of n examples of ten classes in minibatches of 256."""
     sample_set = SampleSet("noise", "test", n, (32, 32, 3), "0" * 64)
     shapes = [(side, side, round(channels * width)) for side, channels in SHAPES] + [(10,)]
     for index, shape in enumerate(shapes):
-        key = store.RepresentationKey(sample_set.name, "run", "final", f"tap{index}")
+        key = store.RepresentationKey(sample_set.name, run, "final", f"tap{index}")
         made = ("bench", "2026-01-01T00:00:00+00:00")
         meta = store.RepresentationMeta(
             key, sample_set, "sha256:0", index, shape, "float16", 256, *made
         )
-        writer = store.Writer.open(path, meta, np.arange(n), np.zeros(n, np.int32))
+        writer = store.Writer.open(path, meta, np.arange(n), np.arange(n, dtype=np.int32) % 10)
         generator = np.random.default_rng(index)
+        block = np.maximum(generator.standard_normal((256, *shape), np.float32), 0)
+        block = block.astype(np.float16)
         while not writer.complete:
-            rows = min(256, n - writer.n_committed)
-            values = generator.standard_normal((rows, *shape), np.float32)
-            writer.append(np.maximum(values, 0))
-    return store.open(path).find()
+            # The same values in another order: nothing here depends on them, and drawing is slow.
+            rows = np.roll(block, writer.n_committed // 256, axis=0)
+            writer.append(rows[: min(256, n - writer.n_committed)])
+    return store.open(path).find(run=run)
 
 
-def minibatches(path: Path, stored: Sequence[store.Representation]) -> list[tuple[object, ...]]:
-    """Return the arguments of the comparison's tasks."""
-    operands = [compare.Operand(tap.key, None) for tap in stored]
-    ranges = hsic.split_minibatches(stored[0].meta.n_samples, 256)
-    return [(str(path), operands, None, start, stop, "unbiased") for start, stop in ranges]
+def gram_tasks(workspace: Workspace, stored: Sequence[store.Representation]) -> list[GramTask]:
+    """Return the arguments of the tasks that keep Grams."""
+    places = str(workspace.activations), str(workspace.grams)
+    return [
+        (
+            *places,
+            store.GramKey(tap.key, "linear", "whole", 256, tap.meta.dtype, "sha256:0"),
+        )
+        for tap in stored
+    ]
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[Client]:
+    """Let every comparison use one cluster, whose start is not measured."""
+    with (
+        cluster.connect() as client,
+        mock.patch.object(cluster, "connect", return_value=contextlib.nullcontext(client)),
+    ):
+        yield client
+
+
+def forget(workspace: Workspace, *, grams: bool = True) -> None:
+    """Delete results, and kept Grams."""
+    for path in (workspace.similarity, *([workspace.grams] if grams else [])):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+EVERYTHING = Selection("*", "*")
+
+
+def all_pairs() -> None:
+    """Compare 10 networks of 10 taps, width 0.25, 2,048 examples, with each other from Zarr."""
+    with scratch() as workspace, connected():
+        for k in range(10):
+            write_network(workspace.activations, 2048, run=f"run{k}")
+
+        def ours() -> None:
+            forget(workspace)
+            compare(workspace, Comparison(EVERYTHING, EVERYTHING))
+
+        features = [torch.from_numpy(x).flatten(1) for x in taps(2048, 0.25)]
+        pairs = 45
+
+        def one_pair() -> None:
+            cka_from_features(features, features)
+
+        def one_pair_in_minibatches() -> None:
+            for start in range(0, 2048, 256):
+                batch = [x[start : start + 256] for x in features]
+                cka_from_features(batch, batch)
+
+        ours_s, whole_s, parts_s = side_by_side(ours, one_pair, one_pair_in_minibatches, rounds=3)
+    what = "all pairs of 10 networks x 10 taps, from Zarr"
+    tell(what, ours_s, "cka_from_features on one pair x 45", pairs * whole_s, "0.1")
+    tell(what, ours_s, "the same in minibatches of 256", pairs * parts_s, "-")
+
+
+def added_checkpoint() -> None:
+    """Add one checkpoint to an all-pairs result of 20, against computing all 21 afresh."""
+    with scratch() as workspace, connected():
+        for k in range(21):
+            write_network(workspace.activations, 1024, run=f"run{k:02}")
+        job = Comparison(EVERYTHING, EVERYTHING)
+
+        def afresh() -> None:
+            forget(workspace)
+            compare(workspace, job)
+
+        def added() -> None:
+            forget(workspace, grams=False)
+            for path in workspace.grams.glob("*/run20"):
+                shutil.rmtree(path)
+            compare(workspace, job)
+
+        afresh_s, added_s = side_by_side(afresh, added, rounds=3)
+    tell("one checkpoint added to 20", added_s, "all 21 afresh", afresh_s, "0.1")
+
+
+def classes() -> None:
+    """Compare each of ten classes, against all examples together; both from activations."""
+    with scratch() as workspace, connected():
+        write_network(workspace.activations, 2048)
+        every = Comparison(EVERYTHING, EVERYTHING)
+
+        def run(job: Comparison) -> None:
+            forget(workspace)
+            compare(workspace, job)
+
+        def kept(job: Comparison) -> None:
+            forget(workspace, grams=False)
+            compare(workspace, job)
+
+        each = replace(every, label="each")
+        works = [functools.partial(f, job) for f in (run, kept) for job in (each, every)]
+        each_s, every_s, each_kept_s, every_kept_s = side_by_side(*works, rounds=5)
+    tell("each of ten classes", each_s, "all examples together", every_s, "2")
+    tell("the same from kept Grams", each_kept_s, "all examples", every_kept_s, "2")
 
 
 def comparison() -> None:
     """Time a comparison fed from Zarr, against reading alone plus computing alone."""
-    with scratch() as workspace:
+    with scratch() as workspace, connected():
         stored = write_network(workspace.activations, 2048, width=1.0)
         ranges = hsic.split_minibatches(2048, 256)
         features = [tap.read(0, 256) for tap in stored]
-        tasks = minibatches(workspace.activations, stored)
 
         def reading() -> None:
             for start, stop in ranges:
@@ -196,13 +341,11 @@ def comparison() -> None:
             for _ in ranges:
                 hsic.minibatch_hsic([kernels.gram(x) for x in features])
 
-        with cluster.connect() as client:
+        def ours() -> None:
+            forget(workspace)
+            compare(workspace, Comparison(EVERYTHING, EVERYTHING))
 
-            def ours() -> None:
-                futures = [client.submit(compare.minibatch_sums, *t, pure=False) for t in tasks]
-                client.gather(futures)
-
-            ours_s, *alone = side_by_side(ours, reading, computing, rounds=3)
+        ours_s, *alone = side_by_side(ours, reading, computing, rounds=3)
         cpu_s = [cpu_seconds(work) for work in (reading, computing)]
     cores = len(os.sched_getaffinity(0))
     tell("comparison from Zarr, 2,048 examples", ours_s, "reading + computing", sum(alone), "-")
@@ -217,23 +360,27 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def dask_share() -> None:
-    """Time the tasks of a comparison under Dask, against a plain loop over them."""
-    with scratch() as workspace:
+    """Time the tasks of a comparison under Dask, against a plain loop over them in two threads."""
+    with scratch() as workspace, connected() as client:
         stored = write_network(workspace.activations, 10_000)
-        tasks = minibatches(workspace.activations, stored)
+        tasks = gram_tasks(workspace, stored)
+
+        def alone(task: GramTask) -> None:
+            keep_grams(*task, want_median=False)
 
         def loop() -> None:
-            for task in tasks:
-                compare.minibatch_sums(*task)
+            forget(workspace)
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(alone, tasks))
 
         def dask() -> None:
-            with cluster.connect() as client:
-                client.gather(
-                    [client.submit(compare.minibatch_sums, *t, pure=False) for t in tasks]
-                )
+            forget(workspace)
+            client.gather(
+                [client.submit(keep_grams, *t, want_median=False, pure=False) for t in tasks]
+            )
 
         ours_s, theirs_s = side_by_side(dask, loop, rounds=3)
-    tell("comparison under Dask, 40 tasks", ours_s, "plain loop", theirs_s, "1.05")
+    tell("Grams of 10,000 examples under Dask", ours_s, "two plain threads", theirs_s, "1.05")
 
 
 def memory() -> None:
@@ -246,24 +393,21 @@ def memory() -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             grown.append([float(word) / 1024 for word in done.stdout.split()])
     (large, large_before), (small, small_before) = grown
-    print(
-        f"peak memory, 10,000 and 1,000 examples: {large:.0f} and {small:.0f} MB;"
-        f" ratio {large / small:.3f} (budget 1.1);"
-        f" without the imports: {large - large_before:.0f} and {small - small_before:.0f} MB",
-        flush=True,
-    )
+    tell("peak memory, 10,000 examples", large, "1,000 examples", small, "1.1", "MB")
+    grown_by = large - large_before, small - small_before
+    tell("the same, less the imports", grown_by[0], "1,000 examples", grown_by[1], "-", "MB")
 
 
 _PEAK = """
 import sys
 from pathlib import Path
 from allcnn.compare import compare
-from allcnn.config import Comparison, Network
+from allcnn.config import Comparison, Selection
 from allcnn.workspace import Workspace
 def peak():
     return Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
 before = peak()
-side = Network("run", "final")
+side = Selection("run", "final")
 compare(Workspace.at(sys.argv[1]), Comparison(side, side))
 print(peak(), before)
 """

@@ -1,5 +1,6 @@
 """Faults: a process that dies between any two changes of the disk, and bits that rot."""
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -9,8 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
+from zarr.core.sync import sync
+
 _CHANGES = ("mkdir", "link", "replace", "rename", "unlink", "rmdir")
 """Zarr's LocalStore, pathlib and shutil change what is visible on disk by these functions only."""
+
+
+_SURVIVALS = 5
+"""Forty writings of one store differed by at most four changes."""
 
 
 class Killed(BaseException):
@@ -25,8 +32,8 @@ def killed_before(n: int) -> Iterator[None]:
 
     def faulty(name, original):
         def change(*args, **kwargs):
-            if name == "mkdir" and os.path.isdir(args[0]):
-                return original(*args, **kwargs)  # changes nothing
+            if _changes_nothing(name, *args):
+                return original(*args, **kwargs)
             nonlocal dead
             with lock:
                 dead = dead or next(made) >= n
@@ -38,7 +45,26 @@ def killed_before(n: int) -> Iterator[None]:
 
     patches = {name: faulty(name, getattr(os, name)) for name in _CHANGES}
     with mock.patch.multiple(os, **patches):
-        yield
+        try:
+            yield
+        finally:
+            sync(_all_others_end())
+
+
+async def _all_others_end() -> None:
+    """Wait for the writes that Zarr goes on with after one has failed: they die with the process.
+
+    Left alone they would change the disk once the functions are themselves again.
+    """
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.gather(*others, return_exceptions=True)
+
+
+def _changes_nothing(name: str, path: Path, target: Path | None = None, *_: object) -> bool:
+    """Return whether a change will fail, as those do by which concurrent writes find out."""
+    if name == "mkdir":
+        return os.path.isdir(path) or not os.path.isdir(os.path.dirname(path))
+    return name == "link" and target is not None and os.path.exists(target)
 
 
 def kill_series(work: Callable[[Path], object], folder: Path, initial: Path) -> Iterator[Path]:
@@ -46,9 +72,13 @@ def kill_series(work: Callable[[Path], object], folder: Path, initial: Path) -> 
 
     It works on copies of the folder ``initial``, or on nothing where that does not exist.
 
-    The number of changes is not fixed beforehand: concurrent writes race for a few of them.
+    The number of changes is not fixed beforehand: concurrent writes race for a few of them, so
+    only one that survives again and again has no later change to be killed before.
     """
+    n_survived = 0
     for n in itertools.count():
+        if n_survived == _SURVIVALS:
+            return
         path = folder / f"killed-{n}"
         if initial.exists():
             shutil.copytree(initial, path)
@@ -56,9 +86,10 @@ def kill_series(work: Callable[[Path], object], folder: Path, initial: Path) -> 
             with killed_before(n):
                 work(path)
         except Killed:
+            n_survived = 0
             yield path
         else:
-            return
+            n_survived += 1
 
 
 def chunk_files(array: Path) -> list[Path]:

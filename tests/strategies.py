@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from store import RepresentationKey, RepresentationMeta, SampleSet
+from store import GramKey, GramMeta, RepresentationKey, RepresentationMeta, SampleSet
 
 
 def make_meta(
@@ -41,7 +41,47 @@ def make_rows(meta: RepresentationMeta, seed: int = 0) -> np.ndarray:
     return values.astype(meta.dtype)
 
 
-def coordinates(meta: RepresentationMeta) -> tuple[np.ndarray, np.ndarray]:
+def make_gram_meta(
+    tap: str = "conv1",
+    *,
+    sizes: tuple[int, ...] = (4, 4, 4, 6),
+    run: str = "allcnn-d1-v2-s0",
+    checkpoint: str = "final",
+    tap_index: int = 0,
+    **changes,
+) -> GramMeta:
+    """Return valid metadata of Grams; changes are to the key or to the metadata."""
+    stops = np.cumsum(sizes).tolist()
+    sample_set = SampleSet("digits", "test", stops[-1], (8, 8, 1), "0123456789abcdef")
+    fields = {
+        "of": RepresentationKey(sample_set.name, run, checkpoint, tap),
+        "kernel": "linear",
+        "pool": "whole",
+        "batch_size": 4,
+        "dtype": "float32",
+        "checkpoint_digest": "sha256:" + "0123456789abcdef" * 4,
+        "sample_set": sample_set,
+        "tap_index": tap_index,
+        "ranges": tuple(zip([0, *stops], stops, strict=False)),
+        "created_by": "tests",
+        "created_at": "2026-01-31T12:00:00+00:00",
+    } | changes
+    of_key = ("of", "kernel", "pool", "batch_size", "dtype", "checkpoint_digest")
+    key = GramKey(**{name: fields.pop(name) for name in of_key})
+    return GramMeta(**{"key": key} | fields)
+
+
+def make_grams(meta: GramMeta, seed: int = 0) -> list[np.ndarray]:
+    """Return a symmetric matrix for every minibatch, the second with NaN, infinity and -0.0."""
+    rng = np.random.default_rng(seed)
+    squares = [rng.standard_normal((n, n)).astype(np.float32) for n in meta.sizes]
+    grams = [np.triu(K) + np.triu(K, 1).T for K in squares]
+    for K in grams[1:2]:
+        K[0, :3] = K[:3, 0] = np.array([np.nan, np.inf, -0.0], np.float32)[: len(K)]
+    return grams
+
+
+def coordinates(meta: RepresentationMeta | GramMeta) -> tuple[np.ndarray, np.ndarray]:
     """Return sample indices and labels of the right lengths and types."""
     rows = np.arange(meta.n_samples)
     return rows[::-1].astype(np.int64), (rows % 10).astype(np.int32)
@@ -59,4 +99,13 @@ metas = st.builds(
     batch_rows=st.integers(1, 7),
     shape=st.sampled_from([(3,), (2, 3), (3, 2, 2)]),
     dtype=st.sampled_from(["float32", "float16"]),
+)
+
+# A minibatch of 4 rows has a triangle of 10, one of 7 rows a triangle of 28.
+gram_metas = st.builds(
+    make_gram_meta,
+    st.just("conv1"),
+    sizes=st.tuples(st.integers(0, 5), st.integers(1, 5), st.sampled_from([None, 1, 2, 7])).map(
+        lambda drawn: (drawn[1],) * drawn[0] + (drawn[2] or drawn[1],)
+    ),
 )

@@ -5,10 +5,18 @@ import json
 
 import pytest
 
-from allcnn.config import MAX_SEED, Comparison, Extraction, Network, RunConfig, check_name
+from allcnn.config import (
+    MAX_PERMUTATIONS,
+    MAX_SEED,
+    Comparison,
+    Extraction,
+    RunConfig,
+    Selection,
+    check_name,
+)
 from allcnn.errors import ConfigError
 
-A, B = Network("a", "final"), Network("b", "init")
+A, B = Selection("a", "final"), Selection("b", "init")
 
 
 @pytest.mark.parametrize("name", ["a", "7", "allcnn-d1-v2-s0", "epoch-0005", "v1.2_x", "a" * 100])
@@ -131,6 +139,11 @@ def test_settings_of_another_version_name_what_differs():
         ({"batch_size": 3}, "batch-size is 3; use 4 or more"),
         ({"n_samples": 3}, "samples is 3; use 4 or more"),
         ({"dtype": "bfloat16"}, "dtype is 'bfloat16'; use float32 or float16"),
+        ({"keep": ()}, "keep is ''; use activations, grams, or activations,grams"),
+        ({"keep": ("gram",)}, "keep is 'gram'; use activations, grams, or activations,grams"),
+        ({"keep": ("grams", "x")}, "keep is 'grams,x'; use activations, grams, or"),
+        ({"kernel": "poly"}, "kernel is 'poly'; use linear or rbf or cosine"),
+        ({"pool": "max"}, "pool is 'max'; use whole or mean"),
     ],
 )
 def test_extractions_outside_their_range_are_refused(settings, message):
@@ -141,11 +154,25 @@ def test_extractions_outside_their_range_are_refused(settings, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kernel": "cosine"}, "kernel is 'cosine'; use linear or rbf"),
-        ({"estimator": "best"}, "estimator is 'best'; use unbiased or biased"),
-        ({"sigma": 0.0}, "sigma is 0.0; use a number above 0"),
-        ({"sigma": float("nan")}, "sigma is nan; use a number above 0"),
+        ({"kernel": "poly"}, "kernel is 'poly'; use linear or rbf or cosine"),
+        ({"estimator": "best"}, "estimator is 'best'; use unbiased or biased or exact"),
+        ({"pool": "max"}, "pool is 'max'; use whole or mean"),
+        ({"sigmas": (0.0,)}, "sigma is 0.0; use a number above 0"),
+        ({"sigmas": (0.4, float("nan"))}, "sigma is nan; use a number above 0"),
+        ({"sigmas": ()}, r"sigma is \[\]; name one bandwidth or more, each once"),
+        ({"sigmas": (0.4, 0.2, 0.4)}, r"sigma is \[0.4, 0.2, 0.4\]; name one bandwidth or more"),
         ({"batch_size": 3}, "batch-size is 3; use 4 or more"),
+        ({"label": -1}, "label is -1; use 0 or more"),
+        ({"label": "all"}, "label is 'all'; use a whole number of 0 or more"),
+        ({"label": True}, "label is True; use a whole number of 0 or more"),
+        ({"permutations": -1}, "permutations is -1; use 0 or more"),
+        (
+            {"permutations": MAX_PERMUTATIONS + 1},
+            f"permutations is {MAX_PERMUTATIONS + 1}; use {MAX_PERMUTATIONS} or fewer",
+        ),
+        ({"permutations": 1, "estimator": "exact"}, "permutations shuffle within minibatches of"),
+        ({"permutations": 1, "label": 0}, "permutations shuffle .*; leave out the label, and use"),
+        ({"permutations": 1, "label": "each"}, "permutations shuffle within minibatches of all"),
     ],
 )
 def test_comparisons_outside_their_range_are_refused(settings, message):
@@ -153,12 +180,77 @@ def test_comparisons_outside_their_range_are_refused(settings, message):
         Comparison(A, B, **settings)
 
 
-def test_a_network_is_written_as_it_is_read():
-    assert Network.parse("b@init") == B
-    assert str(B) == "b@init"
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"label": 0},
+        {"label": "each", "estimator": "exact"},
+        {"permutations": MAX_PERMUTATIONS, "estimator": "biased"},
+        {"sigmas": (0.2, 0.4, 0.8), "kernel": "rbf"},
+    ],
+)
+def test_comparisons_at_their_bounds_are_kept(how):
+    comparison = Comparison(A, B, **how)
+    assert {name: getattr(comparison, name) for name in how} == how
 
 
-@pytest.mark.parametrize("text", ["", "a", "a@", "@final"])
-def test_half_a_network_is_refused(text):
+def test_results_differ_in_bandwidths_where_the_kernel_has_one():
+    assert Comparison(A, B, kernel="rbf", sigmas=(0.2, 0.4)).bandwidths == (0.2, 0.4)
+    for kernel in ("linear", "cosine"):
+        assert Comparison(A, B, kernel=kernel, sigmas=(0.2, 0.4)).bandwidths == (None,)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("b@init", B),
+        ("a@*:conv[1-9]", Selection("a", "*", "conv[1-9]")),
+        ("*@final", Selection("*", "final")),
+    ],
+)
+def test_a_selection_is_written_as_it_is_read(text, wanted):
+    assert Selection.parse(text) == wanted
+    assert str(wanted) == text
+
+
+def test_all_taps_need_no_name():
+    assert Selection.parse("a@final:*") == A
+    assert str(Selection("a", "final", "*")) == "a@final"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a@", "@final", "@", "a:conv1", "a@final:", "a@:conv1", "a@b@c", "a@b:c:d"]
+)
+def test_half_a_selection_is_refused(text):
     with pytest.raises(ConfigError, match="names no network; write RUN@CHECKPOINT"):
-        Network.parse(text)
+        Selection.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a@final", True),
+        ("a@final:conv*", True),
+        ("a*@final", False),
+        ("a@epoch-000?", False),
+        ("[ab]@final", False),
+    ],
+)
+def test_a_network_is_a_selection_without_patterns_of_it(text, wanted):
+    assert Selection.parse(text).is_network == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "fits", "does_not"),
+    [
+        ("a@final", ("a", "final", "conv1"), ("ab", "final", "conv1")),
+        ("a*@final", ("ab", "final", "conv1"), ("ba", "final", "conv1")),
+        ("*@*:conv[1-9]", ("a", "init", "conv9"), ("a", "init", "conv10")),
+        ("*@epoch-*:logits", ("a", "epoch-0005", "logits"), ("a", "final", "logits")),
+        ("a@final:conv1", ("a", "final", "conv1"), ("a", "final", "CONV1")),
+    ],
+)
+def test_a_selection_fits_names_by_shell_patterns(text, fits, does_not):
+    selection = Selection.parse(text)
+    assert selection.matches(*fits)
+    assert not selection.matches(*does_not)

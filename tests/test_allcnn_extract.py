@@ -1,7 +1,8 @@
-"""Extraction: what is stored is what the network says, a minibatch at a time, and never twice."""
+"""Extraction: what is kept is what the network says, a minibatch at a time, and never twice."""
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,12 +17,13 @@ import numpy as np
 import pytest
 
 import store
-from allcnn import checkpoint, extract, network, record
+from allcnn import checkpoint, extract, kernels, network, record
 from allcnn.config import Extraction
 from allcnn.errors import ConfigError, RunError
 from allcnn.extract import Samples, Source
+from allcnn.progress import silent
 from allcnn.workspace import Workspace
-from store import ConflictError, RepresentationKey, Writer
+from store import ConflictError, GramWriter, RepresentationKey, Writer
 from store.errors import ActivationOverflowError
 from tests.faults import Killed, chunk_files, kill_series
 
@@ -61,13 +63,14 @@ SAMPLES = make_samples()
 N_APPENDS = 3 * len(TAPS)
 
 
-def write(path, forward, samples=SAMPLES, batch_size=4, dtype="float32", digest="d0", **options):
-    source = Source("net", "final", digest, forward)
-    extract.write_activations(path, source, samples, batch_size, dtype, **options)
+def write(root, forward, samples=SAMPLES, digest="d0", report=silent, **how):
+    job = Extraction("net", "final", **{"batch_size": 4} | how)
+    extract.keep(Workspace(root), Source("net", "final", digest, forward), samples, job, report)
 
 
-def read_all(path):
-    return {tap.key: tap.read(0, tap.meta.n_samples) for tap in store.open(path).find()}
+def read_all(root):
+    taps = store.open(Workspace(root).activations).find()
+    return {tap.key: tap.read(0, tap.meta.n_samples) for tap in taps}
 
 
 def files(folder):
@@ -75,15 +78,15 @@ def files(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def chunks(path):
-    """Return the contents of all chunks of activations below a store."""
-    arrays = path.rglob("activations")
-    return {p.relative_to(path): p.read_bytes() for array in arrays for p in chunk_files(array)}
+def chunks(root):
+    """Return the contents of all chunks of activations in a workspace."""
+    arrays = root.rglob("activations")
+    return {p.relative_to(root): p.read_bytes() for array in arrays for p in chunk_files(array)}
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    path = tmp_path_factory.mktemp("uninterrupted") / "a.zarr"
+    path = tmp_path_factory.mktemp("uninterrupted")
     write(path, Forward())
     return path
 
@@ -164,29 +167,30 @@ def test_by_default_a_small_split_is_taken_whole():
 
 
 def test_taps_keep_the_networks_order(uninterrupted):
-    assert [tap.key.tap for tap in store.open(uninterrupted).find()] == list(TAPS)
+    taps = store.open(Workspace(uninterrupted).activations).find()
+    assert [tap.key.tap for tap in taps] == list(TAPS)
 
 
 def test_one_minibatch_is_held_at_a_time(tmp_path):
     forward = Forward()
-    write(tmp_path / "a.zarr", forward, make_samples(30))
+    write(tmp_path, forward, make_samples(30))
     assert forward.n_images == [4] * 8  # one shape, so one compiled program
     assert forward.n_alive == [0] * 8
 
 
 def test_fewer_samples_than_a_minibatch(tmp_path):
-    write(tmp_path / "a.zarr", Forward(), batch_size=64)
-    for values in read_all(tmp_path / "a.zarr").values():
+    write(tmp_path, Forward(), batch_size=64)
+    for values in read_all(tmp_path).values():
         assert len(values) == 10
         assert np.isfinite(values).all()
 
 
 def test_progress_counts_examples(tmp_path):
     told = []
-    write(tmp_path / "a.zarr", Forward(), report=lambda *step: told.append(step))
+    write(tmp_path, Forward(), report=lambda *step: told.append(step))
     assert told == [(n, 10, "net@final") for n in (0, 4, 8, 10)]
     told.clear()
-    write(tmp_path / "a.zarr", Forward(), report=lambda *step: told.append(step))
+    write(tmp_path, Forward(), report=lambda *step: told.append(step))
     assert told == [(10, 10, "net@final: already extracted")]
 
 
@@ -205,11 +209,11 @@ def test_an_interrupted_extraction_goes_on(tmp_path, monkeypatch, uninterrupted,
 
     monkeypatch.setattr(Writer, "append", dying)
     with pytest.raises(Killed):
-        write(tmp_path / "a.zarr", Forward())
+        write(tmp_path, Forward())
     monkeypatch.setattr(Writer, "append", append)
     forward = Forward()
-    write(tmp_path / "a.zarr", forward)
-    assert chunks(tmp_path / "a.zarr") == chunks(uninterrupted)
+    write(tmp_path, forward)
+    assert chunks(tmp_path) == chunks(uninterrupted)
     n_appended = n + (moment == "after")
     # Only a minibatch that some tap lacks is computed again.
     assert len(forward.n_images) == 3 - n_appended // len(TAPS)
@@ -234,26 +238,27 @@ def test_a_kill_between_any_two_changes_of_the_disk_loses_nothing(tmp_path, unin
 
 
 def committed(path):
+    path = Workspace(path).activations
     if not (path / "zarr.json").exists():
         return {}
     return {tap.key: tap.read(0, tap.n_committed) for tap in store.open(path).find()}
 
 
 def test_a_finished_extraction_computes_nothing(tmp_path, uninterrupted):
-    shutil.copytree(uninterrupted, tmp_path / "a.zarr")
-    before = files(tmp_path / "a.zarr")
+    shutil.copytree(uninterrupted, tmp_path / "whole")
+    before = files(tmp_path / "whole")
     forward = Forward()
-    write(tmp_path / "a.zarr", forward)
+    write(tmp_path / "whole", forward)
     assert forward.n_images == []
-    assert files(tmp_path / "a.zarr") == before
+    assert files(tmp_path / "whole") == before
 
 
 def test_a_tap_that_was_deleted_is_extracted_again(tmp_path, uninterrupted):
-    shutil.copytree(uninterrupted, tmp_path / "a.zarr")
-    tap = store.open(tmp_path / "a.zarr").find()[0]
-    shutil.rmtree(tmp_path / "a.zarr" / tap.key.path)
-    write(tmp_path / "a.zarr", Forward())
-    assert chunks(tmp_path / "a.zarr") == chunks(uninterrupted)
+    shutil.copytree(uninterrupted, tmp_path / "whole")
+    tap = store.open(Workspace(tmp_path / "whole").activations).find()[0]
+    shutil.rmtree(Workspace(tmp_path / "whole").activations / tap.key.path)
+    write(tmp_path / "whole", Forward())
+    assert chunks(tmp_path / "whole") == chunks(uninterrupted)
 
 
 @pytest.mark.parametrize(
@@ -267,12 +272,12 @@ def test_a_tap_that_was_deleted_is_extracted_again(tmp_path, uninterrupted):
     ],
 )
 def test_another_extraction_of_the_name_is_refused(tmp_path, change, message, n_committed):
-    path = tmp_path / "a.zarr"
+    path = tmp_path
     forward = Forward()
     with pytest.raises(Killed):
         write(path, forward, report=dying_after(n_committed))
     before = files(path)
-    folder = path / "digits-test-10-01234567" / "net" / "final"
+    folder = Workspace(path).activations / "digits-test-10-01234567" / "net" / "final"
     with pytest.raises(ConflictError) as caught:
         write(path, Forward(), **change)
     assert f"{message}{folder}, or ask for what it holds" in str(caught.value)
@@ -280,7 +285,7 @@ def test_another_extraction_of_the_name_is_refused(tmp_path, change, message, n_
 
 
 def test_a_whole_extraction_serves_minibatches_of_any_size(tmp_path):
-    path = tmp_path / "a.zarr"
+    path = tmp_path
     write(path, Forward())
     before, again = files(path), Forward()
     write(path, again, batch_size=5)
@@ -310,8 +315,206 @@ def test_a_retrained_checkpoint_of_the_name_is_refused(workspace):
 
 def test_float16_overflow_is_refused_and_says_where(tmp_path):
     with pytest.raises(ActivationOverflowError, match=r"net@final:second reaches .* as a wider"):
-        write(tmp_path / "a.zarr", Forward(factor=1000), dtype="float16")
-    assert all(tap.n_committed == 0 for tap in store.open(tmp_path / "a.zarr").find())
+        write(tmp_path, Forward(factor=1000), dtype="float16")
+    stored = store.open(Workspace(tmp_path).activations).find()
+    assert all(tap.n_committed == 0 for tap in stored)
+
+
+def grams_of(root):
+    """Return what is kept of each tap, by its name: whole matrices, and the median distance."""
+    kept = store.open_grams(Workspace(root).grams).find()
+    return {
+        each.key.of.tap: (
+            [store.unpack(packed) for packed in each.read(0, each.n_committed)],
+            each.median_distance,
+        )
+        for each in kept
+    }
+
+
+def assert_same_grams(found, wanted):
+    assert found.keys() == wanted.keys()
+    for tap, (Ks, median) in wanted.items():
+        for K, L in zip(found[tap][0], Ks, strict=True):
+            np.testing.assert_array_equal(K, L)
+        assert found[tap][1] == median
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("pool", ["whole", "mean"])
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "cosine"])
+def test_grams_are_those_of_stored_activations(tmp_path, kernel, pool, dtype):
+    how = {"dtype": dtype, "kernel": kernel, "pool": pool}
+    write(tmp_path / "a", Forward(), dtype=dtype)
+    write(tmp_path / "g", Forward(), keep=("grams",), **how)
+    assert not Workspace(tmp_path / "g").activations.exists()
+    kept = store.open_grams(Workspace(tmp_path / "g").grams).find()
+    taps = {tap.key.tap: tap for tap in store.open(Workspace(tmp_path / "a").activations).find()}
+    assert sorted((each.meta.tap_index, each.key.of.tap) for each in kept) == [*enumerate(TAPS)]
+    for grams in kept:
+        tap = taps[grams.key.of.tap]
+        assert grams.complete
+        assert grams.meta.ranges == ((0, 4), (4, 10))  # the last two rows join those before
+        np.testing.assert_array_equal(grams.samples, tap.samples)
+        np.testing.assert_array_equal(grams.labels, tap.labels)
+        base = "cosine" if kernel == "cosine" else "linear"
+        assert (grams.key.kernel, grams.key.pool, grams.key.dtype) == (base, pool, dtype)
+        for (start, stop), packed in zip(grams.meta.ranges, grams.read(0, 2), strict=True):
+            wanted = kernels.gram(kernels.pooled(tap.read(start, stop), pool), base)
+            np.testing.assert_array_equal(store.unpack(packed), wanted)
+        X = kernels.pooled(tap.read(0, 10), pool)
+        median = kernels.median_distance(lambda a, b, X=X: X[a:b], 10, kernels.BANDWIDTH_BLOCK)
+        assert grams.median_distance == (median if kernel == "rbf" else None)
+
+
+def test_activations_and_grams_come_from_one_pass(tmp_path, uninterrupted):
+    forward = Forward()
+    write(tmp_path / "both", forward, keep=("activations", "grams"))
+    assert forward.n_images == [4, 4, 4]
+    write(tmp_path / "grams", Forward(), keep=("grams",))
+    assert chunks(tmp_path / "both") == chunks(uninterrupted)
+    assert_same_grams(grams_of(tmp_path / "both"), grams_of(tmp_path / "grams"))
+
+
+def test_what_one_store_lacks_does_not_touch_the_other(tmp_path, uninterrupted):
+    shutil.copytree(uninterrupted, tmp_path / "whole")
+    before = files(tmp_path / "whole" / "activations.zarr")
+    write(tmp_path / "whole", Forward(), keep=("activations", "grams"))
+    assert files(tmp_path / "whole" / "activations.zarr") == before
+    assert grams_of(tmp_path / "whole").keys() == set(TAPS)
+
+
+@pytest.mark.parametrize("held_bytes", [2**30, 1])
+def test_a_median_distance_costs_one_more_pass_over_what_fits(tmp_path, monkeypatch, held_bytes):
+    write(tmp_path / "wanted", Forward(), keep=("grams",), kernel="rbf")
+    monkeypatch.setattr(extract, "_HELD_BYTES", held_bytes)
+    forward = Forward()
+    write(tmp_path / "found", forward, keep=("grams",), kernel="rbf")
+    n_groups = 1 if held_bytes > 1 else len(TAPS)
+    assert len(forward.n_images) == 3 * (1 + n_groups)
+    assert_same_grams(grams_of(tmp_path / "found"), grams_of(tmp_path / "wanted"))
+
+
+def test_a_median_distance_is_added_to_grams_that_are_kept(tmp_path, monkeypatch):
+    write(tmp_path, Forward(), keep=("grams",))
+    assert all(median is None for _, median in grams_of(tmp_path).values())
+    forward, grams = Forward(), []
+    monkeypatch.setattr(kernels, "gram", lambda *arguments: grams.append(arguments))
+    write(tmp_path, forward, keep=("grams",), kernel="rbf")
+    assert forward.n_images == [4, 4, 4]
+    assert grams == []
+    assert all(median > 0 for _, median in grams_of(tmp_path).values())
+
+
+def test_grams_of_other_kinds_are_kept_beside(tmp_path):
+    for how in (
+        {},
+        {"kernel": "cosine"},
+        {"pool": "mean"},
+        {"batch_size": 5},
+        {"dtype": "float16"},
+    ):
+        forward = Forward()
+        write(tmp_path, forward, keep=("grams",), **how)
+        assert forward.n_images
+    assert len(store.open_grams(Workspace(tmp_path).grams).find()) == 5 * len(TAPS)
+
+
+def test_grams_that_are_kept_are_not_computed_again(tmp_path):
+    told, forward = [], Forward()
+    write(tmp_path, Forward(), keep=("grams",), kernel="rbf")
+    before = files(tmp_path)
+    for kernel in ("rbf", "linear"):
+        write(
+            tmp_path,
+            forward,
+            keep=("grams",),
+            kernel=kernel,
+            report=lambda *step: told.append(step),
+        )
+    assert forward.n_images == []
+    assert told == 2 * [(10, 10, "net@final: already extracted")]
+    assert files(tmp_path) == before
+
+
+LONG = make_samples(42)
+"""Ten minibatches of 4, two rows joining the last."""
+
+
+def kept_minibatches(root):
+    """Return how many minibatches of each tap are kept, none where nothing is."""
+    if not Workspace(root).grams.exists():
+        return {}
+    return {
+        each.key.of.tap: each.n_committed for each in store.open_grams(Workspace(root).grams).find()
+    }
+
+
+@pytest.mark.parametrize("n", range(0, 10 * len(TAPS), 3))
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("keep", [("grams",), ("activations", "grams")], ids=str)
+def test_interrupted_grams_go_on(tmp_path, monkeypatch, keep, n, moment):
+    append, n_done = GramWriter.append, 0
+
+    def dying(self, K):
+        nonlocal n_done
+        if moment == "after" or n_done < n:
+            append(self, K)
+        n_done += 1
+        if n_done > n:
+            raise Killed
+
+    monkeypatch.setattr(GramWriter, "append", dying)
+    with pytest.raises(Killed):
+        write(tmp_path / "found", Forward(), LONG, keep=keep)
+    monkeypatch.setattr(GramWriter, "append", append)
+    kept = kept_minibatches(tmp_path / "found")
+    forward = Forward()
+    write(tmp_path / "found", forward, LONG, keep=keep)
+    write(tmp_path / "wanted", Forward(), LONG, keep=keep)
+    assert_same_grams(grams_of(tmp_path / "found"), grams_of(tmp_path / "wanted"))
+    assert chunks(tmp_path / "found") == chunks(tmp_path / "wanted")
+    # A batch is computed again only where its minibatch is kept of no tap, or not of all.
+    least = min(kept.values()) if len(kept) == len(TAPS) else 0
+    assert len(forward.n_images) == 11 - least
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_change_of_the_disk_loses_no_gram(tmp_path):
+    def work(path):
+        write(path, Forward(), keep=("grams",), kernel="rbf")
+
+    work(tmp_path / "wanted")
+    wanted, n_states = grams_of(tmp_path / "wanted"), 0
+    for path in kill_series(work, tmp_path, tmp_path / "nothing"):
+        work(path)
+        assert_same_grams(grams_of(path), wanted)
+        n_states += 1
+    assert n_states > 20
+
+
+def test_grams_beside_activations_of_another_checkpoint_are_refused(tmp_path, uninterrupted):
+    shutil.copytree(uninterrupted, tmp_path / "whole")
+    before = files(tmp_path / "whole")
+    folder = tmp_path / "whole/activations.zarr/digits-test-10-01234567/net/final"
+    message = f"{folder} is stored with checkpoint_digest 'd0', not 'd1'; delete it, and extract"
+    with pytest.raises(ConflictError, match=re.escape(message)):
+        write(tmp_path / "whole", Forward(), digest="d1", keep=("grams",))
+    assert files(tmp_path / "whole") == before
+
+
+def test_grams_of_a_retrained_checkpoint_are_kept_beside(tmp_path):
+    for digest in ("d0", "d1"):
+        write(tmp_path, Forward(), digest=digest, keep=("grams",))
+    kept = store.open_grams(Workspace(tmp_path).grams).find()
+    assert sorted(each.key.checkpoint_digest for each in kept) == ["d0", "d0", "d1", "d1"]
+
+
+@pytest.mark.parametrize("keep", [("grams",), ("activations", "grams")], ids=str)
+def test_grams_of_what_float16_cannot_hold_are_refused(tmp_path, keep):
+    with pytest.raises(ActivationOverflowError, match=r"net@final:second reaches .* a wider"):
+        write(tmp_path, Forward(factor=1000), dtype="float16", keep=keep)
+    assert set(kept_minibatches(tmp_path).values()) == {0}
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,18 @@ import jsonschema
 import pydantic
 import pytest
 
-from allcnn.config import Comparison, Extraction, Network, RunConfig
+from allcnn.config import Comparison, Extraction, RunConfig, Selection
 from flows.parameters import (
     CompareParameters,
     ExtractParameters,
+    MatrixParameters,
     PipelineParameters,
     TrainParameters,
 )
 from flows.plan import Pipeline
 
 PAIR = {"rows": "a@init", "columns": "b@final"}
-SIDES = (Network("a", "init"), Network("b", "final"))
+SIDES = (Selection("a", "init"), Selection("b", "final"))
 
 TRAINING = {
     "dataset": "cifar10",
@@ -31,14 +32,16 @@ TRAINING = {
     "prefix": "other",
 }
 EXTRACTING = {"split": "train", "n_samples": 100, "batch_size": 50, "dtype": "float16"}
-COMPARING = {"kernel": "rbf", "sigma": 0.2, "estimator": "biased", "batch_size": 50}
+EXTRACTING |= {"keep": ["activations", "grams"], "kernel": "rbf", "pool": "mean"}
+COMPARING = {"kernel": "rbf", "sigmas": [0.2, 0.8], "estimator": "biased", "batch_size": 50}
+COMPARING |= {"pool": "mean", "label": 3, "permutations": 0}
 
 
 def test_defaults_are_those_of_the_settings():
     assert TrainParameters().job() == RunConfig()
     assert ExtractParameters(run="a").job() == Extraction("a", "final")
     assert CompareParameters(**PAIR).job() == Comparison(
-        Network("a", "init"), Network("b", "final")
+        Selection("a", "init"), Selection("b", "final")
     )
     assert PipelineParameters().job() == Pipeline()
 
@@ -50,19 +53,28 @@ def test_every_setting_of_training_arrives():
 
 def test_every_setting_of_an_extraction_arrives():
     job = ExtractParameters(run="a", checkpoint="init", **EXTRACTING).job()
-    assert job == Extraction("a", "init", **EXTRACTING)
+    assert job == Extraction("a", "init", **EXTRACTING | {"keep": ("activations", "grams")})
 
 
 def test_every_setting_of_a_comparison_arrives():
     how = COMPARING | {"sample_set": "digits-test-100"}
-    assert CompareParameters(**PAIR, **how).job() == Comparison(*SIDES, **how)
+    wanted = Comparison(*SIDES, **how | {"sigmas": (0.2, 0.8)})
+    assert CompareParameters(**PAIR, **how).job() == wanted
+
+
+def test_a_matrix_compares_patterns():
+    rows, columns = Selection("a-*", "final"), Selection("*", "epoch-000?", "conv[1-9]")
+    wide = MatrixParameters(rows=str(rows), columns=str(columns), **COMPARING).job()
+    assert wide == Comparison(rows, columns, **COMPARING | {"sigmas": (0.2, 0.8)})
+    assert MatrixParameters(rows=str(rows)).job() == Comparison(rows, rows)
 
 
 def test_every_setting_of_a_pipeline_arrives():
-    how = {"n_samples": 100, "dtype": "float16", "kernel": "rbf", "sigma": 0.2}
+    how = {"n_samples": 100, "dtype": "float16", "kernel": "rbf", "pool": "mean"}
     how |= {"minibatch": 50, "estimator": "biased"}
-    job = PipelineParameters(**TRAINING, **how, depths=[3, 1], seeds=[4, 7]).job()
-    assert job == Pipeline(RunConfig(**TRAINING), ((3, 4), (3, 7), (1, 4), (1, 7)), **how)
+    job = PipelineParameters(**TRAINING, **how, sigmas=[0.2], depths=[3, 1], seeds=[4, 7]).job()
+    networks = ((3, 4), (3, 7), (1, 4), (1, 7))
+    assert job == Pipeline(RunConfig(**TRAINING), networks, **how, sigmas=(0.2,))
 
 
 def test_a_relative_workspace_lies_in_the_working_directory(tmp_path: Path, monkeypatch):
@@ -99,9 +111,20 @@ WRONG = [
     (CompareParameters, PAIR | {"rows": "a"}, "rows\n.*match pattern"),
     (CompareParameters, PAIR | {"columns": "a@b@c"}, "columns\n.*match pattern"),
     (CompareParameters, PAIR | {"batch_size": 3}, "batch_size\n.*greater than or equal to 4"),
-    (CompareParameters, PAIR | {"sigma": 0}, "sigma\n.*greater than 0"),
-    (CompareParameters, PAIR | {"kernel": "cosy"}, "kernel\n.*'linear' or 'rbf'"),
-    (CompareParameters, PAIR | {"estimator": "mean"}, "estimator\n.*'unbiased' or 'biased'"),
+    (CompareParameters, PAIR | {"sigmas": [0]}, "sigmas.0\n.*greater than 0"),
+    (CompareParameters, PAIR | {"sigmas": []}, "sigmas\n.*at least 1 item"),
+    (CompareParameters, PAIR | {"kernel": "cosy"}, "kernel\n.*'linear', 'rbf' or 'cosine'"),
+    (CompareParameters, PAIR | {"estimator": "mean"}, "estimator\n.*'biased' or 'exact'"),
+    (CompareParameters, PAIR | {"pool": "max"}, "pool\n.*'whole' or 'mean'"),
+    (CompareParameters, PAIR | {"label": -1}, "label.*\n.*greater than or equal to 0"),
+    (CompareParameters, PAIR | {"label": "all"}, "label.*\n.*'each'"),
+    (CompareParameters, PAIR | {"permutations": -1}, "permutations\n.*greater than or equal to 0"),
+    (CompareParameters, PAIR | {"rows": "a*@final"}, "rows\n.*match pattern"),
+    (MatrixParameters, {"rows": "a*"}, "rows\n.*match pattern"),
+    (MatrixParameters, {"rows": "../a@final"}, "rows\n.*match pattern"),
+    (MatrixParameters, {"rows": "a@final:"}, "rows\n.*match pattern"),
+    (ExtractParameters, {"run": "a", "keep": []}, "keep\n.*at least 1 item"),
+    (ExtractParameters, {"run": "a", "keep": ["all"]}, "keep.0\n.*'activations' or 'grams'"),
     (CompareParameters, PAIR | {"sample_set": "a/b"}, "sample_set\n.*match pattern"),
     (CompareParameters, PAIR | {"n_samples": 64}, "n_samples\n.*not permitted"),
     (PipelineParameters, {"depths": [1, 0]}, "depths.1\n.*greater than or equal to 1"),
@@ -139,6 +162,8 @@ def test_what_only_python_can_say_is_refused_with_the_sentence_of_the_settings(n
         (ExtractParameters, EXTRACTING | {"run": "a.b_c-1", "checkpoint": "epoch-0001"}),
         (ExtractParameters, {"run": "a", "n_samples": None}),
         (CompareParameters, PAIR | COMPARING | {"sample_set": None}),
+        (CompareParameters, PAIR | {"label": "each", "errors": True}),
+        (MatrixParameters, {"rows": "a-*@*:conv[1-9]", "permutations": 20}),
         (PipelineParameters, TRAINING | {"depths": [2], "seeds": [0, 1], "n_samples": None}),
     ],
 )
@@ -148,5 +173,11 @@ def test_right_settings_fit_the_schema(model, settings):
 
 
 def test_every_field_is_described():
-    for model in (TrainParameters, ExtractParameters, CompareParameters, PipelineParameters):
+    models = (TrainParameters, ExtractParameters, CompareParameters, MatrixParameters)
+    for model in (*models, PipelineParameters):
         assert all(field.description for field in model.model_fields.values())
+
+
+def test_what_excludes_each_other_is_refused():
+    with pytest.raises(pydantic.ValidationError, match="permutations shuffle within minibatches"):
+        CompareParameters(**PAIR, permutations=5, estimator="exact")

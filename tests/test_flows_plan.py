@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from allcnn.config import Network, RunConfig
+from allcnn.config import RunConfig, Selection
 from allcnn.errors import ConfigError
 from flows.local import weights
 from flows.plan import DEMO, Pipeline, parse_numbers, stages
@@ -62,7 +62,7 @@ def test_every_pair_of_final_networks_is_compared_once() -> None:
 
 
 def test_whatever_is_compared_is_extracted() -> None:
-    extracted = {Network(e.run, e.checkpoint) for e in DEMO.extractions()}
+    extracted = {Selection(e.run, e.checkpoint) for e in DEMO.extractions()}
     compared = set()
     for config in DEMO.configs():
         for job in (*DEMO.between_runs("s"), *DEMO.between_stages(config, "s")):
@@ -86,7 +86,7 @@ def test_each_step_has_a_weight() -> None:
         ({"networks": ((0, 0),)}, "depth is 0; use 1 or more"),
         ({"minibatch": 3}, "batch-size is 3; use 4 or more"),
         ({"n_samples": 2}, "samples is 2; use 4 or more"),
-        ({"sigma": 0.0}, "sigma is 0.0; use a number above 0"),
+        ({"sigmas": (0.0,)}, "sigma is 0.0; use a number above 0"),
         ({"kernel": "cosine?"}, "kernel is 'cosine"),
         ({"dtype": "float8"}, "dtype is 'float8'; use float32 or float16"),
     ],

@@ -32,9 +32,11 @@ from allcnn.workspace import Workspace
 from flows import artifacts
 from flows.compare import compare
 from flows.extract import extract
+from flows.matrix import matrix
 from flows.parameters import (
     CompareParameters,
     ExtractParameters,
+    MatrixParameters,
     PipelineParameters,
     TrainParameters,
 )
@@ -219,12 +221,32 @@ def test_compare_shows_the_matrix_and_logs_only_progress(api: Api, piped: Piped)
     where = str(piped.workspace.root)
     settings = CompareParameters(workspace=where, **sides, kernel="rbf", batch_size=16)
     state = compare(settings, return_state=True)
-    name = state.result()
+    (name,) = state.result()
     assert store.read_result(piped.workspace.similarity, name).kernel == "rbf"
     check_artifacts(api, flow_run_of(state), piped.workspace, name)
-    end = "comparing: 4 of 4, small-d1-v2-s0@init with small-d2-v2-s0@final"
+    end = "comparing: 1 of 1, small-d1-v2-s0@init with small-d2-v2-s0@final: pairs"
     logs = api.logs(flow_run_of(state), end)
     assert not [line for line in logs if "distributed" in line or "tcp" in line]
+
+
+def test_matrix_compares_all_that_fit(api: Api, piped: Piped):
+    settings = MatrixParameters(
+        workspace=str(piped.workspace.root),
+        rows="small-*@final:conv[1-3]",
+        kernel="rbf",
+        sigmas=[0.2, 0.8],
+        batch_size=16,
+        errors=True,
+    )
+    state = matrix(settings, return_state=True)
+    names = state.result()
+    results = [store.read_result(piped.workspace.similarity, name) for name in names]
+    assert [result.sigma for result in results] == [0.2, 0.8]
+    assert all(result.cka.shape == (6, 6) for result in results)
+    pictures = api.artifacts(flow_run_of(state), "image")
+    assert len(pictures) == 2
+    shown = api.artifacts(flow_run_of(state), "table")[f"{artifacts.key(names[0])}-numbers"]
+    assert json.loads(shown["data"])[-1]["tap"] == "small-d1-v2-s0@final:conv1"
 
 
 def test_a_matrix_that_is_not_defined_everywhere_says_why(api: Api, piped: Piped):

@@ -11,7 +11,7 @@ PACKAGES = ("flows", "allcnn", "store")
 """From the top: each may import itself and those after it."""
 
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-SIMILARITY = ("kernels", "hsic", "alignment", "cka")
+SIMILARITY = ("products", "kernels", "hsic", "alignment", "exact", "cka")
 FORBIDDEN = ("tensorflow", "jax._src", "pickle", "cloudpickle", "dill")
 
 
@@ -81,12 +81,19 @@ def test_similarity_needs_jax_and_numpy_alone(name):
     assert foreign(ROOT / "allcnn" / f"{name}.py") <= {"allcnn", "jax", "numpy", "jaxtyping"}
 
 
+def test_identification_needs_numpy_alone():
+    assert foreign(ROOT / "allcnn" / "identify.py") <= {"numpy", "jaxtyping"}
+
+
 def test_only_the_bridges_touch_the_store():
-    assert importers("store", of="allcnn") == {"allcnn.extract", "allcnn.compare"}
+    found = importers("store", of="allcnn")
+    assert {"allcnn.extract", "allcnn.compare.tasks"} <= found
+    assert {name for name in found if not within(name, "allcnn.extract", "allcnn.compare")} == set()
 
 
-def test_only_cluster_and_compare_touch_dask():
-    assert importers("dask", "distributed") == {"allcnn.cluster", "allcnn.compare"}
+def test_dask_stays_where_tasks_are_scheduled():
+    """The bodies of the tasks know nothing of what schedules them."""
+    assert importers("dask", "distributed") == {"allcnn.cluster", "allcnn.compare.work"}
 
 
 def test_only_flows_touch_prefect():

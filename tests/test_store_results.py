@@ -58,11 +58,35 @@ def make_linear(seed=0) -> SimilarityResult:
     return make_result(seed=seed, bandwidths_columns=None, **changes)
 
 
+NEW = {
+    "standard_errors": (3, 2),
+    "minibatch_sizes": (4,),
+    "hsic_minibatches": (4, 3, 2),
+    "hsic_rows_minibatches": (4, 3),
+    "hsic_columns_minibatches": (4, 2),
+    "baseline": (5, 3, 2),
+}
+"""Arrays that results have had since standard errors are computed."""
+
+
+def make_full(seed=0, **changes) -> SimilarityResult:
+    rng = np.random.default_rng(seed)
+    values = {name: rng.standard_normal(shape) for name, shape in NEW.items()} | {
+        "standard_errors_reason": "of a single minibatch no error can be told",
+        "minibatch_sizes": np.array([4, 4, 4, 6]),
+        "pool": "mean",
+        "label": 3,
+        "n_skipped": 2,
+        "sources": (1, 4),
+    }
+    return make_result(seed=seed, **values | changes)
+
+
 def assert_same(found, wanted):
     for field in fields(SimilarityResult):
         left, right = getattr(found, field.name), getattr(wanted, field.name)
         if isinstance(right, np.ndarray):
-            assert left.dtype == np.float64
+            assert left.dtype == (np.int64 if field.name == "minibatch_sizes" else np.float64)
             np.testing.assert_array_equal(left, right)
         else:
             assert left == right
@@ -73,7 +97,9 @@ def path(tmp_path):
     return tmp_path / "similarity.zarr"
 
 
-@pytest.mark.parametrize("wanted", [make_result(), make_linear()], ids=["rbf", "linear"])
+@pytest.mark.parametrize(
+    "wanted", [make_result(), make_linear(), make_full()], ids=["rbf", "linear", "full"]
+)
 def test_round_trip(path, wanted):
     write_result(path, wanted)
     assert_same(read_result(path, "seeds"), wanted)
@@ -124,6 +150,62 @@ def test_unsafe_names_are_refused(path, name):
 def test_arrays_must_fit_their_keys(field):
     with pytest.raises(SchemaError, match=f"{field} of result seeds has shape \\(1,\\); want"):
         make_result(**{field: np.zeros(1)})
+
+
+@pytest.mark.parametrize("field", NEW)
+def test_newer_arrays_must_fit_as_well(field):
+    with pytest.raises(SchemaError, match=f"{field} of result seeds has shape \\(7, 7\\); want"):
+        make_full(**{field: np.zeros((7, 7))})
+
+
+@pytest.mark.parametrize("field", [name for name in NEW if name.startswith("hsic")])
+def test_all_sums_have_the_same_minibatches(field):
+    with pytest.raises(SchemaError, match=rf"{field} .* has shape \(3.*; want \(4"):
+        make_full(**{field: np.zeros((3, *NEW[field][1:]))})
+
+
+def test_sources_are_two_counts():
+    with pytest.raises(SchemaError, match=r"sources of result seeds are \(1,\); want two counts"):
+        make_result(sources=(1,))
+
+
+def test_what_was_not_computed_has_defaults(path):
+    write_result(path, make_result())
+    found = read_result(path, "seeds")
+    assert [getattr(found, name) for name in NEW] == [None] * len(NEW)
+    assert (found.standard_errors_reason, found.pool, found.label) == ("", "whole", None)
+    assert (found.n_skipped, found.sources) == (0, (0, 0))
+
+
+def test_older_results_open(path):
+    write_result(path, make_full())
+    _make_older(path / "seeds")
+    assert_same(read_result(path, "seeds"), make_result())
+
+
+def _make_older(folder):
+    """Take away what results did not have before standard errors."""
+    group = zarr.open_group(folder, mode="r+")
+    for name in NEW:
+        del group[name]
+    attributes = group.attrs.asdict()
+    added = {"standard_errors_reason", "pool", "label", "n_skipped", "sources"}
+    assert added < set(attributes["allcnn_result"])
+    attributes["allcnn_result"] = {
+        name: value for name, value in attributes["allcnn_result"].items() if name not in added
+    }
+    attributes["allcnn_digests"] = {
+        name: value for name, value in attributes["allcnn_digests"].items() if name not in NEW
+    }
+    group.attrs.put(attributes)
+
+
+def test_malformed_sources_are_noticed(path):
+    write_result(path, make_result())
+    group = zarr.open_group(path / "seeds", mode="r+")
+    group.attrs["allcnn_result"] = group.attrs["allcnn_result"] | {"sources": None}
+    with pytest.raises(SchemaError, match="is malformed"):
+        read_result(path, "seeds")
 
 
 def test_provenance_must_be_json_before_any_work(path):
@@ -179,9 +261,9 @@ def test_a_group_without_its_mark_is_unfinished(path):
         read_result(path, "seeds")
 
 
-@pytest.mark.parametrize("name", ["cka", "hsic", "hsic_rows", "bandwidths_columns"])
+@pytest.mark.parametrize("name", ["cka", "hsic", "hsic_rows", "bandwidths_columns", *NEW])
 def test_damage_is_found(path, name):
-    write_result(path, make_result())
+    write_result(path, make_full())
     flip_bit(chunk_files(path / "seeds" / name)[0])
     with pytest.raises(DamagedChunkError, match=f"{name} of result seeds in .* compute it again"):
         read_result(path, "seeds")
@@ -216,6 +298,20 @@ def test_xarray_reads_it(path):
         ]
         value = cka.sel(row="net-s0@final:c2", column="net-s1@final:c1").item()
         assert value == make_result().cka[2, 1]
+
+
+def test_xarray_names_the_newer_dimensions(path):
+    xarray = pytest.importorskip("xarray")
+    write_result(path, make_full())
+    with xarray.open_datatree(path, engine="zarr", consolidated=False) as tree:
+        assert {name: tree["seeds"][name].dims for name in NEW} == {
+            "standard_errors": ("row", "column"),
+            "minibatch_sizes": ("minibatch",),
+            "hsic_minibatches": ("minibatch", "row", "column"),
+            "hsic_rows_minibatches": ("minibatch", "row"),
+            "hsic_columns_minibatches": ("minibatch", "column"),
+            "baseline": ("permutation", "row", "column"),
+        }
 
 
 def test_a_newer_store_of_results_is_refused(path):

@@ -1,0 +1,133 @@
+"""What all pictures share: figures without pyplot, their colours, and writing them to files.
+
+Nothing global is set, so tasks in several threads may draw at once; sizes are in inches.
+"""
+
+import os
+import textwrap
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.textpath import TextPath
+
+# Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, pale on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_FORMATS: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    "svg": {"Creator": None, "Date": None},
+}
+_MARGIN = 0.1
+_BETWEEN = 0.3
+_svg_lock = threading.Lock()
+
+
+def new_figure(
+    width: float,
+    height: float,
+    layout: Literal["compressed", "constrained"] | None = "compressed",
+) -> Figure:
+    """Return an empty white figure of so many inches."""
+    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(w_pad=0.07, h_pad=0.07)
+    return figure
+
+
+def fit_around(figure: Figure, placed: Sequence[tuple[Axes, float, float]]) -> None:
+    """Place axes of so many inches (width, height) side by side, and fit the figure around them.
+
+    Whatever their labels need is added, so that nothing is cut off and no room is left over.
+    """
+    boxes = []
+    for axes, width, height in placed:
+        _set_inches(figure, axes, (0, 0, width, height))
+        box = axes.get_tightbbox() or axes.bbox
+        boxes.append(box.transformed(figure.dpi_scale_trans.inverted()))
+    bottom = _MARGIN - min(box.y0 for box in boxes)
+    figure.set_size_inches(
+        sum(box.width for box in boxes) + _BETWEEN * (len(boxes) - 1) + 2 * _MARGIN,
+        bottom + max(box.y1 for box in boxes) + _MARGIN,
+    )
+    left = _MARGIN
+    for (axes, width, height), box in zip(placed, boxes, strict=True):
+        _set_inches(figure, axes, (left - box.x0, bottom, width, height))
+        left += box.width + _BETWEEN
+
+
+def _set_inches(figure: Figure, axes: Axes, bounds: tuple[float, float, float, float]) -> None:
+    (left, bottom, width, height), (w, h) = bounds, figure.get_size_inches()
+    axes.set_position((left / w, bottom / h, width / w, height / h))
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure as PNG, PDF or SVG by its suffix, at once or not at all; return the path.
+
+    Carries no date and no random name: the same figure gives the same bytes. Folders are made.
+    """
+    path = Path(path)
+    kind = path.suffix[1:].lower()
+    if kind not in _FORMATS:
+        raise ValueError(f"{path.name} is no picture; use a name in .{', .'.join(_FORMATS)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        _write(figure, partial, kind)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _write(figure: Figure, path: Path, kind: str) -> None:
+    options: dict[str, Any] = {"format": kind, "dpi": 150, "metadata": _FORMATS[kind]}
+    if kind != "svg":
+        figure.savefig(path, **options)
+        return
+    # Matplotlib takes the seed of an SVG's ids from its global settings alone.
+    with _svg_lock, matplotlib.rc_context({"svg.hashsalt": "allcnn"}):
+        figure.savefig(path, **options)
+
+
+def set_title(axes: Axes, title: str, width: float, font_size: float) -> None:
+    """Write a title in lines of at most so many inches."""
+    axes.set_title(wrapped(title, max(width, 1.5), font_size), fontsize=font_size)
+
+
+def wrapped(text: str, width: float, font_size: float) -> str:
+    """Break a text into lines of at most so many inches."""
+    # A letter is about 0.55 of its size wide, and there are 72 points an inch.
+    return textwrap.fill(text, max(12, int(width * 72 / (0.55 * font_size))))
+
+
+def text_inches(text: str, font_size: float) -> float:
+    """Return the length of one line of text."""
+    return float(TextPath((0, 0), text, size=font_size).get_extents().width) / 72 if text else 0.0
+
+
+def line_colours(n: int) -> list[Any]:
+    """Return n colours that can be told apart, also by colour-blind readers."""
+    if n <= len(_COLOURS):
+        return list(_COLOURS[:n])
+    return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.95, n)))
+
+
+def finish_axes(axes: Axes, x_label: str, y_label: str) -> None:
+    """Name the axes of a plot of curves, and draw its grid behind them."""
+    axes.set_xlabel(x_label, fontsize=10)
+    axes.set_ylabel(y_label, fontsize=10)
+    axes.tick_params(labelsize=9)
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,11 @@
+"""The bridge from the stores to CKA matrices, through tasks that Dask schedules.
+
+First every representation's Grams, where they are not kept yet, then all pairs from the Grams. Sums
+are put together in the order of the rows, whatever order the tasks finished in.
+"""
+
+from allcnn.compare.sources import choose, network_of
+from allcnn.compare.work import compare
+from store import RepresentationKey, SimilarityResult
+
+__all__ = ["RepresentationKey", "SimilarityResult", "choose", "compare", "network_of"]

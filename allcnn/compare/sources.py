@@ -1,0 +1,265 @@
+"""Which stored representations a comparison is about, and where its Grams come from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+import store
+from allcnn.config import Comparison, DType, Pool, Selection
+from allcnn.errors import ComparisonError
+from allcnn.workspace import Workspace, checkpoint_order
+from store import (
+    GramKey,
+    GramMeta,
+    Grams,
+    Representation,
+    RepresentationKey,
+    RepresentationMeta,
+    SampleSet,
+)
+
+BaseKernel = Literal["linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A representation to compare, by names and numbers alone.
+
+    Attributes:
+        key: the representation's.
+        digest: of its checkpoint.
+        sample_set: the examples.
+        tap_index: its position in the network.
+        dtype: of the activations, stored or once computed.
+        row_bytes: of one example's stored activations; 0 where none are stored.
+        kept: whether its Grams are kept already.
+    """
+
+    key: RepresentationKey
+    digest: str
+    sample_set: SampleSet
+    tap_index: int
+    dtype: DType
+    row_bytes: int
+    kept: bool
+
+    @property
+    def network(self) -> Selection:
+        """The run and the checkpoint."""
+        return network_of(self.key)
+
+    def gram_key(self, job: Comparison) -> GramKey:
+        """Return where its Grams are, or will be."""
+        return gram_key(
+            self.key, self.digest, self.dtype, base_kernel(job), job.pool, job.batch_size
+        )
+
+
+Sides = tuple[list[Source], list[Source]]
+
+
+def network_of(key: RepresentationKey) -> Selection:
+    """Return the network that a representation belongs to."""
+    return Selection(key.run, key.checkpoint)
+
+
+def base_kernel(job: Comparison) -> BaseKernel:
+    """Return the kernel of the Grams that serve a comparison: RBF is derived from linear ones."""
+    return "cosine" if job.kernel == "cosine" else "linear"
+
+
+def gram_key(
+    key: RepresentationKey,
+    digest: str,
+    dtype: DType,
+    kernel: BaseKernel,
+    pool: Pool,
+    batch_size: int,
+) -> GramKey:
+    """Return the place of a representation's Grams."""
+    return GramKey(key, kernel, pool, batch_size, dtype, digest)
+
+
+def choose(workspace: Workspace, job: Comparison) -> Sides:
+    """Find both sides on the sample set asked for, or on the largest that both have whole.
+
+    Raises ComparisonError where a side is not stored, or is stored on other sample sets, and
+    where what is kept cannot give what is asked.
+    """
+    if not (workspace.activations.exists() or workspace.grams.exists()):
+        raise ComparisonError(
+            f"nothing is extracted yet in {workspace.root}; {_advice(workspace, job.rows)}"
+        )
+    rows, columns = (_stored(workspace, side, job) for side in (job.rows, job.columns))
+    wanted = [job.sample_set] if job.sample_set else [*rows]
+    common = [name for name in wanted if name in rows and name in columns]
+    if not common:
+        asked = f", and {job.sample_set} was asked for" if job.sample_set else ""
+        raise ComparisonError(
+            f"{job.rows} is stored on {', '.join(rows)}, {job.columns} on {', '.join(columns)}"
+            f"{asked}; only representations of the same sample set compare: extract both alike"
+        )
+    chosen = max(common, key=lambda name: (rows[name][0].sample_set.n_samples, name))
+    return rows[chosen], columns[chosen]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is stored of one representation, whole or not."""
+
+    key: RepresentationKey
+    activations: Representation | None
+    grams: tuple[Grams, ...]
+
+    def source(self, job: Comparison) -> Source | None:
+        """Return what the comparison can use, or None."""
+        tap = self.activations
+        if tap is not None and tap.complete:
+            meta = tap.meta
+            row_bytes = int(np.prod(meta.shape)) * np.dtype(meta.dtype).itemsize
+            kept = job.estimator != "exact" and any(
+                (g.key.checkpoint_digest, g.key.dtype) == (meta.checkpoint_digest, meta.dtype)
+                for g in self.fitting(job)
+            )
+            return self._source(meta, meta.checkpoint_digest, meta.dtype, row_bytes, kept)
+        grams = self.fitting(job)
+        if job.estimator == "exact" or not grams:
+            return None
+        newest = max(grams, key=lambda g: (g.meta.created_at, g.key))
+        return self._source(
+            newest.meta, newest.key.checkpoint_digest, newest.key.dtype, 0, kept=True
+        )
+
+    def fitting(self, job: Comparison) -> list[Grams]:
+        """Return the whole Grams that serve the comparison."""
+        return [
+            g
+            for g in self.grams
+            if (g.key.kernel, g.key.pool, g.key.batch_size) == _kind(job)
+            and g.complete
+            and (job.kernel != "rbf" or g.median_distance is not None)
+        ]
+
+    def _source(
+        self,
+        meta: RepresentationMeta | GramMeta,
+        digest: str,
+        dtype: DType,
+        row_bytes: int,
+        kept: bool,
+    ) -> Source:
+        return Source(self.key, digest, meta.sample_set, meta.tap_index, dtype, row_bytes, kept)
+
+
+def _kind(job: Comparison) -> tuple[str, str, int]:
+    return base_kernel(job), job.pool, job.batch_size
+
+
+def _stored(workspace: Workspace, side: Selection, job: Comparison) -> dict[str, list[Source]]:
+    """Return what a selection finds, by sample sets that hold all its networks whole."""
+    found = _find(workspace, side, job.sample_set)
+    if not found and job.sample_set:
+        # Elsewhere it may be stored, which the error then says.
+        found = _find(workspace, side, None)
+    if not found:
+        raise ComparisonError(
+            f"{workspace.root} holds no activations or Grams of {side}; {_advice(workspace, side)}"
+        )
+    sets: dict[str, list[_Found]] = {}
+    for each in found:
+        sets.setdefault(each.key.sample_set, []).append(each)
+    networks = {network_of(each.key) for each in found}
+    whole = {}
+    for name, members in sets.items():
+        sources = [source for each in members if (source := each.source(job)) is not None]
+        if len(sources) == len(members) and {s.network for s in sources} == networks:
+            whole[name] = sorted(sources, key=lambda s: (*_order(s.key), s.tap_index, s.key.tap))
+    if not whole or (job.sample_set in sets and job.sample_set not in whole):
+        raise ComparisonError(_why_not(workspace, side, job, sets))
+    return whole
+
+
+def _order(key: RepresentationKey) -> tuple[str, float, str]:
+    return key.run, checkpoint_order(key.checkpoint), key.checkpoint
+
+
+def _find(workspace: Workspace, side: Selection, sample_set: str | None) -> list[_Found]:
+    where = {"sample_set": sample_set}
+    if side.is_network:  # saves opening everything else
+        where |= {"run": side.run, "checkpoint": side.checkpoint}
+    taps: dict[RepresentationKey, Representation] = {}
+    if workspace.activations.exists():
+        taps = {tap.key: tap for tap in store.open(workspace.activations).find(**where)}
+    grams: dict[RepresentationKey, list[Grams]] = {}
+    if workspace.grams.exists():
+        for each in store.open_grams(workspace.grams).find(**where):
+            grams.setdefault(each.key.of, []).append(each)
+    return [
+        _Found(key, taps.get(key), tuple(grams.get(key, ())))
+        for key in sorted({*taps, *grams})
+        if side.matches(key.run, key.checkpoint, key.tap)
+    ]
+
+
+def _why_not(
+    workspace: Workspace, side: Selection, job: Comparison, sets: dict[str, list[_Found]]
+) -> str:
+    """Say what keeps a selection from being compared, for the first representation in the way."""
+    members = sets[job.sample_set] if job.sample_set in sets else next(iter(sets.values()))
+    lacking = next((each for each in members if each.source(job) is None), None)
+    if lacking is not None:
+        return _why_unusable(workspace, lacking, job)
+    places: dict[Selection, list[str]] = {}
+    for name, stored in sets.items():
+        for network in dict.fromkeys(network_of(each.key) for each in stored):
+            places.setdefault(network, []).append(name)
+    spread = sorted(places.items(), key=lambda item: len(item[1]))
+    told = ", ".join(f"{network} on {' and '.join(on)}" for network, on in (spread[0], spread[-1]))
+    return (
+        f"no sample set holds all networks of {side} whole: {told}; name one with --sample-set, or"
+        " extract them alike"
+    )
+
+
+def _why_unusable(workspace: Workspace, found: _Found, job: Comparison) -> str:
+    network, on = network_of(found.key), found.key.sample_set
+    tap = found.activations
+    if tap is not None:
+        meta = tap.meta
+        options = f" --batch-size {meta.batch_rows} --dtype {meta.dtype}"
+        again = _advice(workspace, network, _samples(meta.sample_set) + options)
+        return f"the activations of {network} on {on} are unfinished in {workspace.root}; {again}"
+    some = found.grams[0].meta
+    options = _samples(some.sample_set)
+    if job.estimator == "exact":
+        return (
+            f"the exact estimator needs activations, and of {network} on {on} Grams alone are kept;"
+            f" {_advice(workspace, network, options)}"
+        )
+    kept = sorted({_describe(g) for g in found.grams})
+    options += f" --keep grams --batch-size {job.batch_size} --dtype {some.key.dtype}"
+    options += f" --kernel {job.kernel} --pool {job.pool}"
+    return (
+        f"the Grams kept of {found.key} on {on} are {' and '.join(kept)}, and {job.kernel}"
+        f" {job.pool} ones in minibatches of {job.batch_size} are needed;"
+        f" {_advice(workspace, network, options)}"
+    )
+
+
+def _describe(grams: Grams) -> str:
+    key = grams.key
+    state = "" if grams.complete else ", unfinished"
+    median = ", without a median distance" if grams.median_distance is None else ""
+    return f"{key.kernel} {key.pool} ones in minibatches of {key.batch_size}{median}{state}"
+
+
+def _samples(sample_set: SampleSet) -> str:
+    return f" --split {sample_set.split} --samples {sample_set.n_samples}"
+
+
+def _advice(workspace: Workspace, side: Selection, options: str = "") -> str:
+    if not side.is_network:
+        return f"'allcnn store ls --workspace {workspace.root}' lists what is stored"
+    command = f"allcnn extract {side.run} --checkpoint {side.checkpoint}{options}"
+    return f"run '{command} --workspace {workspace.root}'"

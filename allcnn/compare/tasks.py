@@ -1,0 +1,349 @@
+"""The bodies of Dask tasks: each opens the stores itself, and returns sums or nothing.
+
+Names and numbers go in; one minibatch of one tap, or the Grams of one minibatch, are in memory.
+"""
+
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int
+
+import store
+from allcnn import exact, hsic, kernels
+from allcnn.config import Kernel, Pool
+from allcnn.exact import TileSums
+from allcnn.hsic import Estimator, HsicParts, HsicSums
+from allcnn.provenance import stamp
+from store import GramKey, GramMeta, Grams, GramWriter, Representation, RepresentationKey
+
+Span = tuple[int, int]
+
+# One compute thread a process: the other threads read meanwhile.
+_COMPUTING = threading.Lock()
+
+
+class Operand(NamedTuple):
+    """A representation by its Grams, and its RBF bandwidth's unit.
+
+    ``median`` is the median distance, None for kernels without a bandwidth; 0 and NaN stand for a
+    representation whose distances define none.
+    """
+
+    gram: GramKey
+    median: float | None
+
+    @property
+    def defined(self) -> bool:
+        """Whether the kernel has what it needs."""
+        return self.median is None or 0 < self.median < np.inf
+
+
+TileOperand = tuple[RepresentationKey, float | None]
+"""A representation by its activations, and its median distance, as in `Operand`."""
+
+
+class Way(NamedTuple):
+    """How pairs are computed from Grams: a result for each bandwidth and each class.
+
+    Attributes:
+        estimator: unbiased or biased.
+        bandwidths: fractions of the median distance; None for a kernel without one.
+        labels: classes compared one by one; None for all examples together.
+        permutations: how often the columns' examples are shuffled within the minibatch.
+    """
+
+    estimator: Estimator
+    bandwidths: tuple[float | None, ...]
+    labels: tuple[int, ...] | None
+    permutations: int
+
+
+class Part(NamedTuple):
+    """What some minibatches add to one result.
+
+    Attributes:
+        sums: HSIC sums of each minibatch.
+        shuffled: n·HSIC with shuffled columns, summed over the minibatches.
+        n_skipped: minibatches with fewer than 4 examples of the class.
+    """
+
+    sums: HsicParts
+    shuffled: Float64[np.ndarray, "p r c"]
+    n_skipped: int
+
+
+def keep_grams(activations: str, grams: str, key: GramKey, *, want_median: bool) -> None:
+    """Compute a representation's Grams from its activations and keep them, one task a writer.
+
+    Resumes after the last minibatch that is kept.
+    Raises DamagedChunkError for rows that are not those that were written.
+    """
+    tap = store.open(activations)[key.of]
+    writer = open_gram_writer(grams, tap, key)
+    ranges = writer.meta.ranges[writer.n_committed :]
+    for spans in _whole_chunks(ranges, tap.meta.batch_rows):
+        for K in _minibatch_grams(tap, key, spans):
+            writer.append(K)
+    if want_median and writer.median_distance is None:
+        writer.set_median_distance(_median_distance(tap, key.pool))
+
+
+def open_gram_writer(grams: str, tap: Representation, key: GramKey) -> GramWriter:
+    """Open the place of a representation's Grams for writing."""
+    meta = GramMeta(
+        key=key,
+        sample_set=tap.meta.sample_set,
+        tap_index=tap.meta.tap_index,
+        ranges=tuple(hsic.split_minibatches(tap.meta.n_samples, key.batch_size)),
+        **stamp(),
+    )
+    return GramWriter.open(grams, meta, tap.samples, tap.labels)
+
+
+def _whole_chunks(ranges: Sequence[Span], chunk_rows: int) -> Iterator[list[Span]]:
+    """Group minibatches that are read together, so that small ones do not reread their chunk."""
+    group: list[Span] = []
+    for span in ranges:
+        group.append(span)
+        if group[-1][1] - group[0][0] >= chunk_rows:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _minibatch_grams(
+    tap: Representation, key: GramKey, spans: list[Span]
+) -> list[Float32[np.ndarray, "n n"]]:
+    # A function of its own, so that these rows are gone before the next ones are read.
+    first = spans[0][0]
+    rows = tap.read(first, spans[-1][1])
+    with _COMPUTING:
+        X = kernels.pooled(rows, key.pool)
+        return [kernels.gram(X[start - first : stop - first], key.kernel) for start, stop in spans]
+
+
+def median_distance(path: str, key: RepresentationKey, pool: Pool) -> float:
+    """Return the median distance between the first examples of a representation."""
+    return _median_distance(store.open(path)[key], pool)
+
+
+def _median_distance(tap: Representation, pool: Pool) -> float:
+
+    def read(start: int, stop: int) -> kernels.Rows:
+        return kernels.pooled(tap.read(start, stop), pool)
+
+    n = min(kernels.BANDWIDTH_EXAMPLES, tap.meta.n_samples)
+    with _COMPUTING:
+        return kernels.median_distance(read, n, kernels.BANDWIDTH_BLOCK)
+
+
+def pair_parts(
+    path: str,
+    rows: Sequence[Operand],
+    columns: Sequence[Operand] | None,
+    minibatches: Span,
+    way: Way,
+) -> list[Part]:
+    """Return what a range of minibatches adds to each result, by bandwidths, then by classes.
+
+    ``columns`` None compares the rows with themselves. All pairs come from one matrix product a
+    minibatch.
+    """
+    opened = store.open_grams(path)
+    lists = [_read(opened, rows, minibatches)]
+    if columns is not None:
+        lists.append(_read(opened, columns, minibatches))
+    some = opened[rows[0].gram]
+    labels = some.labels if way.labels is not None else None
+    shape = (len(rows), len(rows if columns is None else columns))
+    collected = [_Collected(way, shape) for _ in way.bandwidths for _ in way.labels or (None,)]
+    for k, index in enumerate(range(*minibatches)):
+        start, stop = some.meta.ranges[index]
+        with _COMPUTING:
+            Ks = [store.unpack(np.stack([packed[k] for packed in side])) for side in lists]
+            groups = None if labels is None else _groups(labels[start:stop], way)
+            _add_minibatch(collected, Ks, [rows, columns or rows], groups, index, way)
+    return [each.part() for each in collected]
+
+
+class _Collected:
+    """The sums of one result, minibatch after minibatch."""
+
+    def __init__(self, way: Way, shape: tuple[int, int]) -> None:
+        self.sums: list[HsicSums] = []
+        self.shuffled = np.zeros((way.permutations, *shape))
+        self.n_skipped = 0
+        self._shape = shape
+
+    def part(self) -> Part:
+        sums = HsicParts.stack(self.sums) if self.sums else _no_parts(*self._shape)
+        return Part(sums, self.shuffled, self.n_skipped)
+
+
+def _no_parts(r: int, c: int) -> HsicParts:
+    return HsicParts(np.zeros((0, r, c)), np.zeros((0, r)), np.zeros((0, c)), np.zeros(0, np.int64))
+
+
+def _read(
+    opened: store.GramStore, operands: Sequence[Operand], minibatches: Span
+) -> list[list[Float32[np.ndarray, "p"]]]:
+    return [_packed(opened[operand.gram], operand, minibatches) for operand in operands]
+
+
+def _packed(grams: Grams, operand: Operand, minibatches: Span) -> list[Float32[np.ndarray, "p"]]:
+    packed = grams.read(*minibatches)
+    # All rows alike, or not finite: the Gram stays constant, and CKA says why it is NaN.
+    return packed if operand.defined else [np.zeros_like(one) for one in packed]
+
+
+def _groups(labels: Int[np.ndarray, "n"], way: Way) -> list[Int[np.ndarray, "k"] | None]:
+    """Return the rows of each class, None where they are too few."""
+    least = hsic.MIN_ROWS["unbiased"]
+    found = [np.flatnonzero(labels == label) for label in way.labels or ()]
+    return [rows if len(rows) >= least else None for rows in found]
+
+
+def _add_minibatch(
+    collected: list[_Collected],
+    Ks: list[Float32[np.ndarray, "m n n"]],
+    operands: list[Sequence[Operand]],
+    groups: list[Int[np.ndarray, "k"] | None] | None,
+    index: int,
+    way: Way,
+) -> None:
+    """Add one minibatch to the results, which are in the order of bandwidths, then of classes."""
+    per_bandwidth = len(collected) // len(way.bandwidths)
+    for b, fraction in enumerate(way.bandwidths):
+        mine = collected[b * per_bandwidth : (b + 1) * per_bandwidth]
+        sides = [_kernel_of(K, side, fraction) for K, side in zip(Ks, operands, strict=False)]
+        first, second = sides[0], sides[1] if len(sides) > 1 else None
+        if groups is None:
+            mine[0].sums.append(hsic.minibatch_hsic(first, second, way.estimator))
+        else:
+            _add_groups(mine, first, second, groups, way)
+        if way.permutations:
+            shuffles = _permutations(index, first.shape[1], way.permutations)
+            mine[0].shuffled += hsic.permuted_hsic(first, second, shuffles, way.estimator)
+
+
+def _add_groups(
+    mine: list[_Collected],
+    first: Float32[np.ndarray, "r n n"],
+    second: Float32[np.ndarray, "c n n"] | None,
+    groups: list[Int[np.ndarray, "k"] | None],
+    way: Way,
+) -> None:
+    used = [rows for rows in groups if rows is not None]
+    sums = iter(hsic.group_hsic(first, second, used, way.estimator) if used else ())
+    for each, rows in zip(mine, groups, strict=True):
+        if rows is None:
+            each.n_skipped += 1
+        else:
+            each.sums.append(next(sums))
+
+
+def _kernel_of(
+    Ks: Float32[np.ndarray, "m n n"], operands: Sequence[Operand], fraction: float | None
+) -> Float32[np.ndarray, "m n n"]:
+    if fraction is None:
+        return Ks
+    # A bandwidth that is not defined belongs to a Gram of zeros, which stays constant.
+    sigmas = [fraction * (o.median or 1.0) if o.defined else 1.0 for o in operands]
+    return np.asarray(kernels.rbf(Ks, np.array(sigmas, np.float32)))
+
+
+def _permutations(index: int, n: int, count: int) -> Int[np.ndarray, "p n"]:
+    """Draw the same shuffles of a minibatch for whichever block of representations."""
+    rng = np.random.default_rng([0, index])
+    return np.stack([rng.permutation(n) for _ in range(count)])
+
+
+def tile_sums(
+    path: str,
+    rows: Sequence[TileOperand],
+    columns: Sequence[TileOperand] | None,
+    tile: tuple[Span, Span],
+    kernel: Kernel,
+    pool: Pool,
+    bandwidths: tuple[float | None, ...],
+    label: int | None,
+) -> list[TileSums]:
+    """Return what one tile of the whole set's Grams adds, for each bandwidth.
+
+    Rows are counted among those of the class ``label``, or among all. Two blocks of one tap and the
+    tiles of all taps are held. All tiles are shifted by the same row, the first.
+    """
+    opened = store.open(path)
+
+    def tiles(operands: Sequence[TileOperand]) -> list[Float32[np.ndarray, "s a b"]]:
+        return [
+            _tiles(opened, operand, tile, kernel, pool, bandwidths, label) for operand in operands
+        ]
+
+    Ks, Ls = tiles(rows), None if columns is None else tiles(columns)
+    with _COMPUTING:
+        return [
+            exact.tile_sums(
+                np.stack([K[b] for K in Ks]),
+                None if Ls is None else np.stack([L[b] for L in Ls]),
+                on_diagonal=tile[0] == tile[1],
+            )
+            for b in range(len(bandwidths))
+        ]
+
+
+def _tiles(
+    opened: store.Store,
+    operand: TileOperand,
+    tile: tuple[Span, Span],
+    kernel: Kernel,
+    pool: Pool,
+    bandwidths: tuple[float | None, ...],
+    label: int | None,
+) -> Float32[np.ndarray, "s a b"]:
+    key, median = operand
+    if median is not None and not 0 < median < np.inf:
+        shape = [stop - start for start, stop in tile]
+        return np.zeros((len(bandwidths), *shape), np.float32)
+    tap = opened[key]
+    A = _examples(tap, tile[0], pool, label)
+    B = A if tile[0] == tile[1] else _examples(tap, tile[1], pool, label)
+    origin = _reference(str(opened.path), key, tap.meta.checkpoint_digest, pool, label)
+    with _COMPUTING:
+        if median is None:
+            base: kernels.BaseKernel = "cosine" if kernel == "cosine" else "linear"
+            return kernels.cross_gram(A, B, origin, base)[None]
+        return kernels.cross_rbf(A, B, origin, [(f or 1.0) * median for f in bandwidths])
+
+
+@functools.lru_cache(maxsize=32)
+def _reference(
+    path: str, key: RepresentationKey, digest: str, pool: Pool, label: int | None
+) -> np.ndarray:
+    """Return the row that all tiles are shifted by; it would otherwise be read for each of them."""
+    return np.array(_examples(store.open(path)[key], (0, 1), pool, label)[0])
+
+
+def _examples(tap: Representation, span: Span, pool: Pool, label: int | None) -> kernels.Rows:
+    """Read rows of all examples, or of a class, by their position among those."""
+    if label is None:
+        return kernels.pooled(tap.read(*span), pool)
+    chosen = np.flatnonzero(tap.labels == label)[slice(*span)]
+    # Chunk after chunk, of which the rows of the class are kept: rows lie scattered.
+    step = tap.meta.batch_rows
+    blocks = [
+        _chosen_rows(tap, chosen, start, min(start + step, tap.meta.n_samples))
+        for start in range(0, tap.meta.n_samples, step)
+    ]
+    return kernels.pooled(np.concatenate([rows for rows in blocks if len(rows)]), pool)
+
+
+def _chosen_rows(
+    tap: Representation, chosen: Int[np.ndarray, "k"], start: int, stop: int
+) -> np.ndarray:
+    inside = chosen[(start <= chosen) & (chosen < stop)] - start
+    return tap.read(start, stop)[inside] if len(inside) else np.empty((0, *tap.meta.shape))

@@ -1,0 +1,138 @@
+"""How often the most similar layer of another network is the corresponding one.
+
+The check of a similarity measure by Kornblith et al. (2019, section 6.1 and Table 2): networks of
+one architecture that differ in their seed alone should have corresponding layers most alike.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+class Identification(NamedTuple):
+    """What every layer found over all ordered pairs of different networks.
+
+    Attributes:
+        accuracy: the share of all questions answered with the corresponding layer, from 0 to 1.
+        per_layer: the same for each layer that was asked for, in the networks' order.
+        n_pairs: ordered pairs of networks, so that each layer is asked for so many times.
+        n_layers: layers that were asked for and offered; 1 / n_layers is the accuracy by chance.
+        confusion: how often layer i of one network found layer j of another. A row sums to
+            ``n_pairs`` less the questions without an answer; its diagonal entry over ``n_pairs``
+            is the layer's share.
+    """
+
+    accuracy: float
+    per_layer: Mapping[str, float]
+    n_pairs: int
+    n_layers: int
+    confusion: Int[np.ndarray, "l l"]
+
+
+def identify(
+    matrix: Float[np.ndarray, "m m"],
+    networks: Sequence[str],
+    taps: Sequence[str],
+    exclude: Collection[str] = ("logits",),
+) -> Identification:
+    """Ask with each layer of each network for the most similar layer of each other network.
+
+    Row and column k of the similarities are tap ``taps[k]`` of network ``networks[k]``; the row's
+    network asks and the column's answers. Rows may stand in any order that gives all networks
+    the same taps in the same order. Taps to exclude are neither asked for nor offered.
+
+    NaN is never the most similar, and a row of NaN alone has no answer. A layer that ties with a
+    wrong one is not found: the first such layer counts as the answer.
+    Raises ValueError for fewer than two networks and for networks whose taps differ.
+    """
+    matrix = np.asarray(matrix)
+    _check_lengths(matrix, networks, taps)
+    rows = _rows_by_network(networks, taps, exclude)
+    layers = _common_taps(rows)
+    n, n_layers = len(rows), len(layers)
+    order = np.array([list(of_network.values()) for of_network in rows.values()]).ravel()
+    blocks = matrix[np.ix_(order, order)].reshape(n, n_layers, n, n_layers).swapaxes(1, 2)
+    confusion = _confusion(blocks[~np.eye(n, dtype=bool)])
+    n_pairs = n * (n - 1)
+    shares = confusion.diagonal() / n_pairs
+    return Identification(
+        accuracy=float(confusion.trace() / (n_pairs * n_layers)),
+        per_layer=dict(zip(layers, shares.tolist(), strict=True)),
+        n_pairs=n_pairs,
+        n_layers=n_layers,
+        confusion=confusion,
+    )
+
+
+def _check_lengths(
+    matrix: Float[np.ndarray, "m m"], networks: Sequence[str], taps: Sequence[str]
+) -> None:
+    m = len(networks)
+    if matrix.shape != (m, m) or len(taps) != m:
+        raise ValueError(
+            f"the similarities have shape {matrix.shape}, with {m} networks' names and"
+            f" {len(taps)} taps; give a square matrix with one of each a row"
+        )
+
+
+def _rows_by_network(
+    networks: Sequence[str], taps: Sequence[str], exclude: Collection[str]
+) -> dict[str, dict[str, int]]:
+    """Return the row of each tap of each network, both in the order of their first rows."""
+    rows: dict[str, dict[str, int]] = {network: {} for network in networks}
+    for k, (network, tap) in enumerate(zip(networks, taps, strict=True)):
+        if tap in exclude:
+            continue
+        if tap in rows[network]:
+            raise ValueError(
+                f"tap {tap} of network {network} stands in rows {rows[network][tap]} and {k};"
+                " give each tap of a network once"
+            )
+        rows[network][tap] = k
+    return rows
+
+
+def _common_taps(rows: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return the taps that all networks have."""
+    if len(rows) < 2:
+        raise ValueError(
+            f"there are {len(rows)} networks ({', '.join(rows) or 'none'}); layers are identified"
+            " between two or more"
+        )
+    first, *others = rows
+    layers = list(rows[first])
+    for other in others:
+        if list(rows[other]) != layers:
+            raise ValueError(
+                f"networks {first} and {other} have the taps {_listed(layers)} and"
+                f" {_listed(list(rows[other]))}; give networks of one architecture, their taps in"
+                " the same order"
+            )
+    if not layers:
+        raise ValueError(f"no taps of network {first} are left to ask for; exclude fewer")
+    return layers
+
+
+def _listed(taps: Sequence[str]) -> str:
+    return ", ".join(taps) or "none"
+
+
+def _confusion(pairs: Float[np.ndarray, "p l l"]) -> Int[np.ndarray, "l l"]:
+    """Count the answers to each row of each pair's similarities."""
+    n_layers = pairs.shape[-1]
+    own = np.eye(n_layers, dtype=bool)
+    best = _is_largest(pairs)
+    wrong = best & ~own
+    answers = np.where(wrong.any(-1), wrong.argmax(-1), np.arange(n_layers))
+    # Without this, a row of NaN alone would count as answered by its own layer.
+    answered = best.any(-1, keepdims=True)
+    chosen = (answers[..., None] == np.arange(n_layers)) & answered
+    return np.asarray(chosen.sum(axis=0))
+
+
+def _is_largest(values: Float[np.ndarray, "p l l"]) -> Bool[np.ndarray, "p l l"]:
+    """Say which values are the largest of their row, or as large; NaN never is."""
+    largest = np.where(np.isnan(values), -np.inf, values).max(axis=-1, keepdims=True)
+    return np.asarray(values == largest)

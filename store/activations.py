@@ -1,0 +1,41 @@
+"""How activations are stored: an array a tap, its spatial shape kept, a minibatch a commit."""
+
+from typing import Final
+
+import numpy as np
+
+from store.committed import ArrayForm, Form
+from store.layout import META, chunk_shape
+from store.schema import RepresentationMeta
+
+_DIMENSIONS = {
+    1: ("sample", "channel"),
+    2: ("sample", "position", "channel"),
+    3: ("sample", "y", "x", "channel"),
+}
+
+
+def _array_form(meta: RepresentationMeta) -> ArrayForm:
+    return ArrayForm(
+        shape=(meta.n_samples, *meta.shape),
+        chunks=chunk_shape(meta),
+        dtype=np.dtype(meta.dtype).newbyteorder("<"),
+        dimensions=_DIMENSIONS[len(meta.shape)],
+        # By this attribute xarray makes the labels a coordinate.
+        attributes={"coordinates": "label"},
+    )
+
+
+ACTIVATIONS: Final = Form(
+    kind="activations",
+    mark=META,
+    from_json=RepresentationMeta.from_json,
+    array="activations",
+    array_form=_array_form,
+    depth=4,
+    unit="row",
+    units="rows",
+    block="minibatches of {} rows",
+    finish="finish its extraction",
+    verb="extract",
+)

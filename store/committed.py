@@ -1,0 +1,335 @@
+"""Arrays of which only what was committed counts: what all kinds of stores share in reading."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.buffer.cpu import NDBuffer
+
+from store.errors import (
+    DamagedChunkError,
+    RowRangeError,
+    SchemaError,
+    StoreError,
+    UnfinishedError,
+)
+from store.layout import (
+    COMMITS,
+    COORDINATES,
+    Kind,
+    child_names,
+    crc32c,
+    find_group,
+    local_path,
+    open_root,
+)
+from store.schema import Commit, SampleSet
+
+
+class Key(Protocol):
+    """Where something is stored."""
+
+    @property
+    def path(self) -> str:
+        """Path of the group below the store's root."""
+
+    @property
+    def sample_set(self) -> str:
+        """Name of the sample set, the first component of the path."""
+
+
+class Meta(Protocol):
+    """What an array is, and how its first axis is cut into what is written at once."""
+
+    @property
+    def key(self) -> Key:
+        """Where it is stored."""
+
+    @property
+    def sample_set(self) -> SampleSet:
+        """The examples, in their order."""
+
+    @property
+    def tap_index(self) -> int:
+        """Position of the tap in its network, from 0."""
+
+    @property
+    def length(self) -> int:
+        """Length of the finished array along its first axis."""
+
+    @property
+    def block_length(self) -> int:
+        """How much of the first axis is written and committed at once."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+
+
+M = TypeVar("M", bound=Meta)
+
+
+@dataclass(frozen=True)
+class ArrayForm:
+    """How the array of a group is stored."""
+
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: np.dtype[Any]
+    dimensions: tuple[str, ...]
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Form(Generic[M]):
+    """What the groups of one kind of store look like, and what its errors say.
+
+    Attributes:
+        kind: of store.
+        mark: attribute of a group that holds its metadata.
+        from_json: rebuilds these metadata.
+        array: name of the array.
+        array_form: how the array is stored.
+        depth: components of a group's path.
+        unit: what the first axis counts, such as ``row``.
+        units: its plural.
+        block: what is committed at once, ``{}`` being its length.
+        finish: what to do where something is missing.
+        verb: what makes such a group, such as ``extract``.
+    """
+
+    kind: Kind
+    mark: str
+    from_json: Callable[[object], M]
+    array: str
+    array_form: Callable[[M], ArrayForm]
+    depth: int
+    unit: str
+    units: str
+    block: str
+    finish: str
+    verb: str
+
+
+class Committed(Generic[M]):
+    """One array and the part of it that counts; what reading and writing share."""
+
+    form: ClassVar[Form[Any]]
+
+    def __init__(self, group: zarr.Group, meta: M, commits: tuple[Commit, ...]) -> None:
+        self.meta = meta
+        self._group = group
+        self._commits = commits
+
+    @property
+    def n_committed(self) -> int:
+        """How many rows (of Grams: minibatches) count, and can be read."""
+        return self._commits[-1].stop if self._commits else 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of them count."""
+        return self.n_committed == self.meta.length
+
+
+class CommittedReader(Committed[M]):
+    """What was committed when it was opened, every digest verified."""
+
+    def __init__(
+        self, store: Path, group: zarr.Group, meta: M, commits: tuple[Commit, ...]
+    ) -> None:
+        super().__init__(group, meta, commits)
+        self._store = store
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.meta.key.path}:"
+            f" {self.n_committed} of {self.meta.length} {self.form.units}>"
+        )
+
+    @cached_property
+    def samples(self) -> npt.NDArray[np.int64]:
+        """Index of every row's example in its data set, committed or not."""
+        return self._coordinate("sample", np.dtype(np.int64))
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """Class of every row's example, committed or not."""
+        return self._coordinate("label", np.dtype(np.int32))
+
+    @property
+    @abstractmethod
+    def _name(self) -> str:
+        """What an error calls it."""
+
+    @cached_property
+    def _array_form(self) -> ArrayForm:
+        return self.form.array_form(self.meta)
+
+    def _blocks(self, start: int, stop: int) -> tuple[Commit, ...]:
+        """Return the commits that a range touches, having checked that it can be read."""
+        self._check_range(start, stop)
+        if start == stop:
+            return ()
+        first, last = start // self.meta.block_length, (stop - 1) // self.meta.block_length
+        return self._commits[first : last + 1]
+
+    def _check_range(self, start: int, stop: int) -> None:
+        units, n = self.form.units, self.meta.length
+        if not 0 <= start <= stop <= n:
+            raise RowRangeError(
+                f"{units} {start} to {stop} of {self.meta.key} are no range; want"
+                f" 0 <= start <= stop <= {n}"
+            )
+        if stop > self.n_committed:
+            raise UnfinishedError(
+                f"{self.meta.key} has {self.n_committed} of {n} {units}, and {self.form.unit}"
+                f" {stop - 1} was asked for; {self.form.finish}"
+            )
+
+    def _empty(self, length: int) -> npt.NDArray[Any]:
+        return np.empty((length, *self._array_form.shape[1:]), self._array_form.dtype)
+
+    def _fill(self, block: Commit, target: npt.NDArray[Any]) -> None:
+        what = f"{self.form.units} {block.start} to {block.stop - 1}"
+        selection = slice(block.start, block.stop)
+        try:
+            self._array.get_basic_selection(selection, out=NDBuffer.from_numpy_array(target))
+        except ValueError as error:  # the codec's checksum, or a chunk of another length
+            raise self._damaged(what, str(error)) from error
+        found = crc32c(target)
+        if found != block.digest:
+            raise self._damaged(what, f"digest {found}, committed {block.digest}")
+
+    def _damaged(self, what: str, reason: str) -> DamagedChunkError:
+        return DamagedChunkError(
+            f"{what} of {self._name} are damaged ({reason.rstrip('.')}): delete"
+            f" {self._store / self.meta.key.path} and {self.form.verb} it again"
+        )
+
+    @cached_property
+    def _array(self) -> zarr.Array[Any]:
+        array, wanted = self._member(self.form.array), self._array_form
+        if array.shape != wanted.shape or array.dtype != wanted.dtype:
+            raise self._damaged("metadata", f"{array.dtype} {array.shape}, not {wanted.shape}")
+        return array
+
+    def _member(self, name: str) -> zarr.Array[Any]:
+        try:
+            array = self._group[name]
+        except (KeyError, ValueError) as error:
+            raise self._damaged("metadata", f"array {name!r} is missing or unreadable") from error
+        if not isinstance(array, zarr.Array):
+            raise self._damaged("metadata", f"{name!r} is no array")
+        return array
+
+    def _coordinate(self, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        try:
+            values = np.asarray(self._member(name)[:], dtype)
+        except ValueError as error:
+            raise self._damaged(f"{name}s", str(error)) from error
+        digests = self._group.attrs.get(COORDINATES)
+        wanted = digests.get(name) if isinstance(digests, dict) else None
+        if crc32c(values) != wanted:
+            raise self._damaged(f"{name}s", f"digest {crc32c(values)}, committed {wanted}")
+        return values
+
+
+R = TypeVar("R", bound=CommittedReader[Any])
+
+
+class CommittedStore(Generic[R]):
+    """A store of committed arrays, read only; pickles as its path."""
+
+    reader: type[R]
+    unknown: ClassVar[type[StoreError]]
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = local_path(path)
+        self._root = open_root(self.path, self.reader.form.kind)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path,)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}>"
+
+    def find(
+        self,
+        run: str | None = None,
+        checkpoint: str | None = None,
+        sample_set: str | None = None,
+    ) -> list[R]:
+        """Open what is stored, complete or not, narrowed by exact names.
+
+        Sorted by sample set, run, checkpoint and position in the network.
+        """
+        names = (sample_set, run, checkpoint, *[None] * (self.reader.form.depth - 3))
+        found = [self._open(path) for path in _paths(self.path, names)]
+        return sorted((one for one in found if one is not None), key=_order)
+
+    def _get(self, key: Key) -> R:
+        form, found = self.reader.form, self._open(key.path)
+        # A path may say less than a key.
+        if found is not None and found.meta.key == key:
+            return found
+        if found is None and find_group(self._root, key.path) is not None:
+            raise UnfinishedError(f"{key} is being created in {self.path}; {form.finish}")
+        raise self.unknown(f"{self.path} holds no {key} on {key.sample_set}; {form.verb} it first")
+
+    def _open(self, path: str) -> R | None:
+        group = find_group(self._root, path)
+        if group is None:
+            return None
+        stored = parse(self.reader.form, group.attrs, path)
+        return None if stored is None else self.reader(self.path, group, *stored)
+
+
+def parse(
+    form: Form[M], attributes: Mapping[str, Any], path: str
+) -> tuple[M, tuple[Commit, ...]] | None:
+    """Return a group's metadata and commit records, or None while it is being created."""
+    if form.mark not in attributes:
+        return None
+    meta = form.from_json(attributes[form.mark])
+    if meta.key.path != path:
+        raise SchemaError(
+            f"the folder {path} holds {meta.key.path}; rename the folder to what it holds"
+        )
+    records = attributes.get(COMMITS)
+    if not isinstance(records, list):
+        raise SchemaError(f"{path} has no list of commit records; delete it and write it again")
+    commits = tuple(Commit.from_json(record) for record in records)
+    if any((c.start, c.stop) != block_range(meta, i) for i, c in enumerate(commits)):
+        raise SchemaError(
+            f"the commit records of {path} do not follow one another in"
+            f" {form.block.format(meta.block_length)}; delete it and write it again"
+        )
+    return meta, commits
+
+
+def block_range(meta: Meta, index: int) -> tuple[int, int]:
+    """Return where a block begins on the first axis, and where the next one would."""
+    start = index * meta.block_length
+    return start, min(start + meta.block_length, meta.length)
+
+
+def _paths(folder: Path, names: tuple[str | None, ...]) -> Iterator[str]:
+    for child in child_names(folder):
+        if names[0] not in (None, child):
+            continue
+        if len(names) == 1:
+            yield child
+        else:
+            yield from (f"{child}/{path}" for path in _paths(folder / child, names[1:]))
+
+
+def _order(found: CommittedReader[Any]) -> tuple[list[str], int, list[str]]:
+    parts = found.meta.key.path.split("/")
+    return parts[:3], found.meta.tap_index, parts[3:]

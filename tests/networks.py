@@ -1,0 +1,75 @@
+"""Networks of small random taps, stored for tests of comparisons."""
+
+import numpy as np
+
+from allcnn.compare import compare
+from allcnn.config import Comparison, Selection
+from store import SimilarityResult, Writer
+from tests.strategies import batches, coordinates, make_meta
+
+N = 66
+RANGES = [*((start, start + 8) for start in range(0, 56, 8)), (56, 66)]
+"""Minibatches of 8, where chunks hold 16 rows; the last two rows join the minibatch before."""
+
+A, B, C = (Selection(run, "final") for run in "abc")
+ALL = Selection("*", "final")
+
+
+def make_taps(seed=0, n=N, names=("one", "two"), dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    return {name: np.maximum(rng.standard_normal((n, 3, 2)), 0).astype(dtype) for name in names}
+
+
+def write_network(
+    path, side, taps, *, batch_rows=16, n_committed=None, labels=None, indices=None, **changes
+):
+    """Store arrays as the taps of a network, all rows or the first minibatches of them."""
+    for index, (tap, values) in enumerate(taps.items()):
+        meta = make_meta(
+            tap,
+            n_samples=len(values),
+            batch_rows=batch_rows,
+            shape=values.shape[1:],
+            dtype=str(values.dtype),
+            run=side.run,
+            checkpoint=side.checkpoint,
+            tap_index=index if indices is None else indices[index],
+            **changes,
+        )
+        samples, classes = coordinates(meta)
+        classes = classes if labels is None else np.asarray(labels, np.int32)
+        writer = Writer.open(path, meta, samples, classes)
+        for rows in batches(meta, values)[: n_committed and n_committed // batch_rows]:
+            writer.append(rows)
+
+
+def job(rows=A, columns=B, **how) -> Comparison:
+    return Comparison(rows, columns, **{"batch_size": 8} | how)
+
+
+def compare_one(workspace, *sides, **how) -> SimilarityResult:
+    """Return the single result of a comparison in minibatches of 8."""
+    (result,) = compare(workspace, job(*sides, **how))
+    return result
+
+
+NUMBERS = (
+    "cka",
+    "hsic",
+    "hsic_rows",
+    "hsic_columns",
+    "bandwidths_rows",
+    "bandwidths_columns",
+    "standard_errors",
+    "minibatch_sizes",
+    "hsic_minibatches",
+    "hsic_rows_minibatches",
+    "hsic_columns_minibatches",
+    "baseline",
+)
+"""All arrays of a result."""
+
+
+def assert_same_bits(first, second):
+    for name in NUMBERS:
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)

@@ -1,0 +1,520 @@
+"""What a comparison is about: which representations, and whether their Grams are kept already."""
+
+import re
+import shlex
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+
+import store
+from allcnn import extract, kernels
+from allcnn.compare import compare
+from allcnn.config import Extraction, Selection
+from allcnn.errors import ComparisonError
+from allcnn.workspace import Workspace
+from flows.cli import main
+from store import SchemaError, Writer
+from store.reader import Representation
+from tests.networks import (
+    ALL,
+    RANGES,
+    A,
+    B,
+    C,
+    N,
+    assert_same_bits,
+    compare_one,
+    job,
+    make_taps,
+    write_network,
+)
+from tests.strategies import coordinates, make_meta
+
+SET = "digits-test-66-01234567"
+FINAL, INIT = (Selection("small-d1-v2-s0", checkpoint) for checkpoint in ("final", "init"))
+TAPS = [*(f"conv{i}" for i in range(1, 10)), "logits"]
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Return a workspace of two networks of two small taps."""
+    workspace = Workspace.at(tmp_path / "small")
+    workspace.root.mkdir()
+    for seed, side in enumerate((A, B)):
+        write_network(workspace.activations, side, make_taps(seed))
+    return workspace
+
+
+def named(keys):
+    return [str(key) for key in keys]
+
+
+# Patterns
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Return a workspace of runs a and b, with three checkpoints of two taps each."""
+    workspace = Workspace.at(tmp_path / "many")
+    workspace.root.mkdir()
+    # Neither taps nor checkpoints are in the order of the alphabet.
+    names = ("zero", "conv1")
+    for seed, run in enumerate("ba"):
+        for checkpoint in ("final", "epoch-0005", "init", "epoch-0010"):
+            side = Selection(run, checkpoint)
+            write_network(workspace.activations, side, make_taps(seed, names=names))
+    return workspace
+
+
+def test_all_are_sorted_by_run_then_training_then_network(many):
+    stages = ("init", "epoch-0005", "epoch-0010", "final")
+    wanted = [f"{r}@{c}:{tap}" for r in "ab" for c in stages for tap in ("zero", "conv1")]
+    result = compare_one(many, Selection("*", "*"), Selection("*", "*"))
+    assert named(result.rows) == wanted
+    assert named(result.columns) == wanted
+
+
+def test_a_checkpoint_of_another_name_comes_last(tmp_path):
+    workspace = Workspace.at(tmp_path)
+    for name in ("pruned", "final", "init"):
+        write_network(workspace.activations, Selection("a", name), make_taps(names=("one",)))
+    result = compare_one(workspace, Selection("a", "*"), A)
+    assert named(result.rows) == ["a@init:one", "a@final:one", "a@pruned:one"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("a@final", ["a@final:zero", "a@final:conv1"]),
+        ("a@final:conv1", ["a@final:conv1"]),
+        ("*@final:conv[0-9]", ["a@final:conv1", "b@final:conv1"]),
+        ("b@epoch-*:z*", ["b@epoch-0005:zero", "b@epoch-0010:zero"]),
+        ("[!a]@init", ["b@init:zero", "b@init:conv1"]),
+        ("?@init:zero", ["a@init:zero", "b@init:zero"]),
+    ],
+)
+def test_a_pattern_selects(many, pattern, wanted):
+    result = compare_one(many, Selection.parse(pattern), A)
+    assert named(result.rows) == wanted
+    assert named(result.columns) == ["a@final:zero", "a@final:conv1"]
+    whole = compare_one(many, Selection("*", "*"), A)
+    chosen = [named(whole.rows).index(name) for name in wanted]
+    # XLA's float32 product of another number of matrices rounds otherwise.
+    np.testing.assert_allclose(result.cka, whole.cka[chosen], rtol=0, atol=1e-6)
+
+
+def test_names_are_told_apart_by_case(many):
+    with pytest.raises(ComparisonError, match="holds no activations or Grams of A@final"):
+        compare(many, job(Selection("A", "final"), A))
+
+
+@pytest.mark.parametrize("pattern", ["x*@final", "*@epoch-0007", "*@*:conv9", "a@final:nothing"])
+def test_a_pattern_that_fits_nothing_says_so(many, pattern):
+    side = Selection.parse(pattern)
+    message = re.escape(f"{many.root} holds no activations or Grams of {pattern}; ")
+    for sides in ((side, A), (A, side)):
+        with pytest.raises(ComparisonError, match=f"^{message}"):
+            compare(many, job(*sides))
+    assert not many.grams.exists()
+
+
+def test_advice_for_patterns_is_a_listing(many):
+    with pytest.raises(ComparisonError, match=r"; 'allcnn store ls --workspace .*' lists what is"):
+        compare(many, job(Selection.parse("x*@final"), A))
+
+
+def test_a_run_may_be_named_like_a_pattern_of_files(tmp_path):
+    workspace = Workspace.at(tmp_path)
+    odd = Selection("a..b", "final")
+    write_network(workspace.activations, A, make_taps())
+    with pytest.raises(ComparisonError, match=r"holds no activations or Grams of a\.\.b@final"):
+        compare(workspace, job(A, odd))
+
+
+@pytest.mark.parametrize("run", ["../a", "/etc", ".", "a/final/../../b"])
+def test_names_that_leave_the_store_find_nothing(small, run):
+    message = re.escape(f"holds no activations or Grams of {run}@final")
+    with pytest.raises(ComparisonError, match=message):
+        compare(small, job(A, Selection(run, "final")))
+
+
+# Sample sets
+
+
+def narrowed(taps, n):
+    return {name: X[:n] for name, X in taps.items()}
+
+
+def test_the_largest_common_sample_set_is_compared(small):
+    for n in (20, 40):
+        write_network(small.activations, A, narrowed(make_taps(0), n))
+        write_network(small.activations, B, narrowed(make_taps(1), n))
+    write_network(small.activations, A, make_taps(0, n=80))
+    assert compare_one(small, A, B).n_examples == 66
+    assert compare_one(small, A, A).n_examples == 80
+    assert compare_one(small, ALL, ALL).n_examples == 66
+    for sides in ((A, B), (ALL, ALL)):
+        chosen = compare_one(small, *sides, sample_set="digits-test-20-01234567")
+        assert chosen.n_examples == 20
+
+
+def test_a_sample_set_counts_only_where_it_is_whole(small):
+    write_network(small.activations, A, make_taps(0, n=80))
+    write_network(small.activations, B, make_taps(1, n=80), n_committed=64)
+    for sides in ((A, B), (ALL, ALL), (A, ALL)):
+        assert compare_one(small, *sides).n_examples == 66
+        with pytest.raises(ComparisonError, match="of b@final on digits-test-80-01234567 are unfi"):
+            compare(small, job(*sides, sample_set="digits-test-80-01234567"))
+
+
+def test_different_sample_sets_are_refused_naming_both(tmp_path):
+    workspace = Workspace.at(tmp_path)
+    write_network(workspace.activations, A, make_taps(n=66))
+    write_network(workspace.activations, B, make_taps(n=80))
+    message = (
+        r"a@final is stored on digits-test-66-01234567, b@final on digits-test-80-01234567{};"
+        r" only representations of the same sample set compare: extract both alike"
+    )
+    with pytest.raises(ComparisonError, match=message.format("")):
+        compare(workspace, job(A, B))
+    asked = ", and digits-test-66-01234567 was asked for"
+    with pytest.raises(ComparisonError, match=message.format(asked)):
+        compare(workspace, job(A, B, sample_set=SET))
+
+
+def test_a_pattern_over_different_sample_sets_is_refused_naming_both(tmp_path):
+    workspace = Workspace.at(tmp_path)
+    write_network(workspace.activations, A, make_taps(n=66))
+    write_network(workspace.activations, B, make_taps(n=80))
+    message = (
+        r"no sample set holds all networks of \*@final whole: a@final on digits-test-66-01234567,"
+        r" b@final on digits-test-80-01234567; name one with --sample-set, or extract them alike"
+    )
+    with pytest.raises(ComparisonError, match=message):
+        compare(workspace, job(ALL, ALL))
+    # Named, it is compared with the networks that it has.
+    result = compare_one(workspace, ALL, ALL, sample_set=SET)
+    assert named(result.rows) == ["a@final:one", "a@final:two"]
+
+
+def test_examples_of_another_digest_are_another_sample_set(small):
+    shutil.rmtree(small.activations / SET / "b")
+    meta = make_meta(n_samples=N)
+    other = replace(meta.sample_set, digest="ffffffffffffffff")
+    key = replace(meta.key, sample_set=other.name, run="b", tap="one")
+    values = make_taps()["one"]
+    meta = replace(meta, sample_set=other, key=key, shape=(3, 2), batch_rows=N)
+    Writer.open(small.activations, meta, *coordinates(meta)).append(values)
+    with pytest.raises(ComparisonError, match=r"on digits-test-66-01234567, b@final on .*-ffff"):
+        compare(small, job(A, B))
+
+
+# Refusals
+
+
+def test_an_absent_network_says_what_to_run(small):
+    message = (
+        r"holds no activations or Grams of c@init; run 'allcnn extract c --checkpoint init"
+        r" --workspace .*'$"
+    )
+    for sides in ((A, Selection("c", "init")), (Selection("c", "init"), A)):
+        with pytest.raises(ComparisonError, match=message):
+            compare(small, job(*sides))
+
+
+def test_an_unfinished_extraction_says_what_to_run(tmp_path):
+    workspace = Workspace.at(tmp_path)
+    write_network(workspace.activations, A, make_taps(dtype=np.float16), n_committed=32)
+    message = (
+        r"the activations of a@final on digits-test-66-01234567 are unfinished in .*;"
+        r" run 'allcnn extract a --checkpoint final --split test --samples 66 --batch-size 16"
+        r" --dtype float16 --workspace .*'$"
+    )
+    for side in (A, ALL):
+        with pytest.raises(ComparisonError, match=message):
+            compare(workspace, job(side, side))
+    assert not workspace.similarity.exists()
+    assert not workspace.grams.exists()
+
+
+def test_one_unfinished_tap_is_enough(small):
+    taps = make_taps()
+    write_network(small.activations, C, {"one": taps["one"]})
+    meta = make_meta("two", n_samples=N, batch_rows=16, shape=(3, 2), run="c", tap_index=1)
+    Writer.open(small.activations, meta, *coordinates(meta))
+    for side in (C, ALL):
+        with pytest.raises(ComparisonError, match=r"activations of c@final on .* are unfinished"):
+            compare(small, job(A, side))
+    # A tap that is whole can be compared alone.
+    result = compare_one(small, A, Selection("c", "final", "one"))
+    assert named(result.columns) == ["c@final:one"]
+
+
+def test_no_store_is_said(tmp_path):
+    message = rf"nothing is extracted yet in {tmp_path}; run 'allcnn extract {FINAL.run} "
+    with pytest.raises(ComparisonError, match=message):
+        compare(Workspace.at(tmp_path), job(FINAL, FINAL))
+
+
+def test_a_newer_store_is_said(small):
+    mark = {"kind": "activations", "schema_version": 99}
+    zarr.open_group(small.activations, mode="r+").attrs["allcnn_store"] = mark
+    with pytest.raises(SchemaError, match="has schema version 99, and this package reads up to 1"):
+        compare(small, job(A, B))
+
+
+# Kept Grams
+
+
+@pytest.fixture
+def n_grams(monkeypatch):
+    """Return a list that grows with every Gram matrix that is computed."""
+    calls, gram = [], kernels.gram
+
+    def counted(X, *kernel):
+        calls.append(len(X))
+        return gram(X, *kernel)
+
+    monkeypatch.setattr(kernels, "gram", counted)
+    return calls
+
+
+def test_each_gram_is_computed_once(small, n_grams):
+    assert compare_one(small, A, B).sources == (4, 0)
+    assert len(n_grams) == 4 * len(RANGES)
+    n_grams.clear()
+    for how in ({}, {"estimator": "biased"}, {"permutations": 1}, {"label": 1, "batch_size": 8}):
+        assert compare_one(small, ALL, ALL, **how).sources == (0, 4)
+    assert n_grams == []
+
+
+def test_a_network_with_itself_counts_once(small, n_grams):
+    assert compare_one(small, A, A).sources == (2, 0)
+    assert len(n_grams) == 2 * len(RANGES)
+
+
+@pytest.mark.parametrize(
+    "change", [{"kernel": "cosine"}, {"pool": "mean"}, {"batch_size": 16}], ids=str
+)
+def test_grams_of_another_kind_are_computed_beside(small, n_grams, change):
+    first = compare_one(small, A, A)
+    n_grams.clear()
+    assert compare_one(small, A, A, **change).sources == (2, 0)
+    assert n_grams
+    n_grams.clear()
+    assert compare_one(small, A, A, estimator="biased", **change).sources == (0, 2)
+    assert compare_one(small, A, A, estimator="biased").sources == (0, 2)
+    assert n_grams == []
+    assert_same_bits(first, compare_one(small, A, A))
+
+
+def test_an_added_checkpoint_costs_its_own_grams_alone(small, n_grams, monkeypatch):
+    compare_one(small, ALL, ALL)
+    n_grams.clear()
+    write_network(small.activations, C, make_taps(2))
+    reads, read = [], Representation.read
+    monkeypatch.setattr(
+        Representation, "read", lambda self, *span: reads.append(self.key.run) or read(self, *span)
+    )
+    result = compare_one(small, ALL, ALL)
+    assert result.sources == (2, 4)
+    assert len(n_grams) == 2 * len(RANGES)
+    assert set(reads) == {"c"}
+    assert result.cka.shape == (6, 6)
+
+
+def test_a_median_distance_that_is_missing_is_computed_alone(small, n_grams):
+    compare_one(small, A, B)
+    n_grams.clear()
+    assert compare_one(small, A, B, kernel="rbf").sources == (4, 0)
+    assert n_grams == []
+    assert compare_one(small, A, B, kernel="rbf", sigmas=(0.8,)).sources == (0, 4)
+
+
+def test_a_stopped_comparison_goes_on_with_its_grams(small, n_grams, monkeypatch):
+    append, n_done = store.GramWriter.append, [0]
+
+    def dying(self, K):
+        n_done[0] += 1
+        if n_done[0] > 20:
+            raise RuntimeError("the disk is full")
+        append(self, K)
+
+    monkeypatch.setattr(store.GramWriter, "append", dying)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        compare(small, job(A, B))
+    monkeypatch.setattr(store.GramWriter, "append", append)
+    kept = sum(grams.n_committed for grams in store.open_grams(small.grams).find())
+    n_grams.clear()
+    result = compare_one(small, A, B)
+    assert len(n_grams) == 4 * len(RANGES) - kept < 4 * len(RANGES)
+    shutil.rmtree(small.grams)
+    shutil.rmtree(small.similarity)
+    assert_same_bits(result, compare_one(small, A, B))
+
+
+def place(trained, root):
+    workspace = Workspace.at(root)
+    workspace.root.mkdir()
+    (workspace.root / "runs").symlink_to(trained.root / "runs")
+    return workspace
+
+
+@pytest.mark.parametrize(
+    ("kernel", "pool", "dtype", "batch_size"),
+    [
+        ("linear", "whole", "float32", 8),
+        ("rbf", "whole", "float16", 16),
+        ("cosine", "mean", "float32", 8),
+        ("rbf", "mean", "float32", 16),
+    ],
+)
+def test_kept_grams_and_activations_give_the_same_bits(
+    trained, tmp_path, n_grams, kernel, pool, dtype, batch_size
+):
+    """Both come from forward passes of as many images; the last minibatch is a joined one."""
+    how = {"n_samples": N, "batch_size": batch_size, "dtype": dtype}
+    stored, kept = place(trained, tmp_path / "stored"), place(trained, tmp_path / "kept")
+    for side in (FINAL, INIT):
+        extract.extract(stored, Extraction(side.run, side.checkpoint, **how))
+        grams = {"keep": ("grams",), "kernel": kernel, "pool": pool}
+        extract.extract(kept, Extraction(side.run, side.checkpoint, **how, **grams))
+    assert not kept.activations.exists()
+    compared = {"kernel": kernel, "pool": pool, "batch_size": batch_size}
+    for sides in ((FINAL, INIT), (FINAL, FINAL), (Selection("*", "*"), Selection("*", "*"))):
+        results = [compare_one(workspace, *sides, **compared) for workspace in (stored, kept)]
+        assert results[0].name == results[1].name
+        assert_same_bits(*results)
+        assert results[1].sources == (0, 10 if sides[0] == sides[1] == FINAL else 20)
+    assert results[0].rows[0].checkpoint == "init"
+    n_grams.clear()
+    classes = [
+        compare(workspace, job(FINAL, INIT, label="each", estimator="biased", **compared))
+        for workspace in (stored, kept)
+    ]
+    assert len(classes[0]) == 10
+    for one, other in zip(*classes, strict=True):
+        assert_same_bits(one, other)
+    assert n_grams == []
+
+
+@pytest.fixture(scope="module")
+def grams_alone(trained, tmp_path_factory):
+    """Return a workspace with linear Grams in minibatches of 8, without median distances."""
+    workspace = place(trained, tmp_path_factory.mktemp("grams") / "alone")
+    keep = {"keep": ("grams",), "n_samples": N, "batch_size": 8}
+    extract.extract(workspace, Extraction(FINAL.run, "final", **keep))
+    return workspace
+
+
+KEEP = "--keep grams --batch-size {} --dtype float32 --kernel {} --pool {} "
+
+
+@pytest.mark.parametrize(
+    ("how", "said", "options"),
+    [
+        (
+            {"estimator": "exact"},
+            "the exact estimator needs activations, and of small-d1-v2-s0@final on {} Grams alone"
+            " are kept",
+            "",
+        ),
+        (
+            {"kernel": "cosine"},
+            "are linear whole ones in minibatches of 8, without a median distance, and cosine whole"
+            " ones in minibatches of 8 are needed",
+            KEEP.format(8, "cosine", "whole"),
+        ),
+        ({"kernel": "rbf"}, "and rbf whole ones in", KEEP.format(8, "rbf", "whole")),
+        ({"pool": "mean"}, "and linear mean ones in", KEEP.format(8, "linear", "mean")),
+        ({"batch_size": 16}, "in minibatches of 16 are", KEEP.format(16, "linear", "whole")),
+    ],
+    ids=["exact", "cosine", "rbf", "mean", "16"],
+)
+def test_what_kept_grams_cannot_give_is_refused_with_what_to_do(grams_alone, how, said, options):
+    (grams, *_) = store.open_grams(grams_alone.grams).find()
+    with pytest.raises(ComparisonError) as caught:
+        compare(grams_alone, job(FINAL, FINAL, **how))
+    message = str(caught.value)
+    assert said.format(grams.key.of.sample_set) in message
+    assert message.endswith(
+        "; run 'allcnn extract small-d1-v2-s0 --checkpoint final --split test --samples 66"
+        f" {options}--workspace {grams_alone.root}'"
+    )
+
+
+@pytest.mark.parametrize("how", [{"estimator": "exact"}, {"kernel": "rbf", "batch_size": 16}])
+def test_what_a_refusal_says_helps(grams_alone, tmp_path, how):
+    workspace = Workspace.at(shutil.copytree(grams_alone.root, tmp_path / "alone", symlinks=True))
+    with pytest.raises(ComparisonError) as caught:
+        compare(workspace, job(FINAL, FINAL, **how))
+    program, *words = shlex.split(str(caught.value).partition("; run '")[2].removesuffix("'"))
+    assert program == "allcnn"
+    ran = CliRunner().invoke(main, words)
+    assert ran.exit_code == 0, ran.output
+    result = compare_one(workspace, FINAL, FINAL, **how)
+    assert [key.tap for key in result.rows] == TAPS
+    assert not np.isnan(result.cka).any()
+
+
+def test_an_unfinished_gram_says_what_to_run(small, monkeypatch):
+    append, n_done = store.GramWriter.append, [0]
+
+    def dying(self, K):
+        n_done[0] += 1
+        if n_done[0] > 20:
+            raise RuntimeError("the disk is full")
+        append(self, K)
+
+    monkeypatch.setattr(store.GramWriter, "append", dying)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        compare(small, job(A, A, batch_size=4))
+    shutil.rmtree(small.activations)
+    message = (
+        r"ones in minibatches of 4.*, unfinished, and linear whole ones in minibatches of 4 are"
+        r" needed; run 'allcnn extract a --checkpoint final --split test --samples 66 --keep grams"
+        r" --batch-size 4 "
+    )
+    with pytest.raises(ComparisonError, match=message):
+        compare(small, job(A, A, batch_size=4))
+
+
+def test_one_side_may_be_kept_and_the_other_stored(small):
+    wanted = compare_one(small, A, B)
+    shutil.rmtree(small.similarity)
+    shutil.rmtree(small.activations / SET / "a")
+    shutil.rmtree(small.grams / SET / "b")
+    found = compare_one(small, A, B)
+    assert found.sources == (2, 2)
+    assert found.name == wanted.name
+    assert_same_bits(found, wanted)
+
+
+def test_grams_of_an_older_checkpoint_do_not_stand_for_a_newer_one(small, n_grams):
+    compare_one(small, A, A)
+    shutil.rmtree(small.activations / SET / "a")
+    write_network(small.activations, A, make_taps(5), checkpoint_digest="retrained")
+    n_grams.clear()
+    retrained = compare_one(small, A, A)
+    assert retrained.sources == (2, 0)
+    assert len(n_grams) == 2 * len(RANGES)
+    # Without the activations, the Grams that were kept last are those of the checkpoint now.
+    shutil.rmtree(small.activations)
+    shutil.rmtree(small.similarity)
+    assert_same_bits(retrained, compare_one(small, A, A))
+
+
+def test_labels_are_known_from_grams_alone(small):
+    wanted = compare(small, job(A, A, label="each", batch_size=N))
+    shutil.rmtree(small.activations)
+    shutil.rmtree(small.similarity)
+    found = compare(small, job(A, A, label="each", batch_size=N))
+    assert [result.label for result in found] == list(range(10))
+    for one, other in zip(wanted, found, strict=True):
+        assert_same_bits(one, other)
+    with pytest.raises(ComparisonError, match=f"no example of {SET} has label 10; its labels are"):
+        compare(small, job(A, A, label=10, batch_size=N))
