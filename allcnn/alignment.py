@@ -57,12 +57,12 @@ def jackknife(parts: HsicParts) -> StandardErrors:
     (Busing, Meijer and van der Leeden 1999, "Delete-m Jackknife for Unequal m", Statistics and
     Computing 9:3-8). With 2 minibatches error bars are often too short, from 4 on they hold.
 
-    NaN for a single minibatch, where CKA is NaN, and where a deletion leaves an HSIC of a
+    NaN for fewer than 2 minibatches, where CKA is NaN, and where a deletion leaves an HSIC of a
     representation with itself that is not above 0.
     """
     theta = _ratio(parts.total())
     if len(parts) < 2:
-        reason = "there is 1 minibatch; standard errors need 2 or more"
+        reason = f"standard errors need 2 minibatches or more; there is {len(parts) or 'none'}"
         return StandardErrors(np.full_like(theta, np.nan), reason)
     others = _leave_one_out(parts)
     shifts = others.cross  # overwritten, since all minibatches of a large matrix are large

@@ -184,7 +184,9 @@ def _compare(Xs: Named, Ys: Named | None, how: _Method) -> CkaMatrix:
     operands = _Operands(arrays, rows, None if columns == rows else columns, bandwidths)
     base: kernels.BaseKernel = "cosine" if how.kernel == "cosine" else "linear"
     if how.estimator == "exact":
-        values = align(_exact_sums(operands, n, how.batch_size, base)).matrix
+        # Arrays that are not finite give NaN, without a warning.
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = align(_exact_sums(operands, n, how.batch_size, base)).matrix
         return CkaMatrix(values, np.full_like(values, np.nan))
     estimator: hsic.Estimator = how.estimator
     parts = HsicParts.stack(

@@ -143,8 +143,9 @@ class HsicParts:
         )
 
     def total(self) -> HsicSums:
-        """Add the minibatches in their order, which fixes the last bit of the result."""
-        return HsicSums.reduce([self[i] for i in range(len(self))])
+        """Add the minibatches in their order, which fixes the last bit; of none, zeros."""
+        nothing = HsicSums.zero(*self.cross.shape[1:])
+        return HsicSums.reduce([nothing, *(self[i] for i in range(len(self)))])
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -288,7 +288,17 @@ def test_a_minibatch_with_an_outlier_does_not_drown_the_others():
 def test_a_single_minibatch_has_no_standard_error():
     found = jackknife(hsic_parts(*related(24, 2, seed=4), sizes=(24,)))
     assert np.isnan(found.values).all()
-    assert found.reason == "there is 1 minibatch; standard errors need 2 or more"
+    assert found.reason == "standard errors need 2 minibatches or more; there is 1"
+
+
+def test_no_minibatch_at_all_is_nan_with_the_reason():
+    none = HsicParts(np.zeros((0, 1, 2)), np.zeros((0, 1)), np.zeros((0, 2)), np.zeros(0, np.int64))
+    assert np.isnan(align(none.total()).matrix).all()
+    found = jackknife(none)
+    assert np.isnan(found.values).all()
+    assert found.values.shape == (1, 2)
+    assert found.reason == "standard errors need 2 minibatches or more; there is none"
+    assert convergence(none).shape == (0, 1, 2)
 
 
 def test_a_deletion_that_leaves_nothing_is_nan_with_the_reason():
