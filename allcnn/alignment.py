@@ -62,7 +62,8 @@ def jackknife(parts: HsicParts) -> StandardErrors:
     """
     theta = _ratio(parts.total())
     if len(parts) < 2:
-        reason = f"standard errors need 2 minibatches or more; there is {len(parts) or 'none'}"
+        found = "is 1 minibatch" if len(parts) else "are 0 minibatches"
+        reason = f"there {found}; standard errors need 2 or more"
         return StandardErrors(np.full_like(theta, np.nan), reason)
     others = _leave_one_out(parts)
     shifts = others.cross  # overwritten, since all minibatches of a large matrix are large

@@ -288,7 +288,7 @@ def test_a_minibatch_with_an_outlier_does_not_drown_the_others():
 def test_a_single_minibatch_has_no_standard_error():
     found = jackknife(hsic_parts(*related(24, 2, seed=4), sizes=(24,)))
     assert np.isnan(found.values).all()
-    assert found.reason == "standard errors need 2 minibatches or more; there is 1"
+    assert found.reason == "there is 1 minibatch; standard errors need 2 or more"
 
 
 def test_no_minibatch_at_all_is_nan_with_the_reason():
@@ -297,7 +297,7 @@ def test_no_minibatch_at_all_is_nan_with_the_reason():
     found = jackknife(none)
     assert np.isnan(found.values).all()
     assert found.values.shape == (1, 2)
-    assert found.reason == "standard errors need 2 minibatches or more; there is none"
+    assert found.reason == "there are 0 minibatches; standard errors need 2 or more"
     assert convergence(none).shape == (0, 1, 2)
 
 
