@@ -93,35 +93,32 @@ def cross_rbf(
 def pooled(X: Rows, pool: Pool) -> Rows:
     """Return ``X`` for "whole"; for "mean", its float64 mean over all axes but first and last.
 
-    The mean is as accurate as float32 holds the spread of X about its first row.
+    As accurate as float64 for float32 rows in NumPy, and for others as a float32 mean of their
+    differences from the first row.
     """
     if pool not in get_args(Pool):
         raise ValueError(f"the pooling is {pool!r}; use {' or '.join(get_args(Pool))}")
     if pool == "whole" or X.ndim < 3:
         return X
+    X = _placed(X)
     space = tuple(range(1, X.ndim - 1))
-    first = np.asarray(X[:1], np.float64)
-    if X.dtype == np.float64:
-        differences = np.mean(X - first, axis=space)
-    else:
-        differences = np.asarray(_pooled_differences(X), np.float64)
-    means: Rows = first.mean(axis=space) + differences
+    if isinstance(X, np.ndarray) and X.dtype in (np.float32, np.float64):
+        wide: Rows = X.mean(axis=space, dtype=np.float64)
+        return wide
+    # Float16 by XLA, which widens it faster. The sums are float32: of differences, not of the mean.
+    first = np.asarray(X[:1], np.float64).mean(axis=space)
+    means: Rows = first + np.asarray(_pooled_differences(X), np.float64)
     return means
 
 
 def mean_row(X: Rows) -> Rows:
-    """Return the mean over the rows of ``X``, flat: a reference for the tiles of one Gram matrix.
+    """Return the mean over a few rows, flat: a reference for the tiles of one Gram matrix.
 
     Of equal rows it is exactly that row, so that a constant representation has a Gram of zeros.
     """
-    X = _flat(X)
-    origin = in_precision_of(X, X[0])
-    if X.dtype == np.float64:
-        difference = np.mean(X - origin[None, :], axis=0)
-    else:
-        difference = np.asarray(_mean_difference(X))
-    row: Rows = origin + difference
-    return row
+    X = np.asarray(_flat(X))
+    first = X[:1].astype(np.float64)
+    return in_precision_of(X, first + np.mean(X - first, axis=0, keepdims=True))
 
 
 def cross_squared_distances(A: Rows, B: Rows, reference: Rows | None = None) -> Matrix:
@@ -213,12 +210,6 @@ def _pooled_differences(X: Float[Array, "n ... c"]) -> Float32[Array, "n c"]:
 
 
 @jax.jit
-def _mean_difference(X: Float[Array, "n p"]) -> Float32[Array, "p"]:
-    wide = X.astype(jnp.float32)
-    return jnp.mean(wide - wide[:1], axis=0)
-
-
-@jax.jit
 def _rbf(
     Ks: Float32[Array, "*m n n"], sigmas: Float32[Array, "*m 1 1"]
 ) -> Float32[Array, "*m n n"]:
@@ -245,9 +236,12 @@ def _squared_distances(K: Matrix, a: Vector, b: Vector) -> Matrix:
 def _flat(X: Rows) -> Rows:
     if len(X) == 0:
         raise ValueError("the representation has no rows; give it one example or more")
-    if not isinstance(X, jax.Array) or backend() is BLAS:
-        X = np.asarray(X)
-    return X.reshape(len(X), -1)
+    return _placed(X).reshape(len(X), -1)
+
+
+def _placed(X: Rows) -> Rows:
+    """Return what the backend computes on: a JAX array where it is, or NumPy's."""
+    return X if isinstance(X, jax.Array) and backend() is not BLAS else np.asarray(X)
 
 
 def _check_kernel(kernel: str) -> None:

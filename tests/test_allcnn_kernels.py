@@ -182,6 +182,14 @@ def test_pooling_averages_over_space_as_float64_does(shape, mean, dtype):
     np.testing.assert_allclose(found, mean_pooled64(X), rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("mean", [0, 10, 1000])
+def test_pooling_on_a_device_is_as_accurate(mean, monkeypatch):
+    monkeypatch.setattr(kernels, "backend", lambda: BACKENDS["symmetric"])
+    X = activations(n=30, shape=(32, 32, 3), mean=mean)
+    found = kernels.pooled(jnp.asarray(X), "mean")
+    np.testing.assert_allclose(found, mean_pooled64(X), rtol=0, atol=2e-6)
+
+
 def test_pooling_leaves_alone_what_has_no_space_or_is_wanted_whole():
     X = activations(n=4, shape=(3, 3, 2))
     assert kernels.pooled(X, "whole") is X
