@@ -133,7 +133,8 @@ def _check_mark(path: Path, mark: object, kind: Kind) -> None:
 
 def _check_vacant(path: Path) -> None:
     odd = [name for name in os.listdir(path) if not is_leftover(name)]
-    if odd:
+    # Looked for again: another writer may have made the store since.
+    if odd and not (path / "zarr.json").exists():
         raise SchemaError(
             f"{path} is no store, and not empty (it holds {odd[0]!r}); use another folder"
         )

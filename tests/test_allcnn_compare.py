@@ -228,8 +228,7 @@ def test_cka_does_not_see(tmp_path, extracted, kernel, transform):
         np.testing.assert_allclose(seen, alike, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("estimator", ["unbiased", "exact"])
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("kernel", "estimator"), [*WAYS[::3], ("rbf", "exact")])
 def test_float16_is_compared_as_its_values(tmp_path, kernel, estimator):
     workspace = Workspace.at(tmp_path)
     write_network(workspace.activations, A, make_taps(0, dtype=np.float16))
@@ -243,8 +242,10 @@ def test_float16_is_compared_as_its_values(tmp_path, kernel, estimator):
 # The exact estimator
 
 
-@pytest.mark.parametrize("tile_rows", [4, 5, 13, 33, N])
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    ("kernel", "tile_rows"),
+    [*(("linear", rows) for rows in (4, 13, 33, N)), ("rbf", 13), ("cosine", 7)],
+)
 def test_exact_is_brute_force_from_tiles_of_any_size(small, monkeypatch, kernel, tile_rows):
     row_bytes = 3 * 2 * 4
     monkeypatch.setattr(work, "_TILE_BYTES", tile_rows * row_bytes)
@@ -324,10 +325,11 @@ def test_one_pass_is_pair_by_pair(three, kernel, estimator):
             np.testing.assert_allclose(whole.standard_errors[i, j], pair.standard_errors, **close)
 
 
-@pytest.mark.parametrize("block", [1, 2, 4])
-@pytest.mark.parametrize("sides", [(ALL, ALL), (ALL, C)], ids=["self", "cross"])
+@pytest.mark.parametrize(
+    ("sides", "block"), [((ALL, ALL), 2), ((ALL, ALL), 4), ((ALL, C), 1)], ids=str
+)
 def test_blocks_of_representations_are_one_pass(three, tmp_path, monkeypatch, sides, block):
-    how = {"kernel": "rbf", "sigmas": (0.2, 0.4), "permutations": 3}
+    how = {"kernel": "rbf", "permutations": 3}
     blockwise = Workspace.at(shutil.copytree(three.root, tmp_path / "blockwise"))
     wanted = compare(three, job(*sides, **how))
     reads = calls_of(monkeypatch, tasks, "_read")
@@ -357,7 +359,8 @@ def test_blocks_keep_a_list_with_itself_symmetric(three, monkeypatch):
     np.testing.assert_array_equal(result.hsic.diagonal(), result.hsic_rows)
 
 
-@pytest.mark.parametrize(("kernel", "estimator"), WAYS)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("kernel", ["rbf"])
 def test_columns_against_rows_are_rows_against_columns(three, kernel, estimator):
     how = {"kernel": kernel, "estimator": estimator}
     here, there = compare_one(three, ALL, C, **how), compare_one(three, C, ALL, **how)
@@ -404,8 +407,10 @@ def class_cka64(label, kernel, estimator, ranges):
     return np.array(wanted), len(groups) - len(used)
 
 
-@pytest.mark.parametrize("label", CLASSES)
-@pytest.mark.parametrize(("kernel", "estimator"), WAYS)
+@pytest.mark.parametrize(
+    ("kernel", "estimator", "label"),
+    [(*way, 1) for way in WAYS] + [(kernel, "unbiased", 7) for kernel in KERNELS],
+)
 def test_a_class_is_the_oracles_of_its_rows(labelled, kernel, estimator, label):
     how = {"kernel": kernel, "estimator": estimator, "batch_size": 16, "label": label}
     ranges = [(0, N)] if estimator == "exact" else SIXTEENS
@@ -636,8 +641,9 @@ def test_dask_is_a_plain_loop(small, tmp_path, columns):
     np.testing.assert_array_equal(both.cross, part.sums.cross)
 
 
-@pytest.mark.parametrize("n_threads", [1, 2])
-@pytest.mark.parametrize("estimator", ["unbiased", "exact"])
+@pytest.mark.parametrize(
+    ("n_threads", "estimator"), [(1, "unbiased"), (2, "unbiased"), (2, "exact")]
+)
 def test_threads_and_their_order_do_not_change_a_bit(
     extracted, tmp_path, monkeypatch, n_threads, estimator
 ):
@@ -865,7 +871,7 @@ def test_other_activations_of_the_same_name_are_computed(small, n_computed, chan
 
 def test_chunks_of_another_size_give_the_same_bits(small, tmp_path):
     other = make_small(tmp_path / "other", batch_rows=5)
-    for kernel, estimator in WAYS:
+    for kernel, estimator in (*WAYS[::3], ("linear", "exact")):
         results = [
             compare_one(place, A, B, kernel=kernel, estimator=estimator) for place in (small, other)
         ]
@@ -952,8 +958,10 @@ def with_dead_tap(value):
     return {"one": taps["one"], "dead": constant, "two": taps["two"]}
 
 
-@pytest.mark.parametrize("value", [0, 1, 0.1], ids=str)
-@pytest.mark.parametrize(("kernel", "estimator"), WAYS)
+@pytest.mark.parametrize(
+    ("kernel", "estimator", "value"),
+    [(*way, 0.1) for way in WAYS] + [(kernel, "unbiased", v) for kernel in KERNELS for v in (0, 1)],
+)
 def test_a_constant_tap_has_no_cka_and_a_reason(tmp_path, kernel, estimator, value):
     workspace = Workspace.at(tmp_path)
     write_network(workspace.activations, A, with_dead_tap(value))
@@ -1008,7 +1016,7 @@ def test_a_mostly_dead_tap_is_the_oracles(tmp_path, kernel):
     np.testing.assert_allclose(result.cka, wanted, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("kernel", "estimator"), WAYS)
+@pytest.mark.parametrize(("kernel", "estimator"), [*WAYS[::3], ("linear", "exact")])
 def test_activations_that_are_not_finite_have_a_reason(tmp_path, kernel, estimator):
     workspace = Workspace.at(tmp_path)
     taps = make_taps()

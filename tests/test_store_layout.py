@@ -183,3 +183,17 @@ def test_the_other_kind_of_store_is_refused(tmp_path):
     write(tmp_path / "a.zarr", make_meta())
     with pytest.raises(SchemaError, match="is a store of activations; give a store of similarity"):
         store.list_results(tmp_path / "a.zarr")
+
+
+def test_a_store_that_another_writer_makes_meanwhile_is_opened(tmp_path, monkeypatch):
+    """It may be found after the first look for it, and before the folder is."""
+    path, listdir = tmp_path / "store.zarr", layout.os.listdir
+    path.mkdir()
+
+    def late(folder):
+        monkeypatch.setattr(layout.os, "listdir", listdir)
+        layout.create_root(path, "activations").create_group("digits")
+        return listdir(folder)
+
+    monkeypatch.setattr(layout.os, "listdir", late)
+    assert "digits" in layout.create_root(path, "activations")
