@@ -108,7 +108,12 @@ def chunk_shape(meta: RepresentationMeta) -> tuple[int, ...]:
 
 def crc32c(values: npt.NDArray[Any]) -> str:
     """Return the CRC-32C of a C-ordered array's bytes, as it is written in commit records."""
-    return f"crc32c:{google_crc32c.value(values.reshape(-1).view(np.uint8)):08x}"
+    return as_digest(google_crc32c.value(values.reshape(-1).view(np.uint8)))
+
+
+def as_digest(crc: int) -> str:
+    """Return a CRC-32C as it is written in commit records."""
+    return f"crc32c:{crc:08x}"
 
 
 def is_leftover(name: str) -> bool:

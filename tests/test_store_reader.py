@@ -1,8 +1,10 @@
 """Reading: any range of committed rows, every damage found, listings from metadata alone."""
 
+import os
 import pickle
 import shutil
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
@@ -123,6 +125,97 @@ def test_damage_is_found(path, monkeypatch, damage, limit):
     )
     with pytest.raises(DamagedChunkError, match=where):
         representation.read(0, 8)
+
+
+@pytest.fixture
+def selections(monkeypatch):
+    """Return the selections that Zarr reads, of activations alone."""
+    seen, read = [], zarr.Array.get_basic_selection
+
+    def spy(array, selection, **kwargs):
+        if array.basename == "activations":
+            seen.append(selection)
+        return read(array, selection, **kwargs)
+
+    monkeypatch.setattr(zarr.Array, "get_basic_selection", spy)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "limit", "by_zarr"),
+    [
+        (8, 10**6, []),
+        (3, 10**6, []),  # a single minibatch that is smaller than batch_rows is a whole chunk
+        (8, 100, []),  # three chunks of one line
+        (10, 10**6, [slice(8, 10)]),  # the last chunk is padded
+        (8, 128, [slice(0, 4), slice(4, 8)]),  # chunks of two lines, the second one padded
+    ],
+)
+def test_whole_chunks_are_read_without_zarr(
+    path, monkeypatch, selections, n_samples, limit, by_zarr
+):
+    monkeypatch.setattr(layout, "MAX_CHUNK_BYTES", limit)
+    monkeypatch.setattr("store.chunks.PIECE_BYTES", 24)  # a row has 48 bytes
+    meta = make_meta(n_samples=n_samples)
+    rows = fill(path, meta)
+    found = store.open(path)[meta.key].read(0, n_samples)
+    assert found.tobytes() == rows.tobytes()
+    assert selections == by_zarr
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (3, 2, 2)])
+@pytest.mark.parametrize("piece_bytes", [1, 7, 2**20])
+def test_pieces_of_any_size_give_the_rows(path, monkeypatch, dtype, shape, piece_bytes):
+    monkeypatch.setattr("store.chunks.PIECE_BYTES", piece_bytes)
+    meta = make_meta(dtype=dtype, shape=shape)
+    rows = fill(path, meta)
+    assert store.open(path)[meta.key].read(0, 10).tobytes() == rows.tobytes()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"compressors": zarr.codecs.ZstdCodec()},
+        {"compressors": None},
+        {"chunk_key_encoding": {"name": "v2", "separator": "/"}},
+        {"chunks": (2, 3, 2, 2)},
+        {"chunks": (4, 3, 1, 2)},
+        {"chunks": (4, 3, 2, 1)},
+    ],
+    ids=str,
+)
+def test_what_others_wrote_anew_is_read_by_zarr(path, selections, odd):
+    meta = make_meta(n_samples=8)
+    rows = fill(path, meta)
+    form = {"chunks": (4, 3, 2, 2), "filters": None, "compressors": zarr.codecs.Crc32cCodec()}
+    folder = zarr.open_group(path / meta.key.path, mode="r+")
+    folder.create_array("activations", data=rows, overwrite=True, **form | odd)
+    assert store.open(path)[meta.key].read(0, 8).tobytes() == rows.tobytes()
+    assert selections == [slice(0, 4), slice(4, 8)]
+
+
+@pytest.mark.parametrize("limit", [10**6, 100], ids=["whole", "split"])
+def test_a_chunk_with_a_checksum_of_its_own_is_still_compared(path, monkeypatch, limit):
+    monkeypatch.setattr(layout, "MAX_CHUNK_BYTES", limit)
+    meta = make_meta(n_samples=8)
+    fill(path, meta)
+    file = chunk_files(path / meta.key.path / "activations")[0]
+    values = bytes(file.stat().st_size - 4)
+    file.write_bytes(values + google_crc32c.value(values).to_bytes(4, "little"))
+    with pytest.raises(DamagedChunkError, match=r"rows 0 to 3 .* \(digest .*, committed crc32c:"):
+        store.open(path)[meta.key].read(0, 8)
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_damage(path, monkeypatch):
+    meta = make_meta(n_samples=8)
+    fill(path, meta)
+    file = chunk_files(path / meta.key.path / "activations")[0]
+    status = os.stat(file)
+    file.write_bytes(file.read_bytes()[:-8])
+    monkeypatch.setattr("os.fstat", lambda _: status)
+    with pytest.raises(DamagedChunkError, match="became shorter while it was read"):
+        store.open(path)[meta.key].read(0, 8)
 
 
 def test_undamaged_rows_are_still_read(path):
