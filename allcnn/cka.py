@@ -34,12 +34,6 @@ Grams = Float32[np.ndarray, "m a b"]
 Span = tuple[int, int]
 Named = Sequence[tuple[str, ArrayLike]]
 
-_BANDWIDTH_EXAMPLES = 1024
-"""The median distance is taken between this many first examples."""
-
-_BANDWIDTH_BLOCK = 256
-"""Of which so many are read at a time: small minibatches would read them again and again."""
-
 
 class Cka(NamedTuple):
     """CKA of two arrays.
@@ -248,8 +242,8 @@ def _chosen(Ks: Grams, indices: list[int]) -> Grams:
 
 
 def _bandwidths(arrays: list[_Operand], n: int, sigma: float) -> Float32[np.ndarray, "m"]:
-    first = min(n, _BANDWIDTH_EXAMPLES)
-    medians = [kernels.median_distance(X.read, first, _BANDWIDTH_BLOCK) for X in arrays]
+    first = min(n, kernels.BANDWIDTH_EXAMPLES)
+    medians = [kernels.median_distance(X.read, first, kernels.BANDWIDTH_BLOCK) for X in arrays]
     return np.float32(sigma) * np.array(medians, np.float32)
 
 

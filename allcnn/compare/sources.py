@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 import store
-from allcnn.config import Comparison, DType, Pool, Selection
+from allcnn.config import Comparison, DType, Selection
 from allcnn.errors import ComparisonError
 from allcnn.workspace import Workspace, checkpoint_order
 from store import (
@@ -51,9 +51,8 @@ class Source:
 
     def gram_key(self, job: Comparison) -> GramKey:
         """Return where its Grams are, or will be."""
-        return gram_key(
-            self.key, self.digest, self.dtype, base_kernel(job), job.pool, job.batch_size
-        )
+        kernel = base_kernel(job)
+        return GramKey(self.key, kernel, job.pool, job.batch_size, self.dtype, self.digest)
 
 
 Sides = tuple[list[Source], list[Source]]
@@ -67,18 +66,6 @@ def network_of(key: RepresentationKey) -> Selection:
 def base_kernel(job: Comparison) -> BaseKernel:
     """Return the kernel of the Grams that serve a comparison: RBF is derived from linear ones."""
     return "cosine" if job.kernel == "cosine" else "linear"
-
-
-def gram_key(
-    key: RepresentationKey,
-    digest: str,
-    dtype: DType,
-    kernel: BaseKernel,
-    pool: Pool,
-    batch_size: int,
-) -> GramKey:
-    """Return the place of a representation's Grams."""
-    return GramKey(key, kernel, pool, batch_size, dtype, digest)
 
 
 def choose(workspace: Workspace, job: Comparison) -> Sides:
