@@ -26,7 +26,7 @@ def checkpoint_epoch(name: str) -> float:
 
 
 def checkpoint_order(name: str) -> float:
-    """Return a number that sorts checkpoints by their epoch; names of other kinds come last."""
+    """Return a number that sorts checkpoints by epoch; names of other kinds go with the last."""
     return checkpoint_epoch(name) if _CHECKPOINT.fullmatch(name) else float("inf")
 
 
