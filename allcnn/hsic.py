@@ -418,8 +418,10 @@ def _features(
     pairs = _pairs(Ks.shape[1], n, estimator)
     # HSIC ignores a constant added to a Gram, and float32 does not: a flat RBF Gram is near 1.
     Ks = Ks.astype(jnp.float32)
-    Ks = jnp.where(pairs[None], Ks - Ks[:, :1, 1:2], 0)
-    _, exponents = jnp.frexp(jnp.max(jnp.abs(Ks), axis=(1, 2)))
+    Ks = Ks - Ks[:, :1, 1:2]
+    # The diagonal, which may be far larger, does not count where it is left out.
+    largest = jnp.max(jnp.where(pairs[None], jnp.abs(Ks), 0), axis=(1, 2))
+    _, exponents = jnp.frexp(largest)
     scaled = jnp.ldexp(Ks, -exponents[:, None, None])
     centred = jax.vmap(lambda K: _centred(K, pairs, n, estimator))(scaled)
     return centred.reshape(len(Ks), -1), exponents
