@@ -75,11 +75,13 @@ def tile_sums(Ks: Tiles, Ls: Tiles | None, on_diagonal: bool) -> TileSums:
     Raises ValueError for tiles of differing shapes, and for one on the diagonal that is not square.
     """
     _check_shapes(Ks.shape[1:], (Ks if Ls is None else Ls).shape[1:], on_diagonal)
-    return TileSums(
-        _products(Ks, Ks if Ls is None else Ls, on_diagonal),
-        _side_sums(Ks, on_diagonal),
-        None if Ls is None else _side_sums(Ls, on_diagonal),
-    )
+    # What is not finite makes the sums so, which CKA then reports.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return TileSums(
+            _products(Ks, Ks if Ls is None else Ls, on_diagonal),
+            _side_sums(Ks, on_diagonal),
+            None if Ls is None else _side_sums(Ls, on_diagonal),
+        )
 
 
 def exact_hsic(n: int, spans: Sequence[tuple[Span, Span]], tiles: Sequence[TileSums]) -> HsicSums:
