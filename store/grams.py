@@ -240,7 +240,8 @@ def _median_distance(attributes: Mapping[str, Any], key: GramKey) -> float | Non
 def _upper(n: int) -> npt.NDArray[np.intp]:
     """Return the flat indices of a square matrix's upper triangle."""
     rows, columns = np.triu_indices(n)
-    return _frozen(rows * n + columns)
+    indices: npt.NDArray[np.intp] = rows * n + columns
+    return indices
 
 
 @lru_cache(maxsize=4)
@@ -249,9 +250,4 @@ def _square(n: int) -> npt.NDArray[np.intp]:
     places = np.empty((n, n), np.intp)
     rows, columns = np.triu_indices(n)
     places[rows, columns] = places[columns, rows] = np.arange(len(rows))
-    return _frozen(places)
-
-
-def _frozen(indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    indices.flags.writeable = False  # shared by all callers
-    return indices
+    return places
