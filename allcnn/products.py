@@ -4,6 +4,7 @@ A row x is shifted to x - o, o a reference row near it; for the cosine kernel to
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,9 @@ Moments = tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]
 
 TILE_COLUMNS = 16384
 """Columns multiplied at a time: 256 shifted rows of them stay in the processor's cache."""
+
+_PROBED_COLUMNS = 2048
+"""Columns multiplied first, to learn whether they need a shift: little to repeat if they do."""
 
 
 class Weights(NamedTuple):
@@ -64,15 +68,17 @@ def in_precision_of(A: Rows, reference: Rows) -> Row:
     return row
 
 
-def _tiles(A: Rows) -> list[slice]:
-    return [slice(i, i + TILE_COLUMNS) for i in range(0, A.shape[1], TILE_COLUMNS)]
+def _tiles(A: Rows, first: int = TILE_COLUMNS) -> list[slice]:
+    width = A.shape[1]
+    starts = [0, *range(first, width, TILE_COLUMNS)]
+    return [slice(start, stop) for start, stop in pairwise([*starts, width])]
 
 
 def _blas_gram(A: Rows, origin: Rows, weights: Weights | None) -> Matrix:
     total = np.zeros((len(A), len(A)), np.float32)
     shift = weights is not None or A.dtype != np.float32
     with np.errstate(over="ignore", invalid="ignore"):
-        for tile in _tiles(A):
+        for tile in _tiles(A, _PROBED_COLUMNS):
             # Shifting takes a fifth of the time. A tile may do without: the reference row is then 0
             # in its columns.
             a = _shifted(A, origin, weights, tile) if shift else np.asarray(A[:, tile])

@@ -74,7 +74,8 @@ def shifted_columns(monkeypatch, A):
     return sum(shifts), relative_error(centred(K), centred(linear_gram64(A)))
 
 
-WIDTH = 2 * products.TILE_COLUMNS + 100
+PROBED, TILE = products._PROBED_COLUMNS, products.TILE_COLUMNS
+WIDTHS = (PROBED, TILE, 100)
 
 
 @pytest.mark.parametrize(
@@ -82,14 +83,13 @@ WIDTH = 2 * products.TILE_COLUMNS + 100
     [
         ((0, 0, 0), 0),
         ((1, 1, 1), 0),
-        ((100, 100, 100), WIDTH),
+        ((100, 100, 100), sum(WIDTHS)),
         ((0, 0, 100), 100),
-        ((100, 0, 0), WIDTH),
+        ((100, 0, 0), sum(WIDTHS)),
     ],
 )
 def test_blas_shifts_from_the_first_tile_that_needs_it(means, columns, monkeypatch):
-    tiles = np.arange(WIDTH) // products.TILE_COLUMNS
-    A = activations(20, (WIDTH,)) + 3 * np.float32(means)[tiles]
+    A = activations(20, (sum(WIDTHS),)) + 3 * np.repeat(np.float32(means), WIDTHS)
     found, error = shifted_columns(monkeypatch, A)
     assert found == columns
     assert error < 1e-5
