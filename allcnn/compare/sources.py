@@ -78,7 +78,8 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
         raise ComparisonError(
             f"nothing is extracted yet in {workspace.root}; {_advice(workspace, job.rows)}"
         )
-    rows, columns = (_stored(workspace, side, job) for side in (job.rows, job.columns))
+    rows = _stored(workspace, job.rows, job)
+    columns = rows if job.columns == job.rows else _stored(workspace, job.columns, job)
     wanted = [job.sample_set] if job.sample_set else [*rows]
     common = [name for name in wanted if name in rows and name in columns]
     if not common:
