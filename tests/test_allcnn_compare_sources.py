@@ -36,6 +36,7 @@ from tests.strategies import coordinates, make_meta
 
 SET = "digits-test-66-01234567"
 FINAL, INIT = (Selection("small-d1-v2-s0", checkpoint) for checkpoint in ("final", "init"))
+RETRAINED = "sha256:" + "5" * 64
 TAPS = [*(f"conv{i}" for i in range(1, 10)), "logits"]
 
 
@@ -506,6 +507,32 @@ def test_grams_of_an_older_checkpoint_do_not_stand_for_a_newer_one(small, n_gram
     shutil.rmtree(small.activations)
     shutil.rmtree(small.similarity)
     assert_same_bits(retrained, compare_one(small, A, A))
+
+
+def test_taps_of_one_network_come_from_one_checkpoint(small):
+    wanted = compare_one(small, A, A)
+    shutil.rmtree(small.activations / SET / "a")
+    write_network(small.activations, A, make_taps(5), checkpoint_digest=RETRAINED)
+    compare_one(small, A, A)
+    shutil.rmtree(small.activations)
+    shutil.rmtree(small.similarity)
+    # As a kill leaves it: of the retrained checkpoint, one tap is whole and the other is not.
+    first, second = (small.grams / key.path for key in wanted.rows)
+    for place in second.glob(f"*-{RETRAINED[7:19]}"):
+        shutil.rmtree(place)
+    found = compare_one(small, A, A)
+    assert found.name == wanted.name
+    assert_same_bits(found, wanted)
+    for place in first.iterdir():
+        if place.is_dir() and RETRAINED[7:19] not in place.name:
+            shutil.rmtree(place)
+    message = (
+        rf"the taps of a@final on {SET} are of several versions and none has all: .*{RETRAINED} in"
+        r" float32; delete what"
+        r" is kept of it below .*, and extract it again"
+    )
+    with pytest.raises(ComparisonError, match=message):
+        compare_one(small, A, A)
 
 
 def test_labels_are_known_from_grams_alone(small):

@@ -92,6 +92,10 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
     return rows[chosen], columns[chosen]
 
 
+_Version = tuple[str, DType]
+"""Digest of the checkpoint, and dtype of the activations."""
+
+
 @dataclass(frozen=True)
 class _Found:
     """What is stored of one representation, whole or not."""
@@ -100,24 +104,24 @@ class _Found:
     activations: Representation | None
     grams: tuple[Grams, ...]
 
-    def source(self, job: Comparison) -> Source | None:
-        """Return what the comparison can use, or None."""
+    def versions(self, job: Comparison) -> dict[_Version, str]:
+        """Return the versions that the comparison can use, with the time of their making."""
         tap = self.activations
         if tap is not None and tap.complete:
-            meta = tap.meta
-            row_bytes = int(np.prod(meta.shape)) * np.dtype(meta.dtype).itemsize
-            kept = job.estimator != "exact" and any(
-                (g.key.checkpoint_digest, g.key.dtype) == (meta.checkpoint_digest, meta.dtype)
-                for g in self.fitting(job)
-            )
-            return self._source(meta, meta.checkpoint_digest, meta.dtype, row_bytes, kept)
-        grams = self.fitting(job)
-        if job.estimator == "exact" or not grams:
-            return None
-        newest = max(grams, key=lambda g: (g.meta.created_at, g.key))
-        return self._source(
-            newest.meta, newest.key.checkpoint_digest, newest.key.dtype, 0, kept=True
-        )
+            return {(tap.meta.checkpoint_digest, tap.meta.dtype): tap.meta.created_at}
+        if job.estimator == "exact":
+            return {}
+        return {_version_of(g): g.meta.created_at for g in self.fitting(job)}
+
+    def source(self, job: Comparison, version: _Version) -> Source:
+        """Return one of the versions."""
+        kept = [g for g in self.fitting(job) if _version_of(g) == version]
+        tap = self.activations
+        if tap is None or not tap.complete:
+            return self._source(kept[0].meta, version, 0, kept=True)
+        row_bytes = int(np.prod(tap.meta.shape)) * np.dtype(tap.meta.dtype).itemsize
+        has_grams = job.estimator != "exact" and bool(kept)
+        return self._source(tap.meta, version, row_bytes, kept=has_grams)
 
     def fitting(self, job: Comparison) -> list[Grams]:
         """Return the whole Grams that serve the comparison."""
@@ -132,12 +136,17 @@ class _Found:
     def _source(
         self,
         meta: RepresentationMeta | GramMeta,
-        digest: str,
-        dtype: DType,
+        version: _Version,
         row_bytes: int,
+        *,
         kept: bool,
     ) -> Source:
+        digest, dtype = version
         return Source(self.key, digest, meta.sample_set, meta.tap_index, dtype, row_bytes, kept)
+
+
+def _version_of(grams: Grams) -> _Version:
+    return grams.key.checkpoint_digest, grams.key.dtype
 
 
 def _kind(job: Comparison) -> tuple[str, str, int]:
@@ -160,12 +169,32 @@ def _stored(workspace: Workspace, side: Selection, job: Comparison) -> dict[str,
     networks = {network_of(each.key) for each in found}
     whole = {}
     for name, members in sets.items():
-        sources = [source for each in members if (source := each.source(job)) is not None]
+        sources = [s for taps in _by_network(members).values() for s in _sources(taps, job)]
         if len(sources) == len(members) and {s.network for s in sources} == networks:
             whole[name] = sorted(sources, key=lambda s: (*_order(s.key), s.tap_index, s.key.tap))
     if not whole or (job.sample_set in sets and job.sample_set not in whole):
         raise ComparisonError(_why_not(workspace, side, job, sets))
     return whole
+
+
+def _by_network(found: list[_Found]) -> dict[Selection, list[_Found]]:
+    networks: dict[Selection, list[_Found]] = {}
+    for each in found:
+        networks.setdefault(network_of(each.key), []).append(each)
+    return networks
+
+
+def _sources(taps: list[_Found], job: Comparison) -> list[Source]:
+    """Return the newest version that all taps of a network have, or nothing.
+
+    Tap by tap, an interrupted extraction would pass for a network half of another's layers.
+    """
+    made = [each.versions(job) for each in taps]
+    common = set(made[0]).intersection(*made[1:])
+    if not common:
+        return []
+    newest = max(common, key=lambda version: (max(times[version] for times in made), version))
+    return [each.source(job, newest) for each in taps]
 
 
 def _order(key: RepresentationKey) -> tuple[str, float, str]:
@@ -195,9 +224,12 @@ def _why_not(
 ) -> str:
     """Say what keeps a selection from being compared, for the first representation in the way."""
     members = sets[job.sample_set] if job.sample_set in sets else next(iter(sets.values()))
-    lacking = next((each for each in members if each.source(job) is None), None)
+    lacking = next((each for each in members if not each.versions(job)), None)
     if lacking is not None:
         return _why_unusable(workspace, lacking, job)
+    for network, taps in _by_network(members).items():
+        if not _sources(taps, job):
+            return _why_mixed(workspace, network, taps, job)
     places: dict[Selection, list[str]] = {}
     for name, stored in sets.items():
         for network in dict.fromkeys(network_of(each.key) for each in stored):
@@ -207,6 +239,18 @@ def _why_not(
     return (
         f"no sample set holds all networks of {side} whole: {told}; name one with --sample-set, or"
         " extract them alike"
+    )
+
+
+def _why_mixed(
+    workspace: Workspace, network: Selection, taps: list[_Found], job: Comparison
+) -> str:
+    versions = sorted({version for each in taps for version in each.versions(job)})
+    sample_set = taps[0].key.sample_set
+    return (
+        f"the taps of {network} on {sample_set} are of several versions and none has all:"
+        f" {', '.join(f'{digest} in {dtype}' for digest, dtype in versions)}; delete what is kept"
+        f" of it below {workspace.root}, and extract it again"
     )
 
 
