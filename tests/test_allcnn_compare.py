@@ -465,6 +465,32 @@ def test_all_classes_come_from_one_reading(labelled, tmp_path, monkeypatch):
     assert len(reads) == n_reads > 0
 
 
+def test_all_classes_come_from_one_reading_with_exact_too(labelled, monkeypatch):
+    monkeypatch.setattr(tasks, "_reference", tasks._reference.__wrapped__)  # and no cache
+    reads = calls_of(monkeypatch, Representation, "read")
+    compare(labelled, job(A, B, label="each", estimator="exact"))
+    # Of each of four taps, its reference row and five chunks of 16 rows.
+    assert len(reads) == 4 * (1 + 5)
+
+
+def test_classes_share_a_reading_as_far_as_a_tile_of_the_whole_would_hold(labelled, monkeypatch):
+    monkeypatch.setattr(work, "_TILE_ROWS", 20)
+    held, blocks = [], tasks._blocks
+
+    def watched(*arguments):
+        found = blocks(*arguments)
+        held.append(sum(map(len, found.values())))
+        return found
+
+    monkeypatch.setattr(tasks, "_blocks", watched)
+    results = compare(labelled, job(A, B, label="each", estimator="exact"))
+    assert max(held) <= 2 * 20
+    assert len(held) < 4 * len(CLASSES)
+    for result in results:
+        wanted, _ = class_cka64(result.label, "linear", "exact", [(0, N)])
+        np.testing.assert_allclose(result.cka, wanted, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(("kernel", "estimator"), [w for w in WAYS if w[1] != "exact"])
 def test_a_class_is_what_its_selected_rows_are(labelled, kernel, estimator):
     """One minibatch of all rows, so that the class is a sample set of its own."""

@@ -45,6 +45,28 @@ TileOperand = tuple[RepresentationKey, float | None]
 """A representation by its activations, and its median distance, as in `Operand`."""
 
 
+Block = tuple[int | None, Span]
+"""Consecutive rows among all examples (None), or among those of a class."""
+
+
+class Tile(NamedTuple):
+    """A tile of the Gram of all examples, or of those of a class; rows are counted among these."""
+
+    label: int | None
+    first: Span
+    second: Span
+
+    @property
+    def blocks(self) -> tuple[Block, Block]:
+        """The rows of its two sides."""
+        return (self.label, self.first), (self.label, self.second)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows of its two sides."""
+        return self.first[1] - self.first[0], self.second[1] - self.second[0]
+
+
 class Way(NamedTuple):
     """How pairs are computed from Grams: a result for each bandwidth and each class.
 
@@ -82,7 +104,7 @@ def keep_grams(activations: str, grams: str, key: GramKey, *, want_median: bool)
     Raises DamagedChunkError for rows that are not those that were written.
     """
     tap = store.open(activations)[key.of]
-    writer = open_gram_writer(grams, tap, key)
+    writer = _gram_writer(grams, tap, key)
     ranges = writer.meta.ranges[writer.n_committed :]
     for spans in _whole_chunks(ranges, tap.meta.batch_rows):
         for K in _minibatch_grams(tap, key, spans):
@@ -91,7 +113,7 @@ def keep_grams(activations: str, grams: str, key: GramKey, *, want_median: bool)
         writer.set_median_distance(_median_distance(tap, key.pool))
 
 
-def open_gram_writer(grams: str, tap: Representation, key: GramKey) -> GramWriter:
+def _gram_writer(grams: str, tap: Representation, key: GramKey) -> GramWriter:
     """Open the place of a representation's Grams for writing."""
     meta = GramMeta(
         key=key,
@@ -132,7 +154,6 @@ def median_distance(path: str, key: RepresentationKey, pool: Pool) -> float:
 
 
 def _median_distance(tap: Representation, pool: Pool) -> float:
-
     def read(start: int, stop: int) -> kernels.Rows:
         return kernels.pooled(tap.read(start, stop), pool)
 
@@ -266,84 +287,103 @@ def tile_sums(
     path: str,
     rows: Sequence[TileOperand],
     columns: Sequence[TileOperand] | None,
-    tile: tuple[Span, Span],
+    tiles: Sequence[Tile],
     kernel: Kernel,
     pool: Pool,
     bandwidths: tuple[float | None, ...],
-    label: int | None,
-) -> list[TileSums]:
-    """Return what one tile of the whole set's Grams adds, for each bandwidth.
+) -> list[list[TileSums]]:
+    """Return what some tiles of whole Grams add, for each tile and each bandwidth.
 
-    Rows are counted among those of the class ``label``, or among all. Two blocks of one tap and the
-    tiles of all taps are held. All tiles are shifted by the same row, the first.
+    The rows of one tap that these tiles need are held, read once, and the tiles of all taps. All
+    tiles are shifted by the same row, the first of the sample set.
     """
-    opened = store.open(path)
-
-    def tiles(operands: Sequence[TileOperand]) -> list[Float32[np.ndarray, "s a b"]]:
-        return [
-            _tiles(opened, operand, tile, kernel, pool, bandwidths, label) for operand in operands
-        ]
-
-    Ks, Ls = tiles(rows), None if columns is None else tiles(columns)
+    opened, how = store.open(path), (tiles, kernel, pool, bandwidths)
+    Ks = [_tap_tiles(opened, operand, *how) for operand in rows]
+    Ls = None if columns is None else [_tap_tiles(opened, operand, *how) for operand in columns]
     with _COMPUTING:
         return [
-            exact.tile_sums(
-                np.stack([K[b] for K in Ks]),
-                None if Ls is None else np.stack([L[b] for L in Ls]),
-                on_diagonal=tile[0] == tile[1],
-            )
-            for b in range(len(bandwidths))
+            [
+                exact.tile_sums(
+                    np.stack([K[t][b] for K in Ks]),
+                    None if Ls is None else np.stack([L[t][b] for L in Ls]),
+                    on_diagonal=tile.first == tile.second,
+                )
+                for b in range(len(bandwidths))
+            ]
+            for t, tile in enumerate(tiles)
         ]
 
 
-def _tiles(
+def _tap_tiles(
     opened: store.Store,
     operand: TileOperand,
-    tile: tuple[Span, Span],
+    tiles: Sequence[Tile],
     kernel: Kernel,
     pool: Pool,
     bandwidths: tuple[float | None, ...],
-    label: int | None,
-) -> Float32[np.ndarray, "s a b"]:
+) -> list[Float32[np.ndarray, "s a b"]]:
+    """Return the tiles of one tap, each for all bandwidths."""
     key, median = operand
     if median is not None and not 0 < median < np.inf:
-        shape = [stop - start for start, stop in tile]
-        return np.zeros((len(bandwidths), *shape), np.float32)
+        return [np.zeros((len(bandwidths), *tile.shape), np.float32) for tile in tiles]
     tap = opened[key]
-    A = _examples(tap, tile[0], pool, label)
-    B = A if tile[0] == tile[1] else _examples(tap, tile[1], pool, label)
-    origin = _reference(str(opened.path), key, tap.meta.checkpoint_digest, pool, label)
+    origin = _reference(str(opened.path), key, tap.meta.checkpoint_digest, pool)
+    blocks = _blocks(tap, tiles)
     with _COMPUTING:
-        if median is None:
-            base: kernels.BaseKernel = "cosine" if kernel == "cosine" else "linear"
-            return kernels.cross_gram(A, B, origin, base)[None]
-        return kernels.cross_rbf(A, B, origin, [(f or 1.0) * median for f in bandwidths])
+        pooled = {name: kernels.pooled(X, pool) for name, X in blocks.items()}
+        return [
+            _tile(
+                pooled[tile.blocks[0]], pooled[tile.blocks[1]], origin, kernel, median, bandwidths
+            )
+            for tile in tiles
+        ]
+
+
+def _tile(
+    A: kernels.Rows,
+    B: kernels.Rows,
+    origin: kernels.Rows,
+    kernel: Kernel,
+    median: float | None,
+    bandwidths: tuple[float | None, ...],
+) -> Float32[np.ndarray, "s a b"]:
+    if median is None:
+        base: kernels.BaseKernel = "cosine" if kernel == "cosine" else "linear"
+        return kernels.cross_gram(A, B, origin, base)[None]
+    return kernels.cross_rbf(A, B, origin, [(f or 1.0) * median for f in bandwidths])
 
 
 @functools.lru_cache(maxsize=32)
-def _reference(
-    path: str, key: RepresentationKey, digest: str, pool: Pool, label: int | None
-) -> np.ndarray:
+def _reference(path: str, key: RepresentationKey, digest: str, pool: Pool) -> kernels.Rows:
     """Return the row that all tiles are shifted by; it would otherwise be read for each of them."""
-    return np.array(_examples(store.open(path)[key], (0, 1), pool, label)[0])
+    return kernels.pooled(store.open(path)[key].read(0, 1), pool)[0]
 
 
-def _examples(tap: Representation, span: Span, pool: Pool, label: int | None) -> kernels.Rows:
-    """Read rows of all examples, or of a class, by their position among those."""
-    if label is None:
-        return kernels.pooled(tap.read(*span), pool)
-    chosen = np.flatnonzero(tap.labels == label)[slice(*span)]
-    # Chunk after chunk, of which the rows of the class are kept: rows lie scattered.
-    step = tap.meta.batch_rows
-    blocks = [
-        _chosen_rows(tap, chosen, start, min(start + step, tap.meta.n_samples))
-        for start in range(0, tap.meta.n_samples, step)
-    ]
-    return kernels.pooled(np.concatenate([rows for rows in blocks if len(rows)]), pool)
+def _blocks(tap: Representation, tiles: Sequence[Tile]) -> dict[Block, np.ndarray]:
+    """Read the rows of the tiles' sides; those of classes, which lie scattered, in one pass."""
+    wanted = dict.fromkeys(block for tile in tiles for block in tile.blocks)
+    whole = {block: tap.read(*block[1]) for block in wanted if block[0] is None}
+    rows = {
+        block: np.flatnonzero(tap.labels == block[0])[slice(*block[1])]
+        for block in wanted
+        if block[0] is not None
+    }
+    return whole | (_scattered(tap, rows) if rows else {})
 
 
-def _chosen_rows(
-    tap: Representation, chosen: Int[np.ndarray, "k"], start: int, stop: int
-) -> np.ndarray:
-    inside = chosen[(start <= chosen) & (chosen < stop)] - start
-    return tap.read(start, stop)[inside] if len(inside) else np.empty((0, *tap.meta.shape))
+def _scattered(
+    tap: Representation, rows: dict[Block, Int[np.ndarray, "k"]]
+) -> dict[Block, np.ndarray]:
+    """Return chosen rows, reading each chunk that has any of them once."""
+    found = {
+        block: np.empty((len(chosen), *tap.meta.shape), tap.meta.dtype)
+        for block, chosen in rows.items()
+    }
+    for start in range(0, tap.meta.n_samples, tap.meta.batch_rows):
+        stop = min(start + tap.meta.batch_rows, tap.meta.n_samples)
+        inside = {block: (start <= chosen) & (chosen < stop) for block, chosen in rows.items()}
+        if any(mask.any() for mask in inside.values()):
+            chunk = tap.read(start, stop)
+            for block, mask in inside.items():
+                found[block][mask] = chunk[rows[block][mask] - start]
+    return found

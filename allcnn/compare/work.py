@@ -15,13 +15,13 @@ from allcnn import cluster, exact
 from allcnn.compare import tasks
 from allcnn.compare.results import Slot, known_results, result_of, slots
 from allcnn.compare.sources import Sides, Source, choose
-from allcnn.compare.tasks import Operand, Part, Span, Way
+from allcnn.compare.tasks import Operand, Part, Span, Tile, TileOperand, Way
 from allcnn.config import Comparison
 from allcnn.errors import ComparisonError
-from allcnn.hsic import Estimator, HsicParts
+from allcnn.hsic import Estimator, HsicParts, HsicSums
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
-from store import RepresentationKey, SimilarityResult
+from store import SimilarityResult
 
 _BLOCK_BYTES = 2**29
 """Gram matrices of one minibatch that a task holds, with the copies that centring makes."""
@@ -99,17 +99,15 @@ class _Work:
 
     def exact(self, wanted: list[Slot]) -> list[SimilarityResult]:
         """Sum over tiles of the Gram of the whole set, or of each class."""
+        counts = {label: self._n_examples(label) for label in self.labels or (None,)}
         rows, columns = (self._with_medians(side) for side in self.sides)
-        others = None if rows == columns else columns
         medians = [[median for _, median in side] for side in (rows, columns)]
-        results = {}
-        for label in self.labels or (None,):
-            sums = self._tiles(rows, others, label)
-            for slot in wanted:
-                if slot.label == label:
-                    part = Part(HsicParts.stack([sums[slot.index]]), np.zeros((0, 0, 0)), 0)
-                    results[slot.name] = result_of(slot, self.job, self.sides, medians, part)
-        return [results[slot.name] for slot in wanted]
+        sums = self._tiles(rows, None if rows == columns else columns, counts)
+        parts = {
+            slot: Part(HsicParts.stack([sums[slot.label][slot.index]]), np.zeros((0, 0, 0)), 0)
+            for slot in wanted
+        }
+        return [result_of(slot, self.job, self.sides, medians, parts[slot]) for slot in wanted]
 
     def _keep_missing(self) -> None:
         missing = dict.fromkeys(s for side in self.sides for s in side if not s.kept)
@@ -161,7 +159,7 @@ class _Work:
                 whole.put(i, j, parts)
         return [whole.part() for whole in wholes]
 
-    def _with_medians(self, side: list[Source]) -> list[tuple[RepresentationKey, float | None]]:
+    def _with_medians(self, side: list[Source]) -> list[TileOperand]:
         if self.job.kernel != "rbf":
             return [(source.key, None) for source in side]
         calls = [(str(self.workspace.activations), source.key, self.job.pool) for source in side]
@@ -170,22 +168,29 @@ class _Work:
 
     def _tiles(
         self,
-        rows: Sequence[tuple[RepresentationKey, float | None]],
-        columns: Sequence[tuple[RepresentationKey, float | None]] | None,
-        label: int | None,
-    ) -> list[Any]:
-        """Return the HSIC sums of each bandwidth over all examples, or those of a class."""
-        path, n = str(self.workspace.activations), self._n_examples(label)
-        sources = [*self.sides[0], *self.sides[1]]
-        tile_rows = _tile_rows(sources, len(self.job.bandwidths))
-        spans = exact.tile_spans(n, tile_rows)
-        how = (self.job.kernel, self.job.pool, self.job.bandwidths, label)
-        calls = [(path, rows, columns, tile, *how) for tile in spans]
-        found = self._gather(tasks.tile_sums, calls, "tiles" if label is None else f"class {label}")
-        return [
-            exact.exact_hsic(n, spans, [tiles[b] for tiles in found])
-            for b in range(len(self.job.bandwidths))
-        ]
+        rows: Sequence[TileOperand],
+        columns: Sequence[TileOperand] | None,
+        counts: dict[int | None, int],
+    ) -> dict[int | None, list[HsicSums]]:
+        """Return the HSIC sums of each class (None: of all examples) for each bandwidth."""
+        job = self.job
+        size = _tile_rows([*self.sides[0], *self.sides[1]], len(job.bandwidths))
+        spans = {label: exact.tile_spans(n, size) for label, n in counts.items()}
+        tiles = [Tile(label, *span) for label, of_label in spans.items() for span in of_label]
+        how = (job.kernel, job.pool, job.bandwidths)
+        path = str(self.workspace.activations)
+        calls = [(path, rows, columns, group, *how) for group in _tile_groups(tiles, 2 * size)]
+        groups = self._gather(tasks.tile_sums, calls, "tiles")
+        found = dict(zip(tiles, itertools.chain.from_iterable(groups), strict=True))
+        return {
+            label: [
+                exact.exact_hsic(
+                    counts[label], of_label, [found[Tile(label, *span)][b] for span in of_label]
+                )
+                for b in range(len(job.bandwidths))
+            ]
+            for label, of_label in spans.items()
+        }
 
     def _n_examples(self, label: int | None) -> int:
         source = self.sides[0][0]
@@ -279,6 +284,23 @@ def _block_pairs(r: int, c: int | None, size: int) -> Iterator[tuple[Span, Span]
     if c is None:
         return itertools.combinations_with_replacement(rows, 2)
     return itertools.product(rows, _spans(c, size))
+
+
+def _tile_groups(tiles: Sequence[Tile], most_rows: int) -> list[list[Tile]]:
+    """Put tiles of small classes together, which then share one pass over the chunks.
+
+    The two sides of a tile of the whole set are ``most_rows`` at most, and so are those of a group.
+    """
+    groups: list[list[Tile]] = []
+    room = 0
+    for tile in tiles:
+        n_rows = sum(tile.shape) if tile.first != tile.second else tile.shape[0]
+        if not groups or tile.label is None or n_rows > room:
+            groups.append([])
+            room = most_rows
+        groups[-1].append(tile)
+        room -= n_rows
+    return groups
 
 
 def _tile_rows(sources: Sequence[Source], n_bandwidths: int) -> int:
