@@ -187,9 +187,8 @@ class _Grams:
 
     def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
         writer, held = self._writers[tap], self._held[tap]
-        if self._start(tap) != start - sum(map(len, held)) or self._next[tap] == len(
-            _ranges(writer)
-        ):
+        whole = self._next[tap] == len(_ranges(writer))
+        if whole or self._start(tap) != start - sum(map(len, held)):
             return
         key = writer.meta.key
         if rows.dtype != key.dtype:
@@ -299,6 +298,7 @@ def _missing(
         _check_not_other(workspace.activations, source, samples)
     if "grams" in job.keep:
         keys = _gram_keys(source, samples, job, list(shapes))
+        _check_no_other_grams(workspace.grams, source, samples)
         if not _has_grams(workspace.grams, keys, job):
             sinks.append(_Grams(_open_gram_writers(workspace.grams, keys, samples)))
     return sinks
@@ -327,6 +327,19 @@ def _check_not_other(store: Path, source: Source, samples: Samples) -> None:
             folder = (store / tap.key.path).parent
             raise ConflictError(
                 f"{folder} is stored with checkpoint_digest {tap.meta.checkpoint_digest!r}, not"
+                f" {source.digest!r}; delete it, and extract again"
+            )
+
+
+def _check_no_other_grams(path: Path, source: Source, samples: Samples) -> None:
+    """Refuse Grams beside those of another checkpoint: nobody could tell which are the run's."""
+    if not path.exists():
+        return
+    for grams in open_grams(path).find(source.run, source.checkpoint, samples.sample_set.name):
+        if grams.key.checkpoint_digest != source.digest:
+            folder = (path / grams.key.of.path).parent
+            raise ConflictError(
+                f"{folder} holds Grams of checkpoint_digest {grams.key.checkpoint_digest!r}, not"
                 f" {source.digest!r}; delete it, and extract again"
             )
 

@@ -497,15 +497,24 @@ def test_one_side_may_be_kept_and_the_other_stored(small):
 
 def test_grams_of_an_older_checkpoint_do_not_stand_for_a_newer_one(small, n_grams):
     compare_one(small, A, A)
+    old = list((small.grams / SET / "a" / "final").glob("*/linear-*"))
     shutil.rmtree(small.activations / SET / "a")
     write_network(small.activations, A, make_taps(5), checkpoint_digest="retrained")
     n_grams.clear()
     retrained = compare_one(small, A, A)
     assert retrained.sources == (2, 0)
     assert len(n_grams) == 2 * len(RANGES)
-    # Without the activations, the Grams that were kept last are those of the checkpoint now.
+    # Without the activations, nobody knows which of the Grams are the run's.
     shutil.rmtree(small.activations)
     shutil.rmtree(small.similarity)
+    message = (
+        rf"what is kept of a@final on {SET} is of several checkpoints: .* and retrained; delete"
+        r" .*/grams.zarr/.*/a/final, and run 'allcnn extract a --checkpoint final .*'"
+    )
+    with pytest.raises(ComparisonError, match=message):
+        compare_one(small, A, A)
+    for place in old:
+        shutil.rmtree(place)
     assert_same_bits(retrained, compare_one(small, A, A))
 
 
@@ -520,19 +529,57 @@ def test_taps_of_one_network_come_from_one_checkpoint(small):
     first, second = (small.grams / key.path for key in wanted.rows)
     for place in second.glob(f"*-{RETRAINED[7:19]}"):
         shutil.rmtree(place)
-    found = compare_one(small, A, A)
-    assert found.name == wanted.name
-    assert_same_bits(found, wanted)
-    for place in first.iterdir():
-        if place.is_dir() and RETRAINED[7:19] not in place.name:
-            shutil.rmtree(place)
     message = (
-        rf"the taps of a@final on {SET} are of several versions and none has all: .*{RETRAINED} in"
-        r" float32; delete what"
-        r" is kept of it below .*, and extract it again"
+        rf"what is kept of a@final on {SET} is of several checkpoints: feedc0de and {RETRAINED};"
+        r" delete .*/grams.zarr/.*/a/final, and run 'allcnn extract a --checkpoint final .*'"
     )
     with pytest.raises(ComparisonError, match=message):
         compare_one(small, A, A)
+    for place in first.iterdir():
+        if place.is_dir() and RETRAINED[7:19] not in place.name:
+            shutil.rmtree(place)
+    with pytest.raises(ComparisonError, match=message):
+        compare_one(small, A, A)
+
+
+def test_grams_of_another_kind_tell_of_another_checkpoint(small):
+    compare_one(small, A, A, kernel="cosine")
+    shutil.rmtree(small.activations / SET / "a")
+    write_network(small.activations, A, make_taps(5), checkpoint_digest=RETRAINED)
+    compare_one(small, A, A)
+    shutil.rmtree(small.activations)
+    for kernel in ("linear", "cosine"):
+        with pytest.raises(ComparisonError, match="is of several checkpoints"):
+            compare_one(small, A, A, kernel=kernel)
+
+
+def test_grams_of_float32_are_taken_before_those_of_float16(small):
+    wanted = compare_one(small, A, A)
+    shutil.rmtree(small.activations / SET / "a")
+    write_network(small.activations, A, make_taps(0, dtype=np.float16))
+    narrow = compare_one(small, A, A)
+    assert narrow.name != wanted.name
+    shutil.rmtree(small.activations)
+    assert compare_one(small, A, A).name == wanted.name
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["activations", "Grams"])
+def test_a_tap_that_is_gone_is_missed(tmp_path, kept):
+    workspace = Workspace.at(tmp_path)
+    write_network(workspace.activations, A, make_taps(names=("one", "two", "three")))
+    compare_one(workspace, A, A)
+    for path in (workspace.activations, workspace.grams):
+        shutil.rmtree(path / SET / "a" / "final" / "two")
+    if kept:
+        shutil.rmtree(workspace.activations)
+    message = (
+        rf"tap 1 of a@final on {SET}, counted from 0, is not stored, and later ones are;"
+        r" run 'allcnn extract a --checkpoint final .*', or name the taps, as in"
+    )
+    with pytest.raises(ComparisonError, match=message):
+        compare_one(workspace, A, A)
+    chosen = replace(A, tap="t*")
+    assert [key.tap for key in compare_one(workspace, chosen, chosen).rows] == ["three"]
 
 
 def test_labels_are_known_from_grams_alone(small):

@@ -503,11 +503,14 @@ def test_grams_beside_activations_of_another_checkpoint_are_refused(tmp_path, un
     assert files(tmp_path / "whole") == before
 
 
-def test_grams_of_a_retrained_checkpoint_are_kept_beside(tmp_path):
-    for digest in ("d0", "d1"):
-        write(tmp_path, Forward(), digest=digest, keep=("grams",))
+@pytest.mark.parametrize("kernel", ["linear", "cosine"])
+def test_grams_of_a_retrained_checkpoint_are_refused_beside(tmp_path, kernel):
+    write(tmp_path, Forward(), digest="d0", keep=("grams",))
+    message = r"/net/final holds Grams of checkpoint_digest 'd0', not 'd1'; delete it, and extract"
+    with pytest.raises(ConflictError, match=message):
+        write(tmp_path, Forward(), digest="d1", keep=("grams",), kernel=kernel)
     kept = store.open_grams(Workspace(tmp_path).grams).find()
-    assert sorted(each.key.checkpoint_digest for each in kept) == ["d0", "d0", "d1", "d1"]
+    assert sorted(each.key.checkpoint_digest for each in kept) == ["d0", "d0"]
 
 
 @pytest.mark.parametrize("keep", [("grams",), ("activations", "grams")], ids=str)

@@ -84,9 +84,12 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
     common = [name for name in wanted if name in rows and name in columns]
     if not common:
         asked = f", and {job.sample_set} was asked for" if job.sample_set else ""
+        told = f"{job.rows} is stored on {', '.join(rows)}"
+        if columns is not rows:
+            told += f", {job.columns} on {', '.join(columns)}"
         raise ComparisonError(
-            f"{job.rows} is stored on {', '.join(rows)}, {job.columns} on {', '.join(columns)}"
-            f"{asked}; only representations of the same sample set compare: extract both alike"
+            f"{told}{asked}; only representations of the same sample set compare:"
+            " extract both alike"
         )
     chosen = max(common, key=lambda name: (rows[name][0].sample_set.n_samples, name))
     return rows[chosen], columns[chosen]
@@ -104,14 +107,19 @@ class _Found:
     activations: Representation | None
     grams: tuple[Grams, ...]
 
-    def versions(self, job: Comparison) -> dict[_Version, str]:
-        """Return the versions that the comparison can use, with the time of their making."""
+    def versions(self, job: Comparison) -> set[_Version]:
+        """Return the versions that the comparison can use."""
         tap = self.activations
         if tap is not None and tap.complete:
-            return {(tap.meta.checkpoint_digest, tap.meta.dtype): tap.meta.created_at}
-        if job.estimator == "exact":
-            return {}
-        return {_version_of(g): g.meta.created_at for g in self.fitting(job)}
+            return {(tap.meta.checkpoint_digest, tap.meta.dtype)}
+        return set() if job.estimator == "exact" else set(map(_version_of, self.fitting(job)))
+
+    def digests(self) -> set[str]:
+        """Return the checkpoints that this may be of: the one of its activations, or any kept."""
+        tap = self.activations
+        if tap is not None:
+            return {tap.meta.checkpoint_digest}
+        return {g.key.checkpoint_digest for g in self.grams}
 
     def source(self, job: Comparison, version: _Version) -> Source:
         """Return one of the versions."""
@@ -122,6 +130,20 @@ class _Found:
         row_bytes = int(np.prod(tap.meta.shape)) * np.dtype(tap.meta.dtype).itemsize
         has_grams = job.estimator != "exact" and bool(kept)
         return self._source(tap.meta, version, row_bytes, kept=has_grams)
+
+    @property
+    def tap_index(self) -> int:
+        """Position of the tap in its network."""
+        return self._meta.tap_index
+
+    @property
+    def sample_set(self) -> SampleSet:
+        """The examples."""
+        return self._meta.sample_set
+
+    @property
+    def _meta(self) -> RepresentationMeta | GramMeta:
+        return self.grams[0].meta if self.activations is None else self.activations.meta
 
     def fitting(self, job: Comparison) -> list[Grams]:
         """Return the whole Grams that serve the comparison."""
@@ -169,7 +191,10 @@ def _stored(workspace: Workspace, side: Selection, job: Comparison) -> dict[str,
     networks = {network_of(each.key) for each in found}
     whole = {}
     for name, members in sets.items():
-        sources = [s for taps in _by_network(members).values() for s in _sources(taps, job)]
+        of_network = _by_network(members).values()
+        sources = [source for taps in of_network for source in _sources(taps, job)]
+        if any(_missing_tap(taps, side) is not None for taps in of_network):
+            continue
         if len(sources) == len(members) and {s.network for s in sources} == networks:
             whole[name] = sorted(sources, key=lambda s: (*_order(s.key), s.tap_index, s.key.tap))
     if not whole or (job.sample_set in sets and job.sample_set not in whole):
@@ -185,16 +210,28 @@ def _by_network(found: list[_Found]) -> dict[Selection, list[_Found]]:
 
 
 def _sources(taps: list[_Found], job: Comparison) -> list[Source]:
-    """Return the newest version that all taps of a network have, or nothing.
+    """Return the version that all taps of a network have, or nothing; float32 before float16.
 
-    Tap by tap, an interrupted extraction would pass for a network half of another's layers.
+    Where Grams of several checkpoints are kept and no activations, nobody knows which are the
+    run's: the newest may be of a run that has been replaced.
     """
-    made = [each.versions(job) for each in taps]
-    common = set(made[0]).intersection(*made[1:])
-    if not common:
+    common = set.intersection(*(each.versions(job) for each in taps))
+    if not common or len(_digests(taps)) > 1:
         return []
-    newest = max(common, key=lambda version: (max(times[version] for times in made), version))
-    return [each.source(job, newest) for each in taps]
+    widest = max(common, key=lambda version: np.dtype(version[1]).itemsize)
+    return [each.source(job, widest) for each in taps]
+
+
+def _digests(taps: list[_Found]) -> list[str]:
+    return sorted({digest for each in taps for digest in each.digests()})
+
+
+def _missing_tap(taps: list[_Found], side: Selection) -> int | None:
+    """Return the position of a tap that is not there before one that is, where all are wanted."""
+    if side.tap != "*":
+        return None
+    there = {each.tap_index for each in taps}
+    return next((index for index in range(max(there)) if index not in there), None)
 
 
 def _order(key: RepresentationKey) -> tuple[str, float, str]:
@@ -228,6 +265,14 @@ def _why_not(
     if lacking is not None:
         return _why_unusable(workspace, lacking, job)
     for network, taps in _by_network(members).items():
+        missing = _missing_tap(taps, side)
+        if missing is not None:
+            options = _samples(taps[0].sample_set)
+            return (
+                f"tap {missing} of {network} on {taps[0].key.sample_set}, counted from 0, is not"
+                f" stored, and later ones are; {_advice(workspace, network, options)}, or name the"
+                f" taps, as in '{network}:conv[1-3]'"
+            )
         if not _sources(taps, job):
             return _why_mixed(workspace, network, taps, job)
     places: dict[Selection, list[str]] = {}
@@ -245,12 +290,17 @@ def _why_not(
 def _why_mixed(
     workspace: Workspace, network: Selection, taps: list[_Found], job: Comparison
 ) -> str:
-    versions = sorted({version for each in taps for version in each.versions(job)})
-    sample_set = taps[0].key.sample_set
+    place, digests = f"{network} on {taps[0].key.sample_set}", _digests(taps)
+    if len(digests) > 1:
+        folder = workspace.grams / taps[0].key.sample_set / network.run / network.checkpoint
+        return (
+            f"what is kept of {place} is of several checkpoints: {' and '.join(digests)}; delete"
+            f" {folder}, and {_advice(workspace, network, _samples(taps[0].sample_set))}"
+        )
+    dtypes = sorted({dtype for each in taps for _, dtype in each.versions(job)})
     return (
-        f"the taps of {network} on {sample_set} are of several versions and none has all:"
-        f" {', '.join(f'{digest} in {dtype}' for digest, dtype in versions)}; delete what is kept"
-        f" of it below {workspace.root}, and extract it again"
+        f"the taps of {place} are kept in {' and '.join(dtypes)}, and in none all of them;"
+        f" {_advice(workspace, network, _samples(taps[0].sample_set))}"
     )
 
 
