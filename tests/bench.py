@@ -318,11 +318,16 @@ def classes() -> None:
             forget(workspace, grams=False)
             compare(workspace, job)
 
-        each = replace(every, label="each")
-        works = [functools.partial(f, job) for f in (run, kept) for job in (each, every)]
-        each_s, every_s, each_kept_s, every_kept_s = side_by_side(*works, rounds=5)
+        exact = replace(every, estimator="exact")
+        works = [
+            functools.partial(f, job)
+            for f, whole in ((run, every), (kept, every), (kept, exact))
+            for job in (replace(whole, label="each"), whole)
+        ]
+        each_s, every_s, each_kept_s, every_kept_s, *exact_s = side_by_side(*works, rounds=5)
     tell("each of ten classes", each_s, "all examples together", every_s, "2")
     tell("the same from kept Grams", each_kept_s, "all examples", every_kept_s, "2")
+    tell("the same, exact", exact_s[0], "all examples", exact_s[1], "2")
 
 
 def comparison() -> None:
