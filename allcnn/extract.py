@@ -31,6 +31,7 @@ from store import (
     Store,
     StoreLocationError,
     Writer,
+    has_store,
     open_grams,
 )
 
@@ -320,7 +321,7 @@ def _has_activations(
 
 def _check_not_other(store: Path, source: Source, samples: Samples) -> None:
     """Refuse Grams beside activations of another checkpoint, which comparisons would take."""
-    if not store.exists():
+    if not has_store(store):
         return
     for tap in Store(store).find(source.run, source.checkpoint, samples.sample_set.name):
         if tap.meta.checkpoint_digest != source.digest:
@@ -333,7 +334,7 @@ def _check_not_other(store: Path, source: Source, samples: Samples) -> None:
 
 def _check_no_other_grams(path: Path, source: Source, samples: Samples) -> None:
     """Refuse Grams beside those of another checkpoint: nobody could tell which are the run's."""
-    if not path.exists():
+    if not has_store(path):
         return
     for grams in open_grams(path).find(source.run, source.checkpoint, samples.sample_set.name):
         if grams.key.checkpoint_digest != source.digest:

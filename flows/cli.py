@@ -218,16 +218,16 @@ def store() -> None:
 def list_store(workspace: str) -> None:
     """List what is stored: one line a run, checkpoint and sample set; then the kept Grams."""
     from flows.tables import grams_table, store_table
+    from store import has_store, open_grams
     from store import open as open_store
-    from store import open_grams
 
     place = _workspace(workspace)
-    if not (place.activations.exists() or place.grams.exists()):
+    if not (has_store(place.activations) or has_store(place.grams)):
         raise RunError(f"nothing is extracted yet in {place.root}; run 'allcnn extract RUN'")
     tables = []
-    if place.activations.exists():
+    if has_store(place.activations):
         tables.append(store_table(open_store(place.activations).summaries()))
-    if place.grams.exists():
+    if has_store(place.grams):
         tables.append(grams_table(open_grams(place.grams).find()))
     click.echo("\n\n".join(tables))
 

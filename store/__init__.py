@@ -20,6 +20,7 @@ from store.errors import (
     UnknownResultError,
 )
 from store.grams import Grams, GramStore, GramWriter, open_grams, pack, unpack
+from store.layout import has_store
 from store.reader import Representation, Store, Summary, open
 from store.results import SimilarityResult, has_result, list_results, read_result, write_result
 from store.schema import (
@@ -64,6 +65,7 @@ __all__ = [
     "UnknownResultError",
     "Writer",
     "has_result",
+    "has_store",
     "list_results",
     "open",
     "open_grams",

@@ -35,6 +35,17 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+def has_store(path: str | os.PathLike[str]) -> bool:
+    """Return whether something is at ``path`` but what a kill leaves before a store is made.
+
+    Whether that is a store of ours, opening it tells.
+    """
+    where = local_path(path)
+    if not where.is_dir():
+        return where.exists()
+    return any(not is_leftover(name) for name in os.listdir(where))
+
+
 def open_root(path: Path, kind: Kind, mode: Literal["r", "r+"] = "r") -> zarr.Group:
     """Open the root of a store.
 

@@ -14,7 +14,15 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from store.errors import DamagedChunkError, SchemaError, UnfinishedError, UnknownResultError
-from store.layout import child_names, crc32c, create_root, find_group, local_path, open_root
+from store.layout import (
+    child_names,
+    crc32c,
+    create_root,
+    find_group,
+    has_store,
+    local_path,
+    open_root,
+)
 from store.schema import RepresentationKey, check_component
 
 RESULT: Final = "allcnn_result"
@@ -173,7 +181,7 @@ def has_result(store: str | os.PathLike[str], name: str) -> bool:
     """Return whether a finished result has this name; a store not yet there has none."""
     check_component("result", name)
     path = local_path(store)
-    return path.exists() and _is_finished(open_root(path, "similarity"), name)
+    return has_store(path) and _is_finished(open_root(path, "similarity"), name)
 
 
 def _is_finished(root: zarr.Group, name: str) -> bool:

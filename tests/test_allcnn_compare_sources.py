@@ -582,6 +582,15 @@ def test_a_tap_that_is_gone_is_missed(tmp_path, kept):
     assert [key.tap for key in compare_one(workspace, chosen, chosen).rows] == ["three"]
 
 
+def test_a_store_that_a_kill_left_half_made_is_none_yet(small):
+    wanted = compare_one(small, A, B)
+    for path in (small.grams, small.similarity):
+        shutil.rmtree(path)
+        path.mkdir()
+        (path / "zarr.json.0a1b.partial").touch()
+    assert_same_bits(compare_one(small, A, B), wanted)
+
+
 def test_labels_are_known_from_grams_alone(small):
     wanted = compare(small, job(A, A, label="each", batch_size=N))
     shutil.rmtree(small.activations)

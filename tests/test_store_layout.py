@@ -197,3 +197,20 @@ def test_a_store_that_another_writer_makes_meanwhile_is_opened(tmp_path, monkeyp
 
     monkeypatch.setattr(layout.os, "listdir", late)
     assert "digits" in layout.create_root(path, "activations")
+
+
+@pytest.mark.parametrize(
+    ("make", "there"),
+    [
+        (lambda path: None, False),
+        (lambda path: path.mkdir(), False),
+        (lambda path: (path.mkdir(), (path / "zarr.json.0a1b.partial").touch()), False),
+        (lambda path: (path.mkdir(), (path / "mine.txt").touch()), True),
+        (lambda path: path.touch(), True),
+        (lambda path: zarr.create_group(path), True),
+    ],
+    ids=["nothing", "empty", "killed", "a folder of other things", "a file", "a group"],
+)
+def test_what_a_kill_leaves_of_a_store_is_none_yet(tmp_path, make, there):
+    make(tmp_path / "a.zarr")
+    assert store.has_store(tmp_path / "a.zarr") == there

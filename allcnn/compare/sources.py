@@ -74,7 +74,7 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
     Raises ComparisonError where a side is not stored, or is stored on other sample sets, and
     where what is kept cannot give what is asked.
     """
-    if not (workspace.activations.exists() or workspace.grams.exists()):
+    if not (store.has_store(workspace.activations) or store.has_store(workspace.grams)):
         raise ComparisonError(
             f"nothing is extracted yet in {workspace.root}; {_advice(workspace, job.rows)}"
         )
@@ -243,10 +243,10 @@ def _find(workspace: Workspace, side: Selection, sample_set: str | None) -> list
     if side.is_network:  # saves opening everything else
         where |= {"run": side.run, "checkpoint": side.checkpoint}
     taps: dict[RepresentationKey, Representation] = {}
-    if workspace.activations.exists():
+    if store.has_store(workspace.activations):
         taps = {tap.key: tap for tap in store.open(workspace.activations).find(**where)}
     grams: dict[RepresentationKey, list[Grams]] = {}
-    if workspace.grams.exists():
+    if store.has_store(workspace.grams):
         for each in store.open_grams(workspace.grams).find(**where):
             grams.setdefault(each.key.of, []).append(each)
     return [
