@@ -24,6 +24,7 @@ from store.errors import (
 from store.foreign import digest
 from store.grams import Grams, GramStore, GramWriter, open_grams, pack, unpack
 from store.layout import has_store
+from store.network import NetworkWriter
 from store.reader import Representation, Store, Summary, open
 from store.results import SimilarityResult, has_result, list_results, read_result, write_result
 from store.samples import Examples
@@ -57,6 +58,7 @@ __all__ = [
     "Grams",
     "InvalidKeyError",
     "MisalignedWriteError",
+    "NetworkWriter",
     "PackingError",
     "Representation",
     "RepresentationKey",
