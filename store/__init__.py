@@ -23,6 +23,7 @@ from store.errors import (
 )
 from store.foreign import digest
 from store.grams import Grams, GramStore, GramWriter, open_grams, pack, unpack
+from store.importing import write_network
 from store.layout import has_store
 from store.network import NetworkWriter
 from store.reader import Representation, Store, Summary, open
@@ -85,5 +86,6 @@ __all__ = [
     "pack",
     "read_result",
     "unpack",
+    "write_network",
     "write_result",
 ]
