@@ -14,7 +14,7 @@ import click
 
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError, RunError
-from flows import options
+from flows import cli_import, options
 from flows.options import option
 from flows.plan import DEMO, Pipeline, parse_fractions, parse_numbers
 
@@ -269,6 +269,9 @@ def _tell(outcome: "Outcome") -> None:
     click.echo("")
     for path in outcome.files:
         click.echo(path)
+
+
+store.add_command(cli_import.import_arrays)
 
 
 if __name__ == "__main__":

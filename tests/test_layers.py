@@ -107,7 +107,7 @@ def test_nobody_imports(name):
 
 # Commands of the command line import what they need, so that --help is instant.
 @pytest.mark.parametrize(
-    "path", [path for path in MODULES if module_name(path) != "flows.cli"], ids=module_name
+    "path", [p for p in MODULES if not module_name(p).startswith("flows.cli")], ids=module_name
 )
 def test_imports_are_at_the_top(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
