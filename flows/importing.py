@@ -163,6 +163,10 @@ def _examples(
     n_rows = {array.shape[0] for array in network.values() if array.shape}
     # Arrays that differ, or have no rows, are refused by name later on.
     n = max(n_rows, default=0)
+    if n < MIN_MINIBATCH:
+        raise RunError(
+            f"the arrays have {n} rows, one an example; HSIC needs {MIN_MINIBATCH} or more"
+        )
     given = {
         "labels": _coordinate(job.labels, own.get("labels")),
         "indices": _coordinate(job.samples, own.get("samples")),

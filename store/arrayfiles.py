@@ -61,8 +61,6 @@ def open_npy(path: Path) -> ArrayFile:
     with _reading(str(path)):
         with path.open("rb") as stream:
             form = _read_form(str(path), stream)
-        if 0 in form.shape:  # nothing can be mapped
-            return np.empty(form.shape, form.dtype)
         return np.memmap(path, form.dtype, "r", form.offset, form.shape, form.order)
 
 

@@ -5,6 +5,8 @@ import re
 
 import numpy as np
 import pytest
+import zarr
+from zarr.codecs import ZstdCodec
 
 import store
 from store import (
@@ -157,6 +159,8 @@ def test_what_is_told_of_the_network_is_stored(tmp_path):
     for tap in store.open(tmp_path / "a.zarr").find():
         assert tap.meta.attributes == facts
         assert tap.meta.created_by == "me 1.0"
+        codecs = zarr.open_array(tmp_path / "a.zarr" / tap.key.path / "activations").compressors
+        assert any(isinstance(codec, ZstdCodec) for codec in codecs)
         np.testing.assert_array_equal(tap.labels, EXAMPLES.labels)
         np.testing.assert_array_equal(tap.samples, EXAMPLES.indices)
 
