@@ -34,7 +34,7 @@ _ORDERS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "lt": operator.lt,
 }
 _SIGNS: Final = {">=": "__ge", ">": "__gt", "<=": "__le", "<": "__lt", "!=": "__ne"}
-_WHERE = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|!=|==|=|>|<)\s*(\S.*?)\s*")
+_WHERE = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|!=|==|=|>|<)\s*([^\s=<>].*?)\s*")
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 

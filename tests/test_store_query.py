@@ -101,7 +101,10 @@ def test_the_first_three_names_may_be_positions(filled):
 @pytest.mark.parametrize(
     ("filters", "sentence"),
     [
-        ({"epoc": 5}, r"nothing in .* has the name 'epoc'; use one of checkpoint, complete, .*epoch"),
+        (
+            {"epoc": 5},
+            r"nothing in .* has the name 'epoc'; use one of checkpoint, complete, .*epoch",
+        ),
         ({"epoch__gte": 5}, r"has the name 'epoch__gte'; .* and __ge, __gt, __le, __lt or __ne"),
         ({"epoc": 5, "run": "no-such-run"}, "nothing in .* has the name 'epoc'"),
         ({"kernel": "linear"}, "has the name 'kernel'"),
