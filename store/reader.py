@@ -1,6 +1,7 @@
 """Open an activation store, list what it holds, and read committed rows, every digest verified."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +14,7 @@ from store.activations import ACTIVATIONS
 from store.committed import CommittedReader, CommittedStore, Form
 from store.errors import UnknownRepresentationError
 from store.schema import RepresentationKey, RepresentationMeta, SampleSet
+from store.selection import Chosen, Selection, Space, select
 
 
 class Representation(CommittedReader[RepresentationMeta]):
@@ -47,6 +49,27 @@ class Representation(CommittedReader[RepresentationMeta]):
                 self._fill(block, rows)
                 target[...] = rows[low - block.start : high - block.start]
         return out
+
+    def select(
+        self,
+        rows: Chosen = None,
+        label: int | Sequence[int] | None = None,
+        channels: Chosen = None,
+        space: Space | None = None,
+    ) -> Selection:
+        """Select rows and channels, to be read or viewed later; reads nothing but labels.
+
+        Args:
+            rows: a slice, whole numbers in any order (negative ones count from the end), or a
+                mask; None for all of a complete representation.
+            label: class, or classes, to which the rows are narrowed.
+            channels: as rows, of the last axis.
+            space: ``mean`` for the mean over all axes but the first and the last, in float32.
+
+        Raises UnfinishedError for rows not yet committed, RowRangeError for what is out of range,
+        and QueryError for labels that no example has.
+        """
+        return select(self, rows, label, channels, space)
 
     @property
     def _name(self) -> str:
