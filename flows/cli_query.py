@@ -65,12 +65,12 @@ def show_store(pattern: str, sample_set: str | None, as_json: bool, workspace: s
     minibatches.
     """
     chosen = Selection.parse(pattern)
-    from flows.browse import describe_networks
+    from flows.browse import describe_networks, network_json
     from flows.listing import network_table
 
     networks = describe_networks(_workspace(workspace), chosen, sample_set)
     if as_json:
-        _show({"networks": [asdict(network) for network in networks]})
+        _show({"networks": list(map(network_json, networks))})
     else:
         _show("\n\n".join(map(network_table, networks)))
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from flows.browse import Listing, Network, Stored, StoredResult, StoredTap
+from flows.browse import Listing, Network
+from flows.stored import Stored, StoredResult, StoredTap
 from flows.tables import aligned
 
 _MOST_NETWORKS = 3

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from store.activations import ACTIVATIONS
 from store.committed import CommittedReader, CommittedStore, Form
 from store.errors import UnknownRepresentationError
+from store.indices import Chosen
 from store.schema import RepresentationKey, RepresentationMeta, SampleSet
-from store.selection import Chosen, Selection, Space, select
+from store.selection import Selection, Space, select
 
 
 class Representation(CommittedReader[RepresentationMeta]):

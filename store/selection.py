@@ -1,7 +1,6 @@
 """Choose rows, channels and the mean over space of one tap; read only what holds them."""
 
 import importlib
-import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,13 +9,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from store.errors import QueryError, RowRangeError, UnfinishedError
+from store.errors import QueryError, UnfinishedError
+from store.indices import Chosen, Indices, as_indices
 from store.place import Place
 from store.schema import Commit, RepresentationMeta
-
-Indices = npt.NDArray[np.int64]
-Chosen = slice | Sequence[int] | npt.NDArray[Any] | None
-"""Rows or channels: a slice, whole numbers in any order, a mask, or None for all."""
 
 Space = Literal["mean"]
 
@@ -195,12 +191,12 @@ def select(
     if rows is None:
         _check_committed(tap, tap.meta.n_samples)
     n, n_channels, key = tap.meta.n_samples, tap.meta.shape[-1], tap.meta.key
-    chosen = _indices(f"rows of {key}", slice(None) if rows is None else rows, n)
+    chosen = as_indices(f"rows of {key}", slice(None) if rows is None else rows, n)
     _check_committed(tap, int(chosen.max(initial=-1)) + 1)
     if label is not None:
         chosen = chosen[np.isin(tap.labels[chosen], _known_labels(tap, label))]
     if channels is not None:
-        channels = _indices(f"channels of {key}", channels, n_channels)
+        channels = as_indices(f"channels of {key}", channels, n_channels)
     return Selection(tap, chosen, channels, space)
 
 
@@ -227,39 +223,3 @@ def _known_labels(tap: Tap, label: object) -> npt.NDArray[Any]:
             f" {', '.join(map(str, known))}"
         )
     return wanted
-
-
-def _indices(what: str, wanted: object, n: int) -> Indices:
-    """Return whole numbers from 0 to n - 1; negative ones count from the end."""
-    if isinstance(wanted, slice):
-        return _slice_indices(what, wanted, n)
-    try:
-        chosen = np.asarray(wanted)
-    except ValueError:
-        chosen = np.asarray(None)
-    if chosen.dtype == np.bool_ and chosen.shape == (n,):
-        return np.flatnonzero(chosen).astype(np.int64)
-    if chosen.shape == (0,):
-        return np.empty(0, np.int64)
-    if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
-        raise QueryError(
-            f"{what} are {wanted!r}; give a slice, a list of whole numbers, or a mask of {n}"
-        )
-    _check_bounds(what, (chosen.min(), chosen.max()), n, n - 1)
-    return np.where(chosen < 0, chosen + n, chosen).astype(np.int64)
-
-
-def _slice_indices(what: str, wanted: slice, n: int) -> Indices:
-    try:
-        bounds = [operator.index(i) for i in (wanted.start, wanted.stop) if i is not None]
-        chosen = np.arange(n, dtype=np.int64)[wanted]
-    except (TypeError, ValueError) as error:
-        raise QueryError(f"{what} are {wanted!r}; give whole numbers, and no step of 0") from error
-    _check_bounds(what, bounds, n, n)
-    return chosen
-
-
-def _check_bounds(what: str, bounds: Sequence[int], n: int, most: int) -> None:
-    outside = [bound for bound in bounds if not -n <= bound <= most]
-    if outside:
-        raise RowRangeError(f"{what} are 0 to {n - 1}, and {outside[0]} was asked for")
