@@ -188,8 +188,6 @@ def select(
     """Select from a representation; ``Representation.select`` says how."""
     if space not in (None, "mean"):
         raise QueryError(f"space is {space!r}; use 'mean', or None to keep all positions")
-    if rows is None:
-        _check_committed(tap, tap.meta.n_samples)
     n, n_channels, key = tap.meta.n_samples, tap.meta.shape[-1], tap.meta.key
     chosen = as_indices(f"rows of {key}", slice(None) if rows is None else rows, n)
     _check_committed(tap, int(chosen.max(initial=-1)) + 1)

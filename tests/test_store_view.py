@@ -1,6 +1,7 @@
 """Lazy views: the same with Dask and without, and every value from a verified minibatch."""
 
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -173,6 +174,18 @@ def test_a_view_pickles_without_its_values(tap, dask):
     np.testing.assert_array_equal(copy.values, tap[1][[3, 1]])
 
 
+def make_result():
+    key = make_meta().key
+    ones = {name: np.ones(1) for name in ("hsic_rows", "hsic_columns")}
+    return store.SimilarityResult(
+        **{"name": "seeds", "rows": (key,), "columns": (key,), "n_examples": 10, "batch_size": 4},
+        **{"cka": np.ones((1, 1)), "hsic": np.ones((1, 1)), "kernel": "linear", "sigma": None},
+        **ones,
+        estimator="unbiased",
+        provenance={"created_at": "2026-01-31T12:00:00+00:00"},
+    )
+
+
 def in_python(code: str, *arguments: object) -> str:
     command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
     root = Path(store.__file__).parents[1]
@@ -275,3 +288,19 @@ print(group["activations"].dtype, *group["activations"][2:4].ravel(), *group["sa
     rows = make_rows(make_meta("logits", shape=(5,), tap_index=1, dtype="float16"))
     assert (dtype, first, second) == ("float16", "7", "6")
     np.testing.assert_array_equal(np.array(values, np.float16), rows[2:4].ravel())
+
+
+def test_what_the_readme_says_of_queries_runs(tmp_path):
+    readme = (Path(store.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Query a store from Python\n")[2].partition("\n## ")[0]
+    code = "\n".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
+    names = {"run": "demo-d1-v2-s0", "n_samples": 300, "batch_rows": 64, "shape": (3, 2, 6)}
+    meta = make_meta("conv5", **names, attributes={"epoch": 12})
+    fill(tmp_path / "workspace/activations.zarr", meta)
+    store.write_result(tmp_path / "workspace/similarity.zarr", make_result())
+    code = f"import os\nos.chdir({str(tmp_path)!r})\n{code}\nprint(values.shape, by_class.shape)"
+    assert in_python(code).splitlines() == [
+        "demo-d1-v2-s0@final:conv5 {'epoch': 12} (3, 2, 6)",
+        "seeds (1, 1) 2026-01-31T12:00:00+00:00",
+        "(30, 2) (10, 3, 2, 6)",
+    ]
