@@ -14,7 +14,6 @@ from flows.stored import (
     StoredTap,
     key_of,
     kind_of,
-    metadata,
     network_of,
     stored,
     stored_result,
@@ -32,6 +31,7 @@ from store import (
     open_grams,
 )
 from store import open as open_store
+from store.nodes import read_attributes
 from store.query import parse_where
 from store.results import RESULT
 from store.schema import SampleSet
@@ -177,8 +177,11 @@ def _results(
 ) -> Iterable[StoredResult]:
     place = workspace.similarity
     for name in list_results(place) if has_store(place) else []:
-        record = metadata(place / name)["attributes"][RESULT]
-        keys = [RepresentationKey.from_path(path) for path in record["rows"] + record["columns"]]
+        record = (read_attributes(place / name) or {}).get(RESULT, {})
+        try:
+            keys = [RepresentationKey.from_path(p) for p in record["rows"] + record["columns"]]
+        except (KeyError, TypeError) as error:
+            raise RunError(f"result {place / name} is malformed; compute it again") from error
         if among is not None and among.isdisjoint(keys):
             continue
         if pattern is None or any(pattern.matches(k.run, k.checkpoint, k.tap) for k in keys):

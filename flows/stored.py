@@ -1,7 +1,6 @@
 """What one network, tap or result is in a store: names, sizes and state, as plain values."""
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from allcnn.errors import RunError
 from store import Grams, Representation, RepresentationKey
-from store.place import Place, walk_files
+from store.nodes import read_array
+from store.place import Place, child_names, walk_files
 
 _FLOAT32_BYTES = 4
 _ITEM_BYTES = {"int64": 8, "float64": 8}
@@ -96,13 +97,15 @@ def stored(group: Sequence[Representation | Grams]) -> Stored:
 
 def stored_tap(tap: Representation) -> StoredTap:
     """Look up how one tap is stored; reads no chunk."""
-    array = metadata(tap.place / "activations")
+    array = read_array(tap.place / "activations")
+    if array is None:
+        raise RunError(f"{tap.place} has lost its array; 'allcnn store verify' tells what else")
     return StoredTap(
         tap=tap.key.tap,
         shape=tap.meta.shape,
         dtype=tap.meta.dtype,
-        chunks=tuple(array["chunk_grid"]["configuration"]["chunk_shape"]),
-        codecs=tuple(codec["name"] for codec in array["codecs"]),
+        chunks=array.chunks,
+        codecs=array.codec_names,
         n_committed=tap.n_committed,
         n=tap.meta.length,
         raw_bytes=raw_bytes(tap),
@@ -125,16 +128,15 @@ def stored_result(
         networks=tuple(dict.fromkeys(f"{key.run}@{key.checkpoint}" for key in keys)),
         pool=record.get("pool", "whole"),
         label=record.get("label"),
-        raw_bytes=sum(map(_array_bytes, place.iterdir())),
+        raw_bytes=sum(_array_bytes(place / name) for name in child_names(place)),
         stored_bytes=stored_bytes(place),
         created_at=record["provenance"].get("created_at", ""),
     )
 
 
 def _array_bytes(place: Place) -> int:
-    array = metadata(place) if place.is_dir() else {}
-    n_values: int = math.prod(array.get("shape", ()))
-    return n_values * _ITEM_BYTES.get(str(array.get("data_type")), 0)
+    array = read_array(place)
+    return 0 if array is None else math.prod(array.shape) * _ITEM_BYTES.get(array.dtype, 0)
 
 
 def key_of(one: Representation | Grams) -> RepresentationKey:
@@ -170,9 +172,3 @@ def raw_bytes(one: Representation | Grams) -> int:
     if isinstance(one, Grams):
         return one.n_committed * one.meta.width * _FLOAT32_BYTES
     return one.n_committed * math.prod(one.meta.shape) * np.dtype(one.meta.dtype).itemsize
-
-
-def metadata(place: Place) -> dict[str, Any]:
-    """Return Zarr's metadata of a group or an array."""
-    found: dict[str, Any] = json.loads((place / "zarr.json").read_bytes())
-    return found

@@ -5,12 +5,12 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 
 from store.errors import QueryError
+from store.place import Place
 from store.schema import GramMeta, RepresentationMeta
 
 Scalar = str | int | float | bool
@@ -48,7 +48,7 @@ def facts(meta: RepresentationMeta | GramMeta, complete: bool) -> dict[str, Scal
     else:
         of, how = meta.key, {"dtype": meta.dtype}
     return {
-        **getattr(meta, "attributes", {}),
+        **meta.attributes,
         **{name: getattr(of, name) for name in LEVELS},
         "dataset": meta.sample_set.dataset,
         "split": meta.sample_set.split,
@@ -119,7 +119,7 @@ class Query:
             left = [c for c in left if c.name not in found or not c.compares(found[c.name])]
         return Query(tuple(left))
 
-    def check(self, place: Path, stored: Collection[Mapping[str, Scalar]]) -> None:
+    def check(self, place: Place, stored: Collection[Mapping[str, Scalar]]) -> None:
         """Raise QueryError for a name, or a kind of value, that nothing in the store has."""
         for condition in self.unsure(stored).conditions if stored else ():
             values = [found[condition.name] for found in stored if condition.name in found]

@@ -1,10 +1,8 @@
 """Open an activation store, list what it holds, and read committed rows, every digest verified."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +12,7 @@ from store.activations import ACTIVATIONS
 from store.committed import CommittedReader, CommittedStore, Form
 from store.errors import UnknownRepresentationError
 from store.indices import Chosen
+from store.place import Address, Place
 from store.schema import RepresentationKey, RepresentationMeta, SampleSet
 from store.selection import Selection, Space, select
 
@@ -24,7 +23,7 @@ class Representation(CommittedReader[RepresentationMeta]):
     form: ClassVar[Form[RepresentationMeta]] = ACTIVATIONS
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._store, self.key)
+        return _reopen, (self.store_path, self.key)
 
     @property
     def key(self) -> RepresentationKey:
@@ -127,7 +126,7 @@ class Store(CommittedStore[Representation]):
         return [_summary(list(group)) for _, group in taps]
 
 
-def open(path: str | os.PathLike[str]) -> Store:
+def open(path: Address) -> Store:
     """Open an activation store for reading.
 
     Raises StoreLocationError where there is none, SchemaError for a foreign or newer one.
@@ -135,7 +134,7 @@ def open(path: str | os.PathLike[str]) -> Store:
     return Store(path)
 
 
-def _reopen(path: Path, key: RepresentationKey) -> Representation:
+def _reopen(path: Place, key: RepresentationKey) -> Representation:
     return Store(path)[key]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store import GramWriter, QueryError, Writer, open_grams
+from store import GramWriter, QueryError, SchemaError, Writer, open_grams
 from store import open as open_store
 from store.committed import CommittedStore
 from store.query import Query, facts, parse_where
@@ -142,10 +142,15 @@ def test_values_of_another_kind_elsewhere_do_not_fit(tmp_path):
     assert [one.key.tap for one in opened.find(depth="d*")] == ["b"]
 
 
-def test_an_attribute_never_hides_what_everything_has(tmp_path):
-    meta = make_meta(attributes={"run": "elsewhere"})
-    Writer.open(tmp_path / "a.zarr", meta, *coordinates(meta)).close()
-    assert len(open_store(tmp_path / "a.zarr").find(run=meta.key.run)) == 1
+@pytest.mark.parametrize("name", sorted(facts(make_meta(), True)))
+def test_no_attribute_hides_what_is_stored_anyway(name):
+    with pytest.raises(SchemaError, match=f"attribute '{name}' would hide"):
+        make_meta(attributes={name: "elsewhere"})
+
+
+def test_names_of_grams_go_before_attributes():
+    meta = make_gram_meta(attributes={"kernel": 3, "depth": 1})
+    assert (facts(meta, True)["kernel"], facts(meta, True)["depth"]) == ("linear", 1)
 
 
 def test_an_empty_store_has_nothing_to_say(tmp_path):
