@@ -16,9 +16,9 @@ from tests.strategies import batches, coordinates, make_meta, make_rows
 
 def fill(path, meta, n_batches=None):
     rows = make_rows(meta)
-    writer = Writer.open(path, meta, *coordinates(meta))
-    for batch in batches(meta, rows)[:n_batches]:
-        writer.append(batch)
+    with Writer.open(path, meta, *coordinates(meta)) as writer:
+        for batch in batches(meta, rows)[:n_batches]:
+            writer.append(batch)
     return store.open(path)[meta.key], rows
 
 
@@ -131,7 +131,8 @@ def test_infinities_of_both_signs_have_no_mean(tmp_path):
     meta = make_meta(n_samples=4)
     rows = make_rows(meta)
     rows[1, 0, 0, 0], rows[1, 1, 1, 0] = np.inf, -np.inf
-    Writer.open(tmp_path / "a.zarr", meta, *coordinates(meta)).append(rows)
+    with Writer.open(tmp_path / "a.zarr", meta, *coordinates(meta)) as writer:
+        writer.append(rows)
     found = store.open(tmp_path / "a.zarr")[meta.key].select(space="mean").read()
     assert np.argwhere(np.isnan(found)).tolist() == [[1, 0]]
 

@@ -20,11 +20,11 @@ xarray = pytest.importorskip("xarray")
 ATTRIBUTES = {"epoch": 5, "variant": "v2"}
 
 
-def fill(path, meta):
+def fill(path, meta, **how):
     rows = make_rows(meta)
-    writer = Writer.open(path, meta, *coordinates(meta))
-    for batch in batches(meta, rows):
-        writer.append(batch)
+    with Writer.open(path, meta, *coordinates(meta), **how) as writer:
+        for batch in batches(meta, rows):
+            writer.append(batch)
     return store.open(path)[meta.key], rows
 
 
@@ -168,6 +168,15 @@ def test_damage_is_found_through_a_view(tap, dask, tmp_path):
         view[6].compute()
 
 
+def test_a_store_at_an_address_is_selected_from_alike(dask, request):
+    where = f"memory://{request.node.name}/a.zarr"
+    tap, rows = fill(where, make_meta(attributes=ATTRIBUTES))
+    (found,) = store.open(where).find(tap="conv*", epoch__ge=5)
+    np.testing.assert_array_equal(found.select([7, 2], channels=[1]).read(), rows[[7, 2]][..., 1:])
+    view = tap.select().to_xarray()
+    np.testing.assert_array_equal(view[1:3].values, rows[1:3])
+
+
 def test_a_view_pickles_without_its_values(tap, dask):
     view = tap[0].select([3, 1]).to_xarray()
     copy = pickle.loads(pickle.dumps(view))
@@ -233,15 +242,15 @@ def alone(code: str, *arguments: object) -> str:
 
 @pytest.fixture
 def several(tmp_path):
-    """Return a store of two networks, one of them unfinished and one array of another rank."""
+    """Return a store of two networks with taps of every rank, one of which is being written."""
     path = tmp_path / "a.zarr"
     fill(path, make_meta())
-    fill(path, make_meta("logits", shape=(5,), tap_index=1, dtype="float16"))
+    fill(path, make_meta("logits", shape=(5,), tap_index=1, dtype="float16"), compression="zstd")
     fill(path, make_meta("tokens", shape=(2, 5), tap_index=2, run="other"))
     meta = make_meta("conv1", run="other", checkpoint="init")
     with Writer.open(path, meta, *coordinates(meta)) as writer:
         writer.append(make_rows(meta)[:4])
-    return path
+        yield path
 
 
 def test_xarray_alone_opens_a_store_as_it_is(several):
