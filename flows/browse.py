@@ -7,7 +7,7 @@ from typing import Any
 
 from allcnn.config import Selection
 from allcnn.errors import ConfigError, RunError
-from allcnn.workspace import Workspace
+from allcnn.workspace import Workspace, checkpoint_order
 from flows.stored import (
     Stored,
     StoredResult,
@@ -90,7 +90,9 @@ def describe_networks(
     found = {key: list(group) for key, group in groupby(taps, network_of)}
     if not networks:
         raise RunError(_nothing(workspace, pattern, ()))
-    return [_describe(found.get(key, []), kept.get(key, [])) for key in sorted(networks)]
+    return [
+        _describe(found.get(key, []), kept.get(key, [])) for key in sorted(networks, key=_order)
+    ]
 
 
 def network_json(network: Network) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def find(
     where: Sequence[str],
     sample_set: str | None = None,
 ) -> tuple[list[Representation], list[Grams]]:
-    """Open the activations and the kept Grams that fit, sorted."""
+    """Open the activations and the kept Grams that fit, in the order of training."""
     filters = _filters(pattern, where, sample_set)
     stores: list[Store | GramStore] = []
     if has_store(workspace.activations):
@@ -121,10 +123,17 @@ def find(
             refusals.append(error)
     if refusals and not found:
         raise refusals[0]
+    found.sort(key=lambda one: _order(network_of(one)))
     return (
         [one for one in found if isinstance(one, Representation)],
         [one for one in found if isinstance(one, Grams)],
     )
+
+
+def _order(network: tuple[str, str, str]) -> tuple[str, str, float, str]:
+    """Sort checkpoints as they were trained, not by their letters."""
+    sample_set, run, checkpoint = network
+    return sample_set, run, checkpoint_order(checkpoint), checkpoint
 
 
 def _filters(

@@ -61,6 +61,7 @@ __all__ = [
     "RowRangeError",
     "SampleSet",
     "SchemaError",
+    "Selection",
     "SimilarityResult",
     "Store",
     "StoreError",

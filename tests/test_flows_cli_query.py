@@ -114,14 +114,14 @@ def first_words(table: str) -> list[str]:
 def test_ls_has_a_table_each_of_activations_grams_and_results(filled: Workspace) -> None:
     activations, grams, results = succeed("ls", workspace=filled).split("\n\n")
     assert first_words(activations) == [
-        "net-s0@final",
         "net-s0@init",
-        "net-s1@final",
+        "net-s0@final",
         "net-s1@init",
+        "net-s1@final",
     ]
     states = [line.split()[-1] for line in activations.splitlines()[1:]]
-    assert states == ["complete", "complete", "complete", "unfinished"]
-    assert " 8 of 10 " in activations.splitlines()[-1]
+    assert states == ["complete", "complete", "unfinished", "complete"]
+    assert " 8 of 10 " in activations.splitlines()[3]
     # (3 * 2 * 2 + 2 * 3 + 5) float32 values an example.
     assert " 920 B " in activations.splitlines()[1]
     assert first_words(grams) == ["net-s0@final"]
@@ -138,7 +138,7 @@ def listed(workspace: Workspace, *arguments: str) -> tuple[list[str], list[str],
 
 
 LISTED = {
-    "pattern": (["net-s1@*"], "net-s1@final net-s1@init", "", "both"),
+    "pattern": (["net-s1@*"], "net-s1@init net-s1@final", "", "both"),
     "pattern of taps": (["*@final:logits"], "net-s0@final net-s1@final", "net-s0@final", ""),
     "attribute": (["--where", "epoch<5"], "net-s0@init net-s1@init", "", ""),
     "two attributes": (
@@ -198,6 +198,13 @@ def test_results_alone_are_listed(tmp_path: Path) -> None:
     assert first_words(succeed("ls", workspace=place)) == ["one"]
 
 
+def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
+    result = run("ls", workspace=Workspace.at(tmp_path / "workspace"))
+    assert result.exit_code == 1
+    assert result.stderr.endswith("workspace; run 'allcnn extract RUN'\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_show_has_a_line_for_each_tap(filled: Workspace) -> None:
     head, taps = succeed("show", "net-s0@final", workspace=filled).split("\n\n")
     lines = dict(line.split(maxsplit=1) for line in head.splitlines() if "  " in line)
@@ -215,6 +222,8 @@ def test_show_has_a_line_for_each_tap(filled: Workspace) -> None:
 def test_json_of_show_has_what_stands_in_the_metadata(filled: Workspace) -> None:
     found = json.loads(succeed("show", "net-s*@final", "--json", workspace=filled))["networks"]
     assert [network["run"] for network in found] == ["net-s0", "net-s1"]
+    out = succeed("show", "net-s0@*:conv1", workspace=filled)
+    assert out.index("net-s0@init") < out.index("net-s0@final")
     sample_set = meta_of("net-s0", "final", "conv1").sample_set
     assert found[0]["sample_set"] == sample_set.to_json() | {"name": sample_set.name}
     assert (len(found[0]["grams"]), found[1]["grams"]) == (1, [])

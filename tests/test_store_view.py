@@ -168,8 +168,8 @@ def test_damage_is_found_through_a_view(tap, dask, tmp_path):
         view[6].compute()
 
 
-def test_a_store_at_an_address_is_selected_from_alike(dask, request):
-    where = f"memory://{request.node.name}/a.zarr"
+def test_a_store_at_an_address_is_selected_from_alike(dask):
+    where = f"memory://view-{dask}/a.zarr"
     tap, rows = fill(where, make_meta(attributes=ATTRIBUTES))
     (found,) = store.open(where).find(tap="conv*", epoch__ge=5)
     np.testing.assert_array_equal(found.select([7, 2], channels=[1]).read(), rows[[7, 2]][..., 1:])
