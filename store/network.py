@@ -107,7 +107,13 @@ class NetworkWriter:
     def minibatches(self) -> Iterator[slice]:
         """Yield the rows that are to be computed and appended, a minibatch at a time."""
         while not self.complete:
-            yield slice(self._next_row, self._block_end(self._next_row))
+            start, stop = self._next_row, self._block_end(self._next_row)
+            yield slice(start, stop)
+            if self._next_row == start:
+                raise MisalignedWriteError(
+                    f"{self._name} got nothing after rows {start} to {stop - 1} were asked for;"
+                    " append them before asking for more"
+                )
 
     def append(self, taps: Mapping[str, Any]) -> None:
         """Take the next rows of all taps; every whole minibatch is written and committed.

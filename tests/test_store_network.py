@@ -109,6 +109,12 @@ def test_what_is_missing_is_asked_for_a_minibatch_at_a_time(tmp_path, wanted):
     assert list(open_network(tmp_path / "a.zarr").minibatches()) == []
 
 
+def test_rows_are_not_asked_for_for_ever(tmp_path):
+    told = "mine@final got nothing after rows 0 to 7 were asked for; append them before asking"
+    with pytest.raises(MisalignedWriteError, match=f"^{told}"):
+        list(open_network(tmp_path / "a.zarr").minibatches())
+
+
 def test_tensors_of_torch_are_stored_with_channels_last(tmp_path, wanted):
     torch = pytest.importorskip("torch", reason="PyTorch comes with the extra 'bench'")
     tensors = {name: torch.tensor(values, requires_grad=True) for name, values in TAPS.items()}
