@@ -14,7 +14,7 @@ import click
 
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError, RunError
-from flows import options
+from flows import cli_tidy, options
 from flows.options import option
 from flows.plan import DEMO, Pipeline, parse_fractions, parse_numbers
 
@@ -268,6 +268,11 @@ def _tell(outcome: "Outcome") -> None:
     click.echo("")
     for path in outcome.files:
         click.echo(path)
+
+
+store.add_command(cli_tidy.usage)
+store.add_command(cli_tidy.remove)
+store.add_command(cli_tidy.collect)
 
 
 if __name__ == "__main__":
