@@ -10,7 +10,7 @@ from typing import Final
 
 from store.activations import ACTIVATIONS
 from store.claim import is_claimed
-from store.errors import ClaimedError, StoreLocationError
+from store.errors import ClaimedError, StoreError, StoreLocationError
 from store.grams import GRAMS
 from store.layout import Kind, is_leftover
 from store.place import Place, is_remote, remove_tree
@@ -106,7 +106,10 @@ def _is_draft(place: Place, found: Usage) -> bool:
     name = found.path
     if name.startswith(".") and name.endswith((".partial", ".replaced")):
         return True
-    return _is_ours(found) and not has_result(place, name)
+    try:
+        return _is_ours(found) and not has_result(place, name)
+    except StoreError:
+        return False  # damaged, not unfinished
 
 
 def _is_ours(found: Usage) -> bool:
