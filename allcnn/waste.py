@@ -74,7 +74,7 @@ def _superseded(
     waste: list[Removal] = []
     irreplaceable: list[Usage] = []
     place = place_of(inventory.workspace, "activations")
-    for network, groups in networks(inventory.found["activations"]):
+    for network, groups in networks(inventory.select("activations", EVERYTHING)):
         kinds = _kept_kinds(inventory.workspace, network)
         if not kinds or any(is_held(place, each) for each in groups):
             continue

@@ -87,7 +87,7 @@ def remove(pattern: str, workspace: str, what: str, sample_set: str | None, **ho
     removals = find()
     if not removals:
         raise RunError(_nothing(place, side))
-    tidying.free(place, removals, find, **how)
+    tidying.free(place, removals, find, (), **how)
 
 
 @click.command("gc")
@@ -145,7 +145,7 @@ def collect(
 
     findings = look()
     notes = tidying.consequences(findings)
-    tidying.free(place, findings.waste, lambda: look().waste, notes=notes, **how)
+    tidying.free(place, findings.waste, lambda: look().waste, notes, **how)
 
 
 def _selection(pattern: str | None) -> Selection:

@@ -13,7 +13,7 @@ from allcnn.errors import ConfigError
 from allcnn.housekeeping import Entry, Removal, discard
 from allcnn.waste import Findings
 from allcnn.workspace import Workspace
-from flows.tables import _aligned as aligned
+from flows.tables import aligned
 from store.usage import Usage
 
 _NAMES: Final = {"activations": "activations", "grams": "Grams", "similarity": "results"}
@@ -124,8 +124,8 @@ def free(
     place: Workspace,
     removals: Sequence[Removal],
     look_again: Callable[[], Sequence[Removal]],
+    notes: Sequence[str],
     *,
-    notes: Sequence[str] = (),
     yes: bool,
     as_json: bool,
     dry_run: bool,

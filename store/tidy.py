@@ -4,26 +4,33 @@ A group's metadata go first. From then on it is no group: nobody reads it, and a
 afresh, so that a kill in the middle leaves neither a damaged nor an unfinished one.
 """
 
+import errno
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
 from store.activations import ACTIVATIONS
-from store.claim import is_claimed
+from store.claim import claim, is_claimed
 from store.errors import ClaimedError, StoreError, StoreLocationError
 from store.grams import GRAMS
-from store.layout import Kind, is_leftover
-from store.place import Place, is_remote, remove_tree
+from store.layout import Kind, reaching
+from store.nodes import NODE
+from store.place import Place, entry_names, is_leftover, remove_tree, write_bytes
 from store.results import SimilarityResult, has_result
 from store.schema import is_component
 from store.usage import DEPTHS, Usage, committed, networks
+from store.writer import written
 
-_METADATA: Final = "zarr.json"
+_ARRAYS: Final = {"activations": ACTIVATIONS.array, "grams": GRAMS.array}
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+"""A full disk has no room for a claim, and is why people remove things."""
 
 _MEMBERS: Final[dict[Kind, set[str]]] = {
-    "activations": {_METADATA, "sample", "label", ACTIVATIONS.array},
-    "grams": {_METADATA, "sample", "label", GRAMS.array},
-    "similarity": {_METADATA, "row", "column", *(f.name for f in fields(SimilarityResult))},
+    "activations": {NODE, "sample", "label", _ARRAYS["activations"]},
+    "grams": {NODE, "sample", "label", _ARRAYS["grams"]},
+    "similarity": {NODE, "row", "column", *(f.name for f in fields(SimilarityResult))},
 }
 """What a group's folder can hold: a folder with anything else was not written by a store."""
 
@@ -36,20 +43,16 @@ def remove(place: Place, found: Usage) -> None:
     """
     check_removable(place, found)
     target = place / found.path
-    try:
+    with reaching(place), written(f"cannot remove {target}", "; mend it and run again"):
         if found.is_file:
             target.unlink(missing_ok=True)
             _remove_empty(place, found.names[:-1])
-        else:
-            (target / _METADATA).unlink(missing_ok=True)
-            if target.exists():
+            return
+        if target.exists():
+            with _claimed(place, found):
+                (target / NODE).unlink(missing_ok=True)
                 remove_tree(target)
-            _remove_emptied(place, found.names[:-1])
-    except OSError as error:
-        raise StoreLocationError(
-            f"cannot remove {target}: {error.strerror or error}; mend it and run again, which"
-            " removes what is left"
-        ) from error
+        _remove_emptied(place, found.names[:-1])
 
 
 def check_removable(place: Place, found: Usage) -> None:
@@ -58,8 +61,8 @@ def check_removable(place: Place, found: Usage) -> None:
         step = place.joinpath(*found.names[:n])
         if step.is_symlink():
             raise StoreLocationError(
-                f"{step} is a symbolic link, which no store makes; remove the link itself, and"
-                " what it points to if that is wanted"
+                f"{step} is a symbolic link, which no store makes; delete the link itself, and"
+                " what it leads to if that is wanted"
             )
     if is_held(place, found):
         raise ClaimedError(
@@ -69,8 +72,24 @@ def check_removable(place: Place, found: Usage) -> None:
 
 def is_held(place: Place, found: Usage) -> bool:
     """Return whether a living writer holds the group that this is, or lies in."""
-    is_inside = len(found.names) >= DEPTHS[found.kind]
-    return found.kind != "similarity" and is_inside and is_claimed(place / found.group)
+    if found.kind == "similarity" or len(found.names) < DEPTHS[found.kind]:
+        return False
+    return is_claimed(place / found.group / _ARRAYS[found.kind])
+
+
+def _claimed(place: Place, found: Usage) -> AbstractContextManager[object]:
+    """Keep writers out of a group while it is removed."""
+    if found.kind == "similarity":
+        return nullcontext()
+    folder = place / found.path / _ARRAYS[found.kind]
+    if folder.is_symlink():
+        return nullcontext()  # a claim would be made where it leads to
+    try:
+        return claim(folder)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        return nullcontext()
 
 
 def abandoned(place: Place, found: list[Usage], before: float) -> list[Usage]:
@@ -117,9 +136,10 @@ def _is_ours(found: Usage) -> bool:
 
 
 def _remove_empty(place: Place, names: tuple[str, ...]) -> None:
+    """Remove the folders above a file that hold nothing at all."""
     for n in range(len(names), 0, -1):
         folder = place.joinpath(*names[:n])
-        if is_remote(folder) or any(folder.iterdir()):
+        if not isinstance(folder, Path) or entry_names(folder):
             return
         folder.rmdir()
 
@@ -128,19 +148,18 @@ def _remove_emptied(place: Place, names: tuple[str, ...]) -> None:
     """Remove the folders above a group that hold nothing but their own metadata."""
     for n in range(len(names), 0, -1):
         folder = place.joinpath(*names[:n])
-        if not folder.exists():
-            continue
-        if {child.name for child in folder.iterdir()} - {_METADATA}:
+        if set(entry_names(folder)) - {NODE}:
             return
-        metadata = folder / _METADATA
+        metadata = folder / NODE
         content = metadata.read_bytes() if metadata.exists() else None
         metadata.unlink(missing_ok=True)
-        if is_remote(folder):
-            continue  # there are no folders, only names that begin alike
+        # At an address there are no folders, only names that begin alike.
+        if not isinstance(folder, Path) or not folder.exists():
+            continue
         try:
-            Path(folder).rmdir()
+            folder.rmdir()
         except OSError:
             # A writer has made a group there in the meantime.
             if content is not None:
-                metadata.write_bytes(content)
+                write_bytes(metadata, content)
             return

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+
 from store.activations import ACTIVATIONS
 from store.committed import CommittedReader
 from store.errors import StoreError
 from store.grams import GRAMS, GramStore
-from store.layout import Kind, find_group, is_leftover, open_root
-from store.place import Place, walk_files
+from store.layout import Kind, reaching
+from store.nodes import read_array, read_attributes
+from store.place import Place, check_inside, is_leftover, walk_files
 from store.reader import Store
 from store.results import DIGESTS, RESULT
 from store.schema import RepresentationKey
@@ -64,11 +67,12 @@ def measure(place: Place, kind: Kind) -> list[Usage]:
     """Return what a store holds, sorted by path; what symbolic links point to is not in it."""
     depth = DEPTHS[kind]
     found: dict[str, list[tuple[str, int, float]]] = defaultdict(list)
-    for path, n_bytes, changed in walk_files(place):
-        *_, name = parts = path.split("/")
-        is_file = len(parts) <= depth or is_leftover(name)
-        group = path if is_file else "/".join(parts[:depth])
-        found[group].append(("" if is_file else parts[depth], n_bytes, changed))
+    with reaching(place):
+        for path, n_bytes, changed in walk_files(place):
+            *_, name = parts = path.split("/")
+            is_file = len(parts) <= depth or is_leftover(name)
+            group = path if is_file else "/".join(parts[:depth])
+            found[group].append(("" if is_file else parts[depth], n_bytes, changed))
     return [_usage(kind, path, files) for path, files in sorted(found.items())]
 
 
@@ -102,16 +106,21 @@ def committed(place: Place, kind: Kind, network: tuple[str, ...]) -> dict[str, A
 def result_facts(place: Place, name: str) -> tuple[int, list[RepresentationKey]] | None:
     """Return the bytes of a result's arrays and what it compares; None where it is not whole."""
     try:
-        group = find_group(open_root(place, "similarity"), name)
-        if group is None or RESULT not in group.attrs:
+        check_inside(place, place / name)
+        attributes = read_attributes(place / name)
+        if attributes is None or RESULT not in attributes:
             return None
-        record: Any = group.attrs[RESULT]
-        arrays: Any = group.attrs[DIGESTS]
-        n_bytes = sum(int(getattr(group[array], "nbytes", 0)) for array in arrays)
-        paths = [*record["rows"], *record["columns"]]
-        return n_bytes, [RepresentationKey.from_path(path) for path in dict.fromkeys(paths)]
-    except (StoreError, KeyError, TypeError, ValueError):
+        n_bytes = sum(_array_bytes(place / name / array) for array in attributes[DIGESTS])
+        record = attributes[RESULT]
+        paths = dict.fromkeys([*record["rows"], *record["columns"]])
+        return n_bytes, [RepresentationKey.from_path(path) for path in paths]
+    except (StoreError, KeyError, TypeError):
         return None
+
+
+def _array_bytes(folder: Place) -> int:
+    node = read_array(folder)
+    return 0 if node is None else math.prod(node.shape) * np.dtype(node.dtype).itemsize
 
 
 def networks(found: list[Usage]) -> Iterator[tuple[tuple[str, ...], list[Usage]]]:

@@ -121,8 +121,9 @@ def test_unfinished_grams_supersede_nothing(workspace):
 def test_a_pattern_narrows_what_is_superseded(workspace):
     assert wasted(workspace, side=B) == []
     assert wasted(workspace, side=Selection("a", "*", "two")) == taps("a")[1:]
-    assert wasted(workspace, spared=[Selection("b", "*"), Selection("*", "*", "one")]) == (
-        taps("a")[1:]
+    assert (
+        wasted(workspace, spared=[Selection("b", "*"), Selection("*", "*", "one")])
+        == (taps("a")[1:])
     )
 
 

@@ -1,8 +1,10 @@
 """Removing from stores: killed at any moment it leaves what nobody mistakes for data."""
 
+import errno
 import os
 import shutil
 import time
+import uuid
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 import store
 from store import GramWriter, StoreLocationError, Writer, write_result
 from store.errors import ClaimedError
+from store.place import as_place, walk_files
 from store.tidy import abandoned, is_held, remove
 from store.usage import measure
 from tests.faults import Killed, kill_series, killed_before
@@ -19,6 +22,7 @@ from tests.test_store_results import make_result
 
 SAMPLES = "digits-test-66-01234567"
 ONE = f"{SAMPLES}/a/final/one"
+B_TAPS = ["b@final:one", "b@final:two"]
 FUTURE = time.time() + 1e6
 
 
@@ -57,11 +61,7 @@ def test_a_group_goes_and_nothing_else(activations):
     remove(activations, group(activations, ONE))
     after = contents(activations)
     assert after == {k: v for k, v in before.items() if not k.startswith(f"{ONE}/")}
-    assert [str(key) for key in store.open(activations).keys()] == [
-        "a@final:two",
-        "b@final:one",
-        "b@final:two",
-    ]
+    assert [str(key) for key in store.open(activations).keys()] == ["a@final:two", *B_TAPS]
 
 
 def test_emptied_folders_go_too(activations):
@@ -96,7 +96,7 @@ def test_a_group_that_comes_while_its_folder_is_removed_is_kept(activations, mon
     monkeypatch.setattr(os, "rmdir", late)
     remove(activations, group(activations, f"{SAMPLES}/a/final/two"))
     assert made
-    assert [str(key) for key in store.open(activations).keys()][0] == "a@final:late"
+    assert store.open(activations).keys()[0].tap == "late"
     assert (activations / SAMPLES / "a" / "final" / "zarr.json").exists()
 
 
@@ -110,6 +110,26 @@ def test_grams_and_results_go_alike(tmp_path):
     remove(tmp_path / "results", result)
     assert contents(tmp_path / "results").keys() == {"zarr.json"}
     assert store.list_results(tmp_path / "results") == []
+
+
+def test_groups_at_an_address_go_alike():
+    place = as_place(f"memory://{uuid.uuid4()}/activations.zarr")
+    for side, n in ((A, 5), (B, 2)):
+        for tap in ("one", "two"):
+            meta = make_meta(tap, n_samples=66, batch_rows=16, run=side.run)
+            with Writer.open(place, meta, *coordinates(meta)) as writer:
+                assert abandoned_paths(place)[-1:] != [meta.key.path]
+                for rows in batches(meta, make_rows(meta))[:n]:
+                    writer.append(rows)
+    found = measure(place, "activations")
+    assert sum(each.n_bytes for each in found) == sum(size for _, size, _ in walk_files(place))
+    assert abandoned_paths(place) == [f"{SAMPLES}/b/final/{tap}" for tap in ("one", "two")]
+    assert abandoned_paths(place, before=0.0) == []
+    remove(place, group(place, ONE))
+    assert [str(key) for key in store.open(place).keys()] == ["a@final:two", *B_TAPS]
+    remove(place, group(place, f"{SAMPLES}/a/final/two"))
+    assert not any(path.startswith(f"{SAMPLES}/a/") for path, *_ in walk_files(place))
+    assert [str(key) for key in store.open(place).keys()] == B_TAPS
 
 
 def test_removing_again_changes_nothing(activations):
@@ -128,6 +148,7 @@ def test_a_file_that_a_kill_left_goes_alone(activations):
     assert contents(activations) == before
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_group_that_is_damaged_or_unfinished(activations, tmp_path):
     found = group(activations, ONE)
     rest = [key for key in store.open(activations).keys() if key.path != ONE]
@@ -146,6 +167,7 @@ def test_a_kill_leaves_no_group_that_is_damaged_or_unfinished(activations, tmp_p
     assert n_left > 5
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_of_a_removal_can_be_written_afresh(activations, tmp_path):
     meta = store.open(activations).find(run="a")[0].meta
     for path in kill_series(
@@ -207,6 +229,42 @@ def test_a_linked_chunk_goes_without_what_it_points_to(activations, tmp_path):
     assert not (activations / ONE).exists()
 
 
+def test_a_linked_array_goes_without_what_it_points_to(activations, tmp_path):
+    array, outside = activations / ONE / "activations", tmp_path / "outside"
+    found = group(activations, ONE)
+    shutil.move(array, outside)
+    array.symlink_to(outside)
+    before = contents(outside)
+    remove(activations, found)
+    assert contents(outside) == before
+    assert not (activations / ONE).exists()
+
+
+def test_writers_are_kept_out_while_a_group_is_removed(activations, monkeypatch):
+    meta = store.open(activations).find()[0].meta
+    tried = []
+
+    def try_to_write(folder):
+        with pytest.raises(ClaimedError, match="is being written by another writer"):
+            Writer.open(activations, meta, *coordinates(meta))
+        tried.append(folder)
+        shutil.rmtree(folder)
+
+    monkeypatch.setattr("store.tidy.remove_tree", try_to_write)
+    remove(activations, group(activations, ONE))
+    assert tried == [activations / ONE]
+    Writer.open(activations, meta, *coordinates(meta)).close()
+
+
+def test_a_disk_without_room_for_a_claim_can_be_freed(activations, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("store.tidy.claim", full)
+    remove(activations, group(activations, ONE))
+    assert not (activations / ONE).exists()
+
+
 def test_unfinished_groups_are_abandoned_and_whole_ones_are_not(activations):
     assert abandoned_paths(activations) == [f"{SAMPLES}/b/final/{tap}" for tap in ("one", "two")]
 
@@ -221,6 +279,7 @@ def test_what_changed_since_is_not_abandoned(activations):
     assert abandoned_paths(activations, before=newest - 3600) == [path]
 
 
+@pytest.mark.slow
 def test_groups_that_a_kill_left_half_made_are_abandoned(tmp_path):
     meta = make_meta(n_samples=4)
     seen = set()
@@ -261,6 +320,7 @@ def test_unfinished_grams_are_abandoned(tmp_path):
     assert abandoned_paths(tmp_path, kind="grams") == [meta.key.path]
 
 
+@pytest.mark.slow
 def test_drafts_of_results_are_abandoned_and_results_are_not(tmp_path):
     initial = tmp_path / "initial"
     write_result(initial, make_result("whole"))
