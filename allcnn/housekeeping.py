@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Final, Literal
 
 from allcnn.config import Selection
@@ -10,8 +11,16 @@ from allcnn.workspace import Workspace
 from store import has_store
 from store.layout import Kind
 from store.place import Place, as_place
-from store.tidy import check_removable, remove
-from store.usage import Usage, committed, measure, networks, raw_bytes, result_facts
+from store.tidy import check_removable, check_unlinked, remove
+from store.usage import (
+    Usage,
+    committed,
+    linked_folders,
+    measure,
+    networks,
+    raw_bytes,
+    result_facts,
+)
 
 KINDS: Final[tuple[Kind, ...]] = ("activations", "grams", "similarity")
 
@@ -101,6 +110,22 @@ def take_inventory(workspace: Workspace, kinds: Sequence[Kind] = KINDS) -> Inven
             )
         found[kind] = measure(place, kind) if has_store(place) else []
     return Inventory(workspace, found)
+
+
+def check_links(
+    workspace: Workspace, kinds: Sequence[Kind], side: Selection, sample_set: str | None
+) -> None:
+    """Raise StoreLocationError for a symbolic link that stands where a selection points.
+
+    What it leads to is not in the inventory, and would seem not to be stored.
+    """
+    wanted = (sample_set or "*", side.run, side.checkpoint, side.tap)
+    for kind in kinds:
+        place = place_of(workspace, kind)
+        for path in linked_folders(place, kind):
+            names = path.split("/")
+            if kind == "similarity" or all(map(fnmatchcase, names, wanted)):
+                check_unlinked(place, names)
 
 
 def usage(inventory: Inventory, side: Selection = EVERYTHING) -> list[Entry]:

@@ -84,6 +84,7 @@ def remove(pattern: str, workspace: str, what: str, sample_set: str | None, **ho
         found = [each for kind in kinds for each in inventory.select(kind, side, sample_set)]
         return [housekeeping.Removal(each, "named") for each in found]
 
+    housekeeping.check_links(place, kinds, side, sample_set)
     removals = find()
     if not removals:
         raise RunError(_nothing(place, side))

@@ -5,6 +5,7 @@ afresh, so that a kill in the middle leaves neither a damaged nor an unfinished 
 """
 
 import errno
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -57,17 +58,22 @@ def remove(place: Place, found: Usage) -> None:
 
 def check_removable(place: Place, found: Usage) -> None:
     """Raise the error by which ``remove`` would refuse, and remove nothing."""
-    for n in range(1, len(found.names) + 1):
-        step = place.joinpath(*found.names[:n])
+    check_unlinked(place, found.names)
+    if is_held(place, found):
+        raise ClaimedError(
+            f"{place / found.group} is being written; wait for that, or stop it, and remove it then"
+        )
+
+
+def check_unlinked(place: Place, names: Sequence[str]) -> None:
+    """Raise StoreLocationError where a symbolic link is on the way to a group."""
+    for n in range(1, len(names) + 1):
+        step = place.joinpath(*names[:n])
         if step.is_symlink():
             raise StoreLocationError(
                 f"{step} is a symbolic link, which no store makes; delete the link itself, and"
                 " what it leads to if that is wanted"
             )
-    if is_held(place, found):
-        raise ClaimedError(
-            f"{place / found.group} is being written; wait for that, or stop it, and remove it then"
-        )
 
 
 def is_held(place: Place, found: Usage) -> bool:

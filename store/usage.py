@@ -1,9 +1,11 @@
 """What the groups of a store take on the disk, from one walk over its files."""
 
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -80,6 +82,19 @@ def _usage(kind: Kind, path: str, files: list[tuple[str, int, float]]) -> Usage:
     members, sizes, times = zip(*files, strict=True)
     named = frozenset(filter(None, members))
     return Usage(kind, path, named, len(files), sum(sizes), max(times))
+
+
+def linked_folders(place: Place, kind: Kind) -> list[str]:
+    """Return the symbolic links that stand for a group, or for a folder above groups."""
+    if not isinstance(place, Path) or not place.is_dir():
+        return []
+    found: list[str] = []
+    for folder, names, _ in os.walk(place):
+        parts = Path(folder).relative_to(place).parts
+        found += ["/".join([*parts, n]) for n in names if Path(folder, n).is_symlink()]
+        if len(parts) + 1 >= DEPTHS[kind]:
+            names.clear()
+    return found
 
 
 def raw_bytes(found: CommittedReader[Any]) -> int:
