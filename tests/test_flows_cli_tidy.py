@@ -299,3 +299,25 @@ BAD = {
 @pytest.mark.parametrize(("arguments", "sentence"), BAD.values(), ids=BAD.keys())
 def test_bad_input_is_one_sentence(untouched, arguments, sentence):
     assert sentence in fail(*arguments, workspace=untouched, status=2)
+
+
+def test_what_a_living_writer_holds_is_refused_and_nothing_else_goes(workspace):
+    tap = store.open(workspace.activations).find(run="a")[1]
+    with store.Writer.open(workspace.activations, tap.meta, tap.samples, tap.labels):
+        error = fail("rm", "a@*", "--yes", workspace=workspace)
+        assert f"{SAMPLES}/a/final/two is being written; wait for that, or stop it" in error
+        before = contents(workspace.root)
+        succeed("gc", "--older-than", "0", "--yes", workspace=workspace)
+        assert contents(workspace.root) == before
+    succeed("rm", "a@*", "--yes", workspace=workspace)
+    assert runs(workspace) == {"b"}
+
+
+def test_rm_of_what_a_link_stands_for_says_so(workspace, tmp_path):
+    folder = workspace.activations / SAMPLES / "a"
+    shutil.move(folder, tmp_path / "outside")
+    folder.symlink_to(tmp_path / "outside")
+    error = fail("rm", "a@final", "--yes", workspace=workspace)
+    assert f"{folder} is a symbolic link, which no store makes; delete the link itself" in error
+    succeed("rm", "b@final", "--yes", workspace=workspace)
+    assert (tmp_path / "outside" / "final" / "one" / "zarr.json").exists()
