@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,19 +86,19 @@ def test_a_folder_that_holds_something_else_stays(activations):
 
 def test_a_group_that_comes_while_its_folder_is_removed_is_kept(activations, monkeypatch):
     remove(activations, group(activations, ONE))
-    rmdir, made = os.rmdir, []
+    folder = activations / SAMPLES / "a" / "final"
+    metadata = (folder / "zarr.json").read_bytes()
+    rmdir = os.rmdir
 
     def late(path, **how):
-        if str(path).endswith("final") and not made:
-            made.append(path)
-            write_network(activations, A, make_taps(names=("late",)))
+        if Path(path) == folder:
+            (folder / "three").mkdir()
         rmdir(path, **how)
 
     monkeypatch.setattr(os, "rmdir", late)
     remove(activations, group(activations, f"{SAMPLES}/a/final/two"))
-    assert made
-    assert store.open(activations).keys()[0].tap == "late"
-    assert (activations / SAMPLES / "a" / "final" / "zarr.json").exists()
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["three"]
+    assert (folder / "zarr.json").read_bytes() == metadata
 
 
 def test_grams_and_results_go_alike(tmp_path):
@@ -127,6 +128,7 @@ def test_groups_at_an_address_go_alike():
     assert abandoned_paths(place, before=0.0) == []
     remove(place, group(place, ONE))
     assert [str(key) for key in store.open(place).keys()] == ["a@final:two", *B_TAPS]
+    assert (place / SAMPLES / "a" / "final" / "zarr.json").exists()
     remove(place, group(place, f"{SAMPLES}/a/final/two"))
     assert not any(path.startswith(f"{SAMPLES}/a/") for path, *_ in walk_files(place))
     assert [str(key) for key in store.open(place).keys()] == B_TAPS
@@ -146,6 +148,15 @@ def test_a_file_that_a_kill_left_goes_alone(activations):
     (activations / path).write_bytes(b"abc")
     remove(activations, group(activations, path))
     assert contents(activations) == before
+
+
+def test_folders_that_held_only_what_a_kill_left_go_too(activations):
+    before = contents(activations), folders(activations)
+    path = f"{ONE}/activations/c/9/0/0/0.1234.partial"
+    (activations / path).parent.mkdir(parents=True)
+    (activations / path).write_bytes(b"abc")
+    remove(activations, group(activations, path))
+    assert (contents(activations), folders(activations)) == before
 
 
 @pytest.mark.slow

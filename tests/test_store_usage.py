@@ -142,6 +142,15 @@ def test_a_damaged_result_tells_nothing(tmp_path):
     assert result_facts(tmp_path, make_result().name) is None
 
 
+def test_a_result_that_a_link_leads_to_elsewhere_tells_nothing(tmp_path):
+    write_result(tmp_path / "outside", make_result())
+    write_result(tmp_path / "results", make_result("other"))
+    name = make_result().name
+    (tmp_path / "results" / name).symlink_to(tmp_path / "outside" / name)
+    assert result_facts(tmp_path / "outside", name) is not None
+    assert result_facts(tmp_path / "results", name) is None
+
+
 def test_networks_are_groups_of_one_sample_set_run_and_checkpoint(activations):
     found = dict(networks(measure(activations, "activations")))
     assert {key: len(group) for key, group in found.items()} == {
