@@ -41,9 +41,10 @@ class Inventory:
         """Return the groups that a selection names, whole or not.
 
         Of results, those that compare something that it names; one that is not whole is named by
-        the widest selection alone.
+        the widest selection alone, and drafts by none.
         """
         groups = [each for each in self.found[kind] if not each.is_file]
+        groups = [each for each in groups if not each.path.startswith(".")]
         if side == EVERYTHING and sample_set is None:
             return groups
         return [each for each in groups if self._names(side, sample_set, each)]
@@ -79,10 +80,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Removal:
-    """Something that can go, why, and what that rests on."""
+    """Something that can go; why, where it was not named; and what that rests on."""
 
     found: Usage
-    reason: str
+    reason: str = ""
     note: str = ""
 
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from allcnn import checkpoint, network, record
 from allcnn.config import Selection
-from allcnn.errors import WorkspaceError
+from allcnn.errors import AllcnnError, WorkspaceError
 from allcnn.housekeeping import EVERYTHING, KINDS, Inventory, Removal, place_of
 from allcnn.workspace import Workspace
 from store import Grams, has_store
@@ -21,7 +22,7 @@ Network = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Findings:
-    """What can go; and activations whose Grams are kept, but whose checkpoint is not here."""
+    """What can go; and activations whose Grams are kept, but not the checkpoint they are of."""
 
     waste: tuple[Removal, ...]
     irreplaceable: tuple[Usage, ...]
@@ -38,8 +39,8 @@ def find_waste(
     """Find what can go, of what a selection names.
 
     Superseded are activations of which all taps have whole Grams of one kind, of the same
-    checkpoint and dtype. Those whose checkpoint is not in the workspace, such as imported ones,
-    could not be extracted again and stay.
+    checkpoint and dtype. Those whose checkpoint is not in the workspace, or is another one of that
+    name, as of imported ones, could not be extracted again and stay.
     Abandoned are partial writes that no living writer holds, and what kills left of single files,
     which the widest selection alone names.
     Orphaned are results that compare a run of which neither its folder nor anything stored is left.
@@ -74,12 +75,12 @@ def _superseded(
     waste: list[Removal] = []
     irreplaceable: list[Usage] = []
     place = place_of(inventory.workspace, "activations")
-    for network, groups in networks(inventory.select("activations", EVERYTHING)):
-        kinds = _kept_kinds(inventory.workspace, network)
+    for names, groups in networks(inventory.select("activations", EVERYTHING)):
+        kinds = _kept_kinds(inventory.workspace, names)
         if not kinds or any(is_held(place, each) for each in groups):
             continue
         wanted = [each for each in groups if _is_wanted(each, side, spared)]
-        if _can_be_extracted(inventory.workspace, network):
+        if wanted and _can_be_extracted(inventory.workspace, names):
             waste += [Removal(each, "superseded", "kept: " + ", ".join(kinds)) for each in wanted]
         else:
             irreplaceable += wanted
@@ -91,14 +92,14 @@ def _is_wanted(found: Usage, side: Selection, spared: Sequence[Selection]) -> bo
     return side.matches(*names) and not any(each.matches(*names) for each in spared)
 
 
-def _kept_kinds(workspace: Workspace, network: Network) -> list[str]:
+def _kept_kinds(workspace: Workspace, names: Network) -> list[str]:
     """Return the kinds of Grams that are whole for every stored tap of a network."""
     activations, grams = place_of(workspace, "activations"), place_of(workspace, "grams")
     if not has_store(grams):
         return []
-    taps = committed(activations, "activations", network) or {}
+    taps = committed(activations, "activations", names) or {}
     kept: dict[str, list[Grams]] = {}
-    for each in (committed(grams, "grams", network) or {}).values():
+    for each in (committed(grams, "grams", names) or {}).values():
         tap = taps.get(each.key.of.path)
         if tap is not None and each.complete and _version(tap.meta) == _version(each.key):
             kept.setdefault(each.key.variant, []).append(each)
@@ -117,9 +118,22 @@ def _described(grams: list[Grams]) -> str:
     return f"{kernel}{pooled} Grams, minibatches of {key.batch_size}"
 
 
-def _can_be_extracted(workspace: Workspace, network: Network) -> bool:
-    _, run, checkpoint = network
-    return run in workspace.runs() and checkpoint in workspace.checkpoints(run)
+def _can_be_extracted(workspace: Workspace, names: Network) -> bool:
+    _, run, name = names
+    taps = committed(place_of(workspace, "activations"), "activations", names) or {}
+    return {tap.meta.checkpoint_digest for tap in taps.values()} == {
+        checkpoint_digest(workspace, run, name)
+    }
+
+
+def checkpoint_digest(workspace: Workspace, run: str, name: str) -> str | None:
+    """Return the digest of a checkpoint, or None where none is here that can be read."""
+    try:
+        folder = workspace.find_checkpoint(run, name)
+        like = network.abstract(record.read_record(workspace, run).spec)
+        return checkpoint.digest(checkpoint.load_variables(folder, like))
+    except AllcnnError:
+        return None
 
 
 def _abandoned(inventory: Inventory, side: Selection, before: float) -> list[Removal]:

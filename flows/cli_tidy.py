@@ -82,7 +82,7 @@ def remove(pattern: str, workspace: str, what: str, sample_set: str | None, **ho
     def find() -> "list[Removal]":
         inventory = housekeeping.take_inventory(place, kinds)
         found = [each for kind in kinds for each in inventory.select(kind, side, sample_set)]
-        return [housekeeping.Removal(each, "named") for each in found]
+        return [housekeeping.Removal(each) for each in found]
 
     housekeeping.check_links(place, kinds, side, sample_set)
     removals = find()

@@ -114,8 +114,8 @@ def consequences(findings: Findings) -> list[str]:
         networks = dict.fromkeys("@".join(each.names[1:3]) for each in findings.irreplaceable)
         size = _mb(sum(each.n_bytes for each in findings.irreplaceable))
         notes.append(
-            f"{size} MB of activations stay though their Grams are kept, since their checkpoints"
-            f" are not here ({', '.join(networks)}); 'allcnn store rm' removes them."
+            f"{size} MB of activations stay though their Grams are kept, since the"
+            f" checkpoints that they are of are not here ({', '.join(networks)}); 'allcnn store rm' removes them."
         )
     return notes
 
@@ -168,7 +168,9 @@ def _removal_table(removals: Sequence[Removal]) -> str:
         members = list(group)
         size = _mb(sum(each.found.n_bytes for each in members))
         rows.append((_NAMES[kind], *of, str(len(members)), size, reason, note))
-    head = ("store", "what", "sample set", "groups", "MB", "why", "")
+    head: Row = ("store", "what", "sample set", "groups", "MB", "why", "")
+    if not any(each.reason for each in removals):
+        head, rows = head[:5], [row[:5] for row in rows]
     return aligned([head, *rows]) + f"\n\n{_size(removals)} in all"
 
 

@@ -6,12 +6,13 @@ import time
 import numpy as np
 import pytest
 
-from allcnn.config import Selection
+from allcnn.config import Extraction, Selection
 from allcnn.errors import WorkspaceError
+from allcnn.extract import extract
 from allcnn.housekeeping import EVERYTHING, discard, take_inventory
-from allcnn.waste import find_waste
+from allcnn.waste import checkpoint_digest, find_waste
 from allcnn.workspace import Workspace
-from store import GramWriter, open_grams, write_result
+from store import GramWriter, list_results, open_grams, write_result
 from store import open as open_store
 from tests.networks import A, B, C, assert_same_bits, compare_one, make_taps, write_network
 from tests.test_store_results import make_result
@@ -22,7 +23,7 @@ REASONS = ("superseded", "abandoned", "orphaned")
 
 
 @pytest.fixture
-def workspace(tmp_path):
+def workspace(tmp_path, digests):
     """Return two compared networks, of which the checkpoint of ``a`` alone is here."""
     place = Workspace.at(tmp_path / "workspace")
     write_network(place.activations, A, make_taps())
@@ -30,6 +31,19 @@ def workspace(tmp_path):
     compare_one(place, A, B)
     add_run(place, "a")
     return place
+
+
+@pytest.fixture
+def digests(monkeypatch):
+    """Let folders pass for checkpoints, which have the digest of what these tests store."""
+    digests = {"a@final": "feedc0de", "b@final": "feedc0de"}
+
+    def digest(place, run, name):
+        there = (place.checkpoints_folder(run) / name).exists()
+        return digests.get(f"{run}@{name}") if there else None
+
+    monkeypatch.setattr("allcnn.waste.checkpoint_digest", digest)
+    return digests
 
 
 def add_run(workspace, run, checkpoint="final"):
@@ -70,6 +84,27 @@ def test_what_cannot_be_extracted_again_stays(workspace):
     found = find(workspace)
     assert found.irreplaceable == ()
     assert [each.found.path for each in found.waste] == [*taps("a"), *taps("b")]
+
+
+def test_what_another_checkpoint_of_that_name_gave_stays(workspace, digests):
+    digests["a@final"] = "another"
+    found = find(workspace)
+    assert found.waste == ()
+    assert [each.path for each in found.irreplaceable] == [*taps("a"), *taps("b")]
+
+
+def test_digests_are_those_of_checkpoints_that_can_be_read(trained, tmp_path):
+    place = Workspace.at(shutil.copytree(trained.root, tmp_path / "w"))
+    name = "small-d1-v2-s0"
+    job = Extraction(name, "final", n_samples=32, batch_size=32)
+    extract(place, job)
+    (digest,) = {tap.meta.checkpoint_digest for tap in open_store(place.activations).find()}
+    assert checkpoint_digest(place, name, "final") == digest
+    assert checkpoint_digest(place, name, "init") not in (digest, None)
+    assert checkpoint_digest(place, name, "epoch-0009") is None
+    assert checkpoint_digest(place, "x" * 150, "final") is None
+    shutil.rmtree(place.checkpoints_folder(name) / "final" / "variables")
+    assert checkpoint_digest(place, name, "final") is None
 
 
 def test_comparing_goes_on_without_superseded_activations(workspace):
@@ -187,6 +222,14 @@ def test_runs_on_a_disk_that_is_not_mounted_are_not_gone(workspace, tmp_path):
     (workspace.root / "runs").symlink_to(tmp_path / "unmounted")
     with pytest.raises(WorkspaceError, match=r"runs is a link to what is not there; mount"):
         find(workspace)
+
+
+def test_drafts_are_results_of_no_pattern(workspace):
+    (workspace.similarity / ".x.partial").mkdir()
+    (workspace.similarity / ".x.partial" / "zarr.json").write_text("{}")
+    found = take_inventory(workspace).select("similarity", EVERYTHING)
+    assert [each.path for each in found] == list_results(workspace.similarity)
+    assert wasted(workspace, "abandoned") == [".x.partial"]
 
 
 def test_a_damaged_result_is_left_alone(workspace):

@@ -28,7 +28,7 @@ from store import (
     StoreLocationError,
     Writer,
 )
-from tests.networks import A, B, make_taps, write_network
+from tests.networks import A, B, C, make_taps, write_network
 from tests.strategies import batches, coordinates, make_meta, make_rows
 
 ROOT = Path(__file__).parent.parent
@@ -262,11 +262,10 @@ def check_refused(found, commands, *, allowed=()):
 
 @pytest.fixture
 def compared(networks, trained):
-    """Return two compared networks and two runs, with the checkpoint of one of the networks."""
+    """Return two compared networks, two runs, and something that was given up."""
     assert run(COMPARE, networks).exit_code == 0
     shutil.copytree(trained.root / "runs", networks.root / "runs")
-    (networks.checkpoints_folder("a") / "final").mkdir(parents=True)
-    (networks.run_folder("a") / "config.json").write_text("{}")
+    write_network(networks.activations, C, make_taps(), n_committed=16)
     return networks
 
 
@@ -493,3 +492,22 @@ def test_links_that_lead_outside_are_not_removed_through(linked, tmp_path):
         check_sentence(result, "symbolic link")
     run(GC, linked)
     assert contents(tmp_path / "outside") == before
+
+
+def test_what_gc_takes_is_extracted_again_bit_for_bit(workspace):
+    both = [*EXTRACT, "--keep", "activations,grams"]
+    compare = ["compare", f"{D1}@final", f"{D1}@final", "--batch-size", "32"]
+    assert run(both, workspace).exit_code == 0
+    before = values(workspace.activations)
+    table = run(compare, workspace).stdout.split("\nfrom")[0]
+    result = run(GC, workspace)
+    assert result.exit_code == 0
+    assert "superseded" in result.stdout
+    assert values(workspace.activations) == {}
+    shutil.rmtree(workspace.similarity)
+    assert run(compare, workspace).stdout.split("\nfrom")[0] == table
+    exact = [*compare, "--estimator", "exact"]
+    check_sentence(run(exact, workspace), "the exact estimator needs activations")
+    assert run(EXTRACT, workspace).exit_code == 0
+    assert values(workspace.activations) == before
+    assert run(exact, workspace).exit_code == 0
