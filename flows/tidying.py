@@ -115,7 +115,8 @@ def consequences(findings: Findings) -> list[str]:
         size = _mb(sum(each.n_bytes for each in findings.irreplaceable))
         notes.append(
             f"{size} MB of activations stay though their Grams are kept, since the"
-            f" checkpoints that they are of are not here ({', '.join(networks)}); 'allcnn store rm' removes them."
+            f" checkpoints that they are of are not here ({', '.join(networks)}); 'allcnn store"
+            " rm' removes them."
         )
     return notes
 

@@ -1,14 +1,16 @@
 """What a workspace's stores hold, by name, and removing it."""
 
 import shutil
+import uuid
 
 import pytest
 
 from allcnn.config import Selection
 from allcnn.errors import WorkspaceError
-from allcnn.housekeeping import EVERYTHING, discard, take_inventory, usage
+from allcnn.housekeeping import EVERYTHING, check_links, discard, take_inventory, usage
 from allcnn.workspace import Workspace
 from store import StoreLocationError, write_result
+from store.place import as_place, walk_files
 from tests.networks import A, B, compare_one, make_taps, write_network
 from tests.test_store_results import make_result
 
@@ -142,3 +144,31 @@ def test_a_store_on_a_disk_that_is_not_mounted_is_not_empty(workspace, tmp_path)
     workspace.grams.unlink()
     workspace.grams.symlink_to(tmp_path / "disk")
     assert len(paths(take_inventory(workspace), "grams", EVERYTHING)) == 4
+
+
+def test_stores_at_an_address_are_measured_and_freed_alike():
+    place = Workspace(as_place(f"memory://{uuid.uuid4()}/workspace"))
+    assert usage(take_inventory(place)) == []
+    write_network(place.activations, A, make_taps())
+    write_network(place.activations, B, make_taps(seed=1))
+    compare_one(place, A, B)
+    entries = usage(take_inventory(place))
+    for kind in ("activations", "grams", "similarity"):
+        stored = sum(entry.stored_bytes for entry in entries if entry.kind == kind)
+        assert stored == sum(n for _, n, _ in walk_files(place.root / f"{kind}.zarr"))
+    check_links(place, ("activations",), A, None)
+    discard(place, take_inventory(place).select("activations", A))
+    left = take_inventory(place).select("activations", EVERYTHING)
+    assert [each.path for each in left] == [f"{SAMPLES}/b/final/{tap}" for tap in ("one", "two")]
+
+
+def test_a_link_in_the_way_of_a_selection_is_no_empty_folder(workspace, tmp_path):
+    folder = workspace.activations / SAMPLES / "a" / "final"
+    shutil.move(folder, tmp_path / "outside")
+    folder.symlink_to(tmp_path / "outside")
+    for side in (A, Selection("*", "*"), Selection("a", "*", "one")):
+        with pytest.raises(StoreLocationError, match="final is a symbolic link"):
+            check_links(workspace, ("activations", "grams"), side, None)
+    check_links(workspace, ("grams",), A, None)
+    check_links(workspace, ("activations",), B, None)
+    check_links(workspace, ("activations",), A, "another")
