@@ -9,7 +9,7 @@ from allcnn.config import Selection
 from allcnn.errors import WorkspaceError
 from allcnn.workspace import Workspace
 from store import has_store
-from store.layout import Kind
+from store.layout import Kind, open_root
 from store.place import Place, as_place
 from store.tidy import check_removable, check_unlinked, remove
 from store.usage import (
@@ -100,16 +100,20 @@ def place_of(workspace: Workspace, kind: Kind) -> Place:
 def take_inventory(workspace: Workspace, kinds: Sequence[Kind] = KINDS) -> Inventory:
     """Measure stores of a workspace; one that is not there holds nothing.
 
-    Raises WorkspaceError for a link to what is not there, such as a disk that is not mounted.
+    Raises WorkspaceError for a link to what is not there, such as a disk that is not mounted, and
+    SchemaError for a folder of others, in which nothing is ours to judge.
     """
-    found = {}
+    found: dict[Kind, list[Usage]] = {}
     for kind in kinds:
         place = place_of(workspace, kind)
         if place.is_symlink() and not place.exists():
             raise WorkspaceError(
                 f"{place} is a link to what is not there; mount that disk, or remove the link"
             )
-        found[kind] = measure(place, kind) if has_store(place) else []
+        found[kind] = []
+        if has_store(place):
+            open_root(place, kind)
+            found[kind] = measure(place, kind)
     return Inventory(workspace, found)
 
 

@@ -111,11 +111,12 @@ def consequences(findings: Findings) -> list[str]:
             " 'allcnn extract' has computed them again."
         )
     if findings.irreplaceable:
-        networks = dict.fromkeys("@".join(each.names[1:3]) for each in findings.irreplaceable)
+        names = list(dict.fromkeys("@".join(e.names[1:3]) for e in findings.irreplaceable))
+        networks = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         size = _mb(sum(each.n_bytes for each in findings.irreplaceable))
         notes.append(
             f"{size} MB of activations stay though their Grams are kept, since the"
-            f" checkpoints that they are of are not here ({', '.join(networks)}); 'allcnn store"
+            f" checkpoints that they are of are not here ({networks}); 'allcnn store"
             " rm' removes them."
         )
     return notes

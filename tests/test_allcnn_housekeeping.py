@@ -9,7 +9,7 @@ from allcnn.config import Selection
 from allcnn.errors import WorkspaceError
 from allcnn.housekeeping import EVERYTHING, check_links, discard, take_inventory, usage
 from allcnn.workspace import Workspace
-from store import StoreLocationError, write_result
+from store import SchemaError, StoreLocationError, write_result
 from store.place import as_place, walk_files
 from tests.networks import A, B, compare_one, make_taps, write_network
 from tests.test_store_results import make_result
@@ -114,6 +114,15 @@ def test_a_workspace_without_stores_holds_nothing(tmp_path):
     inventory = take_inventory(Workspace.at(tmp_path / "none"))
     assert usage(inventory) == []
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("kind", ["activations", "grams", "similarity"])
+def test_a_folder_of_others_is_not_judged(workspace, kind):
+    shutil.rmtree(workspace.root / f"{kind}.zarr")
+    (workspace.root / f"{kind}.zarr").mkdir()
+    (workspace.root / f"{kind}.zarr" / "mine.txt").write_text("mine")
+    with pytest.raises(SchemaError, match=rf"{kind}.zarr is no Zarr v3 group; give the folder of"):
+        take_inventory(workspace)
 
 
 def test_discarding_removes_what_was_selected(workspace):
