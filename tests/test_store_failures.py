@@ -511,3 +511,28 @@ def test_what_gc_takes_is_extracted_again_bit_for_bit(workspace):
     assert run(EXTRACT, workspace).exit_code == 0
     assert values(workspace.activations) == before
     assert run(exact, workspace).exit_code == 0
+
+
+def test_import_on_a_full_disk_goes_on_once_there_is_room(tmp_path):
+    np.save(tmp_path / "one.npy", make_taps()["one"].repeat(100, axis=1))
+    command = ["store", "import", str(tmp_path / "one.npy"), "--run", "theirs"]
+    command += ["--dataset", "mine", "--split", "test", "--minibatch", "16"]
+    full, whole = (Workspace.at(tmp_path / name) for name in ("full", "whole"))
+    with largest_file(20_000):
+        check_sentence(run(command, full), os.strerror(errno.EFBIG))
+    assert run(command, full).exit_code == 0
+    assert run(command, whole).exit_code == 0
+    assert values(full.activations) == values(whole.activations)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../a", "a..b", "höhe", "层"])
+@pytest.mark.parametrize("option", ["--run", "--checkpoint", "--dataset", "--split"])
+def test_import_refuses_names_that_are_no_folders(tmp_path, name, option):
+    np.save(tmp_path / "one.npy", make_taps()["one"])
+    names = {"--run": "theirs", "--dataset": "mine", "--split": "test"} | {option: name}
+    words = [word for pair in names.items() for word in pair]
+    workspace = Workspace.at(tmp_path / "workspace")
+    result = run(["store", "import", str(tmp_path / "one.npy"), *words], workspace)
+    assert result.exit_code in (1, 2), result.output
+    assert repr(name) in last_line(result.stderr)
+    assert not workspace.root.exists()
