@@ -305,9 +305,6 @@ def test_a_group_that_may_not_be_read_is_refused(compared):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True, reason="store.place.walk_files passes over folders that may not be listed"
-)
 def test_what_may_not_be_listed_does_not_seem_to_be_nothing(compared):
     with permissions(compared.activations / SAMPLES / "a/final/one", 0o000, 0o000):
         found = run_without_power([RM], compared)
@@ -444,16 +441,8 @@ def test_links_that_lead_outside_are_not_read(linked, tmp_path):
     assert contents(tmp_path / "outside") == before
 
 
-_THROUGH = pytest.mark.xfail(
-    strict=True, reason="store.writer claims the array's folder before it looks where that leads"
-)
-
-
 @pytest.fixture(
-    params=[
-        pytest.param(path, id=name, marks=[_THROUGH] if name == "array" else [])
-        for name, path in (LINKED | {"metadata": METADATA}).items()
-    ]
+    params=[pytest.param(path, id=name) for name, path in (LINKED | {"metadata": METADATA}).items()]
 )
 def interrupted(request, tmp_path):
     """Return the metadata of an unfinished tap, in whose store something is a link to outside."""
