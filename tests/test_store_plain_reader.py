@@ -1,0 +1,115 @@
+"""A reader that knows docs/layout.md, the standard library and nothing else reads every store."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import plain_reader
+from tests.data import make_stores
+from tests.data.make_stores import LABELS, SAMPLES, TAPS, UNFINISHED
+from tests.faults import chunk_files, flip_bit, swap
+from tests.plain_reader import DamageError, read_store
+from tests.test_store_versions import FIXTURE
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the stores of version 1, and the same as they are written now."""
+    now = tmp_path_factory.mktemp("now")
+    make_stores.main(now)
+    return {"of version 1": FIXTURE, "of today": now}
+
+
+BOTH = pytest.mark.parametrize("age", ["of version 1", "of today"])
+
+
+@BOTH
+def test_it_runs_without_any_package(stores, age):
+    # -S leaves out site-packages, -I the working directory.
+    command = [sys.executable, "-I", "-S", plain_reader.__file__, str(stores[age])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert {kind: len(found) for kind, found in json.loads(done.stdout).items()} == {
+        "activations": 5,
+        "grams": 1,
+        "similarity": 1,
+    }
+
+
+@BOTH
+@pytest.mark.parametrize("key", TAPS)
+def test_it_reads_activations(stores, age, key):
+    rows = make_stores.activations(*key)[: 8 if key == UNFINISHED else 10]
+    found = activations(stores[age])[make_stores.meta(*key).key.path]
+    assert found == {
+        "shape": list(rows.shape),
+        "complete": key != UNFINISHED,
+        "values": rows.ravel().tolist(),
+        "samples": SAMPLES.tolist(),
+        "labels": LABELS.tolist(),
+    }
+
+
+@BOTH
+def test_it_reads_grams(stores, age):
+    found = read_store(stores[age] / "grams.zarr", "grams", {})[make_stores.gram_meta().key.path]
+    assert found["grams"] == [K.tolist() for K in make_stores.grams()]
+    assert found["median_distance"] == make_stores.MEDIAN_DISTANCE
+    assert found["samples"] == SAMPLES.tolist()
+
+
+@BOTH
+def test_it_reads_results(stores, age):
+    found = read_store(stores[age] / "similarity.zarr", "similarity", {})["taps"]
+    wanted = make_stores.result()
+    assert found["record"]["rows"] == [key.path for key in wanted.rows]
+    for name, values in found["arrays"].items():
+        np.testing.assert_array_equal(values, getattr(wanted, name).ravel())
+
+
+def test_it_finds_every_damaged_byte_of_the_rows(stores, tmp_path):
+    array = one_tap(stores["of today"], tmp_path)
+    for file in chunk_files(array):
+        kept = file.read_bytes()
+        for offset in range(len(kept)):
+            flip_bit(file, offset)
+            with pytest.raises(DamageError, match="wrong checksum"):
+                activations(tmp_path)
+        file.write_bytes(kept)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"")])
+def test_it_finds_missing_and_empty_chunks(stores, tmp_path, damage):
+    damage(chunk_files(one_tap(stores["of today"], tmp_path))[0])
+    with pytest.raises(DamageError):
+        activations(tmp_path)
+
+
+def test_it_finds_swapped_chunks(stores, tmp_path):
+    swap(*chunk_files(one_tap(stores["of today"], tmp_path))[:2])
+    with pytest.raises(DamageError, match="not what was written"):
+        activations(tmp_path)
+
+
+def test_it_finds_changed_metadata(stores, tmp_path):
+    node = one_tap(stores["of today"], tmp_path).with_name("zarr.json")
+    node.write_text(node.read_text().replace('"tap_index": 0', '"tap_index": 1'))
+    with pytest.raises(DamageError, match="metadata"):
+        activations(tmp_path)
+
+
+def one_tap(stores: Path, folder: Path) -> Path:
+    """Copy the activations, and return the array of the tap whose minibatches are split."""
+    shutil.copytree(stores / "activations.zarr", folder / "activations.zarr")
+    return (
+        folder / "activations.zarr" / make_stores.meta(*next(iter(TAPS))).key.path / "activations"
+    )
+
+
+def activations(folder: Path) -> dict[str, Any]:
+    return read_store(folder / "activations.zarr", "activations", {})
