@@ -151,6 +151,8 @@ def read_array(
     content = bytearray(math.prod(shape) * size)
     for index in product(*(range(-(-n // c)) for n, c in zip(shape, chunk, strict=True))):
         file = folder.joinpath("c", *map(str, index))
+        if not file.exists() and node["fill_value"] == 0:
+            continue
         values = decoded(file, node["codecs"], decoders)
         if len(values) != math.prod(chunk) * size:
             raise DamageError(f"{file} has {len(values)} bytes")

@@ -51,7 +51,7 @@ def test_it_reads_activations(stores, age, key):
         "complete": key != UNFINISHED,
         "values": rows.ravel().tolist(),
         "samples": SAMPLES.tolist(),
-        "labels": LABELS.tolist(),
+        "labels": LABELS[key[0]].tolist(),
     }
 
 

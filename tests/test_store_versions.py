@@ -62,7 +62,7 @@ def test_activations_read_as_they_were_written(key):
     assert_bit_equal(tap.read(0, tap.n_committed), make_stores.activations(*key)[: tap.n_committed])
     assert_bit_equal(tap.read(3, 6), make_stores.activations(*key)[3:6])
     assert_bit_equal(tap.samples, SAMPLES)
-    assert_bit_equal(tap.labels, LABELS)
+    assert_bit_equal(tap.labels, LABELS[wanted.key.run])
 
 
 @pytest.mark.parametrize("key", TAPS)
@@ -101,7 +101,7 @@ def test_a_result_reads_as_it_was_written():
 def test_what_was_unfinished_is_finished(old):
     path, meta = old / "activations.zarr", make_stores.meta(*UNFINISHED)
     rows = make_stores.activations(*UNFINISHED)
-    writer = Writer.open(path, meta, SAMPLES, LABELS)
+    writer = Writer.open(path, meta, SAMPLES, LABELS[RUN])
     assert writer.n_committed == 8
     writer.append(rows[8:])
     assert_bit_equal(store.open(path)[meta.key].read(0, 10), rows)
@@ -111,8 +111,10 @@ def test_what_was_unfinished_is_finished(old):
 def test_what_is_finished_takes_no_more_work(old):
     for key in TAPS.keys() - {UNFINISHED}:
         meta = make_stores.meta(*key)
-        assert Writer.open(old / "activations.zarr", meta, SAMPLES, LABELS).complete
-    assert GramWriter.open(old / "grams.zarr", make_stores.gram_meta(), SAMPLES, LABELS).complete
+        labels = LABELS[meta.key.run]
+        assert Writer.open(old / "activations.zarr", meta, SAMPLES, labels).complete
+    meta = make_stores.gram_meta()
+    assert GramWriter.open(old / "grams.zarr", meta, SAMPLES, LABELS[RUN]).complete
 
 
 def test_reading_changes_nothing(old):

@@ -25,10 +25,13 @@ from store import (
 
 SAMPLE_SET = SampleSet("digits", "test", 10, (8, 8, 1), "0123456789abcdef")
 SAMPLES = np.arange(10)[::-1]
-LABELS = np.arange(10, dtype=np.int32) % 3
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 MADE = {"created_by": "allcnn-cka 0.1.0", "created_at": "2026-01-31T12:00:00+00:00"}
 RUN, FOREIGN = "allcnn-d1-v2-s0", "resnet18"
+LABELS = {
+    RUN: np.arange(10, dtype=np.int32) % 3,
+    FOREIGN: np.zeros(10, np.int32),  # version 1 left out the chunk of these
+}
 
 TAPS = {
     (RUN, "epoch-0005", "conv1"): ((4, 2, 2), "float32"),  # chunks of 2 lines
@@ -129,13 +132,13 @@ def values(shape: tuple[int, ...], seed: int) -> np.ndarray:
 def _write_activations(path: Path, meta: RepresentationMeta, rows: np.ndarray) -> None:
     stop = 8 if meta.key.checkpoint == "init" else 10
     with mock.patch.object(layout, "MAX_CHUNK_BYTES", _CHUNK_BYTES):
-        writer = Writer.open(path, meta, SAMPLES, LABELS)
+        writer = Writer.open(path, meta, SAMPLES, LABELS[meta.key.run])
         for start in range(0, stop, meta.batch_rows):
             writer.append(rows[start : start + meta.batch_rows])
 
 
 def _write_grams(path: Path) -> None:
-    writer = GramWriter.open(path, gram_meta(), SAMPLES, LABELS)
+    writer = GramWriter.open(path, gram_meta(), SAMPLES, LABELS[RUN])
     writer.set_median_distance(MEDIAN_DISTANCE)
     for K in grams():
         writer.append(K)
