@@ -16,7 +16,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal, get_args
 from unittest import mock
@@ -27,7 +26,9 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 import store
 from store import RepresentationMeta, Writer, layout
+from store.place import Place, as_place, remove_tree, walk_files
 from store.schema import DType
+from store.writer import Compression
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,16 @@ class Tap:
 
 @dataclass(frozen=True)
 class Way:
-    """One way of writing a tap into a folder and reading it back, a minibatch at a time."""
+    """One way of writing a tap to a place and reading it back, a minibatch at a time."""
 
     name: str
-    write: Callable[[Path, Tap], None]
-    read: Callable[[Path, Tap], None]
+    write: Callable[[Place, Tap], None]
+    read: Callable[[Place, Tap], None]
+    address: str = ""
+
+    def place(self, scratch: str) -> Place:
+        """Return where to write: in a folder, or below an address by its name."""
+        return as_place(f"{self.address}{scratch}/a")
 
 
 @dataclass(frozen=True)
@@ -69,33 +75,40 @@ Costs = dict[str, dict[str, Cost]]
 """By the way's name, then by the tap's."""
 
 
-def through_store(name: str, max_chunk_bytes: int = layout.MAX_CHUNK_BYTES, **options: Any) -> Way:
+def through_store(
+    name: str,
+    max_chunk_bytes: int = layout.MAX_CHUNK_BYTES,
+    compression: Compression = "none",
+    address: str = "",
+) -> Way:
     """Write with our writer and read with our reader, which verifies every digest."""
 
-    def write(folder: Path, tap: Tap) -> None:
+    def write(place: Place, tap: Tap) -> None:
         coordinates = np.arange(len(tap.rows)), np.zeros(len(tap.rows), np.int32)
-        with mock.patch.object(layout, "MAX_CHUNK_BYTES", max_chunk_bytes):
-            writer = Writer.open(folder, tap.meta, *coordinates, **options)
+        with (
+            mock.patch.object(layout, "MAX_CHUNK_BYTES", max_chunk_bytes),
+            Writer.open(place, tap.meta, *coordinates, compression=compression) as writer,
+        ):
             for block in tap.blocks():
                 writer.append(tap.rows[block])
 
-    def read(folder: Path, tap: Tap) -> None:
-        stored = store.open(folder)[tap.meta.key]
+    def read(place: Place, tap: Tap) -> None:
+        stored = store.open(place)[tap.meta.key]
         for block in tap.blocks():
             stored.read(block.start, block.stop)
 
-    return Way(name, write, read)
+    return Way(name, write, read, address)
 
 
 def through_zarr(name: str, *compressors: Any, shards: Shards = "none") -> Way:
     """Write and read with Zarr alone; a shard is one file of all minibatches of a tap."""
 
-    def write(folder: Path, tap: Tap) -> None:
+    def write(place: Place, tap: Tap) -> None:
         chunks = layout.chunk_shape(tap.meta)
         # A shard has whole chunks along every axis.
         whole = tuple(-(-n // c) * c for n, c in zip(tap.rows.shape, chunks, strict=True))
         array = zarr.create_array(
-            folder,
+            place,
             shape=tap.rows.shape,
             chunks=chunks,
             shards=None if shards == "none" else whole,
@@ -107,8 +120,8 @@ def through_zarr(name: str, *compressors: Any, shards: Shards = "none") -> Way:
         for block in [slice(None)] if shards == "at once" else tap.blocks():
             array[block] = tap.rows[block]
 
-    def read(folder: Path, tap: Tap) -> None:
-        array = zarr.open_array(folder, mode="r")
+    def read(place: Place, tap: Tap) -> None:
+        array = zarr.open_array(place, mode="r")
         for block in tap.blocks():
             array[block]
 
@@ -126,6 +139,7 @@ def codecs() -> list[Way]:
     }
     return [
         through_store("crc32c, store"),
+        through_store("zstd 1, store", compression="zstd"),
         through_zarr("crc32c", checksum),
         *(through_zarr(f"zstd {n}", ZstdCodec(level=n, checksum=True)) for n in (-1, 1, 3)),
         *(through_zarr(name, codec, checksum) for name, codec in blosc.items()),
@@ -136,6 +150,15 @@ def codecs() -> list[Way]:
 def chunk_sizes() -> list[Way]:
     """Return the budgets of a chunk that the rule was chosen among."""
     return [through_store(f"chunks of {n} MB", n * 2**20) for n in (16, 64, 256)]
+
+
+def addresses() -> list[Way]:
+    """Return a folder, and memory as fsspec sees it: what an address costs without a network."""
+    return [
+        through_store(f"{kind}, {compression}", compression=compression, address=address)
+        for kind, address in (("folder", ""), ("memory://", "memory:/"))
+        for compression in get_args(Compression)
+    ]
 
 
 def shards() -> list[Way]:
@@ -153,28 +176,29 @@ def measure(ways: list[Way], taps: list[Tap], rounds: int) -> Costs:
     sizes: dict[tuple[str, str], tuple[int, int]] = {}
     for _, way, tap in itertools.product(range(rounds), ways, taps):
         with tempfile.TemporaryDirectory() as scratch:
-            folder, place = Path(scratch) / "a", (way.name, tap.meta.key.tap)
-            seconds[place].append((timed(way.write, folder, tap), timed(way.read, folder, tap)))
-            sizes[place] = size_of(folder)
+            place, tried = way.place(scratch), (way.name, tap.meta.key.tap)
+            seconds[tried].append((timed(way.write, place, tap), timed(way.read, place, tap)))
+            sizes[tried] = size_of(place)
+            remove_tree(place)
     costs: Costs = defaultdict(dict)
     for way, tap in itertools.product(ways, taps):
-        place = way.name, tap.meta.key.tap
-        write_s, read_s = (median(each) for each in zip(*seconds[place], strict=True))
-        costs[way.name][tap.meta.key.tap] = Cost(tap.rows.nbytes, *sizes[place], write_s, read_s)
+        tried = way.name, tap.meta.key.tap
+        write_s, read_s = (median(each) for each in zip(*seconds[tried], strict=True))
+        costs[way.name][tap.meta.key.tap] = Cost(tap.rows.nbytes, *sizes[tried], write_s, read_s)
     return costs
 
 
-def timed(work: Callable[[Path, Tap], None], folder: Path, tap: Tap) -> float:
+def timed(work: Callable[[Place, Tap], None], place: Place, tap: Tap) -> float:
     """Return the seconds that a piece of work takes."""
     began = time.perf_counter()
-    work(folder, tap)
+    work(place, tap)
     return time.perf_counter() - began
 
 
-def size_of(folder: Path) -> tuple[int, int]:
-    """Return the bytes of a folder's files, and how many they are."""
-    files = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return sum(files), len(files)
+def size_of(place: Place) -> tuple[int, int]:
+    """Return the bytes of all files below a place, and how many they are."""
+    sizes = [n_bytes for _, n_bytes, _ in walk_files(place)]
+    return sum(sizes), len(sizes)
 
 
 def load(path: str, n_samples: int, dtype: DType, batch_rows: int | None = None) -> list[Tap]:
@@ -220,7 +244,7 @@ def main() -> None:
     """Measure what is asked for, and print it as tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store", help="activations of one checkpoint, in float32")
-    parser.add_argument("what", nargs="*", default=["codecs", "chunks", "shards"])
+    parser.add_argument("what", nargs="*", default=["codecs", "chunks", "shards", "addresses"])
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
@@ -236,10 +260,11 @@ def main() -> None:
         taps = load(asked.store, asked.samples, "float32", asked.samples)[:1]
         print(f"\none minibatch of {taps[0].rows.nbytes / 2**20:.0f} MiB")
         show_ways(measure(chunk_sizes(), taps, asked.rounds))
-    if "shards" in asked.what:
-        print("\nfloat16, all taps")
-        taps = load(asked.store, asked.samples, "float16")
-        show_ways(measure(shards(), taps, asked.rounds))
+    for name, ways in (("shards", shards), ("addresses", addresses)):
+        if name in asked.what:
+            print(f"\n{name}: all taps in float16, {asked.samples} examples")
+            taps = load(asked.store, asked.samples, "float16")
+            show_ways(measure(ways(), taps, asked.rounds))
 
 
 if __name__ == "__main__":

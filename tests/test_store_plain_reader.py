@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numcodecs import Zstd
 
+from store import Writer
 from tests import plain_reader
 from tests.data import make_stores
 from tests.data.make_stores import LABELS, SAMPLES, TAPS, UNFINISHED
 from tests.faults import chunk_files, flip_bit, swap
 from tests.plain_reader import DamageError, read_store
+from tests.strategies import batches, coordinates
 from tests.test_store_versions import FIXTURE
 
 
@@ -101,6 +104,17 @@ def test_it_finds_changed_metadata(stores, tmp_path):
     node.write_text(node.read_text().replace('"tap_index": 0', '"tap_index": 1'))
     with pytest.raises(DamageError, match="metadata"):
         activations(tmp_path)
+
+
+def test_it_reads_what_is_compressed_with_any_decoder_of_zstd(tmp_path):
+    meta = make_stores.meta(*UNFINISHED)
+    rows = make_stores.activations(*UNFINISHED)
+    path = tmp_path / "activations.zarr"
+    with Writer.open(path, meta, *coordinates(meta), compression="zstd") as writer:
+        for batch in batches(meta, rows):
+            writer.append(batch)
+    found = read_store(path, "activations", {"zstd": Zstd().decode})[meta.key.path]
+    assert found["values"] == rows.ravel().tolist()
 
 
 def one_tap(stores: Path, folder: Path) -> Path:

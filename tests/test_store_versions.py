@@ -101,11 +101,20 @@ def test_a_result_reads_as_it_was_written():
 def test_what_was_unfinished_is_finished(old):
     path, meta = old / "activations.zarr", make_stores.meta(*UNFINISHED)
     rows = make_stores.activations(*UNFINISHED)
-    writer = Writer.open(path, meta, SAMPLES, LABELS[RUN])
-    assert writer.n_committed == 8
-    writer.append(rows[8:])
+    with Writer.open(path, meta, SAMPLES, LABELS[RUN]) as writer:
+        assert writer.n_committed == 8
+        writer.append(rows[8:])
     assert_bit_equal(store.open(path)[meta.key].read(0, 10), rows)
     assert version_of(path) == SCHEMA_VERSION
+
+
+def test_attributes_of_version_1_follow_from_the_names():
+    opened = store.open(FIXTURE / "activations.zarr")
+    assert {(tap.key.run, tap.key.checkpoint): tap.meta.attributes for tap in opened.find()} == {
+        (RUN, "epoch-0005"): {"depth": 1, "variant": "v2", "seed": 0, "epoch": 5},
+        (RUN, "init"): {"depth": 1, "variant": "v2", "seed": 0, "epoch": 0},
+        (FOREIGN, "pretrained"): {},
+    }
 
 
 def test_what_is_finished_takes_no_more_work(old):

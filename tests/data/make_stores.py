@@ -131,17 +131,20 @@ def values(shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 def _write_activations(path: Path, meta: RepresentationMeta, rows: np.ndarray) -> None:
     stop = 8 if meta.key.checkpoint == "init" else 10
-    with mock.patch.object(layout, "MAX_CHUNK_BYTES", _CHUNK_BYTES):
-        writer = Writer.open(path, meta, SAMPLES, LABELS[meta.key.run])
+    labels = LABELS[meta.key.run]
+    with (
+        mock.patch.object(layout, "MAX_CHUNK_BYTES", _CHUNK_BYTES),
+        Writer.open(path, meta, SAMPLES, labels) as writer,
+    ):
         for start in range(0, stop, meta.batch_rows):
             writer.append(rows[start : start + meta.batch_rows])
 
 
 def _write_grams(path: Path) -> None:
-    writer = GramWriter.open(path, gram_meta(), SAMPLES, LABELS[RUN])
-    writer.set_median_distance(MEDIAN_DISTANCE)
-    for K in grams():
-        writer.append(K)
+    with GramWriter.open(path, gram_meta(), SAMPLES, LABELS[RUN]) as writer:
+        writer.set_median_distance(MEDIAN_DISTANCE)
+        for K in grams():
+            writer.append(K)
 
 
 if __name__ == "__main__":
