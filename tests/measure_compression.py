@@ -256,9 +256,9 @@ def main() -> None:
             show_ways(costs)
             show_taps(costs, taps)
     if "chunks" in asked.what:
-        # The first tap, in minibatches that exceed the larger budgets.
-        taps = load(asked.store, asked.samples, "float32", asked.samples)[:1]
-        print(f"\none minibatch of {taps[0].rows.nbytes / 2**20:.0f} MiB")
+        # As large as the first tap's at width 1, in float32, with 256 rows.
+        taps = load(asked.store, asked.samples, "float32", 512)[:1]
+        print(f"\nchunks: minibatches of {taps[0].rows[:512].nbytes / 2**20:.0f} MiB")
         show_ways(measure(chunk_sizes(), taps, asked.rounds))
     for name, ways in (("shards", shards), ("addresses", addresses)):
         if name in asked.what:
