@@ -13,6 +13,7 @@ Kernel = Literal["linear", "rbf", "cosine"]
 Pool = Literal["whole", "mean"]
 Estimator = Literal["unbiased", "biased", "exact"]
 Keep = Literal["activations", "grams"]
+Compression = Literal["none", "zstd"]
 
 MIN_IMAGE_SIZE = 12
 """Two strides and one VALID 3x3 convolution leave one pixel of twelve."""
@@ -134,6 +135,7 @@ class Extraction:
         kernel: of the Grams; a linear one serves RBF of any bandwidth, where the median distance
             is kept with it, which ``rbf`` asks for.
         pool: ``mean`` averages over space before the Gram.
+        compression: of the stored activations.
     """
 
     run: str
@@ -145,6 +147,7 @@ class Extraction:
     keep: tuple[Keep, ...] = ("activations",)
     kernel: Kernel = "linear"
     pool: Pool = "whole"
+    compression: Compression = "none"
 
     def __post_init__(self) -> None:
         check_name("split", self.split)
@@ -159,6 +162,7 @@ class Extraction:
             )
         _one_of("kernel", self.kernel, get_args(Kernel))
         _one_of("pool", self.pool, get_args(Pool))
+        _one_of("compression", self.compression, get_args(Compression))
 
 
 @dataclass(frozen=True)

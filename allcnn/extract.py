@@ -3,7 +3,8 @@
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -13,13 +14,15 @@ import numpy as np
 from jaxtyping import Array, Float, Float16, UInt8
 
 from allcnn import checkpoint, data, hsic, kernels, network, record
-from allcnn.config import DEFAULT_SAMPLES, DType, Extraction
+from allcnn.config import DEFAULT_SAMPLES, DType, Extraction, RunConfig
 from allcnn.errors import RunError
 from allcnn.progress import Report, silent
 from allcnn.provenance import stamp
-from allcnn.workspace import Workspace
+from allcnn.workspace import Workspace, checkpoint_epoch
 from store import (
     ActivationOverflowError,
+    Attributes,
+    Compression,
     ConflictError,
     GramKey,
     GramMeta,
@@ -62,6 +65,7 @@ class Source:
     checkpoint: str
     digest: str
     forward: Forward
+    attributes: Attributes = field(default_factory=dict)
 
 
 def extract(workspace: Workspace, job: Extraction, report: Report = silent) -> str:
@@ -75,9 +79,22 @@ def extract(workspace: Workspace, job: Extraction, report: Report = silent) -> s
     samples = load_samples(config.dataset, config.image_size, job.split, job.n_samples)
     variables = checkpoint.load_variables(folder, network.abstract(entry.spec))
     forward = functools.partial(network.apply, entry.spec, variables)
-    source = Source(job.run, job.checkpoint, checkpoint.digest(variables), forward)
+    facts = _attributes(config, job.checkpoint)
+    source = Source(job.run, job.checkpoint, checkpoint.digest(variables), forward, facts)
     keep(workspace, source, samples, job, report)
     return samples.sample_set.name
+
+
+def _attributes(config: RunConfig, name: str) -> Attributes:
+    """Return what a network is found by in the stores."""
+    epoch = config.epochs if name == "final" else int(checkpoint_epoch(name))
+    return {
+        "depth": config.depth,
+        "variant": config.variant,
+        "width": config.width,
+        "seed": config.seed,
+        "epoch": epoch,
+    }
 
 
 def each_checkpoint(workspace: Workspace, job: Extraction) -> list[Extraction]:
@@ -114,20 +131,9 @@ def keep(
     regroups rows.
     """
     shapes = _tap_shapes(source.forward, _padded(samples.images[:1], job.batch_size))
-    n, name = samples.sample_set.n_samples, f"{source.run}@{source.checkpoint}"
-    sinks = _missing(workspace, source, samples, job, shapes)
-    first = min((sink.next_row for sink in sinks), default=n)
-    if first == n:
-        report(n, n, f"{name}: already extracted")
-    else:
-        report(first, n, name)
-    for start, stop in data.batch_ranges(n, job.batch_size):
-        if start < first:
-            continue
-        _take_minibatch(sinks, source.forward, samples.images[start:stop], start, job)
-        report(stop, n, name)
-    for sink in sinks:
-        sink.finish(source.forward, samples.images, job)
+    with ExitStack() as writers:
+        sinks = _missing(workspace, source, samples, job, shapes, writers)
+        _fill(sinks, source, samples, job, report)
 
 
 class _Sink(Protocol):
@@ -142,6 +148,24 @@ class _Sink(Protocol):
 
     def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
         """Do what needs more than one minibatch."""
+
+
+def _fill(
+    sinks: list[_Sink], source: Source, samples: Samples, job: Extraction, report: Report
+) -> None:
+    n, name = samples.sample_set.n_samples, f"{source.run}@{source.checkpoint}"
+    first = min((sink.next_row for sink in sinks), default=n)
+    if first == n:
+        report(n, n, f"{name}: already extracted")
+    else:
+        report(first, n, name)
+    for start, stop in data.batch_ranges(n, job.batch_size):
+        if start < first:
+            continue
+        _take_minibatch(sinks, source.forward, samples.images[start:stop], start, job)
+        report(stop, n, name)
+    for sink in sinks:
+        sink.finish(source.forward, samples.images, job)
 
 
 def _take_minibatch(
@@ -285,15 +309,16 @@ def _missing(
     samples: Samples,
     job: Extraction,
     shapes: Mapping[str, tuple[int, ...]],
+    closing: ExitStack,
 ) -> list[_Sink]:
-    """Open the stores that do not hold all yet.
+    """Open the stores that do not hold all yet, to be closed at the end.
 
     Raises ConflictError where the store holds other activations of the same name.
     """
     sinks: list[_Sink] = []
     if "activations" in job.keep:
         if not _has_activations(workspace.activations, source, samples, job, list(shapes)):
-            writers = _open_writers(workspace.activations, source, samples, shapes, job)
+            writers = _open_writers(workspace.activations, source, samples, shapes, job, closing)
             sinks.append(_Activations(writers))
     else:
         _check_not_other(workspace.activations, source, samples)
@@ -301,7 +326,8 @@ def _missing(
         keys = _gram_keys(source, samples, job, list(shapes))
         _check_no_other_grams(workspace.grams, source, samples)
         if not _has_grams(workspace.grams, keys, job):
-            sinks.append(_Grams(_open_gram_writers(workspace.grams, keys, samples)))
+            grams = _open_gram_writers(workspace.grams, keys, source, samples, closing)
+            sinks.append(_Grams(grams))
     return sinks
 
 
@@ -372,17 +398,18 @@ def _has_grams(path: Path, keys: list[GramKey], job: Extraction) -> bool:
     )
 
 
-def _open_gram_writers(path: Path, keys: list[GramKey], samples: Samples) -> dict[str, GramWriter]:
+def _open_gram_writers(
+    path: Path, keys: list[GramKey], source: Source, samples: Samples, closing: ExitStack
+) -> dict[str, GramWriter]:
     ranges = tuple(hsic.split_minibatches(samples.sample_set.n_samples, keys[0].batch_size))
-    return {
-        key.of.tap: GramWriter.open(
-            path,
-            GramMeta(key, samples.sample_set, index, ranges, **stamp()),
-            samples.indices,
-            samples.labels,
+    writers = {}
+    for index, key in enumerate(keys):
+        meta = GramMeta(
+            key, samples.sample_set, index, ranges, attributes=source.attributes, **stamp()
         )
-        for index, key in enumerate(keys)
-    }
+        writer = GramWriter.open(path, meta, samples.indices, samples.labels)
+        writers[key.of.tap] = closing.enter_context(writer)
+    return writers
 
 
 def _open_writers(
@@ -391,6 +418,7 @@ def _open_writers(
     samples: Samples,
     shapes: Mapping[str, tuple[int, ...]],
     job: Extraction,
+    closing: ExitStack,
 ) -> dict[str, Writer]:
     created = stamp()
     writers = {}
@@ -403,15 +431,19 @@ def _open_writers(
             shape=shape,
             dtype=job.dtype,
             batch_rows=job.batch_size,
+            attributes=source.attributes,
             **created,
         )
-        writers[tap] = _open_writer(store, meta, samples)
+        writer = _open_writer(store, meta, samples, job.compression)
+        writers[tap] = closing.enter_context(writer)
     return writers
 
 
-def _open_writer(store: Path, meta: RepresentationMeta, samples: Samples) -> Writer:
+def _open_writer(
+    store: Path, meta: RepresentationMeta, samples: Samples, compression: Compression
+) -> Writer:
     try:
-        return Writer.open(store, meta, samples.indices, samples.labels)
+        return Writer.open(store, meta, samples.indices, samples.labels, compression)
     except ConflictError as error:
         # The other taps differ in the same way: one folder to delete, not one after the other.
         found, folder = str(error).partition(";")[0], (store / meta.key.path).parent

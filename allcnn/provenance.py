@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import TypedDict
 
 _PACKAGES = ("allcnn-cka", "jax", "numpy", "zarr", "dask")
 
@@ -11,8 +12,15 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def stamp() -> dict[str, str]:
-    """Return what metadata say of their maker: ``created_by`` and ``created_at``."""
+class Stamp(TypedDict):
+    """What metadata say of their maker."""
+
+    created_by: str
+    created_at: str
+
+
+def stamp() -> Stamp:
+    """Return what metadata written now say of their maker."""
     return {"created_by": f"allcnn-cka {version('allcnn-cka')}", "created_at": now()}
 
 

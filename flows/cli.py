@@ -108,6 +108,7 @@ def train(workspace: str, **settings: Any) -> None:
 @options.samples
 @option("--batch-size", Extraction.batch_size, topic="minibatch", metavar="N")
 @options.dtype
+@options.compression
 @option("--keep", ",".join(Extraction.keep), metavar="WHAT")
 @option("--kernel", Extraction.kernel, topic="gram_kernel", type=click.Choice(get_args(Kernel)))
 @options.pool

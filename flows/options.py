@@ -8,6 +8,7 @@ import click
 from allcnn.config import (
     DEFAULT_SAMPLES,
     Comparison,
+    Compression,
     DType,
     Estimator,
     Extraction,
@@ -40,6 +41,7 @@ HELP = {
     "n_samples": f"examples, at least 4 [default: {DEFAULT_SAMPLES}, or all of a smaller split]",
     "minibatch": "examples a minibatch of the store and of HSIC, at least 4",
     "dtype": "of the stored activations",
+    "compression": "of the stored activations; zstd takes less room and more time",
     "kernel": "of the Gram matrices",
     "sigma": "RBF bandwidths, as fractions of the median distance, such as 0.2,0.4,0.8",
     "sigmas": "RBF bandwidths, as fractions of the median distance between examples",
@@ -113,6 +115,9 @@ _SHOWING: list[Decorator] = [
 
 samples = option("--samples", type=int, topic="n_samples", metavar="N")
 dtype = option("--dtype", Extraction.dtype, type=click.Choice(get_args(DType)))
+compression = option(
+    "--compression", Extraction.compression, type=click.Choice(get_args(Compression))
+)
 
 
 def training(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from allcnn.config import (
     MIN_IMAGE_SIZE,
     MIN_MINIBATCH,
     Comparison,
+    Compression,
     DType,
     Estimator,
     Extraction,
@@ -112,6 +113,7 @@ class ExtractParameters(Parameters):
     keep: Distinct[Keep] = Field(list(Extraction.keep), description=HELP["keep"])
     kernel: Kernel = Field(Extraction.kernel, description=HELP["gram_kernel"])
     pool: Pool = Field(Extraction.pool, description=HELP["pool"])
+    compression: Compression = Field(Extraction.compression, description=HELP["compression"])
 
     def job(self) -> Extraction:
         """Return what is extracted."""

@@ -85,7 +85,7 @@ def store_table(summaries: Sequence[Summary]) -> str:
         )
         for s in summaries
     ]
-    return _aligned([head, *rows])
+    return aligned([head, *rows])
 
 
 def grams_table(grams: Sequence[Grams]) -> str:
@@ -107,10 +107,11 @@ def grams_table(grams: Sequence[Grams]) -> str:
         )
         for (network, sample_set, variant), members in kinds.items()
     ]
-    return _aligned([head, *rows])
+    return aligned([head, *rows])
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as lines, the columns below one another."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)

@@ -5,6 +5,7 @@ Knows NumPy and Zarr alone, so that stores can be written and read without JAX, 
 
 from store.errors import (
     ActivationOverflowError,
+    ClaimedError,
     ConflictError,
     DamagedChunkError,
     InvalidKeyError,
@@ -25,6 +26,7 @@ from store.reader import Representation, Store, Summary, open
 from store.results import SimilarityResult, has_result, list_results, read_result, write_result
 from store.schema import (
     SCHEMA_VERSION,
+    Attributes,
     Commit,
     GramKey,
     GramMeta,
@@ -32,12 +34,15 @@ from store.schema import (
     RepresentationMeta,
     SampleSet,
 )
-from store.writer import Writer
+from store.writer import Compression, Writer
 
 __all__ = [
     "SCHEMA_VERSION",
     "ActivationOverflowError",
+    "Attributes",
+    "ClaimedError",
     "Commit",
+    "Compression",
     "ConflictError",
     "DamagedChunkError",
     "GramKey",

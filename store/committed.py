@@ -1,6 +1,5 @@
 """Arrays of which only what was committed counts: what all kinds of stores share in reading."""
 
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import zarr
 from zarr.buffer.cpu import NDBuffer
 
-from store.chunks import CHUNK_KEYS, CODECS, read_chunk
+from store.chunks import CHUNK_KEYS, CODECS, chunk_file, parts_of, read_chunk
 from store.errors import (
     DamagedChunkError,
     RowRangeError,
@@ -21,18 +20,15 @@ from store.errors import (
     StoreError,
     UnfinishedError,
 )
-from store.layout import (
-    COMMITS,
-    COORDINATES,
-    Kind,
-    as_digest,
-    child_names,
-    crc32c,
-    find_group,
-    local_path,
-    open_root,
-)
+from store.layout import COMMITS, COORDINATES, Kind, as_digest, crc32c, open_root, reaching
+from store.nodes import ArrayNode, read_array, read_attributes
+from store.place import Address, Place, as_place, check_inside, child_names, zarr_store
 from store.schema import Commit, SampleSet
+
+READABLE_CODECS = frozenset(
+    {"bytes", "crc32c", "zstd", "gzip", "blosc", "transpose", "sharding_indexed"}
+)
+"""What Zarr itself decodes; others might run code that a store names."""
 
 
 class Key(Protocol):
@@ -124,10 +120,23 @@ class Committed(Generic[M]):
 
     form: ClassVar[Form[Any]]
 
-    def __init__(self, group: zarr.Group, meta: M, commits: tuple[Commit, ...]) -> None:
+    def __init__(
+        self, root: Place, meta: M, commits: tuple[Commit, ...], attributes: Mapping[str, Any]
+    ) -> None:
         self.meta = meta
-        self._group = group
+        self.store_path = root
         self._commits = commits
+        self._attributes = dict(attributes)
+
+    @property
+    def place(self) -> Place:
+        """Folder of its group."""
+        return self.store_path / self.meta.key.path
+
+    @property
+    def commits(self) -> tuple[Commit, ...]:
+        """Records of what counts, in the order of the first axis."""
+        return self._commits
 
     @property
     def n_committed(self) -> int:
@@ -142,12 +151,6 @@ class Committed(Generic[M]):
 
 class CommittedReader(Committed[M]):
     """What was committed when it was opened, every digest verified."""
-
-    def __init__(
-        self, store: Path, group: zarr.Group, meta: M, commits: tuple[Commit, ...]
-    ) -> None:
-        super().__init__(group, meta, commits)
-        self._store = store
 
     def __repr__(self) -> str:
         return (
@@ -198,76 +201,105 @@ class CommittedReader(Committed[M]):
     def _empty(self, length: int) -> npt.NDArray[Any]:
         return np.empty((length, *self._array_form.shape[1:]), self._array_form.dtype)
 
+    def check(self, block: Commit) -> str | None:
+        """Read what was committed at once; return why it is damaged, or None."""
+        try:
+            self._fill(block, self._empty(block.stop - block.start))
+        except DamagedChunkError as error:
+            return str(error)
+        return None
+
     def _fill(self, block: Commit, target: npt.NDArray[Any]) -> None:
         what = f"{self.form.units} {block.start} to {block.stop - 1}"
         try:
-            found = self._read(block, target)
-        except ValueError as error:  # a chunk's own checksum, or a chunk of another length
+            with reaching(self.store_path):
+                found = self._read(block, target)
+        except (ValueError, RuntimeError) as error:  # a checksum, another length, no zstd frame
             raise self._damaged(what, str(error)) from error
         if found != block.digest:
             raise self._damaged(what, f"digest {found}, committed {block.digest}")
 
     def _read(self, block: Commit, target: npt.NDArray[Any]) -> str:
         """Fill ``target`` with a block and return its digest."""
-        if self._n_parts is None or len(target) != self._array.chunks[0]:
-            # Padded, or written by others.
+        root, place = self.store_path, self.place / self.form.array
+        if not self._ours or not isinstance(root, Path) or not isinstance(place, Path):
             selection = slice(block.start, block.stop)
             self._array.get_basic_selection(selection, out=NDBuffer.from_numpy_array(target))
             return crc32c(target)
-        folder = self._store / self.meta.key.path / self.form.array / "c"
-        first, rest = str(block.start // len(target)), ["0"] * (target.ndim - 2)
+        index = block.start // self.meta.block_length
         crcs = [
-            read_chunk(folder.joinpath(first, str(i), *rest), part)
-            for i, part in enumerate(np.split(target, self._n_parts, axis=1))
+            read_chunk(root, chunk_file(place, index, j, target.ndim), part, chunks)
+            for j, part, chunks in parts_of(target, self._node.chunks)
         ]
         # The bytes of several parts have another order than those of the block.
-        return as_digest(crcs[0]) if len(crcs) == 1 else crc32c(target)
+        return as_digest(crcs[0]) if len(crcs) == 1 and crcs[0] is not None else crc32c(target)
 
-    @cached_property
-    def _n_parts(self) -> int | None:
-        """Chunks of a whole block, which split its second axis; None where Zarr has to read."""
-        array, described = self._array, self._array.metadata.to_dict()
-        rows, part, *rest = array.chunks
-        ours = (
-            described["codecs"] == CODECS
-            and described["chunk_key_encoding"] == CHUNK_KEYS
-            and rows == min(self.meta.block_length, self.meta.length)
-            and (tuple(rest), array.shape[1] % part) == (array.shape[2:], 0)
-        )
-        return array.shape[1] // part if ours else None
+    @property
+    def _ours(self) -> bool:
+        """Whether its chunks are files that need no decoding: Zarr copies them more often."""
+        return is_ours(self._node, self.meta)
 
     def _damaged(self, what: str, reason: str) -> DamagedChunkError:
         return DamagedChunkError(
             f"{what} of {self._name} are damaged ({reason.rstrip('.')}): delete"
-            f" {self._store / self.meta.key.path} and {self.form.verb} it again"
+            f" {self.place} and {self.form.verb} it again"
         )
 
     @cached_property
-    def _array(self) -> zarr.Array[Any]:
-        array, wanted = self._member(self.form.array), self._array_form
-        if array.shape != wanted.shape or array.dtype != wanted.dtype:
-            raise self._damaged("metadata", f"{array.dtype} {array.shape}, not {wanted.shape}")
-        return array
+    def _node(self) -> ArrayNode:
+        """How the array is stored, which must be as its metadata have it."""
+        node, wanted = self._member(self.form.array), self._array_form
+        if (node.shape, node.dtype) != (wanted.shape, wanted.dtype.name):
+            raise self._damaged("metadata", f"{node.dtype} {node.shape}, not {wanted.shape}")
+        return node
 
-    def _member(self, name: str) -> zarr.Array[Any]:
+    @cached_property
+    def _array(self) -> zarr.Array[Any]:
+        return self._open(self.form.array)
+
+    def _member(self, name: str) -> ArrayNode:
         try:
-            array = self._group[name]
-        except (KeyError, ValueError) as error:
+            check_inside(self.store_path, self.place / name)
+            node = read_array(self.place / name)
+        except SchemaError as error:
+            raise self._damaged("metadata", f"array {name!r} is unreadable") from error
+        if node is None:
+            raise self._damaged("metadata", f"array {name!r} is missing or unreadable")
+        foreign = set(node.codec_names) - READABLE_CODECS
+        if foreign:
+            raise self._damaged("metadata", f"array {name!r} has the codec {min(foreign)!r}")
+        return node
+
+    def _open(self, name: str) -> zarr.Array[Any]:
+        self._member(name)
+        store = zarr_store(self.place / name, read_only=True)
+        try:
+            return zarr.open_array(store, mode="r", zarr_format=3)
+        except (KeyError, ValueError, TypeError, FileNotFoundError) as error:
             raise self._damaged("metadata", f"array {name!r} is missing or unreadable") from error
-        if not isinstance(array, zarr.Array):
-            raise self._damaged("metadata", f"{name!r} is no array")
-        return array
 
     def _coordinate(self, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         try:
-            values = np.asarray(self._member(name)[:], dtype)
-        except ValueError as error:
+            with reaching(self.store_path):
+                values = np.asarray(self._open(name)[:], dtype)
+        except (ValueError, RuntimeError) as error:
             raise self._damaged(f"{name}s", str(error)) from error
-        digests = self._group.attrs.get(COORDINATES)
+        digests = self._attributes.get(COORDINATES)
         wanted = digests.get(name) if isinstance(digests, dict) else None
         if crc32c(values) != wanted:
             raise self._damaged(f"{name}s", f"digest {crc32c(values)}, committed {wanted}")
         return values
+
+
+def is_ours(node: ArrayNode, meta: Meta) -> bool:
+    """Return whether chunks are bytes and a checksum, one block of the first axis each."""
+    rows, *rest = node.chunks
+    return (
+        node.codecs == CODECS
+        and node.chunk_keys == CHUNK_KEYS
+        and rows == min(meta.block_length, meta.length)
+        and tuple(rest[1:]) == node.shape[2:]
+    )
 
 
 R = TypeVar("R", bound=CommittedReader[Any])
@@ -279,9 +311,9 @@ class CommittedStore(Generic[R]):
     reader: type[R]
     unknown: ClassVar[type[StoreError]]
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = local_path(path)
-        self._root = open_root(self.path, self.reader.form.kind)
+    def __init__(self, path: Address) -> None:
+        self.path = as_place(path)
+        open_root(self.path, self.reader.form.kind)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path,)
@@ -308,16 +340,19 @@ class CommittedStore(Generic[R]):
         # A path may say less than a key.
         if found is not None and found.meta.key == key:
             return found
-        if found is None and find_group(self._root, key.path) is not None:
+        if found is None and read_attributes(self.path / key.path) is not None:
             raise UnfinishedError(f"{key} is being created in {self.path}; {form.finish}")
         raise self.unknown(f"{self.path} holds no {key} on {key.sample_set}; {form.verb} it first")
 
     def _open(self, path: str) -> R | None:
-        group = find_group(self._root, path)
-        if group is None:
+        folder = self.path / path
+        check_inside(self.path, folder)
+        with reaching(self.path):
+            attributes = read_attributes(folder)
+        stored = None if attributes is None else parse(self.reader.form, attributes, path)
+        if attributes is None or stored is None:
             return None
-        stored = parse(self.reader.form, group.attrs, path)
-        return None if stored is None else self.reader(self.path, group, *stored)
+        return self.reader(self.path, *stored, attributes)
 
 
 def parse(
@@ -349,7 +384,7 @@ def block_range(meta: Meta, index: int) -> tuple[int, int]:
     return start, min(start + meta.block_length, meta.length)
 
 
-def _paths(folder: Path, names: tuple[str | None, ...]) -> Iterator[str]:
+def _paths(folder: Place, names: tuple[str | None, ...]) -> Iterator[str]:
     for child in child_names(folder):
         if names[0] not in (None, child):
             continue

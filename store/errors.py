@@ -37,6 +37,10 @@ class ConflictError(StoreError, ValueError):
     """The same key is already stored with other metadata."""
 
 
+class ClaimedError(StoreError, RuntimeError):
+    """Another writer is at work on the same representation."""
+
+
 class MisalignedWriteError(StoreError, ValueError):
     """Rows do not have the shape of the next minibatch."""
 

@@ -4,26 +4,25 @@ Whoever compares the representation again reads 132 kB a minibatch of 256, and n
 """
 
 import math
-import os
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
+from store.claim import Claim
 from store.committed import ArrayForm, CommittedReader, CommittedStore, Form
 from store.errors import (
     MisalignedWriteError,
     PackingError,
     SchemaError,
-    StoreLocationError,
     UnknownGramsError,
 )
+from store.layout import reaching
+from store.place import Address, Place
 from store.schema import Commit, GramKey, GramMeta
-from store.writer import CommittedWriter, narrow
+from store.writer import CommittedWriter, narrow, written
 
 MEDIAN_DISTANCE: Final = "allcnn_median_distance"
 
@@ -94,9 +93,14 @@ class GramWriter(CommittedWriter[GramMeta]):
     form: ClassVar[Form[GramMeta]] = GRAMS
 
     def __init__(
-        self, folder: Path, group: zarr.Group, meta: GramMeta, commits: tuple[Commit, ...]
+        self,
+        root: Place,
+        meta: GramMeta,
+        commits: tuple[Commit, ...],
+        attributes: Mapping[str, Any],
+        held: Claim,
     ) -> None:
-        super().__init__(folder, group, meta, commits)
+        super().__init__(root, meta, commits, attributes, held)
         self._pending: list[npt.NDArray[Any]] = []
 
     @property
@@ -124,13 +128,12 @@ class GramWriter(CommittedWriter[GramMeta]):
         if distance < 0:
             raise SchemaError(f"the median distance of {self.meta.key} is {distance}; want >= 0")
         value = float(distance)
-        try:
+        with (
+            reaching(self.store_path),
+            written(f"cannot write to {self.place}", "; mend it and run again"),
+        ):
             # JSON has no NaN and no infinity.
             self._put({MEDIAN_DISTANCE: value if math.isfinite(value) else str(value)})
-        except OSError as error:
-            raise StoreLocationError(
-                f"cannot write to {self._folder}: {error.strerror or error}; mend it and run again"
-            ) from error
 
     def _check_square(self, K: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
         if index == self.meta.length:
@@ -155,7 +158,7 @@ class Grams(CommittedReader[GramMeta]):
     form: ClassVar[Form[GramMeta]] = GRAMS
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._store, self.key)
+        return _reopen, (self.store_path, self.key)
 
     @property
     def key(self) -> GramKey:
@@ -165,7 +168,7 @@ class Grams(CommittedReader[GramMeta]):
     @property
     def median_distance(self) -> float | None:
         """Median distance between examples, None where it was never set."""
-        return _median_distance(self._group.attrs, self.key)
+        return _median_distance(self._attributes, self.key)
 
     def read(self, first: int, stop: int) -> list[npt.NDArray[np.float32]]:
         """Return the packed Grams of minibatches first to stop (exclusive), without padding.
@@ -206,7 +209,7 @@ class GramStore(CommittedStore[Grams]):
         return self._get(key)
 
 
-def open_grams(path: str | os.PathLike[str]) -> GramStore:
+def open_grams(path: Address) -> GramStore:
     """Open a store of Grams for reading.
 
     Raises StoreLocationError where there is none, SchemaError for a foreign or newer one.
@@ -214,7 +217,7 @@ def open_grams(path: str | os.PathLike[str]) -> GramStore:
     return GramStore(path)
 
 
-def _reopen(path: Path, key: GramKey) -> Grams:
+def _reopen(path: Place, key: GramKey) -> Grams:
     return GramStore(path)[key]
 
 

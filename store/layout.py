@@ -1,8 +1,8 @@
-"""Where things lie in a store: roots, groups, arrays, chunks and digests."""
+"""Where things lie in a store: roots, chunks and digests."""
 
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -10,10 +10,23 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.errors import BaseZarrError, ContainsGroupError
+from zarr.errors import ContainsGroupError
 
-from store.errors import SchemaError, StoreLocationError
-from store.schema import SCHEMA_VERSION, RepresentationMeta, is_component
+from store.errors import SchemaError, StoreError, StoreLocationError
+from store.nodes import NODE, read_attributes
+from store.place import (
+    Address,
+    Place,
+    as_place,
+    child_names,
+    entry_names,
+    is_leftover,
+    is_remote,
+    zarr_store,
+)
+from store.schema import SCHEMA_VERSION, RepresentationMeta
+
+__all__ = ["child_names"]
 
 Kind = Literal["activations", "grams", "similarity"]
 
@@ -25,85 +38,88 @@ META: Final = "allcnn_representation"
 COORDINATES: Final = "allcnn_coordinates"
 COMMITS: Final = "allcnn_commits"
 
-_UNREADABLE = (BaseZarrError, FileNotFoundError, ValueError, KeyError, TypeError)
 
-
-def local_path(path: str | os.PathLike[str]) -> Path:
-    """Return ``path`` as a folder's; raises StoreLocationError for an address such as s3://."""
-    if "://" in os.fspath(path):
-        raise StoreLocationError(f"{os.fspath(path)} is an address; a store is a local folder")
-    return Path(path)
-
-
-def has_store(path: str | os.PathLike[str]) -> bool:
+def has_store(path: Address) -> bool:
     """Return whether something is at ``path`` but what a kill leaves before a store is made.
 
     Whether that is a store of ours, opening it tells.
     """
-    where = local_path(path)
-    if not where.is_dir():
-        return where.exists()
-    return any(not is_leftover(name) for name in os.listdir(where))
+    place = as_place(path)
+    with reaching(place):
+        if isinstance(place, Path) and not place.is_dir():
+            return place.exists()
+        return any(not is_leftover(name) for name in entry_names(place))
 
 
-def open_root(path: Path, kind: Kind, mode: Literal["r", "r+"] = "r") -> zarr.Group:
-    """Open the root of a store.
+def open_root(place: Place, kind: Kind) -> None:
+    """Check that a store of some kind is at a place.
 
-    Raises StoreLocationError where no folder is, SchemaError for a foreign or newer one.
+    Raises StoreLocationError where nothing is, SchemaError for a foreign or newer one.
     """
-    if not path.exists():
-        raise StoreLocationError(f"no store at {path}: write one first, or correct the path")
-    if not path.is_dir():
-        raise StoreLocationError(f"{path} is a file; a store is a folder")
-    try:
-        root = zarr.open_group(path, mode=mode, zarr_format=3, use_consolidated=False)
-    except _UNREADABLE as error:
-        raise SchemaError(f"{path} is no Zarr v3 group; give the folder of a store") from error
-    _check_mark(path, root.attrs.get(STORE_MARK), kind)
-    return root
-
-
-def create_root(path: Path, kind: Kind) -> zarr.Group:
-    """Open the root of a store for writing, making it where there is none yet."""
-    if path.is_dir() and not (path / "zarr.json").exists():
-        _check_vacant(path)
-    if not path.exists() or (path.is_dir() and not (path / "zarr.json").exists()):
-        mark = {STORE_MARK: {"kind": kind, "schema_version": SCHEMA_VERSION}}
+    with reaching(place):
+        if isinstance(place, Path) and place.exists() and not place.is_dir():
+            raise StoreLocationError(f"{place} is a file; a store is a folder")
+        if not place.exists():
+            raise StoreLocationError(f"no store at {place}: write one first, or correct the path")
         try:
-            zarr.create_group(path, zarr_format=3, attributes=mark)
-        except ContainsGroupError:
-            pass  # another writer came first
-        except OSError as error:
-            raise StoreLocationError(
-                f"cannot make a store at {path}: {error.strerror or error}"
-            ) from error
-    return open_root(path, kind, "r+")
+            attributes = read_attributes(place)
+        except SchemaError as error:
+            raise SchemaError(f"{place} is no Zarr v3 group; give the folder of a store") from error
+    if attributes is None:
+        raise SchemaError(f"{place} is no Zarr v3 group; give the folder of a store")
+    _check_mark(place, attributes.get(STORE_MARK), kind)
 
 
-def child_names(path: Path) -> list[str]:
-    """Return the names of the folders in ``path`` that can be components of a key, sorted.
+def create_root(place: Place, kind: Kind) -> zarr.Group:
+    """Open the root of a store for writing, making it where there is none yet.
 
-    Zarr's own listing warns about the ``*.partial`` files that a kill leaves behind.
+    A store of an older version becomes one of this version: what is written now may be of it.
     """
-    try:
-        with os.scandir(path) as entries:
-            return sorted(e.name for e in entries if is_component(e.name) and e.is_dir())
-    except FileNotFoundError:
-        return []
+    mark = {"kind": kind, "schema_version": SCHEMA_VERSION}
+    with reaching(place):
+        made = isinstance(place, Path) and place.exists() and not place.is_dir()
+        if not made and not (place / NODE).exists():
+            _check_vacant(place)
+            try:
+                zarr.create_group(
+                    zarr_store(place, read_only=False),
+                    zarr_format=3,
+                    attributes={STORE_MARK: mark},
+                )
+            except ContainsGroupError:
+                pass  # another writer came first
+            except OSError as error:
+                raise StoreLocationError(
+                    f"cannot make a store at {place}: {error.strerror or error}"
+                ) from error
+        open_root(place, kind)
+        root = zarr_group(place)
+        if root.attrs[STORE_MARK] != mark:
+            root.attrs[STORE_MARK] = mark
+        return root
 
 
-def find_group(root: zarr.Group, path: str) -> zarr.Group | None:
-    """Return a group below the root, or None where there is none yet."""
+def zarr_group(place: Place) -> zarr.Group:
+    """Open the root of a store, which ``open_root`` has checked, for writing."""
+    # Consolidated metadata would go stale.
+    store = zarr_store(place, read_only=False)
+    return zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
+
+
+@contextmanager
+def reaching(place: Place) -> Iterator[None]:
+    """Raise StoreLocationError for whatever a client of remote storage raises."""
     try:
-        node = root[path]
-    except KeyError:
-        return None
-    except _UNREADABLE as error:
-        raise SchemaError(
-            f"{path} in {root.store_path} has unreadable metadata ({error});"
-            " delete that folder and write it again"
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        if not is_remote(place):
+            raise
+        raise StoreLocationError(
+            f"{place} cannot be reached ({type(error).__name__}: {str(error).rstrip('.')}); look at"
+            " the address, the network and the credentials"
         ) from error
-    return node if isinstance(node, zarr.Group) else None
 
 
 def chunk_shape(meta: RepresentationMeta) -> tuple[int, ...]:
@@ -127,30 +143,25 @@ def as_digest(crc: int) -> str:
     return f"crc32c:{crc:08x}"
 
 
-def is_leftover(name: str) -> bool:
-    """Return whether a file is what Zarr's LocalStore leaves behind when killed."""
-    return name.endswith(".partial")
-
-
-def _check_mark(path: Path, mark: object, kind: Kind) -> None:
+def _check_mark(place: Place, mark: object, kind: Kind) -> None:
     if not isinstance(mark, Mapping):
-        raise SchemaError(f"{path} is a Zarr group that this package did not write; use another")
+        raise SchemaError(f"{place} is a Zarr group that this package did not write; use another")
     version = mark.get("schema_version")
     if not isinstance(version, int) or version < 1:
-        raise SchemaError(f"{path} has schema version {version!r}; want 1 to {SCHEMA_VERSION}")
+        raise SchemaError(f"{place} has schema version {version!r}; want 1 to {SCHEMA_VERSION}")
     if version > SCHEMA_VERSION:
         raise SchemaError(
-            f"{path} has schema version {version}, and this package reads up to {SCHEMA_VERSION};"
+            f"{place} has schema version {version}, and this package reads up to {SCHEMA_VERSION};"
             " install a newer one"
         )
     if mark.get("kind") != kind:
-        raise SchemaError(f"{path} is a store of {mark.get('kind')}; give a store of {kind}")
+        raise SchemaError(f"{place} is a store of {mark.get('kind')}; give a store of {kind}")
 
 
-def _check_vacant(path: Path) -> None:
-    odd = [name for name in os.listdir(path) if not is_leftover(name)]
+def _check_vacant(place: Place) -> None:
+    odd = [name for name in entry_names(place) if not is_leftover(name)]
     # Looked for again: another writer may have made the store since.
-    if odd and not (path / "zarr.json").exists():
+    if odd and not (place / NODE).exists():
         raise SchemaError(
-            f"{path} is no store, and not empty (it holds {odd[0]!r}); use another folder"
+            f"{place} is no store, and not empty (it holds {odd[0]!r}); use another folder"
         )

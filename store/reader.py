@@ -1,9 +1,7 @@
 """Open an activation store, list what it holds, and read committed rows, every digest verified."""
 
-import os
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy.typing as npt
 from store.activations import ACTIVATIONS
 from store.committed import CommittedReader, CommittedStore, Form
 from store.errors import UnknownRepresentationError
+from store.place import Address, Place
 from store.schema import RepresentationKey, RepresentationMeta, SampleSet
 
 
@@ -21,7 +20,7 @@ class Representation(CommittedReader[RepresentationMeta]):
     form: ClassVar[Form[RepresentationMeta]] = ACTIVATIONS
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._store, self.key)
+        return _reopen, (self.store_path, self.key)
 
     @property
     def key(self) -> RepresentationKey:
@@ -103,7 +102,7 @@ class Store(CommittedStore[Representation]):
         return [_summary(list(group)) for _, group in taps]
 
 
-def open(path: str | os.PathLike[str]) -> Store:
+def open(path: Address) -> Store:
     """Open an activation store for reading.
 
     Raises StoreLocationError where there is none, SchemaError for a foreign or newer one.
@@ -111,7 +110,7 @@ def open(path: str | os.PathLike[str]) -> Store:
     return Store(path)
 
 
-def _reopen(path: Path, key: RepresentationKey) -> Representation:
+def _reopen(path: Place, key: RepresentationKey) -> Representation:
     return Store(path)[key]
 
 

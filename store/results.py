@@ -2,8 +2,8 @@
 
 import json
 import math
-import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -14,15 +14,9 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from store.errors import DamagedChunkError, SchemaError, UnfinishedError, UnknownResultError
-from store.layout import (
-    child_names,
-    crc32c,
-    create_root,
-    find_group,
-    has_store,
-    local_path,
-    open_root,
-)
+from store.layout import crc32c, create_root, has_store, open_root, reaching
+from store.nodes import read_attributes, write_attributes
+from store.place import Address, Place, as_place, check_inside, child_names, remove_tree, zarr_store
 from store.schema import RepresentationKey, check_component
 
 RESULT: Final = "allcnn_result"
@@ -135,61 +129,88 @@ class SimilarityResult:
             raise SchemaError(f"{name} of result {self.name} has shape {shape}; want {wanted}")
 
 
-def write_result(store: str | os.PathLike[str], result: SimilarityResult) -> None:
-    """Write a result, replacing one of the same name only after the new one is complete."""
-    path = local_path(store)
+def write_result(store: Address, result: SimilarityResult) -> None:
+    """Write a result, replacing one of the same name only after the new one is complete.
+
+    At an address, where nothing can be renamed at once, the old one is removed first.
+    """
+    place = as_place(store)
     record = _to_json(result)
-    root = create_root(path, "similarity")
+    root = create_root(place, "similarity")
+    with reaching(place):
+        if isinstance(place, Path):
+            _replace_result(place, root, result, record)
+        else:
+            remove_tree(place / result.name)
+            group = root.create_group(result.name)
+            _write_group(place / result.name, group, result, record)
+
+
+def _replace_result(
+    place: Path, root: zarr.Group, result: SimilarityResult, record: dict[str, Any]
+) -> None:
     # Names beginning with a dot are not results, so nobody lists or reads these two.
     draft, replaced = f".{result.name}.partial", f".{result.name}.replaced"
-    _write_group(root.create_group(draft, overwrite=True), result, record)
-    shutil.rmtree(path / replaced, ignore_errors=True)
-    if (path / result.name).exists():
-        (path / result.name).rename(path / replaced)
-    (path / draft).rename(path / result.name)
-    shutil.rmtree(path / replaced, ignore_errors=True)
+    group = root.create_group(draft, overwrite=True)
+    _write_group(place / draft, group, result, record)
+    shutil.rmtree(place / replaced, ignore_errors=True)
+    if (place / result.name).exists():
+        (place / result.name).rename(place / replaced)
+    (place / draft).rename(place / result.name)
+    shutil.rmtree(place / replaced, ignore_errors=True)
 
 
-def read_result(store: str | os.PathLike[str], name: str) -> SimilarityResult:
+def read_result(store: Address, name: str) -> SimilarityResult:
     """Read a finished result.
 
     Raises UnknownResultError where there is none, UnfinishedError where writing was interrupted,
     DamagedChunkError where values are not those that were written.
     """
     check_component("result", name)
-    path = local_path(store)
-    group = find_group(open_root(path, "similarity"), name)
-    if group is None:
-        draft = path / f".{name}.partial"
-        if draft.exists():
-            raise UnfinishedError(f"result {name} in {path} was not finished; compute it again")
-        raise UnknownResultError(f"{path} holds no result {name!r}; compute it first")
-    if RESULT not in group.attrs:
-        raise UnfinishedError(f"result {name} in {path} was not finished; compute it again")
-    arrays = {n: _read_array(path, group, n) for n in _ARRAYS if n in _digests(path, group)}
-    return _from_json(path / name, name, group.attrs[RESULT], arrays)
+    place = as_place(store)
+    open_root(place, "similarity")
+    check_inside(place, place / name)
+    with reaching(place):
+        attributes = read_attributes(place / name)
+        if attributes is None:
+            if (place / f".{name}.partial").exists():
+                raise UnfinishedError(
+                    f"result {name} in {place} was not finished; compute it again"
+                )
+            raise UnknownResultError(f"{place} holds no result {name!r}; compute it first")
+        if RESULT not in attributes:
+            raise UnfinishedError(f"result {name} in {place} was not finished; compute it again")
+        digests = _digests(place / name, attributes)
+        arrays = {n: _read_array(place / name, n, digests[n]) for n in _ARRAYS if n in digests}
+    return _from_json(place / name, name, attributes[RESULT], arrays)
 
 
-def list_results(store: str | os.PathLike[str]) -> list[str]:
+def list_results(store: Address) -> list[str]:
     """Return the names of finished results, sorted."""
-    path = local_path(store)
-    root = open_root(path, "similarity")
-    return [name for name in child_names(path) if _is_finished(root, name)]
+    place = as_place(store)
+    open_root(place, "similarity")
+    with reaching(place):
+        return [name for name in child_names(place) if _is_finished(place / name)]
 
 
-def has_result(store: str | os.PathLike[str], name: str) -> bool:
+def has_result(store: Address, name: str) -> bool:
     """Return whether a finished result has this name; a store not yet there has none."""
     check_component("result", name)
-    path = local_path(store)
-    return has_store(path) and _is_finished(open_root(path, "similarity"), name)
+    place = as_place(store)
+    if not has_store(place):
+        return False
+    open_root(place, "similarity")
+    with reaching(place):
+        return _is_finished(place / name)
 
 
-def _is_finished(root: zarr.Group, name: str) -> bool:
-    group = find_group(root, name)
-    return group is not None and RESULT in group.attrs
+def _is_finished(folder: Place) -> bool:
+    return RESULT in (read_attributes(folder) or {})
 
 
-def _write_group(group: zarr.Group, result: SimilarityResult, record: dict[str, Any]) -> None:
+def _write_group(
+    folder: Place, group: zarr.Group, result: SimilarityResult, record: dict[str, Any]
+) -> None:
     present = {name: getattr(result, name) for name in _ARRAYS}
     arrays = {name: values for name, values in present.items() if values is not None}
     for name, values in arrays.items():
@@ -199,7 +220,7 @@ def _write_group(group: zarr.Group, result: SimilarityResult, record: dict[str, 
         group.create_array(name, data=labels, chunks=(max(1, len(keys)),), dimension_names=(name,))
     digests = {name: crc32c(values) for name, values in arrays.items()}
     # Written last: a group without it is unfinished.
-    group.attrs.put({DIGESTS: digests, RESULT: record})
+    write_attributes(folder, {DIGESTS: digests, RESULT: record})
 
 
 def _dtype(name: str) -> np.dtype[Any]:
@@ -221,23 +242,21 @@ def _write_array(
     )
 
 
-def _digests(path: Path, group: zarr.Group) -> dict[str, Any]:
-    digests = group.attrs.get(DIGESTS)
+def _digests(folder: Place, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    digests = attributes.get(DIGESTS)
     if not isinstance(digests, dict):
-        raise SchemaError(f"{path / group.basename} has no digests; delete it and compute it again")
+        raise SchemaError(f"{folder} has no digests; delete it and compute it again")
     return digests
 
 
-def _read_array(path: Path, group: zarr.Group, name: str) -> npt.NDArray[Any]:
-    where = f"{name} of result {group.basename} in {path}"
+def _read_array(folder: Place, name: str, digest: object) -> npt.NDArray[Any]:
+    where = f"{name} of result {folder.name} in {folder.parent}"
     try:
-        array = group[name]
-        values = (
-            np.ascontiguousarray(array[:], _dtype(name)) if isinstance(array, zarr.Array) else None
-        )
-    except (KeyError, ValueError) as error:
+        array = zarr.open_array(zarr_store(folder / name, read_only=True), mode="r", zarr_format=3)
+        values = np.ascontiguousarray(array[:], _dtype(name))
+    except (KeyError, ValueError, TypeError, FileNotFoundError) as error:
         raise DamagedChunkError(f"{where} is damaged ({error}); compute it again") from error
-    if values is None or crc32c(values) != _digests(path, group)[name]:
+    if crc32c(values) != digest:
         raise DamagedChunkError(f"{where} is not what was written; compute it again")
     return values
 
@@ -258,7 +277,7 @@ def _to_json(result: SimilarityResult) -> dict[str, Any]:
 
 
 def _from_json(
-    folder: Path, name: str, values: object, arrays: dict[str, npt.NDArray[Any]]
+    folder: Place, name: str, values: object, arrays: dict[str, npt.NDArray[Any]]
 ) -> SimilarityResult:
     if not isinstance(values, dict):
         raise SchemaError(f"{folder} is malformed; compute it again")

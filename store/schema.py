@@ -1,17 +1,21 @@
 """What is stored beside the arrays, validated: keys, sample sets, metadata, commit records."""
 
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
 from store.errors import InvalidKeyError, SchemaError
 
-SCHEMA_VERSION = 1
-"""Version of everything below a store's root; raised when an older reader would misread it."""
+SCHEMA_VERSION = 2
+"""Version of everything below a store's root; raised when an older reader would misread it.
+
+Version 1 had no attributes of representations, no seals, and no compression.
+"""
 
 GRAM_CHUNK_BYTES = 2**20
 """About the size of a chunk of Grams; part of the format, since commits go by whole chunks."""
@@ -19,10 +23,16 @@ GRAM_CHUNK_BYTES = 2**20
 DType = Literal["float32", "float16"]
 Kernel = Literal["linear", "cosine"]
 Pool = Literal["whole", "mean"]
+Attributes = Mapping[str, str | int | float | bool]
 
 _COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _SHA256 = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]*")
 _CRC32C = re.compile(r"crc32c:[0-9a-f]{8}")
+_RESERVED = frozenset(
+    "sample_set run checkpoint tap dataset split n_samples dtype complete tap_index".split()
+)
+_RUN = re.compile(r".+-d(\d{1,9})-(v[12])-s(\d{1,9})")
+_EPOCH = re.compile(r"init|epoch-(\d{4,9})")
 
 
 def is_component(name: object) -> bool:
@@ -139,6 +149,7 @@ class RepresentationMeta:
         batch_rows: rows of a minibatch; the last one may have fewer.
         created_by: program and version.
         created_at: ISO 8601 in UTC, such as ``2026-01-31T12:00:00+00:00``.
+        attributes: facts about the network to find it by, such as ``{"depth": 1, "epoch": 5}``.
     """
 
     key: RepresentationKey
@@ -150,6 +161,7 @@ class RepresentationMeta:
     batch_rows: int
     created_by: str
     created_at: str
+    attributes: Attributes = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _check_text("checkpoint_digest", self.checkpoint_digest)
@@ -161,6 +173,7 @@ class RepresentationMeta:
         _check_count("batch_rows", self.batch_rows)
         _check_text("created_by", self.created_by)
         _check_utc("created_at", self.created_at)
+        _check_attributes(self.attributes)
         _check_same_sample_set(self.key, self.sample_set)
 
     @property
@@ -181,13 +194,14 @@ class RepresentationMeta:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         nested = {"key": self.key.path, "sample_set": self.sample_set.to_json()}
-        return asdict(self) | nested | {"shape": list(self.shape)}
+        return _plain(self) | nested | {"shape": list(self.shape)}
 
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild metadata; raises SchemaError for what is not metadata."""
-        found = _exact_fields(cls, values)
+        found = _exact_fields(cls, values, since_2=("attributes",))
         found["key"] = RepresentationKey.from_path(found["key"])
+        found.setdefault("attributes", attributes_by_name(found["key"]))
         found["sample_set"] = SampleSet.from_json(found["sample_set"])
         found["shape"] = _as_tuple("shape", found["shape"])
         with _malformed():
@@ -263,6 +277,7 @@ class GramMeta:
         ranges: first row of each minibatch and the first row after it, from 0 to the end.
         created_by: program and version.
         created_at: ISO 8601 in UTC, such as ``2026-01-31T12:00:00+00:00``.
+        attributes: facts about the network to find it by, such as ``{"depth": 1, "epoch": 5}``.
     """
 
     key: GramKey
@@ -271,12 +286,14 @@ class GramMeta:
     ranges: tuple[tuple[int, int], ...]
     created_by: str
     created_at: str
+    attributes: Attributes = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _check_count("tap_index", self.tap_index, least=0)
         _check_ranges(self.ranges, self.n_samples)
         _check_text("created_by", self.created_by)
         _check_utc("created_at", self.created_at)
+        _check_attributes(self.attributes)
         _check_same_sample_set(self.key, self.sample_set)
 
     @property
@@ -308,13 +325,14 @@ class GramMeta:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         nested = {"key": self.key.to_json(), "sample_set": self.sample_set.to_json()}
-        return asdict(self) | nested | {"ranges": [list(pair) for pair in self.ranges]}
+        return _plain(self) | nested | {"ranges": [list(pair) for pair in self.ranges]}
 
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild metadata; raises SchemaError for what is not metadata."""
-        found = _exact_fields(cls, values)
+        found = _exact_fields(cls, values, since_2=("attributes",))
         found["key"] = GramKey.from_json(found["key"])
+        found.setdefault("attributes", attributes_by_name(found["key"].of))
         found["sample_set"] = SampleSet.from_json(found["sample_set"])
         if not isinstance(found["ranges"], list):
             raise SchemaError(f"ranges are {found['ranges']!r}; want a list of pairs")
@@ -354,9 +372,27 @@ def _malformed() -> Iterator[None]:
         raise SchemaError(f"the stored metadata are malformed: {error}") from error
 
 
-def _exact_fields(cls: type[Any], values: object) -> dict[str, Any]:
-    wanted = [field.name for field in fields(cls)]
-    if not isinstance(values, Mapping) or set(values) != set(wanted):
+def attributes_by_name(key: RepresentationKey) -> dict[str, str | int | float | bool]:
+    """Return what our own names of runs and checkpoints tell; version 1 had nothing else."""
+    found: dict[str, str | int | float | bool] = {}
+    run = _RUN.fullmatch(key.run)
+    if run:
+        found |= {"depth": int(run[1]), "variant": run[2], "seed": int(run[3])}
+    epoch = _EPOCH.fullmatch(key.checkpoint)
+    if epoch:
+        found["epoch"] = int(epoch[1] or 0)
+    return found
+
+
+def _plain(meta: RepresentationMeta | GramMeta) -> dict[str, Any]:
+    return {each.name: getattr(meta, each.name) for each in fields(meta)} | {
+        "attributes": dict(meta.attributes)
+    }
+
+
+def _exact_fields(cls: type[Any], values: object, since_2: tuple[str, ...] = ()) -> dict[str, Any]:
+    wanted = [each.name for each in fields(cls)]
+    if not isinstance(values, Mapping) or {*values, *since_2} != set(wanted):
         found = sorted(map(str, values)) if isinstance(values, Mapping) else values
         raise SchemaError(
             f"stored {cls.__name__} is malformed: found {found!r}, want the fields"
@@ -400,6 +436,19 @@ def _check_ranges(ranges: object, n_samples: int) -> None:
         row = pair[1]
     if row != n_samples:
         raise SchemaError(f"ranges end at row {row}; {wanted}")
+
+
+def _check_attributes(attributes: object) -> None:
+    if not isinstance(attributes, Mapping):
+        raise SchemaError(f"attributes are {attributes!r}; want names with texts or numbers")
+    for name, value in attributes.items():
+        if not isinstance(name, str) or not name.isidentifier() or "__" in name:
+            raise SchemaError(f"attribute {name!r} is no name; use letters, digits and single '_'")
+        if name in _RESERVED:
+            raise SchemaError(f"attribute {name!r} would hide what is stored anyway; rename it")
+        number = isinstance(value, bool | int | float) and math.isfinite(value)
+        if not number and not isinstance(value, str):
+            raise SchemaError(f"attribute {name} is {value!r}; want a text or a finite number")
 
 
 def _check_choice(name: str, value: object, *choices: str) -> None:

@@ -1,129 +1,195 @@
 """Write one representation, minibatch after minibatch: data first, promise last."""
 
 import math
-import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Final, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from store.activations import ACTIVATIONS
-from store.committed import Committed, Form, M, Meta, block_range, parse
+from store.chunks import chunk_file, parts_of, write_chunk
+from store.claim import CLAIM, Claim, claim
+from store.committed import Committed, Form, M, Meta, block_range, is_ours, parse
 from store.errors import (
     ActivationOverflowError,
     ConflictError,
     DamagedChunkError,
     MisalignedWriteError,
     SchemaError,
+    StoreError,
     StoreLocationError,
 )
-from store.layout import (
-    COMMITS,
-    COORDINATES,
-    crc32c,
-    create_root,
-    find_group,
+from store.layout import COMMITS, COORDINATES, as_digest, crc32c, create_root, reaching, zarr_group
+from store.nodes import NODE, ArrayNode, read_array, read_attributes, write_attributes
+from store.place import (
+    Address,
+    Place,
+    as_place,
+    check_inside,
+    entry_names,
     is_leftover,
-    local_path,
+    remove_tree,
+    zarr_store,
 )
 from store.schema import Commit, RepresentationMeta
 
-_MAY_DIFFER = {"created_by", "created_at"}
-_CODECS: dict[str, Any] = {"filters": None, "compressors": (Crc32cCodec(),)}
+Compression = Literal["none", "zstd"]
+
+_MAY_DIFFER = {"created_by", "created_at", "attributes"}
+_COMPRESSORS: Final[Mapping[Compression, tuple[Any, ...]]] = {
+    "none": (Crc32cCodec(),),
+    "zstd": (ZstdCodec(level=1), Crc32cCodec()),
+}
 
 
 class CommittedWriter(Committed[M]):
-    """Fills one array; use ``open``, which also resumes.
+    """Fills one array; use ``open``, which also resumes, preferably in a ``with`` block.
 
-    One writer an array: two at once would overwrite each other's commit records.
+    It claims the array until it is closed: two writers at once would overwrite each other's commit
+    records.
     """
 
     def __init__(
-        self, folder: Path, group: zarr.Group, meta: M, commits: tuple[Commit, ...]
+        self,
+        root: Place,
+        meta: M,
+        commits: tuple[Commit, ...],
+        attributes: Mapping[str, Any],
+        held: Claim,
     ) -> None:
-        super().__init__(group, meta, commits)
-        self._folder = folder
-        self._attributes = group.attrs.asdict()
-        self._array = self._open_array()
+        super().__init__(root, meta, commits, attributes)
+        self._claim = held
+        self._node = self._array_node()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others write; a second time does nothing."""
+        with written(f"cannot let go of {self.place}"):
+            self._claim.release()
 
     @classmethod
     def open(
         cls,
-        store: str | os.PathLike[str],
+        store: Address,
         meta: M,
         samples: npt.ArrayLike,
         labels: npt.ArrayLike,
+        compression: Compression = "none",
     ) -> Self:
         """Create an array, or resume it after what was last committed.
 
         Args:
-            store: folder of the store, made where there is none.
-            meta: of the array; ``created_by`` and ``created_at`` may differ on resuming.
+            store: folder or address of the store, made where there is none.
+            meta: of the array; who made it, when, and attributes may differ on resuming.
             samples: index of every row's example in its data set.
             labels: class of every row's example.
+            compression: of a new array; ``zstd`` takes less room and several times as long.
 
-        Raises ConflictError where the key is stored with other metadata or coordinates.
+        Raises ConflictError where the key is stored with other metadata or coordinates, and
+        ClaimedError while another writer is at work on it.
         """
         coordinates = {
             "sample": _coordinate("samples", samples, np.dtype(np.int64), meta),
             "label": _coordinate("labels", labels, np.dtype(np.int32), meta),
         }
-        digests = {name: crc32c(values) for name, values in coordinates.items()}
-        path = local_path(store)
-        root = create_root(path, cls.form.kind)
-        folder = path / meta.key.path
-        group = find_group(root, meta.key.path)
-        stored = None if group is None else parse(cls.form, group.attrs, meta.key.path)
-        if group is not None and stored is not None:
-            _check_same(folder, stored[0], meta)
-            _check_same_coordinates(folder, group, digests, cls.form)
-            _remove_leftovers(folder)
-            return cls(folder, group, *stored)
-        try:
-            group = _create_group(root, meta, folder, cls.form)
-            _create_arrays(group, meta, coordinates, cls.form)
-            # Written last: until then readers skip the group and writers start it afresh.
-            group.attrs.put({cls.form.mark: meta.to_json(), COORDINATES: digests, COMMITS: []})
-        except OSError as error:
-            raise StoreLocationError(
-                f"cannot create {folder}: {error.strerror or error}"
-            ) from error
-        return cls(folder, group, meta, ())
+        if compression not in _COMPRESSORS:
+            known = " or ".join(map(repr, _COMPRESSORS))
+            raise SchemaError(f"compression of {meta.key} is {compression!r}; use {known}")
+        root = as_place(store)
+        create_root(root, cls.form.kind)
+        folder = root / meta.key.path
+        check_inside(root, folder)
+        _check_vacant(folder, cls.form)
+        with reaching(root), written(f"cannot create {folder}"):
+            held = claim(folder / cls.form.array)
+            try:
+                stored = _stored(folder, meta, coordinates, cls.form)
+                if stored is None:
+                    _create(root, meta, coordinates, cls.form, compression)
+                    stored = _stored(folder, meta, coordinates, cls.form)
+                assert stored is not None
+                return cls(root, *stored, held)
+            except BaseException:
+                held.release()
+                raise
 
     def _write(self, values: npt.NDArray[Any]) -> None:
         """Write and commit the next block, whose form the caller has checked."""
         start, stop = block_range(self.meta, len(self._commits))
-        commit = Commit(start, stop, crc32c(values))
-        try:
-            self._array[start:stop] = values
-            self._commit(commit)
-        except OSError as error:
-            units = self.form.units
-            raise StoreLocationError(
-                f"cannot write {units} {start} to {stop - 1} of {self._folder}:"
-                f" {error.strerror or error}; committed {units} are safe, so mend it and run again"
-            ) from error
+        with self._writing(start, stop):
+            commit = Commit(start, stop, self._store(start, values))
+            self._put_commits((*self._commits, commit))
 
-    def _commit(self, commit: Commit) -> None:
-        commits = (*self._commits, commit)
+    def _rewrite(self, index: int, values: npt.NDArray[Any]) -> None:
+        """Write a committed block again; its record changes where the values do."""
+        found = self._commits[index]
+        with self._writing(found.start, found.stop):
+            commit = Commit(found.start, found.stop, self._store(found.start, values))
+            if commit != found:
+                self._put_commits((*self._commits[:index], commit, *self._commits[index + 1 :]))
+
+    def _put_commits(self, commits: tuple[Commit, ...]) -> None:
         # Committed last: a crash can lose this block but never claim it.
-        self._put({COMMITS: [c.to_json() for c in commits]})
+        self._put({COMMITS: [each.to_json() for each in commits]})
         self._commits = commits
 
     def _put(self, changes: dict[str, Any]) -> None:
         attributes = self._attributes | changes
-        self._group.attrs.put(attributes)
+        write_attributes(self.place, attributes)
         self._attributes = attributes
 
-    def _open_array(self) -> zarr.Array[Any]:
-        array = self._group.get(self.form.array)
-        if not isinstance(array, zarr.Array):
+    def _store(self, start: int, values: npt.NDArray[Any]) -> str:
+        """Write the chunks of a block and return its digest."""
+        self._claim.renew()
+        root, array = self.store_path, self.place / self.form.array
+        if not self._ours or not isinstance(root, Path) or not isinstance(array, Path):
+            self._array[start : start + len(values)] = values
+            return crc32c(values)
+        index = start // self.meta.block_length
+        crcs = [
+            write_chunk(root, chunk_file(array, index, j, values.ndim), part, chunks)
+            for j, part, chunks in parts_of(values, self._node.chunks)
+        ]
+        # The bytes of several parts have another order than those of the block.
+        return as_digest(crcs[0]) if len(crcs) == 1 and crcs[0] is not None else crc32c(values)
+
+    @contextmanager
+    def _writing(self, start: int, stop: int) -> Iterator[None]:
+        units = self.form.units
+        what = f"cannot write {units} {start} to {stop - 1} of {self.place}"
+        with (
+            reaching(self.store_path),
+            written(what, f"; committed {units} are safe, so mend it and run again"),
+        ):
+            yield
+
+    @property
+    def _ours(self) -> bool:
+        return is_ours(self._node, self.meta)
+
+    def _array_node(self) -> ArrayNode:
+        node = read_array(self.place / self.form.array)
+        if node is None:
             raise DamagedChunkError(
-                f"{self._folder} has lost its array; delete it and {self.form.verb} it again"
+                f"{self.place} has lost its array; delete it and {self.form.verb} it again"
             )
+        return node
+
+    @cached_property
+    def _array(self) -> zarr.Array[Any]:
+        store = zarr_store(self.place / self.form.array, read_only=False)
+        array = zarr.open_array(store, mode="r+", zarr_format=3)
         # Looking for empty chunks takes ten times the CPU of writing them. Not part of the stored
         # metadata, so it has to be said on every opening.
         return cast("zarr.Array[Any]", array.with_config({"write_empty_chunks": True}))
@@ -132,7 +198,7 @@ class CommittedWriter(Committed[M]):
 class Writer(CommittedWriter[RepresentationMeta]):
     """Fills one representation, minibatch after minibatch; use ``Writer.open``, which also resumes.
 
-    One writer a representation: two at once would overwrite each other's commit records.
+    Another writer of the same representation is refused until this one is closed, whole or dead.
     """
 
     form: ClassVar[Form[RepresentationMeta]] = ACTIVATIONS
@@ -147,12 +213,31 @@ class Writer(CommittedWriter[RepresentationMeta]):
         start, stop = block_range(self.meta, len(self._commits))
         values = self._check_aligned(np.asarray(rows), start, stop)
         self._write(narrow(values, self.meta.dtype, str(self.meta.key)))
+        if self.complete:
+            self.close()
+
+    def replace(self, start: int, rows: npt.ArrayLike) -> None:
+        """Write the committed minibatch that begins at row ``start`` again.
+
+        Until that is done, a reader may find the minibatch damaged.
+        """
+        index = next((i for i, each in enumerate(self._commits) if each.start == start), None)
+        if index is None:
+            raise MisalignedWriteError(
+                f"no minibatch of {self.meta.key} that is committed begins at row {start}; begin at"
+                f" a multiple of {self.meta.batch_rows} below {self.n_committed}"
+            )
+        values = self._check_shape(np.asarray(rows), start, self._commits[index].stop)
+        self._rewrite(index, narrow(values, self.meta.dtype, str(self.meta.key)))
 
     def _check_aligned(self, rows: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
         if self.complete:
             raise MisalignedWriteError(
                 f"{self.meta.key} has all its {self.meta.n_samples} rows; stop appending"
             )
+        return self._check_shape(rows, start, stop)
+
+    def _check_shape(self, rows: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
         wanted = (stop - start, *self.meta.shape)
         if rows.shape != wanted:
             raise MisalignedWriteError(
@@ -194,23 +279,77 @@ def _coordinate(
     return array.astype(dtype, order="C", copy=False)
 
 
-def _create_group(root: zarr.Group, meta: Meta, folder: Path, form: Form[Any]) -> zarr.Group:
-    """Make a group afresh, clearing what an interrupted creation left there."""
-    members = {form.array, "sample", "label", "zarr.json"}
-    found = os.listdir(folder) if folder.is_dir() else []
-    odd = [name for name in found if name not in members and not is_leftover(name)]
+@contextmanager
+def written(what: str, advice: str = "") -> Iterator[None]:
+    """Turn what an operating system refuses into one sentence."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreLocationError(f"{what}: {error.strerror or error}{advice}") from error
+
+
+def _stored(
+    folder: Place, meta: M, coordinates: Mapping[str, npt.NDArray[Any]], form: Form[M]
+) -> tuple[M, tuple[Commit, ...], dict[str, Any]] | None:
+    """Return what a writer resumes, having checked that it is the same; None where nothing is."""
+    attributes = read_attributes(folder)
+    stored = None if attributes is None else parse(form, attributes, meta.key.path)
+    if attributes is None or stored is None:
+        return None
+    _check_same(folder, stored[0], meta)
+    _check_same_coordinates(folder, attributes, _digests(coordinates), form)
+    _remove_leftovers(folder)
+    return *stored, attributes
+
+
+def _check_vacant(folder: Place, form: Form[Any]) -> None:
+    members = {form.array, "sample", "label", NODE}
+    odd = [name for name in entry_names(folder) if name not in members and not is_leftover(name)]
     if odd:
         raise SchemaError(f"{folder} holds {odd[0]!r}, which no store wrote; move it away")
-    return root.create_group(meta.key.path, overwrite=True)
+
+
+def _create(
+    root: Place,
+    meta: M,
+    coordinates: Mapping[str, npt.NDArray[Any]],
+    form: Form[M],
+    compression: Compression,
+) -> None:
+    """Make a group afresh, clearing what an interrupted creation left there."""
+    folder = root / meta.key.path
+    # First what makes it a group: the rest is nothing without it.
+    for place in (folder / NODE, folder / "sample", folder / "label"):
+        remove_tree(place)
+    for name in entry_names(folder / form.array):
+        if name != CLAIM:
+            remove_tree(folder / form.array / name)
+    store = zarr_group(root)
+    _create_arrays(store.create_group(meta.key.path), meta, coordinates, form, compression)
+    # Written last: until then readers skip the group and writers start it afresh.
+    marked = {form.mark: meta.to_json(), COORDINATES: _digests(coordinates), COMMITS: []}
+    write_attributes(folder, marked)
 
 
 def _create_arrays(
-    group: zarr.Group, meta: M, coordinates: dict[str, npt.NDArray[Any]], form: Form[M]
+    group: zarr.Group,
+    meta: M,
+    coordinates: Mapping[str, npt.NDArray[Any]],
+    form: Form[M],
+    compression: Compression,
 ) -> None:
     """Make the arrays of a group, its coordinates filled, the other one empty."""
     for name, values in coordinates.items():
         group.create_array(
-            name, data=values, chunks=values.shape, dimension_names=("sample",), **_CODECS
+            name,
+            data=values,
+            chunks=values.shape,
+            dimension_names=("sample",),
+            filters=None,
+            compressors=_COMPRESSORS["none"],
+            config={"write_empty_chunks": True},
         )
     array = form.array_form(meta)
     group.create_array(
@@ -221,11 +360,16 @@ def _create_arrays(
         fill_value=math.nan,
         dimension_names=array.dimensions,
         attributes=dict(array.attributes),
-        **_CODECS,
+        filters=None,
+        compressors=_COMPRESSORS[compression],
     )
 
 
-def _check_same(folder: Path, stored: Meta, meta: Meta) -> None:
+def _digests(coordinates: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
+    return {name: crc32c(values) for name, values in coordinates.items()}
+
+
+def _check_same(folder: Place, stored: Meta, meta: Meta) -> None:
     found, wanted = _flat(stored), _flat(meta)
     for name, value in found.items():
         if name not in _MAY_DIFFER and wanted[name] != value:
@@ -249,9 +393,9 @@ def _flat(meta: Meta) -> dict[str, Any]:
 
 
 def _check_same_coordinates(
-    folder: Path, group: zarr.Group, wanted: dict[str, str], form: Form[Any]
+    folder: Place, attributes: Mapping[str, Any], wanted: dict[str, str], form: Form[Any]
 ) -> None:
-    found = group.attrs.get(COORDINATES)
+    found = attributes.get(COORDINATES)
     if not isinstance(found, dict) or set(found) != set(wanted):
         raise SchemaError(
             f"{folder} has no digests of its coordinates; delete it, {form.verb} again"
@@ -264,7 +408,7 @@ def _check_same_coordinates(
             )
 
 
-def _remove_leftovers(folder: Path) -> None:
+def _remove_leftovers(folder: Place) -> None:
     # Harmless, but Zarr and xarray warn about files that they do not know.
-    for name in filter(is_leftover, os.listdir(folder)):
-        (folder / name).unlink(missing_ok=True)
+    for name in filter(is_leftover, entry_names(folder)):
+        remove_tree(folder / name)

@@ -38,7 +38,7 @@ from store import (
     unpack,
 )
 from store.layout import COMMITS
-from tests.faults import chunk_files, flip_bit, kill_series, swap
+from tests.faults import chunk_files, edit_attributes, flip_bit, kill_series, swap
 from tests.strategies import coordinates, gram_metas, make_gram_meta, make_grams, make_meta
 
 BYTES_OF_A_ROW = 4 * 21
@@ -398,8 +398,10 @@ def test_a_median_distance_is_kept_at_once_and_over_resumes(path, two_a_chunk, d
     assert open_grams(path)[meta.key].median_distance == distance
     for K in make_grams(meta)[:2]:
         writer.append(K)
+    writer.close()
     resumed = open_writer(path, meta)
     assert (resumed.n_committed, resumed.median_distance) == (2, distance)
+    resumed.close()
     write_all(path, meta, make_grams(meta))
     assert open_grams(path)[meta.key].median_distance == distance
 
@@ -434,7 +436,8 @@ def test_a_negative_distance_is_refused(path):
 def test_a_malformed_distance_is_noticed(path):
     meta = make_gram_meta()
     open_writer(path, meta)
-    zarr.open_group(path / meta.key.path, mode="r+").attrs["allcnn_median_distance"] = "far"
+    far = {"allcnn_median_distance": "far"}
+    edit_attributes(path / meta.key.path, lambda attributes: attributes.update(far))
     with pytest.raises(SchemaError, match="conv1 is 'far'; set it again"):
         _ = open_grams(path)[meta.key].median_distance
 
@@ -447,10 +450,10 @@ def test_a_kill_between_any_two_changes_of_the_disk_is_survived(tmp_path, two_a_
     grams = make_grams(meta)
 
     def work(path):
-        writer = open_writer(path, meta)
-        writer.set_median_distance(0.5)
-        for K in grams[writer.n_committed :]:
-            writer.append(K)
+        with open_writer(path, meta) as writer:
+            writer.set_median_distance(0.5)
+            for K in grams[writer.n_committed :]:
+                writer.append(K)
 
     work(tmp_path / "wanted")
     kept = set()
@@ -459,8 +462,8 @@ def test_a_kill_between_any_two_changes_of_the_disk_is_survived(tmp_path, two_a_
         work(path)
         assert contents(path) == contents(tmp_path / "wanted")
         kept.add(n_kept)
-    # The commit of the last chunk is the last change.
-    assert kept == {0, 2}
+    # After the commit of the last chunk the claim is given up.
+    assert kept == {0, 2, 4}
 
 
 def assert_claims_are_true(path, grams):
@@ -566,8 +569,7 @@ def test_a_missing_array_is_damage(path):
 def test_commit_records_that_are_no_chunks_are_noticed(path, two_a_chunk):
     meta = make_gram_meta()
     fill(path, meta)
-    group = zarr.open_group(path / meta.key.path, mode="r+")
-    group.attrs[COMMITS] = group.attrs[COMMITS][1:]
+    edit_attributes(path / meta.key.path, lambda attributes: attributes[COMMITS].pop(0))
     with pytest.raises(SchemaError, match="do not follow one another in chunks of 2 minibatches"):
         open_grams(path)[meta.key]
 
@@ -633,8 +635,8 @@ def test_a_store_of_another_kind_is_refused(path, tmp_path):
         open_grams(tmp_path / "a.zarr")
     with pytest.raises(StoreLocationError, match="no store at"):
         open_grams(path)
-    with pytest.raises(StoreLocationError, match="s3://bucket/a is an address"):
-        open_grams("s3://bucket/a")
+    with pytest.raises(StoreLocationError, match="odd://bucket/a cannot be reached"):
+        open_grams("odd://bucket/a")
 
 
 def test_a_folder_that_is_not_ours_is_not_cleared(path):

@@ -56,6 +56,10 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(tap=st.sampled_from(TAPS))
     def open_writer(self, tap):
         meta = self.metas[tap]
+        if tap in self.writers and not self.writers[tap].complete:
+            with pytest.raises(store.ClaimedError, match="of this process; close it first"):
+                Writer.open(self.path, meta, *coordinates(meta))
+            self.writers[tap].close()
         self.writers[tap] = Writer.open(self.path, meta, *coordinates(meta))
         assert self.writers[tap].n_committed == self.committed.setdefault(tap, 0)
 
@@ -77,16 +81,25 @@ class StoreMachine(RuleBasedStateMachine):
                 self.writers[tap].append(batch)
             self.committed[tap] += len(batch)
         except Killed:
-            self.writers.clear()
+            # After the commit of the last minibatch there is one more change: the claim goes.
+            found = store.open(self.path)[self.metas[tap].key].n_committed
+            assert found - self.committed[tap] in {0, len(batch)}
+            self.committed[tap] = found
+            self._all_die()
 
     @precondition(lambda self: self._absent())
     @rule(data=st.data(), n=st.integers(0, 30))
     def die_while_creating(self, data, n):
         tap = data.draw(st.sampled_from(self._absent()))
-        self.writers.clear()
+        self._all_die()
         with suppress(Killed), killed_before(n):
             Writer.open(self.path, self.metas[tap], *coordinates(self.metas[tap]))
             self.committed[tap] = 0
+
+    def _all_die(self):
+        for writer in self.writers.values():
+            writer.close()  # with a process its claims would go
+        self.writers.clear()
 
     @precondition(lambda self: self._appendable())
     @rule(data=st.data())

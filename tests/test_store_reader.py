@@ -23,7 +23,7 @@ from store import (
     layout,
 )
 from store.layout import COMMITS
-from tests.faults import chunk_files, flip_bit, swap
+from tests.faults import chunk_files, edit_attributes, flip_bit, swap
 from tests.strategies import batches, coordinates, make_meta, make_rows
 
 
@@ -133,7 +133,7 @@ def selections(monkeypatch):
     seen, read = [], zarr.Array.get_basic_selection
 
     def spy(array, selection, **kwargs):
-        if array.basename == "activations":
+        if array.ndim > 1:
             seen.append(selection)
         return read(array, selection, **kwargs)
 
@@ -142,25 +142,24 @@ def selections(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("n_samples", "limit", "by_zarr"),
+    ("n_samples", "limit"),
     [
-        (8, 10**6, []),
-        (3, 10**6, []),  # a single minibatch that is smaller than batch_rows is a whole chunk
-        (8, 100, []),  # three chunks of one line
-        (10, 10**6, [slice(8, 10)]),  # the last chunk is padded
-        (8, 128, [slice(0, 4), slice(4, 8)]),  # chunks of two lines, the second one padded
+        (8, 10**6),
+        (3, 10**6),  # a single minibatch that is smaller than batch_rows is a whole chunk
+        (8, 100),  # three chunks of one line
+        (10, 10**6),  # the last chunk is padded
+        (8, 128),  # chunks of two lines, the second one padded
+        (10, 128),
     ],
 )
-def test_whole_chunks_are_read_without_zarr(
-    path, monkeypatch, selections, n_samples, limit, by_zarr
-):
+def test_chunks_are_read_without_zarr(path, monkeypatch, selections, n_samples, limit):
     monkeypatch.setattr(layout, "MAX_CHUNK_BYTES", limit)
     monkeypatch.setattr("store.chunks.PIECE_BYTES", 24)  # a row has 48 bytes
     meta = make_meta(n_samples=n_samples)
     rows = fill(path, meta)
     found = store.open(path)[meta.key].read(0, n_samples)
     assert found.tobytes() == rows.tobytes()
-    assert selections == by_zarr
+    assert selections == []
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -290,8 +289,7 @@ def test_unreadable_metadata_are_noticed(path):
 def test_commit_records_with_a_gap_are_noticed(path):
     meta = make_meta()
     fill(path, meta)
-    group = zarr.open_group(path / meta.key.path, mode="r+")
-    group.attrs[COMMITS] = group.attrs[COMMITS][1:]
+    edit_attributes(path / meta.key.path, lambda attributes: attributes[COMMITS].pop(0))
     with pytest.raises(SchemaError, match="do not follow one another in minibatches of 4 rows"):
         store.open(path)[meta.key]
 

@@ -104,13 +104,13 @@ def keep_grams(activations: str, grams: str, key: GramKey, *, want_median: bool)
     Raises DamagedChunkError for rows that are not those that were written.
     """
     tap = store.open(activations)[key.of]
-    writer = _gram_writer(grams, tap, key)
-    ranges = writer.meta.ranges[writer.n_committed :]
-    for spans in _whole_chunks(ranges, tap.meta.batch_rows):
-        for K in _minibatch_grams(tap, key, spans):
-            writer.append(K)
-    if want_median and writer.median_distance is None:
-        writer.set_median_distance(_median_distance(tap, key.pool))
+    with _gram_writer(grams, tap, key) as writer:
+        ranges = writer.meta.ranges[writer.n_committed :]
+        for spans in _whole_chunks(ranges, tap.meta.batch_rows):
+            for K in _minibatch_grams(tap, key, spans):
+                writer.append(K)
+        if want_median and writer.median_distance is None:
+            writer.set_median_distance(_median_distance(tap, key.pool))
 
 
 def _gram_writer(grams: str, tap: Representation, key: GramKey) -> GramWriter:
@@ -120,6 +120,7 @@ def _gram_writer(grams: str, tap: Representation, key: GramKey) -> GramWriter:
         sample_set=tap.meta.sample_set,
         tap_index=tap.meta.tap_index,
         ranges=tuple(hsic.split_minibatches(tap.meta.n_samples, key.batch_size)),
+        attributes=tap.meta.attributes,
         **stamp(),
     )
     return GramWriter.open(grams, meta, tap.samples, tap.labels)

@@ -1,0 +1,171 @@
+"""Where stores lie: a folder, or whatever fsspec reaches, such as ``s3://``, ``gs://``, ``memory://``."""
+
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from upath import UPath
+from zarr.storage import FsspecStore
+
+from store.errors import StoreLocationError
+from store.schema import is_component
+
+Place = Path | UPath
+"""A local folder is a plain path; an address has the same methods, from universal_pathlib."""
+
+Address = str | os.PathLike[str] | UPath
+
+_LOCAL = ("file", "local")
+_OPTIONS: dict[str, Any] = {"use_listings_cache": False}
+"""A listing that is kept would hide what others write meanwhile."""
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+
+def as_place(path: Address) -> Place:
+    """Return the place that a path or an address names.
+
+    Raises StoreLocationError for an address that no installed package of fsspec reaches.
+    """
+    if isinstance(path, UPath):
+        return path
+    text = os.fspath(path)
+    protocol, separator, rest = text.partition("://")
+    if not separator:
+        return Path(path)
+    if protocol in _LOCAL:
+        return Path(rest)
+    try:
+        place: UPath = UPath(text, **_OPTIONS)
+        place.fs  # noqa: B018  # imported, and connected, on first use
+    except (ImportError, ValueError) as error:
+        raise StoreLocationError(f"{text} cannot be reached: {_advice(protocol, error)}") from error
+    return place
+
+
+def is_remote(place: Place) -> bool:
+    """Return whether a place is no local folder."""
+    return not isinstance(place, Path)
+
+
+def zarr_store(place: Place, *, read_only: bool) -> str | Path | FsspecStore:
+    """Return what Zarr opens at a place."""
+    if isinstance(place, Path):
+        return place
+    return FsspecStore.from_url(str(place), storage_options=_OPTIONS, read_only=read_only)
+
+
+def child_names(place: Place) -> list[str]:
+    """Return the names of the folders in a place that can be components of a key, sorted.
+
+    Zarr's own listing warns about the ``*.partial`` files that a kill leaves behind.
+    """
+    return sorted(name for name, is_folder in _entries(place) if is_folder and is_component(name))
+
+
+def entry_names(place: Place) -> list[str]:
+    """Return the names of all files and folders in a place, sorted; of none in one that is not."""
+    return sorted(name for name, _ in _entries(place))
+
+
+def _entries(place: Place) -> Iterator[tuple[str, bool]]:
+    try:
+        if isinstance(place, Path):
+            with os.scandir(place) as entries:
+                yield from [(entry.name, entry.is_dir()) for entry in entries]
+        else:
+            for entry in place.fs.ls(place.path, detail=True):
+                name = entry["name"].rstrip("/").rpartition("/")[2]
+                # Some list a folder in itself.
+                if entry["name"].strip("/") != place.path.strip("/"):
+                    yield name, entry["type"] == "directory"
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def walk_files(place: Place) -> Iterator[tuple[str, int, float]]:
+    """Return every file below a place: path relative to it, bytes, time of its last change.
+
+    Symbolic links are not followed; of a file that vanishes meanwhile nothing is said.
+    """
+    if isinstance(place, Path):
+        for folder, _, names in os.walk(place):
+            for name in names:
+                file = Path(folder, name)
+                try:
+                    found = file.lstat()
+                except FileNotFoundError:
+                    continue
+                yield file.relative_to(place).as_posix(), found.st_size, found.st_mtime
+    else:
+        start = len(place.path.strip("/")) + 1
+        for name, found in sorted(place.fs.find(place.path, detail=True).items()):
+            yield name.strip("/")[start:], found["size"], _modified(found)
+
+
+def remove_tree(place: Place) -> None:
+    """Remove a folder and all that is in it; a symbolic link is removed, not followed."""
+    if not isinstance(place, Path):
+        if place.exists():
+            place.fs.rm(place.path, recursive=True)
+    elif place.is_symlink() or place.is_file():
+        place.unlink()
+    elif place.exists():
+        shutil.rmtree(place)
+
+
+def write_bytes(file: Place, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new one."""
+    if not isinstance(file, Path):
+        file.fs.pipe_file(file.path, content)
+        return
+    # Named as Zarr names what a kill leaves behind, so that everybody passes over it.
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    temporary.write_bytes(content)
+    os.replace(temporary, file)
+
+
+def write_json(file: Place, values: object) -> None:
+    """Write JSON, whole or not at all."""
+    write_bytes(file, json.dumps(values, indent=2).encode("ascii"))
+
+
+def check_inside(root: Place, place: Place) -> None:
+    """Raise StoreLocationError where a symbolic link leads from a store to somewhere outside."""
+    if not isinstance(place, Path):
+        return
+    real, inside = os.path.realpath(place), os.path.realpath(str(root))
+    if real != inside and not real.startswith(os.path.join(inside, "")):
+        raise StoreLocationError(
+            f"{place} leads by a symbolic link to {real}, outside of the store {root}; copy what"
+            " it leads to into the store, or delete the link"
+        )
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether a file is what writing leaves behind when killed."""
+    return name.endswith(".partial")
+
+
+def _advice(protocol: str, error: Exception) -> str:
+    extra = _EXTRAS.get(protocol)
+    if extra and importlib.util.find_spec({"s3": "s3fs", "gcs": "gcsfs"}[extra]) is None:
+        return f"install its package with pip install 'allcnn-cka[{extra}]'"
+    return f"{str(error).rstrip('.')}; give a folder, or an address that fsspec knows"
+
+
+def _modified(found: dict[str, Any]) -> float:
+    for name in ("LastModified", "last_modified", "mtime", "updated", "created"):
+        value = found.get(name)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+        if isinstance(value, str):
+            return datetime.fromisoformat(value).timestamp()
+    return 0.0
