@@ -1,9 +1,11 @@
 """A reader that knows docs/layout.md, the standard library and nothing else reads every store."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,15 @@ import numpy as np
 import pytest
 from numcodecs import Zstd
 
-from store import Writer
+from store import (
+    Commit,
+    GramKey,
+    GramMeta,
+    RepresentationMeta,
+    SampleSet,
+    SimilarityResult,
+    Writer,
+)
 from tests import plain_reader
 from tests.data import make_stores
 from tests.data.make_stores import LABELS, SAMPLES, TAPS, UNFINISHED
@@ -115,6 +125,17 @@ def test_it_reads_what_is_compressed_with_any_decoder_of_zstd(tmp_path):
             writer.append(batch)
     found = read_store(path, "activations", {"zstd": Zstd().decode})[meta.key.path]
     assert found["values"] == rows.ravel().tolist()
+
+
+@pytest.mark.parametrize(
+    "described",
+    [SampleSet, RepresentationMeta, GramKey, GramMeta, Commit, SimilarityResult],
+)
+def test_the_page_names_every_field(described):
+    page = Path(__file__).parents[1].joinpath("docs", "layout.md").read_text("utf-8")
+    # In tables and sentences as `name`, in records as "name".
+    named = set(re.findall(r"[`\"](\w+)[`\"]", page))
+    assert {field.name for field in fields(described)} <= named
 
 
 def one_tap(stores: Path, folder: Path) -> Path:
