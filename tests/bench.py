@@ -32,7 +32,7 @@ import store
 from allcnn import cluster, hsic, kernels, network, train
 from allcnn.compare import compare
 from allcnn.compare.tasks import keep_grams
-from allcnn.config import Comparison, DType, Extraction, Keep, RunConfig, Selection
+from allcnn.config import Comparison, Compression, DType, Extraction, Keep, RunConfig, Selection
 from allcnn.extract import Samples, Source, keep
 from allcnn.workspace import Workspace
 from store import SampleSet
@@ -180,9 +180,13 @@ def extraction() -> None:
     samples, forward = a_network(1.0)
     names = iter(range(1000))
 
-    def ours(workspace: Workspace, dtype: DType, *what: Keep) -> None:
+    def ours(
+        workspace: Workspace, dtype: DType, what: Keep, compression: Compression = "none"
+    ) -> None:
         source = Source("run", f"c{next(names)}", "sha256:0", forward)
-        job = Extraction(source.run, source.checkpoint, dtype=dtype, keep=what)
+        job = Extraction(
+            source.run, source.checkpoint, dtype=dtype, keep=(what,), compression=compression
+        )
         keep(workspace, source, samples, job)
 
     def forward_alone() -> None:
@@ -191,16 +195,15 @@ def extraction() -> None:
 
     with scratch() as workspace:
         works = [
-            functools.partial(ours, workspace, dtype, what)
-            for dtype, what in (
-                ("float32", "activations"),
-                ("float16", "activations"),
-                ("float32", "grams"),
-            )
+            functools.partial(ours, workspace, "float32", "activations"),
+            functools.partial(ours, workspace, "float16", "activations"),
+            functools.partial(ours, workspace, "float32", "activations", "zstd"),
+            functools.partial(ours, workspace, "float32", "grams"),
         ]
-        wide_s, narrow_s, grams_s, theirs_s = side_by_side(*works, forward_alone, rounds=3)
+        wide_s, narrow_s, zstd_s, grams_s, theirs_s = side_by_side(*works, forward_alone, rounds=3)
     tell("extraction into Zarr, float32", wide_s, "forward alone", theirs_s, "1.3")
     tell("extraction into Zarr, float16", narrow_s, "forward alone", theirs_s, "1.3")
+    tell("extraction into Zarr, float32 by zstd", zstd_s, "forward alone", theirs_s, "-")
     tell("extraction of Grams alone", grams_s, "forward alone", theirs_s, "-")
 
 
