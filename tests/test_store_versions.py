@@ -78,6 +78,7 @@ def test_activations_are_found():
     taps = [tap.key.tap for tap in opened.find(run=RUN, checkpoint="epoch-0005")]
     assert taps == ["conv1", "tokens", "logits"]
     assert [tap.key.run for tap in opened.find(checkpoint="pretrained")] == [FOREIGN]
+    assert [tap.key.tap for tap in opened.find(epoch__ge=5, depth=1, tap="t*")] == ["tokens"]
     assert opened.sample_sets() == [SAMPLE_SET]
     assert [tap.key.path for tap in opened.find() if not tap.complete] == [
         f"{SAMPLE_SET.name}/{'/'.join(UNFINISHED)}"
@@ -98,8 +99,18 @@ def test_a_result_reads_as_it_was_written():
     assert_same_result(found, make_stores.result())
 
 
-def test_what_was_unfinished_is_finished(old):
-    path, meta = old / "activations.zarr", make_stores.meta(*UNFINISHED)
+# What names tell, what extraction says today, and nothing at all.
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"depth": 1, "variant": "v2", "seed": 0, "epoch": 0},
+        {"depth": 1, "variant": "v2", "seed": 0, "epoch": 0, "width": 0.5},
+        {},
+    ],
+)
+def test_what_was_unfinished_is_finished(old, attributes):
+    path = old / "activations.zarr"
+    meta = replace(make_stores.meta(*UNFINISHED), attributes=attributes)
     rows = make_stores.activations(*UNFINISHED)
     with Writer.open(path, meta, SAMPLES, LABELS[RUN]) as writer:
         assert writer.n_committed == 8
