@@ -201,10 +201,13 @@ def extraction() -> None:
             functools.partial(ours, workspace, "float32", "grams"),
         ]
         wide_s, narrow_s, zstd_s, grams_s, theirs_s = side_by_side(*works, forward_alone, rounds=3)
+        cpu_s = [cpu_seconds(work) for work in (works[0], works[2], forward_alone)]
     tell("extraction into Zarr, float32", wide_s, "forward alone", theirs_s, "1.3")
     tell("extraction into Zarr, float16", narrow_s, "forward alone", theirs_s, "1.3")
     tell("extraction into Zarr, float32 by zstd", zstd_s, "forward alone", theirs_s, "-")
     tell("extraction of Grams alone", grams_s, "forward alone", theirs_s, "-")
+    tell("float32, of the processor", cpu_s[0], "forward alone", cpu_s[2], "-", "CPU s")
+    tell("float32 by zstd, of the processor", cpu_s[1], "forward alone", cpu_s[2], "-", "CPU s")
 
 
 def write_network(
