@@ -128,6 +128,28 @@ def test_it_reads_what_is_compressed_with_any_decoder_of_zstd(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("kind", "attribute"),
+    [
+        ("activations", "allcnn_commits"),
+        ("activations", "allcnn_coordinates"),
+        ("grams", "allcnn_commits"),
+        ("grams", "allcnn_coordinates"),
+        ("similarity", "allcnn_digests"),
+    ],
+)
+def test_it_compares_every_digest(tmp_path, kind, attribute):
+    # Of version 1, where no seal is in the way.
+    root = Path(shutil.copytree(FIXTURE / f"{kind}.zarr", tmp_path / "copy"))
+    texts = {file: file.read_text() for file in root.rglob("zarr.json")}
+    file, text = next((file, text) for file, text in texts.items() if attribute in text)
+    for found in re.finditer("crc32c:", text[text.index(attribute) :].partition("]")[0]):
+        place = text.index(attribute) + found.end()
+        file.write_text(f"{text[:place]}{'1' if text[place] == '0' else '0'}{text[place + 1 :]}")
+        with pytest.raises(DamageError, match="not what was written"):
+            read_store(root, kind, {})
+
+
+@pytest.mark.parametrize(
     "described",
     [SampleSet, RepresentationMeta, GramKey, GramMeta, Commit, SimilarityResult],
 )
