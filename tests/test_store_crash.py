@@ -389,6 +389,27 @@ def test_a_refusal_of_any_one_write_loses_nothing(tmp_path, kind, code):
     assert {0, 1} <= kept
 
 
+@pytest.mark.parametrize("code", REFUSALS, ids=errno.errorcode.get)
+def test_a_refusal_of_renewing_the_version_loses_nothing(tmp_path, code):
+    path, (meta, _) = tmp_path / "activations.zarr", SMALL["activations"]
+    Job(path, meta).go_on()
+    whole = files(tmp_path)
+    root = json.loads((path / "zarr.json").read_bytes())
+    root["attributes"]["allcnn_store"]["schema_version"] = 1
+    (path / "zarr.json").write_text(json.dumps(root))
+    for n in range(3):
+        with refusing(n, code, path) as refusal:
+            with pytest.raises(StoreLocationError, match=SENTENCE.format(REFUSALS[code])):
+                Job(path, meta).go_on()
+        assert "zarr." in refusal.refused
+        assert_same(store.open(path)[meta.key].read(0, 6), make_rows(meta))
+    Job(path, meta).go_on()
+    assert files(tmp_path).keys() == whole.keys()
+    assert json.loads((path / "zarr.json").read_bytes()) == json.loads(
+        whole[Path("activations.zarr/zarr.json")]
+    )
+
+
 def test_what_a_kill_leaves_of_a_compressed_chunk_is_cleared(tmp_path):
     path, (meta, compression) = tmp_path / "activations.zarr", SMALL["zstd"]
     with Writer.open(path, meta, *coordinates(meta), compression) as writer:
