@@ -25,7 +25,7 @@ DIGESTS: Final = "allcnn_digests"
 Matrix = npt.NDArray[np.float64]
 Sizes = npt.NDArray[np.int64]
 
-_ARRAYS: Final[dict[str, tuple[str, ...]]] = {
+ARRAYS: Final[dict[str, tuple[str, ...]]] = {
     "cka": ("row", "column"),
     "hsic": ("row", "column"),
     "hsic_rows": ("row",),
@@ -39,6 +39,8 @@ _ARRAYS: Final[dict[str, tuple[str, ...]]] = {
     "hsic_columns_minibatches": ("minibatch", "column"),
     "baseline": ("permutation", "row", "column"),
 }
+"""The arrays of numbers in a result, and their dimensions."""
+
 _REQUIRED = {"cka", "hsic", "hsic_rows", "hsic_columns"}
 _INTEGERS = {"minibatch_sizes"}
 
@@ -108,7 +110,7 @@ class SimilarityResult:
     def __post_init__(self) -> None:
         check_component("result", self.name)
         lengths = {"row": len(self.rows), "column": len(self.columns)}
-        for name in _ARRAYS:
+        for name in ARRAYS:
             values = getattr(self, name)
             if values is not None or name in _REQUIRED:
                 self._check_shape(name, np.shape(values), lengths)
@@ -120,11 +122,11 @@ class SimilarityResult:
             )
 
     def _check_shape(self, name: str, shape: tuple[int, ...], lengths: dict[str, int]) -> None:
-        if len(shape) == len(_ARRAYS[name]):
-            for dimension, size in zip(_ARRAYS[name], shape, strict=True):
+        if len(shape) == len(ARRAYS[name]):
+            for dimension, size in zip(ARRAYS[name], shape, strict=True):
                 # The first array that has minibatches or permutations says how many there are.
                 lengths.setdefault(dimension, size)
-        wanted = tuple(lengths.get(dimension, dimension) for dimension in _ARRAYS[name])
+        wanted = tuple(lengths.get(dimension, dimension) for dimension in ARRAYS[name])
         if shape != wanted:
             raise SchemaError(f"{name} of result {self.name} has shape {shape}; want {wanted}")
 
@@ -181,8 +183,8 @@ def read_result(store: Address, name: str) -> SimilarityResult:
         if RESULT not in attributes:
             raise UnfinishedError(f"result {name} in {place} was not finished; compute it again")
         digests = _digests(place / name, attributes)
-        arrays = {n: _read_array(place / name, n, digests[n]) for n in _ARRAYS if n in digests}
-    return _from_json(place / name, name, attributes[RESULT], arrays)
+        arrays = {n: read_numbers(place / name, n, digests[n]) for n in ARRAYS if n in digests}
+    return rebuild(place / name, name, attributes[RESULT], arrays)
 
 
 def list_results(store: Address) -> list[str]:
@@ -211,10 +213,10 @@ def _is_finished(folder: Place) -> bool:
 def _write_group(
     folder: Place, group: zarr.Group, result: SimilarityResult, record: dict[str, Any]
 ) -> None:
-    present = {name: getattr(result, name) for name in _ARRAYS}
+    present = {name: getattr(result, name) for name in ARRAYS}
     arrays = {name: values for name, values in present.items() if values is not None}
     for name, values in arrays.items():
-        _write_array(group, name, values, _ARRAYS[name])
+        _write_array(group, name, values, ARRAYS[name])
     for name, keys in (("row", result.rows), ("column", result.columns)):
         labels = np.array([str(key) for key in keys], dtype=np.dtypes.StringDType())
         group.create_array(name, data=labels, chunks=(max(1, len(keys)),), dimension_names=(name,))
@@ -249,7 +251,8 @@ def _digests(folder: Place, attributes: Mapping[str, Any]) -> dict[str, Any]:
     return digests
 
 
-def _read_array(folder: Place, name: str, digest: object) -> npt.NDArray[Any]:
+def read_numbers(folder: Place, name: str, digest: object) -> npt.NDArray[Any]:
+    """Read an array of a result; raises DamagedChunkError where its digest is another."""
     where = f"{name} of result {folder.name} in {folder.parent}"
     try:
         array = zarr.open_array(zarr_store(folder / name, read_only=True), mode="r", zarr_format=3)
@@ -262,7 +265,7 @@ def _read_array(folder: Place, name: str, digest: object) -> npt.NDArray[Any]:
 
 
 def _to_json(result: SimilarityResult) -> dict[str, Any]:
-    names = [f.name for f in fields(result) if f.name not in _ARRAYS]
+    names = [f.name for f in fields(result) if f.name not in ARRAYS]
     record = {name: getattr(result, name) for name in names} | {
         "rows": [key.path for key in result.rows],
         "columns": [key.path for key in result.columns],
@@ -276,9 +279,10 @@ def _to_json(result: SimilarityResult) -> dict[str, Any]:
     return record
 
 
-def _from_json(
+def rebuild(
     folder: Place, name: str, values: object, arrays: dict[str, npt.NDArray[Any]]
 ) -> SimilarityResult:
+    """Put a result together; raises SchemaError where its record and its arrays do not fit."""
     if not isinstance(values, dict):
         raise SchemaError(f"{folder} is malformed; compute it again")
     try:
