@@ -1,5 +1,6 @@
 """A store under random use, against a dict of arrays."""
 
+import gc
 import shutil
 import tempfile
 from contextlib import suppress
@@ -56,9 +57,10 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(tap=st.sampled_from(TAPS))
     def open_writer(self, tap):
         meta = self.metas[tap]
-        if tap in self.writers and not self.writers[tap].complete:
-            with pytest.raises(store.ClaimedError, match="of this process; close it first"):
-                Writer.open(self.path, meta, *coordinates(meta))
+        if tap in self.writers:
+            if not self.writers[tap].complete:
+                with pytest.raises(store.ClaimedError, match="of this process; close it first"):
+                    Writer.open(self.path, meta, *coordinates(meta))
             self.writers[tap].close()
         self.writers[tap] = Writer.open(self.path, meta, *coordinates(meta))
         assert self.writers[tap].n_committed == self.committed.setdefault(tap, 0)
@@ -95,11 +97,13 @@ class StoreMachine(RuleBasedStateMachine):
         with suppress(Killed), killed_before(n):
             Writer.open(self.path, self.metas[tap], *coordinates(self.metas[tap]))
             self.committed[tap] = 0
+        gc.collect()  # a traceback may still hold its claim
 
     def _all_die(self):
         for writer in self.writers.values():
             writer.close()  # with a process its claims would go
         self.writers.clear()
+        gc.collect()
 
     @precondition(lambda self: self._appendable())
     @rule(data=st.data())
