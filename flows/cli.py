@@ -15,6 +15,7 @@ import click
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError, RunError
 from flows import options
+from flows.cli_verify import verify
 from flows.options import option
 from flows.plan import DEMO, Pipeline, parse_fractions, parse_numbers
 
@@ -269,6 +270,9 @@ def _tell(outcome: "Outcome") -> None:
     click.echo("")
     for path in outcome.files:
         click.echo(path)
+
+
+store.add_command(verify)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ import zarr
 from store.committed import ArrayForm
 from store.damage import FOLDER, METADATA, Checked, Damage
 from store.errors import DamagedChunkError, SchemaError, StoreError
-from store.nodes import NODE, SEAL, read_attributes
+from store.nodes import NODE, SEAL, read_array, read_attributes
 from store.place import Place, check_inside, child_names, walk_files, zarr_store
-from store.prescribed import TEXT, array_problem, group_problem, read_node
-from store.results import ARRAYS, DIGESTS, RESULT, read_numbers, rebuild
+from store.prescribed import TEXT, array_problem, chunk_problem, group_problem, read_node
+from store.results import ARRAYS, DIGESTS, RESULT, dtype_of, read_numbers, rebuild
 from store.schema import RepresentationKey
 
 _KNOWN: Final = frozenset({RESULT, DIGESTS, SEAL})
@@ -68,11 +68,12 @@ def _examined(place: Place, name: str, attributes: Mapping[str, Any]) -> Checked
     folder, arrays = place / name, {}
     problems: dict[str, str | None] = {}
     for array in filter(attributes[DIGESTS].__contains__, ARRAYS):
-        try:
-            arrays[array] = read_numbers(folder, array, attributes[DIGESTS][array])
-            problems[array] = _form_problem(folder / array, arrays[array], attributes)
-        except DamagedChunkError as error:
-            problems[array] = str(error)
+        problems[array] = _form_problem(folder / array, attributes)
+        if problems[array] is None:
+            try:
+                arrays[array] = read_numbers(folder, array, attributes[DIGESTS][array])
+            except DamagedChunkError as error:
+                problems[array] = str(error)
     try:
         for dimension, side in _SIDES.items():
             problems[dimension] = _names_problem(folder / dimension, _keys(attributes, side))
@@ -85,23 +86,32 @@ def _examined(place: Place, name: str, attributes: Mapping[str, Any]) -> Checked
     return Checked("similarity", name, tuple(damage), n_bytes, is_data=True)
 
 
-def _form_problem(
-    folder: Place, values: np.ndarray[Any, Any], attributes: Mapping[str, Any]
-) -> str | None:
-    """Return what is wrong with the metadata of an array of numbers, whose values are right."""
-    dimensions = ARRAYS[folder.name]
+def _form_problem(folder: Place, attributes: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the metadata of an array of numbers."""
     lengths = {dimension: len(_keys(attributes, side)) for dimension, side in _SIDES.items()}
-    sizes = zip(dimensions, values.shape, strict=False)
+    dimensions = ARRAYS[folder.name]
+    try:
+        node = read_array(folder)
+    except SchemaError as error:
+        return str(error)
+    sizes = zip(dimensions, node.shape if node else (), strict=False)
+    # How many minibatches there are, the digest says.
     shape = tuple(lengths.get(dimension, size) for dimension, size in sizes)
+    return _array_problem(folder, shape, dtype_of(folder.name), dimensions)
+
+
+def _array_problem(
+    folder: Place, shape: tuple[int, ...], dtype: np.dtype[Any], dimensions: tuple[str, ...]
+) -> str | None:
     chunks = tuple(max(1, size) for size in shape)
-    return array_problem(folder, ArrayForm(shape, chunks, values.dtype, dimensions, {}))
+    form = ArrayForm(shape, chunks, dtype, dimensions, {})
+    return array_problem(folder, form) or chunk_problem(folder, form)
 
 
 def _names_problem(folder: Place, keys: list[str]) -> str | None:
     """Return what is wrong with the names of the rows or columns, which xarray shows."""
     wanted = [str(RepresentationKey.from_path(key)) for key in keys]
-    form = ArrayForm((len(keys),), (max(1, len(keys)),), TEXT, (folder.name,), {})
-    problem = array_problem(folder, form)
+    problem = _array_problem(folder, (len(keys),), TEXT, (folder.name,))
     if problem:
         return problem
     try:

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from store.committed import READABLE_CODECS
 from store.errors import DamagedChunkError, SchemaError, UnfinishedError, UnknownResultError
 from store.layout import crc32c, create_root, has_store, open_root, reaching
-from store.nodes import read_attributes, write_attributes
+from store.nodes import read_array, read_attributes, write_attributes
 from store.place import Address, Place, as_place, check_inside, child_names, remove_tree, zarr_store
 from store.schema import RepresentationKey, check_component
 
@@ -114,7 +115,7 @@ class SimilarityResult:
             values = getattr(self, name)
             if values is not None or name in _REQUIRED:
                 self._check_shape(name, np.shape(values), lengths)
-                object.__setattr__(self, name, np.ascontiguousarray(values, _dtype(name)))
+                object.__setattr__(self, name, np.ascontiguousarray(values, dtype_of(name)))
         if len(self.sources) != 2:
             raise SchemaError(
                 f"sources of result {self.name} are {self.sources}; want two counts,"
@@ -225,7 +226,8 @@ def _write_group(
     write_attributes(folder, {DIGESTS: digests, RESULT: record})
 
 
-def _dtype(name: str) -> np.dtype[Any]:
+def dtype_of(name: str) -> np.dtype[Any]:
+    """Return the type of the numbers in an array of a result."""
     return np.dtype(np.int64 if name in _INTEGERS else np.float64)
 
 
@@ -255,9 +257,14 @@ def read_numbers(folder: Place, name: str, digest: object) -> npt.NDArray[Any]:
     """Read an array of a result; raises DamagedChunkError where its digest is another."""
     where = f"{name} of result {folder.name} in {folder.parent}"
     try:
+        node = read_array(folder / name)
+        if node is None or not READABLE_CODECS.issuperset(node.codec_names):
+            raise ValueError(
+                "it has a codec that Zarr itself does not know" if node else "no array"
+            )
         array = zarr.open_array(zarr_store(folder / name, read_only=True), mode="r", zarr_format=3)
-        values = np.ascontiguousarray(array[:], _dtype(name))
-    except (KeyError, ValueError, TypeError, FileNotFoundError) as error:
+        values = np.ascontiguousarray(array[:], dtype_of(name))
+    except (KeyError, ValueError, TypeError, RuntimeError, FileNotFoundError) as error:
         raise DamagedChunkError(f"{where} is damaged ({error}); compute it again") from error
     if crc32c(values) != digest:
         raise DamagedChunkError(f"{where} is not what was written; compute it again")

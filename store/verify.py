@@ -4,7 +4,6 @@ One minibatch is in memory at a time. What a kill leaves behind is no damage: ne
 middle of its creation nor a chunk that was not committed.
 """
 
-import os
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,15 +12,23 @@ from store.damage import FOLDER, METADATA, Checked, Damage
 from store.errors import DamagedChunkError, SchemaError
 from store.examine import COORDINATE_ARRAYS, READERS, examine
 from store.examine_results import examine_results
-from store.layout import STORE_MARK, Kind, open_root
+from store.layout import STORE_MARK, Kind, open_root, reaching
 from store.nodes import NODE, SEAL
-from store.place import Place, as_place, entry_names, is_leftover, walk_files
+from store.place import (
+    Address,
+    Place,
+    as_place,
+    child_names,
+    entry_names,
+    is_leftover,
+    walk_files,
+)
 from store.prescribed import group_problem, read_node
 from store.schema import SCHEMA_VERSION, is_component
 
 
 def verify(
-    path: str | os.PathLike[str],
+    path: Address,
     kind: Kind,
     *,
     sample_set: str = "*",
@@ -37,11 +44,25 @@ def verify(
     Raises StoreLocationError where no store is, SchemaError for a foreign or newer one.
     """
     place, patterns = as_place(path), (sample_set, run, checkpoint, tap)
-    yield _root(place, kind)
-    if kind == "similarity":
-        yield from examine_results(place, patterns)
-    else:
-        yield from _Walk(place, kind, patterns).folders("")
+    with reaching(place):
+        yield _root(place, kind)
+        if kind == "similarity":
+            yield from examine_results(place, patterns)
+        else:
+            yield from _Walk(place, kind, patterns).folders("")
+
+
+def n_expected(path: Address, kind: Kind) -> int:
+    """Return how many folders of data a store seems to hold, without looking into any."""
+    place = as_place(path)
+    depth = 1 if kind == "similarity" else READERS[kind].form.depth
+    with reaching(place):
+        return _n_below(place, depth)
+
+
+def _n_below(place: Place, depth: int) -> int:
+    names = child_names(place)
+    return len(names) if depth == 1 else sum(_n_below(place / name, depth - 1) for name in names)
 
 
 def _root(place: Place, kind: Kind) -> Checked:
