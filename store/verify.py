@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
+from store.claim import CLAIM
 from store.damage import FOLDER, METADATA, Checked, Damage
 from store.errors import DamagedChunkError, SchemaError
 from store.examine import COORDINATE_ARRAYS, READERS, examine
@@ -138,8 +139,10 @@ class _Walk:
         lacks = self._lacks(read_node(self._place / path))
         if lacks is None:
             return examine(self._place, self._kind, path)
-        # Chunks are written after the metadata, so these were here.
-        if (self._place / path / self._form.array / "c").is_dir():
+        array = self._place / path / self._form.array
+        # Chunks are written after the metadata, so these were here. Whoever removes a group begins
+        # with them, but holds a claim, which a kill leaves behind.
+        if (array / "c").is_dir() and not (array / CLAIM).exists():
             damage = Damage(self._kind, path, METADATA, lacks)
             return Checked(self._kind, path, (damage,), is_data=True)
         ours = {self._form.array, *COORDINATE_ARRAYS}

@@ -3,14 +3,16 @@
 import json
 import shutil
 
+import fsspec
 import numpy as np
 import pytest
+import zarr
 
 import store
-from store import GramWriter, SchemaError, Writer, layout, schema
-from store.damage import METADATA
+from store import GramWriter, SchemaError, StoreLocationError, Writer, claim, layout, schema
+from store.damage import FOLDER, METADATA
 from store.verify import verify
-from tests.faults import chunk_files, flip_bit, swap
+from tests.faults import chunk_files, flip_bit, kill_series, swap
 from tests.strategies import (
     batches,
     coordinates,
@@ -338,3 +340,173 @@ def test_one_damaged_group_hides_no_other(folder):
         (first.key.path, METADATA, None, None),
         (SET, METADATA, None, None),
     ]
+
+
+# What is no damage, and what is no store of ours
+
+
+def test_nothing_that_a_kill_leaves_is_damage(tmp_path):
+    meta = make_meta(n_samples=6, batch_rows=4)
+
+    def work(path):
+        write(path, meta, 0)
+
+    n_states = 0
+    for path in kill_series(work, tmp_path, tmp_path / "nothing"):
+        n_states += 1
+        if (path / "zarr.json").exists():
+            assert [each for one in verify(path, "activations") for each in one.damage] == []
+    assert n_states > 10
+
+
+def test_a_removal_that_was_killed_is_no_damage(folder):
+    tap, *_ = stored(folder, "activations")
+    claim.claim(tap.place / "activations").__del__()  # as a kill ends it: the file stays
+    assert (tap.place / "activations" / claim.CLAIM).exists()
+    assert look(folder, "activations") == []
+    (tap.place / "zarr.json").unlink()
+    assert look(folder, "activations") == []
+
+
+def test_hidden_folders_and_files_beside_are_no_damage(folder):
+    for kind in KINDS:
+        (folder / kind / ".DS_Store").mkdir()
+        (folder / kind / "zarr.json.0123.partial").write_text("{")
+    first, second, *_ = stored(folder, "activations")
+    (first.place / "zarr.json.0123.partial").write_text("{")
+    (second.place.parent / "notes.txt").write_text("mine")
+    assert [damage for kind in KINDS for damage in look(folder, kind)] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["notes", f"{SET}/notes", f"{SET}/a/final/notes", f"{SET}/a/my notes", "résumé"]
+)
+def test_folders_that_no_store_wrote_are_named(folder, name):
+    (folder / "activations" / name).mkdir()
+    if name != "résumé" and " " not in name:
+        assert look(folder, "activations") == []  # empty, as a kill may leave one
+    (folder / "activations" / name / "readme.txt").write_text("mine")
+    (damage,) = look(folder, "activations")
+    assert (damage.path, damage.part) == (name, FOLDER)
+    assert " is nothing that a store wrote (" in str(damage)
+
+
+def test_a_group_of_others_is_named(folder):
+    place = folder / "activations" / SET / "a/final/theirs"
+    zarr.create_group(place, attributes={"by": "others"}).create_array("x", data=np.zeros(3))
+    (damage,) = look(folder, "activations")
+    assert where(damage) == ("activations", f"{SET}/a/final/theirs", FOLDER, None, None)
+
+
+def test_attributes_of_others_are_no_damage(folder):
+    for node in (folder / "activations").rglob("zarr.json"):
+        values = json.loads(node.read_text())
+        values["attributes"]["note"] = {"by": "me"}
+        node.write_text(json.dumps(values))
+    assert look(folder, "activations") == []
+
+
+def test_an_array_that_others_wrote_anew_in_other_chunks_is_no_damage(folder):
+    tap = stored(folder, "activations")[0]
+    rows = tap.read(0, N)
+    node = json.loads((tap.place / "activations/zarr.json").read_text())
+    group = zarr.open_group(tap.place, mode="r+")
+    array = group.create_array(
+        "activations", data=rows, overwrite=True, chunks=(2, 5, 2, 4), filters=None,
+        compressors=zarr.codecs.Crc32cCodec(), fill_value=np.nan,
+        dimension_names=node["dimension_names"], attributes=node["attributes"],
+    )  # fmt: skip
+    assert look(folder, "activations") == []
+    flip_bit(chunk_files(tap.place / "activations")[0])
+    assert [where(each)[2:] for each in look(folder, "activations")] == [("rows", 0, 4)]
+    array.store.close()
+
+
+def test_changed_chunk_sizes_are_damaged_metadata(folder):
+    for one in (*stored(folder, "activations"), *stored(folder, "grams")):
+        node = one.place / one.form.array / "zarr.json"
+        content = node.read_text()
+        values = json.loads(content)
+        values["chunk_grid"]["configuration"]["chunk_shape"][0] += 1
+        node.write_text(json.dumps(values))
+        (damage,) = look(folder, one.form.kind)
+        assert where(damage)[1:] == (one.key.path, METADATA, None, None)
+        assert "chunks are [" in damage.reason
+        node.write_text(content)
+
+
+def test_a_first_version_without_seals_is_no_damage(folder):
+    for kind in ("activations", "grams"):
+        for one in stored(folder, kind):
+            node = json.loads((one.place / "zarr.json").read_text())
+            del node["attributes"]["allcnn_seal"]
+            del node["attributes"][one.form.mark]["attributes"]
+            (one.place / "zarr.json").write_text(json.dumps(node))
+        assert look(folder, kind) == []
+
+
+def test_a_newer_store_and_one_of_others_are_errors(folder, tmp_path):
+    with pytest.raises(StoreLocationError, match=r"no store at .*nowhere"):
+        list(verify(tmp_path / "nowhere", "activations"))
+    zarr.create_group(tmp_path / "theirs")
+    with pytest.raises(SchemaError, match="this package did not write"):
+        list(verify(tmp_path / "theirs", "activations"))
+    with pytest.raises(SchemaError, match="is a store of grams; give a store of activations"):
+        list(verify(folder / "grams", "activations"))
+    node = folder / "activations/zarr.json"
+    node.write_text(node.read_text().replace(": 2", ": 9"))
+    with pytest.raises(SchemaError, match=r"has schema version 9.* install a newer one"):
+        list(verify(folder / "activations", "activations"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_at_an_address_is_named(folder, kind):
+    fs, root = fsspec.filesystem("memory"), f"/verify-{kind}"
+    fs.put(str(folder / kind), root, recursive=True)
+    address = f"memory:/{root}"
+    assert [each for one in verify(address, kind) for each in one.damage] == []
+    wanted = set()
+    for name in fs.find(root):
+        if "/c/" in name and name.endswith(("activations/c/2/0/0/0", "grams/c/1/0", "hsic/c/0/0")):
+            fs.pipe_file(name, fs.cat_file(name)[:-3])
+            wanted.add(name.removeprefix(f"{root}/").rpartition("/c/")[0].rpartition("/")[0])
+    found = [each for one in verify(address, kind) for each in one.damage]
+    assert {each.path for each in found} == wanted
+    assert wanted
+    fs.rm(root, recursive=True)
+
+
+# Results
+
+
+def test_each_damaged_array_of_a_result_is_named(folder):
+    result = folder / "similarity/first"
+    for name in sorted(path.name for path in result.iterdir() if path.is_dir()):
+        content = {path: path.read_bytes() for path in (result / name).rglob("*") if path.is_file()}
+        for injure in ("lose", "cut", "foreign"):
+            (file,) = chunk_files(result / name)
+            if injure == "lose":
+                file.unlink()
+            elif injure == "cut":
+                file.write_bytes(file.read_bytes()[:-1])
+            else:
+                file.write_bytes(b"x" * 40)
+            (damage,) = look(folder, "similarity")
+            assert where(damage) == ("similarity", "first", name, None, None)
+            assert str(damage).startswith(f"{name} of result first is damaged (")
+            for path, before in content.items():
+                path.write_bytes(before)
+
+
+def test_swapped_arrays_of_results_are_named(folder):
+    first, second = (
+        chunk_files(folder / "similarity/first" / n)[0] for n in ("cka", "standard_errors")
+    )
+    swap(first, second)
+    assert {damage.part for damage in look(folder, "similarity")} == {"cka", "standard_errors"}
+
+
+def test_drafts_of_results_are_no_damage(folder):
+    shutil.copytree(folder / "similarity/first", folder / "similarity/.third.partial")
+    (folder / "similarity/.third.partial/zarr.json").unlink()
+    assert look(folder, "similarity") == []
