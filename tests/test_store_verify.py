@@ -324,6 +324,16 @@ def test_lost_metadata_are_named(folder, kind):
         node.write_bytes(content)
 
 
+def test_a_seal_that_is_gone_is_named(folder):
+    for one in (stored(folder, "activations")[0], stored(folder, "grams")[0]):
+        node = json.loads((one.place / "zarr.json").read_text())
+        del node["attributes"]["allcnn_seal"]
+        (one.place / "zarr.json").write_text(json.dumps(node))
+        (damage,) = look(folder, one.form.kind)
+        assert where(damage)[1:] == (one.key.path, METADATA, None, None)
+        assert damage.reason == "it has lost its seal"
+
+
 def test_one_damaged_group_hides_no_other(folder):
     root = folder / "activations"
     first, second, third, *_ = stored(folder, "activations")
