@@ -5,6 +5,7 @@ import re
 import shutil
 
 import jax
+import numpy as np
 import pytest
 
 import store
@@ -149,6 +150,23 @@ def test_only_damaged_minibatches_are_computed(place, extracted, passes, checkpo
     assert [outcome.said for outcome in outcomes] == 3 * [said]
     changed = {p for p, time in written.items() if p.stat().st_mtime_ns != time}
     assert len(changed) <= 3
+
+
+def test_other_bits_are_told(place, monkeypatch):
+    """As another device computes them."""
+    apply = network.apply
+
+    def other(*arguments):
+        return {name: tap * np.float32(1.001) for name, tap in apply(*arguments).items()}
+
+    monkeypatch.setattr(network, "apply", other)
+    flip_bit(chunks_of(tap_of(place, "conv1"))[0])
+    (outcome,) = mend(place)
+    assert outcome.repaired
+    assert outcome.said.endswith(
+        f" of run {RUN}, in other bits: another device or version wrote it first"
+    )
+    assert damage_of(place) == []
 
 
 def test_a_whole_store_gives_nothing_to_do(place, passes):

@@ -71,16 +71,27 @@ class Rewriting(ABC):
         if self.error is None and block in self.blocks:
             self._try(lambda: self._compute(block))
 
-    @property
-    def said(self) -> str:
-        """How it was mended."""
-        how = "made anew" if self._anew else "computed again"
-        return f"{how} from {self.origin}"
-
     def finish(self) -> None:
         """Write what is not written yet, and let others write."""
         if self.error is None:
             self._try(self._finish)
+        self._close()
+
+    @property
+    def title(self) -> str:
+        """Whose it is."""
+        return "@".join(self._path.split("/")[1:3])
+
+    @property
+    def said(self) -> str:
+        """How it was mended, and whether what was computed from it is of other bits now."""
+        found = opened(self._root, self.kind, self._path)
+        same = (
+            self._reader is None or isinstance(found, str) or found.commits == self._reader.commits
+        )
+        how = "made anew" if self._anew else "computed again"
+        others = "" if same else ", in other bits: another device or version wrote it first"
+        return f"{how} from {self.origin}{others}"
 
     def _try(self, step: Callable[[], None]) -> None:
         try:
@@ -116,11 +127,19 @@ class Rewriting(ABC):
     def _finish(self) -> None:
         """Write the rest."""
 
+    @abstractmethod
+    def _close(self) -> None:
+        """Let others write."""
+
 
 class RowsAgain(Rewriting):
     """Activations, always computed by the network."""
 
     kind = "activations"
+
+    def __init__(self, root: Place, network: Network, damage: Sequence[Damage]) -> None:
+        self._writer: Writer | None = None
+        super().__init__(root, network, damage)
 
     def _plan(self) -> None:
         if isinstance(self._reader, Representation):
@@ -129,7 +148,6 @@ class RowsAgain(Rewriting):
             self.meta = _like_a_sibling(self._root, self._path, self._network)
         self._network.check(self.meta.checkpoint_digest, self.meta.sample_set)
         self._compression = _compression(self._root, self._path)
-        self._writer: Writer | None = None
         self.origin = f"checkpoint {self.meta.key.checkpoint} of run {self.meta.key.run}"
         self._set_blocks(self.meta)
 
@@ -153,8 +171,11 @@ class RowsAgain(Rewriting):
 
     def _finish(self) -> None:
         # Of what had no minibatches yet there was nothing to compute.
-        writer = self._writer or self._open()
-        writer.close()
+        self._writer = self._writer or self._open()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
 
 class GramsAgain(Rewriting):
@@ -167,6 +188,7 @@ class GramsAgain(Rewriting):
     ) -> None:
         self._activations = activations
         self._tap: Representation | None = None
+        self._held: tuple[int, np.ndarray] = 0, np.empty(0)
         self._computed: dict[Span, list[Float32[np.ndarray, "n n"]]] = {}
         super().__init__(root, network, damage)
 
@@ -199,7 +221,7 @@ class GramsAgain(Rewriting):
     def _rows(self, start: int, stop: int) -> Float[np.ndarray, "n ..."]:
         if self._tap is not None:
             try:
-                return self._tap.read(start, stop)
+                return self._stored(self._tap, start, stop)
             except DamagedChunkError:
                 self._use_network()
         key = self.meta.key
@@ -221,10 +243,25 @@ class GramsAgain(Rewriting):
             if median is not None and writer.median_distance is None:
                 writer.set_median_distance(median)
 
+    def _stored(self, tap: Representation, start: int, stop: int) -> Float[np.ndarray, "n ..."]:
+        """Read rows, and with them those of the next minibatches in the same chunk."""
+        first, held = self._held
+        if not first <= start < stop <= first + len(held):
+            end = min(max(stop, start + tap.meta.batch_rows), self.meta.n_samples)
+            try:
+                first, held = start, tap.read(start, end)
+            except DamagedChunkError:
+                first, held = start, tap.read(start, stop)
+            self._held = first, held
+        return held[start - first : stop - first]
+
     def _coordinates(self) -> tuple[np.ndarray, np.ndarray]:
         if self._tap is not None:
             return self._tap.samples, self._tap.labels
         return self._network.samples.indices, self._network.samples.labels
+
+    def _close(self) -> None:
+        self._held = 0, np.empty(0)
 
     def _median(self) -> float | None:
         """Return the median distance to keep with Grams that are made anew."""

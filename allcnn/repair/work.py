@@ -49,7 +49,7 @@ def repair(
     """
     work = _Repair(workspace, report)
     # Without the folders nothing below them is found, and Grams come from activations.
-    stages = (work.folders, work.activations, work.grams, work.results)
+    stages = (work.folders, work.networks, work.results)
     found = [outcome for stage in stages for outcome in stage(damage)]
     order = {each: index for index, each in enumerate(damage)}
     return sorted(found, key=lambda outcome: order[outcome.damage])
@@ -64,7 +64,6 @@ class _Repair:
             "grams": as_place(workspace.grams),
             "similarity": as_place(workspace.similarity),
         }
-        self._networks: dict[str, Network] = {}
 
     def folders(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
         """Write the metadata of roots, and of folders above representations, again."""
@@ -78,18 +77,19 @@ class _Repair:
     def _mend(self, damage: Damage) -> None:
         mend_folder(self._stores[damage.kind], damage.kind, damage.path)
 
-    def activations(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
-        """Compute damaged rows again, minibatches that several taps need only once."""
-        for network, members in self._by_network(damage, "activations"):
-            root = self._stores["activations"]
-            yield from self._rewritten([RowsAgain(root, network, each) for each in members])
-
-    def grams(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
-        """Compute damaged Grams again."""
-        root, activations = self._stores["grams"], self._stores["activations"]
-        for network, members in self._by_network(damage, "grams"):
-            pieces = [GramsAgain(root, network, each, activations) for each in members]
-            yield from self._rewritten(pieces)
+    def networks(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
+        """Compute what is damaged again, one network in memory at a time."""
+        data = _data_of(damage, "activations"), _data_of(damage, "grams")
+        for path, members in _grouped([*data[0], *data[1]], 3):
+            network = Network(self._workspace, *path.split("/"))
+            root, grams = self._stores["activations"], self._stores["grams"]
+            yield from self._rewritten(
+                [RowsAgain(root, network, each) for each in _groups(members, "activations")]
+            )
+            # Planned once the activations are whole, from which they come.
+            yield from self._rewritten(
+                [GramsAgain(grams, network, each, root) for each in _groups(members, "grams")]
+            )
 
     def results(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
         """Remove damaged results that can be computed again: that costs little."""
@@ -112,28 +112,17 @@ class _Repair:
         keys = [key for side in _SIDES for key in record.get(side, ())]
         return next((key for key in keys if not any((s / key).is_dir() for s in stores)), None)
 
-    def _by_network(
-        self, damage: Sequence[Damage], kind: Kind
-    ) -> Iterator[tuple[Network, list[list[Damage]]]]:
-        """Yield each network with its damaged groups, the damage of each together."""
-        for path, members in _grouped(_data_of(damage, kind), 3):
-            if path not in self._networks:
-                self._networks[path] = Network(self._workspace, *path.split("/"))
-            groups = [list(of) for _, of in _grouped(members, _DEPTH[kind])]
-            yield self._networks[path], groups
-
     def _rewritten(self, pieces: Sequence[Rewriting]) -> Iterator[Outcome]:
         blocks = sorted({block for piece in pieces for block in piece.blocks})
-        name = "/".join(pieces[0].damage[0].path.split("/")[1:3])
         for done, block in enumerate(blocks):
-            self._report(done, len(blocks), name)
+            self._report(done, len(blocks), pieces[0].title)
+            # A minibatch that several taps lack is computed once.
             for piece in pieces:
                 piece.compute(block)
         for piece in pieces:
             piece.finish()
             for each in piece.damage:
                 yield Outcome(each, piece.error is None, piece.error or piece.said)
-        self._report(len(blocks), len(blocks), name)
 
 
 def _is_above(damage: Damage) -> bool:
@@ -144,6 +133,11 @@ def _is_above(damage: Damage) -> bool:
 def _data_of(damage: Sequence[Damage], kind: Kind) -> list[Damage]:
     ours = [each for each in damage if each.kind == kind and each.part != FOLDER]
     return [each for each in ours if not _is_above(each)]
+
+
+def _groups(damage: Sequence[Damage], kind: Kind) -> list[list[Damage]]:
+    """Return the damage of each damaged group of a store."""
+    return [of for _, of in _grouped(_data_of(damage, kind), _DEPTH[kind])]
 
 
 def _grouped(damage: Sequence[Damage], depth: int) -> list[tuple[str, list[Damage]]]:
