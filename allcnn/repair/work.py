@@ -7,8 +7,10 @@ from itertools import groupby
 from typing import Any
 
 from allcnn.progress import Report, silent
+from allcnn.repair.grams import GramsAgain
 from allcnn.repair.network import Network
-from allcnn.repair.rewrite import GramsAgain, Rewriting, RowsAgain
+from allcnn.repair.rewriting import Rewriting
+from allcnn.repair.rows import RowsAgain
 from allcnn.workspace import Workspace
 from store import StoreError
 from store.damage import FOLDER, Damage
