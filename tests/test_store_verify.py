@@ -26,8 +26,8 @@ SPLIT_BYTES = 4 * 2 * 8 * 4
 """Two lines of a minibatch of 4 rows of ``wide``, in float32: its chunks are split in three."""
 
 WIDE = (5, 2, 4)
-N = 22
-"""Rows: five minibatches of 4, and one of 2 in a padded chunk."""
+N = 30
+"""Rows: seven minibatches of 4, and one of 2 in a padded chunk."""
 
 TAPS = [
     ("wide", WIDE, "float32", "none"),
@@ -83,7 +83,7 @@ def whole(_small_chunks, tmp_path_factory):
         write(folder / "activations", meta, index, compression)
     write(folder / "activations", make_meta("wide", shape=WIDE, run="b", **how), 9)
     for index, tap in enumerate(("wide", "logits")):
-        sizes = (4,) * 4 + (6,)
+        sizes = (4,) * 6 + (6,)
         write_grams(folder / "grams", make_gram_meta(tap, sizes=sizes, run="a", tap_index=index))
     for name in ("first", "second"):
         write_result(folder / "similarity", name)
@@ -179,6 +179,7 @@ def exchange(rng, chunk, others):
 def test_a_hundred_injuries_are_named_exactly(folder, injure):
     rng = np.random.default_rng(0)
     chunks = all_chunks(folder)
+    assert len(chunks) > 100
     for chunk in rng.permutation(chunks)[:100]:
         before = {each.file: each.file.read_bytes() for each in chunks}
         wanted = injure(rng, chunk, chunks)
@@ -355,6 +356,7 @@ def test_one_damaged_group_hides_no_other(folder):
 # What is no damage, and what is no store of ours
 
 
+@pytest.mark.slow
 def test_nothing_that_a_kill_leaves_is_damage(tmp_path):
     meta = make_meta(n_samples=6, batch_rows=4)
 
