@@ -1,9 +1,14 @@
 """What a look through a store finds: which piece of it is not what was written."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from store.layout import Kind
+
+_SENTENCE: Final = re.compile(
+    r".* are damaged \((.*)\)[:;] .*|(.*?)[;:] (?:delete|rename|give|use|write|compute|want) .*"
+)
 
 METADATA: Final = "metadata"
 FOLDER: Final = "folder"
@@ -72,3 +77,12 @@ class Checked:
     damage: tuple[Damage, ...] = ()
     n_bytes: int = 0
     is_data: bool = False
+
+
+def reason_of(error: object) -> str:
+    """Return what was found, of an error's sentence that also says what to do.
+
+    That differs where damage may be repaired.
+    """
+    found = _SENTENCE.fullmatch(str(error))
+    return str(error) if found is None else found[1] or found[2]

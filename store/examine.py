@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from store.committed import ArrayForm, CommittedReader, parse
-from store.damage import METADATA, Checked, Damage
+from store.damage import METADATA, Checked, Damage, reason_of
 from store.errors import DamagedChunkError, StoreError
 from store.grams import MEDIAN_DISTANCE, Grams
 from store.layout import COMMITS, COORDINATES, Kind
@@ -53,7 +53,7 @@ def opened(root: Place, kind: Kind, path: str) -> CommittedReader[Any] | str:
         if isinstance(reader, Grams):
             reader.median_distance  # noqa: B018  # raises for what is no number
     except StoreError as error:
-        return str(error)
+        return reason_of(error)
     # The first version had neither attributes of networks nor seals.
     lost = SEAL not in attributes and "attributes" in attributes[form.mark]
     return "it has lost its seal" if lost else reader
@@ -70,7 +70,7 @@ def _coordinates(reader: CommittedReader[Any]) -> Iterator[Damage]:
         try:
             _ = reader.samples if name == "sample" else reader.labels
         except DamagedChunkError as error:
-            yield _damage(reader, f"{name}s", _why(str(error)))
+            yield _damage(reader, f"{name}s", reason_of(error))
 
 
 def _blocks(reader: CommittedReader[Any]) -> Iterator[Damage]:
@@ -82,7 +82,7 @@ def _blocks(reader: CommittedReader[Any]) -> Iterator[Damage]:
         return
     checked = ((block, reader.check(block)) for block in reader.commits)
     damage = [
-        _damage(reader, reader.form.units, _why(reason), block.start, block.stop)
+        _damage(reader, reader.form.units, reason_of(reason), block.start, block.stop)
         for block, reason in checked
         if reason
     ]
@@ -100,13 +100,6 @@ def _damage(
     stop: int | None = None,
 ) -> Damage:
     return Damage(reader.form.kind, reader.meta.key.path, part, reason, start, stop)
-
-
-def _why(sentence: str) -> str:
-    """Return the reason alone: what to do differs, where damage may be repaired."""
-    _, found, rest = sentence.partition(" are damaged (")
-    reason, ended, _ = rest.rpartition("): delete ")
-    return reason if found and ended else sentence
 
 
 def _n_bytes(reader: CommittedReader[Any]) -> int:

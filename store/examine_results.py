@@ -8,7 +8,7 @@ import numpy as np
 import zarr
 
 from store.committed import ArrayForm
-from store.damage import FOLDER, METADATA, Checked, Damage
+from store.damage import FOLDER, METADATA, Checked, Damage, reason_of
 from store.errors import DamagedChunkError, SchemaError, StoreError
 from store.nodes import NODE, SEAL, read_array, read_attributes
 from store.place import Place, check_inside, child_names, walk_files, zarr_store
@@ -41,7 +41,7 @@ def _attributes(place: Place, name: str) -> dict[str, Any] | Damage | None:
             check_inside(place, place / name)
             return _complete(read_attributes(place / name) or {})
         except StoreError as error:
-            problem = str(error)
+            problem = reason_of(error)
     return Damage("similarity", name, METADATA, problem)
 
 
@@ -73,14 +73,14 @@ def _examined(place: Place, name: str, attributes: Mapping[str, Any]) -> Checked
             try:
                 arrays[array] = read_numbers(folder, array, attributes[DIGESTS][array])
             except DamagedChunkError as error:
-                problems[array] = str(error)
+                problems[array] = reason_of(error)
     try:
         for dimension, side in _SIDES.items():
             problems[dimension] = _names_problem(folder / dimension, _keys(attributes, side))
         if not any(problems.values()):
             rebuild(folder, name, attributes[RESULT], arrays)
     except StoreError as error:
-        problems[METADATA] = str(error)
+        problems[METADATA] = reason_of(error)
     damage = [Damage("similarity", name, part, why) for part, why in problems.items() if why]
     n_bytes = sum(values.nbytes for values in arrays.values())
     return Checked("similarity", name, tuple(damage), n_bytes, is_data=True)
@@ -93,7 +93,7 @@ def _form_problem(folder: Place, attributes: Mapping[str, Any]) -> str | None:
     try:
         node = read_array(folder)
     except SchemaError as error:
-        return str(error)
+        return reason_of(error)
     sizes = zip(dimensions, node.shape if node else (), strict=False)
     # How many minibatches there are, the digest says.
     shape = tuple(lengths.get(dimension, size) for dimension, size in sizes)
@@ -118,5 +118,5 @@ def _names_problem(folder: Place, keys: list[str]) -> str | None:
         array = zarr.open_array(zarr_store(folder, read_only=True), mode="r", zarr_format=3)
         found = [str(name) for name in np.asarray(array[:])]
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        return str(error)
+        return reason_of(error)
     return None if found == wanted else f"they are {found}, not {wanted}"

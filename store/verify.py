@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from store.claim import CLAIM
-from store.damage import FOLDER, METADATA, Checked, Damage
+from store.damage import FOLDER, METADATA, Checked, Damage, reason_of
 from store.errors import DamagedChunkError, SchemaError
 from store.examine import COORDINATE_ARRAYS, READERS, examine
 from store.examine_results import examine_results
@@ -73,7 +73,7 @@ def _root(place: Place, kind: Kind) -> Checked:
     except (SchemaError, DamagedChunkError) as error:
         if _is_newer(place) or not _holds_ours(place, kind):
             raise
-        return _checked(kind, "", METADATA, str(error))
+        return _checked(kind, "", METADATA, reason_of(error))
     node = read_node(place)
     assert isinstance(node, dict)
     return _checked(kind, "", METADATA, group_problem(node, frozenset({STORE_MARK, SEAL})))

@@ -1,6 +1,7 @@
 """Looking for damage: whatever is injected is named, by tap and rows, and nothing else is."""
 
 import json
+import re
 import shutil
 
 import fsspec
@@ -213,6 +214,27 @@ def test_a_sentence_says_what_is_damaged_and_why(folder):
     flip_bit(chunk_files(stored(folder, "grams")[0].place / "grams")[1])
     (damage,) = look(folder, "grams")
     assert str(damage).startswith("minibatches 2 to 3 of the Grams linear-whole-4-float32-")
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "reason"),
+    [
+        ("", "{", "[", r"/activations is no Zarr v3 group"),
+        (f"{SET}/a", "group", "array", "its node_type is 'array', not 'group'"),
+        (f"{SET}/a/final/wide", "feedc0de", "feedc0df", "digest crc32c:.*, sealed crc32c:.*"),
+        (f"{SET}/a/final/wide", "{", "[", "its zarr.json is unreadable: .*"),
+        (f"{SET}/a/final/wide/label", "int32", "int16", "array 'label': data_type is 'int16', .*"),
+        (f"{SET}/a/final/wide/label", "crc32c", "crc32d", "array 'label': no store of ours has .*"),
+    ],
+)
+def test_a_reason_says_what_was_found_and_no_more(folder, path, old, new, reason):
+    node = folder / "activations" / path / "zarr.json"
+    node.write_text(node.read_text().replace(old, new, 1))
+    (damage,) = look(folder, "activations")
+    owner = f"tap wide of run a, checkpoint final, on {SET}" if "final" in path else path
+    assert re.fullmatch(reason if path else f".*{reason}", damage.reason)
+    assert str(damage).endswith(f" are damaged ({damage.reason})")
+    assert (owner or "the store of activations") in str(damage)
 
 
 def test_a_minibatch_at_a_time_is_read(whole, monkeypatch):
