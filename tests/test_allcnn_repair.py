@@ -348,15 +348,17 @@ def test_activations_of_others_are_left_alone(place):
     assert_left_alone(place, "no run 'theirs'")
 
 
-def test_what_another_process_writes_is_left_alone(place):
+@pytest.mark.parametrize("part", ["rows", "label"])
+def test_what_another_process_writes_is_left_alone(place, part):
     tap = tap_of(place, "conv1")
     attributes = json.loads((tap.place / "zarr.json").read_text())["attributes"]
     attributes["allcnn_commits"] = attributes["allcnn_commits"][:2]
     store.nodes.write_attributes(tap.place, attributes)
-    flip_bit(chunks_of(tap)[0])
     flip_label(tap_of(place, "conv2").place)
     with Writer.open(place.activations, tap.meta, tap.samples, tap.labels):
+        flip_label(tap.place) if part == "label" else flip_bit(chunks_of(tap)[0])
         first, second = mend(place)
+        assert tap_of(place, "conv1").n_committed == 16
     assert (first.repaired, second.repaired) == (False, True)
     assert "is being written by another" in first.said
 
