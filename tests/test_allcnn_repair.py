@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import store
-from allcnn import extract, network
+from allcnn import data, extract, network
 from allcnn.compare import compare
 from allcnn.config import Comparison, Extraction, Selection
 from allcnn.repair import repair
@@ -313,7 +313,7 @@ def test_nothing_is_touched_where_the_checkpoint_is_gone(place):
 def test_nothing_is_touched_where_the_run_is_gone(place):
     injure_all_kinds(place)
     shutil.rmtree(place.run_folder(RUN))
-    assert_left_alone(place, f"no run '{RUN}' in .* train it first")
+    assert_left_alone(place, f"no run '{RUN}' is in .* to compute this from; restore the run, or")
 
 
 def test_nothing_is_touched_where_the_checkpoint_is_another(place):
@@ -329,6 +329,15 @@ def test_nothing_is_touched_where_the_data_are_others(place, monkeypatch):
     injure_all_kinds(place)
     monkeypatch.setattr("allcnn.data.digest", lambda *_: "f" * 64)
     assert_left_alone(place, "the data set now gives digits-test-22-ffffffff for digits-test-22-")
+
+
+def test_nothing_is_touched_where_only_the_whole_digest_tells_the_data_apart(place, monkeypatch):
+    injure_all_kinds(place)
+    digest = data.digest
+    monkeypatch.setattr(data, "digest", lambda *arguments: digest(*arguments)[:8] + 56 * "f")
+    assert_left_alone(
+        place, "the examples of digits-test-22-.* have the digest .*ffff now, and had"
+    )
 
 
 def test_grams_whose_rows_are_nowhere_stay_as_they_are(place):

@@ -84,7 +84,7 @@ def test_what_cannot_be_repaired_has_exit_status_1(place):
     shutil.rmtree(place.run_folder(D1))
     result = run("store", "verify", "--repair", workspace=place)
     assert result.exit_code == 1
-    assert f"  not repaired: no run '{D1}' in {place.root}; " in result.stdout
+    assert f"  not repaired: no run '{D1}' is in {place.root} to compute" in result.stdout
     assert result.stdout.endswith(": 1 damaged, 0 repaired\n")
 
 

@@ -32,11 +32,13 @@ class Network:
     @cached_property
     def source(self) -> Source:
         """The checkpoint; raises RunError where it is gone or cannot be read."""
+        self._check_run()
         return extract.load_source(self._workspace, self._run, self._name)
 
     @cached_property
     def samples(self) -> Samples:
         """The examples; raises RunError where the data set has others now."""
+        self._check_run()
         config = record.read_record(self._workspace, self._run).config
         rest = self._sample_set.removeprefix(f"{config.dataset}-")
         found = _SAMPLE_SET.fullmatch(rest)
@@ -53,6 +55,14 @@ class Network:
             )
         return samples
 
+    def _check_run(self) -> None:
+        if self._run not in self._workspace.runs():
+            # Perhaps it never was: others' activations are imported.
+            raise RunError(
+                f"no run {self._run!r} is in {self._workspace.root} to compute this from; restore"
+                " the run, or delete what is stored of it, and extract or import that again"
+            )
+
     def check(self, digest: str, sample_set: SampleSet) -> None:
         """Raise RunError where rows computed now would be others than those that were stored."""
         if self.source.digest != digest:
@@ -63,8 +73,9 @@ class Network:
             )
         if self.samples.sample_set != sample_set:
             raise RunError(
-                f"the data set now gives {self.samples.sample_set} for {sample_set}; restore its"
-                " files, or delete what is stored of it and extract again"
+                f"the examples of {self._sample_set} have the digest"
+                f" {self.samples.sample_set.digest} now, and had {sample_set.digest} when they were"
+                " stored; restore the data set, or delete what is stored of it and extract again"
             )
 
     def shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
