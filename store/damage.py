@@ -7,7 +7,8 @@ from typing import Final
 from store.layout import Kind
 
 _SENTENCE: Final = re.compile(
-    r".* are damaged \((.*)\)[:;] .*|(.*?)[;:] (?:delete|rename|give|use|write|compute|want) .*"
+    r".* are damaged \((.*)\)[:;] .*"
+    r"|(.*?)[;:] (?:copy|delete|rename|give|use|write|compute|want) .*"
 )
 
 METADATA: Final = "metadata"

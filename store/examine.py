@@ -7,13 +7,14 @@ import numpy as np
 
 from store.committed import ArrayForm, CommittedReader, parse
 from store.damage import METADATA, Checked, Damage, reason_of
-from store.errors import DamagedChunkError, StoreError
+from store.errors import DamagedChunkError, StoreError, StoreLocationError
 from store.grams import MEDIAN_DISTANCE, Grams
 from store.layout import COMMITS, COORDINATES, Kind
 from store.nodes import NODE, SEAL, read_attributes
-from store.place import Place, check_inside
+from store.place import Place, check_inside, is_remote
 from store.prescribed import array_problem, chunk_problem, group_problem, read_node
 from store.reader import Representation
+from store.schema import Commit
 
 READERS: Final[dict[Kind, type[CommittedReader[Any]]]] = {
     "activations": Representation,
@@ -69,7 +70,9 @@ def _coordinates(reader: CommittedReader[Any]) -> Iterator[Damage]:
             continue
         try:
             _ = reader.samples if name == "sample" else reader.labels
-        except DamagedChunkError as error:
+        except (DamagedChunkError, StoreLocationError) as error:
+            if isinstance(error, StoreLocationError) and is_remote(reader.place):
+                raise
             yield _damage(reader, f"{name}s", reason_of(error))
 
 
@@ -80,7 +83,7 @@ def _blocks(reader: CommittedReader[Any]) -> Iterator[Damage]:
     if problem:
         yield _damage(reader, METADATA, problem)
         return
-    checked = ((block, reader.check(block)) for block in reader.commits)
+    checked = ((block, _check(reader, block)) for block in reader.commits)
     damage = [
         _damage(reader, reader.form.units, reason_of(reason), block.start, block.stop)
         for block, reason in checked
@@ -90,6 +93,15 @@ def _blocks(reader: CommittedReader[Any]) -> Iterator[Damage]:
     # their size that was changed.
     other = chunk_problem(folder, form) if len(damage) == len(reader.commits) else None
     yield from [_damage(reader, METADATA, other)] if damage and other else damage
+
+
+def _check(reader: CommittedReader[Any], block: Commit) -> str | None:
+    try:
+        return reader.check(block)
+    except StoreLocationError as error:
+        if is_remote(reader.place):
+            raise
+        return str(error)  # a symbolic link that leads outside
 
 
 def _damage(

@@ -402,6 +402,28 @@ def test_a_removal_that_was_killed_is_no_damage(folder):
     assert look(folder, "activations") == []
 
 
+@pytest.mark.parametrize(
+    ("link", "part", "start"),
+    [
+        ("activations/c/1/0/0/0", "rows", 4),
+        ("label", "labels", None),
+        ("activations", "rows", 0),
+        ("", METADATA, None),
+    ],
+)
+def test_links_that_lead_outside_are_named_and_hide_nothing(folder, tmp_path, link, part, start):
+    first, second, *_ = stored(folder, "activations")
+    flip_bit(chunk_files(second.place / "activations")[0])
+    outside = tmp_path / "outside"
+    (first.place / link).rename(outside)
+    (first.place / link).symlink_to(outside)
+    found = look(folder, "activations")
+    mine = [each for each in found if each.path == first.key.path]
+    assert (mine[0].part, mine[0].start) == (part, start)
+    assert " leads by a symbolic link to " in mine[0].reason
+    assert [each.path for each in found if each not in mine] == [second.key.path]
+
+
 def test_hidden_folders_and_files_beside_are_no_damage(folder):
     for kind in KINDS:
         (folder / kind / ".DS_Store").mkdir()
