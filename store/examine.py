@@ -37,7 +37,12 @@ def examine(root: Place, kind: Kind, path: str) -> Checked:
 
 def opened(root: Place, kind: Kind, path: str) -> CommittedReader[Any] | str:
     """Return a reader of a group, or what is wrong with its metadata."""
-    form, node = READERS[kind].form, read_node(root / path)
+    form = READERS[kind].form
+    try:
+        check_inside(root, root / path / NODE)
+    except StoreError as error:
+        return reason_of(error)
+    node = read_node(root / path)
     known = frozenset({form.mark, COORDINATES, COMMITS, SEAL, MEDIAN_DISTANCE})
     if not isinstance(node, dict):
         return node or f"it has no {NODE}"
@@ -45,7 +50,6 @@ def opened(root: Place, kind: Kind, path: str) -> CommittedReader[Any] | str:
     if problem:
         return problem
     try:
-        check_inside(root, root / path)
         attributes = read_attributes(root / path) or {}
         stored = parse(form, attributes, path)
         if stored is None:

@@ -94,7 +94,7 @@ def walk_files(place: Place) -> Iterator[tuple[str, int, float]]:
     Symbolic links are not followed; of a file that vanishes meanwhile nothing is said.
     """
     if isinstance(place, Path):
-        for folder, _, names in os.walk(place):
+        for folder, _, names in os.walk(place, onerror=_raise_unless_gone):
             for name in names:
                 file = Path(folder, name)
                 try:
@@ -106,6 +106,12 @@ def walk_files(place: Place) -> Iterator[tuple[str, int, float]]:
         start = len(place.path.strip("/")) + 1
         for name, found in sorted(place.fs.find(place.path, detail=True).items()):
             yield name.strip("/")[start:], found["size"], _modified(found)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    # What may not be listed must not seem to be nothing.
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def remove_tree(place: Place) -> None:

@@ -109,7 +109,8 @@ class CommittedWriter(Committed[M]):
         root = as_place(store)
         create_root(root, cls.form.kind)
         folder = root / meta.key.path
-        check_inside(root, folder)
+        # Of what is not marked as whole, everything in the array's folder will be removed.
+        check_inside(root, folder / cls.form.array)
         _check_vacant(folder, cls.form)
         with reaching(root), written(f"cannot create {folder}"):
             held = claim(folder / cls.form.array)

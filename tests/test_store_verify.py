@@ -409,6 +409,7 @@ def test_a_removal_that_was_killed_is_no_damage(folder):
         ("label", "labels", None),
         ("activations", "rows", 0),
         ("", METADATA, None),
+        ("zarr.json", METADATA, None),
     ],
 )
 def test_links_that_lead_outside_are_named_and_hide_nothing(folder, tmp_path, link, part, start):
