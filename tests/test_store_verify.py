@@ -303,14 +303,14 @@ def test_a_hundred_flipped_bits_of_metadata_are_named(folder, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_flipped_bit_of_any_byte_of_metadata_is_named(folder, kind):
+def test_a_thousand_flipped_bits_of_metadata_are_named(folder, kind):
     for one in stored(folder, "activations")[1:]:  # all alike
         shutil.rmtree(one.place)
-    for run in (folder / "activations" / SET).glob("b"):
-        shutil.rmtree(run)
+    shutil.rmtree(folder / "activations" / SET / "b")
+    rng = np.random.default_rng(3)
     nodes = sorted((folder / kind).rglob("zarr.json"))
-    places = [(node, position) for node in nodes for position in range(node.stat().st_size)]
-    assert_flips_are_named(folder, kind, places, np.random.default_rng(3))
+    places = [(node, rng.integers(node.stat().st_size)) for node in rng.choice(nodes, 1000)]
+    assert_flips_are_named(folder, kind, places, rng)
 
 
 def assert_flips_are_named(folder, kind, places, rng):
