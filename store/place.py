@@ -33,18 +33,29 @@ def as_place(path: Address) -> Place:
     Raises StoreLocationError for an address that no installed package of fsspec reaches.
     """
     if isinstance(path, UPath):
-        return path
+        # Its other options are the user's, and no part of its address.
+        return path if _OPTIONS.items() <= path.storage_options.items() else _kept(path)
     text = os.fspath(path)
     protocol, separator, rest = text.partition("://")
     if not separator:
         return Path(path)
     if protocol in _LOCAL:
         return Path(rest)
+    if protocol in _EXTRAS and rest[:1] in ("", "/"):
+        raise StoreLocationError(f"{text} names no bucket; write {protocol}://BUCKET/FOLDER")
     try:
         place: UPath = UPath(text, **_OPTIONS)
-        place.fs  # noqa: B018  # imported, and connected, on first use
+        place.fs  # noqa: B018  # its package is imported on first use
     except (ImportError, ValueError) as error:
         raise StoreLocationError(f"{text} cannot be reached: {_advice(protocol, error)}") from error
+    return place
+
+
+def _kept(path: UPath) -> Place:
+    """Return a place that shows what others write meanwhile; a local one as a plain path."""
+    if path.protocol in ("", *_LOCAL):
+        return Path(path.path)
+    place: UPath = UPath(str(path), **{**path.storage_options, **_OPTIONS})
     return place
 
 
@@ -57,7 +68,8 @@ def zarr_store(place: Place, *, read_only: bool) -> str | Path | FsspecStore:
     """Return what Zarr opens at a place."""
     if isinstance(place, Path):
         return place
-    return FsspecStore.from_url(str(place), storage_options=_OPTIONS, read_only=read_only)
+    options = dict(place.storage_options)
+    return FsspecStore.from_url(str(place), storage_options=options, read_only=read_only)
 
 
 def child_names(place: Place) -> list[str]:
