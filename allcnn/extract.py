@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,6 +128,7 @@ def keep(
 ) -> None:
     """Keep what the job asks for, holding the activations of one minibatch at a time.
 
+    While they are written, those of the next are computed.
     Activations that are whole already are left alone, in minibatches of whatever size: a comparison
     regroups rows.
     """
@@ -180,22 +182,34 @@ def _take_minibatch(
 
 
 class _Activations:
-    """The activation store, a writer a tap."""
+    """The activation store, a writer a tap; a minibatch is written while the next is computed."""
 
-    def __init__(self, writers: Mapping[str, Writer]) -> None:
+    def __init__(self, writers: Mapping[str, Writer], thread: ThreadPoolExecutor) -> None:
         self._writers = writers
+        self._thread = thread
+        self._pending: list[Future[None]] = []
+        self._start = 0
 
     @property
     def next_row(self) -> int:
         return min(writer.n_committed for writer in self._writers.values())
 
     def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
+        if start != self._start:
+            # Else the minibatches that wait to be written would fill the memory.
+            self._wait()
+            self._start = start
         # A kill may have left some taps further than others.
         if self._writers[tap].n_committed == start:
-            self._writers[tap].append(rows)
+            self._pending.append(self._thread.submit(self._writers[tap].append, rows))
 
     def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
-        pass
+        self._wait()
+
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, []
+        for each in pending:
+            each.result()
 
 
 class _Grams:
@@ -319,7 +333,9 @@ def _missing(
     if "activations" in job.keep:
         if not _has_activations(workspace.activations, source, samples, job, list(shapes)):
             writers = _open_writers(workspace.activations, source, samples, shapes, job, closing)
-            sinks.append(_Activations(writers))
+            # Entered last, so that it ends before the writers are closed.
+            thread = closing.enter_context(ThreadPoolExecutor(1, "writing"))
+            sinks.append(_Activations(writers, thread))
     else:
         _check_not_other(workspace.activations, source, samples)
     if "grams" in job.keep:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
-from allcnn.errors import AllcnnError, ConfigError, RunError
-from flows import options
+from allcnn.errors import AllcnnError, ConfigError
+from flows import cli_query, options
 from flows.options import option
 from flows.plan import DEMO, Pipeline, parse_fractions, parse_numbers
 
@@ -214,25 +214,6 @@ def store() -> None:
     """Look at the stored activations."""
 
 
-@store.command("ls")
-@options.workspace
-def list_store(workspace: str) -> None:
-    """List what is stored: one line a run, checkpoint and sample set; then the kept Grams."""
-    from flows.tables import grams_table, store_table
-    from store import has_store, open_grams
-    from store import open as open_store
-
-    place = _workspace(workspace)
-    if not (has_store(place.activations) or has_store(place.grams)):
-        raise RunError(f"nothing is extracted yet in {place.root}; run 'allcnn extract RUN'")
-    tables = []
-    if has_store(place.activations):
-        tables.append(store_table(open_store(place.activations).summaries()))
-    if has_store(place.grams):
-        tables.append(grams_table(open_grams(place.grams).find()))
-    click.echo("\n\n".join(tables))
-
-
 def _compare(
     sides: "tuple[Selection, Selection]", workspace: str, settings: dict[str, Any]
 ) -> None:
@@ -269,6 +250,11 @@ def _tell(outcome: "Outcome") -> None:
     click.echo("")
     for path in outcome.files:
         click.echo(path)
+
+
+store.add_command(cli_query.list_store)
+store.add_command(cli_query.show_store)
+store.add_command(cli_query.query_store)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the commands print: matrices, accuracies and the contents of the stores."""
+"""What the commands print: matrices and accuracies; and columns that stand in line."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,6 @@ import numpy as np
 from allcnn import figures
 from allcnn.compare import SimilarityResult
 from allcnn.identify import Identification
-from store import Grams, Summary
 
 MOST_COLUMNS = 24
 """Wider matrices are not shown in numbers: no page has room for them."""
@@ -68,46 +67,6 @@ def accuracy_table(accuracies: Mapping[str, float]) -> str:
     """Return the test accuracies that runs ended with."""
     width = max(map(len, accuracies))
     return "\n".join(f"{run:<{width}}  test accuracy {a:6.1%}" for run, a in accuracies.items())
-
-
-def store_table(summaries: Sequence[Summary]) -> str:
-    """Return one line a run, checkpoint and sample set."""
-    head = ("run@checkpoint", "sample set", "taps", "rows", "dtype", "MB", "state")
-    rows = [
-        (
-            f"{s.run}@{s.checkpoint}",
-            s.sample_set,
-            str(s.n_taps),
-            f"{s.n_committed} of {s.n_rows}",
-            s.dtype,
-            f"{s.n_bytes / 1e6:.1f}",
-            "complete" if s.complete else "unfinished",
-        )
-        for s in summaries
-    ]
-    return aligned([head, *rows])
-
-
-def grams_table(grams: Sequence[Grams]) -> str:
-    """Return one line a run, checkpoint, sample set and kind of Grams."""
-    head = ("Grams of", "sample set", "taps", "kind", "MB", "state")
-    kinds: dict[tuple[str, str, str], list[Grams]] = {}
-    for each in grams:
-        of = each.key.of
-        kind = (f"{of.run}@{of.checkpoint}", of.sample_set, each.key.variant)
-        kinds.setdefault(kind, []).append(each)
-    rows = [
-        (
-            network,
-            sample_set,
-            str(len(members)),
-            variant,
-            f"{sum(4 * each.meta.width * each.n_committed for each in members) / 1e6:.1f}",
-            "complete" if all(each.complete for each in members) else "unfinished",
-        )
-        for (network, sample_set, variant), members in kinds.items()
-    ]
-    return aligned([head, *rows])
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

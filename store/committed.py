@@ -23,6 +23,7 @@ from store.errors import (
 from store.layout import COMMITS, COORDINATES, Kind, as_digest, crc32c, open_root, reaching
 from store.nodes import ArrayNode, read_array, read_attributes
 from store.place import Address, Place, as_place, check_inside, child_names, zarr_store
+from store.query import LEVELS, Query, Scalar, Wanted, facts
 from store.schema import Commit, SampleSet
 
 READABLE_CODECS = frozenset(
@@ -323,17 +324,34 @@ class CommittedStore(Generic[R]):
 
     def find(
         self,
-        run: str | None = None,
-        checkpoint: str | None = None,
-        sample_set: str | None = None,
+        run: Wanted = None,
+        checkpoint: Wanted = None,
+        sample_set: Wanted = None,
+        **filters: Wanted,
     ) -> list[R]:
-        """Open what is stored, complete or not, narrowed by exact names.
+        """Open what is stored, complete or not, that fits all filters.
 
-        Sorted by sample set, run, checkpoint and position in the network.
+        A filter is ``name=value`` or, with ``__ge``, ``__gt``, ``__le``, ``__lt`` or ``__ne``
+        after the name, a comparison: ``tap="conv*", epoch__ge=5, seed=range(4)``. Texts are
+        patterns with ``*``, ``?`` and ``[...]``; of several values any will do; what lacks a name
+        fits no filter on it. Names are sample_set, run, checkpoint, tap, dataset, split,
+        n_samples, dtype, complete, of Grams kernel, pool and batch_size, and every attribute.
+
+        Sorted by sample set, run, checkpoint and position in the network. Raises QueryError for
+        names that nothing in the store has, and for texts compared with numbers.
         """
-        names = (sample_set, run, checkpoint, *[None] * (self.reader.form.depth - 3))
-        found = [self._open(path) for path in _paths(self.path, names)]
-        return sorted((one for one in found if one is not None), key=_order)
+        names = {"run": run, "checkpoint": checkpoint, "sample_set": sample_set}
+        query = Query.parse(names | filters)
+        found = self._walk(query)
+        if query.unsure(map(_facts, found)).conditions:
+            query.check(self.path, [_facts(one) for one in self._walk(Query())])
+        return sorted((one for one in found if query.matches(_facts(one))), key=_order)
+
+    def _walk(self, query: Query) -> list[R]:
+        """Open what lies in the folders that a query admits."""
+        levels = (*LEVELS, *[None] * (self.reader.form.depth - len(LEVELS)))
+        found = [self._open(path) for path in _paths(self.path, levels, query)]
+        return [one for one in found if one is not None]
 
     def _get(self, key: Key) -> R:
         form, found = self.reader.form, self._open(key.path)
@@ -384,14 +402,19 @@ def block_range(meta: Meta, index: int) -> tuple[int, int]:
     return start, min(start + meta.block_length, meta.length)
 
 
-def _paths(folder: Place, names: tuple[str | None, ...]) -> Iterator[str]:
+def _paths(folder: Place, levels: tuple[str | None, ...], query: Query) -> Iterator[str]:
+    level, *below = levels
     for child in child_names(folder):
-        if names[0] not in (None, child):
+        if level is not None and not query.admits(level, child):
             continue
-        if len(names) == 1:
+        if not below:
             yield child
         else:
-            yield from (f"{child}/{path}" for path in _paths(folder / child, names[1:]))
+            yield from (f"{child}/{path}" for path in _paths(folder / child, tuple(below), query))
+
+
+def _facts(one: CommittedReader[Any]) -> dict[str, Scalar]:
+    return facts(one.meta, one.complete)
 
 
 def _order(found: CommittedReader[Any]) -> tuple[list[str], int, list[str]]:

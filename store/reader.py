@@ -1,5 +1,6 @@
 """Open an activation store, list what it holds, and read committed rows, every digest verified."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar
@@ -10,8 +11,10 @@ import numpy.typing as npt
 from store.activations import ACTIVATIONS
 from store.committed import CommittedReader, CommittedStore, Form
 from store.errors import UnknownRepresentationError
+from store.indices import Chosen
 from store.place import Address, Place
 from store.schema import RepresentationKey, RepresentationMeta, SampleSet
+from store.selection import Selection, Space, select
 
 
 class Representation(CommittedReader[RepresentationMeta]):
@@ -46,6 +49,27 @@ class Representation(CommittedReader[RepresentationMeta]):
                 self._fill(block, rows)
                 target[...] = rows[low - block.start : high - block.start]
         return out
+
+    def select(
+        self,
+        rows: Chosen = None,
+        label: int | Sequence[int] | None = None,
+        channels: Chosen = None,
+        space: Space | None = None,
+    ) -> Selection:
+        """Select rows and channels, to be read or viewed later; reads nothing but labels.
+
+        Args:
+            rows: a slice, whole numbers in any order (negative ones count from the end), or a
+                mask; None for all of a complete representation.
+            label: class, or classes, to which the rows are narrowed.
+            channels: as rows, of the last axis.
+            space: ``mean`` for the mean over all axes but the first and the last, in float32.
+
+        Raises UnfinishedError for rows not yet committed, RowRangeError for what is out of range,
+        and QueryError for labels that no example has.
+        """
+        return select(self, rows, label, channels, space)
 
     @property
     def _name(self) -> str:

@@ -116,7 +116,7 @@ def test_json_has_null_for_what_is_not_defined(extracted: Workspace) -> None:
 
 def test_store_ls_has_a_line_for_each_checkpoint(extracted: Workspace) -> None:
     lines = succeed("store", "ls", workspace=extracted).splitlines()
-    assert lines[0].split()[:2] == ["run@checkpoint", "sample"]
+    assert lines[0].split()[:2] == ["activations", "of"]
     assert [line.split()[0] for line in lines[1:]] == [f"{D1}@final", f"{D2}@final"]
     assert all(line.endswith("complete") for line in lines[1:])
 
@@ -297,7 +297,7 @@ def test_a_reader_that_went_away_is_no_error(
     untouched: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = BrokenPipeError(errno.EPIPE, "Broken pipe")
-    monkeypatch.setattr("flows.tables.store_table", raising(gone))
+    monkeypatch.setattr("flows.listing.listing_table", raising(gone))
     assert run("store", "ls", workspace=untouched).stderr == ""
 
 

@@ -1,0 +1,140 @@
+"""Commands that look into the stores: ``store ls``, ``store show`` and ``store query``.
+
+They import what they need, so that ``--help`` answers at once.
+"""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from allcnn.config import Selection
+from allcnn.errors import ConfigError
+from flows import options
+from flows.plan import parse_numbers
+
+_ROWS = re.compile(r"([+-]?\d+)?:([+-]?\d+)?")
+
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="print one JSON document, for scripts"
+)
+sample_set = click.option(
+    "--sample-set", metavar="NAME", help="only on this sample set, where there are several"
+)
+
+
+@click.command("ls")
+@click.argument("pattern", required=False)
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="COMPARISON",
+    help="name and value with =, !=, >=, >, <= or <, such as 'epoch>=5' or 'seed=0,1'; repeatable",
+)
+@as_json
+@options.workspace
+def list_store(pattern: str | None, where: tuple[str, ...], as_json: bool, workspace: str) -> None:
+    """List what is stored: activations, kept Grams and results of comparisons.
+
+    One line a run, checkpoint and sample set; a line a result. PATTERN is RUN@CHECKPOINT or
+    RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. Names to compare with --where are run,
+    checkpoint, tap, dataset, split, n_samples, dtype, complete and every attribute of a network,
+    such as depth, seed and epoch.
+    """
+    chosen = Selection.parse(pattern) if pattern else None
+    from flows.browse import list_stores
+    from flows.listing import listing_table
+
+    listing = list_stores(_workspace(workspace), chosen, where)
+    _show(asdict(listing) if as_json else listing_table(listing))
+
+
+@click.command("show")
+@click.argument("pattern")
+@sample_set
+@as_json
+@options.workspace
+def show_store(pattern: str, sample_set: str | None, as_json: bool, workspace: str) -> None:
+    """Show what is known of a network: one line a tap, who wrote it, and which Grams are kept.
+
+    PATTERN is RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. The digest of
+    a tap stands for its rows: it is the same wherever the same rows are stored in the same
+    minibatches.
+    """
+    chosen = Selection.parse(pattern)
+    from flows.browse import describe_networks, network_json
+    from flows.listing import network_table
+
+    networks = describe_networks(_workspace(workspace), chosen, sample_set)
+    if as_json:
+        _show({"networks": list(map(network_json, networks))})
+    else:
+        _show("\n\n".join(map(network_table, networks)))
+
+
+@click.command("query")
+@click.argument("pattern", metavar="RUN@CHECKPOINT:TAP")
+@click.option("--to", required=True, metavar="FILE", help="file to write: .npz, .csv or .parquet")
+@click.option("--rows", metavar="A:B", help="rows A to B - 1; either may be left out")
+@click.option("--label", metavar="LIST", help="only examples of these classes, such as 3 or 0-4,7")
+@click.option("--channels", metavar="LIST", help="only these channels, such as 0,5-9")
+@options.pool
+@sample_set
+@click.option("--overwrite", is_flag=True, help="replace a file that exists")
+@options.workspace
+def query_store(
+    pattern: str,
+    to: str,
+    rows: str | None,
+    label: str | None,
+    channels: str | None,
+    pool: str,
+    sample_set: str | None,
+    overwrite: bool,
+    workspace: str,
+) -> None:
+    """Write the activations of one tap, or a part of them, to a file.
+
+    .npz holds the arrays values, samples, labels and metadata (a JSON text); .csv and .parquet have
+    one line an example: sample, label, then one column a feature, such as y0_x0_c12.
+    """
+    chosen = Selection.parse(pattern)
+    how: dict[str, Any] = {
+        "rows": None if rows is None else _rows(rows),
+        "label": None if label is None else list(parse_numbers("label", label)),
+        "channels": None if channels is None else list(parse_numbers("channels", channels)),
+        "space": None if pool == "whole" else pool,
+    }
+    path = Path(to)
+    from flows import export
+    from flows.progress import Progress
+
+    export.check_path(path, overwrite)
+    tap = export.find_one(_workspace(workspace), chosen, sample_set)
+    selection = tap.select(**how)
+    with Progress([1]) as progress, progress.step("writing") as report:
+        export.write(selection, path, report)
+    shape = " x ".join(map(str, selection.shape))
+    click.echo(f"{path}  {shape} values of {tap.key} on {tap.key.sample_set}")
+
+
+def _rows(text: str) -> slice:
+    found = _ROWS.fullmatch(text.strip())
+    if not found:
+        raise ConfigError(f"rows is {text!r}; write A:B, as in 0:256, 256: or :64")
+    first, stop = (None if bound is None else int(bound) for bound in found.groups())
+    return slice(first, stop)
+
+
+def _show(what: Any) -> None:
+    text = what if isinstance(what, str) else json.dumps(what, indent=1, allow_nan=False)
+    click.echo(text)
+
+
+def _workspace(root: str) -> Any:
+    from allcnn.workspace import Workspace
+
+    return Workspace.at(root)

@@ -1,0 +1,138 @@
+"""What is stored as tables for people: sizes and ages in words, one line a network or a tap."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from flows.browse import Listing, Network
+from flows.stored import Stored, StoredResult, StoredTap
+from flows.tables import aligned
+
+_MOST_NETWORKS = 3
+
+
+def listing_table(listing: Listing) -> str:
+    """Return a table each of activations, Grams and results, without those that are empty."""
+    tables = []
+    if listing.activations:
+        tables.append(_stored_table("activations of", "dtype", "rows", listing.activations))
+    if listing.grams:
+        tables.append(_stored_table("Grams of", "kind", "minibatches", listing.grams))
+    if listing.results:
+        tables.append(_results_table(listing.results))
+    return "\n\n".join(tables)
+
+
+def network_table(network: Network) -> str:
+    """Return what is known of one network, then a line a tap."""
+    n, shape = network.sample_set.n_samples, " x ".join(map(str, network.sample_set.image_shape))
+    dataset, split = network.sample_set.dataset, network.sample_set.split
+    facts = [
+        ("network", f"{network.run}@{network.checkpoint}"),
+        ("sample set", f"{network.sample_set.name}: {n} examples of {dataset}/{split}, {shape}"),
+        ("digest", ", ".join(network.checkpoint_digests)),
+        ("written by", ", ".join(network.created_by)),
+        ("written at", f"{network.created_at}, {age(network.created_at)} ago"),
+    ]
+    if network.attributes:
+        shown = ", ".join(f"{name} {value}" for name, value in network.attributes.items())
+        facts.append(("attributes", shown))
+    facts += [("Grams", _grams_line(grams)) for grams in network.grams]
+    taps = ["", _taps_table(network.taps)] if network.taps else []
+    return "\n".join([aligned(facts), *taps])
+
+
+def size(n_bytes: int) -> str:
+    """Write a number of bytes as people do: ``940 B``, ``1.2 MB``."""
+    scaled, units = float(n_bytes), ["B", "kB", "MB", "GB", "TB"]
+    while scaled >= 999.5 and len(units) > 1:
+        scaled, units = scaled / 1000, units[1:]
+    digits = 0 if units[0] == "B" or scaled >= 99.95 else 1
+    return f"{scaled:.{digits}f} {units[0]}"
+
+
+def age(created_at: str, now: datetime | None = None) -> str:
+    """Write how long ago a time was, in its largest unit: ``45 s``, ``3 h``, ``12 d``."""
+    if not created_at:
+        return "-"
+    passed = (now or datetime.now(UTC)) - datetime.fromisoformat(created_at)
+    s = max(0, int(passed.total_seconds()))
+    for unit, seconds in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if s >= seconds:
+            return f"{s // seconds} {unit}"
+    return f"{s} s"
+
+
+def _stored_table(what: str, kind: str, units: str, entries: Sequence[Stored]) -> str:
+    head = (what, "sample set", "taps", kind, units, "raw", "stored", "age", "state")
+    rows = [
+        (
+            f"{entry.run}@{entry.checkpoint}",
+            entry.sample_set,
+            str(len(entry.taps)),
+            entry.kind,
+            f"{entry.n_committed} of {entry.n}",
+            size(entry.raw_bytes),
+            size(entry.stored_bytes),
+            age(entry.created_at),
+            _state(entry),
+        )
+        for entry in entries
+    ]
+    return aligned([head, *rows])
+
+
+def _results_table(results: Sequence[StoredResult]) -> str:
+    head = ("result", "of", "sample set", "values", "raw", "stored", "age")
+    rows = [
+        (
+            result.name,
+            _several(result.networks),
+            result.sample_set,
+            f"{result.n_rows} x {result.n_columns}",
+            size(result.raw_bytes),
+            size(result.stored_bytes),
+            age(result.created_at),
+        )
+        for result in results
+    ]
+    return aligned([head, *rows])
+
+
+def _taps_table(taps: Sequence[StoredTap]) -> str:
+    head = ("tap", "shape", "dtype", "chunks", "codec", "rows", "raw", "stored", "digest", "state")
+    rows = [
+        (
+            tap.tap,
+            _by(tap.shape),
+            tap.dtype,
+            _by(tap.chunks),
+            "+".join(tap.codecs[1:]) or "none",
+            f"{tap.n_committed} of {tap.n}",
+            size(tap.raw_bytes),
+            size(tap.stored_bytes),
+            tap.rows_digest,
+            _state(tap),
+        )
+        for tap in taps
+    ]
+    return aligned([head, *rows])
+
+
+def _grams_line(grams: Stored) -> str:
+    n = len(grams.taps)
+    taps = "1 tap" if n == 1 else f"{n} taps"
+    return f"{grams.kind} of {taps}, {size(grams.stored_bytes)}, {_state(grams)}"
+
+
+def _several(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MOST_NETWORKS])
+    more = len(names) - _MOST_NETWORKS
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _state(entry: Stored | StoredTap) -> str:
+    return "complete" if entry.complete else "unfinished"

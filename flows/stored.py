@@ -1,0 +1,174 @@
+"""What one network, tap or result is in a store: names, sizes and state, as plain values."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from allcnn.errors import RunError
+from store import Grams, Representation, RepresentationKey
+from store.nodes import read_array
+from store.place import Place, child_names, walk_files
+
+_FLOAT32_BYTES = 4
+_ITEM_BYTES = {"int64": 8, "float64": 8}
+"""Bytes of a value in the arrays of a result."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Activations, or Grams of one kind, of one run and checkpoint on one sample set.
+
+    ``n_committed`` is that of the tap with the fewest, of ``n`` rows, or of minibatches;
+    ``raw_bytes`` counts what is committed, before compression; ``stored_bytes`` all files.
+    """
+
+    run: str
+    checkpoint: str
+    sample_set: str
+    kind: str
+    taps: tuple[str, ...]
+    n_committed: int
+    n: int
+    raw_bytes: int
+    stored_bytes: int
+    created_at: str
+    complete: bool
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """A result of a comparison, without its values."""
+
+    name: str
+    sample_set: str
+    n_rows: int
+    n_columns: int
+    networks: tuple[str, ...]
+    kernel: str
+    sigma: float | None
+    pool: str
+    estimator: str
+    label: int | None
+    raw_bytes: int
+    stored_bytes: int
+    created_at: str
+
+
+@dataclass(frozen=True)
+class StoredTap:
+    """How the activations of one tap are stored; ``rows_digest`` stands for its committed rows."""
+
+    tap: str
+    shape: tuple[int, ...]
+    dtype: str
+    chunks: tuple[int, ...]
+    codecs: tuple[str, ...]
+    n_committed: int
+    n: int
+    raw_bytes: int
+    stored_bytes: int
+    rows_digest: str
+    complete: bool
+
+
+def stored(group: Sequence[Representation | Grams]) -> Stored:
+    """Sum up the taps of one network that are stored alike."""
+    sample_set, run, checkpoint, kind = kind_of(group[0])
+    return Stored(
+        run=run,
+        checkpoint=checkpoint,
+        sample_set=sample_set,
+        kind=kind,
+        taps=tuple(key.tap for key in map(key_of, group)),
+        n_committed=min(one.n_committed for one in group),
+        n=group[0].meta.length,
+        raw_bytes=sum(map(raw_bytes, group)),
+        stored_bytes=sum(stored_bytes(one.place) for one in group),
+        created_at=max(one.meta.created_at for one in group),
+        complete=all(one.complete for one in group),
+        attributes=dict(group[0].meta.attributes),
+    )
+
+
+def stored_tap(tap: Representation) -> StoredTap:
+    """Look up how one tap is stored; reads no chunk."""
+    array = read_array(tap.place / "activations")
+    if array is None:
+        raise RunError(f"{tap.place} has lost its array; 'allcnn store verify' tells what else")
+    return StoredTap(
+        tap=tap.key.tap,
+        shape=tap.meta.shape,
+        dtype=tap.meta.dtype,
+        chunks=array.chunks,
+        codecs=array.codec_names,
+        n_committed=tap.n_committed,
+        n=tap.meta.length,
+        raw_bytes=raw_bytes(tap),
+        stored_bytes=stored_bytes(tap.place),
+        rows_digest=rows_digest(tap),
+        complete=tap.complete,
+    )
+
+
+def stored_result(
+    place: Place, record: dict[str, Any], keys: list[RepresentationKey]
+) -> StoredResult:
+    """Sum up a result from its metadata and the keys that it compares."""
+    names = ("name", "kernel", "sigma", "estimator")
+    return StoredResult(
+        **{name: record[name] for name in names},
+        sample_set=keys[0].sample_set,
+        n_rows=len(record["rows"]),
+        n_columns=len(record["columns"]),
+        networks=tuple(dict.fromkeys(f"{key.run}@{key.checkpoint}" for key in keys)),
+        pool=record.get("pool", "whole"),
+        label=record.get("label"),
+        raw_bytes=sum(_array_bytes(place / name) for name in child_names(place)),
+        stored_bytes=stored_bytes(place),
+        created_at=record["provenance"].get("created_at", ""),
+    )
+
+
+def _array_bytes(place: Place) -> int:
+    array = read_array(place)
+    return 0 if array is None else math.prod(array.shape) * _ITEM_BYTES.get(array.dtype, 0)
+
+
+def key_of(one: Representation | Grams) -> RepresentationKey:
+    """Return the representation that this is, or whose Grams these are."""
+    return one.key.of if isinstance(one, Grams) else one.key
+
+
+def network_of(one: Representation | Grams) -> tuple[str, str, str]:
+    """Return the sample set, the run and the checkpoint."""
+    key = key_of(one)
+    return key.sample_set, key.run, key.checkpoint
+
+
+def kind_of(one: Representation | Grams) -> tuple[str, ...]:
+    """Return the network, and what tells apart what is kept of it."""
+    kind = one.key.variant if isinstance(one, Grams) else one.meta.dtype
+    return (*network_of(one), kind)
+
+
+def rows_digest(tap: Representation) -> str:
+    """Return one digest of all that is committed, from the digests of its minibatches."""
+    lines = "".join(f"{c.start} {c.stop} {c.digest}\n" for c in tap.commits)
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()[:12]}"
+
+
+def stored_bytes(place: Place) -> int:
+    """Return how many bytes the files in a folder have."""
+    return sum(n_bytes for _, n_bytes, _ in walk_files(place))
+
+
+def raw_bytes(one: Representation | Grams) -> int:
+    """Return how many bytes the committed part has, uncompressed and without checksums."""
+    if isinstance(one, Grams):
+        return one.n_committed * one.meta.width * _FLOAT32_BYTES
+    return one.n_committed * math.prod(one.meta.shape) * np.dtype(one.meta.dtype).itemsize

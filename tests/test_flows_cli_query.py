@@ -1,0 +1,469 @@
+"""Commands that look into stores: what they list, show and write, and what they refuse."""
+
+import csv
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import numpy as np
+import pyarrow.parquet
+import pytest
+from click.testing import CliRunner, Result
+
+import store
+from allcnn.workspace import Workspace
+from flows import cli_query, export, listing
+from flows.cli import main
+from store import GramWriter, SimilarityResult, Writer
+from tests.faults import chunk_files, flip_bit
+from tests.strategies import (
+    batches,
+    coordinates,
+    make_gram_meta,
+    make_grams,
+    make_meta,
+    make_rows,
+)
+
+TAPS = {"conv1": (3, 2, 2), "tokens": (2, 3), "logits": (5,)}
+EPOCHS = {"init": 0, "final": 7}
+
+
+def run(*arguments: object, workspace: Workspace) -> Result:
+    words = [*map(str, arguments), "--workspace", str(workspace.root)]
+    return CliRunner().invoke(main, ["store", *words], prog_name="allcnn")
+
+
+def succeed(*arguments: object, workspace: Workspace) -> str:
+    result = run(*arguments, workspace=workspace)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def meta_of(run: str, checkpoint: str, tap: str, **changes):
+    attributes = {"epoch": EPOCHS[checkpoint], "seed": int(run[-1])}
+    index = list(TAPS).index(tap)
+    names = {"run": run, "checkpoint": checkpoint, "tap_index": index, "shape": TAPS[tap]}
+    return make_meta(tap, **names, attributes=attributes, **changes)
+
+
+def write_tap(workspace: Workspace, meta, n_batches: int | None = None) -> None:
+    with Writer.open(workspace.activations, meta, *coordinates(meta)) as writer:
+        for batch in batches(meta, make_rows(meta))[:n_batches]:
+            writer.append(batch)
+
+
+def write_grams(workspace: Workspace) -> None:
+    for index, tap in enumerate(["conv1", "logits"]):
+        names = {"run": "net-s0", "checkpoint": "final", "tap_index": index}
+        meta = make_gram_meta(tap, **names, sizes=(4, 6), attributes={"epoch": 7, "seed": 0})
+        with GramWriter.open(workspace.grams, meta, *coordinates(meta)) as writer:
+            for K in make_grams(meta)[: 2 - index]:
+                writer.append(np.nan_to_num(K))
+
+
+def write_result(workspace: Workspace, name: str, *networks: str) -> None:
+    keys = [meta_of(network, "final", "conv1").key for network in networks]
+    n = len(keys)
+    result = SimilarityResult(
+        name=name,
+        rows=tuple(keys),
+        columns=tuple(keys),
+        cka=np.eye(n),
+        hsic=np.eye(n),
+        hsic_rows=np.ones(n),
+        hsic_columns=np.ones(n),
+        n_examples=10,
+        kernel="linear",
+        sigma=None,
+        estimator="unbiased",
+        batch_size=4,
+        provenance={"created_at": "2026-01-31T12:00:00+00:00"},
+    )
+    store.write_result(workspace.similarity, result)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return two networks at two checkpoints, one unfinished; Grams of one; two results."""
+    place = Workspace.at(tmp_path_factory.mktemp("filled") / "workspace")
+    for network in ("net-s0", "net-s1"):
+        for checkpoint in EPOCHS:
+            for tap in TAPS:
+                last = (network, checkpoint, tap) == ("net-s1", "init", "logits")
+                write_tap(place, meta_of(network, checkpoint, tap), 2 if last else None)
+    write_grams(place)
+    write_result(place, "one", "net-s0")
+    write_result(place, "both", "net-s0", "net-s1")
+    return place
+
+
+@pytest.fixture
+def writable(filled: Workspace, tmp_path: Path) -> Workspace:
+    """Return a copy of it, to write into."""
+    shutil.copytree(filled.root, tmp_path / "workspace")
+    return Workspace.at(tmp_path / "workspace")
+
+
+def first_words(table: str) -> list[str]:
+    return [line.split()[0] for line in table.splitlines()[1:]]
+
+
+def test_ls_has_a_table_each_of_activations_grams_and_results(filled: Workspace) -> None:
+    activations, grams, results = succeed("ls", workspace=filled).split("\n\n")
+    assert first_words(activations) == [
+        "net-s0@init",
+        "net-s0@final",
+        "net-s1@init",
+        "net-s1@final",
+    ]
+    states = [line.split()[-1] for line in activations.splitlines()[1:]]
+    assert states == ["complete", "complete", "unfinished", "complete"]
+    assert " 8 of 10 " in activations.splitlines()[3]
+    # (3 * 2 * 2 + 2 * 3 + 5) float32 values an example.
+    assert " 920 B " in activations.splitlines()[1]
+    assert first_words(grams) == ["net-s0@final"]
+    assert grams.splitlines()[1].endswith("unfinished")
+    assert first_words(results) == ["both", "one"]
+    assert "net-s0@final, net-s1@final" in results
+    assert " 2 x 2 " in results
+
+
+def listed(workspace: Workspace, *arguments: str) -> tuple[list[str], list[str], list[str]]:
+    found = json.loads(succeed("ls", *arguments, "--json", workspace=workspace))
+    names = [[f"{e['run']}@{e['checkpoint']}" for e in found[w]] for w in ("activations", "grams")]
+    return names[0], names[1], [result["name"] for result in found["results"]]
+
+
+LISTED = {
+    "pattern": (["net-s1@*"], "net-s1@init net-s1@final", "", "both"),
+    "pattern of taps": (["*@final:logits"], "net-s0@final net-s1@final", "net-s0@final", ""),
+    "attribute": (["--where", "epoch<5"], "net-s0@init net-s1@init", "", ""),
+    "two attributes": (
+        ["--where", "epoch>=5", "--where", "seed=0"],
+        "net-s0@final",
+        "net-s0@final",
+        "both one",
+    ),
+    "pattern and attribute": (["*@final", "--where", "seed!=0"], "net-s1@final", "", "both"),
+    "unfinished": (["--where", "complete=false"], "net-s1@init", "net-s0@final", ""),
+    "a name of Grams alone": (["--where", "kernel=lin*"], "", "net-s0@final", "both one"),
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "activations", "grams", "results"), LISTED.values(), ids=LISTED
+)
+def test_ls_lists_what_fits(
+    filled: Workspace, arguments: list[str], activations: str, grams: str, results: str
+) -> None:
+    found = json.loads(succeed("ls", *arguments, "--json", workspace=filled))
+    for name, wanted in (("activations", activations), ("grams", grams)):
+        assert [f"{e['run']}@{e['checkpoint']}" for e in found[name]] == wanted.split()
+    assert [result["name"] for result in found["results"]] == results.split()
+
+
+def test_json_of_ls_counts_bytes_and_taps(filled: Workspace) -> None:
+    out = succeed("ls", "net-s1@init", "--json", workspace=filled)
+    (entry,) = json.loads(out)["activations"]
+    assert entry["taps"] == list(TAPS)
+    assert entry["attributes"] == {"epoch": 0, "seed": 1}
+    assert (entry["n_committed"], entry["n"], entry["complete"]) == (8, 10, False)
+    assert entry["raw_bytes"] == (10 * 12 + 10 * 6 + 8 * 5) * 4
+    folder = filled.activations / entry["sample_set"] / "net-s1" / "init"
+    files = [path for tap in TAPS for path in (folder / tap).rglob("*") if path.is_file()]
+    assert entry["stored_bytes"] == sum(path.stat().st_size for path in files)
+    result = json.loads(succeed("ls", "--json", workspace=filled))["results"][1]
+    assert result["raw_bytes"] == 4 * 8
+    assert (result["networks"], result["n_rows"], result["kernel"]) == (
+        ["net-s0@final"],
+        1,
+        "linear",
+    )
+
+
+def test_ls_reads_no_chunk(writable: Workspace) -> None:
+    before = json.loads(succeed("ls", "--json", workspace=writable))
+    for file in writable.root.rglob("c/*/*"):
+        if file.is_file():
+            file.write_bytes(bytes(file.stat().st_size))
+    assert json.loads(succeed("ls", "--json", workspace=writable)) == before
+
+
+def test_results_alone_are_listed(tmp_path: Path) -> None:
+    place = Workspace.at(tmp_path)
+    write_result(place, "one", "net-s0")
+    assert first_words(succeed("ls", workspace=place)) == ["one"]
+
+
+def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
+    result = run("ls", workspace=Workspace.at(tmp_path / "workspace"))
+    assert result.exit_code == 1
+    assert result.stderr.endswith("workspace; run 'allcnn extract RUN'\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_show_has_a_line_for_each_tap(filled: Workspace) -> None:
+    head, taps = succeed("show", "net-s0@final", workspace=filled).split("\n\n")
+    lines = dict(line.split(maxsplit=1) for line in head.splitlines() if "  " in line)
+    assert lines["network"] == "net-s0@final"
+    assert lines["sample"].startswith("set  digits-test-10-01234567: 10 examples of digits/test, 8")
+    assert lines["digest"].startswith("feedc0de")
+    assert lines["attributes"] == "epoch 7, seed 0"
+    assert "linear-whole-4-float32-0123456789ab of 2 taps" in lines["Grams"]
+    assert first_words(taps) == list(TAPS)
+    conv1 = taps.splitlines()[1].split()
+    assert conv1[:4] == ["conv1", "3x2x2", "float32", "4x3x2x2"]
+    assert "480 B" in taps.splitlines()[1]
+
+
+def test_json_of_show_has_what_stands_in_the_metadata(filled: Workspace) -> None:
+    found = json.loads(succeed("show", "net-s*@final", "--json", workspace=filled))["networks"]
+    assert [network["run"] for network in found] == ["net-s0", "net-s1"]
+    out = succeed("show", "net-s0@*:conv1", workspace=filled)
+    assert out.index("net-s0@init") < out.index("net-s0@final")
+    sample_set = meta_of("net-s0", "final", "conv1").sample_set
+    assert found[0]["sample_set"] == sample_set.to_json() | {"name": sample_set.name}
+    assert (len(found[0]["grams"]), found[1]["grams"]) == (1, [])
+    assert [tap["shape"] for tap in found[0]["taps"]] == [[3, 2, 2], [2, 3], [5]]
+    assert found[0]["taps"][0]["codecs"] == ["bytes", "crc32c"]
+
+
+def test_digests_of_rows_are_equal_where_the_rows_are(filled: Workspace) -> None:
+    found = json.loads(succeed("show", "*@*:conv1", "--json", workspace=filled))["networks"]
+    digests = [network["taps"][0]["rows_digest"] for network in found]
+    assert len(set(digests)) == 1  # all were made from one seed
+    others = json.loads(succeed("show", "*@final:logits", "--json", workspace=filled))["networks"]
+    assert others[0]["taps"][0]["rows_digest"] != digests[0]
+
+
+def test_show_knows_a_network_by_its_grams_alone(writable: Workspace) -> None:
+    shutil.rmtree(writable.activations)
+    out = succeed("show", "net-s0@final", workspace=writable)
+    assert "linear-whole-4" in out
+    assert "tap " not in out
+
+
+def load_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as found:
+        return dict(found)
+
+
+def load_csv(path: Path) -> dict[str, np.ndarray]:
+    with path.open(newline="") as file:
+        names, *lines = csv.reader(file)
+    columns = np.array(lines, float).reshape(len(lines), len(names)).T
+    return dict(zip(names, columns, strict=True))
+
+
+def load_parquet(path: Path) -> dict[str, np.ndarray]:
+    table = pyarrow.parquet.read_table(path)
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def test_npz_has_values_samples_labels_and_metadata(filled: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    out = succeed("query", "net-s0@final:conv1", "--to", path, workspace=filled)
+    meta = meta_of("net-s0", "final", "conv1")
+    assert out == f"{path}  10 x 3 x 2 x 2 values of net-s0@final:conv1 on {meta.key.sample_set}\n"
+    found, (samples, labels) = load_npz(path), coordinates(meta)
+    assert list(found) == ["values", "samples", "labels", "metadata"]
+    np.testing.assert_array_equal(found["values"], make_rows(meta))
+    assert found["values"].dtype == np.float32
+    np.testing.assert_array_equal(found["samples"], samples)
+    np.testing.assert_array_equal(found["labels"], labels)
+    assert json.loads(str(found["metadata"])) == meta.to_json() | {"channels": None, "space": None}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_tables_have_a_line_for_each_example(
+    filled: Workspace, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    how = ["--rows", "2:9", "--label", "2-4,8", "--channels", "1"]
+    succeed("query", "net-s0@final:conv1", "--to", path, *how, workspace=filled)
+    found = (load_csv if suffix == "csv" else load_parquet)(path)
+    names = [f"y{y}_x{x}_c1" for y in range(3) for x in range(2)]
+    assert list(found) == ["sample", "label", *names]
+    assert found["sample"].tolist() == [7, 6, 5, 1]
+    assert found["label"].tolist() == [2, 3, 4, 8]
+    rows = make_rows(meta_of("net-s0", "final", "conv1"))[[2, 3, 4, 8], ..., 1]
+    values = np.stack([found[name] for name in names], axis=1).astype(np.float32)
+    np.testing.assert_array_equal(values, rows.reshape(4, 6))
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv", "parquet"])
+def test_means_over_space_and_no_row_at_all(filled: Workspace, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    query = ["query", "net-s0@final:tokens", "--to", path, "--pool", "mean"]
+    succeed(*query, "--rows", "0:0", workspace=filled)
+    succeed(*query, "--overwrite", workspace=filled)
+    wanted = make_rows(meta_of("net-s0", "final", "tokens")).mean(1, np.float64).astype(np.float32)
+    if suffix == "npz":
+        values = load_npz(path)["values"]
+    else:
+        found = (load_csv if suffix == "csv" else load_parquet)(path)
+        assert list(found)[2:] == ["c0", "c1", "c2"]
+        values = np.stack([found[f"c{i}"] for i in range(3)], axis=1).astype(np.float32)
+    np.testing.assert_array_equal(values, wanted)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv", "parquet"])
+def test_float16_loses_nothing(tmp_path: Path, suffix: str) -> None:
+    place, path = Workspace.at(tmp_path / "workspace"), tmp_path / f"a.{suffix}"
+    meta = meta_of("net-s0", "final", "logits", dtype="float16")
+    write_tap(place, meta)
+    succeed("query", "net-s0@final:logits", "--to", path, workspace=place)
+    if suffix == "npz":
+        values = load_npz(path)["values"]
+        assert values.dtype == np.float16
+    else:
+        found = (load_csv if suffix == "csv" else load_parquet)(path)
+        values = np.stack([found[f"c{i}"] for i in range(5)], axis=1)
+    np.testing.assert_array_equal(values.astype(np.float16), make_rows(meta))
+
+
+def test_parquet_has_the_metadata(filled: Workspace, tmp_path: Path) -> None:
+    succeed("query", "net-s1@final:logits", "--to", tmp_path / "a.parquet", workspace=filled)
+    schema = pyarrow.parquet.read_schema(tmp_path / "a.parquet")
+    described = json.loads(schema.metadata[b"allcnn"])
+    assert described["key"].endswith("/net-s1/final/logits")
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv", "parquet"])
+def test_a_file_is_written_whole_or_not_at_all(writable: Workspace, suffix: str) -> None:
+    folder = writable.root / "files"
+    folder.mkdir()
+    path = folder / f"a.{suffix}"
+    query = ["query", "net-s0@final:conv1", "--to", path]
+    key = meta_of("net-s0", "final", "conv1").key
+    flip_bit(chunk_files(writable.activations / key.path / "activations")[2])
+    result = run(*query, workspace=writable)
+    assert (result.exit_code, list(folder.iterdir())) == (1, [])
+    assert "rows 8 to 9 of tap conv1" in result.stderr
+    path.write_text("mine")
+    assert run(*query, "--overwrite", workspace=writable).exit_code == 1
+    assert (path.read_text(), list(folder.iterdir())) == ("mine", [path])
+    succeed(*query, "--overwrite", "--rows", ":8", workspace=writable)
+    assert path.read_bytes() != b"mine"
+    assert list(folder.iterdir()) == [path]
+
+
+BAD = {
+    "nothing fits": (["ls", "x@*"], 1, "fits x@*; 'allcnn store ls' shows what there is"),
+    "nothing fits both": (["ls", "*@init", "--where", "epoch=7"], 1, "fits *@init and epoch=7"),
+    "half a pattern": (["ls", "net-s0"], 2, "names no network; write RUN@CHECKPOINT"),
+    "no comparison": (["ls", "--where", "epoch"], 1, "'epoch' compares nothing; write NAME=VALUE"),
+    "unknown name": (["ls", "--where", "epoc=5"], 1, "nothing in "),
+    "text for a number": (["ls", "--where", "epoch=five"], 1, "epoch is a number"),
+    "compared twice": (["ls", "--where", "seed=0", "--where", "seed=1"], 2, "where compares seed"),
+    "run twice": (["ls", "a@*", "--where", "run=b"], 2, "run is in the pattern and in --where"),
+    "unknown network": (["show", "x@final"], 1, "fits x@final"),
+    "unknown sample set": (["show", "*@*", "--sample-set", "x"], 1, "fits *@*"),
+    "unknown format": (["query", "*@*", "--to", "a.txt"], 2, "ends in .npz or .csv or .parquet"),
+    "no folder": (["query", "*@*", "--to", "no/such/a.npz"], 2, "no/such is no folder"),
+    "several": (["query", "*@final:conv1", "--to", "a.npz"], 2, "fits 2 representations (net-s0@"),
+    "none": (["query", "x@final:conv1", "--to", "a.npz"], 1, "no activations of x@final:conv1;"),
+    "rows": (["query", "net-s0@final:conv1", "--to", "a.npz", "--rows", "3"], 2, "write A:B"),
+    "too many rows": (
+        ["query", "net-s0@final:conv1", "--to", "a.npz", "--rows", ":11"],
+        1,
+        "are 0 to 9, and 11 was asked for",
+    ),
+    "absent label": (
+        ["query", "net-s0@final:conv1", "--to", "a.npz", "--label", "10"],
+        1,
+        "its labels are 0, 1, 2",
+    ),
+    "absent channel": (
+        ["query", "net-s0@final:conv1", "--to", "a.npz", "--channels", "1,2"],
+        1,
+        "channels of net-s0@final:conv1 are 0 to 1, and 2 was asked for",
+    ),
+    "unfinished": (
+        ["query", "net-s1@init:logits", "--to", "a.npz"],
+        1,
+        "has 8 of 10 rows, and row 9 was selected; finish its extraction, or select rows before 8",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "status", "sentence"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    filled: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    status: int,
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments, workspace=filled)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (status, 1)
+    assert result.stderr.startswith("Error: ")
+    assert sentence in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_exists_is_kept(filled: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_text("mine")
+    result = run("query", "net-s0@final:conv1", "--to", tmp_path / "a.npz", workspace=filled)
+    assert result.exit_code == 2
+    assert "a.npz, which exists; replace it with --overwrite" in result.stderr
+    assert (tmp_path / "a.npz").read_text() == "mine"
+
+
+def test_tables_too_wide_to_open_are_refused(
+    filled: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "MOST_COLUMNS", 11)
+    result = run("query", "net-s0@final:conv1", "--to", tmp_path / "a.csv", workspace=filled)
+    assert result.exit_code == 2
+    assert "has 12 features an example, and a table takes 11; average with" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    succeed("query", "net-s0@final:conv1", "--to", tmp_path / "a.npz", workspace=filled)
+
+
+def test_help_of_every_option_says_what_it_is() -> None:
+    commands = [c for c in vars(cli_query).values() if isinstance(c, click.Command)]
+    options = [p for command in commands for p in command.params if p.param_type_name == "option"]
+    assert len(options) > 10
+    assert [p.name for p in options if not getattr(p, "help", "")] == []
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "wanted"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (99_949, "99.9 kB"),
+        (99_950, "100 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
+        (2_400_000_000, "2.4 GB"),
+        (7 * 10**15, "7000 TB"),
+    ],
+)
+def test_sizes_have_two_or_three_digits(n_bytes: int, wanted: str) -> None:
+    assert listing.size(n_bytes) == wanted
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"),
+    [
+        (-5, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (86_399, "23 h"),
+        (86_400, "1 d"),
+        (400 * 86_400, "400 d"),
+    ],
+)
+def test_ages_are_in_their_largest_unit(seconds: int, wanted: str) -> None:
+    now = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert listing.age((now - timedelta(seconds=seconds)).isoformat(), now) == wanted
