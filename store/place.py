@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from upath import UPath
 from zarr.storage import FsspecStore
 
 from store.errors import StoreLocationError
+from store.reach import reaching
 from store.schema import is_component
 
 Place = Path | UPath
@@ -91,13 +93,20 @@ def _entries(place: Place) -> Iterator[tuple[str, bool]]:
             with os.scandir(place) as entries:
                 yield from [(entry.name, entry.is_dir()) for entry in entries]
         else:
-            for entry in place.fs.ls(place.path, detail=True):
-                name = entry["name"].rstrip("/").rpartition("/")[2]
-                # Some list a folder in itself.
-                if entry["name"].strip("/") != place.path.strip("/"):
-                    yield name, entry["type"] == "directory"
+            yield from _remote_entries(place)
     except (FileNotFoundError, NotADirectoryError):
         return
+
+
+def _remote_entries(place: UPath) -> list[tuple[str, bool]]:
+    with reaching(place), suppress(FileNotFoundError, NotADirectoryError):
+        return [
+            (entry["name"].rstrip("/").rpartition("/")[2], entry["type"] == "directory")
+            for entry in place.fs.ls(place.path, detail=True)
+            # Some list a folder in itself.
+            if entry["name"].strip("/") != place.path.strip("/")
+        ]
+    return []
 
 
 def walk_files(place: Place) -> Iterator[tuple[str, int, float]]:
@@ -116,14 +125,17 @@ def walk_files(place: Place) -> Iterator[tuple[str, int, float]]:
                 yield file.relative_to(place).as_posix(), found.st_size, found.st_mtime
     else:
         start = len(place.path.strip("/")) + 1
-        for name, found in sorted(place.fs.find(place.path, detail=True).items()):
+        files: dict[str, dict[str, Any]] = {}
+        with reaching(place), suppress(FileNotFoundError):
+            files = place.fs.find(place.path, detail=True)
+        for name, found in sorted(files.items()):
             yield name.strip("/")[start:], found["size"], _modified(found)
 
 
 def remove_tree(place: Place) -> None:
     """Remove a folder and all that is in it; a symbolic link is removed, not followed."""
     if not isinstance(place, Path):
-        if place.exists():
+        with reaching(place), suppress(FileNotFoundError):
             place.fs.rm(place.path, recursive=True)
     elif place.is_symlink() or place.is_file():
         place.unlink()
@@ -131,10 +143,19 @@ def remove_tree(place: Place) -> None:
         shutil.rmtree(place)
 
 
+def read_bytes(file: Place) -> bytes:
+    """Return the content of a file: at an address in one request, without asking for its size."""
+    if isinstance(file, Path):
+        return file.read_bytes()
+    content: bytes = file.fs.cat_file(file.path)
+    return content
+
+
 def write_bytes(file: Place, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new one."""
     if not isinstance(file, Path):
-        file.fs.pipe_file(file.path, content)
+        with reaching(file):
+            file.fs.pipe_file(file.path, content)
         return
     # Named as Zarr names what a kill leaves behind, so that everybody passes over it.
     temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")

@@ -72,7 +72,7 @@ def test_no_import_points_back(path):
 def test_the_store_needs_numpy_and_zarr_alone(path):
     # Loaded on demand alone.
     more = {"xarray"} if module_name(path) == "store.view" else set()
-    assert foreign(path) <= {"store", "numpy", "zarr", "google_crc32c", "upath"} | more
+    assert foreign(path) <= {"store", "numpy", "zarr", "google_crc32c", "upath", "fsspec"} | more
 
 
 @pytest.mark.parametrize("name", SIMILARITY)
