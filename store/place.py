@@ -128,8 +128,8 @@ def walk_files(place: Place) -> Iterator[tuple[str, int, float]]:
         files: dict[str, dict[str, Any]] = {}
         with reaching(place), suppress(FileNotFoundError):
             files = place.fs.find(place.path, detail=True)
-        for name, found in sorted(files.items()):
-            yield name.strip("/")[start:], found["size"], _modified(found)
+        for name, facts in sorted(files.items()):
+            yield name.strip("/")[start:], facts["size"], _modified(facts)
 
 
 def remove_tree(place: Place) -> None:
