@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import jax
@@ -38,6 +37,7 @@ from store import (
     has_store,
     open_grams,
 )
+from store.place import Place
 
 Images = UInt8[np.ndarray, "n h w c"]
 
@@ -348,7 +348,7 @@ def _missing(
 
 
 def _has_activations(
-    store: Path, source: Source, samples: Samples, job: Extraction, names: list[str]
+    store: Place, source: Source, samples: Samples, job: Extraction, names: list[str]
 ) -> bool:
     try:
         taps = Store(store).find(source.run, source.checkpoint, samples.sample_set.name)
@@ -361,7 +361,7 @@ def _has_activations(
     )
 
 
-def _check_not_other(store: Path, source: Source, samples: Samples) -> None:
+def _check_not_other(store: Place, source: Source, samples: Samples) -> None:
     """Refuse Grams beside activations of another checkpoint, which comparisons would take."""
     if not has_store(store):
         return
@@ -374,7 +374,7 @@ def _check_not_other(store: Path, source: Source, samples: Samples) -> None:
             )
 
 
-def _check_no_other_grams(path: Path, source: Source, samples: Samples) -> None:
+def _check_no_other_grams(path: Place, source: Source, samples: Samples) -> None:
     """Refuse Grams beside those of another checkpoint: nobody could tell which are the run's."""
     if not has_store(path):
         return
@@ -402,7 +402,7 @@ def _gram_keys(source: Source, samples: Samples, job: Extraction, taps: list[str
     ]
 
 
-def _has_grams(path: Path, keys: list[GramKey], job: Extraction) -> bool:
+def _has_grams(path: Place, keys: list[GramKey], job: Extraction) -> bool:
     try:
         kept = open_grams(path)
         grams = [kept[key] for key in keys]
@@ -415,7 +415,7 @@ def _has_grams(path: Path, keys: list[GramKey], job: Extraction) -> bool:
 
 
 def _open_gram_writers(
-    path: Path, keys: list[GramKey], source: Source, samples: Samples, closing: ExitStack
+    path: Place, keys: list[GramKey], source: Source, samples: Samples, closing: ExitStack
 ) -> dict[str, GramWriter]:
     ranges = tuple(hsic.split_minibatches(samples.sample_set.n_samples, keys[0].batch_size))
     writers = {}
@@ -429,7 +429,7 @@ def _open_gram_writers(
 
 
 def _open_writers(
-    store: Path,
+    store: Place,
     source: Source,
     samples: Samples,
     shapes: Mapping[str, tuple[int, ...]],
@@ -456,7 +456,7 @@ def _open_writers(
 
 
 def _open_writer(
-    store: Path, meta: RepresentationMeta, samples: Samples, compression: Compression
+    store: Place, meta: RepresentationMeta, samples: Samples, compression: Compression
 ) -> Writer:
     try:
         return Writer.open(store, meta, samples.indices, samples.labels, compression)

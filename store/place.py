@@ -143,6 +143,18 @@ def remove_tree(place: Place) -> None:
         shutil.rmtree(place)
 
 
+def is_file(place: Place) -> bool:
+    """Return whether a file is at a place."""
+    with reaching(place):
+        return place.is_file()
+
+
+def make_folder(place: Place) -> None:
+    """Make a folder and those that it is in; at an address they come with what is put into them."""
+    if isinstance(place, Path):  # else a bucket might be made by mistake
+        place.mkdir(parents=True, exist_ok=True)
+
+
 def read_bytes(file: Place) -> bytes:
     """Return the content of a file: at an address in one request, without asking for its size."""
     if isinstance(file, Path):
