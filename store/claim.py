@@ -9,7 +9,6 @@ import socket
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -17,8 +16,7 @@ from typing import Any, Final, Self
 from upath import UPath
 
 from store.errors import ClaimedError
-from store.place import Place, read_bytes
-from store.reach import reaching
+from store.place import Place
 
 CLAIM: Final = ".claim"
 """A file beside the chunks of an array, where neither Zarr nor xarray looks."""
@@ -62,10 +60,9 @@ def claim(folder: Place) -> Claim:
 
 def is_claimed(folder: Place) -> bool:
     """Return whether a living writer holds a folder."""
-    if not isinstance(folder, Path):
-        with reaching(folder):
-            return _Lease.holds(_read_lease(folder / CLAIM))
     try:
+        if not isinstance(folder, Path):
+            return _Lease.holds(_read_lease(folder / CLAIM))
         descriptor = os.open(folder / CLAIM, os.O_RDWR | os.O_NOFOLLOW)
     except OSError:  # none, or none that this user could hold
         return False
@@ -153,52 +150,36 @@ class _Lease(Claim):
     def __init__(self, folder: UPath) -> None:
         self._folder, self._file = folder, folder / CLAIM
         self._owner = secrets.token_hex(8)
-        self._held = False
-        with reaching(folder):
-            found = _read_lease(self._file)
-            if self.holds(found):
-                raise self._taken(found)
-            self._create()
-        self._held = True
-
-    def _create(self) -> None:
-        try:
-            self._file.fs.pipe_file(self._file.path, self._content(), mode="create")
-            return
-        except FileExistsError:
-            if self.holds(found := _read_lease(self._file)):
-                raise self._taken(found) from None
-        # One that has ended, or no lease at all, as of a local store that was copied here.
-        with suppress(FileNotFoundError):
+        found = _read_lease(self._file)
+        if found is not None and not self.holds(found):
             self._file.fs.rm(self._file.path)
         try:
             self._file.fs.pipe_file(self._file.path, self._content(), mode="create")
         except FileExistsError:
             raise self._taken(_read_lease(self._file)) from None
+        self._held = True
 
     @staticmethod
-    def holds(lease: Mapping[str, Any] | None) -> bool:
+    def holds(lease: dict[str, Any] | None) -> bool:
         """Return whether a lease has not ended, as far as can be told from here."""
-        if lease is None or lease["until"] < time.time():
+        if lease is None or lease.get("until", 0) < time.time():
             return False
-        return lease["machine"] != _machine() or _is_alive(lease["pid"])
+        return lease.get("machine") != _machine() or _is_alive(lease.get("pid"))
 
     def renew(self) -> None:
-        with reaching(self._folder):
-            found = _read_lease(self._file)
-            if found is None or found["owner"] != self._owner:
-                self._held = False
-                raise self._lost(found)
-            if found["until"] - time.time() < LEASE_S / 2:
-                self._file.fs.pipe_file(self._file.path, self._content())
+        found = _read_lease(self._file)
+        if found is None or found.get("owner") != self._owner:
+            self._held = False
+            raise self._taken(found)
+        if found["until"] - time.time() < LEASE_S / 2:
+            self._file.fs.pipe_file(self._file.path, self._content())
 
     def release(self) -> None:
         if self._held:
             self._held = False
-            with reaching(self._folder), suppress(FileNotFoundError):
-                found = _read_lease(self._file)
-                if found is not None and found["owner"] == self._owner:
-                    self._file.fs.rm(self._file.path)
+            found = _read_lease(self._file)
+            if found is not None and found.get("owner") == self._owner:
+                self._file.fs.rm(self._file.path)
 
     def _content(self) -> bytes:
         values = {
@@ -209,39 +190,21 @@ class _Lease(Claim):
         }
         return json.dumps(values).encode("ascii")
 
-    def _taken(self, found: Mapping[str, Any] | None) -> ClaimedError:
-        if found is not None and _is_mine(found):
-            return ClaimedError(
-                f"{self._folder} is being written by another writer of this process; close it first"
-            )
+    def _taken(self, found: dict[str, Any] | None) -> ClaimedError:
+        who = f"process {found['pid']} of {found['machine']}" if found else "another process"
         return ClaimedError(
-            f"{self._folder} is being written by {_holder(found)}; wait for it, or if it has died,"
-            f" for {LEASE_S // 60} minutes"
-        )
-
-    def _lost(self, found: Mapping[str, Any] | None) -> ClaimedError:
-        how = f"taken over by {_holder(found)}" if found else "removed"
-        return ClaimedError(
-            f"the claim on {self._folder} was {how}; what is committed counts, so run again"
+            f"{self._folder} is being written by {who}; wait for it, or if it has died, for"
+            f" {LEASE_S // 60} minutes"
         )
 
 
 def _read_lease(file: Place) -> dict[str, Any] | None:
     try:
-        found = json.loads(read_bytes(file))
+        found = json.loads(file.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    if not isinstance(found, dict) or set(found) != {"owner", "machine", "pid", "until"}:
-        return None
-    return found if isinstance(found["until"], int | float) else None
-
-
-def _holder(lease: Mapping[str, Any] | None) -> str:
-    return f"process {lease['pid']} of {lease['machine']}" if lease else "another process"
-
-
-def _is_mine(lease: Mapping[str, Any]) -> bool:
-    return (lease["machine"], lease["pid"]) == (_machine(), os.getpid())
+    wanted = {"owner", "machine", "pid", "until"}
+    return found if isinstance(found, dict) and set(found) == wanted else None
 
 
 def _machine() -> str:
