@@ -189,6 +189,7 @@ class _Activations:
         self._thread = thread
         self._pending: list[Future[None]] = []
         self._start = 0
+        self._failed = False
 
     @property
     def next_row(self) -> int:
@@ -201,10 +202,19 @@ class _Activations:
             self._start = start
         # A kill may have left some taps further than others.
         if self._writers[tap].n_committed == start:
-            self._pending.append(self._thread.submit(self._writers[tap].append, rows))
+            self._pending.append(self._thread.submit(self._append, tap, rows))
 
     def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
         self._wait()
+
+    def _append(self, tap: str, rows: Float[np.ndarray, "n ..."]) -> None:
+        if self._failed:
+            return
+        try:
+            self._writers[tap].append(rows)
+        except BaseException:
+            self._failed = True
+            raise
 
     def _wait(self) -> None:
         pending, self._pending = self._pending, []

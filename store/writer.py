@@ -35,6 +35,7 @@ from store.place import (
     entry_names,
     is_leftover,
     remove_tree,
+    walk_files,
     zarr_store,
 )
 from store.schema import Commit, RepresentationMeta
@@ -109,7 +110,8 @@ class CommittedWriter(Committed[M]):
         root = as_place(store)
         create_root(root, cls.form.kind)
         folder = root / meta.key.path
-        check_inside(root, folder)
+        # Of what is not marked as whole, everything in the array's folder will be removed.
+        check_inside(root, folder / cls.form.array)
         _check_vacant(folder, cls.form)
         with reaching(root), written(f"cannot create {folder}"):
             held = claim(folder / cls.form.array)
@@ -145,6 +147,8 @@ class CommittedWriter(Committed[M]):
         self._commits = commits
 
     def _put(self, changes: dict[str, Any]) -> None:
+        # Once more: at an address the claim may have ended while a chunk was written.
+        self._claim.renew()
         attributes = self._attributes | changes
         write_attributes(self.place, attributes)
         self._attributes = attributes
@@ -300,7 +304,7 @@ def _stored(
         return None
     _check_same(folder, stored[0], meta)
     _check_same_coordinates(folder, attributes, _digests(coordinates), form)
-    _remove_leftovers(folder)
+    _remove_leftovers(folder, folder / form.array / "c" / str(len(stored[1])))
     return *stored, attributes
 
 
@@ -408,7 +412,11 @@ def _check_same_coordinates(
             )
 
 
-def _remove_leftovers(folder: Place) -> None:
+def _remove_leftovers(folder: Place, next_block: Place) -> None:
     # Harmless, but Zarr and xarray warn about files that they do not know.
     for name in filter(is_leftover, entry_names(folder)):
         remove_tree(folder / name)
+    # Zarr gives every attempt at a chunk another name.
+    for name, _, _ in walk_files(next_block):
+        if is_leftover(name):
+            remove_tree(next_block / name)

@@ -171,11 +171,11 @@ def test_taps_keep_the_networks_order(uninterrupted):
     assert [tap.key.tap for tap in taps] == list(TAPS)
 
 
-def test_one_minibatch_is_held_at_a_time(tmp_path):
+def test_one_minibatch_is_held_while_the_next_is_computed(tmp_path):
     forward = Forward()
     write(tmp_path, forward, make_samples(30))
     assert forward.n_images == [4] * 8  # one shape, so one compiled program
-    assert forward.n_alive == [0] * 8
+    assert max(forward.n_alive) <= len(TAPS)
 
 
 def test_fewer_samples_than_a_minibatch(tmp_path):
