@@ -4,12 +4,13 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fsspec.config import conf
 from upath import UPath
 from zarr.storage import FsspecStore
 
@@ -25,6 +26,9 @@ Address = str | os.PathLike[str] | UPath
 _LOCAL = ("file", "local")
 _OPTIONS: dict[str, Any] = {"use_listings_cache": False}
 """A listing that is kept would hide what others write meanwhile."""
+
+_DEFAULTS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}}
+"""Else s3fs asks for the size of every object before reading it; the user's settings go before."""
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
@@ -46,18 +50,25 @@ def as_place(path: Address) -> Place:
     if protocol in _EXTRAS and rest[:1] in ("", "/"):
         raise StoreLocationError(f"{text} names no bucket; write {protocol}://BUCKET/FOLDER")
     try:
-        place: UPath = UPath(text, **_OPTIONS)
+        place: UPath = UPath(text, **_options(protocol))
         place.fs  # noqa: B018  # its package is imported on first use
     except (ImportError, ValueError) as error:
         raise StoreLocationError(f"{text} cannot be reached: {_advice(protocol, error)}") from error
     return place
 
 
+def _options(protocol: str) -> dict[str, Any]:
+    defaults = _DEFAULTS.get(protocol, {})
+    return {k: v for k, v in defaults.items() if k not in conf.get(protocol, {})} | _OPTIONS
+
+
 def _kept(path: UPath) -> Place:
     """Return a place that shows what others write meanwhile; a local one as a plain path."""
     if path.protocol in ("", *_LOCAL):
         return Path(path.path)
-    place: UPath = UPath(str(path), **{**path.storage_options, **_OPTIONS})
+    place: UPath = UPath(
+        str(path), **{**_options(path.protocol), **path.storage_options} | _OPTIONS
+    )
     return place
 
 
@@ -173,6 +184,17 @@ def write_bytes(file: Place, content: bytes) -> None:
     temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
     temporary.write_bytes(content)
     os.replace(temporary, file)
+
+
+def write_files(folder: Place, contents: Mapping[str, bytes]) -> None:
+    """Write files below a folder: at an address several at once, in no order."""
+    if not isinstance(folder, Path):
+        with reaching(folder):
+            folder.fs.pipe({(folder / name).path: each for name, each in contents.items()})
+        return
+    for name, each in contents.items():
+        make_folder((folder / name).parent)
+        write_bytes(folder / name, each)
 
 
 def write_json(file: Place, values: object) -> None:
