@@ -1,10 +1,11 @@
 """Turn what the clients of remote storage raise into one sentence, within a reasonable time."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fsspec.asyn import AsyncFileSystem, sync
 from upath import UPath
@@ -16,6 +17,12 @@ REACHED_S = 30
 
 _OF_VALUES = ("builtins", "zarr", "json", "numpy", "numcodecs")
 """Modules whose errors, but for an OSError, are not about reaching anything."""
+
+
+_AT_ONCE = 16
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @contextmanager
@@ -65,3 +72,11 @@ def check_reachable(place: Path | UPath) -> None:
             ) from error
     except Exception as error:
         raise unreachable(place, error) from error
+
+
+def each(place: Path | UPath, function: Callable[[T], R], values: Sequence[T]) -> list[R]:
+    """Apply a function to values in turn; at an address, mostly waiting, to several at once."""
+    if isinstance(place, Path) or len(values) < 2:
+        return [function(value) for value in values]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(function, values))
