@@ -5,6 +5,7 @@ Knows NumPy and Zarr alone, so that stores can be written and read without JAX, 
 
 from store.errors import (
     ActivationOverflowError,
+    ArrayError,
     ClaimedError,
     ConflictError,
     DamagedChunkError,
@@ -21,10 +22,14 @@ from store.errors import (
     UnknownRepresentationError,
     UnknownResultError,
 )
+from store.foreign import digest
 from store.grams import Grams, GramStore, GramWriter, open_grams, pack, unpack
+from store.importing import write_network
 from store.layout import has_store
+from store.network import NetworkWriter
 from store.reader import Representation, Store, Summary, open
 from store.results import SimilarityResult, has_result, list_results, read_result, write_result
+from store.samples import Examples
 from store.schema import (
     SCHEMA_VERSION,
     Attributes,
@@ -40,12 +45,14 @@ from store.writer import Compression, Writer
 __all__ = [
     "SCHEMA_VERSION",
     "ActivationOverflowError",
+    "ArrayError",
     "Attributes",
     "ClaimedError",
     "Commit",
     "Compression",
     "ConflictError",
     "DamagedChunkError",
+    "Examples",
     "GramKey",
     "GramMeta",
     "GramStore",
@@ -53,6 +60,7 @@ __all__ = [
     "Grams",
     "InvalidKeyError",
     "MisalignedWriteError",
+    "NetworkWriter",
     "PackingError",
     "QueryError",
     "Representation",
@@ -72,6 +80,7 @@ __all__ = [
     "UnknownRepresentationError",
     "UnknownResultError",
     "Writer",
+    "digest",
     "has_result",
     "has_store",
     "list_results",
@@ -80,5 +89,6 @@ __all__ = [
     "pack",
     "read_result",
     "unpack",
+    "write_network",
     "write_result",
 ]

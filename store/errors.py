@@ -49,6 +49,10 @@ class MisalignedWriteError(StoreError, ValueError):
     """Rows do not have the shape of the next minibatch."""
 
 
+class ArrayError(StoreError, ValueError):
+    """An array from elsewhere has a shape, type or values that cannot be stored."""
+
+
 class RowRangeError(StoreError, IndexError):
     """A range of rows is reversed or reaches outside the sample set."""
 

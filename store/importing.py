@@ -1,0 +1,149 @@
+"""Store a network whose activations are there as whole arrays, checked before any is written."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypedDict, Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from store.errors import ArrayError
+from store.foreign import as_bytes, as_numpy, as_rows, check_numeric, check_tap
+from store.network import BATCH_ROWS, DTYPE, NetworkWriter, describe, stored_taps
+from store.place import Address
+from store.samples import HasExamples
+from store.schema import Attributes, DType
+from store.writer import Compression, narrow
+
+Report = Callable[[int, int, str], None]
+
+
+class Options(TypedDict, total=False):
+    """What else ``NetworkWriter`` takes."""
+
+    dtype: DType
+    batch_rows: int
+    channels_first: bool
+    attributes: Attributes | None
+    compression: Compression
+    created_by: str | None
+
+
+_DEFAULTS: Options = {
+    "dtype": DTYPE,
+    "batch_rows": BATCH_ROWS,
+    "channels_first": False,
+    "attributes": None,
+    "created_by": None,
+}
+
+
+def write_network(
+    store: Address,
+    taps: Mapping[str, Any],
+    *,
+    run: str,
+    checkpoint: str,
+    examples: HasExamples,
+    report: Report | None = None,
+    **options: Unpack[Options],
+) -> str:
+    """Store whole arrays as the taps of a network, in their order; return their digest.
+
+    They may be anything that has a shape and gives rows as slices: NumPy's, PyTorch's, mapped files
+    or HDF5 data sets, of which a minibatch at a time is read. All are read once before any is
+    written: whatever is not finite, or does not fit, is refused. The digest is of what is stored,
+    so that asking again writes only what is missing, and other arrays of the same name are refused.
+    ``report`` is told how many rows of how many are done.
+    """
+    network = {name: _as_array(values) for name, values in taps.items()}
+    _check_network(network, examples.sample_set.n_samples)
+    settings: Options = {**_DEFAULTS, **options}
+    _check_settings(store, run, checkpoint, examples, settings)
+    progress = _Progress(report, 2 * len(network) * examples.sample_set.n_samples)
+    digest = _digest(network, progress, settings)
+    with NetworkWriter(
+        store, run=run, checkpoint=checkpoint, examples=examples, digest=digest, **settings
+    ) as writer:
+        for rows in writer.minibatches():
+            writer.append({name: values[rows] for name, values in network.items()})
+            progress.add(len(network) * (rows.stop - rows.start), "writing")
+    return digest
+
+
+class _Array(Protocol):
+    """What gives rows as slices."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows first."""
+
+    def __getitem__(self, rows: slice, /) -> Any:
+        """Return some rows."""
+
+
+class _Progress:
+    """Counts rows, and tells whoever wants to know."""
+
+    def __init__(self, report: Report | None, total: int) -> None:
+        self._report = report
+        self._done = 0
+        self._total = total
+
+    def add(self, n_rows: int, detail: str) -> None:
+        self._done += n_rows
+        if self._report is not None:
+            self._report(self._done, self._total, detail)
+
+
+def _as_array(values: Any) -> _Array:
+    array: _Array = values if hasattr(values, "shape") else np.asarray(values)
+    return array
+
+
+def _check_settings(
+    store: Address, run: str, checkpoint: str, examples: HasExamples, settings: Options
+) -> None:
+    """Find before the arrays are read what could be found after it too."""
+    how = (settings["dtype"], settings["batch_rows"], settings["attributes"])
+    like = describe(run, checkpoint, examples, "not known yet", *how, settings["created_by"])
+    stored_taps(store, like, ("dtype", "batch_rows"))
+
+
+def _check_network(network: Mapping[str, _Array], n_samples: int) -> None:
+    if not network:
+        raise ArrayError("there are no arrays to store; give one a tap")
+    for name, values in network.items():
+        shape = tuple(values.shape)
+        check_tap(name, shape)
+        check_numeric(f"tap {name}", as_numpy(values[:0]).dtype)
+        if shape[0] != n_samples:
+            raise ArrayError(
+                f"tap {name} has {shape[0]} rows, and there are {n_samples} examples; want one"
+                " row an example"
+            )
+
+
+def _digest(network: Mapping[str, _Array], progress: _Progress, settings: Options) -> str:
+    """Return the SHA-256 of the taps as they will be stored; raises where a value cannot be."""
+    dtype, size = settings["dtype"], settings["batch_rows"]
+    hasher = hashlib.sha256()
+    for name, values in network.items():
+        for start in range(0, values.shape[0], size):
+            found = as_rows(name, values[start : start + size], settings["channels_first"])
+            rows = narrow(found, dtype, f"tap {name}")
+            _check_finite(name, rows, start)
+            if start == 0:
+                hasher.update(f"{name} {dtype} {(values.shape[0], *rows.shape[1:])}\n".encode())
+            hasher.update(as_bytes(rows))
+            progress.add(len(rows), f"checking {name}")
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def _check_finite(name: str, rows: npt.NDArray[Any], start: int) -> None:
+    odd = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    if odd.any():
+        raise ArrayError(
+            f"tap {name} has NaN or infinite values, first in row {start + int(odd.argmax())}; no"
+            " CKA is defined with them: mend it or leave it out"
+        )

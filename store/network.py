@@ -1,0 +1,269 @@
+"""Write all taps of one network, whatever computed them: minibatches of any size, in order."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import product
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from store.errors import ConflictError, MisalignedWriteError, UnfinishedError
+from store.foreign import as_rows
+from store.layout import has_store
+from store.place import Address
+from store.reader import Representation, Store
+from store.samples import HasExamples
+from store.schema import Attributes, DType, RepresentationKey, RepresentationMeta
+from store.writer import Compression, Writer
+
+Taps = dict[str, npt.NDArray[Any]]
+
+DTYPE: Final[DType] = "float32"
+BATCH_ROWS: Final = 256
+
+MUST_AGREE: Final = ("checkpoint_digest", "dtype", "batch_rows")
+
+
+class NetworkWriter:
+    """Fills the taps of one network, minibatch after minibatch; opened again, it goes on.
+
+    Which taps there are, their order and their shapes it takes from what is appended first. NaN and
+    infinities that the network computed are stored as they are. Use it in a ``with`` block, which
+    raises UnfinishedError at its end where rows are missing; those that are there stay.
+
+    Args:
+        store: folder or address of the store, made where there is none.
+        run: name of the trained network.
+        checkpoint: name of its state, such as ``final``.
+        examples: which examples the rows are of, in their order.
+        digest: of all that the activations depend on, as ``store.digest`` gives it; a network of
+            the same name and another digest is refused.
+        dtype: as stored; others are cast.
+        batch_rows: rows of a minibatch of the store; what is appended may have others.
+        channels_first: whether arrays of four axes are (n, c, h, w), as PyTorch's are; they are
+            stored as (n, h, w, c).
+        attributes: facts about the network, such as ``{"depth": 18, "seed": 0}``.
+        compression: of the chunks.
+        created_by: program and version.
+    """
+
+    def __init__(
+        self,
+        store: Address,
+        *,
+        run: str,
+        checkpoint: str,
+        examples: HasExamples,
+        digest: str,
+        dtype: DType = DTYPE,
+        batch_rows: int = BATCH_ROWS,
+        channels_first: bool = False,
+        attributes: Attributes | None = None,
+        compression: Compression = "none",
+        created_by: str | None = None,
+    ) -> None:
+        self._store = store
+        self._examples = examples
+        self._channels_first = channels_first
+        self._compression = compression
+        self._like = describe(
+            run, checkpoint, examples, digest, dtype, batch_rows, attributes, created_by
+        )
+        self._next_row = _common_rows(stored_taps(store, self._like))
+        self._writers: dict[str, Writer] = {}
+        self._held: list[Taps] = []
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close()
+        if kind is None and not self.complete:
+            raise UnfinishedError(
+                f"{self._name} has {self.next_row} of {self.n_samples} rows; append the others:"
+                " opened again, it goes on after the last whole minibatch"
+            )
+
+    @property
+    def n_samples(self) -> int:
+        """Rows of the finished arrays."""
+        return self._like.n_samples
+
+    @property
+    def next_row(self) -> int:
+        """The row that has to be appended next."""
+        return self._next_row
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows are there."""
+        return self._next_row == self.n_samples
+
+    def minibatches(self) -> Iterator[slice]:
+        """Yield the rows that are to be computed and appended, a minibatch at a time."""
+        while not self.complete:
+            start, stop = self._next_row, self._block_end(self._next_row)
+            yield slice(start, stop)
+            if self._next_row == start:
+                raise MisalignedWriteError(
+                    f"{self._name} got nothing after rows {start} to {stop - 1} were asked for;"
+                    " append them before asking for more"
+                )
+
+    def append(self, taps: Mapping[str, Any]) -> None:
+        """Take the next rows of all taps; every whole minibatch is written and committed.
+
+        Rows are NumPy arrays, PyTorch tensors on any device, or what NumPy can convert, of shape
+        (n, c), (n, position, c) or (n, h, w, c). Raises ArrayError or MisalignedWriteError for
+        others before anything is written.
+        """
+        arrays = {name: as_rows(name, tap, self._channels_first) for name, tap in taps.items()}
+        first = self._next_row
+        stop = first + self._check_rows(arrays)
+        if not self._writers:
+            self._open_writers(arrays)
+        self._check_shapes(arrays)
+        while self._next_row < stop:
+            start, end = self._next_row, min(stop, self._block_end(self._next_row))
+            self._take({name: X[start - first : end - first] for name, X in arrays.items()}, end)
+
+    def close(self) -> None:
+        """Let go of the taps; rows that make no whole minibatch have to be appended again."""
+        held = sum(len(next(iter(part.values()))) for part in self._held)
+        self._next_row -= held
+        self._held.clear()
+        self._writers = {}
+        self._open.close()
+
+    @property
+    def _name(self) -> str:
+        return f"{self._like.key.run}@{self._like.key.checkpoint}"
+
+    def _block_end(self, row: int) -> int:
+        size = self._like.batch_rows
+        return min((row // size + 1) * size, self.n_samples)
+
+    def _take(self, part: Taps, stop: int) -> None:
+        """Hold rows until their minibatch is whole, then write it."""
+        if stop < self._block_end(self._next_row):
+            # Copied: the caller may compute the next ones into the same memory.
+            self._held.append({name: np.array(rows) for name, rows in part.items()})
+        else:
+            first = (stop - 1) // self._like.batch_rows * self._like.batch_rows
+            for name, writer in self._writers.items():
+                # A kill may have left some taps further than others.
+                if writer.n_committed == first:
+                    rows = [held[name] for held in self._held] + [part[name]]
+                    writer.append(rows[0] if len(rows) == 1 else np.concatenate(rows))
+            self._held.clear()
+        self._next_row = stop
+
+    def _check_rows(self, arrays: Taps) -> int:
+        """Return how many rows there are, the same of all taps and not too many."""
+        counts = {name: len(rows) for name, rows in arrays.items()}
+        if len(set(counts.values())) != 1:
+            told = ", ".join(f"{n} of {name}" for name, n in counts.items()) or "no taps"
+            raise MisalignedWriteError(f"{self._name} got {told}; append the same rows of all taps")
+        n = next(iter(counts.values()))
+        if self._next_row + n > self.n_samples:
+            raise MisalignedWriteError(
+                f"{self._name} got {n} rows after row {self._next_row}, and there are"
+                f" {self.n_samples} examples; append one row an example"
+            )
+        return n
+
+    def _check_shapes(self, arrays: Taps) -> None:
+        if set(arrays) != set(self._writers):
+            raise MisalignedWriteError(
+                f"{self._name} got the taps {', '.join(arrays)}, and before them"
+                f" {', '.join(self._writers)}; append all of them each time"
+            )
+        for name, rows in arrays.items():
+            wanted = self._writers[name].meta.shape
+            if rows.shape[1:] != wanted:
+                raise MisalignedWriteError(
+                    f"{self._name}:{name} got rows of shape {rows.shape[1:]}, and before them"
+                    f" {wanted}; give all rows one shape"
+                )
+
+    def _open_writers(self, arrays: Taps) -> None:
+        stored = stored_taps(self._store, self._like)
+        if _common_rows(stored) < self._next_row:
+            raise ConflictError(
+                f"{self._name} lost rows since it was opened for writing; open it again"
+            )
+        names, there = list(arrays), [tap.key.tap for tap in stored]
+        # Where nothing is committed yet, a kill may have come before the last taps were created.
+        if there != (names if self._next_row else names[: len(there)]):
+            raise ConflictError(
+                f"{self._name} is stored with the taps {', '.join(there)}, and got"
+                f" {', '.join(names)}; append the same ones in the same order, or use another name"
+            )
+        with ExitStack() as opened:
+            writers = {
+                name: opened.enter_context(self._open_writer(index, name, rows))
+                for index, (name, rows) in enumerate(arrays.items())
+            }
+            self._open = opened.pop_all()
+        self._writers = writers
+
+    def _open_writer(self, index: int, name: str, rows: npt.NDArray[Any]) -> Writer:
+        meta = self._meta(index, name, rows)
+        indices, labels = self._examples.indices, self._examples.labels
+        return Writer.open(self._store, meta, indices, labels, compression=self._compression)
+
+    def _meta(self, index: int, name: str, rows: npt.NDArray[Any]) -> RepresentationMeta:
+        key = replace(self._like.key, tap=name)
+        return replace(self._like, key=key, tap_index=index, shape=rows.shape[1:])
+
+
+def describe(
+    run: str,
+    checkpoint: str,
+    examples: HasExamples,
+    digest: str,
+    dtype: DType,
+    batch_rows: int,
+    attributes: Attributes | None,
+    created_by: str | None,
+) -> RepresentationMeta:
+    """Return what the metadata of all taps of a network share, in those of one that is no tap."""
+    return RepresentationMeta(
+        key=RepresentationKey(examples.sample_set.name, run, checkpoint, "any"),
+        sample_set=examples.sample_set,
+        checkpoint_digest=digest,
+        tap_index=0,
+        shape=(1,),
+        dtype=dtype,
+        batch_rows=batch_rows,
+        created_by=created_by or f"allcnn-cka {version('allcnn-cka')}",
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        attributes=dict(attributes or {}),
+    )
+
+
+def stored_taps(
+    store: Address, like: RepresentationMeta, must_agree: Sequence[str] = MUST_AGREE
+) -> list[Representation]:
+    """Return the taps of a network that are stored already; raises ConflictError for others."""
+    if not has_store(store):
+        return []
+    key = like.key
+    found = Store(store).find(run=key.run, checkpoint=key.checkpoint, sample_set=key.sample_set)
+    for tap, name in product(found, must_agree):
+        kept, wanted = getattr(tap.meta, name), getattr(like, name)
+        if kept != wanted:
+            raise ConflictError(
+                f"{tap.key} on {key.sample_set} is stored with {name} {kept!r}, not {wanted!r};"
+                " delete it, or write under another name"
+            )
+    return found
+
+
+def _common_rows(taps: list[Representation]) -> int:
+    return min((tap.n_committed for tap in taps), default=0)

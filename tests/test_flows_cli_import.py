@@ -1,0 +1,349 @@
+"""``allcnn store import``: other people's activations compare like any other."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import store
+from allcnn import extract
+from allcnn.workspace import Workspace
+from flows.cli import main
+from flows.importing import parse_attributes
+from tests.oracles import cka64
+
+README = Path(__file__).parent.parent / "README.md"
+D1, N, SIZE = "small-d1-v2-s0", 64, 16
+RANGES = [(start, start + SIZE) for start in range(0, N, SIZE)]
+
+
+def run(*arguments: object, workspace: Workspace) -> Result:
+    words = [*map(str, arguments), "--workspace", str(workspace.root)]
+    return CliRunner().invoke(main, words, prog_name="allcnn")
+
+
+def succeed(*arguments: object, workspace: Workspace) -> str:
+    result = run(*arguments, workspace=workspace)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def make_taps(seed: int = 0, n: int = N) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shapes = {"zero": (3, 3, 4), "conv1": (5, 2), "logits": (7,)}
+    return {name: rng.standard_normal((n, *s)).astype(np.float32) for name, s in shapes.items()}
+
+
+TAPS = make_taps()
+DESCRIBED = ["--run", "mine", "--dataset", "x", "--split", "test", "--minibatch", SIZE]
+
+
+@pytest.fixture(scope="session")
+def ours() -> extract.Samples:
+    return extract.load_samples("digits", 12, "test", N)
+
+
+@pytest.fixture
+def place(tmp_path: Path, ours: extract.Samples) -> Workspace:
+    """Return a workspace with one network on our sample set, and files to import beside it."""
+    workspace = Workspace.at(tmp_path / "workspace")
+    how = {"run": "ours", "checkpoint": "final", "examples": ours, "batch_rows": SIZE}
+    store.write_network(workspace.activations, make_taps(1), **how)
+    np.savez(tmp_path / "mine.npz", **TAPS)
+    for name in ("labels", "indices", "images"):
+        np.save(tmp_path / f"{name}.npy", getattr(ours, name))
+    return workspace
+
+
+def stored(workspace: Workspace, network: str = "mine") -> list[store.Representation]:
+    return store.open(workspace.activations).find(run=network)
+
+
+def test_members_become_taps_in_the_order_of_the_file(place: Workspace, tmp_path: Path) -> None:
+    facts = ["--attribute", "depth=3", "--attribute", "optimiser=adam"]
+    out = succeed("store", "import", tmp_path / "mine.npz", *DESCRIBED, *facts, workspace=place)
+    taps = stored(place)
+    assert out.splitlines() == ["mine@final: zero, conv1, logits", taps[0].key.sample_set]
+    for index, (tap, (name, values)) in enumerate(zip(taps, TAPS.items(), strict=True)):
+        assert (tap.key.tap, tap.meta.tap_index, tap.complete) == (name, index, True)
+        assert tap.meta.attributes == {"depth": 3, "optimiser": "adam"}
+        np.testing.assert_array_equal(tap.read(0, N), values)
+    assert "mine@final" in succeed("store", "ls", workspace=place)
+
+
+@pytest.mark.parametrize("how", ["--like", "--images"])
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_imported_and_own_networks_compare(
+    place: Workspace, tmp_path: Path, how: str, kernel: str
+) -> None:
+    if how == "--like":
+        examples = ["--run", "mine", "--like", "ours@final"]
+    else:
+        examples = ["--run", "mine", "--dataset", "digits", "--split", "test"]
+        examples += ["--images", tmp_path / "images.npy", "--labels", tmp_path / "labels.npy"]
+    succeed("store", "import", tmp_path / "mine.npz", *examples, workspace=place)
+    path = tmp_path / "matrix.json"
+    options = ["--kernel", kernel, "--batch-size", SIZE, "--json", path]
+    succeed("compare", "mine@final", "ours@final", *options, workspace=place)
+    written = json.loads(path.read_text())
+    assert (written["rows"], written["columns"]) == (list(TAPS), list(TAPS))
+    wanted = cka64([*TAPS.values()], [*make_taps(1).values()], RANGES, kernel=kernel)
+    np.testing.assert_allclose(np.array(written["matrix"], float), wanted, rtol=0, atol=1e-5)
+
+
+def test_every_way_of_comparing_takes_them(
+    place: Workspace, tmp_path: Path, ours: extract.Samples
+) -> None:
+    succeed(
+        "store", "import", tmp_path / "mine.npz", "--run", "mine", "--like", "ours@final",
+        workspace=place,
+    )  # fmt: skip
+    batches = ["--batch-size", N]
+    out = succeed("matrix", "*@final", *batches, workspace=place)
+    assert "2 networks: mine@final, ours@final" in out
+    assert "zero" in succeed("identify", "*@final", *batches, workspace=place)
+    label = int(np.bincount(ours.labels).argmax())
+    path = tmp_path / "label.json"
+    options = [*batches, "--label", label, "--json", path]
+    succeed("compare", "mine@final", "ours@final", *options, workspace=place)
+    chosen = ours.labels == label
+    sides = [[X[chosen] for X in taps.values()] for taps in (TAPS, make_taps(1))]
+    wanted = cka64(*sides, [(0, int(chosen.sum()))])
+    found = np.array(json.loads(path.read_text())["matrix"], float)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    succeed("compare", "mine@final", "ours@final", "--estimator", "exact", workspace=place)
+
+
+def test_files_of_single_taps_are_named_by_option_or_by_themselves(
+    place: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "taps").mkdir()
+    for index, values in enumerate(TAPS.values()):
+        np.save(tmp_path / "taps" / f"layer{8 + index}.npy", values)
+    files = sorted((tmp_path / "taps").iterdir(), reverse=True)  # layer9, layer8, layer10
+    succeed("store", "import", tmp_path / "taps", *DESCRIBED, workspace=place)
+    assert [tap.key.tap for tap in stored(place)] == ["layer8", "layer9", "layer10"]
+    named = ["--tap", "b", "--tap", "a", "--tap", "c", "--checkpoint", "init"]
+    succeed("store", "import", *files, *DESCRIBED, *named, workspace=place)
+    found = [tap for tap in stored(place) if tap.key.checkpoint == "init"]
+    for tap, name, file in zip(found, "bac", files, strict=True):
+        assert tap.key.tap == name
+        np.testing.assert_array_equal(tap.read(0, N), np.load(file))
+
+
+def test_images_of_torch_are_stored_with_channels_last(place: Workspace, tmp_path: Path) -> None:
+    moved = {name: np.moveaxis(X, -1, 1) if X.ndim == 4 else X for name, X in TAPS.items()}
+    np.savez_compressed(tmp_path / "mine.npz", **moved)
+    options = ["--channels-first", "--dtype", "float16"]
+    succeed("store", "import", tmp_path / "mine.npz", *DESCRIBED, *options, workspace=place)
+    for tap in stored(place):
+        np.testing.assert_array_equal(tap.read(0, N), TAPS[tap.key.tap].astype(np.float16))
+
+
+def test_a_file_may_hold_its_own_labels_and_samples(place: Workspace, tmp_path: Path) -> None:
+    labels, samples = np.arange(N) % 5, np.arange(N)[::-1]
+    np.savez(tmp_path / "mine.npz", labels=labels, samples=samples, **TAPS)
+    succeed("store", "import", tmp_path / "mine.npz", *DESCRIBED, workspace=place)
+    assert [tap.key.tap for tap in stored(place)] == list(TAPS)
+    for tap in stored(place):
+        np.testing.assert_array_equal(tap.labels, labels)
+        np.testing.assert_array_equal(tap.samples, samples)
+    result = run(
+        "store", "import", tmp_path / "mine.npz", "--run", "b", "--like", "ours@final",
+        workspace=place,
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert re.search(r"^Error: row \d+ has \d+ among the \w+, and \d+ in what is", result.stderr)
+
+
+def test_the_same_again_changes_nothing_and_others_are_refused(
+    place: Workspace, tmp_path: Path
+) -> None:
+    succeed("store", "import", tmp_path / "mine.npz", *DESCRIBED, workspace=place)
+    before = contents(place.root)
+    succeed("store", "import", tmp_path / "mine.npz", *DESCRIBED, workspace=place)
+    np.savez(tmp_path / "mine.npz", **make_taps(2))
+    result = run("store", "import", tmp_path / "mine.npz", *DESCRIBED, workspace=place)
+    assert result.exit_code == 1
+    assert "is stored with checkpoint_digest" in result.stderr.splitlines()[-1]
+    assert contents(place.root) == before
+
+
+def test_networks_of_which_grams_alone_are_kept_have_examples_too(
+    place: Workspace, tmp_path: Path
+) -> None:
+    succeed("compare", "ours@final", "ours@final", "--batch-size", SIZE, workspace=place)
+    place.activations.rename(tmp_path / "moved.zarr")
+    options = ["--run", "mine", "--like", "ours@final"]
+    succeed("store", "import", tmp_path / "mine.npz", *options, workspace=place)
+    succeed("compare", "mine@final", "ours@final", "--batch-size", SIZE, workspace=place)
+
+
+def test_the_sample_set_is_the_one_of_as_many_rows(place: Workspace, tmp_path: Path) -> None:
+    how = {"run": "ours", "checkpoint": "final"}
+    for n, seed in ((32, 0), (N, 3)):
+        examples = store.Examples.of("x", "test", n, labels=np.full(n, seed))
+        store.write_network(place.activations, make_taps(n=n), examples=examples, **how)
+    like = ["--run", "mine", "--like", "ours@final"]
+    np.savez(tmp_path / "short.npz", **make_taps(n=32))
+    assert "x-test-32-" in succeed(
+        "store", "import", tmp_path / "short.npz", *like, workspace=place
+    )
+    result = run("store", "import", tmp_path / "mine.npz", *like, workspace=place)
+    assert result.exit_code == 1
+    told = r"ours@final is stored on digits-\S+, x-test-32-\S+, x-test-64-\S+; choose one with --sa"
+    assert re.search(told, result.stderr)
+    name = examples.sample_set.name
+    out = succeed(
+        "store", "import", tmp_path / "mine.npz", *like, "--sample-set", name, workspace=place
+    )
+    assert out.splitlines()[-1] == name
+
+
+def test_a_run_of_the_workspace_is_not_mistaken_for_an_imported_one(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "mine.npz", **TAPS)
+    extraction = ["--samples", N, "--batch-size", SIZE]
+    succeed("extract", D1, *extraction, workspace=workspace)
+    like = ["--like", f"{D1}@final", "--minibatch", SIZE]
+    file = tmp_path / "mine.npz"
+    refused = run("store", "import", file, "--run", D1, *like, workspace=workspace)
+    assert refused.exit_code == 1
+    assert f"{D1}@final:conv1 on digits-test-{N}-" in refused.stderr
+    assert "is stored with checkpoint_digest" in refused.stderr
+    # The other way round: an imported network where a run's checkpoint would go.
+    succeed(
+        "store", "import", file, "--run", D1, "--checkpoint", "init", *like, workspace=workspace
+    )
+    refused = run("extract", D1, "--checkpoint", "init", *extraction, workspace=workspace)
+    assert refused.exit_code == 1
+    assert len(refused.stderr.splitlines()) == 1
+    assert f"{D1}/init" in refused.stderr
+    # One that is no run here cannot be extracted.
+    succeed("store", "import", file, "--run", "mine", *like, workspace=workspace)
+    refused = run("extract", "mine", *extraction, workspace=workspace)
+    assert refused.exit_code == 1
+    assert "no run 'mine' in" in refused.stderr
+
+
+BAD = {
+    "no examples": (["--run", "a"], 2, "dataset is not given; say of which examples the rows are"),
+    "no split": (["--run", "a", "--dataset", "x"], 2, "split is not given"),
+    "both": ([*DESCRIBED, "--like", "ours@final"], 2, "dataset and like exclude each other; leave"),
+    "pattern": (["--run", "a", "--like", "*@final"], 2, "like is '*@final'; name one network"),
+    "tap like": (["--run", "a", "--like", "ours@final:zero"], 2, "name one network, as in a@final"),
+    "unknown like": (["--run", "a", "--like", "b@final"], 1, "holds no activations or Grams of b@"),
+    "sample set": (
+        [*DESCRIBED, "--sample-set", "y"],
+        2,
+        "sample-set chooses among those of --like",
+    ),
+    "unknown sample set": (
+        ["--run", "a", "--like", "ours@final", "--sample-set", "y"],
+        1,
+        "holds no activations or Grams of ours@final on y",
+    ),
+    "run": ([*DESCRIBED, "--run", "../a"], 2, "run '../a' is not a name"),
+    "checkpoint": ([*DESCRIBED, "--checkpoint", "a/b"], 2, "checkpoint 'a/b' is not a name"),
+    "data set": ([*DESCRIBED, "--dataset", "a b"], 2, "dataset 'a b' is not a name"),
+    "minibatch": ([*DESCRIBED, "--minibatch", "3"], 2, "minibatch is 3; use 4 or more"),
+    "tap of an npz": ([*DESCRIBED, "--tap", "a"], 2, "tap names what .npy files hold"),
+    "two taps": ([*DESCRIBED, "--tap", "a", "--tap", "b"], 2, "tap names 2 taps, and there are 1"),
+    "attribute": (
+        [*DESCRIBED, "--attribute", "depth"],
+        2,
+        "attribute is 'depth'; write NAME=VALUE",
+    ),
+    "labels": ([*DESCRIBED, "--labels", "no.npy"], 1, "no.npy is no file; name a .npy file"),
+}
+
+
+@pytest.mark.parametrize(("options", "status", "sentence"), BAD.values(), ids=BAD.keys())
+def test_bad_settings_are_one_sentence_and_touch_nothing(
+    place: Workspace, tmp_path: Path, options: list[str], status: int, sentence: str
+) -> None:
+    before = contents(place.root)
+    result = run("store", "import", tmp_path / "mine.npz", *options, workspace=place)
+    assert result.exit_code == status, result.output
+    assert sentence in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert contents(place.root) == before
+
+
+BAD_ARRAYS = {
+    "one axis": ({"a": np.zeros(N)}, "tap a has the shape (64,); wanted are two to four axes"),
+    "five axes": ({"a": np.zeros((N, 1, 1, 1, 1))}, "tap a has the shape (64, 1, 1, 1, 1); wanted"),
+    "other rows": (
+        {"a": np.zeros((N, 2)), "b": np.zeros((N - 1, 2))},
+        "tap b has 63 rows, and there are 64 examples; want one row an example",
+    ),
+    "no rows": ({"a": np.zeros((0, 2))}, "the arrays have 0 rows, one an example; HSIC"),
+    "three rows": ({"a": np.zeros((3, 2))}, "the arrays have 3 rows, one an example; HSIC needs 4"),
+    "no columns": ({"a": np.zeros((N, 0))}, "tap a has the shape (64, 0), so no values; leave it"),
+    "only labels": ({"labels": np.zeros(N, int)}, "the arrays have 0 rows, one an example"),
+    "nan": ({"a": np.full((N, 2), np.nan)}, "tap a has NaN or infinite values, first in row 0"),
+    "objects": ({"a": np.full((N, 2), None)}, "holds Python objects, which are never loaded; save"),
+    "texts": ({"a": np.full((N, 2), "x")}, "tap a is of type <U1; wanted are real numbers"),
+    "name": ({"a b": np.zeros((N, 2))}, "tap 'a b' cannot be a folder's name"),
+    "large": ({"a": np.full((N, 2), 1e6)}, "tap a reaches 1e+06, and float16 ends at 65504; store"),
+}
+
+
+@pytest.mark.parametrize(("arrays", "sentence"), BAD_ARRAYS.values(), ids=BAD_ARRAYS.keys())
+def test_arrays_that_do_not_fit_are_one_sentence_and_touch_nothing(
+    place: Workspace, tmp_path: Path, arrays: dict[str, np.ndarray], sentence: str
+) -> None:
+    np.savez(tmp_path / "mine.npz", allow_pickle=True, **arrays)
+    before = contents(place.root)
+    options = [*DESCRIBED, "--dtype", "float16"]
+    result = run("store", "import", tmp_path / "mine.npz", *options, workspace=place)
+    assert result.exit_code == 1, result.output
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert contents(place.root) == before
+
+
+def test_arrays_of_one_name_are_refused(place: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for folder in (tmp_path, tmp_path / "b"):
+        np.save(folder / "a.npy", TAPS["zero"])
+    files = [tmp_path / "a.npy", tmp_path / "b" / "a.npy"]
+    result = run("store", "import", *files, *DESCRIBED, workspace=place)
+    assert result.exit_code == 1
+    assert "there are two arrays 'a'; name the taps of .npy files with --tap" in result.stderr
+
+
+def test_attributes_are_numbers_truths_or_texts() -> None:
+    found = parse_attributes(("a=1", "b=0.5", "c=true", "d=false", "e=x=y", "f=1e3"))
+    assert found == {"a": 1, "b": 0.5, "c": True, "d": False, "e": "x=y", "f": 1000.0}
+    assert [type(value) for value in found.values()] == [int, float, bool, bool, str, float]
+
+
+def readme_examples() -> list[str]:
+    section = README.read_text(encoding="utf-8").split("## Activations of your own networks")[1]
+    return re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+def test_the_examples_of_the_readme_run_and_compare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    if library == "torch":
+        pytest.importorskip("torch", reason="PyTorch comes with the extra 'bench'")
+    (example,) = [e for e in readme_examples() if f"import {library}" in e]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    place = Workspace.at("workspace")
+    taps = store.open(place.activations).find()
+    assert all(tap.complete for tap in taps)
+    (name,) = {f"{tap.key.run}@{tap.key.checkpoint}" for tap in taps}
+    succeed("compare", name, name, workspace=place)

@@ -1,0 +1,197 @@
+"""Whole arrays as the taps of a network: checked before, digested, written once."""
+
+import re
+
+import numpy as np
+import pytest
+
+import store
+from store import (
+    ActivationOverflowError,
+    ArrayError,
+    ConflictError,
+    Examples,
+    InvalidKeyError,
+    SchemaError,
+    write_network,
+)
+
+N = 22
+EXAMPLES = Examples.of("x", "test", N, labels=np.arange(N) % 3)
+
+
+def make_taps():
+    rng = np.random.default_rng(0)
+    shapes = {"zero": (3, 2, 2), "conv1": (4, 3), "logits": (5,)}
+    return {name: rng.standard_normal((N, *s)).astype(np.float32) for name, s in shapes.items()}
+
+
+TAPS = make_taps()
+
+
+def write(path, taps=TAPS, **changes):
+    settings = {"run": "mine", "checkpoint": "final", "examples": EXAMPLES, "batch_rows": 8}
+    return write_network(path, taps, **settings | changes)
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+class Rows:
+    """Gives rows as slices, and remembers which."""
+
+    def __init__(self, values):
+        self.values = values
+        self.shape = values.shape
+        self.read = []
+
+    def __getitem__(self, rows):
+        self.read.append(rows)
+        return self.values[rows]
+
+
+def test_arrays_are_stored_in_their_order(tmp_path):
+    digest = write(tmp_path / "a.zarr")
+    for index, tap in enumerate(store.open(tmp_path / "a.zarr").find()):
+        assert tap.complete
+        assert (tap.meta.tap_index, tap.meta.checkpoint_digest) == (index, digest)
+        assert tap.key.tap == list(TAPS)[index]
+        np.testing.assert_array_equal(tap.read(0, N), TAPS[tap.key.tap])
+
+
+def test_arrays_may_be_lists_tensors_and_files(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch comes with the extra 'bench'")
+    np.save(tmp_path / "logits.npy", TAPS["logits"])
+    others = {
+        "zero": torch.tensor(TAPS["zero"]).permute(0, 3, 1, 2),
+        "conv1": TAPS["conv1"].tolist(),
+        "logits": np.load(tmp_path / "logits.npy", mmap_mode="r"),
+    }
+    digest = write(tmp_path / "a.zarr")
+    assert write(tmp_path / "b.zarr", others, channels_first=True) == digest
+    for first, second in zip(
+        *(store.open(tmp_path / f"{x}.zarr").find() for x in "ab"), strict=True
+    ):
+        assert first.commits == second.commits
+
+
+def test_arrays_are_read_twice_a_minibatch_at_a_time(tmp_path):
+    taps = {name: Rows(values) for name, values in TAPS.items()}
+    write(tmp_path / "a.zarr", taps)
+    minibatches = [slice(0, 8), slice(8, 16), slice(16, 24)]
+    for rows in taps.values():
+        assert rows.read[1:4] == minibatches
+        assert [(r.start, min(r.stop, N)) for r in rows.read[4:]] == [(0, 8), (8, 16), (16, N)]
+        assert rows.read[0] == slice(None, 0)  # of which type it is
+
+
+def test_the_same_again_writes_nothing(tmp_path):
+    write(tmp_path / "a.zarr")
+    before = contents(tmp_path)
+    write(tmp_path / "a.zarr")
+    write(tmp_path / "a.zarr", {name: values.astype(float) for name, values in TAPS.items()})
+    assert contents(tmp_path) == before
+
+
+def changed(name, row, value):
+    values = TAPS[name].copy()
+    values.reshape(N, -1)[row, 0] = value
+    return TAPS | {name: values}
+
+
+@pytest.mark.parametrize(
+    "taps",
+    [
+        changed("logits", N - 1, 0),
+        dict(reversed(TAPS.items())),
+        {"conv0" if name == "conv1" else name: values for name, values in TAPS.items()},
+        {name: values for name, values in TAPS.items() if name != "logits"},
+    ],
+)
+def test_other_arrays_of_the_same_name_are_refused(tmp_path, taps):
+    write(tmp_path / "a.zarr")
+    before = contents(tmp_path)
+    message = (
+        r"^mine@final:zero on x-test-22-\w+ is stored with checkpoint_digest 'sha256:\w+', not"
+    )
+    with pytest.raises(ConflictError, match=message):
+        write(tmp_path / "a.zarr", taps)
+    assert contents(tmp_path) == before
+
+
+def test_an_interrupted_one_goes_on(tmp_path):
+    def interrupted(done, total, detail):
+        reports.append((done, total, detail))
+        if done == 3 * N + 3 * 8:
+            raise KeyboardInterrupt
+
+    reports = []
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "a.zarr", report=interrupted)
+    assert reports[0] == (8, 2 * 3 * N, "checking zero")
+    assert [tap.n_committed for tap in store.open(tmp_path / "a.zarr").find()] == [8] * 3
+    taps = {name: Rows(values) for name, values in TAPS.items()}
+    write(tmp_path / "a.zarr", taps, report=lambda *report: reports.append(report))
+    assert all(len(rows.read) == 1 + 3 + 2 for rows in taps.values())
+    assert all(tap.complete for tap in store.open(tmp_path / "a.zarr").find())
+
+
+def test_what_is_told_of_the_network_is_stored(tmp_path):
+    write(tmp_path / "a.zarr", attributes={"depth": 3}, dtype="float16")
+    for tap in store.open(tmp_path / "a.zarr").find():
+        assert (tap.meta.attributes, tap.meta.dtype) == ({"depth": 3}, "float16")
+
+
+@pytest.mark.parametrize(
+    ("taps", "error", "message"),
+    [
+        ({}, ArrayError, "there are no arrays to store; give one a tap"),
+        (
+            TAPS | {"conv1": TAPS["conv1"][:-1]},
+            ArrayError,
+            "tap conv1 has 21 rows, and there are 22 examples; want one row an example",
+        ),
+        ({"a": np.zeros((0, 3))}, ArrayError, "tap a has 0 rows, and there are 22 examples"),
+        ({"a": np.zeros(N)}, ArrayError, "tap a has the shape (22,); wanted are two to four axes"),
+        ({"a": np.float32(0)}, ArrayError, "tap a has the shape (); wanted are two to four axes"),
+        ({"a": np.zeros((N, 1, 1, 1, 1))}, ArrayError, "tap a has the shape (22, 1, 1, 1, 1); w"),
+        ({"a": np.full((N, 1), None)}, ArrayError, "tap a is of type object; wanted are real n"),
+        ({"../a": TAPS["conv1"]}, InvalidKeyError, "tap '../a' cannot be a folder's name"),
+        (
+            changed("conv1", 17, np.nan),
+            ArrayError,
+            "tap conv1 has NaN or infinite values, first in row 17; no CKA is defined with them",
+        ),
+        (changed("logits", 9, -np.inf), ArrayError, "tap logits has NaN or infinite values, firs"),
+        (
+            changed("logits", 9, -70000),
+            ActivationOverflowError,
+            "tap logits reaches 70000, and float16 ends at 65504; store it as a wider dtype",
+        ),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_before_anything_is_written(
+    tmp_path, taps, error, message
+):
+    with pytest.raises(error, match=f"^{re.escape(message)}"):
+        write(tmp_path / "a.zarr", taps, dtype="float16")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"run": "../a"}, InvalidKeyError, "run '../a' cannot be a folder's name"),
+        ({"attributes": {"depth": None}}, SchemaError, "attribute depth is None; want a text or"),
+        ({"dtype": "float64"}, SchemaError, "dtype is 'float64'; use 'float32' or 'float16'"),
+        ({"dtype": "float16"}, ConflictError, "mine@final:zero on x-test-22-"),
+        ({"batch_rows": 4}, ConflictError, "mine@final:zero on x-test-22-"),
+    ],
+)
+def test_settings_are_checked_before_the_arrays_are_read(tmp_path, changes, error, message):
+    write(tmp_path / "a.zarr")
+    rows = Rows(TAPS["zero"])
+    with pytest.raises(error, match=f"^{re.escape(message)}"):
+        write(tmp_path / "a.zarr", {"zero": rows}, **changes)
+    assert rows.read == [slice(None, 0)]
