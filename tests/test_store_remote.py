@@ -43,7 +43,7 @@ def server():
 @pytest.fixture(params=["memory", "s3"])
 def address(request, server):
     """Return the address of a store that is not there yet."""
-    bucket = "s3://bucket" if request.param == "s3" else "memory://"
+    bucket = "s3://bucket" if request.param == "s3" else "memory://bucket"
     return f"{bucket}/{secrets.token_hex(4)}/taps.zarr"
 
 
