@@ -21,15 +21,8 @@ from store.errors import (
     UnfinishedError,
 )
 from store.layout import COMMITS, COORDINATES, Kind, as_digest, crc32c, open_root, reaching
-from store.nodes import ArrayNode, read_array, read_attributes
-from store.place import (
-    Address,
-    Place,
-    as_place,
-    check_inside,
-    child_names,
-    zarr_store,
-)
+from store.nodes import NODE, ArrayNode, read_array, read_attributes
+from store.place import Address, Place, as_place, check_inside, child_names, zarr_store
 from store.query import LEVELS, Query, Scalar, Wanted, facts
 from store.reach import each
 from store.schema import Commit, SampleSet
@@ -376,7 +369,7 @@ class CommittedStore(Generic[R]):
 
     def _open(self, path: str) -> R | None:
         folder = self.path / path
-        check_inside(self.path, folder)
+        check_inside(self.path, folder / NODE)
         with reaching(self.path):
             attributes = read_attributes(folder)
         stored = None if attributes is None else parse(self.reader.form, attributes, path)

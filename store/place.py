@@ -126,7 +126,7 @@ def walk_files(place: Place) -> Iterator[tuple[str, int, float]]:
     Symbolic links are not followed; of a file that vanishes meanwhile nothing is said.
     """
     if isinstance(place, Path):
-        for folder, _, names in os.walk(place):
+        for folder, _, names in os.walk(place, onerror=_raise_unless_gone):
             for name in names:
                 file = Path(folder, name)
                 try:
@@ -141,6 +141,12 @@ def walk_files(place: Place) -> Iterator[tuple[str, int, float]]:
             files = place.fs.find(place.path, detail=True)
         for name, facts in sorted(files.items()):
             yield name.strip("/")[start:], facts["size"], _modified(facts)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    # What may not be listed must not seem to be nothing.
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def remove_tree(place: Place) -> None:

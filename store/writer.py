@@ -379,7 +379,7 @@ def _digests(coordinates: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
 def _check_same(folder: Place, stored: Meta, meta: Meta) -> None:
     found, wanted = _flat(stored), _flat(meta)
     for name, value in found.items():
-        if name not in _MAY_DIFFER and wanted[name] != value:
+        if name.partition(".")[0] not in _MAY_DIFFER and wanted[name] != value:
             raise ConflictError(
                 f"{folder} is stored with {name} {_shown(value)}, not {_shown(wanted[name])};"
                 " delete that folder or write to another store"

@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from unittest import mock
 
+import google_crc32c
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +32,7 @@ import store
 from allcnn import cluster, hsic, kernels, network, train
 from allcnn.compare import compare
 from allcnn.compare.tasks import keep_grams
-from allcnn.config import Comparison, DType, Extraction, Keep, RunConfig, Selection
+from allcnn.config import Comparison, Compression, DType, Extraction, Keep, RunConfig, Selection
 from allcnn.extract import Samples, Source, keep
 from allcnn.workspace import Workspace
 from store import SampleSet
@@ -68,6 +69,7 @@ def main() -> None:
         "pairs": all_pairs,
         "notebook": notebook,
         "extract": extraction,
+        "read": read_speed,
         "compare": comparison,
         "added": added_checkpoint,
         "classes": classes,
@@ -178,9 +180,13 @@ def extraction() -> None:
     samples, forward = a_network(1.0)
     names = iter(range(1000))
 
-    def ours(workspace: Workspace, dtype: DType, *what: Keep) -> None:
+    def ours(
+        workspace: Workspace, dtype: DType, what: Keep, compression: Compression = "none"
+    ) -> None:
         source = Source("run", f"c{next(names)}", "sha256:0", forward)
-        job = Extraction(source.run, source.checkpoint, dtype=dtype, keep=what)
+        job = Extraction(
+            source.run, source.checkpoint, dtype=dtype, keep=(what,), compression=compression
+        )
         keep(workspace, source, samples, job)
 
     def forward_alone() -> None:
@@ -189,17 +195,19 @@ def extraction() -> None:
 
     with scratch() as workspace:
         works = [
-            functools.partial(ours, workspace, dtype, what)
-            for dtype, what in (
-                ("float32", "activations"),
-                ("float16", "activations"),
-                ("float32", "grams"),
-            )
+            functools.partial(ours, workspace, "float32", "activations"),
+            functools.partial(ours, workspace, "float16", "activations"),
+            functools.partial(ours, workspace, "float32", "activations", "zstd"),
+            functools.partial(ours, workspace, "float32", "grams"),
         ]
-        wide_s, narrow_s, grams_s, theirs_s = side_by_side(*works, forward_alone, rounds=3)
+        wide_s, narrow_s, zstd_s, grams_s, theirs_s = side_by_side(*works, forward_alone, rounds=3)
+        cpu_s = [cpu_seconds(work) for work in (works[0], works[2], forward_alone)]
     tell("extraction into Zarr, float32", wide_s, "forward alone", theirs_s, "1.3")
     tell("extraction into Zarr, float16", narrow_s, "forward alone", theirs_s, "1.3")
+    tell("extraction into Zarr, float32 by zstd", zstd_s, "forward alone", theirs_s, "-")
     tell("extraction of Grams alone", grams_s, "forward alone", theirs_s, "-")
+    tell("float32, of the processor", cpu_s[0], "forward alone", cpu_s[2], "-", "CPU s")
+    tell("float32 by zstd, of the processor", cpu_s[1], "forward alone", cpu_s[2], "-", "CPU s")
 
 
 def write_network(
@@ -223,6 +231,49 @@ def write_network(
             rows = np.roll(block, writer.n_committed // 256, axis=0)
             writer.append(rows[: min(256, n - writer.n_committed)])
     return store.open(path).find(run=run)
+
+
+def read_speed() -> None:
+    """Read 2,048 examples in minibatches, against the same files raw with the same checksum."""
+    with scratch() as workspace:
+        stored = write_network(workspace.activations, 2048, width=1.0)
+        folders = [workspace.activations / tap.key.path / "activations/c" for tap in stored]
+        files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+
+        def ours() -> None:
+            for start in range(0, 2048, 256):
+                for tap in stored:
+                    tap.read(start, start + 256)
+
+        def whole() -> None:
+            for file in files:
+                content = file.read_bytes()
+                check(google_crc32c.value(content[:-4]), content[-4:])
+
+        def in_pieces() -> None:
+            for file in files:
+                read_raw(file)
+
+        ours_s, whole_s, pieces_s = side_by_side(ours, whole, in_pieces)
+    tell("reading 2,048 examples", ours_s, "raw with checksum, in pieces", pieces_s, "1.43")
+    tell("the same", ours_s, "raw with checksum, whole files", whole_s, "-")
+
+
+def read_raw(file: Path) -> None:
+    """Read a chunk's file into new memory, a mebibyte at a time as it is checksummed."""
+    content, crc = np.empty(file.stat().st_size - 4, np.uint8), 0
+    with file.open("rb", buffering=0) as opened:
+        for start in range(0, content.size, 2**20):
+            piece = content[start : start + 2**20]
+            opened.readinto(piece.data)
+            crc = google_crc32c.extend(crc, piece)
+        check(crc, opened.read())
+
+
+def check(crc: int, stored: bytes) -> None:
+    """Refuse to time bytes that are not those that were written."""
+    if crc.to_bytes(4, "little") != stored:
+        raise ValueError(f"checksum {crc:08x}, stored {stored.hex()}")
 
 
 def gram_tasks(workspace: Workspace, stored: Sequence[store.Representation]) -> list[GramTask]:

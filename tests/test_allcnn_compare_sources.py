@@ -233,7 +233,8 @@ def test_an_unfinished_extraction_says_what_to_run(tmp_path):
     message = (
         r"the activations of a@final on digits-test-66-01234567 are unfinished in .*;"
         r" run 'allcnn extract a --checkpoint final --split test --samples 66 --batch-size 16"
-        r" --dtype float16 --workspace .*'$"
+        r" --dtype float16 --workspace .*', or 'allcnn store import' again what another program"
+        r" made$"
     )
     for side in (A, ALL):
         with pytest.raises(ComparisonError, match=message):
@@ -574,7 +575,7 @@ def test_a_tap_that_is_gone_is_missed(tmp_path, kept):
         shutil.rmtree(workspace.activations)
     message = (
         rf"tap 1 of a@final on {SET}, counted from 0, is not stored, and later ones are;"
-        r" run 'allcnn extract a --checkpoint final .*', or name the taps, as in"
+        r" run 'allcnn extract a --checkpoint final .*', or .*, or name the taps, as in"
     )
     with pytest.raises(ComparisonError, match=message):
         compare_one(workspace, A, A)
@@ -601,3 +602,20 @@ def test_labels_are_known_from_grams_alone(small):
         assert_same_bits(one, other)
     with pytest.raises(ComparisonError, match=f"no example of {SET} has label 10; its labels are"):
         compare(small, job(A, A, label=10, batch_size=N))
+
+
+def test_examples_without_labels_have_no_classes(tmp_path):
+    workspace = Workspace.at(tmp_path)
+    for side in (A, B):
+        write_network(workspace.activations, side, make_taps(), labels=[-1] * N)
+    for label in ("each", 0):
+        with pytest.raises(ComparisonError, match="have no labels; store them with labels, or"):
+            compare(workspace, job(label=label))
+
+
+def test_fewer_examples_than_hsic_needs_are_refused(tmp_path):
+    workspace = Workspace.at(tmp_path)
+    for side in (A, B):
+        write_network(workspace.activations, side, make_taps(n=3))
+    with pytest.raises(ComparisonError, match="has 3 examples, and HSIC needs 4; store more"):
+        compare(workspace, job())

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 import store
-from allcnn.config import Comparison, DType, Selection
+from allcnn.config import MIN_MINIBATCH, Comparison, DType, Selection
 from allcnn.errors import ComparisonError
 from allcnn.workspace import Workspace, checkpoint_order
 from store import (
@@ -92,6 +92,11 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
             " extract both alike"
         )
     chosen = max(common, key=lambda name: (rows[name][0].sample_set.n_samples, name))
+    n_samples = rows[chosen][0].sample_set.n_samples
+    if n_samples < MIN_MINIBATCH:
+        raise ComparisonError(
+            f"{chosen} has {n_samples} examples, and HSIC needs {MIN_MINIBATCH}; store more"
+        )
     return rows[chosen], columns[chosen]
 
 
@@ -344,4 +349,7 @@ def _advice(workspace: Workspace, side: Selection, options: str = "") -> str:
     if not side.is_network:
         return f"'allcnn store ls --workspace {workspace.root}' lists what is stored"
     command = f"allcnn extract {side.run} --checkpoint {side.checkpoint}{options}"
-    return f"run '{command} --workspace {workspace.root}'"
+    # What is stored without a run may come from another program.
+    foreign = options and side.run not in workspace.runs()
+    other = ", or 'allcnn store import' again what another program made" if foreign else ""
+    return f"run '{command} --workspace {workspace.root}'{other}"

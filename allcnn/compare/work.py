@@ -22,6 +22,7 @@ from allcnn.hsic import Estimator, HsicParts, HsicSums
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
 from store import SimilarityResult
+from store.samples import NO_LABEL
 
 _BLOCK_BYTES = 2**29
 """Gram matrices of one minibatch that a task holds, with the copies that centring makes."""
@@ -65,6 +66,11 @@ def _labels(workspace: Workspace, job: Comparison, source: Source) -> tuple[int,
     else:
         stored = store.open_grams(workspace.grams)[source.gram_key(job)].labels
     there = tuple(int(label) for label in np.unique(stored))
+    if there == (NO_LABEL,):
+        raise ComparisonError(
+            f"the examples of {source.key.sample_set} have no labels; store them with labels, or"
+            " compare all of them together"
+        )
     if job.label == "each":
         return there
     if job.label not in there:

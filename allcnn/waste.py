@@ -1,0 +1,180 @@
+"""What in the stores of a workspace nobody needs any more, and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from allcnn import checkpoint, network, record
+from allcnn.config import Selection
+from allcnn.errors import AllcnnError, WorkspaceError
+from allcnn.housekeeping import EVERYTHING, KINDS, Inventory, Removal, place_of
+from allcnn.workspace import Workspace
+from store import Grams, has_store
+from store.place import as_place, child_names
+from store.tidy import abandoned, is_held
+from store.usage import Usage, committed, networks, result_facts
+
+Reason = Literal["superseded", "abandoned", "orphaned"]
+
+Network = tuple[str, ...]
+"""A sample set, a run and a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What can go; and activations whose Grams are kept, but not the checkpoint they are of."""
+
+    waste: tuple[Removal, ...]
+    irreplaceable: tuple[Usage, ...]
+
+
+def find_waste(
+    inventory: Inventory,
+    reasons: Sequence[Reason],
+    side: Selection,
+    *,
+    spared: Sequence[Selection],
+    before: float,
+) -> Findings:
+    """Find what can go, of what a selection names.
+
+    Superseded are activations of which all taps have whole Grams of one kind, of the same
+    checkpoint and dtype. Those whose checkpoint is not in the workspace, or is another one of that
+    name, as of imported ones, could not be extracted again and stay.
+    Abandoned are partial writes that no living writer holds, and what kills left of single files,
+    which the widest selection alone names.
+    Orphaned are results that compare a run of which neither its folder nor anything stored is left.
+
+    Args:
+        inventory: of all stores.
+        reasons: which of these to look for.
+        side: the selection.
+        spared: superseded activations that stay.
+        before: POSIX timestamp: a partial write that changed at it or later is not abandoned.
+    """
+    waste: dict[tuple[str, str], Removal] = {}
+    irreplaceable: list[Usage] = []
+    if "orphaned" in reasons:
+        _add(waste, _orphaned(inventory, side))
+    if "abandoned" in reasons:
+        _add(waste, _abandoned(inventory, side, before))
+    if "superseded" in reasons:
+        superseded, irreplaceable = _superseded(inventory, side, spared)
+        _add(waste, superseded)
+    return Findings(tuple(waste.values()), tuple(irreplaceable))
+
+
+def _add(waste: dict[tuple[str, str], Removal], more: list[Removal]) -> None:
+    for each in more:
+        waste.setdefault((each.found.kind, each.found.path), each)
+
+
+def _superseded(
+    inventory: Inventory, side: Selection, spared: Sequence[Selection]
+) -> tuple[list[Removal], list[Usage]]:
+    waste: list[Removal] = []
+    irreplaceable: list[Usage] = []
+    place = place_of(inventory.workspace, "activations")
+    for names, groups in networks(inventory.select("activations", EVERYTHING)):
+        kinds = _kept_kinds(inventory.workspace, names)
+        if not kinds or any(is_held(place, each) for each in groups):
+            continue
+        wanted = [each for each in groups if _is_wanted(each, side, spared)]
+        if wanted and _can_be_extracted(inventory.workspace, names):
+            waste += [Removal(each, "superseded", "kept: " + ", ".join(kinds)) for each in wanted]
+        else:
+            irreplaceable += wanted
+    return waste, irreplaceable
+
+
+def _is_wanted(found: Usage, side: Selection, spared: Sequence[Selection]) -> bool:
+    names = found.names[1:4]
+    return side.matches(*names) and not any(each.matches(*names) for each in spared)
+
+
+def _kept_kinds(workspace: Workspace, names: Network) -> list[str]:
+    """Return the kinds of Grams that are whole for every stored tap of a network."""
+    activations, grams = place_of(workspace, "activations"), place_of(workspace, "grams")
+    if not has_store(grams):
+        return []
+    taps = committed(activations, "activations", names) or {}
+    kept: dict[str, list[Grams]] = {}
+    for each in (committed(grams, "grams", names) or {}).values():
+        tap = taps.get(each.key.of.path)
+        if tap is not None and each.complete and _version(tap.meta) == _version(each.key):
+            kept.setdefault(each.key.variant, []).append(each)
+    return [_described(kind) for _, kind in sorted(kept.items()) if len(kind) == len(taps)]
+
+
+def _version(of: Any) -> tuple[str, str]:
+    return of.checkpoint_digest, of.dtype
+
+
+def _described(grams: list[Grams]) -> str:
+    key = grams[0].key
+    has_medians = all(each.median_distance is not None for each in grams)
+    kernel = "linear and rbf" if key.kernel == "linear" and has_medians else key.kernel
+    pooled = " pooled" if key.pool == "mean" else ""
+    return f"{kernel}{pooled} Grams, minibatches of {key.batch_size}"
+
+
+def _can_be_extracted(workspace: Workspace, names: Network) -> bool:
+    _, run, name = names
+    taps = committed(place_of(workspace, "activations"), "activations", names) or {}
+    return {tap.meta.checkpoint_digest for tap in taps.values()} == {
+        checkpoint_digest(workspace, run, name)
+    }
+
+
+def checkpoint_digest(workspace: Workspace, run: str, name: str) -> str | None:
+    """Return the digest of a checkpoint, or None where none is here that can be read."""
+    try:
+        folder = workspace.find_checkpoint(run, name)
+        like = network.abstract(record.read_record(workspace, run).spec)
+        return checkpoint.digest(checkpoint.load_variables(folder, like))
+    except AllcnnError:
+        return None
+
+
+def _abandoned(inventory: Inventory, side: Selection, before: float) -> list[Removal]:
+    waste = []
+    for kind in KINDS:
+        found = list(inventory.found[kind])
+        if side != EVERYTHING:
+            found = inventory.select(kind, side)
+        place = place_of(inventory.workspace, kind)
+        for each in abandoned(place, found, before):
+            waste.append(
+                Removal(each, "abandoned", "left of a file" if each.is_file else "partial")
+            )
+    return waste
+
+
+def _orphaned(inventory: Inventory, side: Selection) -> list[Removal]:
+    known = _known_runs(inventory)
+    place = place_of(inventory.workspace, "similarity")
+    waste = []
+    for each in inventory.select("similarity", side):
+        facts = result_facts(place, each.path)
+        gone = sorted({key.run for key in facts[1]} - known) if facts else []
+        if gone:
+            waste.append(Removal(each, "orphaned", "gone: " + ", ".join(gone)))
+    return waste
+
+
+def _known_runs(inventory: Inventory) -> set[str]:
+    """Return the runs that have a folder, or anything in a store.
+
+    By names alone, so that what is damaged or linked here from elsewhere is not taken for gone.
+    """
+    runs = as_place(inventory.workspace.root) / "runs"
+    if runs.is_symlink() and not runs.exists():
+        raise WorkspaceError(
+            f"{runs} is a link to what is not there; mount that disk, or remove the link"
+        )
+    known = set(child_names(runs)) if runs.exists() else set()
+    for kind in ("activations", "grams"):
+        place = place_of(inventory.workspace, kind)
+        for sample_set in child_names(place):
+            known |= set(child_names(place / sample_set))
+    return known

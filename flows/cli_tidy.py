@@ -1,0 +1,173 @@
+"""The commands that tell what the stores take, and free it: ``allcnn store du``, ``rm``, ``gc``."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from allcnn.config import Selection
+from allcnn.errors import ConfigError, RunError
+from flows import options
+
+if TYPE_CHECKING:
+    from allcnn.housekeeping import Removal
+    from allcnn.waste import Findings
+
+_KINDS: Final = {"activations": "activations", "grams": "grams", "results": "similarity"}
+"""What a user calls the kinds of stores."""
+
+_REASONS: Final = ("superseded", "abandoned", "orphaned")
+_DAY_S: Final = 86400
+
+_pattern = click.argument("pattern", metavar="[PATTERN]", required=False)
+_json = click.option("--json", "as_json", is_flag=True, help="print one JSON document")
+_dry_run = click.option("--dry-run", is_flag=True, help="say what would go, and remove nothing")
+_yes = click.option("--yes", is_flag=True, help="remove without asking")
+
+
+@click.command("du")
+@_pattern
+@options.workspace
+@click.option(
+    "--by",
+    type=click.Choice(["checkpoint", "run", "sample-set", "store"]),
+    default="checkpoint",
+    show_default=True,
+    help="what has a line of its own",
+)
+@_json
+def usage(pattern: str | None, workspace: str, by: str, as_json: bool) -> None:
+    """Tell what the stores take on the disk, and what that is in memory.
+
+    PATTERN is RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; without it, all there is.
+    """
+    side = _selection(pattern)
+    place = _workspace(workspace)
+    from allcnn import housekeeping
+    from flows import tidying
+
+    entries = housekeeping.usage(housekeeping.take_inventory(place), side)
+    if not entries:
+        raise RunError(_nothing(place, side))
+    tidying.show_usage(place, entries, by, as_json=as_json)
+
+
+@click.command("rm")
+@click.argument("pattern", metavar="PATTERN")
+@options.workspace
+@click.option(
+    "--what",
+    default="activations,grams",
+    show_default=True,
+    metavar="LIST",
+    help="activations, grams, and results that compare what PATTERN names, separated by commas",
+)
+@click.option("--sample-set", metavar="NAME", help="only what is stored on this sample set")
+@_dry_run
+@_yes
+@_json
+def remove(pattern: str, workspace: str, what: str, sample_set: str | None, **how: bool) -> None:
+    """Remove what is stored of the representations that fit a pattern, whole or not.
+
+    PATTERN is RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; quote it, or the shell
+    expands it. Shows what would go, and asks.
+    """
+    kinds: Any = [_KINDS[word] for word in _words("what", what, tuple(_KINDS))]
+    side = Selection.parse(pattern)
+    place = _workspace(workspace)
+    from allcnn import housekeeping
+    from flows import tidying
+
+    def find() -> "list[Removal]":
+        inventory = housekeeping.take_inventory(place, kinds)
+        found = [each for kind in kinds for each in inventory.select(kind, side, sample_set)]
+        return [housekeeping.Removal(each) for each in found]
+
+    housekeeping.check_links(place, kinds, side, sample_set)
+    removals = find()
+    if not removals:
+        raise RunError(_nothing(place, side))
+    tidying.free(place, removals, find, (), **how)
+
+
+@click.command("gc")
+@_pattern
+@options.workspace
+@click.option(
+    "--what",
+    default=",".join(_REASONS),
+    show_default=True,
+    metavar="LIST",
+    help="superseded: activations whose Grams are kept; abandoned: partial writes that no living"
+    " process goes on with; orphaned: results of runs that are gone",
+)
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    default=7.0,
+    show_default=True,
+    metavar="DAYS",
+    help="for how long a partial write must have lain untouched to be abandoned",
+)
+@click.option(
+    "--keep-activations",
+    multiple=True,
+    metavar="PATTERN",
+    help="activations that stay though their Grams are kept; can be given several times",
+)
+@_dry_run
+@_yes
+@_json
+def collect(
+    pattern: str | None,
+    workspace: str,
+    what: str,
+    older_than: float,
+    keep_activations: Sequence[str],
+    **how: bool,
+) -> None:
+    """Remove what nobody needs any more: say what it would free, and ask.
+
+    PATTERN, RUN@CHECKPOINT with *, ? and [...], narrows it to what that names. Superseded
+    activations go only where their checkpoint is here, so that they can be extracted again.
+    """
+    reasons: Any = _words("what", what, _REASONS)
+    side, spared = _selection(pattern), [Selection.parse(each) for each in keep_activations]
+    place = _workspace(workspace)
+    from allcnn.housekeeping import take_inventory
+    from allcnn.waste import find_waste
+    from flows import tidying
+
+    before = time.time() - older_than * _DAY_S
+
+    def look() -> "Findings":
+        return find_waste(take_inventory(place), reasons, side, spared=spared, before=before)
+
+    findings = look()
+    notes = tidying.consequences(findings)
+    tidying.free(place, findings.waste, lambda: look().waste, notes, **how)
+
+
+def _selection(pattern: str | None) -> Selection:
+    return Selection("*", "*") if pattern is None else Selection.parse(pattern)
+
+
+def _words(name: str, text: str, known: tuple[str, ...]) -> list[str]:
+    words = list(dict.fromkeys(word.strip() for word in text.split(",")))
+    if not set(words) <= set(known):
+        raise ConfigError(f"{name} is {text!r}; use {', '.join(known)}, or several of them")
+    return words
+
+
+def _nothing(place: Any, side: Selection) -> str:
+    return (
+        f"nothing that fits {str(side)!r} is stored in {place.root};"
+        f" 'allcnn store ls --workspace {place.root}' lists what is"
+    )
+
+
+def _workspace(root: str) -> Any:
+    from allcnn.workspace import Workspace
+
+    return Workspace.at(root)

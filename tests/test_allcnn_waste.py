@@ -1,0 +1,238 @@
+"""What can go: never what cannot be made again, and never what somebody is at."""
+
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+from allcnn.config import Extraction, Selection
+from allcnn.errors import WorkspaceError
+from allcnn.extract import extract
+from allcnn.housekeeping import EVERYTHING, discard, take_inventory
+from allcnn.waste import checkpoint_digest, find_waste
+from allcnn.workspace import Workspace
+from store import GramWriter, list_results, open_grams, write_result
+from store import open as open_store
+from tests.networks import A, B, C, assert_same_bits, compare_one, make_taps, write_network
+from tests.test_store_results import make_result
+
+SAMPLES = "digits-test-66-01234567"
+FUTURE = time.time() + 1e6
+REASONS = ("superseded", "abandoned", "orphaned")
+
+
+@pytest.fixture
+def workspace(tmp_path, digests):
+    """Return two compared networks, of which the checkpoint of ``a`` alone is here."""
+    place = Workspace.at(tmp_path / "workspace")
+    write_network(place.activations, A, make_taps())
+    write_network(place.activations, B, make_taps(seed=1))
+    compare_one(place, A, B)
+    add_run(place, "a")
+    return place
+
+
+@pytest.fixture
+def digests(monkeypatch):
+    """Let folders pass for checkpoints, which have the digest of what these tests store."""
+    digests = {"a@final": "feedc0de", "b@final": "feedc0de"}
+
+    def digest(place, run, name):
+        there = (place.checkpoints_folder(run) / name).exists()
+        return digests.get(f"{run}@{name}") if there else None
+
+    monkeypatch.setattr("allcnn.waste.checkpoint_digest", digest)
+    return digests
+
+
+def add_run(workspace, run, checkpoint="final"):
+    (workspace.checkpoints_folder(run) / checkpoint).mkdir(parents=True)
+    (workspace.run_folder(run) / "config.json").write_text("{}")
+
+
+def find(workspace, *reasons, side=EVERYTHING, spared=(), before=FUTURE):
+    return find_waste(
+        take_inventory(workspace), reasons or REASONS, side, spared=spared, before=before
+    )
+
+
+def wasted(workspace, *reasons, **how):
+    return [each.found.path for each in find(workspace, *reasons, **how).waste]
+
+
+def taps(run):
+    return [f"{SAMPLES}/{run}/final/{tap}" for tap in ("one", "two")]
+
+
+def remove_grams(workspace, run, tap):
+    shutil.rmtree(workspace.grams / SAMPLES / run / "final" / tap)
+
+
+def test_activations_whose_grams_are_kept_are_superseded(workspace):
+    waste = find(workspace).waste
+    assert [(each.reason, each.found.kind) for each in waste] == [("superseded", "activations")] * 2
+    assert [each.found.path for each in waste] == taps("a")
+    assert {each.note for each in waste} == {"kept: linear Grams, minibatches of 8"}
+
+
+def test_what_cannot_be_extracted_again_stays(workspace):
+    assert [each.path for each in find(workspace).irreplaceable] == taps("b")
+    add_run(workspace, "b", "epoch-0001")
+    assert [each.path for each in find(workspace).irreplaceable] == taps("b")
+    (workspace.checkpoints_folder("b") / "final").mkdir()
+    found = find(workspace)
+    assert found.irreplaceable == ()
+    assert [each.found.path for each in found.waste] == [*taps("a"), *taps("b")]
+
+
+def test_what_another_checkpoint_of_that_name_gave_stays(workspace, digests):
+    digests["a@final"] = "another"
+    found = find(workspace)
+    assert found.waste == ()
+    assert [each.path for each in found.irreplaceable] == [*taps("a"), *taps("b")]
+
+
+def test_digests_are_those_of_checkpoints_that_can_be_read(trained, tmp_path):
+    place = Workspace.at(shutil.copytree(trained.root, tmp_path / "w"))
+    name = "small-d1-v2-s0"
+    job = Extraction(name, "final", n_samples=32, batch_size=32)
+    extract(place, job)
+    (digest,) = {tap.meta.checkpoint_digest for tap in open_store(place.activations).find()}
+    assert checkpoint_digest(place, name, "final") == digest
+    assert checkpoint_digest(place, name, "init") not in (digest, None)
+    assert checkpoint_digest(place, name, "epoch-0009") is None
+    assert checkpoint_digest(place, "x" * 150, "final") is None
+    shutil.rmtree(place.checkpoints_folder(name) / "final" / "variables")
+    assert checkpoint_digest(place, name, "final") is None
+
+
+def test_comparing_goes_on_without_superseded_activations(workspace):
+    before = compare_one(workspace, A, B)
+    discard(workspace, [each.found for each in find(workspace).waste])
+    assert {key.run for key in open_store(workspace.activations).keys()} == {"b"}
+    shutil.rmtree(workspace.similarity)
+    assert_same_bits(compare_one(workspace, A, B), before)
+
+
+def test_grams_of_all_taps_are_wanted(workspace):
+    remove_grams(workspace, "a", "one")
+    assert wasted(workspace) == []
+
+
+def test_grams_of_one_kind_are_wanted_of_all_taps(workspace):
+    remove_grams(workspace, "a", "one")
+    only = Selection("a", "final", "one")
+    compare_one(workspace, only, only, pool="mean")
+    assert len(open_grams(workspace.grams).find(run="a")) == 2
+    assert wasted(workspace) == []
+    compare_one(workspace, A, A, pool="mean")
+    assert wasted(workspace) == taps("a")
+    assert find(workspace).waste[0].note == "kept: linear pooled Grams, minibatches of 8"
+
+
+def test_grams_with_a_median_distance_serve_rbf_too(workspace):
+    compare_one(workspace, A, A, kernel="rbf")
+    (note,) = {each.note for each in find(workspace).waste}
+    assert note == "kept: linear and rbf Grams, minibatches of 8"
+
+
+@pytest.mark.parametrize("change", [{"checkpoint_digest": "other"}, {"dtype": np.float16}])
+def test_grams_of_another_checkpoint_or_dtype_are_not_those_of_the_activations(workspace, change):
+    shutil.rmtree(workspace.activations)
+    values = make_taps(dtype=change.pop("dtype", np.float32))
+    write_network(workspace.activations, A, values, **change)
+    assert wasted(workspace) == []
+
+
+def test_unfinished_grams_supersede_nothing(workspace):
+    grams = open_grams(workspace.grams).find(run="a")[0]
+    coordinates = grams.samples, grams.labels
+    remove_grams(workspace, "a", grams.key.of.tap)
+    GramWriter.open(workspace.grams, grams.meta, *coordinates)
+    assert "superseded" not in {each.reason for each in find(workspace).waste}
+
+
+def test_a_pattern_narrows_what_is_superseded(workspace):
+    assert wasted(workspace, side=B) == []
+    assert wasted(workspace, side=Selection("a", "*", "two")) == taps("a")[1:]
+    assert (
+        wasted(workspace, spared=[Selection("b", "*"), Selection("*", "*", "one")])
+        == (taps("a")[1:])
+    )
+
+
+def test_reasons_are_looked_for_where_they_are_asked_for(workspace):
+    write_network(workspace.activations, C, make_taps(), n_committed=16)
+    write_result(workspace.similarity, make_result("seeds"))
+    assert wasted(workspace) == ["seeds", *taps("c"), *taps("a")]
+    assert wasted(workspace, "superseded") == taps("a")
+    assert wasted(workspace, "abandoned") == taps("c")
+    assert wasted(workspace, "orphaned") == ["seeds"]
+
+
+def test_partial_writes_are_abandoned_once_they_are_old(workspace):
+    write_network(workspace.activations, C, make_taps(), n_committed=16)
+    assert wasted(workspace, "abandoned", before=time.time() - 60) == []
+    assert wasted(workspace, "abandoned", side=Selection("c", "*", "one")) == taps("c")[:1]
+    assert wasted(workspace, "abandoned", side=A) == []
+
+
+def test_what_kills_left_of_files_belongs_to_no_pattern(workspace):
+    (workspace.activations / "zarr.1234.partial").write_text("{")
+    assert wasted(workspace, "abandoned") == ["zarr.1234.partial"]
+    assert wasted(workspace, "abandoned", side=A) == []
+
+
+def test_what_is_unfinished_and_superseded_counts_once(workspace):
+    shutil.rmtree(workspace.activations)
+    write_network(workspace.activations, A, make_taps(), n_committed=16)
+    found = find(workspace).waste
+    assert [each.found.path for each in found] == taps("a")
+    assert {each.reason for each in found} == {"abandoned"}
+    assert wasted(workspace, "superseded") == taps("a")
+
+
+def test_results_of_vanished_runs_are_orphaned(workspace):
+    assert wasted(workspace, "orphaned") == []
+    shutil.rmtree(workspace.activations)
+    assert wasted(workspace, "orphaned") == []  # its Grams are here
+    shutil.rmtree(workspace.grams)
+    (orphan,) = find(workspace, "orphaned").waste
+    assert (orphan.found.kind, orphan.note) == ("similarity", "gone: b")
+    add_run(workspace, "b")
+    assert wasted(workspace, "orphaned") == []
+
+
+def test_a_pattern_narrows_what_is_orphaned(workspace):
+    write_result(workspace.similarity, make_result("seeds"))
+    assert wasted(workspace, "orphaned", side=Selection("net-s0", "*")) == ["seeds"]
+    assert wasted(workspace, "orphaned", side=A) == []
+
+
+def test_imported_activations_are_a_run_and_damaged_ones_too(workspace):
+    for path in (workspace.activations / SAMPLES / "b").rglob("zarr.json"):
+        path.write_text("{")
+    shutil.rmtree(workspace.grams)
+    assert wasted(workspace, "orphaned") == []
+
+
+def test_runs_on_a_disk_that_is_not_mounted_are_not_gone(workspace, tmp_path):
+    shutil.rmtree(workspace.root / "runs")
+    (workspace.root / "runs").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(WorkspaceError, match=r"runs is a link to what is not there; mount"):
+        find(workspace)
+
+
+def test_drafts_are_results_of_no_pattern(workspace):
+    (workspace.similarity / ".x.partial").mkdir()
+    (workspace.similarity / ".x.partial" / "zarr.json").write_text("{}")
+    found = take_inventory(workspace).select("similarity", EVERYTHING)
+    assert [each.path for each in found] == list_results(workspace.similarity)
+    assert wasted(workspace, "abandoned") == [".x.partial"]
+
+
+def test_a_damaged_result_is_left_alone(workspace):
+    write_result(workspace.similarity, make_result("seeds"))
+    (workspace.similarity / "seeds/zarr.json").write_text("{")
+    assert wasted(workspace, "orphaned", "abandoned") == []

@@ -1,0 +1,172 @@
+"""A reader that knows docs/layout.md, the standard library and nothing else reads every store."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numcodecs import Zstd
+
+from store import (
+    Commit,
+    GramKey,
+    GramMeta,
+    RepresentationMeta,
+    SampleSet,
+    SimilarityResult,
+    Writer,
+)
+from tests import plain_reader
+from tests.data import make_stores
+from tests.data.make_stores import LABELS, SAMPLES, TAPS, UNFINISHED
+from tests.faults import chunk_files, flip_bit, swap
+from tests.plain_reader import DamageError, read_store
+from tests.strategies import batches, coordinates
+from tests.test_store_versions import FIXTURE
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the stores of version 1, and the same as they are written now."""
+    now = tmp_path_factory.mktemp("now")
+    make_stores.main(now)
+    return {"of version 1": FIXTURE, "of today": now}
+
+
+BOTH = pytest.mark.parametrize("age", ["of version 1", "of today"])
+
+
+@BOTH
+def test_it_runs_without_any_package(stores, age):
+    # -S leaves out site-packages, -I the working directory.
+    command = [sys.executable, "-I", "-S", plain_reader.__file__, str(stores[age])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert {kind: len(found) for kind, found in json.loads(done.stdout).items()} == {
+        "activations": 5,
+        "grams": 1,
+        "similarity": 1,
+    }
+
+
+@BOTH
+@pytest.mark.parametrize("key", TAPS)
+def test_it_reads_activations(stores, age, key):
+    rows = make_stores.activations(*key)[: 8 if key == UNFINISHED else 10]
+    found = activations(stores[age])[make_stores.meta(*key).key.path]
+    assert found == {
+        "shape": list(rows.shape),
+        "complete": key != UNFINISHED,
+        "values": rows.ravel().tolist(),
+        "samples": SAMPLES.tolist(),
+        "labels": LABELS[key[0]].tolist(),
+    }
+
+
+@BOTH
+def test_it_reads_grams(stores, age):
+    found = read_store(stores[age] / "grams.zarr", "grams", {})[make_stores.gram_meta().key.path]
+    assert found["grams"] == [K.tolist() for K in make_stores.grams()]
+    assert found["median_distance"] == make_stores.MEDIAN_DISTANCE
+    assert found["samples"] == SAMPLES.tolist()
+
+
+@BOTH
+def test_it_reads_results(stores, age):
+    found = read_store(stores[age] / "similarity.zarr", "similarity", {})["taps"]
+    wanted = make_stores.result()
+    assert found["record"]["rows"] == [key.path for key in wanted.rows]
+    for name, values in found["arrays"].items():
+        np.testing.assert_array_equal(values, getattr(wanted, name).ravel())
+
+
+def test_it_finds_every_damaged_byte_of_the_rows(stores, tmp_path):
+    array = one_tap(stores["of today"], tmp_path)
+    for file in chunk_files(array):
+        kept = file.read_bytes()
+        for offset in range(len(kept)):
+            flip_bit(file, offset)
+            with pytest.raises(DamageError, match="wrong checksum"):
+                activations(tmp_path)
+        file.write_bytes(kept)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"")])
+def test_it_finds_missing_and_empty_chunks(stores, tmp_path, damage):
+    damage(chunk_files(one_tap(stores["of today"], tmp_path))[0])
+    with pytest.raises(DamageError):
+        activations(tmp_path)
+
+
+def test_it_finds_swapped_chunks(stores, tmp_path):
+    swap(*chunk_files(one_tap(stores["of today"], tmp_path))[:2])
+    with pytest.raises(DamageError, match="not what was written"):
+        activations(tmp_path)
+
+
+def test_it_finds_changed_metadata(stores, tmp_path):
+    node = one_tap(stores["of today"], tmp_path).with_name("zarr.json")
+    node.write_text(node.read_text().replace('"tap_index": 0', '"tap_index": 1'))
+    with pytest.raises(DamageError, match="metadata"):
+        activations(tmp_path)
+
+
+def test_it_reads_what_is_compressed_with_any_decoder_of_zstd(tmp_path):
+    meta = make_stores.meta(*UNFINISHED)
+    rows = make_stores.activations(*UNFINISHED)
+    path = tmp_path / "activations.zarr"
+    with Writer.open(path, meta, *coordinates(meta), compression="zstd") as writer:
+        for batch in batches(meta, rows):
+            writer.append(batch)
+    found = read_store(path, "activations", {"zstd": Zstd().decode})[meta.key.path]
+    assert found["values"] == rows.ravel().tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "attribute"),
+    [
+        ("activations", "allcnn_commits"),
+        ("activations", "allcnn_coordinates"),
+        ("grams", "allcnn_commits"),
+        ("grams", "allcnn_coordinates"),
+        ("similarity", "allcnn_digests"),
+    ],
+)
+def test_it_compares_every_digest(tmp_path, kind, attribute):
+    # Of version 1, where no seal is in the way.
+    root = Path(shutil.copytree(FIXTURE / f"{kind}.zarr", tmp_path / "copy"))
+    texts = {file: file.read_text() for file in root.rglob("zarr.json")}
+    file, text = next((file, text) for file, text in texts.items() if attribute in text)
+    for found in re.finditer("crc32c:", text[text.index(attribute) :].partition("]")[0]):
+        place = text.index(attribute) + found.end()
+        file.write_text(f"{text[:place]}{'1' if text[place] == '0' else '0'}{text[place + 1 :]}")
+        with pytest.raises(DamageError, match="not what was written"):
+            read_store(root, kind, {})
+
+
+@pytest.mark.parametrize(
+    "described",
+    [SampleSet, RepresentationMeta, GramKey, GramMeta, Commit, SimilarityResult],
+)
+def test_the_page_names_every_field(described):
+    page = Path(__file__).parents[1].joinpath("docs", "layout.md").read_text("utf-8")
+    # In tables and sentences as `name`, in records as "name".
+    named = set(re.findall(r"[`\"](\w+)[`\"]", page))
+    assert {field.name for field in fields(described)} <= named
+
+
+def one_tap(stores: Path, folder: Path) -> Path:
+    """Copy the activations, and return the array of the tap whose minibatches are split."""
+    shutil.copytree(stores / "activations.zarr", folder / "activations.zarr")
+    return (
+        folder / "activations.zarr" / make_stores.meta(*next(iter(TAPS))).key.path / "activations"
+    )
+
+
+def activations(folder: Path) -> dict[str, Any]:
+    return read_store(folder / "activations.zarr", "activations", {})
