@@ -50,10 +50,11 @@ class Lease(Claim):
     def release(self) -> None:
         """Remove it."""
         if self._held:
-            self.forget()
             found = _read_lease(self._file)
             if found is not None and found["owner"] == self._owner:
                 self._file.fs.rm(self._file.path)
+            # Last: what could not be removed can be released again.
+            self.forget()
 
     def forget(self) -> None:
         """Let it run out; this machine knows at once that it did."""

@@ -94,11 +94,10 @@ class Lock(Claim):
 
     def release(self) -> None:
         """Remove the file, and then the lock."""
-        try:
-            if self._descriptor is not None and _is_same(self._descriptor, self._file):
+        if self._descriptor is not None and _is_same(self._descriptor, self._file):
+            with suppress(OSError):  # without its lock it says no more than what a kill leaves
                 self._file.unlink()
-        finally:
-            self.forget()
+        self.forget()
 
     def forget(self) -> None:
         """Drop the lock; the file stays."""

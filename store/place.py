@@ -188,8 +188,13 @@ def write_bytes(file: Place, content: bytes) -> None:
         return
     # Named as Zarr names what a kill leaves behind, so that everybody passes over it.
     temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    temporary.write_bytes(content)
-    os.replace(temporary, file)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, file)
+    except OSError:
+        with suppress(OSError):  # a full disk needs the room
+            temporary.unlink()
+        raise
 
 
 def write_files(folder: Place, contents: Mapping[str, bytes]) -> None:

@@ -77,7 +77,7 @@ class CommittedWriter(Committed[M]):
 
     def close(self) -> None:
         """Let others write; a second time does nothing."""
-        with written(f"cannot let go of {self.place}"):
+        with reaching(self.store_path), written(f"cannot let go of {self.place}"):
             self._claim.release()
 
     @classmethod

@@ -16,7 +16,7 @@ from zarr.core.sync import sync
 
 from store.nodes import read_attributes, write_attributes
 
-_CHANGES = ("mkdir", "link", "replace", "rename", "unlink", "rmdir")
+CHANGES = ("mkdir", "link", "replace", "rename", "unlink", "rmdir")
 """Zarr's LocalStore, pathlib and shutil change what is visible on disk by these functions only."""
 
 
@@ -36,7 +36,7 @@ def killed_before(n: int) -> Iterator[None]:
 
     def faulty(name, original):
         def change(*args, **kwargs):
-            if _changes_nothing(name, *args):
+            if changes_nothing(name, *args):
                 return original(*args, **kwargs)
             nonlocal dead
             with lock:
@@ -47,15 +47,15 @@ def killed_before(n: int) -> Iterator[None]:
 
         return change
 
-    patches = {name: faulty(name, getattr(os, name)) for name in _CHANGES}
+    patches = {name: faulty(name, getattr(os, name)) for name in CHANGES}
     with mock.patch.multiple(os, **patches):
         try:
             yield
         finally:
-            sync(_all_others_end())
+            sync(all_others_end())
 
 
-async def _all_others_end() -> None:
+async def all_others_end() -> None:
     """Wait for the writes that Zarr goes on with after one has failed: they die with the process.
 
     Left alone they would change the disk once the functions are themselves again.
@@ -64,7 +64,7 @@ async def _all_others_end() -> None:
         await asyncio.gather(*others, return_exceptions=True)
 
 
-def _changes_nothing(name: str, path: Path, target: Path | None = None, *_: object) -> bool:
+def changes_nothing(name: str, path: Path, target: Path | None = None, *_: object) -> bool:
     """Return whether a change will fail, as those do by which concurrent writes find out."""
     if name == "mkdir":
         return os.path.isdir(path) or not os.path.isdir(os.path.dirname(path))

@@ -1,7 +1,8 @@
-"""Claims: one writer at a time, refused at once, and nothing that a death leaves stands in the way."""
+"""Claims: one writer at a time, refused at once, and nothing in its way that a death leaves."""
 
 import fcntl
 import gc
+import json
 import os
 import re
 import signal
@@ -16,10 +17,10 @@ import pytest
 from upath import UPath
 
 import store
-from store import ClaimedError, StoreLocationError, Writer
+from store import ClaimedError, StoreLocationError, Writer, lease
 from store.claim import CLAIM, claim, is_claimed
-from store.place import remove_tree
-from tests.strategies import batches, coordinates, make_meta, make_rows
+from store.place import remove_tree, walk_files
+from tests.strategies import batches, coordinates, make_gram_meta, make_meta, make_rows
 
 META = make_meta()
 ROWS = make_rows(META)
@@ -352,3 +353,144 @@ def test_a_forked_process_neither_gives_up_its_parents_claim_nor_keeps_it(tmp_pa
         parent.process.wait()
         with claim(folder):
             pass
+
+
+def read_lease(folder):
+    return json.loads((folder / CLAIM).read_bytes())
+
+
+def edit_lease(folder, **changes):
+    (folder / CLAIM).write_bytes(json.dumps(read_lease(folder) | changes).encode())
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Let this process be of another machine for a while."""
+
+    def pretend(name):
+        monkeypatch.setattr(lease, "_machine", lambda: name)
+
+    return pretend
+
+
+def test_a_lease_of_another_machine_is_respected_until_it_ends(memory, monkeypatch, elsewhere):
+    elsewhere("far away")
+    first = open_writer(memory)
+    first.append(ROWS[:4])
+    elsewhere("here")
+    message = f"is being written by process {os.getpid()} of far away; wait for it, or if it has"
+    with pytest.raises(ClaimedError, match=f"{message} died, for 10 minutes"):
+        open_writer(memory)
+    assert is_claimed(memory / ARRAY)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + lease.LEASE_S - 10)
+    assert is_claimed(memory / ARRAY)
+    monkeypatch.setattr(time, "time", lambda: now + lease.LEASE_S + 10)
+    assert not is_claimed(memory / ARRAY)
+    with open_writer(memory) as second:
+        second.append(ROWS[4:8])
+
+
+def test_a_lease_is_renewed_at_commits(memory, monkeypatch):
+    now = time.time()
+    with open_writer(memory) as writer:
+        for minutes, rows in ((4, ROWS[:4]), (8, ROWS[4:8])):
+            monkeypatch.setattr(time, "time", lambda m=minutes: now + 60 * m)
+            writer.append(rows)
+        monkeypatch.setattr(time, "time", lambda: now + 60 * 17)
+        assert is_claimed(memory / ARRAY)
+        assert read_lease(memory / ARRAY)["until"] == now + 60 * 18
+
+
+def test_a_lease_that_ended_is_kept_where_nobody_took_it(memory, monkeypatch):
+    now = time.time()
+    with open_writer(memory) as writer:
+        monkeypatch.setattr(time, "time", lambda: now + 2 * lease.LEASE_S)
+        writer.append(ROWS[:4])
+        assert is_claimed(memory / ARRAY)
+
+
+def test_a_lease_of_a_process_that_died_here_is_free(memory):
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    with open_writer(memory) as writer:
+        edit_lease(memory / ARRAY, pid=process.pid)
+        assert not is_claimed(memory / ARRAY)
+        with open_writer(memory) as second:
+            with pytest.raises(ClaimedError, match="written by another writer of this process"):
+                writer.append(ROWS[:4])
+            second.append(ROWS[:4])
+
+
+def test_a_lease_of_a_process_that_lives_here_is_respected(memory):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        with open_writer(memory):
+            edit_lease(memory / ARRAY, pid=process.pid)
+            with pytest.raises(ClaimedError, match=f"is being written by process {process.pid} of"):
+                open_writer(memory)
+        process.communicate(b"\n")
+
+
+# A lease that cannot be read would otherwise hold for ever.
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"owner": "x", "until": "soon"}'])
+def test_what_is_no_lease_holds_nobody(memory, content):
+    open_writer(memory).close()
+    (memory / ARRAY / CLAIM).write_bytes(content)
+    assert not is_claimed(memory / ARRAY)
+    open_writer(memory).close()
+    assert not (memory / ARRAY / CLAIM).exists()
+
+
+def steal(memory, elsewhere):
+    """Let the lease end, and another machine take it and commit a minibatch."""
+    edit_lease(memory / ARRAY, until=0.0)
+    elsewhere("the thief's")
+    thief = open_writer(memory)
+    thief.append(ROWS[thief.n_committed :][:4])
+    elsewhere("here")
+    return thief
+
+
+def test_a_stolen_lease_stops_the_first_writer_before_it_writes(memory, elsewhere):
+    first = open_writer(memory)
+    thief = steal(memory, elsewhere)
+    before = {name: (memory / name).read_bytes() for name in memory_names(memory)}
+    for _ in range(2):
+        with pytest.raises(ClaimedError):
+            first.append(-ROWS[:4])
+        first.close()
+    assert {name: (memory / name).read_bytes() for name in memory_names(memory)} == before
+    thief.append(ROWS[4:8])
+    thief.close()
+    assert store.open(memory)[META.key].read(0, 8).tobytes() == ROWS[:8].tobytes()
+
+
+def test_a_lease_stolen_while_a_chunk_is_written_stops_the_promise(memory, elsewhere, monkeypatch):
+    first, thieves = open_writer(memory), []
+    original = Writer._store
+
+    def slow(self, start, values):
+        digest = original(self, start, values)
+        monkeypatch.setattr(Writer, "_store", original)
+        thieves.append(steal(memory, elsewhere))
+        return digest
+
+    monkeypatch.setattr(Writer, "_store", slow)
+    with pytest.raises(ClaimedError, match=r"is being written by process .* of the thief's"):
+        first.append(-ROWS[:4])
+    assert first.n_committed == 0
+    thieves[0].append(ROWS[4:8])
+    assert store.open(memory)[META.key].read(0, 8).tobytes() == ROWS[:8].tobytes()
+
+
+def test_a_median_distance_needs_the_claim_too(memory, elsewhere):
+    meta = make_gram_meta()
+    with store.GramWriter.open(memory, meta, *coordinates(meta)) as writer:
+        edit_lease(writer.place / "grams", until=0.0, owner="thief")
+        with pytest.raises(ClaimedError):
+            writer.set_median_distance(1.0)
+    assert store.open_grams(memory)[meta.key].median_distance is None
+
+
+def memory_names(place):
+    return [name for name, _, _ in walk_files(place)]

@@ -1,19 +1,35 @@
 """Crash safety: killed at random moments, and refused every single write in turn."""
 
+import errno
+import gc
+import itertools
+import json
 import os
 import random
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from upath import UPath
 
 import store
-from store import has_store
-from store.place import is_leftover
+from allcnn import extract
+from allcnn.config import Extraction
+from allcnn.workspace import Workspace
+from store import GramMeta, GramWriter, StoreLocationError, Writer, has_store
+from store.claim import CLAIM
+from store.place import is_leftover, remove_tree, walk_files
 from tests import victims
-from tests.strategies import coordinates
+from tests.refusals import failing_client, refusing
+from tests.strategies import batches, coordinates, make_gram_meta, make_grams, make_meta, make_rows
 from tests.victims import GRAMS, MEDIAN_DISTANCE, N_BLOCKS, TAPS, Victims
 
 DEPTHS = {"activations.zarr": 4, "grams.zarr": 5}
@@ -25,7 +41,8 @@ def files(folder):
 
     There it might be another writer's at work; ``allcnn store gc`` removes it once it is old.
     """
-    paths = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
+    stores = [folder / name for name in DEPTHS]
+    paths = [p.relative_to(folder) for path in stores for p in path.rglob("*") if p.is_file()]
     return {
         p: (folder / p).read_bytes()
         for p in paths
@@ -134,9 +151,294 @@ def test_ten_kills_at_random_moments_lose_nothing(tmp_path, whole):
 
 @pytest.mark.slow
 def test_95_kills_at_random_moments_lose_nothing(tmp_path, whole):
-    # With five of the real command (test_allcnn_extract.py) a hundred.
+    # With the five of the real command a hundred.
     n_committed = check_kills(95, tmp_path, whole, seed=95)
     assert len(n_committed) == 95
     third = N_BLOCKS // 3
     spread = np.histogram(n_committed, [0, 1, third, 2 * third, N_BLOCKS + 1])[0]
     assert (spread >= 5).all(), spread
+
+
+RUN = "small-d1-v2-s0"
+EXTRACT = ("extract", RUN, "--checkpoint", "final", "--batch-size", "8")
+
+
+def start_extract(workspace):
+    """Start the real command; return its process."""
+    root = Path(__file__).parent.parent
+    keep = ("--keep", "activations,grams", "--workspace", str(workspace.root))
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", *EXTRACT, *keep],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_extract(workspace, n_least, delay_s):
+    """Kill the command some time after the last tap has so many minibatches."""
+    process = start_extract(workspace)
+    try:
+        deadline = time.monotonic() + 240
+        while n_minibatches(workspace) < n_least:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+        time.sleep(delay_s)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def n_minibatches(workspace):
+    """Return how far the last tap is, -1 where there is no store."""
+    if not (workspace.activations / "zarr.json").exists():
+        return -1
+    taps = [tap for tap in store.open(workspace.activations).find() if tap.key.tap == "logits"]
+    return len(taps[0].commits) if taps else 0
+
+
+def undated(folder):
+    """Return the contents of all files of two stores, and metadata without their time."""
+    found = {}
+    for path, content in files(folder).items():
+        if path.name == "zarr.json":
+            ours = {"allcnn_representation", "allcnn_grams"}
+            attributes = json.loads(content)["attributes"]
+            for name in ours & set(attributes):
+                del attributes[name]["created_at"], attributes["allcnn_seal"]
+            content = json.dumps(json.loads(content) | {"attributes": attributes}).encode()
+        found[path] = content
+    return found
+
+
+@pytest.mark.slow
+def test_5_kills_of_the_command_lose_nothing(workspace, tmp_path):
+    whole = Workspace.at(tmp_path / "whole")
+    whole.root.mkdir()
+    (whole.root / "runs").symlink_to(workspace.root / "runs")
+    kept, job = ("activations", "grams"), Extraction(RUN, "final", batch_size=8)
+    extract.extract(whole, replace(job, keep=kept))
+    rng, n_before = random.Random(5), -1
+    # 75 minibatches; each command goes on from what the killed ones left.
+    for n_least, delay_s in ((0, 0.1), (1, 0.05), (15, 0.05), (35, 0.05), (55, 0.01)):
+        kill_extract(workspace, n_least, rng.uniform(0, delay_s))
+        for opened, name in ((store.open, "activations"), (store.open_grams, "grams")):
+            if has_store(getattr(workspace, name)):
+                check_beginnings(opened(getattr(workspace, name)), opened(getattr(whole, name)))
+        assert n_before <= n_minibatches(workspace) < 75
+        n_before = n_minibatches(workspace)
+    process = start_extract(workspace)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert undated(workspace.root) == undated(whole.root)
+
+
+def check_beginnings(opened, whole):
+    """Check that all that counts is the beginning of what the whole holds."""
+    wanted = {each.key: each for each in whole.find()}
+    for found in opened.find():
+        n, other = found.n_committed, wanted[found.key]
+        assert found.commits == other.commits[: len(found.commits)]
+        assert_same(found.read(0, n), other.read(0, n))
+
+
+class Job:
+    """Writes one array step by step, and goes on after the last step that succeeded."""
+
+    def __init__(self, path, meta, compression="none"):
+        self._path, self._meta, self._compression = path, meta, compression
+        self._writer = None
+
+    def go_on(self):
+        """Do what is missing, with the writer that is open if one is."""
+        grams = isinstance(self._meta, GramMeta)
+        if self._writer is None:
+            how = (*coordinates(self._meta), self._compression)
+            self._writer = (GramWriter if grams else Writer).open(self._path, self._meta, *how)
+            self._n_appended = self._writer.n_committed if grams else len(self._writer.commits)
+        each = make_grams(self._meta) if grams else batches(self._meta, make_rows(self._meta))
+        while not self._writer.complete:
+            self._writer.append(each[self._n_appended])
+            self._n_appended += 1
+        if grams and self._writer.median_distance is None:
+            self._writer.set_median_distance(MEDIAN_DISTANCE)
+        self._writer.close()
+
+
+SMALL = {
+    "activations": (make_meta(n_samples=6, shape=(3, 2)), "none"),
+    "split": (make_meta(n_samples=6, dtype="float16"), "none"),
+    "zstd": (make_meta(n_samples=6), "zstd"),
+    "grams": (make_gram_meta(sizes=(4, 4, 5)), "none"),
+}
+
+
+FAST = {("split", errno.ENOSPC), ("grams", errno.EIO)}
+"""Those that always run."""
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Cut what is small into several chunks."""
+    monkeypatch.setattr("store.layout.MAX_CHUNK_BYTES", 100)
+    monkeypatch.setattr("store.schema.GRAM_CHUNK_BYTES", 120)
+
+
+def what_counts(path, whole):
+    """Check that all that counts is as in the whole; return how many blocks that is."""
+    opened = store.open_grams if "grams" in path.name else store.open
+    if not (path / "zarr.json").exists():
+        return 0
+    found = opened(path).find()
+    (wanted,) = opened(whole).find()
+    for each in found:
+        assert_begins(each, wanted)
+    return sum(len(each.commits) for each in found)
+
+
+PASSED_OVER = {"write .claim", "unlink .claim"}
+"""Nothing is lost by these: who holds a claim is only told, and without a lock it is no claim."""
+
+SENTENCE = (
+    r"cannot (make a store at|create|write to|write (rows|minibatches) \d+ to \d+ of) [^:]+: {}"
+    r"(; committed (rows|minibatches) are safe, so mend it and run again|; mend it and run again)?"
+)
+REFUSALS = {errno.ENOSPC: "No space left on device", errno.EIO: "Input/output error"}
+
+
+def name_of(kind):
+    return "grams.zarr" if kind == "grams" else "activations.zarr"
+
+
+def each_refusal(folder, kind, code):
+    """Let every write in turn be refused; yield the job, its folder, and what was refused."""
+    n_survived = 0
+    for n in itertools.count():
+        path = folder / f"refused-{n}"
+        path.mkdir()
+        job, message = Job(path / name_of(kind), *SMALL[kind]), None
+        with refusing(n, code, path) as refusal:
+            try:
+                job.go_on()
+            except StoreLocationError as error:
+                message = str(error)
+        if refusal.refused is None:
+            assert message is None
+            n_survived += 1
+            # Concurrent writes race for a few changes: others may make more of them.
+            if n_survived == 5:
+                return
+        else:
+            if message is None:
+                assert refusal.refused in PASSED_OVER
+            else:
+                assert re.fullmatch(SENTENCE.format(REFUSALS[code]), message)
+            yield job, path, refusal.refused
+
+
+def without_random(names):
+    return {re.sub(r"zarr\.\w+\.partial|\d+\.\w{32}\.partial", "*.partial", n) for n in names}
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        pytest.param(
+            kind,
+            code,
+            id=f"{kind}-{errno.errorcode[code]}",
+            marks=[] if (kind, code) in FAST else pytest.mark.slow,
+        )
+        for kind in SMALL
+        for code in REFUSALS
+    ],
+)
+@pytest.mark.usefixtures("small_chunks")
+def test_a_refusal_of_any_one_write_loses_nothing(tmp_path, kind, code):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    with refusing(10**9, code, whole) as counted:
+        Job(whole / name_of(kind), *SMALL[kind]).go_on()
+    wanted, refused, kept = files(whole), [], set()
+    for job, path, what in each_refusal(tmp_path, kind, code):
+        kept.add(what_counts(path / name_of(kind), whole / name_of(kind)))
+        # A new writer goes on, and the old one as well.
+        shutil.copytree(path, tmp_path / "copied")
+        Job(tmp_path / "copied" / name_of(kind), *SMALL[kind]).go_on()
+        assert files(tmp_path / "copied") == wanted
+        shutil.rmtree(tmp_path / "copied")
+        job.go_on()
+        found = files(path)
+        assert {p: found[p] for p in found if p.name != CLAIM or "unlink" not in what} == wanted
+        refused.append(what)
+    missed = without_random(counted.made) - without_random(refused)
+    # Concurrent writes race for making a folder, in an order of their own every time.
+    assert all(what.startswith("mkdir ") for what in missed)
+    assert len(refused) > 0.9 * len(counted.made)
+    assert {0, 1} <= kept
+
+
+@pytest.mark.parametrize("code", REFUSALS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("kind", ["split", "zstd"])
+@pytest.mark.parametrize("factor", [1, -1], ids=["same", "other"])
+@pytest.mark.usefixtures("small_chunks")
+def test_a_refusal_of_writing_rows_again_can_be_mended(tmp_path, kind, factor, code):
+    path, (meta, compression) = tmp_path / "activations.zarr", SMALL[kind]
+    rows = make_rows(meta)[:4]
+    with Writer.open(path, meta, *coordinates(meta), compression) as writer:
+        writer.append(rows)
+        for n in itertools.count():
+            with refusing(n, code, path) as refusal, suppress(StoreLocationError):
+                writer.replace(0, factor * rows)
+            found = store.open(path)[meta.key]
+            if refusal.refused is None:
+                break
+            # What is as it was can be read all the time, or its digest says that it cannot.
+            if factor == 1:
+                assert_same(found.read(0, 4), rows)
+            writer.replace(0, factor * rows)
+            assert_same(store.open(path)[meta.key].read(0, 4), factor * rows)
+            writer.replace(0, rows)
+        assert n >= 3
+        assert_same(found.read(0, 4), factor * rows)
+        assert found.commits == writer.commits
+
+
+def memory_files(place):
+    """Return the contents of all files below an address."""
+    return {name: (place / name).read_bytes() for name, _, _ in walk_files(place)}
+
+
+@pytest.fixture
+def memory():
+    place = UPath("memory://crash", use_listings_cache=False)
+    yield place
+    remove_tree(place)
+
+
+@pytest.mark.parametrize("same_writer", [True, False])
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("kind", ["zstd", "grams"])
+@pytest.mark.usefixtures("small_chunks")
+def test_a_failure_of_any_one_request_loses_nothing(memory, kind, moment, same_writer):
+    whole, n_failed = memory / "whole" / name_of(kind), 0
+    with failing_client(10**9, moment) as counted:
+        Job(whole, *SMALL[kind]).go_on()
+    wanted = memory_files(whole)
+    for n in itertools.count():
+        path = memory / f"failed-{n}" / name_of(kind)
+        job = Job(path, *SMALL[kind])
+        with failing_client(n, moment) as made, suppress(StoreLocationError):
+            job.go_on()
+            assert len(made) <= n
+            break
+        what_counts(path, whole)
+        if not same_writer:
+            job = Job(path, *SMALL[kind])
+            gc.collect()
+        job.go_on()
+        assert memory_files(path) == wanted
+        n_failed += 1
+    assert n_failed >= len(counted)
