@@ -18,7 +18,8 @@ from allcnn.config import DEFAULT_SAMPLES, DType, Extraction, RunConfig
 from allcnn.errors import RunError
 from allcnn.progress import Report, silent
 from allcnn.provenance import stamp
-from allcnn.workspace import Workspace, checkpoint_epoch
+from allcnn.stages import checkpoint_epoch
+from allcnn.workspace import Workspace
 from store import (
     ActivationOverflowError,
     Attributes,

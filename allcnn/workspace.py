@@ -2,37 +2,18 @@
 
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from allcnn.config import check_name
 from allcnn.errors import RunError, WorkspaceError
+from allcnn.stages import checkpoint_epoch, is_checkpoint
 from store.place import Place, as_place, child_names, is_file, read_bytes, walk_files, write_bytes
 from store.reach import check_reachable, reaching
 
 WHOLE: Final = "_CHECKPOINT_METADATA"
 """The file of a checkpoint that is uploaded last, and says that it is whole."""
-
-_CHECKPOINT = re.compile(r"init|final|epoch-(\d{4,})")
-
-
-def checkpoint_name(epoch: int) -> str:
-    """Return the name of the checkpoint after some epochs, such as ``epoch-0005``."""
-    return f"epoch-{epoch:04d}" if epoch else "init"
-
-
-def checkpoint_epoch(name: str) -> float:
-    """Return the epochs that a checkpoint has seen; ``final`` comes after all (infinity)."""
-    if name in ("init", "final"):
-        return 0 if name == "init" else float("inf")
-    return int(name.removeprefix("epoch-"))
-
-
-def checkpoint_order(name: str) -> float:
-    """Return a number that sorts checkpoints by epoch; names of other kinds go with the last."""
-    return checkpoint_epoch(name) if _CHECKPOINT.fullmatch(name) else float("inf")
 
 
 @dataclass(frozen=True)
@@ -104,7 +85,7 @@ class Workspace:
         """
         folder = self.checkpoints_folder(run)
         names = child_names(folder) if isinstance(folder, Path) else _uploaded(folder)
-        return sorted(filter(_CHECKPOINT.fullmatch, names), key=checkpoint_epoch)
+        return sorted(filter(is_checkpoint, names), key=checkpoint_epoch)
 
     def find_checkpoint(self, run: str, checkpoint: str) -> Place:
         """Return the folder of a checkpoint that exists, else raise RunError naming those."""
