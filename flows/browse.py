@@ -34,8 +34,8 @@ from store import (
 from store import open as open_store
 from store.nodes import read_attributes
 from store.query import parse_where
-from store.results import RESULT
 from store.schema import SampleSet
+from store.usage import result_facts
 
 
 @dataclass(frozen=True)
@@ -187,15 +187,15 @@ def _results(
 ) -> Iterable[StoredResult]:
     place = workspace.similarity
     for name in list_results(place) if has_store(place) else []:
-        record = (read_attributes(place / name) or {}).get(RESULT, {})
-        try:
-            keys = [RepresentationKey.from_path(p) for p in record["rows"] + record["columns"]]
-        except (KeyError, TypeError) as error:
-            raise RunError(f"result {place / name} is malformed; compute it again") from error
+        attributes = read_attributes(place / name) or {}
+        facts = result_facts(place, name)
+        if facts is None:
+            raise RunError(f"result {place / name} is malformed; compute it again")
+        keys = facts[1]
         if among is not None and among.isdisjoint(keys):
             continue
         if pattern is None or any(pattern.matches(k.run, k.checkpoint, k.tap) for k in keys):
-            yield stored_result(place / name, record, keys)
+            yield stored_result(place / name, attributes, keys)
 
 
 def _nothing(workspace: Workspace, pattern: Selection | None, where: Sequence[str]) -> str:

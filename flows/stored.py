@@ -1,21 +1,16 @@
 """What one network, tap or result is in a store: names, sizes and state, as plain values."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from allcnn.errors import RunError
 from store import Grams, Representation, RepresentationKey
 from store.nodes import read_array
-from store.place import Place, child_names, walk_files
-
-_FLOAT32_BYTES = 4
-_ITEM_BYTES = {"int64": 8, "float64": 8}
-"""Bytes of a value in the arrays of a result."""
+from store.place import Place, walk_files
+from store.results import DIGESTS, RESULT
+from store.usage import array_bytes, raw_bytes
 
 
 @dataclass(frozen=True)
@@ -116,9 +111,10 @@ def stored_tap(tap: Representation) -> StoredTap:
 
 
 def stored_result(
-    place: Place, record: dict[str, Any], keys: list[RepresentationKey]
+    place: Place, attributes: dict[str, Any], keys: list[RepresentationKey]
 ) -> StoredResult:
     """Sum up a result from its metadata and the keys that it compares."""
+    record = attributes[RESULT]
     names = ("name", "kernel", "sigma", "estimator")
     return StoredResult(
         **{name: record[name] for name in names},
@@ -128,15 +124,10 @@ def stored_result(
         networks=tuple(dict.fromkeys(f"{key.run}@{key.checkpoint}" for key in keys)),
         pool=record.get("pool", "whole"),
         label=record.get("label"),
-        raw_bytes=sum(_array_bytes(place / name) for name in child_names(place)),
+        raw_bytes=sum(array_bytes(place / name) for name in attributes[DIGESTS]),
         stored_bytes=stored_bytes(place),
         created_at=record["provenance"].get("created_at", ""),
     )
-
-
-def _array_bytes(place: Place) -> int:
-    array = read_array(place)
-    return 0 if array is None else math.prod(array.shape) * _ITEM_BYTES.get(array.dtype, 0)
 
 
 def key_of(one: Representation | Grams) -> RepresentationKey:
@@ -165,10 +156,3 @@ def rows_digest(tap: Representation) -> str:
 def stored_bytes(place: Place) -> int:
     """Return how many bytes the files in a folder have."""
     return sum(n_bytes for _, n_bytes, _ in walk_files(place))
-
-
-def raw_bytes(one: Representation | Grams) -> int:
-    """Return how many bytes the committed part has, uncompressed and without checksums."""
-    if isinstance(one, Grams):
-        return one.n_committed * one.meta.width * _FLOAT32_BYTES
-    return one.n_committed * math.prod(one.meta.shape) * np.dtype(one.meta.dtype).itemsize

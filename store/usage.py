@@ -125,7 +125,7 @@ def result_facts(place: Place, name: str) -> tuple[int, list[RepresentationKey]]
         attributes = read_attributes(place / name)
         if attributes is None or RESULT not in attributes:
             return None
-        n_bytes = sum(_array_bytes(place / name / array) for array in attributes[DIGESTS])
+        n_bytes = sum(array_bytes(place / name / array) for array in attributes[DIGESTS])
         record = attributes[RESULT]
         paths = dict.fromkeys([*record["rows"], *record["columns"]])
         return n_bytes, [RepresentationKey.from_path(path) for path in paths]
@@ -133,7 +133,8 @@ def result_facts(place: Place, name: str) -> tuple[int, list[RepresentationKey]]
         return None
 
 
-def _array_bytes(folder: Place) -> int:
+def array_bytes(folder: Place) -> int:
+    """Return the bytes of an array of numbers, as they are in memory."""
     node = read_array(folder)
     return 0 if node is None else math.prod(node.shape) * np.dtype(node.dtype).itemsize
 
