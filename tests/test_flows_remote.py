@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import store
 from allcnn import checkpoint, network, record, train
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.remote import brought, taken
@@ -265,6 +266,35 @@ def test_a_process_of_its_own_works_on_s3(uploaded):
     assert (found.returncode, found.stdout.split("-")[0]) == (0, "digits"), found.stderr
     assert "warning" not in found.stderr.lower()
     assert "linear-whole-16" in call("store", "ls", "--workspace", uploaded)
+
+
+_FLOWS = """
+import sys
+from flows.compare import compare
+from flows.extract import extract
+from flows.parameters import CompareParameters, ExtractParameters
+
+workspace, run = sys.argv[1:]
+what = {"workspace": workspace, "batch_size": 16}
+extract(ExtractParameters(run=run, checkpoint="all", n_samples=16, **what))
+print(*compare(CompareParameters(rows=f"{run}@init", columns=f"{run}@final", **what)))
+"""
+
+
+@pytest.mark.slow
+def test_flows_work_on_s3(server, trained, tmp_path):
+    address = f"s3://bucket/{secrets.token_hex(4)}"
+    copy_up(trained.root, address)
+    found = subprocess.run(
+        [sys.executable, "-c", _FLOWS, address, RUN],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PREFECT_HOME": str(tmp_path)},
+        cwd=Path(__file__).parent.parent,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split() == store.list_results(f"{address}/similarity.zarr")
 
 
 def test_no_credentials_are_one_sentence(server, uploaded):

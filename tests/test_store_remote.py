@@ -12,6 +12,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from fsspec.config import conf
 from upath import UPath
 
 import store
@@ -335,6 +336,20 @@ def test_options_of_the_user_are_kept(server):
     assert as_place(place) is place
     assert as_place(UPath("file:///tmp/x")) == Path("/tmp/x")
     assert as_place("file:///tmp/x") == Path("/tmp/x")
+
+
+def test_a_client_is_told_by_options_or_by_configuration(server, monkeypatch):
+    """Neither needs the environment; Zarr's clients are told the same."""
+    told = {"endpoint_url": server, "key": "mine", "secret": "mine"}
+    path = f"s3://bucket/{secrets.token_hex(4)}/taps.zarr"
+    with s3.leading_to("http://127.0.0.1:1", AWS_ACCESS_KEY_ID=None):
+        rows = write(UPath(path, **told))
+        (found,) = pickle.loads(pickle.dumps(store.open(UPath(path, **told)))).find()
+        np.testing.assert_array_equal(found.read(0, 10), rows)
+        monkeypatch.setitem(conf, "s3", told | {"max_concurrency": 3})
+        (found,) = store.open(path).find()
+        np.testing.assert_array_equal(found.read(0, 10), rows)
+        assert as_place(path).fs.max_concurrency == 3
 
 
 def test_what_others_write_meanwhile_is_seen(bucket):
