@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -75,16 +75,21 @@ def extract(workspace: Workspace, job: Extraction, report: Report = silent) -> s
 
     Resumes after the last minibatch that a tap has; a finished extraction computes nothing.
     """
-    entry = record.read_record(workspace, job.run)
-    folder = workspace.find_checkpoint(job.run, job.checkpoint)
-    config = entry.config
+    source = load_source(workspace, job.run, job.checkpoint)
+    config = record.read_record(workspace, job.run).config
     samples = load_samples(config.dataset, config.image_size, job.split, job.n_samples)
-    variables = checkpoint.load_variables(folder, network.abstract(entry.spec))
-    forward = functools.partial(network.apply, entry.spec, variables)
-    facts = _attributes(config, job.checkpoint)
-    source = Source(job.run, job.checkpoint, checkpoint.digest(variables), forward, facts)
     keep(workspace, source, samples, job, report)
     return samples.sample_set.name
+
+
+def load_source(workspace: Workspace, run: str, name: str) -> Source:
+    """Load a checkpoint; raises RunError where there is none, or it cannot be read."""
+    entry = record.read_record(workspace, run)
+    folder = workspace.find_checkpoint(run, name)
+    variables = checkpoint.load_variables(folder, network.abstract(entry.spec))
+    forward = functools.partial(network.apply, entry.spec, variables)
+    facts = _attributes(entry.config, name)
+    return Source(run, name, checkpoint.digest(variables), forward, facts)
 
 
 def _attributes(config: RunConfig, name: str) -> Attributes:
@@ -133,13 +138,13 @@ def keep(
     Activations that are whole already are left alone, in minibatches of whatever size: a comparison
     regroups rows.
     """
-    shapes = _tap_shapes(source.forward, _padded(samples.images[:1], job.batch_size))
+    shapes = tap_shapes(source.forward, padded(samples.images[:1], job.batch_size))
     with ExitStack() as writers:
         sinks = _missing(workspace, source, samples, job, shapes, writers)
         _fill(sinks, source, samples, job, report)
 
 
-class _Sink(Protocol):
+class Sink(Protocol):
     """Where the rows of a network's taps go."""
 
     @property
@@ -154,7 +159,7 @@ class _Sink(Protocol):
 
 
 def _fill(
-    sinks: list[_Sink], source: Source, samples: Samples, job: Extraction, report: Report
+    sinks: list[Sink], source: Source, samples: Samples, job: Extraction, report: Report
 ) -> None:
     n, name = samples.sample_set.n_samples, f"{source.run}@{source.checkpoint}"
     first = min((sink.next_row for sink in sinks), default=n)
@@ -165,17 +170,18 @@ def _fill(
     for start, stop in data.batch_ranges(n, job.batch_size):
         if start < first:
             continue
-        _take_minibatch(sinks, source.forward, samples.images[start:stop], start, job)
+        take_minibatch(sinks, source.forward, samples.images[start:stop], start, job)
         report(stop, n, name)
     for sink in sinks:
         sink.finish(source.forward, samples.images, job)
 
 
-def _take_minibatch(
-    sinks: list[_Sink], forward: Forward, images: Images, start: int, job: Extraction
+def take_minibatch(
+    sinks: Sequence[Sink], forward: Forward, images: Images, start: int, job: Extraction
 ) -> None:
+    """Compute a minibatch, and give the rows of every tap to all sinks."""
     # A function of its own, so that these taps are gone before the next ones are computed.
-    taps = forward(_padded(images, job.batch_size))
+    taps = forward(padded(images, job.batch_size))
     for name, tap in taps.items():
         rows = _narrowed(tap, job.dtype)[: len(images)]
         for sink in sinks:
@@ -276,7 +282,7 @@ def _groups_that_fit(
     forward: Forward, examples: Images, taps: list[str], job: Extraction
 ) -> list[list[str]]:
     """Split taps into groups whose rows of all examples fit memory; each costs forward passes."""
-    shapes = _tap_shapes(forward, _padded(examples[:1], job.batch_size))
+    shapes = tap_shapes(forward, padded(examples[:1], job.batch_size))
     groups: list[list[str]] = []
     room = 0
     for tap in taps:
@@ -296,7 +302,7 @@ def _set_medians(
     held: dict[str, list[Float[np.ndarray, "n ..."]]] = {tap: [] for tap in writers}
     for start, stop in data.batch_ranges(len(examples), job.batch_size):
         images = examples[start:stop]
-        taps = forward(_padded(images, job.batch_size))
+        taps = forward(padded(images, job.batch_size))
         for tap, rows in held.items():
             rows.append(_narrowed(taps[tap], job.dtype)[: len(images)])
     for tap, writer in writers.items():
@@ -318,7 +324,7 @@ def _to_float16(tap: Float[Array, "n ..."]) -> tuple[Float16[Array, "n ..."], Fl
     return tap.astype(jnp.float16), jnp.max(jnp.abs(tap))
 
 
-def _padded(images: Images, batch_size: int) -> UInt8[np.ndarray, "b h w c"]:
+def padded(images: Images, batch_size: int) -> UInt8[np.ndarray, "b h w c"]:
     """Fill up the last minibatch, so that one compiled program serves it too."""
     missing = batch_size - len(images)
     return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
@@ -335,12 +341,12 @@ def _missing(
     job: Extraction,
     shapes: Mapping[str, tuple[int, ...]],
     closing: ExitStack,
-) -> list[_Sink]:
+) -> list[Sink]:
     """Open the stores that do not hold all yet, to be closed at the end.
 
     Raises ConflictError where the store holds other activations of the same name.
     """
-    sinks: list[_Sink] = []
+    sinks: list[Sink] = []
     if "activations" in job.keep:
         if not _has_activations(workspace.activations, source, samples, job, list(shapes)):
             writers = _open_writers(workspace.activations, source, samples, shapes, job, closing)
@@ -477,7 +483,7 @@ def _open_writer(
         raise ConflictError(f"{found}; delete {folder}, or ask for what it holds") from error
 
 
-def _tap_shapes(forward: Forward, images: Images) -> dict[str, tuple[int, ...]]:
+def tap_shapes(forward: Forward, images: Images) -> dict[str, tuple[int, ...]]:
     """Return the shape of one example of each tap, in order, without computing anything."""
     names: list[str] = []
 

@@ -14,7 +14,7 @@ import click
 
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError
-from flows import cli_import, cli_query, cli_tidy, options
+from flows import cli_import, cli_query, cli_tidy, cli_verify, options
 from flows.options import option
 from flows.plan import DEMO, Pipeline, parse_fractions, parse_numbers
 
@@ -255,6 +255,7 @@ def _tell(outcome: "Outcome") -> None:
 store.add_command(cli_query.list_store)
 store.add_command(cli_query.show_store)
 store.add_command(cli_query.query_store)
+store.add_command(cli_verify.verify)
 store.add_command(cli_import.import_arrays)
 store.add_command(cli_tidy.usage)
 store.add_command(cli_tidy.remove)

@@ -213,11 +213,11 @@ class CommittedReader(Committed[M]):
 
     def _fill(self, block: Commit, target: npt.NDArray[Any]) -> None:
         what = f"{self.form.units} {block.start} to {block.stop - 1}"
-        try:
-            with reaching(self.store_path):
+        with reaching(self.store_path):
+            try:
                 found = self._read(block, target)
-        except (ValueError, RuntimeError) as error:  # a checksum, another length, no zstd frame
-            raise self._damaged(what, str(error)) from error
+            except (ValueError, RuntimeError) as error:  # a checksum, another length, no zstd frame
+                raise self._damaged(what, str(error)) from error
         if found != block.digest:
             raise self._damaged(what, f"digest {found}, committed {block.digest}")
 
@@ -285,11 +285,11 @@ class CommittedReader(Committed[M]):
             raise self._damaged("metadata", f"array {name!r} is missing or unreadable") from error
 
     def _coordinate(self, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        try:
-            with reaching(self.store_path):
+        with reaching(self.store_path):
+            try:
                 values = np.asarray(self._open(name)[:], dtype)
-        except (ValueError, RuntimeError) as error:
-            raise self._damaged(f"{name}s", str(error)) from error
+            except (ValueError, RuntimeError) as error:
+                raise self._damaged(f"{name}s", str(error)) from error
         digests = self._attributes.get(COORDINATES)
         wanted = digests.get(name) if isinstance(digests, dict) else None
         if crc32c(values) != wanted:

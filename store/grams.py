@@ -4,7 +4,7 @@ Whoever compares the representation again reads 132 kB a minibatch of 256, and n
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 
@@ -122,6 +122,22 @@ class GramWriter(CommittedWriter[GramMeta]):
             self._write(_padded(pending, self.meta.width))
             pending = []
         self._pending = pending
+
+    def replace(self, first: int, Ks: Sequence[npt.ArrayLike]) -> None:
+        """Write the committed Grams of a whole chunk again, from minibatch ``first`` on.
+
+        Until that is done, a reader may find them damaged.
+        """
+        starts = [each.start for each in self._commits]
+        index = starts.index(first) if first in starts else None
+        if index is None or self._commits[index].stop != first + len(Ks):
+            raise MisalignedWriteError(
+                f"{len(Ks)} Grams from minibatch {first} on are no chunk of {self.meta.key} that is"
+                f" committed; give {self.meta.block_length} at once, or what is left at the end"
+            )
+        grams = [self._check_square(np.asarray(K), first + i) for i, K in enumerate(Ks)]
+        packed = [pack(narrow(K, "float32", str(self.meta.key))) for K in grams]
+        self._rewrite(index, _padded(packed, self.meta.width))
 
     def set_median_distance(self, distance: float) -> None:
         """Keep the median distance between examples at once; 0.0 and NaN are allowed."""

@@ -1,7 +1,8 @@
 """Where things lie in a store: roots, chunks and digests."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -80,23 +81,29 @@ def create_root(place: Place, kind: Kind) -> zarr.Group:
         made = isinstance(place, Path) and place.exists() and not place.is_dir()
         if not made and not (place / NODE).exists():
             _check_vacant(place)
-            try:
+            # Where it is one by now, another writer came first.
+            with _making(place), suppress(ContainsGroupError):
                 zarr.create_group(
                     zarr_store(place, read_only=False),
                     zarr_format=3,
                     attributes={STORE_MARK: mark},
                 )
-            except ContainsGroupError:
-                pass  # another writer came first
-            except OSError as error:
-                raise StoreLocationError(
-                    f"cannot make a store at {place}: {error.strerror or error}"
-                ) from error
         open_root(place, kind)
         root = zarr_group(place)
         if root.attrs[STORE_MARK] != mark:
-            root.attrs[STORE_MARK] = mark
+            with _making(place):
+                root.attrs[STORE_MARK] = mark
         return root
+
+
+@contextmanager
+def _making(place: Place) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreLocationError(
+            f"cannot make a store at {place}: {error.strerror or error}"
+        ) from error
 
 
 def zarr_group(place: Place) -> zarr.Group:

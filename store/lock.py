@@ -94,10 +94,12 @@ class Lock(Claim):
 
     def release(self) -> None:
         """Remove the file, and then the lock."""
-        if self._descriptor is not None and _is_same(self._descriptor, self._file):
-            with suppress(OSError):  # without its lock it says no more than what a kill leaves
-                self._file.unlink()
-        self.forget()
+        try:
+            if self._descriptor is not None and _is_same(self._descriptor, self._file):
+                with suppress(OSError):  # without its lock it says no more than what a kill leaves
+                    self._file.unlink()
+        finally:
+            self.forget()
 
     def forget(self) -> None:
         """Drop the lock; the file stays."""

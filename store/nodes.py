@@ -81,15 +81,23 @@ def read_array(folder: Place) -> ArrayNode | None:
         return None
     try:
         return ArrayNode(
-            shape=tuple(node["shape"]),
-            chunks=tuple(node["chunk_grid"]["configuration"]["chunk_shape"]),
+            shape=_sizes(node["shape"], 0),
+            chunks=_sizes(node["chunk_grid"]["configuration"]["chunk_shape"], 1),
             dtype=str(node["data_type"]),
-            codecs=tuple(node["codecs"]),
+            # A codec that is no object, or has no name, raises here.
+            codecs=tuple({**codec, "name": codec["name"]} for codec in node["codecs"]),
             chunk_keys=node["chunk_key_encoding"],
             dimensions=tuple(node.get("dimension_names") or [None] * len(node["shape"])),
         )
     except (KeyError, TypeError) as error:
         raise _unreadable(folder, f"{error!r} in its metadata") from error
+
+
+def _sizes(values: Any, least: int) -> tuple[int, ...]:
+    # Zarr divides by the sizes of chunks, and counts on finding as many as axes.
+    if not all(type(size) is int and size >= least for size in values):
+        raise TypeError(f"{values!r} for sizes")
+    return tuple(values)
 
 
 def _read(folder: Place) -> dict[str, Any] | None:

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from store.committed import READABLE_CODECS
 from store.draft import drafted
 from store.errors import DamagedChunkError, SchemaError, UnfinishedError, UnknownResultError
 from store.layout import crc32c, create_root, has_store, open_root, reaching
-from store.nodes import read_attributes, write_attributes
+from store.nodes import read_array, read_attributes, write_attributes
 from store.place import Address, Place, as_place, check_inside, child_names, remove_tree, zarr_store
 from store.schema import RepresentationKey, check_component
 
@@ -26,7 +27,7 @@ DIGESTS: Final = "allcnn_digests"
 Matrix = npt.NDArray[np.float64]
 Sizes = npt.NDArray[np.int64]
 
-_ARRAYS: Final[dict[str, tuple[str, ...]]] = {
+ARRAYS: Final[dict[str, tuple[str, ...]]] = {
     "cka": ("row", "column"),
     "hsic": ("row", "column"),
     "hsic_rows": ("row",),
@@ -40,6 +41,8 @@ _ARRAYS: Final[dict[str, tuple[str, ...]]] = {
     "hsic_columns_minibatches": ("minibatch", "column"),
     "baseline": ("permutation", "row", "column"),
 }
+"""The arrays of numbers in a result, and their dimensions."""
+
 _REQUIRED = {"cka", "hsic", "hsic_rows", "hsic_columns"}
 _INTEGERS = {"minibatch_sizes"}
 
@@ -109,11 +112,11 @@ class SimilarityResult:
     def __post_init__(self) -> None:
         check_component("result", self.name)
         lengths = {"row": len(self.rows), "column": len(self.columns)}
-        for name in _ARRAYS:
+        for name in ARRAYS:
             values = getattr(self, name)
             if values is not None or name in _REQUIRED:
                 self._check_shape(name, np.shape(values), lengths)
-                object.__setattr__(self, name, np.ascontiguousarray(values, _dtype(name)))
+                object.__setattr__(self, name, np.ascontiguousarray(values, dtype_of(name)))
         if len(self.sources) != 2:
             raise SchemaError(
                 f"sources of result {self.name} are {self.sources}; want two counts,"
@@ -121,11 +124,11 @@ class SimilarityResult:
             )
 
     def _check_shape(self, name: str, shape: tuple[int, ...], lengths: dict[str, int]) -> None:
-        if len(shape) == len(_ARRAYS[name]):
-            for dimension, size in zip(_ARRAYS[name], shape, strict=True):
+        if len(shape) == len(ARRAYS[name]):
+            for dimension, size in zip(ARRAYS[name], shape, strict=True):
                 # The first array that has minibatches or permutations says how many there are.
                 lengths.setdefault(dimension, size)
-        wanted = tuple(lengths.get(dimension, dimension) for dimension in _ARRAYS[name])
+        wanted = tuple(lengths.get(dimension, dimension) for dimension in ARRAYS[name])
         if shape != wanted:
             raise SchemaError(f"{name} of result {self.name} has shape {shape}; want {wanted}")
 
@@ -183,8 +186,8 @@ def read_result(store: Address, name: str) -> SimilarityResult:
         if RESULT not in attributes:
             raise UnfinishedError(f"result {name} in {place} was not finished; compute it again")
         digests = _digests(place / name, attributes)
-        arrays = {n: _read_array(place / name, n, digests[n]) for n in _ARRAYS if n in digests}
-    return _from_json(place / name, name, attributes[RESULT], arrays)
+        arrays = {n: read_numbers(place / name, n, digests[n]) for n in ARRAYS if n in digests}
+    return rebuild(place / name, name, attributes[RESULT], arrays)
 
 
 def list_results(store: Address) -> list[str]:
@@ -211,13 +214,13 @@ def _is_finished(folder: Place) -> bool:
 
 
 def _arrays(result: SimilarityResult) -> dict[str, npt.NDArray[Any]]:
-    present = {name: getattr(result, name) for name in _ARRAYS}
+    present = {name: getattr(result, name) for name in ARRAYS}
     return {name: values for name, values in present.items() if values is not None}
 
 
 def _write_arrays(group: zarr.Group, result: SimilarityResult) -> None:
     for name, values in _arrays(result).items():
-        _write_array(group, name, values, _ARRAYS[name])
+        _write_array(group, name, values, ARRAYS[name])
     for name, keys in (("row", result.rows), ("column", result.columns)):
         labels = np.array([str(key) for key in keys], dtype=np.dtypes.StringDType())
         group.create_array(name, data=labels, chunks=(max(1, len(keys)),), dimension_names=(name,))
@@ -229,7 +232,8 @@ def _write_record(folder: Place, result: SimilarityResult, record: dict[str, Any
     write_attributes(folder, {DIGESTS: digests, RESULT: record})
 
 
-def _dtype(name: str) -> np.dtype[Any]:
+def dtype_of(name: str) -> np.dtype[Any]:
+    """Return the type of the numbers in an array of a result."""
     return np.dtype(np.int64 if name in _INTEGERS else np.float64)
 
 
@@ -255,12 +259,18 @@ def _digests(folder: Place, attributes: Mapping[str, Any]) -> dict[str, Any]:
     return digests
 
 
-def _read_array(folder: Place, name: str, digest: object) -> npt.NDArray[Any]:
+def read_numbers(folder: Place, name: str, digest: object) -> npt.NDArray[Any]:
+    """Read an array of a result; raises DamagedChunkError where its digest is another."""
     where = f"{name} of result {folder.name} in {folder.parent}"
     try:
+        node = read_array(folder / name)
+        if node is None or not READABLE_CODECS.issuperset(node.codec_names):
+            raise ValueError(
+                "it has a codec that Zarr itself does not know" if node else "no array"
+            )
         array = zarr.open_array(zarr_store(folder / name, read_only=True), mode="r", zarr_format=3)
-        values = np.ascontiguousarray(array[:], _dtype(name))
-    except (KeyError, ValueError, TypeError, FileNotFoundError) as error:
+        values = np.ascontiguousarray(array[:], dtype_of(name))
+    except (KeyError, ValueError, TypeError, RuntimeError, FileNotFoundError) as error:
         raise DamagedChunkError(f"{where} is damaged ({error}); compute it again") from error
     if crc32c(values) != digest:
         raise DamagedChunkError(f"{where} is not what was written; compute it again")
@@ -268,7 +278,7 @@ def _read_array(folder: Place, name: str, digest: object) -> npt.NDArray[Any]:
 
 
 def _to_json(result: SimilarityResult) -> dict[str, Any]:
-    names = [f.name for f in fields(result) if f.name not in _ARRAYS]
+    names = [f.name for f in fields(result) if f.name not in ARRAYS]
     record = {name: getattr(result, name) for name in names} | {
         "rows": [key.path for key in result.rows],
         "columns": [key.path for key in result.columns],
@@ -282,9 +292,10 @@ def _to_json(result: SimilarityResult) -> dict[str, Any]:
     return record
 
 
-def _from_json(
+def rebuild(
     folder: Place, name: str, values: object, arrays: dict[str, npt.NDArray[Any]]
 ) -> SimilarityResult:
+    """Put a result together; raises SchemaError where its record and its arrays do not fit."""
     if not isinstance(values, dict):
         raise SchemaError(f"{folder} is malformed; compute it again")
     try:

@@ -90,7 +90,13 @@ def test_identification_needs_numpy_alone():
 def test_only_the_bridges_touch_the_store():
     found = importers("store", of="allcnn", but=("store.place", "store.reach"))
     assert {"allcnn.extract", "allcnn.compare.tasks"} <= found
-    bridges = ("allcnn.extract", "allcnn.compare", "allcnn.housekeeping", "allcnn.waste")
+    bridges = (
+        "allcnn.extract",
+        "allcnn.compare",
+        "allcnn.repair",
+        "allcnn.housekeeping",
+        "allcnn.waste",
+    )
     assert {name for name in found if not within(name, *bridges)} == set()
 
 

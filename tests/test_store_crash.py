@@ -251,6 +251,11 @@ class Job:
         self._path, self._meta, self._compression = path, meta, compression
         self._writer = None
 
+    @property
+    def n_blocks(self):
+        """How many blocks it was told are committed."""
+        return 0 if self._writer is None else len(self._writer.commits)
+
     def go_on(self):
         """Do what is missing, with the writer that is open if one is."""
         grams = isinstance(self._meta, GramMeta)
@@ -363,7 +368,11 @@ def test_a_refusal_of_any_one_write_loses_nothing(tmp_path, kind, code):
         Job(whole / name_of(kind), *SMALL[kind]).go_on()
     wanted, refused, kept = files(whole), [], set()
     for job, path, what in each_refusal(tmp_path, kind, code):
-        kept.add(what_counts(path / name_of(kind), whole / name_of(kind)))
+        n_kept = what_counts(path / name_of(kind), whole / name_of(kind))
+        assert n_kept >= job.n_blocks
+        if code == errno.ENOSPC:  # what was begun would take room that is needed
+            assert not [p for p in path.rglob("*") if is_leftover(p.name)]
+        kept.add(n_kept)
         # A new writer goes on, and the old one as well.
         shutil.copytree(path, tmp_path / "copied")
         Job(tmp_path / "copied" / name_of(kind), *SMALL[kind]).go_on()
@@ -378,6 +387,38 @@ def test_a_refusal_of_any_one_write_loses_nothing(tmp_path, kind, code):
     assert all(what.startswith("mkdir ") for what in missed)
     assert len(refused) > 0.9 * len(counted.made)
     assert {0, 1} <= kept
+
+
+@pytest.mark.parametrize("code", REFUSALS, ids=errno.errorcode.get)
+def test_a_refusal_of_renewing_the_version_loses_nothing(tmp_path, code):
+    path, (meta, _) = tmp_path / "activations.zarr", SMALL["activations"]
+    Job(path, meta).go_on()
+    whole = files(tmp_path)
+    root = json.loads((path / "zarr.json").read_bytes())
+    root["attributes"]["allcnn_store"]["schema_version"] = 1
+    (path / "zarr.json").write_text(json.dumps(root))
+    for n in range(3):
+        with refusing(n, code, path) as refusal:
+            with pytest.raises(StoreLocationError, match=SENTENCE.format(REFUSALS[code])):
+                Job(path, meta).go_on()
+        assert "zarr." in refusal.refused
+        assert_same(store.open(path)[meta.key].read(0, 6), make_rows(meta))
+    Job(path, meta).go_on()
+    assert files(tmp_path).keys() == whole.keys()
+    assert json.loads((path / "zarr.json").read_bytes()) == json.loads(
+        whole[Path("activations.zarr/zarr.json")]
+    )
+
+
+def test_what_a_kill_leaves_of_a_compressed_chunk_is_cleared(tmp_path):
+    path, (meta, compression) = tmp_path / "activations.zarr", SMALL["zstd"]
+    with Writer.open(path, meta, *coordinates(meta), compression) as writer:
+        writer.append(make_rows(meta)[:4])
+    chunk = path / meta.key.path / "activations/c/1/0"
+    chunk.mkdir(parents=True)
+    (chunk / f"0.{'a' * 32}.partial").write_text("half")
+    Job(path, meta, compression).go_on()
+    assert not [p for p in path.rglob("*") if is_leftover(p.name)]
 
 
 @pytest.mark.parametrize("code", REFUSALS, ids=errno.errorcode.get)
@@ -434,7 +475,7 @@ def test_a_failure_of_any_one_request_loses_nothing(memory, kind, moment, same_w
             job.go_on()
             assert len(made) <= n
             break
-        what_counts(path, whole)
+        assert what_counts(path, whole) >= job.n_blocks
         if not same_writer:
             job = Job(path, *SMALL[kind])
             gc.collect()

@@ -774,3 +774,48 @@ def test_xarray_reads_it(path):
         np.testing.assert_array_equal(
             node["label"].sel(sample=[17, 0]), coordinates(meta)[1][[0, 17]]
         )
+
+
+# Writing again
+
+
+def stored(path):
+    """Return all files but claims: the writer of ``fill`` was not closed."""
+    return {name: content for name, content in contents(path).items() if name.name != ".claim"}
+
+
+def test_a_damaged_chunk_is_written_again(path, two_a_chunk):
+    meta = make_gram_meta()
+    grams = fill(path, meta)
+    before = stored(path)
+    flip_bit(chunk_files(path / meta.key.path / "grams")[1])
+    with open_writer(path, meta) as writer:
+        writer.replace(2, grams[2:])
+    assert stored(path) == before
+
+
+def test_other_grams_have_another_record(path, two_a_chunk):
+    meta = make_gram_meta()
+    grams = fill(path, meta)
+    before = open_grams(path)[meta.key].commits
+    with open_writer(path, meta) as writer:
+        writer.replace(0, [2 * K for K in grams[:2]])
+    found = open_grams(path)[meta.key]
+    assert (found.commits[0] == before[0], found.commits[1] == before[1]) == (False, True)
+    wanted = [triangle(2 * K) for K in grams[:2]] + [triangle(K) for K in grams[2:]]
+    assert_bit_equal(found.read(0, 4), wanted)
+
+
+@pytest.mark.parametrize(("first", "n"), [(1, 2), (0, 1), (0, 3), (2, 2), (4, 0)])
+def test_only_whole_committed_chunks_are_written_again(path, two_a_chunk, first, n):
+    meta = make_gram_meta()
+    grams = fill(path, meta, 2)
+    before = stored(path)
+    with (
+        open_writer(path, meta) as writer,
+        pytest.raises(
+            MisalignedWriteError, match=r"no chunk of Grams .* that is committed; give 2"
+        ),
+    ):
+        writer.replace(first, grams[first : first + n])
+    assert stored(path) == before

@@ -48,7 +48,10 @@ def slots(
 
 def known_results(path: Place, wanted: list[Slot]) -> list[SimilarityResult] | None:
     """Return results that were all computed before; a damaged one does not count."""
-    if not all(store.has_result(path, slot.name) for slot in wanted):
+    try:
+        if not all(store.has_result(path, slot.name) for slot in wanted):
+            return None
+    except DamagedChunkError:
         return None
     try:
         return [store.read_result(path, slot.name) for slot in wanted]

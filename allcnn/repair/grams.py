@@ -1,0 +1,145 @@
+"""Compute damaged Grams again, from the activations where these are whole."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from allcnn import data, hsic, kernels
+from allcnn.errors import RunError
+from allcnn.provenance import stamp
+from allcnn.repair.network import Network
+from allcnn.repair.rewriting import Rewriting, Span
+from store import DamagedChunkError, GramKey, GramMeta, Grams, GramWriter, Representation
+from store.damage import Damage
+from store.examine import opened
+from store.place import Place, child_names
+
+
+class GramsAgain(Rewriting):
+    """Grams, computed from the activations where these are whole, else by the network."""
+
+    kind = "grams"
+
+    def __init__(
+        self, root: Place, network: Network, damage: Sequence[Damage], activations: Place
+    ) -> None:
+        self._activations = activations
+        self._tap: Representation | None = None
+        self._held: tuple[int, np.ndarray] = 0, np.empty(0)
+        self._computed: dict[Span, list[Float32[np.ndarray, "n n"]]] = {}
+        super().__init__(root, network, damage)
+
+    def _plan(self) -> None:
+        found = opened(self._activations, "activations", self._path.rpartition("/")[0])
+        tap = found if isinstance(found, Representation) and found.complete else None
+        if isinstance(self._reader, Grams):
+            self.meta = self._reader.meta
+        else:
+            self.meta = _as_its_name_says(self._path, tap, self._network)
+        key = self.meta.key
+        version = (key.checkpoint_digest, key.dtype, self.meta.sample_set)
+        if tap and (tap.meta.checkpoint_digest, tap.meta.dtype, tap.meta.sample_set) == version:
+            self._tap, self.origin = tap, "its activations"
+        else:
+            self._use_network()
+        self._set_blocks(self.meta)
+
+    def _use_network(self) -> None:
+        key = self.meta.key
+        self._network.check(key.checkpoint_digest, self.meta.sample_set)
+        self._tap, self.origin = None, f"checkpoint {key.of.checkpoint} of run {key.of.run}"
+
+    def _compute(self, block: Span) -> None:
+        key = self.meta.key
+        rows = (self._rows(start, stop) for start, stop in self.meta.ranges[slice(*block)])
+        grams = [kernels.gram(kernels.pooled(X, key.pool), key.kernel) for X in rows]
+        self._computed[block] = grams
+
+    def _rows(self, start: int, stop: int) -> Float[np.ndarray, "n ..."]:
+        if self._tap is not None:
+            try:
+                return self._stored(self._tap, start, stop)
+            except DamagedChunkError:
+                self._use_network()
+        key = self.meta.key
+        return self._network.rows(start, stop, key.batch_size, key.dtype)[key.of.tap]
+
+    def _finish(self) -> None:
+        # All are small, and known now: only here may the group go.
+        median = self._median()
+        samples, labels = self._coordinates()
+        if self._anew:
+            self._clear("grams")
+        with GramWriter.open(self._root, self.meta, samples, labels) as writer:
+            for (first, _), grams in sorted(self._computed.items(), key=lambda item: item[0]):
+                if self._anew:
+                    for K in grams:
+                        writer.append(K)
+                else:
+                    writer.replace(first, grams)
+            if median is not None and writer.median_distance is None:
+                writer.set_median_distance(median)
+
+    def _stored(self, tap: Representation, start: int, stop: int) -> Float[np.ndarray, "n ..."]:
+        """Read rows, and with them those of the next minibatches in the same chunk."""
+        first, held = self._held
+        if not first <= start < stop <= first + len(held):
+            end = min(max(stop, start + tap.meta.batch_rows), self.meta.n_samples)
+            try:
+                first, held = start, tap.read(start, end)
+            except DamagedChunkError:
+                first, held = start, tap.read(start, stop)
+            self._held = first, held
+        return held[start - first : stop - first]
+
+    def _coordinates(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._tap is not None:
+            return self._tap.samples, self._tap.labels
+        return self._network.samples.indices, self._network.samples.labels
+
+    def _close(self) -> None:
+        self._held = 0, np.empty(0)
+
+    def _median(self) -> float | None:
+        """Return the median distance to keep with Grams that are made anew."""
+        if not self._anew:
+            return None
+        if isinstance(self._reader, Grams):
+            return self._reader.median_distance
+        if not _has_median(self._root, self._path):
+            return None
+        key = self.meta.key
+        n = min(kernels.BANDWIDTH_EXAMPLES, self.meta.n_samples)
+        parts = [self._rows(*span) for span in data.batch_ranges(n, key.batch_size)]
+        X = kernels.pooled(np.concatenate(parts), key.pool)
+        return kernels.median_distance(lambda a, b: X[a:b], n, kernels.BANDWIDTH_BLOCK)
+
+
+def _as_its_name_says(path: str, tap: Representation | None, network: Network) -> GramMeta:
+    """Return metadata of Grams by the name of their folder, which says nearly all."""
+    of, _, variant = path.rpartition("/")
+    digest = tap.meta.checkpoint_digest if tap else network.source.digest
+    try:
+        kernel, pool, batch_size, dtype, _ = variant.split("-")
+        named = {"kernel": kernel, "pool": pool, "batch_size": int(batch_size), "dtype": dtype}
+        key = GramKey.from_json({"of": of, "checkpoint_digest": digest} | named)
+    except ValueError as error:
+        raise RunError(f"{path} is no name of Grams ({error}); delete that folder") from error
+    if key.variant != variant:
+        raise RunError(f"{path} are Grams of another checkpoint than {digest}; delete that folder")
+    sample_set = tap.meta.sample_set if tap else network.samples.sample_set
+    index = tap.meta.tap_index if tap else network.tap_index(key.of.tap, key.batch_size)
+    facts = tap.meta.attributes if tap else network.source.attributes
+    ranges = tuple(hsic.split_minibatches(sample_set.n_samples, key.batch_size))
+    return GramMeta(key, sample_set, index, ranges, attributes=facts, **stamp())
+
+
+def _has_median(root: Place, path: str) -> bool:
+    """Return whether such Grams of another tap of the network have a median distance."""
+    of, _, variant = path.rpartition("/")
+    folder = of.rpartition("/")[0]
+    found = [
+        opened(root, "grams", f"{folder}/{tap}/{variant}") for tap in child_names(root / folder)
+    ]
+    return any(isinstance(each, Grams) and each.median_distance is not None for each in found)

@@ -1,0 +1,123 @@
+"""Look one representation, or its Grams, through for damage, a minibatch at a time."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from store.committed import ArrayForm, CommittedReader, parse
+from store.damage import METADATA, Checked, Damage, reason_of
+from store.errors import DamagedChunkError, StoreError, StoreLocationError
+from store.grams import MEDIAN_DISTANCE, Grams
+from store.layout import COMMITS, COORDINATES, Kind
+from store.nodes import NODE, SEAL, read_attributes
+from store.place import Place, check_inside, is_remote
+from store.prescribed import array_problem, chunk_problem, group_problem, read_node
+from store.reader import Representation
+from store.schema import Commit
+
+READERS: Final[dict[Kind, type[CommittedReader[Any]]]] = {
+    "activations": Representation,
+    "grams": Grams,
+}
+COORDINATE_ARRAYS: Final[Mapping[str, np.dtype[Any]]] = {
+    "sample": np.dtype("<i8"),
+    "label": np.dtype("<i4"),
+}
+
+
+def examine(root: Place, kind: Kind, path: str) -> Checked:
+    """Compare all that a group holds with its metadata, and these with their seal."""
+    reader = opened(root, kind, path)
+    if isinstance(reader, str):
+        return Checked(kind, path, (Damage(kind, path, METADATA, reader),), is_data=True)
+    damage = (*_coordinates(reader), *_blocks(reader))
+    return Checked(kind, path, damage, _n_bytes(reader), is_data=True)
+
+
+def opened(root: Place, kind: Kind, path: str) -> CommittedReader[Any] | str:
+    """Return a reader of a group, or what is wrong with its metadata."""
+    form = READERS[kind].form
+    try:
+        check_inside(root, root / path / NODE)
+    except StoreError as error:
+        return reason_of(error)
+    node = read_node(root / path)
+    known = frozenset({form.mark, COORDINATES, COMMITS, SEAL, MEDIAN_DISTANCE})
+    if not isinstance(node, dict):
+        return node or f"it has no {NODE}"
+    problem = group_problem(node, known)
+    if problem:
+        return problem
+    try:
+        attributes = read_attributes(root / path) or {}
+        stored = parse(form, attributes, path)
+        if stored is None:
+            return f"it has no attribute {form.mark!r}"
+        reader = READERS[kind](root, *stored, attributes)
+        if isinstance(reader, Grams):
+            reader.median_distance  # noqa: B018  # raises for what is no number
+    except StoreError as error:
+        return reason_of(error)
+    # The first version had neither attributes of networks nor seals.
+    lost = SEAL not in attributes and "attributes" in attributes[form.mark]
+    return "it has lost its seal" if lost else reader
+
+
+def _coordinates(reader: CommittedReader[Any]) -> Iterator[Damage]:
+    n = reader.meta.sample_set.n_samples
+    for name, dtype in COORDINATE_ARRAYS.items():
+        form = ArrayForm((n,), (n,), dtype, ("sample",), {})
+        problem = array_problem(reader.place / name, form)
+        if problem:
+            yield _damage(reader, METADATA, problem)
+            continue
+        try:
+            _ = reader.samples if name == "sample" else reader.labels
+        except (DamagedChunkError, StoreLocationError) as error:
+            if isinstance(error, StoreLocationError) and is_remote(reader.place):
+                raise
+            yield _damage(reader, f"{name}s", reason_of(error))
+
+
+def _blocks(reader: CommittedReader[Any]) -> Iterator[Damage]:
+    form = reader.form.array_form(reader.meta)
+    folder = reader.place / reader.form.array
+    problem = array_problem(folder, form)
+    if problem:
+        yield _damage(reader, METADATA, problem)
+        return
+    checked = ((block, _check(reader, block)) for block in reader.commits)
+    damage = [
+        _damage(reader, reader.form.units, reason_of(reason), block.start, block.stop)
+        for block, reason in checked
+        if reason
+    ]
+    # Others may have written an array anew in other chunks; but if no chunk can be read, it is
+    # their size that was changed.
+    other = chunk_problem(folder, form) if len(damage) == len(reader.commits) else None
+    yield from [_damage(reader, METADATA, other)] if damage and other else damage
+
+
+def _check(reader: CommittedReader[Any], block: Commit) -> str | None:
+    try:
+        return reader.check(block)
+    except StoreLocationError as error:
+        if is_remote(reader.place):
+            raise
+        return str(error)  # a symbolic link that leads outside
+
+
+def _damage(
+    reader: CommittedReader[Any],
+    part: str,
+    reason: str,
+    start: int | None = None,
+    stop: int | None = None,
+) -> Damage:
+    return Damage(reader.form.kind, reader.meta.key.path, part, reason, start, stop)
+
+
+def _n_bytes(reader: CommittedReader[Any]) -> int:
+    form = reader.form.array_form(reader.meta)
+    return reader.n_committed * int(np.prod(form.shape[1:])) * form.dtype.itemsize

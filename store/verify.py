@@ -1,0 +1,177 @@
+"""Look a whole store through for damage: every chunk, coordinate and piece of metadata.
+
+One minibatch is in memory at a time. What a kill leaves behind is no damage: neither a group in the
+middle of its creation nor a chunk that was not committed.
+"""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+from store.claim import CLAIM
+from store.damage import FOLDER, METADATA, Checked, Damage, reason_of
+from store.errors import DamagedChunkError, SchemaError
+from store.examine import COORDINATE_ARRAYS, READERS, examine
+from store.examine_results import examine_results
+from store.layout import STORE_MARK, Kind, open_root, reaching
+from store.nodes import NODE, SEAL
+from store.place import (
+    Address,
+    Place,
+    as_place,
+    child_names,
+    entry_names,
+    is_leftover,
+    walk_files,
+)
+from store.prescribed import group_problem, read_node
+from store.schema import SCHEMA_VERSION, is_component
+
+
+def verify(
+    path: Address,
+    kind: Kind,
+    *,
+    sample_set: str = "*",
+    run: str = "*",
+    checkpoint: str = "*",
+    tap: str = "*",
+) -> Iterator[Checked]:
+    """Look through what is stored of the representations whose names fit shell patterns.
+
+    Yields every folder that was looked through, with all that is damaged in it; no damage hides
+    another. Of results, those with such a representation on either side.
+
+    Raises StoreLocationError where no store is, SchemaError for a foreign or newer one.
+    """
+    place, patterns = as_place(path), (sample_set, run, checkpoint, tap)
+    with reaching(place):
+        yield _root(place, kind)
+        if kind == "similarity":
+            yield from examine_results(place, patterns)
+        else:
+            yield from _Walk(place, kind, patterns).folders("")
+
+
+def n_expected(path: Address, kind: Kind) -> int:
+    """Return how many folders of data a store seems to hold, without looking into any."""
+    place = as_place(path)
+    depth = 1 if kind == "similarity" else READERS[kind].form.depth
+    with reaching(place):
+        return _n_below(place, depth)
+
+
+def _n_below(place: Place, depth: int) -> int:
+    names = child_names(place)
+    return len(names) if depth == 1 else sum(_n_below(place / name, depth - 1) for name in names)
+
+
+def _root(place: Place, kind: Kind) -> Checked:
+    """Look at the metadata of the root; those of another program are no damage, but an error."""
+    try:
+        open_root(place, kind)
+    except (SchemaError, DamagedChunkError) as error:
+        if _is_newer(place) or not _holds_ours(place, kind):
+            raise
+        return _checked(kind, "", METADATA, reason_of(error))
+    node = read_node(place)
+    assert isinstance(node, dict)
+    return _checked(kind, "", METADATA, group_problem(node, frozenset({STORE_MARK, SEAL})))
+
+
+def _is_newer(place: Place) -> bool:
+    node = read_node(place)
+    attributes = node.get("attributes") if isinstance(node, dict) else None
+    mark = attributes.get(STORE_MARK) if isinstance(attributes, dict) else None
+    version = mark.get("schema_version") if isinstance(mark, dict) else None
+    return isinstance(version, int) and version > SCHEMA_VERSION
+
+
+def _holds_ours(place: Place, kind: Kind) -> bool:
+    """Return whether something lies below a root that a store of this kind holds."""
+    depth = 1 if kind == "similarity" else READERS[kind].form.depth
+    nodes = [name for name, *_ in walk_files(place) if name.rpartition("/")[2] == NODE]
+    found = (place / name for name in nodes if name.count("/") == depth)
+    return any(b'"allcnn_' in node.read_bytes() for node in found)
+
+
+class _Walk:
+    """Goes through the folders of a store of activations or of Grams."""
+
+    def __init__(self, place: Place, kind: Kind, patterns: tuple[str, ...]) -> None:
+        self._place, self._kind = place, kind
+        self._form = READERS[kind].form
+        self._patterns = (*patterns, *["*"] * (self._form.depth - len(patterns)))
+
+    def folders(self, path: str) -> Iterator[Checked]:
+        """Look through what is in a folder and fits, then at the folder's own metadata."""
+        depth, has_data = path.count("/") + 1 if path else 0, False
+        for name in _folder_names(self._place / path):
+            below = f"{path}/{name}" if path else name
+            if not fnmatchcase(name, self._patterns[depth]):
+                continue
+            if not is_component(name):
+                yield self._told(below, FOLDER, "no key has such a name")
+            elif depth + 1 == self._form.depth:
+                checked = self._group(below)
+                has_data |= checked.is_data
+                yield checked
+            else:
+                for checked in self.folders(below):
+                    has_data |= checked.is_data
+                    yield checked
+        if path:
+            yield self._above(path, has_data)
+
+    def _above(self, path: str, has_data: bool) -> Checked:
+        """Look at the metadata of a folder above representations."""
+        node = read_node(self._place / path)
+        if node is not None:
+            problem = group_problem(node, frozenset({SEAL})) if isinstance(node, dict) else node
+            return self._told(path, METADATA, problem)
+        if has_data:
+            return self._told(path, METADATA, f"it has no {NODE}")
+        files = [name for name, *_ in walk_files(self._place / path) if "/" not in name]
+        return self._odd(path, files)
+
+    def _group(self, path: str) -> Checked:
+        """Look through a representation, or its Grams, if it is one."""
+        lacks = self._lacks(read_node(self._place / path))
+        if lacks is None:
+            return examine(self._place, self._kind, path)
+        array = self._place / path / self._form.array
+        # Chunks are written after the metadata, so these were here. Whoever removes a group begins
+        # with them, but holds a claim, which a kill leaves behind.
+        if (array / "c").is_dir() and not (array / CLAIM).exists():
+            damage = Damage(self._kind, path, METADATA, lacks)
+            return Checked(self._kind, path, (damage,), is_data=True)
+        ours = {self._form.array, *COORDINATE_ARRAYS}
+        files = [name for name, *_ in walk_files(self._place / path)]
+        return self._odd(path, [name for name in files if name.split("/")[0] not in ours])
+
+    def _lacks(self, node: dict[str, Any] | str | None) -> str | None:
+        """Return what a folder lacks that a representation has from its beginning."""
+        if node is None:
+            return f"it has no {NODE}"
+        attributes = node.get("attributes", {}) if isinstance(node, dict) else None
+        if isinstance(attributes, dict) and self._form.mark not in attributes:
+            return f"it has no attribute {self._form.mark!r}"
+        return None
+
+    def _odd(self, path: str, files: list[str]) -> Checked:
+        """Name a folder with files that no store wrote; in one in the making there are none."""
+        odd = [name for name in files if not (name == NODE or name[0] == "." or is_leftover(name))]
+        return self._told(path, FOLDER, f"it holds {odd[0]!r}" if odd else None)
+
+    def _told(self, path: str, part: str, problem: str | None) -> Checked:
+        return _checked(self._kind, path, part, problem)
+
+
+def _checked(kind: Kind, path: str, part: str, problem: str | None) -> Checked:
+    return Checked(kind, path, (Damage(kind, path, part, problem),) if problem else ())
+
+
+def _folder_names(place: Place) -> list[str]:
+    """Return the names of folders, hidden ones aside, whether or not keys can have them."""
+    names = [name for name in entry_names(place) if name[0] != "."]
+    return [name for name in names if (place / name).is_dir()]

@@ -1,0 +1,406 @@
+"""Repairing: what was damaged is computed again, nothing else, and ends as the same bits."""
+
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import store
+from allcnn import data, extract, network
+from allcnn.compare import compare
+from allcnn.config import Comparison, Extraction, Selection
+from allcnn.repair import repair
+from allcnn.workspace import Workspace
+from store import Writer
+from store.verify import verify
+from tests.faults import chunk_files, flip_bit
+from tests.strategies import batches, coordinates, make_meta, make_rows
+
+RUN = "small-d1-v2-s0"
+N = 22
+"""Minibatches of 8, 8 and 6 rows."""
+
+KINDS = ("activations", "grams", "similarity")
+
+
+@pytest.fixture(scope="module")
+def extracted(trained, tmp_path_factory):
+    """Return a workspace with activations, Grams and a result, which no test may change."""
+    place = Workspace.at(tmp_path_factory.mktemp("extracted") / "workspace")
+    shutil.copytree(trained.root, place.root)
+    how = {"n_samples": N, "batch_size": 8}
+    extract.extract(
+        place, Extraction(RUN, "final", keep=("activations", "grams"), kernel="rbf", **how)
+    )
+    extract.extract(place, Extraction(RUN, "init", dtype="float16", compression="zstd", **how))
+    side = Selection(RUN, "final")
+    compare(place, Comparison(side, side, batch_size=8))
+    return place
+
+
+@pytest.fixture
+def place(extracted, tmp_path):
+    shutil.copytree(extracted.root, tmp_path / "workspace")
+    return Workspace.at(tmp_path / "workspace")
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Return the numbers of images of the forward passes that are made."""
+    apply, made = network.apply, []
+
+    def counted(spec, variables, images):
+        if not isinstance(images, jax.core.Tracer):
+            made.append(len(images))
+        return apply(spec, variables, images)
+
+    monkeypatch.setattr(network, "apply", counted)
+    return made
+
+
+def damage_of(place):
+    stores = {
+        "activations": place.activations,
+        "grams": place.grams,
+        "similarity": place.similarity,
+    }
+    found = (verify(path, kind) for kind, path in stores.items() if path.exists())
+    return [each for checked in found for one in checked for each in one.damage]
+
+
+def mend(place):
+    found = damage_of(place)
+    assert found
+    outcomes = repair(place, found)
+    assert [outcome.damage for outcome in outcomes] == found
+    return outcomes
+
+
+def assert_mended(place, whole):
+    outcomes = mend(place)
+    assert all(outcome.repaired for outcome in outcomes), outcomes
+    assert damage_of(place) == []
+    assert contents(place) == contents(whole)
+    return outcomes
+
+
+def assert_left_alone(place, message):
+    before = contents(place)
+    outcomes = mend(place)
+    assert not any(outcome.repaired for outcome in outcomes), outcomes
+    for outcome in outcomes:
+        assert re.search(message, outcome.said), outcome.said
+    assert contents(place) == before
+    return outcomes
+
+
+def contents(place):
+    """Return all files, without who made them, and when."""
+    files = (path for path in place.root.rglob("*") if path.is_file())
+    return {str(p.relative_to(place.root)): plain(p.read_bytes()) for p in files}
+
+
+def plain(content):
+    if not content.startswith(b"{"):
+        return content
+    try:
+        return json.dumps(unstamped(json.loads(content)), sort_keys=True)
+    except ValueError:
+        return content
+
+
+def unstamped(node):
+    if isinstance(node, dict):
+        dropped = ("created_at", "created_by", "allcnn_seal")
+        return {k: unstamped(v) for k, v in node.items() if k not in dropped}
+    return node
+
+
+def tap_of(place, tap, checkpoint="final"):
+    (found,) = [
+        one for one in store.open(place.activations).find(RUN, checkpoint) if one.key.tap == tap
+    ]
+    return found
+
+
+def grams_of(place, tap):
+    (found,) = [one for one in store.open_grams(place.grams).find() if one.key.of.tap == tap]
+    return found
+
+
+def chunks_of(one):
+    return chunk_files(one.place / one.form.array)
+
+
+# Rows
+
+
+@pytest.mark.parametrize("checkpoint", ["final", "init"])
+def test_only_damaged_minibatches_are_computed(place, extracted, passes, checkpoint):
+    flip_bit(chunks_of(tap_of(place, "conv1", checkpoint))[0])
+    chunks_of(tap_of(place, "conv5", checkpoint))[0].unlink()
+    chunks_of(tap_of(place, "logits", checkpoint))[2].write_bytes(b"")
+    written = {p: p.stat().st_mtime_ns for p in place.root.rglob("c/*") if p.is_file()}
+    outcomes = assert_mended(place, extracted)
+    assert passes == [8, 8]
+    said = f"computed again from checkpoint {checkpoint} of run {RUN}"
+    assert [outcome.said for outcome in outcomes] == 3 * [said]
+    changed = {p for p, time in written.items() if p.stat().st_mtime_ns != time}
+    assert len(changed) <= 3
+
+
+def test_other_bits_are_told(place, monkeypatch):
+    """As another device computes them."""
+    apply = network.apply
+
+    def other(*arguments):
+        return {name: tap * np.float32(1.001) for name, tap in apply(*arguments).items()}
+
+    monkeypatch.setattr(network, "apply", other)
+    flip_bit(chunks_of(tap_of(place, "conv1"))[0])
+    (outcome,) = mend(place)
+    assert outcome.repaired
+    assert outcome.said.endswith(
+        f" of run {RUN}, in other bits: another device or version wrote it first"
+    )
+    assert damage_of(place) == []
+
+
+def test_a_whole_store_gives_nothing_to_do(place, passes):
+    assert repair(place, []) == []
+    assert passes == []
+
+
+def test_every_minibatch_of_every_tap(place, extracted, passes):
+    for one in store.open(place.activations).find(RUN, "final"):
+        for file in chunks_of(one):
+            flip_bit(file)
+    assert_mended(place, extracted)
+    assert passes == [8, 8, 8]
+
+
+# Coordinates and metadata
+
+
+def break_json(folder):
+    (folder / "zarr.json").write_text("{")
+
+
+def lose_json(folder):
+    (folder / "zarr.json").unlink()
+
+
+def change_seal(folder):
+    text = (folder / "zarr.json").read_text()
+    (folder / "zarr.json").write_text(text.replace('"n_samples": 22', '"n_samples": 23'))
+
+
+def flip_label(folder):
+    flip_bit(*chunk_files(folder / "label"))
+
+
+def rename_dimension(folder):
+    (array,) = [name for name in ("activations", "grams") if (folder / name).exists()]
+    text = (folder / array / "zarr.json").read_text()
+    (folder / array / "zarr.json").write_text(text.replace('"dimension', '"dimemsion'))
+
+
+WHOLE = [break_json, lose_json, change_seal, flip_label, rename_dimension]
+
+
+@pytest.mark.parametrize("injure", WHOLE)
+@pytest.mark.parametrize("checkpoint", ["final", "init"])
+def test_a_damaged_group_is_made_anew(place, extracted, passes, injure, checkpoint):
+    injure(tap_of(place, "conv3", checkpoint).place)
+    (outcome,) = assert_mended(place, extracted)
+    assert passes == [8, 8, 8]
+    assert outcome.said == f"made anew from checkpoint {checkpoint} of run {RUN}"
+
+
+def test_two_damages_of_a_group_are_one_repair(place, extracted, passes):
+    tap = tap_of(place, "conv3")
+    flip_label(tap.place)
+    flip_bit(chunks_of(tap)[1])
+    flip_bit(chunks_of(tap_of(place, "conv4"))[1])
+    assert len(assert_mended(place, extracted)) == 3
+    assert passes == [8, 8, 8]
+
+
+def test_an_unfinished_tap_stays_as_far_as_it_was(place, passes):
+    tap = tap_of(place, "conv3")
+    attributes = json.loads((tap.place / "zarr.json").read_text())["attributes"]
+    attributes["allcnn_commits"] = attributes["allcnn_commits"][:2]
+    store.nodes.write_attributes(tap.place, attributes)
+    wanted = tap.commits[:2]
+    flip_label(tap.place)
+    assert all(outcome.repaired for outcome in mend(place))
+    assert tap_of(place, "conv3").commits == wanted
+    assert passes == [8, 8]
+
+
+def test_folders_are_mended_without_a_checkpoint(place, extracted, passes):
+    for root in (place.activations, place.grams, place.similarity):
+        break_json(root)
+    set_folder = tap_of(extracted, "conv1").key.sample_set
+    break_json(place.activations / set_folder)
+    lose_json(place.grams / set_folder / RUN)
+    assert_mended(place, extracted)
+    assert passes == []
+
+
+# Grams
+
+
+@pytest.mark.parametrize("injure", [None, *WHOLE])
+def test_grams_come_from_whole_activations(place, extracted, passes, injure):
+    one = grams_of(place, "conv2")
+    if injure is None:
+        flip_bit(chunks_of(one)[0])
+    else:
+        injure(one.place)
+    (outcome,) = assert_mended(place, extracted)
+    assert passes == []
+    assert outcome.said.endswith(" from its activations")
+
+
+@pytest.mark.parametrize("injure", [None, *WHOLE])
+@pytest.mark.parametrize("lost", ["all", "tap"])
+def test_grams_come_from_the_checkpoint_where_activations_do_not_serve(
+    place, extracted, passes, injure, lost
+):
+    shutil.rmtree(place.activations if lost == "all" else tap_of(place, "conv2").place)
+    one = grams_of(place, "conv2")
+    if injure is None:
+        flip_bit(chunks_of(one)[0])
+    else:
+        injure(one.place)
+    (outcome,) = mend(place)
+    assert outcome.repaired, outcome
+    assert outcome.said.endswith(f" from checkpoint final of run {RUN}")
+    grams = ("grams.zarr/", "similarity.zarr/")
+    wanted = {name: value for name, value in contents(extracted).items() if name.startswith(grams)}
+    assert {n: v for n, v in contents(place).items() if n.startswith(grams)} == wanted
+    assert set(passes) == {8}
+
+
+def test_grams_are_computed_from_activations_that_were_just_repaired(place, extracted, passes):
+    flip_bit(chunks_of(tap_of(place, "conv2"))[1])
+    flip_bit(chunks_of(grams_of(place, "conv2"))[0])
+    assert_mended(place, extracted)
+    assert passes == [8]
+
+
+# What cannot be repaired
+
+
+def injure_all_kinds(place):
+    third, fourth = (tap_of(place, name) for name in ("conv3", "conv4"))
+    flip_bit(chunks_of(tap_of(place, "conv1"))[0])
+    flip_label(tap_of(place, "conv2").place)
+    break_json(third.place)
+    lose_json(fourth.place)
+
+
+def test_nothing_is_touched_where_the_checkpoint_is_gone(place):
+    injure_all_kinds(place)
+    shutil.rmtree(place.find_checkpoint(RUN, "final"))
+    assert_left_alone(place, f"run '{RUN}' has no checkpoint 'final'; choose one of: init")
+
+
+def test_nothing_is_touched_where_the_run_is_gone(place):
+    injure_all_kinds(place)
+    shutil.rmtree(place.run_folder(RUN))
+    assert_left_alone(place, f"no run '{RUN}' is in .* to compute this from; restore the run, or")
+
+
+def test_nothing_is_touched_where_the_checkpoint_is_another(place):
+    injure_all_kinds(place)
+    folder = place.checkpoints_folder(RUN)
+    shutil.rmtree(folder / "final")
+    shutil.copytree(folder / "init", folder / "final")
+    message = r"checkpoint 'final' of run .* has the digest sha256:.*, and what is stored comes"
+    assert_left_alone(place, message)
+
+
+def test_nothing_is_touched_where_the_data_are_others(place, monkeypatch):
+    injure_all_kinds(place)
+    monkeypatch.setattr("allcnn.data.digest", lambda *_: "f" * 64)
+    assert_left_alone(place, "the data set now gives digits-test-22-ffffffff for digits-test-22-")
+
+
+def test_nothing_is_touched_where_only_the_whole_digest_tells_the_data_apart(place, monkeypatch):
+    injure_all_kinds(place)
+    digest = data.digest
+    monkeypatch.setattr(data, "digest", lambda *arguments: digest(*arguments)[:8] + 56 * "f")
+    assert_left_alone(
+        place, "the examples of digits-test-22-.* have the digest .*ffff now, and had"
+    )
+
+
+def test_grams_whose_rows_are_nowhere_stay_as_they_are(place):
+    one = grams_of(place, "conv2")
+    flip_label(one.place)
+    shutil.rmtree(place.run_folder(RUN))
+    flip_bit(chunks_of(tap_of(place, "conv2"))[2])
+    assert_left_alone(place, f"no run '{RUN}'")
+
+
+def test_activations_of_others_are_left_alone(place):
+    meta = make_meta("features", run="theirs", n_samples=10)
+    with Writer.open(place.activations, meta, *coordinates(meta)) as writer:
+        for rows in batches(meta, make_rows(meta)):
+            writer.append(rows)
+    flip_bit(chunk_files(place.activations / meta.key.path / "activations")[1])
+    assert_left_alone(place, "no run 'theirs'")
+
+
+@pytest.mark.parametrize("part", ["rows", "label"])
+def test_what_another_process_writes_is_left_alone(place, part):
+    tap = tap_of(place, "conv1")
+    attributes = json.loads((tap.place / "zarr.json").read_text())["attributes"]
+    attributes["allcnn_commits"] = attributes["allcnn_commits"][:2]
+    store.nodes.write_attributes(tap.place, attributes)
+    flip_label(tap_of(place, "conv2").place)
+    with Writer.open(place.activations, tap.meta, tap.samples, tap.labels):
+        flip_label(tap.place) if part == "label" else flip_bit(chunks_of(tap)[0])
+        first, second = mend(place)
+        assert tap_of(place, "conv1").n_committed == 16
+    assert (first.repaired, second.repaired) == (False, True)
+    assert "is being written by another" in first.said
+
+
+def test_a_folder_of_others_is_named_and_left(place):
+    folder = place.activations / "notes"
+    folder.mkdir()
+    (folder / "readme.txt").write_text("mine")
+    (outcome,) = assert_left_alone(place, f"move {folder} away, or delete it")
+    assert outcome.damage.part == "folder"
+
+
+# Results
+
+
+def test_a_damaged_result_is_removed_and_its_command_told(place):
+    (name,) = store.list_results(place.similarity)
+    flip_bit(chunk_files(place.similarity / name / "cka")[0])
+    flip_bit(chunk_files(place.similarity / name / "hsic")[0])
+    outcomes = mend(place)
+    assert all(outcome.repaired for outcome in outcomes)
+    said = (
+        f"removed; 'allcnn compare {RUN}@final {RUN}@final --kernel linear --estimator unbiased"
+        " --batch-size 8 --pool whole' computes it again"
+    )
+    assert [outcome.said for outcome in outcomes] == [said, said]
+    assert store.list_results(place.similarity) == []
+    assert damage_of(place) == []
+
+
+def test_a_damaged_result_of_what_is_gone_is_kept(place):
+    (name,) = store.list_results(place.similarity)
+    flip_bit(chunk_files(place.similarity / name / "cka")[0])
+    shutil.rmtree(place.activations)
+    shutil.rmtree(place.grams)
+    assert_left_alone(place, "/conv1 is stored no more, from which it came")

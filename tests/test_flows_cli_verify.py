@@ -1,0 +1,139 @@
+"""``allcnn store verify``: what it prints, its exit status, and what it repairs."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+import store
+from allcnn.workspace import Workspace
+from flows.cli import main
+from tests.faults import chunk_files, flip_bit
+
+D1 = "small-d1-v2-s0"
+HOW = ["--samples", "16", "--batch-size", "8"]
+
+
+def run(*arguments, workspace):
+    words = [*map(str, arguments), "--workspace", str(workspace.root)]
+    return CliRunner().invoke(main, words, prog_name="allcnn")
+
+
+@pytest.fixture(scope="module")
+def untouched(trained, tmp_path_factory):
+    place = Workspace.at(tmp_path_factory.mktemp("untouched") / "workspace")
+    shutil.copytree(trained.root, place.root)
+    for arguments in (["extract", D1, *HOW], ["compare", f"{D1}@final", f"{D1}@final"]):
+        result = run(*arguments, workspace=place)
+        assert result.exit_code == 0, result.output
+    return place
+
+
+@pytest.fixture
+def place(untouched, tmp_path):
+    shutil.copytree(untouched.root, tmp_path / "workspace")
+    return Workspace.at(tmp_path / "workspace")
+
+
+def chunks_of(place, tap):
+    (found,) = [one for one in store.open(place.activations).find() if one.key.tap == tap]
+    return chunk_files(found.place / "activations")
+
+
+def contents(place):
+    files = (path for path in place.root.rglob("*") if path.is_file())
+    return {path.relative_to(place.root): path.read_bytes() for path in files}
+
+
+def test_a_whole_workspace_has_exit_status_0(place):
+    before = contents(place)
+    result = run("store", "verify", workspace=place)
+    assert result.exit_code == 0, result.output
+    # Ten taps, their Grams, and a result.
+    assert result.stdout.startswith("21 representations, Grams and results, ")
+    assert result.stdout.endswith(" MB: no damage\n")
+    assert contents(place) == before
+
+
+def test_damage_is_named_with_exit_status_1(place):
+    flip_bit(chunks_of(place, "conv3")[1])
+    before = contents(place)
+    result = run("store", "verify", workspace=place)
+    assert result.exit_code == 1
+    sentence, _, last = result.stdout.splitlines()
+    assert sentence.startswith(f"rows 8 to 15 of tap conv3 of run {D1}, checkpoint final, on ")
+    assert last.endswith(": 1 damaged; repair with --repair what a checkpoint still gives")
+    assert contents(place) == before
+
+
+def test_repair_repairs(place, untouched):
+    flip_bit(chunks_of(place, "conv3")[1])
+    chunks_of(place, "conv3")[0].unlink()
+    result = run("store", "verify", "--repair", workspace=place)
+    assert result.exit_code == 0, result.output
+    said = f"  repaired: computed again from checkpoint final of run {D1}"
+    assert result.stdout.splitlines().count(said) == 2
+    assert result.stdout.endswith(": 2 damaged, 2 repaired\n")
+    assert contents(place) == contents(untouched)
+    assert run("store", "verify", workspace=place).exit_code == 0
+
+
+def test_what_cannot_be_repaired_has_exit_status_1(place):
+    flip_bit(chunks_of(place, "conv3")[1])
+    shutil.rmtree(place.run_folder(D1))
+    result = run("store", "verify", "--repair", workspace=place)
+    assert result.exit_code == 1
+    assert f"  not repaired: no run '{D1}' is in {place.root} to compute" in result.stdout
+    assert result.stdout.endswith(": 1 damaged, 0 repaired\n")
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_json_is_one_document(place, repair):
+    flip_bit(chunks_of(place, "conv3")[1])
+    result = run("store", "verify", "--json", *["--repair"] * repair, workspace=place)
+    assert result.exit_code == (0 if repair else 1)
+    document = json.loads(result.stdout)
+    (damage,) = document["damage"]
+    assert document["checked"] == 21
+    assert (damage["part"], damage["start"], damage["stop"]) == ("rows", 8, 16)
+    assert damage["repaired"] is (True if repair else None)
+    assert damage["path"].endswith(f"/{D1}/final/conv3")
+
+
+def test_a_pattern_narrows_what_is_looked_at(place):
+    flip_bit(chunks_of(place, "conv3")[1])
+    assert run("store", "verify", f"{D1}@*:conv[12]", workspace=place).exit_code == 0
+    assert run("store", "verify", f"{D1}@final", workspace=place).exit_code == 1
+    result = run("store", "verify", D1, workspace=place)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: '{D1}' names no network; write RUN@CHECKPOINT")
+
+
+def test_nothing_to_look_at_is_one_sentence(workspace):
+    result = run("store", "verify", workspace=workspace)
+    assert result.exit_code == 1
+    wanted = f"Error: nothing is extracted yet in {workspace.root}; run 'allcnn extract RUN'\n"
+    assert result.stderr == wanted
+
+
+@pytest.mark.parametrize("keep", ["activations", "grams"])
+def test_a_comparison_stops_at_damage_with_the_sentence(place, keep):
+    """Rather than giving a wrong number."""
+    shutil.rmtree(place.similarity)
+    if keep == "activations":
+        shutil.rmtree(place.grams)
+        flip_bit(chunks_of(place, "conv3")[1])
+        wanted = f"Error: rows 8 to 15 of tap conv3 of run {D1}, checkpoint final are damaged ("
+    else:
+        one = store.open_grams(place.grams).find()[2]
+        flip_bit(chunk_files(one.place / "grams")[0])
+        wanted = (
+            f"Error: minibatches 0 to 0 of the Grams {one.key.variant} of tap conv3 of run {D1}"
+        )
+    found = run("compare", f"{D1}@final", f"{D1}@final", workspace=place)
+    assert found.exit_code == 1
+    assert found.stderr.splitlines()[-1].startswith(wanted)
+    assert "compute it again" in found.stderr or "extract it again" in found.stderr
+    assert found.stdout == ""
+    assert not place.similarity.exists()
