@@ -134,13 +134,14 @@ def test_a_checkpoint_counts_once_it_is_whole(server, address, trained):
         workspace.find_checkpoint(RUN, "epoch-0001")
 
 
-def test_the_decisive_file_goes_first_and_comes_last(address, monkeypatch):
+@pytest.mark.parametrize("step", ["rm", "put", "put_file"])
+def test_the_decisive_file_goes_first_and_comes_last(address, monkeypatch, step):
     place = as_place(address)
     with taken(place, last="last") as folder:
         (folder / "sub").mkdir(parents=True)
         (folder / "sub" / "other").write_text("old")
         (folder / "last").write_text("old")
-    monkeypatch.setattr(place.fs, "put", torn)
+    monkeypatch.setattr(place.fs, step, torn)
     with pytest.raises(OSError, match="torn"):
         replace(place)
     assert not (place / "last").exists()
@@ -149,7 +150,8 @@ def test_the_decisive_file_goes_first_and_comes_last(address, monkeypatch):
 def replace(place):
     with taken(place, last="last") as folder:
         folder.mkdir()
-        (folder / "last").write_text("new")
+        for name in ("other", "last"):
+            (folder / name).write_text("new")
 
 
 def torn(*args, **kwargs):
