@@ -13,32 +13,17 @@ import jax
 import numpy as np
 import pytest
 import zarr
-from click.testing import CliRunner, Result
 
 import store
 from allcnn.workspace import Workspace
 from flows import plan
 from flows.cli import main
+from tests.commands import contents, run, succeed
 
 SMALL = ["--image-size", "12", "--width", "0.05", "--epochs", "2", "--checkpoint-every", "1"]
 SMALL += ["--batch-size", "64"]
 SAMPLES = ["--samples", "64", "--batch-size", "32"]
 D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
-
-
-def run(*arguments: object, workspace: Workspace) -> Result:
-    words = [*map(str, arguments), "--workspace", str(workspace.root)]
-    return CliRunner().invoke(main, words, prog_name="allcnn")
-
-
-def succeed(*arguments: object, workspace: Workspace) -> str:
-    result = run(*arguments, workspace=workspace)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 @pytest.fixture(scope="session")

@@ -6,33 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 import store
 from allcnn import extract
 from allcnn.workspace import Workspace
-from flows.cli import main
 from flows.importing import parse_attributes
+from tests.commands import contents, run, succeed
 from tests.oracles import cka64
 
 README = Path(__file__).parent.parent / "README.md"
 D1, N, SIZE = "small-d1-v2-s0", 64, 16
 RANGES = [(start, start + SIZE) for start in range(0, N, SIZE)]
-
-
-def run(*arguments: object, workspace: Workspace) -> Result:
-    words = [*map(str, arguments), "--workspace", str(workspace.root)]
-    return CliRunner().invoke(main, words, prog_name="allcnn")
-
-
-def succeed(*arguments: object, workspace: Workspace) -> str:
-    result = run(*arguments, workspace=workspace)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def make_taps(seed: int = 0, n: int = N) -> dict[str, np.ndarray]:

@@ -10,13 +10,12 @@ import click
 import numpy as np
 import pyarrow.parquet
 import pytest
-from click.testing import CliRunner, Result
 
 import store
 from allcnn.workspace import Workspace
 from flows import cli_query, export, listing
-from flows.cli import main
 from store import GramWriter, SimilarityResult, Writer
+from tests.commands import run, succeed
 from tests.faults import chunk_files, flip_bit
 from tests.strategies import (
     batches,
@@ -29,17 +28,6 @@ from tests.strategies import (
 
 TAPS = {"conv1": (3, 2, 2), "tokens": (2, 3), "logits": (5,)}
 EPOCHS = {"init": 0, "final": 7}
-
-
-def run(*arguments: object, workspace: Workspace) -> Result:
-    words = [*map(str, arguments), "--workspace", str(workspace.root)]
-    return CliRunner().invoke(main, ["store", *words], prog_name="allcnn")
-
-
-def succeed(*arguments: object, workspace: Workspace) -> str:
-    result = run(*arguments, workspace=workspace)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def meta_of(run: str, checkpoint: str, tap: str, **changes):
@@ -112,7 +100,7 @@ def first_words(table: str) -> list[str]:
 
 
 def test_ls_has_a_table_each_of_activations_grams_and_results(filled: Workspace) -> None:
-    activations, grams, results = succeed("ls", workspace=filled).split("\n\n")
+    activations, grams, results = succeed("store", "ls", workspace=filled).split("\n\n")
     assert first_words(activations) == [
         "net-s0@init",
         "net-s0@final",
@@ -132,7 +120,7 @@ def test_ls_has_a_table_each_of_activations_grams_and_results(filled: Workspace)
 
 
 def listed(workspace: Workspace, *arguments: str) -> tuple[list[str], list[str], list[str]]:
-    found = json.loads(succeed("ls", *arguments, "--json", workspace=workspace))
+    found = json.loads(succeed("store", "ls", *arguments, "--json", workspace=workspace))
     names = [[f"{e['run']}@{e['checkpoint']}" for e in found[w]] for w in ("activations", "grams")]
     return names[0], names[1], [result["name"] for result in found["results"]]
 
@@ -159,14 +147,14 @@ LISTED = {
 def test_ls_lists_what_fits(
     filled: Workspace, arguments: list[str], activations: str, grams: str, results: str
 ) -> None:
-    found = json.loads(succeed("ls", *arguments, "--json", workspace=filled))
+    found = json.loads(succeed("store", "ls", *arguments, "--json", workspace=filled))
     for name, wanted in (("activations", activations), ("grams", grams)):
         assert [f"{e['run']}@{e['checkpoint']}" for e in found[name]] == wanted.split()
     assert [result["name"] for result in found["results"]] == results.split()
 
 
 def test_json_of_ls_counts_bytes_and_taps(filled: Workspace) -> None:
-    out = succeed("ls", "net-s1@init", "--json", workspace=filled)
+    out = succeed("store", "ls", "net-s1@init", "--json", workspace=filled)
     (entry,) = json.loads(out)["activations"]
     assert entry["taps"] == list(TAPS)
     assert entry["attributes"] == {"epoch": 0, "seed": 1}
@@ -175,7 +163,7 @@ def test_json_of_ls_counts_bytes_and_taps(filled: Workspace) -> None:
     folder = filled.activations / entry["sample_set"] / "net-s1" / "init"
     files = [path for tap in TAPS for path in (folder / tap).rglob("*") if path.is_file()]
     assert entry["stored_bytes"] == sum(path.stat().st_size for path in files)
-    result = json.loads(succeed("ls", "--json", workspace=filled))["results"][1]
+    result = json.loads(succeed("store", "ls", "--json", workspace=filled))["results"][1]
     assert result["raw_bytes"] == 4 * 8
     assert (result["networks"], result["n_rows"], result["kernel"]) == (
         ["net-s0@final"],
@@ -185,28 +173,28 @@ def test_json_of_ls_counts_bytes_and_taps(filled: Workspace) -> None:
 
 
 def test_ls_reads_no_chunk(writable: Workspace) -> None:
-    before = json.loads(succeed("ls", "--json", workspace=writable))
+    before = json.loads(succeed("store", "ls", "--json", workspace=writable))
     for file in writable.root.rglob("c/*/*"):
         if file.is_file():
             file.write_bytes(bytes(file.stat().st_size))
-    assert json.loads(succeed("ls", "--json", workspace=writable)) == before
+    assert json.loads(succeed("store", "ls", "--json", workspace=writable)) == before
 
 
 def test_results_alone_are_listed(tmp_path: Path) -> None:
     place = Workspace.at(tmp_path)
     write_result(place, "one", "net-s0")
-    assert first_words(succeed("ls", workspace=place)) == ["one"]
+    assert first_words(succeed("store", "ls", workspace=place)) == ["one"]
 
 
 def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
-    result = run("ls", workspace=Workspace.at(tmp_path / "workspace"))
+    result = run("store", "ls", workspace=Workspace.at(tmp_path / "workspace"))
     assert result.exit_code == 1
     assert result.stderr.endswith("workspace; run 'allcnn extract RUN'\n")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_show_has_a_line_for_each_tap(filled: Workspace) -> None:
-    head, taps = succeed("show", "net-s0@final", workspace=filled).split("\n\n")
+    head, taps = succeed("store", "show", "net-s0@final", workspace=filled).split("\n\n")
     lines = dict(line.split(maxsplit=1) for line in head.splitlines() if "  " in line)
     assert lines["network"] == "net-s0@final"
     assert lines["sample"].startswith("set  digits-test-10-01234567: 10 examples of digits/test, 8")
@@ -220,9 +208,11 @@ def test_show_has_a_line_for_each_tap(filled: Workspace) -> None:
 
 
 def test_json_of_show_has_what_stands_in_the_metadata(filled: Workspace) -> None:
-    found = json.loads(succeed("show", "net-s*@final", "--json", workspace=filled))["networks"]
+    found = json.loads(succeed("store", "show", "net-s*@final", "--json", workspace=filled))[
+        "networks"
+    ]
     assert [network["run"] for network in found] == ["net-s0", "net-s1"]
-    out = succeed("show", "net-s0@*:conv1", workspace=filled)
+    out = succeed("store", "show", "net-s0@*:conv1", workspace=filled)
     assert out.index("net-s0@init") < out.index("net-s0@final")
     sample_set = meta_of("net-s0", "final", "conv1").sample_set
     assert found[0]["sample_set"] == sample_set.to_json() | {"name": sample_set.name}
@@ -232,16 +222,20 @@ def test_json_of_show_has_what_stands_in_the_metadata(filled: Workspace) -> None
 
 
 def test_digests_of_rows_are_equal_where_the_rows_are(filled: Workspace) -> None:
-    found = json.loads(succeed("show", "*@*:conv1", "--json", workspace=filled))["networks"]
+    found = json.loads(succeed("store", "show", "*@*:conv1", "--json", workspace=filled))[
+        "networks"
+    ]
     digests = [network["taps"][0]["rows_digest"] for network in found]
     assert len(set(digests)) == 1  # all were made from one seed
-    others = json.loads(succeed("show", "*@final:logits", "--json", workspace=filled))["networks"]
+    others = json.loads(succeed("store", "show", "*@final:logits", "--json", workspace=filled))[
+        "networks"
+    ]
     assert others[0]["taps"][0]["rows_digest"] != digests[0]
 
 
 def test_show_knows_a_network_by_its_grams_alone(writable: Workspace) -> None:
     shutil.rmtree(writable.activations)
-    out = succeed("show", "net-s0@final", workspace=writable)
+    out = succeed("store", "show", "net-s0@final", workspace=writable)
     assert "linear-whole-4" in out
     assert "tap " not in out
 
@@ -265,7 +259,7 @@ def load_parquet(path: Path) -> dict[str, np.ndarray]:
 
 def test_npz_has_values_samples_labels_and_metadata(filled: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    out = succeed("query", "net-s0@final:conv1", "--to", path, workspace=filled)
+    out = succeed("store", "query", "net-s0@final:conv1", "--to", path, workspace=filled)
     meta = meta_of("net-s0", "final", "conv1")
     assert out == f"{path}  10 x 3 x 2 x 2 values of net-s0@final:conv1 on {meta.key.sample_set}\n"
     found, (samples, labels) = load_npz(path), coordinates(meta)
@@ -283,7 +277,7 @@ def test_tables_have_a_line_for_each_example(
 ) -> None:
     path = tmp_path / f"a.{suffix}"
     how = ["--rows", "2:9", "--label", "2-4,8", "--channels", "1"]
-    succeed("query", "net-s0@final:conv1", "--to", path, *how, workspace=filled)
+    succeed("store", "query", "net-s0@final:conv1", "--to", path, *how, workspace=filled)
     found = (load_csv if suffix == "csv" else load_parquet)(path)
     names = [f"y{y}_x{x}_c1" for y in range(3) for x in range(2)]
     assert list(found) == ["sample", "label", *names]
@@ -298,8 +292,8 @@ def test_tables_have_a_line_for_each_example(
 def test_means_over_space_and_no_row_at_all(filled: Workspace, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     query = ["query", "net-s0@final:tokens", "--to", path, "--pool", "mean"]
-    succeed(*query, "--rows", "0:0", workspace=filled)
-    succeed(*query, "--overwrite", workspace=filled)
+    succeed("store", *query, "--rows", "0:0", workspace=filled)
+    succeed("store", *query, "--overwrite", workspace=filled)
     wanted = make_rows(meta_of("net-s0", "final", "tokens")).mean(1, np.float64).astype(np.float32)
     if suffix == "npz":
         values = load_npz(path)["values"]
@@ -315,7 +309,7 @@ def test_float16_loses_nothing(tmp_path: Path, suffix: str) -> None:
     place, path = Workspace.at(tmp_path / "workspace"), tmp_path / f"a.{suffix}"
     meta = meta_of("net-s0", "final", "logits", dtype="float16")
     write_tap(place, meta)
-    succeed("query", "net-s0@final:logits", "--to", path, workspace=place)
+    succeed("store", "query", "net-s0@final:logits", "--to", path, workspace=place)
     if suffix == "npz":
         values = load_npz(path)["values"]
         assert values.dtype == np.float16
@@ -326,7 +320,9 @@ def test_float16_loses_nothing(tmp_path: Path, suffix: str) -> None:
 
 
 def test_parquet_has_the_metadata(filled: Workspace, tmp_path: Path) -> None:
-    succeed("query", "net-s1@final:logits", "--to", tmp_path / "a.parquet", workspace=filled)
+    succeed(
+        "store", "query", "net-s1@final:logits", "--to", tmp_path / "a.parquet", workspace=filled
+    )
     schema = pyarrow.parquet.read_schema(tmp_path / "a.parquet")
     described = json.loads(schema.metadata[b"allcnn"])
     assert described["key"].endswith("/net-s1/final/logits")
@@ -340,13 +336,13 @@ def test_a_file_is_written_whole_or_not_at_all(writable: Workspace, suffix: str)
     query = ["query", "net-s0@final:conv1", "--to", path]
     key = meta_of("net-s0", "final", "conv1").key
     flip_bit(chunk_files(writable.activations / key.path / "activations")[2])
-    result = run(*query, workspace=writable)
+    result = run("store", *query, workspace=writable)
     assert (result.exit_code, list(folder.iterdir())) == (1, [])
     assert "rows 8 to 9 of tap conv1" in result.stderr
     path.write_text("mine")
-    assert run(*query, "--overwrite", workspace=writable).exit_code == 1
+    assert run("store", *query, "--overwrite", workspace=writable).exit_code == 1
     assert (path.read_text(), list(folder.iterdir())) == ("mine", [path])
-    succeed(*query, "--overwrite", "--rows", ":8", workspace=writable)
+    succeed("store", *query, "--overwrite", "--rows", ":8", workspace=writable)
     assert path.read_bytes() != b"mine"
     assert list(folder.iterdir()) == [path]
 
@@ -400,7 +396,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     sentence: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = run(*arguments, workspace=filled)
+    result = run("store", *arguments, workspace=filled)
     assert (result.exit_code, len(result.stderr.splitlines())) == (status, 1)
     assert result.stderr.startswith("Error: ")
     assert sentence in result.stderr
@@ -409,7 +405,9 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
 
 def test_a_file_that_exists_is_kept(filled: Workspace, tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("mine")
-    result = run("query", "net-s0@final:conv1", "--to", tmp_path / "a.npz", workspace=filled)
+    result = run(
+        "store", "query", "net-s0@final:conv1", "--to", tmp_path / "a.npz", workspace=filled
+    )
     assert result.exit_code == 2
     assert "a.npz, which exists; replace it with --overwrite" in result.stderr
     assert (tmp_path / "a.npz").read_text() == "mine"
@@ -419,11 +417,13 @@ def test_tables_too_wide_to_open_are_refused(
     filled: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "MOST_COLUMNS", 11)
-    result = run("query", "net-s0@final:conv1", "--to", tmp_path / "a.csv", workspace=filled)
+    result = run(
+        "store", "query", "net-s0@final:conv1", "--to", tmp_path / "a.csv", workspace=filled
+    )
     assert result.exit_code == 2
     assert "has 12 features an example, and a table takes 11; average with" in result.stderr
     assert list(tmp_path.iterdir()) == []
-    succeed("query", "net-s0@final:conv1", "--to", tmp_path / "a.npz", workspace=filled)
+    succeed("store", "query", "net-s0@final:conv1", "--to", tmp_path / "a.npz", workspace=filled)
 
 
 def test_help_of_every_option_says_what_it_is() -> None:

@@ -3,15 +3,13 @@
 import json
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 import store
 from allcnn.workspace import Workspace
-from flows.cli import main
 from store.usage import measure
+from tests.commands import contents, run, succeed
 from tests.networks import A, B, C, compare_one, make_taps, write_network
 
 SAMPLES = "digits-test-66-01234567"
@@ -36,20 +34,9 @@ def workspace(untouched, tmp_path):
     return Workspace.at(tmp_path / "workspace")
 
 
-def run(*arguments: object, workspace: Workspace, answer: str | None = None) -> Result:
-    words = [*map(str, arguments), "--workspace", str(workspace.root)]
-    return CliRunner().invoke(main, ["store", *words], prog_name="allcnn", input=answer)
-
-
-def succeed(*arguments: object, workspace: Workspace, answer: str | None = None) -> str:
-    result = run(*arguments, workspace=workspace, answer=answer)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
 def fail(*arguments: object, workspace: Workspace, status: int = 1) -> str:
     before = contents(workspace.root)
-    result = run(*arguments, workspace=workspace)
+    result = run("store", *arguments, workspace=workspace)
     assert result.exit_code == status, result.output
     assert len(result.stderr.splitlines()) == 1
     assert contents(workspace.root) == before
@@ -83,10 +70,6 @@ def terminal(monkeypatch):
     monkeypatch.setattr("flows.tidying.sys", System)
 
 
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-
-
 def runs(workspace: Workspace) -> set[str]:
     return {key.run for key in store.open(workspace.activations).keys()}
 
@@ -101,7 +84,7 @@ def stored(workspace: Workspace, kind: str) -> int:
 
 
 def test_du_has_a_line_for_each_checkpoint_and_store(untouched):
-    lines = columns(succeed("du", workspace=untouched))
+    lines = columns(succeed("store", "du", workspace=untouched))
     assert lines[0] == "run@checkpoint sample set store groups raw MB stored MB".split()
     assert [line[:4] for line in lines[1:5]] == [
         ["a@final", SAMPLES, "activations", "2"],
@@ -121,23 +104,23 @@ def test_du_has_a_line_for_each_checkpoint_and_store(untouched):
     ("by", "of"), [("run", ["a", "a", "b", "b"]), ("sample-set", [SAMPLES] * 2)]
 )
 def test_du_adds_up_by_what_is_asked_for(untouched, by, of):
-    lines = columns(succeed("du", "--by", by, workspace=untouched))
+    lines = columns(succeed("store", "du", "--by", by, workspace=untouched))
     assert [line[0] for line in lines[1 : 1 + len(of)]] == of
 
 
 def test_du_by_store_has_the_totals_alone(untouched):
-    lines = columns(succeed("du", "--by", "store", workspace=untouched))
+    lines = columns(succeed("store", "du", "--by", "store", workspace=untouched))
     assert [line[0] for line in lines] == ["store", "activations", "Grams", "results", "all"]
 
 
 def test_du_of_a_pattern_leaves_out_the_rest(untouched):
-    lines = columns(succeed("du", "a@*:one", workspace=untouched))
+    lines = columns(succeed("store", "du", "a@*:one", workspace=untouched))
     assert [line[0] for line in lines[1:3]] == ["a@final"] * 2
     assert lines[-1][:2] == ["all", "3"]
 
 
 def test_du_tells_scripts_all_bytes(untouched):
-    told = json.loads(succeed("du", "--json", workspace=untouched))
+    told = json.loads(succeed("store", "du", "--json", workspace=untouched))
     kinds = ("activations", "grams", "similarity")
     assert [told["by_store"][k]["stored_bytes"] for k in kinds] == [
         stored(untouched, kind) for kind in kinds
@@ -156,7 +139,7 @@ def test_du_tells_scripts_all_bytes(untouched):
 
 def test_du_of_what_cannot_be_opened_says_so(workspace):
     (workspace.activations / SAMPLES / "a/final/one/zarr.json").write_text("{")
-    lines = columns(succeed("du", workspace=workspace))
+    lines = columns(succeed("store", "du", workspace=workspace))
     assert lines[1][:5] == ["a@final", SAMPLES, "activations", "2", "unreadable"]
 
 
@@ -169,7 +152,7 @@ def test_where_nothing_fits_it_says_so(untouched, tmp_path, command):
 
 def test_rm_shows_what_would_go_and_refuses_without_a_terminal(workspace):
     before = contents(workspace.root)
-    result = run("rm", "a@*", workspace=workspace)
+    result = run("store", "rm", "a@*", workspace=workspace)
     assert result.exit_code == 2
     assert "no terminal is there to ask on; add --yes" in result.stderr
     lines = columns(result.stdout)
@@ -182,7 +165,7 @@ def test_rm_shows_what_would_go_and_refuses_without_a_terminal(workspace):
 
 
 def test_rm_removes_what_fits(workspace):
-    out = succeed("rm", "a@*", "--yes", workspace=workspace)
+    out = succeed("store", "rm", "a@*", "--yes", workspace=workspace)
     assert out.splitlines()[-1].startswith("removed ")
     assert runs(workspace) == {"b"}
     assert {g.key.of.run for g in store.open_grams(workspace.grams).find()} == {"b"}
@@ -192,7 +175,7 @@ def test_rm_removes_what_fits(workspace):
 
 @pytest.mark.parametrize(("what", "gone"), [("activations", 0), ("grams", 1), ("results", 2)])
 def test_rm_removes_the_kinds_that_are_asked_for(workspace, what, gone):
-    succeed("rm", "a@*", "--what", what, "--yes", workspace=workspace)
+    succeed("store", "rm", "a@*", "--what", what, "--yes", workspace=workspace)
     left = [
         "a" in runs(workspace),
         bool(store.open_grams(workspace.grams).find(run="a")),
@@ -202,7 +185,7 @@ def test_rm_removes_the_kinds_that_are_asked_for(workspace, what, gone):
 
 
 def test_rm_of_a_tap_or_a_sample_set_leaves_the_others(workspace):
-    succeed("rm", "*@*:one", "--yes", "--sample-set", SAMPLES, workspace=workspace)
+    succeed("store", "rm", "*@*:one", "--yes", "--sample-set", SAMPLES, workspace=workspace)
     assert {key.tap for key in store.open(workspace.activations).keys()} == {"two"}
     error = fail("rm", "*@*", "--yes", "--sample-set", "other", workspace=workspace)
     assert "nothing that fits '*@*'" in error
@@ -211,18 +194,18 @@ def test_rm_of_a_tap_or_a_sample_set_leaves_the_others(workspace):
 def test_rm_removes_what_is_damaged_or_unfinished_too(workspace):
     (workspace.activations / SAMPLES / "a/final/one/zarr.json").write_text("{")
     (workspace.activations / SAMPLES / "a/final/two/zarr.json").unlink()
-    succeed("rm", "a@*", "--yes", "--what", "activations", workspace=workspace)
+    succeed("store", "rm", "a@*", "--yes", "--what", "activations", workspace=workspace)
     assert runs(workspace) == {"b"}
 
 
 @pytest.mark.usefixtures("terminal")
 def test_rm_asks(workspace):
     before = contents(workspace.root)
-    result = run("rm", "a@*", workspace=workspace, answer="n\n")
+    result = run("store", "rm", "a@*", workspace=workspace, answer="n\n")
     assert result.exit_code == 1
     assert "Remove all of this?" in result.stderr
     assert contents(workspace.root) == before
-    succeed("rm", "a@*", workspace=workspace, answer="y\n")
+    succeed("store", "rm", "a@*", workspace=workspace, answer="y\n")
     assert runs(workspace) == {"b"}
 
 
@@ -233,7 +216,7 @@ def test_what_changes_while_it_is_asked_stays(workspace, monkeypatch):
         (workspace.activations / SAMPLES / "a/final/one/activations/c/9/0").write_text("new")
 
     monkeypatch.setattr("flows.tidying.click.confirm", meanwhile)
-    succeed("rm", "a@*", "--what", "activations", workspace=workspace)
+    succeed("store", "rm", "a@*", "--what", "activations", workspace=workspace)
     taps = [key.tap for key in store.open(workspace.activations).keys() if key.run == "a"]
     assert taps == ["one"]
 
@@ -241,8 +224,8 @@ def test_what_changes_while_it_is_asked_stays(workspace, monkeypatch):
 def test_a_dry_run_removes_nothing(workspace):
     before = contents(workspace.root)
     for command in (["rm", "a@*"], ["gc"]):
-        succeed(*command, "--dry-run", workspace=workspace)
-        told = json.loads(succeed(*command, "--dry-run", "--json", workspace=workspace))
+        succeed("store", *command, "--dry-run", workspace=workspace)
+        told = json.loads(succeed("store", *command, "--dry-run", "--json", workspace=workspace))
         assert told["removed"] is False
         assert len(told["items"]) > 1
     assert contents(workspace.root) == before
@@ -257,7 +240,9 @@ def test_json_asks_nothing(workspace):
 def test_json_tells_what_went(workspace):
     before = {each.path: each for each in measure(workspace.activations, "activations")}
     told = json.loads(
-        succeed("rm", "a@*", "--what", "activations", "--yes", "--json", workspace=workspace)
+        succeed(
+            "store", "rm", "a@*", "--what", "activations", "--yes", "--json", workspace=workspace
+        )
     )
     assert told["removed"] is True
     paths = [item["path"] for item in told["items"]]
@@ -268,7 +253,7 @@ def test_json_tells_what_went(workspace):
 
 def test_gc_says_what_it_would_free_and_what_is_lost(workspace):
     write_network(workspace.activations, C, make_taps(), n_committed=16)
-    out = succeed("gc", "--older-than", "0", "--dry-run", workspace=workspace)
+    out = succeed("store", "gc", "--older-than", "0", "--dry-run", workspace=workspace)
     lines = columns(out)
     assert lines[1][:4] == ["activations", "c@final", SAMPLES, "2"]
     assert lines[1][-2:] == ["abandoned", "partial"]
@@ -284,21 +269,21 @@ def test_gc_says_what_it_would_free_and_what_is_lost(workspace):
 
 def test_gc_frees_what_nobody_needs(workspace):
     write_network(workspace.activations, C, make_taps(), n_committed=16)
-    succeed("gc", "--yes", workspace=workspace)
+    succeed("store", "gc", "--yes", workspace=workspace)
     assert runs(workspace) == {"b", "c"}  # the partial write is of today
-    succeed("gc", "--yes", "--older-than", "0", workspace=workspace)
+    succeed("store", "gc", "--yes", "--older-than", "0", workspace=workspace)
     assert runs(workspace) == {"b"}
     assert len(store.open_grams(workspace.grams).find()) == 4
-    out = succeed("gc", "--older-than", "0", workspace=workspace)
+    out = succeed("store", "gc", "--older-than", "0", workspace=workspace)
     assert out.splitlines()[0] == "nothing to remove"
 
 
 def test_gc_keeps_what_is_asked_for(workspace):
-    out = succeed("gc", "--keep-activations", "a@*", workspace=workspace)
+    out = succeed("store", "gc", "--keep-activations", "a@*", workspace=workspace)
     assert out.splitlines()[0] == "nothing to remove"
-    out = succeed("gc", "--what", "abandoned,orphaned", workspace=workspace)
+    out = succeed("store", "gc", "--what", "abandoned,orphaned", workspace=workspace)
     assert out == "nothing to remove\n"
-    out = succeed("gc", "b@*", workspace=workspace)
+    out = succeed("store", "gc", "b@*", workspace=workspace)
     assert out.splitlines()[0] == "nothing to remove"
 
 
@@ -321,9 +306,9 @@ def test_what_a_living_writer_holds_is_refused_and_nothing_else_goes(workspace):
         error = fail("rm", "a@*", "--yes", workspace=workspace)
         assert f"{SAMPLES}/a/final/two is being written; wait for that, or stop it" in error
         before = contents(workspace.root)
-        succeed("gc", "--older-than", "0", "--yes", workspace=workspace)
+        succeed("store", "gc", "--older-than", "0", "--yes", workspace=workspace)
         assert contents(workspace.root) == before
-    succeed("rm", "a@*", "--yes", workspace=workspace)
+    succeed("store", "rm", "a@*", "--yes", workspace=workspace)
     assert runs(workspace) == {"b"}
 
 
@@ -333,5 +318,5 @@ def test_rm_of_what_a_link_stands_for_says_so(workspace, tmp_path):
     folder.symlink_to(tmp_path / "outside")
     error = fail("rm", "a@final", "--yes", workspace=workspace)
     assert f"{folder} is a symbolic link, which no store makes; delete the link itself" in error
-    succeed("rm", "b@final", "--yes", workspace=workspace)
+    succeed("store", "rm", "b@final", "--yes", workspace=workspace)
     assert (tmp_path / "outside" / "final" / "one" / "zarr.json").exists()

@@ -4,20 +4,14 @@ import json
 import shutil
 
 import pytest
-from click.testing import CliRunner
 
 import store
 from allcnn.workspace import Workspace
-from flows.cli import main
+from tests.commands import contents, run
 from tests.faults import chunk_files, flip_bit
 
 D1 = "small-d1-v2-s0"
 HOW = ["--samples", "16", "--batch-size", "8"]
-
-
-def run(*arguments, workspace):
-    words = [*map(str, arguments), "--workspace", str(workspace.root)]
-    return CliRunner().invoke(main, words, prog_name="allcnn")
 
 
 @pytest.fixture(scope="module")
@@ -41,30 +35,25 @@ def chunks_of(place, tap):
     return chunk_files(found.place / "activations")
 
 
-def contents(place):
-    files = (path for path in place.root.rglob("*") if path.is_file())
-    return {path.relative_to(place.root): path.read_bytes() for path in files}
-
-
 def test_a_whole_workspace_has_exit_status_0(place):
-    before = contents(place)
+    before = contents(place.root)
     result = run("store", "verify", workspace=place)
     assert result.exit_code == 0, result.output
     # Ten taps, their Grams, and a result.
     assert result.stdout.startswith("21 representations, Grams and results, ")
     assert result.stdout.endswith(" MB: no damage\n")
-    assert contents(place) == before
+    assert contents(place.root) == before
 
 
 def test_damage_is_named_with_exit_status_1(place):
     flip_bit(chunks_of(place, "conv3")[1])
-    before = contents(place)
+    before = contents(place.root)
     result = run("store", "verify", workspace=place)
     assert result.exit_code == 1
     sentence, _, last = result.stdout.splitlines()
     assert sentence.startswith(f"rows 8 to 15 of tap conv3 of run {D1}, checkpoint final, on ")
     assert last.endswith(": 1 damaged; repair with --repair what a checkpoint still gives")
-    assert contents(place) == before
+    assert contents(place.root) == before
 
 
 def test_repair_repairs(place, untouched):
@@ -75,7 +64,7 @@ def test_repair_repairs(place, untouched):
     said = f"  repaired: computed again from checkpoint final of run {D1}"
     assert result.stdout.splitlines().count(said) == 2
     assert result.stdout.endswith(": 2 damaged, 2 repaired\n")
-    assert contents(place) == contents(untouched)
+    assert contents(place.root) == contents(untouched.root)
     assert run("store", "verify", workspace=place).exit_code == 0
 
 

@@ -28,6 +28,7 @@ from store import (
     StoreLocationError,
     Writer,
 )
+from tests.commands import contents
 from tests.networks import A, B, C, make_taps, write_network
 from tests.strategies import batches, coordinates, make_meta, make_rows
 
@@ -41,10 +42,6 @@ LS = ["store", "ls"]
 DU = ["store", "du"]
 RM = ["store", "rm", "a@*", "--yes"]
 GC = ["store", "gc", "--older-than", "0", "--yes"]
-
-
-def contents(root):
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def values(path):

@@ -16,6 +16,7 @@ from store.errors import ClaimedError
 from store.place import as_place, walk_files
 from store.tidy import abandoned, is_held, remove
 from store.usage import measure
+from tests.commands import contents
 from tests.faults import Killed, kill_series, killed_before
 from tests.networks import A, B, make_taps, write_network
 from tests.strategies import batches, coordinates, make_gram_meta, make_grams, make_meta, make_rows
@@ -39,10 +40,6 @@ def activations(tmp_path):
 def group(path, name, kind="activations"):
     (found,) = [each for each in measure(path, kind) if each.path == name]
     return found
-
-
-def contents(root):
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def contents_of_groups(path):
