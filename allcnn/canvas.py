@@ -3,6 +3,7 @@
 Nothing global is set, so tasks in several threads may draw at once; sizes are in inches.
 """
 
+import io
 import os
 import textwrap
 import threading
@@ -18,6 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
+
+from store.place import Address, Place, as_place, write_bytes
 
 # Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, pale on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -71,15 +74,25 @@ def _set_inches(figure: Figure, axes: Axes, bounds: tuple[float, float, float, f
     axes.set_position((left / w, bottom / h, width / w, height / h))
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG, PDF or SVG by its suffix, at once or not at all; return the path.
+def save(figure: Figure, path: Address) -> Place:
+    """Write a figure as PNG, PDF or SVG by its suffix, at once or not at all; return the place.
 
     Carries no date and no random name: the same figure gives the same bytes. Folders are made.
     """
-    path = Path(path)
-    kind = path.suffix[1:].lower()
+    place = as_place(path)
+    kind = place.suffix[1:].lower()
     if kind not in _FORMATS:
-        raise ValueError(f"{path.name} is no picture; use a name in .{', .'.join(_FORMATS)}")
+        raise ValueError(f"{place.name} is no picture; use a name in .{', .'.join(_FORMATS)}")
+    if isinstance(place, Path):
+        _save_file(figure, place, kind)
+    else:
+        drawn = io.BytesIO()
+        _write(figure, drawn, kind)
+        write_bytes(place, drawn.getvalue())
+    return place
+
+
+def _save_file(figure: Figure, path: Path, kind: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
@@ -87,10 +100,9 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    return path
 
 
-def _write(figure: Figure, path: Path, kind: str) -> None:
+def _write(figure: Figure, path: Path | io.BytesIO, kind: str) -> None:
     options: dict[str, Any] = {"format": kind, "dpi": 150, "metadata": _FORMATS[kind]}
     if kind != "svg":
         figure.savefig(path, **options)

@@ -1,8 +1,9 @@
-"""Checkpoints on disk, as Orbax folders: variables and optimiser state.
+"""Checkpoints, as Orbax folders: variables and optimiser state.
 
 Orbax writes under a temporary name and renames at the end, so a folder of the right name is
-whole. Its arrays are TensorStore files, which do not notice a flipped bit: digests are kept beside
-them. Nothing in them is executed on loading.
+whole; at an address, where nothing can be renamed, it is whole with the file ``WHOLE``. Arrays are
+TensorStore files, which do not notice a flipped bit: digests are kept beside them. Nothing in
+them is executed on loading.
 """
 
 import hashlib
@@ -16,6 +17,11 @@ import orbax.checkpoint as ocp
 
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.network import Variables
+from allcnn.remote import brought, taken
+from allcnn.workspace import WHOLE
+from store.place import Place
+
+_ITEMS = ("variables", "optimiser")
 
 
 class TrainState(NamedTuple):
@@ -25,7 +31,7 @@ class TrainState(NamedTuple):
     optimiser: Any
 
 
-def save(folder: Path, state: TrainState) -> None:
+def save(folder: Place, state: TrainState) -> None:
     """Write a checkpoint, replacing a whole one of that name; raises WorkspaceError if not."""
     items = ocp.args.Composite(
         variables=ocp.args.StandardSave(state.variables._asdict()),
@@ -33,8 +39,8 @@ def save(folder: Path, state: TrainState) -> None:
     )
     digests = {"variables": digest(state.variables), "optimiser": _digest(state.optimiser)}
     try:
-        with _checkpointer() as checkpointer:
-            checkpointer.save(folder, items, force=True, custom_metadata={"digests": digests})
+        with taken(folder, last=WHOLE) as local, _checkpointer() as checkpointer:
+            checkpointer.save(local, items, force=True, custom_metadata={"digests": digests})
     # TensorStore's ValueError may be a full disk.
     except (OSError, ValueError) as error:
         raise WorkspaceError(
@@ -43,14 +49,14 @@ def save(folder: Path, state: TrainState) -> None:
         ) from error
 
 
-def load(folder: Path, like: TrainState) -> TrainState:
+def load(folder: Place, like: TrainState) -> TrainState:
     """Read a checkpoint whole, with the structure, shapes and dtypes of ``like``."""
     items = {"variables": like.variables._asdict(), "optimiser": like.optimiser}
     restored = _restore(folder, items)
     return TrainState(Variables(**restored["variables"]), restored["optimiser"])
 
 
-def load_variables(folder: Path, like: Variables) -> Variables:
+def load_variables(folder: Place, like: Variables) -> Variables:
     """Read what evaluation needs of a checkpoint; ``like`` may hold shapes only."""
     return Variables(**_restore(folder, {"variables": like._asdict()})["variables"])
 
@@ -70,8 +76,24 @@ def _digest(tree: Any) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def _restore(folder: Path, like: dict[str, Any]) -> dict[str, Any]:
+def _restore(folder: Place, like: dict[str, Any]) -> dict[str, Any]:
     """Read some items of a checkpoint onto this process's first device, and check their digests."""
+    others = set(_ITEMS) - set(like)
+    with brought(folder, lambda name: name.partition("/")[0] not in others) as local:
+        try:
+            restored, kept = _read(local, like)
+        # Orbax, TensorStore and JSON each raise their own, some of them bare exceptions.
+        except Exception as error:
+            raise _damaged(folder, str(error) or type(error).__name__) from error
+    for name, tree in restored.items():
+        # Checkpoints of the first version have no digests.
+        if kept.get(name, found := _digest(tree)) != found:
+            raise _damaged(folder, f"the {name} have the digest {found}, not {kept[name]}")
+    return restored
+
+
+def _read(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the items of a checkpoint, and the digests that were kept beside them."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     # Else Orbax looks for the device that wrote: a GPU, perhaps, that is not here.
     items = {
@@ -80,21 +102,12 @@ def _restore(folder: Path, like: dict[str, Any]) -> dict[str, Any]:
         )
         for name, tree in like.items()
     }
-    try:
-        with _checkpointer() as checkpointer:
-            restored = dict(checkpointer.restore(folder, ocp.args.Composite(**items)).items())
-            kept = checkpointer.metadata(folder).custom_metadata.get("digests", {})
-    # Orbax, TensorStore and JSON each raise their own, some of them bare exceptions.
-    except Exception as error:
-        raise _damaged(folder, str(error) or type(error).__name__) from error
-    for name, tree in restored.items():
-        # Checkpoints of the first version have no digests.
-        if kept.get(name, found := _digest(tree)) != found:
-            raise _damaged(folder, f"the {name} have the digest {found}, not {kept[name]}")
-    return restored
+    with _checkpointer() as checkpointer:
+        restored = dict(checkpointer.restore(folder, ocp.args.Composite(**items)).items())
+        return restored, checkpointer.metadata(folder).custom_metadata.get("digests", {})
 
 
-def _damaged(folder: Path, reason: str) -> RunError:
+def _damaged(folder: Place, reason: str) -> RunError:
     return RunError(
         f"the checkpoint {folder} cannot be read ({textwrap.shorten(reason, 240)});"
         " delete the run and train it again"
@@ -103,5 +116,5 @@ def _damaged(folder: Path, reason: str) -> RunError:
 
 def _checkpointer() -> ocp.Checkpointer:
     # Named only, a handler is unknown until it is used, and Orbax warns of an item without one.
-    handlers = {name: ocp.StandardCheckpointHandler() for name in ("variables", "optimiser")}
+    handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
     return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import jax
@@ -19,7 +18,8 @@ from allcnn.config import DEFAULT_SAMPLES, DType, Extraction, RunConfig
 from allcnn.errors import RunError
 from allcnn.progress import Report, silent
 from allcnn.provenance import stamp
-from allcnn.workspace import Workspace, checkpoint_epoch
+from allcnn.stages import checkpoint_epoch
+from allcnn.workspace import Workspace
 from store import (
     ActivationOverflowError,
     Attributes,
@@ -38,6 +38,7 @@ from store import (
     has_store,
     open_grams,
 )
+from store.place import Place
 
 Images = UInt8[np.ndarray, "n h w c"]
 
@@ -364,7 +365,7 @@ def _missing(
 
 
 def _has_activations(
-    store: Path, source: Source, samples: Samples, job: Extraction, names: list[str]
+    store: Place, source: Source, samples: Samples, job: Extraction, names: list[str]
 ) -> bool:
     try:
         taps = Store(store).find(source.run, source.checkpoint, samples.sample_set.name)
@@ -377,7 +378,7 @@ def _has_activations(
     )
 
 
-def _check_not_other(store: Path, source: Source, samples: Samples) -> None:
+def _check_not_other(store: Place, source: Source, samples: Samples) -> None:
     """Refuse Grams beside activations of another checkpoint, which comparisons would take."""
     if not has_store(store):
         return
@@ -390,7 +391,7 @@ def _check_not_other(store: Path, source: Source, samples: Samples) -> None:
             )
 
 
-def _check_no_other_grams(path: Path, source: Source, samples: Samples) -> None:
+def _check_no_other_grams(path: Place, source: Source, samples: Samples) -> None:
     """Refuse Grams beside those of another checkpoint: nobody could tell which are the run's."""
     if not has_store(path):
         return
@@ -418,7 +419,7 @@ def _gram_keys(source: Source, samples: Samples, job: Extraction, taps: list[str
     ]
 
 
-def _has_grams(path: Path, keys: list[GramKey], job: Extraction) -> bool:
+def _has_grams(path: Place, keys: list[GramKey], job: Extraction) -> bool:
     try:
         kept = open_grams(path)
         grams = [kept[key] for key in keys]
@@ -431,7 +432,7 @@ def _has_grams(path: Path, keys: list[GramKey], job: Extraction) -> bool:
 
 
 def _open_gram_writers(
-    path: Path, keys: list[GramKey], source: Source, samples: Samples, closing: ExitStack
+    path: Place, keys: list[GramKey], source: Source, samples: Samples, closing: ExitStack
 ) -> dict[str, GramWriter]:
     ranges = tuple(hsic.split_minibatches(samples.sample_set.n_samples, keys[0].batch_size))
     writers = {}
@@ -445,7 +446,7 @@ def _open_gram_writers(
 
 
 def _open_writers(
-    store: Path,
+    store: Place,
     source: Source,
     samples: Samples,
     shapes: Mapping[str, tuple[int, ...]],
@@ -472,7 +473,7 @@ def _open_writers(
 
 
 def _open_writer(
-    store: Path, meta: RepresentationMeta, samples: Samples, compression: Compression
+    store: Place, meta: RepresentationMeta, samples: Samples, compression: Compression
 ) -> Writer:
     try:
         return Writer.open(store, meta, samples.indices, samples.labels, compression)

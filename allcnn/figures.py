@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from allcnn.hsic import HsicParts
 from allcnn.identify import Identification
 from allcnn.plots import Panel
 from allcnn.workspace import Workspace
+from store.place import Place
 
 
 class Side(NamedTuple):
@@ -110,21 +110,21 @@ def panel(result: SimilarityResult, title: str = "", *, errors: bool = False) ->
 
 def draw_comparison(
     workspace: Workspace, result: SimilarityResult, *, errors: bool = False
-) -> Path:
+) -> Place:
     """Draw the heat map of one comparison; return the picture's path."""
     figure = plots.heatmap(panel(result, method(result), errors=errors))
     suffix = "-errors" if errors else ""
     return plots.save(figure, workspace.figures / f"{result.name}{suffix}.png")
 
 
-def draw_classes(workspace: Workspace, results: Sequence[SimilarityResult]) -> Path:
+def draw_classes(workspace: Workspace, results: Sequence[SimilarityResult]) -> Place:
     """Draw the matrices of single classes in a grid."""
     panels = [panel(result, f"class {result.label}") for result in results]
     figure = plots.heatmap_grid(panels, method(replace(results[0], label=None), examples=False))
     return plots.save(figure, workspace.figures / f"classes-{results[0].name}.png")
 
 
-def draw_convergence(workspace: Workspace, result: SimilarityResult) -> Path:
+def draw_convergence(workspace: Workspace, result: SimilarityResult) -> Place:
     """Draw CKA against the number of minibatches that it is summed over."""
     rows, columns = side(result.rows), side(result.columns)
     parts = parts_of(result)
@@ -140,7 +140,7 @@ def draw_convergence(workspace: Workspace, result: SimilarityResult) -> Path:
     return plots.save(figure, workspace.figures / f"{result.name}-convergence.png")
 
 
-def draw_baseline(workspace: Workspace, result: SimilarityResult) -> Path:
+def draw_baseline(workspace: Workspace, result: SimilarityResult) -> Place:
     """Draw CKA beside what it is when examples are matched at random."""
     assert result.baseline is not None
     figure = curves.baseline_plot(
@@ -156,7 +156,7 @@ def draw_baseline(workspace: Workspace, result: SimilarityResult) -> Path:
 
 def draw_identification(
     workspace: Workspace, found: Mapping[str, Identification], name: str, title: str
-) -> Path:
+) -> Place:
     """Draw how often each layer is identified, by the way it was compared."""
     layers = list(next(iter(found.values())).per_layer)
     shares = {way: np.array([*each.per_layer.values()]) for way, each in found.items()}
@@ -164,7 +164,7 @@ def draw_identification(
     return plots.save(figure, workspace.figures / f"identify-{name}.png")
 
 
-def draw_stages(workspace: Workspace, results: Sequence[SimilarityResult]) -> Path:
+def draw_stages(workspace: Workspace, results: Sequence[SimilarityResult]) -> Place:
     """Draw one network's last checkpoint against its earlier ones, in a grid."""
     final = network_of(results[0].rows[0])
     # One label for all columns, so that the axes are named once.
@@ -178,7 +178,7 @@ def draw_stages(workspace: Workspace, results: Sequence[SimilarityResult]) -> Pa
     return plots.save(figure, workspace.figures / f"stages-{results[-1].name}.png")
 
 
-def draw_learning_curves(workspace: Workspace, runs: Sequence[str], name: str) -> Path:
+def draw_learning_curves(workspace: Workspace, runs: Sequence[str], name: str) -> Place:
     """Draw loss and accuracy over the epochs of some runs."""
     histories = {run: record.columns(record.read_history(workspace, run)) for run in runs}
     return plots.save(curves.learning_curves(histories), workspace.figures / f"{name}.png")

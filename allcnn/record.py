@@ -8,6 +8,7 @@ from allcnn.config import RunConfig
 from allcnn.errors import RunError
 from allcnn.network import NetworkSpec, all_cnn_c
 from allcnn.workspace import Workspace, read_json, write_json
+from store.place import is_file, make_folder
 
 _SCHEMA_VERSION = 1
 
@@ -43,7 +44,7 @@ History = tuple[Epoch, ...]
 def write_record(workspace: Workspace, record: RunRecord) -> None:
     """Make the run's folder and write what it is."""
     folder = workspace.run_folder(record.config.name)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     values = {"schema_version": _SCHEMA_VERSION, "config": record.config.to_json()}
     data = {"class_names": list(record.class_names), "input_channels": record.input_channels}
     write_json(folder / "config.json", values | data)
@@ -93,7 +94,7 @@ def read_history(workspace: Workspace, run: str) -> History:
     """
     path = workspace.find_run(run) / "history.json"
     try:
-        return tuple(Epoch(**row) for row in read_json(path)) if path.exists() else ()
+        return tuple(Epoch(**row) for row in read_json(path)) if is_file(path) else ()
     except TypeError as error:
         raise RunError(
             f"{path} holds no learning curves ({error}); restore or delete it"

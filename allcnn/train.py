@@ -20,7 +20,8 @@ from allcnn.errors import ConfigError, RunError
 from allcnn.network import NetworkSpec, Variables
 from allcnn.progress import Report, silent
 from allcnn.record import Epoch, History, RunRecord
-from allcnn.workspace import Workspace, checkpoint_epoch, checkpoint_name
+from allcnn.stages import checkpoint_epoch, checkpoint_name
+from allcnn.workspace import Workspace
 
 _EVALUATION_BATCH = 256
 

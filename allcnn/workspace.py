@@ -1,95 +1,77 @@
-"""The one folder that holds runs, stores, results and figures, and the names inside it."""
+"""The folder or address that holds runs, stores, results and figures, and the names inside it."""
 
 import json
 import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
 
 from allcnn.config import check_name
 from allcnn.errors import RunError, WorkspaceError
+from allcnn.stages import checkpoint_epoch, is_checkpoint
+from store.place import Place, as_place, child_names, is_file, read_bytes, walk_files, write_bytes
+from store.reach import check_reachable, reaching
 
-_CHECKPOINT = re.compile(r"init|final|epoch-(\d{4,})")
-
-
-def checkpoint_name(epoch: int) -> str:
-    """Return the name of the checkpoint after some epochs, such as ``epoch-0005``."""
-    return f"epoch-{epoch:04d}" if epoch else "init"
-
-
-def checkpoint_epoch(name: str) -> float:
-    """Return the epochs that a checkpoint has seen; ``final`` comes after all (infinity)."""
-    if name in ("init", "final"):
-        return 0 if name == "init" else float("inf")
-    return int(name.removeprefix("epoch-"))
-
-
-def checkpoint_order(name: str) -> float:
-    """Return a number that sorts checkpoints by epoch; names of other kinds go with the last."""
-    return checkpoint_epoch(name) if _CHECKPOINT.fullmatch(name) else float("inf")
+WHOLE: Final = "_CHECKPOINT_METADATA"
+"""The file of a checkpoint that is uploaded last, and says that it is whole."""
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths below one root; names from outside are checked before they become paths."""
+    """Places below one root; names from outside are checked before they become paths."""
 
-    root: Path
+    root: Place
 
     @classmethod
     def at(cls, root: str | os.PathLike[str]) -> "Workspace":
-        """Return the workspace at ``root``, absolute; the folder need not exist yet.
+        """Return the workspace at a folder, made absolute, or at an address such as ``s3://``.
 
-        Raises WorkspaceError if something that is not a folder stands there or on the way.
+        Neither need exist yet. Raises WorkspaceError if something that is not a folder stands
+        there or on the way, StoreLocationError if nothing can be kept at the address.
         """
-        try:
-            path = Path(root).expanduser().absolute()
-        except RuntimeError as error:
-            raise WorkspaceError(f"the workspace {root} cannot be found: {error}") from error
-        standing = next(folder for folder in (path, *path.parents) if folder.exists())
-        if not standing.is_dir():
-            place = "is" if standing == path else f"would lie in {standing}, which is"
-            raise WorkspaceError(
-                f"the workspace {path} {place} a file; name a folder with --workspace"
-            )
-        return cls(path)
+        place = as_place(root)
+        if isinstance(place, Path):
+            return cls(_folder(place))
+        check_reachable(place)
+        return cls(place)
 
     @property
-    def activations(self) -> Path:
+    def activations(self) -> Place:
         """The Zarr store of activations."""
         return self.root / "activations.zarr"
 
     @property
-    def grams(self) -> Path:
+    def grams(self) -> Place:
         """The Zarr store of Gram matrices."""
         return self.root / "grams.zarr"
 
     @property
-    def similarity(self) -> Path:
+    def similarity(self) -> Place:
         """The Zarr store of comparisons."""
         return self.root / "similarity.zarr"
 
     @property
-    def figures(self) -> Path:
+    def figures(self) -> Place:
         """The folder of pictures."""
         return self.root / "figures"
 
-    def run_folder(self, run: str) -> Path:
+    def run_folder(self, run: str) -> Place:
         """Return the folder of a run, whether or not it exists."""
         return self.root / "runs" / check_name("run", run)
 
-    def checkpoints_folder(self, run: str) -> Path:
+    def checkpoints_folder(self, run: str) -> Place:
         """Return the folder of a run's checkpoints."""
         return self.run_folder(run) / "checkpoints"
 
     def runs(self) -> list[str]:
         """Return the names of the runs here, sorted."""
-        return sorted(path.parent.name for path in self.root.glob("runs/*/config.json"))
+        folder = self.root / "runs"
+        return [run for run in child_names(folder) if is_file(folder / run / "config.json")]
 
-    def find_run(self, run: str) -> Path:
+    def find_run(self, run: str) -> Place:
         """Return the folder of a run that exists, else raise RunError naming those that do."""
         folder = self.run_folder(run)
-        if not (folder / "config.json").is_file():
+        if not is_file(folder / "config.json"):
             raise RunError(
                 f"no run {run!r} in {self.root}; {_choices('runs', self.runs())},"
                 " or train it first with 'allcnn train'"
@@ -102,12 +84,10 @@ class Workspace:
         A checkpoint in the making has another name until it is whole.
         """
         folder = self.checkpoints_folder(run)
-        return sorted(
-            (path.name for path in folder.glob("*") if _CHECKPOINT.fullmatch(path.name)),
-            key=checkpoint_epoch,
-        )
+        names = child_names(folder) if isinstance(folder, Path) else _uploaded(folder)
+        return sorted(filter(is_checkpoint, names), key=checkpoint_epoch)
 
-    def find_checkpoint(self, run: str, checkpoint: str) -> Path:
+    def find_checkpoint(self, run: str, checkpoint: str) -> Place:
         """Return the folder of a checkpoint that exists, else raise RunError naming those."""
         self.find_run(run)
         check_name("checkpoint", checkpoint)
@@ -119,20 +99,38 @@ class Workspace:
         return self.checkpoints_folder(run) / checkpoint
 
 
+def _folder(root: Path) -> Path:
+    """Return a folder's absolute path, having checked that it is one or can be made."""
+    try:
+        path = root.expanduser().absolute()
+    except RuntimeError as error:
+        raise WorkspaceError(f"the workspace {root} cannot be found: {error}") from error
+    standing = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not standing.is_dir():
+        where = "is" if standing == path else f"would lie in {standing}, which is"
+        raise WorkspaceError(f"the workspace {path} {where} a file; name a folder with --workspace")
+    return path
+
+
 def _choices(kind: str, names: list[str]) -> str:
     return f"choose one of: {', '.join(names)}" if names else f"there are no {kind} yet"
 
 
-def write_json(path: Path, values: object) -> None:
+def _uploaded(folder: Place) -> set[str]:
+    """Return the names of the checkpoints at an address that are whole, from one listing."""
+    files = (PurePosixPath(name) for name, _, _ in walk_files(folder))
+    return {str(file.parent) for file in files if file.name == WHOLE}
+
+
+def write_json(path: Place, values: object) -> None:
     """Write JSON so that a reader, or a crash, sees either the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_bytes(path, f"{json.dumps(values, indent=1)}\n".encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Place) -> Any:
     """Read JSON; raises WorkspaceError if the file is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with reaching(path):
+            return json.loads(read_bytes(path).decode())
     except ValueError as error:
         raise WorkspaceError(f"{path} is no JSON ({error}); restore or delete it") from error

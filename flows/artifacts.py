@@ -2,7 +2,6 @@
 
 import base64
 import re
-from pathlib import Path
 
 import numpy as np
 from prefect.artifacts import create_image_artifact, create_table_artifact
@@ -10,11 +9,12 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 from allcnn import figures
 from allcnn.compare import SimilarityResult
 from flows.tables import MOST_COLUMNS
+from store.place import Place, read_bytes
 
 
-def show_picture(path: Path, description: str) -> None:
+def show_picture(path: Place, description: str) -> None:
     """Attach a PNG to the flow run; embedded, for the server may not see the workspace."""
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    data = base64.b64encode(read_bytes(path)).decode("ascii")
     create_image_artifact(f"data:image/png;base64,{data}", key(path.stem), description)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from allcnn.config import Selection
 from allcnn.errors import ConfigError, RunError
-from allcnn.workspace import Workspace, checkpoint_order
+from allcnn.stages import checkpoint_order
+from allcnn.workspace import Workspace
 from flows.stored import (
     Stored,
     StoredResult,

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from pathlib import Path
 
 from allcnn import figures, record
 from allcnn.compare import SimilarityResult, compare
@@ -14,6 +13,7 @@ from allcnn.workspace import Workspace
 from flows.checks import check
 from flows.plan import Pipeline, stages
 from flows.progress import Progress
+from store.place import Place
 
 _TRAINING_IMAGES = {"digits": 1198, "fashion_mnist": 60_000}
 _COMPILING = 5_000
@@ -23,7 +23,7 @@ _COMPILING = 5_000
 class Outcome:
     """What a pipeline made: pictures and stores, and the test accuracy of every run."""
 
-    files: tuple[Path, ...]
+    files: tuple[Place, ...]
     accuracies: dict[str, float]
 
 

@@ -21,7 +21,7 @@ from allcnn.config import (
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 HELP = {
-    "workspace": "folder of runs, stores, results and figures",
+    "workspace": "folder or address (s3://...) of runs, stores, results and figures",
     "dataset": "digits, cifar10, cifar100, fashion_mnist, or a data set prepared in TFDS_DATA_DIR",
     "image_size": "side of the images in pixels, at least 12",
     "depth": "n, which gives the network 7n + 3 taps, at least 1",

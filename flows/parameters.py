@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from itertools import product
-from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -63,8 +62,8 @@ class Parameters(BaseModel):
         return self
 
     def place(self) -> Workspace:
-        """Return the workspace, in the flow run's working directory unless absolute."""
-        return Workspace.at(Path(self.workspace))
+        """Return the workspace, a folder in the flow run's working directory unless absolute."""
+        return Workspace.at(self.workspace)
 
 
 class Recipe(Parameters):

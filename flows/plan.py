@@ -16,7 +16,7 @@ from allcnn.config import (
     Selection,
 )
 from allcnn.errors import ConfigError
-from allcnn.workspace import checkpoint_name
+from allcnn.stages import checkpoint_name
 
 MAX_STAGES = 6
 """Checkpoints before the final one that are extracted and compared with it."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from store.lease import Lease, is_leased
 from store.lock import CLAIM, Claim, Lock, is_locked
 from store.place import Place
+from store.reach import reaching
 
 __all__ = ["CLAIM", "Claim", "claim", "is_claimed"]
 
@@ -24,4 +25,7 @@ def claim(folder: Place) -> Claim:
 
 def is_claimed(folder: Place) -> bool:
     """Return whether a living writer holds a folder, without standing in anybody's way."""
-    return is_locked(folder) if isinstance(folder, Path) else is_leased(folder)
+    if isinstance(folder, Path):
+        return is_locked(folder)
+    with reaching(folder):
+        return is_leased(folder)

@@ -1,7 +1,7 @@
 """Arrays of which only what was committed counts: what all kinds of stores share in reading."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from store.layout import COMMITS, COORDINATES, Kind, as_digest, crc32c, open_roo
 from store.nodes import NODE, ArrayNode, read_array, read_attributes
 from store.place import Address, Place, as_place, check_inside, child_names, zarr_store
 from store.query import LEVELS, Query, Scalar, Wanted, facts
+from store.reach import each
 from store.schema import Commit, SampleSet
 
 READABLE_CODECS = frozenset(
@@ -256,7 +257,8 @@ class CommittedReader(Committed[M]):
 
     @cached_property
     def _array(self) -> zarr.Array[Any]:
-        return self._open(self.form.array)
+        self._node  # noqa: B018  # checked before Zarr looks at it
+        return self._opened(self.form.array)
 
     def _member(self, name: str) -> ArrayNode:
         try:
@@ -273,6 +275,9 @@ class CommittedReader(Committed[M]):
 
     def _open(self, name: str) -> zarr.Array[Any]:
         self._member(name)
+        return self._opened(name)
+
+    def _opened(self, name: str) -> zarr.Array[Any]:
         store = zarr_store(self.place / name, read_only=True)
         try:
             return zarr.open_array(store, mode="r", zarr_format=3)
@@ -350,7 +355,7 @@ class CommittedStore(Generic[R]):
     def _walk(self, query: Query) -> list[R]:
         """Open what lies in the folders that a query admits."""
         levels = (*LEVELS, *[None] * (self.reader.form.depth - len(LEVELS)))
-        found = [self._open(path) for path in _paths(self.path, levels, query)]
+        found = each(self.path, self._open, _paths(self.path, levels, query))
         return [one for one in found if one is not None]
 
     def _get(self, key: Key) -> R:
@@ -402,15 +407,18 @@ def block_range(meta: Meta, index: int) -> tuple[int, int]:
     return start, min(start + meta.block_length, meta.length)
 
 
-def _paths(folder: Place, levels: tuple[str | None, ...], query: Query) -> Iterator[str]:
-    level, *below = levels
-    for child in child_names(folder):
-        if level is not None and not query.admits(level, child):
-            continue
-        if not below:
-            yield child
-        else:
-            yield from (f"{child}/{path}" for path in _paths(folder / child, tuple(below), query))
+def _paths(root: Place, levels: tuple[str | None, ...], query: Query) -> list[str]:
+    """Return the paths of the groups in the folders that a query admits, level by level."""
+    folders = [""]
+    for level in levels:
+        children = each(root, lambda folder: child_names(root / folder), folders)
+        folders = [
+            f"{folder}/{name}".lstrip("/")
+            for folder, names in zip(folders, children, strict=True)
+            for name in names
+            if level is None or query.admits(level, name)
+        ]
+    return folders
 
 
 def _facts(one: CommittedReader[Any]) -> dict[str, Scalar]:

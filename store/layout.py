@@ -12,7 +12,7 @@ import numpy.typing as npt
 import zarr
 from zarr.errors import ContainsGroupError
 
-from store.errors import SchemaError, StoreError, StoreLocationError
+from store.errors import SchemaError, StoreLocationError
 from store.nodes import NODE, read_attributes
 from store.place import (
     Address,
@@ -21,12 +21,12 @@ from store.place import (
     child_names,
     entry_names,
     is_leftover,
-    is_remote,
     zarr_store,
 )
+from store.reach import reaching
 from store.schema import SCHEMA_VERSION, RepresentationMeta
 
-__all__ = ["child_names"]
+__all__ = ["child_names", "reaching"]
 
 Kind = Literal["activations", "grams", "similarity"]
 
@@ -59,12 +59,13 @@ def open_root(place: Place, kind: Kind) -> None:
     with reaching(place):
         if isinstance(place, Path) and place.exists() and not place.is_dir():
             raise StoreLocationError(f"{place} is a file; a store is a folder")
-        if not place.exists():
-            raise StoreLocationError(f"no store at {place}: write one first, or correct the path")
         try:
             attributes = read_attributes(place)
         except SchemaError as error:
             raise SchemaError(f"{place} is no Zarr v3 group; give the folder of a store") from error
+        # Asked for only now: at an address every question is a request.
+        if attributes is None and not place.exists():
+            raise StoreLocationError(f"no store at {place}: write one first, or correct the path")
     if attributes is None:
         raise SchemaError(f"{place} is no Zarr v3 group; give the folder of a store")
     _check_mark(place, attributes.get(STORE_MARK), kind)
@@ -110,22 +111,6 @@ def zarr_group(place: Place) -> zarr.Group:
     # Consolidated metadata would go stale.
     store = zarr_store(place, read_only=False)
     return zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
-
-
-@contextmanager
-def reaching(place: Place) -> Iterator[None]:
-    """Raise StoreLocationError for whatever a client of remote storage raises."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except Exception as error:
-        if not is_remote(place):
-            raise
-        raise StoreLocationError(
-            f"{place} cannot be reached ({type(error).__name__}: {str(error).rstrip('.')}); look at"
-            " the address, the network and the credentials"
-        ) from error
 
 
 def chunk_shape(meta: RepresentationMeta) -> tuple[int, ...]:

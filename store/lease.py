@@ -12,7 +12,7 @@ from upath import UPath
 
 from store.errors import ClaimedError
 from store.lock import CLAIM, Claim
-from store.place import Place
+from store.place import Place, read_bytes
 
 LEASE_S = 600
 """How long it holds without being renewed."""
@@ -28,7 +28,10 @@ class Lease(Claim):
         super().__init__(folder)
         self._file = folder / CLAIM
         found = _read_lease(self._file)
-        if found is not None and not _holds(found):
+        # Looked at first: some servers overwrite it all the same.
+        if found is not None and _holds(found):
+            raise self._taken(found)
+        if found is not None:
             self._file.fs.rm(self._file.path)
         try:
             self._file.fs.pipe_file(self._file.path, self._content(), mode="create")
@@ -100,7 +103,7 @@ def _holds(lease: Mapping[str, Any]) -> bool:
 def _read_lease(file: Place) -> dict[str, Any] | None:
     """Return a lease, None where there is none; what is none has ended long ago."""
     try:
-        found = json.loads(file.read_bytes())
+        found = json.loads(read_bytes(file))
     except FileNotFoundError:
         return None
     except ValueError:

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import google_crc32c
 
 from store.errors import DamagedChunkError, SchemaError
-from store.place import Place, write_json
+from store.place import Place, read_bytes, write_json
+from store.reach import reaching
 
 NODE: Final = "zarr.json"
 SEAL: Final = "allcnn_seal"
@@ -99,15 +101,22 @@ def _sizes(values: Any, least: int) -> tuple[int, ...]:
 
 
 def _read(folder: Place) -> dict[str, Any] | None:
-    try:
-        node = json.loads((folder / NODE).read_bytes())
-    except _MISSING:
+    content = _content(folder / NODE)
+    if content is None:
         return None
+    try:
+        node = json.loads(content)
     except ValueError as error:
         raise _unreadable(folder, str(error)) from error
     if not isinstance(node, dict) or node.get("zarr_format") != 3:
         raise _unreadable(folder, "they are not those of Zarr v3")
     return node
+
+
+def _content(file: Place) -> bytes | None:
+    with reaching(file), suppress(*_MISSING):
+        return read_bytes(file)
+    return None
 
 
 def _unreadable(folder: Place, reason: str) -> SchemaError:

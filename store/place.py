@@ -4,16 +4,18 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fsspec.config import conf
 from upath import UPath
 from zarr.storage import FsspecStore
 
 from store.errors import StoreLocationError
+from store.reach import reaching
 from store.schema import is_component
 
 Place = Path | UPath
@@ -25,6 +27,9 @@ _LOCAL = ("file", "local")
 _OPTIONS: dict[str, Any] = {"use_listings_cache": False}
 """A listing that is kept would hide what others write meanwhile."""
 
+_DEFAULTS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}}
+"""Else s3fs asks for the size of every object before reading it; the user's settings go before."""
+
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
@@ -34,18 +39,36 @@ def as_place(path: Address) -> Place:
     Raises StoreLocationError for an address that no installed package of fsspec reaches.
     """
     if isinstance(path, UPath):
-        return path
+        # Its other options are the user's, and no part of its address.
+        return path if _OPTIONS.items() <= path.storage_options.items() else _kept(path)
     text = os.fspath(path)
     protocol, separator, rest = text.partition("://")
     if not separator:
         return Path(path)
     if protocol in _LOCAL:
         return Path(rest)
+    if protocol in _EXTRAS and rest[:1] in ("", "/"):
+        raise StoreLocationError(f"{text} names no bucket; write {protocol}://BUCKET/FOLDER")
     try:
-        place: UPath = UPath(text, **_OPTIONS)
-        place.fs  # noqa: B018  # imported, and connected, on first use
+        place: UPath = UPath(text, **_options(protocol))
+        place.fs  # noqa: B018  # its package is imported on first use
     except (ImportError, ValueError) as error:
         raise StoreLocationError(f"{text} cannot be reached: {_advice(protocol, error)}") from error
+    return place
+
+
+def _options(protocol: str) -> dict[str, Any]:
+    defaults = _DEFAULTS.get(protocol, {})
+    return {k: v for k, v in defaults.items() if k not in conf.get(protocol, {})} | _OPTIONS
+
+
+def _kept(path: UPath) -> Place:
+    """Return a place that shows what others write meanwhile; a local one as a plain path."""
+    if path.protocol in ("", *_LOCAL):
+        return Path(path.path)
+    place: UPath = UPath(
+        str(path), **{**_options(path.protocol), **path.storage_options} | _OPTIONS
+    )
     return place
 
 
@@ -58,7 +81,8 @@ def zarr_store(place: Place, *, read_only: bool) -> str | Path | FsspecStore:
     """Return what Zarr opens at a place."""
     if isinstance(place, Path):
         return place
-    return FsspecStore.from_url(str(place), storage_options=_OPTIONS, read_only=read_only)
+    options = dict(place.storage_options)
+    return FsspecStore.from_url(str(place), storage_options=options, read_only=read_only)
 
 
 def child_names(place: Place) -> list[str]:
@@ -80,13 +104,20 @@ def _entries(place: Place) -> Iterator[tuple[str, bool]]:
             with os.scandir(place) as entries:
                 yield from [(entry.name, entry.is_dir()) for entry in entries]
         else:
-            for entry in place.fs.ls(place.path, detail=True):
-                name = entry["name"].rstrip("/").rpartition("/")[2]
-                # Some list a folder in itself.
-                if entry["name"].strip("/") != place.path.strip("/"):
-                    yield name, entry["type"] == "directory"
+            yield from _remote_entries(place)
     except (FileNotFoundError, NotADirectoryError):
         return
+
+
+def _remote_entries(place: UPath) -> list[tuple[str, bool]]:
+    with reaching(place), suppress(FileNotFoundError, NotADirectoryError):
+        return [
+            (entry["name"].rstrip("/").rpartition("/")[2], entry["type"] == "directory")
+            for entry in place.fs.ls(place.path, detail=True)
+            # Some list a folder in itself.
+            if entry["name"].strip("/") != place.path.strip("/")
+        ]
+    return []
 
 
 def walk_files(place: Place) -> Iterator[tuple[str, int, float]]:
@@ -105,8 +136,11 @@ def walk_files(place: Place) -> Iterator[tuple[str, int, float]]:
                 yield file.relative_to(place).as_posix(), found.st_size, found.st_mtime
     else:
         start = len(place.path.strip("/")) + 1
-        for name, found in sorted(place.fs.find(place.path, detail=True).items()):
-            yield name.strip("/")[start:], found["size"], _modified(found)
+        files: dict[str, dict[str, Any]] = {}
+        with reaching(place), suppress(FileNotFoundError):
+            files = place.fs.find(place.path, detail=True)
+        for name, facts in sorted(files.items()):
+            yield name.strip("/")[start:], facts["size"], _modified(facts)
 
 
 def _raise_unless_gone(error: OSError) -> None:
@@ -118,7 +152,7 @@ def _raise_unless_gone(error: OSError) -> None:
 def remove_tree(place: Place) -> None:
     """Remove a folder and all that is in it; a symbolic link is removed, not followed."""
     if not isinstance(place, Path):
-        if place.exists():
+        with reaching(place), suppress(FileNotFoundError):
             place.fs.rm(place.path, recursive=True)
     elif place.is_symlink() or place.is_file():
         place.unlink()
@@ -126,10 +160,31 @@ def remove_tree(place: Place) -> None:
         shutil.rmtree(place)
 
 
+def is_file(place: Place) -> bool:
+    """Return whether a file is at a place."""
+    with reaching(place):
+        return place.is_file()
+
+
+def make_folder(place: Place) -> None:
+    """Make a folder and those that it is in; at an address they come with what is put into them."""
+    if isinstance(place, Path):  # else a bucket might be made by mistake
+        place.mkdir(parents=True, exist_ok=True)
+
+
+def read_bytes(file: Place) -> bytes:
+    """Return the content of a file: at an address in one request, without asking for its size."""
+    if isinstance(file, Path):
+        return file.read_bytes()
+    content: bytes = file.fs.cat_file(file.path)
+    return content
+
+
 def write_bytes(file: Place, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new one."""
     if not isinstance(file, Path):
-        file.fs.pipe_file(file.path, content)
+        with reaching(file):
+            file.fs.pipe_file(file.path, content)
         return
     # Named as Zarr names what a kill leaves behind, so that everybody passes over it.
     temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
@@ -140,6 +195,17 @@ def write_bytes(file: Place, content: bytes) -> None:
         with suppress(OSError):  # a full disk needs the room
             temporary.unlink()
         raise
+
+
+def write_files(folder: Place, contents: Mapping[str, bytes]) -> None:
+    """Write files below a folder: at an address several at once, in no order."""
+    if not isinstance(folder, Path):
+        with reaching(folder):
+            folder.fs.pipe({(folder / name).path: each for name, each in contents.items()})
+        return
+    for name, each in contents.items():
+        make_folder((folder / name).parent)
+        write_bytes(folder / name, each)
 
 
 def write_json(file: Place, values: object) -> None:

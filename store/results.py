@@ -14,6 +14,7 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from store.committed import READABLE_CODECS
+from store.draft import drafted
 from store.errors import DamagedChunkError, SchemaError, UnfinishedError, UnknownResultError
 from store.layout import crc32c, create_root, has_store, open_root, reaching
 from store.nodes import read_array, read_attributes, write_attributes
@@ -145,8 +146,9 @@ def write_result(store: Address, result: SimilarityResult) -> None:
             _replace_result(place, root, result, record)
         else:
             remove_tree(place / result.name)
-            group = root.create_group(result.name)
-            _write_group(place / result.name, group, result, record)
+            with drafted(place, result.name) as group:
+                _write_arrays(group, result)
+            _write_record(place / result.name, result, record)
 
 
 def _replace_result(
@@ -154,8 +156,8 @@ def _replace_result(
 ) -> None:
     # Names beginning with a dot are not results, so nobody lists or reads these two.
     draft, replaced = f".{result.name}.partial", f".{result.name}.replaced"
-    group = root.create_group(draft, overwrite=True)
-    _write_group(place / draft, group, result, record)
+    _write_arrays(root.create_group(draft, overwrite=True), result)
+    _write_record(place / draft, result, record)
     shutil.rmtree(place / replaced, ignore_errors=True)
     if (place / result.name).exists():
         (place / result.name).rename(place / replaced)
@@ -211,18 +213,22 @@ def _is_finished(folder: Place) -> bool:
     return RESULT in (read_attributes(folder) or {})
 
 
-def _write_group(
-    folder: Place, group: zarr.Group, result: SimilarityResult, record: dict[str, Any]
-) -> None:
+def _arrays(result: SimilarityResult) -> dict[str, npt.NDArray[Any]]:
     present = {name: getattr(result, name) for name in ARRAYS}
-    arrays = {name: values for name, values in present.items() if values is not None}
-    for name, values in arrays.items():
+    return {name: values for name, values in present.items() if values is not None}
+
+
+def _write_arrays(group: zarr.Group, result: SimilarityResult) -> None:
+    for name, values in _arrays(result).items():
         _write_array(group, name, values, ARRAYS[name])
     for name, keys in (("row", result.rows), ("column", result.columns)):
         labels = np.array([str(key) for key in keys], dtype=np.dtypes.StringDType())
         group.create_array(name, data=labels, chunks=(max(1, len(keys)),), dimension_names=(name,))
-    digests = {name: crc32c(values) for name, values in arrays.items()}
-    # Written last: a group without it is unfinished.
+
+
+def _write_record(folder: Place, result: SimilarityResult, record: dict[str, Any]) -> None:
+    """Write a group's attributes, last: without them it is unfinished."""
+    digests = {name: crc32c(values) for name, values in _arrays(result).items()}
     write_attributes(folder, {DIGESTS: digests, RESULT: record})
 
 

@@ -16,6 +16,7 @@ from store.activations import ACTIVATIONS
 from store.chunks import chunk_file, parts_of, write_chunk
 from store.claim import CLAIM, Claim, claim
 from store.committed import Committed, Form, M, Meta, block_range, is_ours, parse
+from store.draft import drafted
 from store.errors import (
     ActivationOverflowError,
     ConflictError,
@@ -25,7 +26,7 @@ from store.errors import (
     StoreError,
     StoreLocationError,
 )
-from store.layout import COMMITS, COORDINATES, as_digest, crc32c, create_root, reaching, zarr_group
+from store.layout import COMMITS, COORDINATES, as_digest, crc32c, create_root, reaching
 from store.nodes import NODE, ArrayNode, read_array, read_attributes, write_attributes
 from store.place import (
     Address,
@@ -324,14 +325,16 @@ def _create(
 ) -> None:
     """Make a group afresh, clearing what an interrupted creation left there."""
     folder = root / meta.key.path
+    there = entry_names(folder)
     # First what makes it a group: the rest is nothing without it.
-    for place in (folder / NODE, folder / "sample", folder / "label"):
-        remove_tree(place)
+    for name in (NODE, "sample", "label"):
+        if name in there:
+            remove_tree(folder / name)
     for name in entry_names(folder / form.array):
         if name != CLAIM:
             remove_tree(folder / form.array / name)
-    store = zarr_group(root)
-    _create_arrays(store.create_group(meta.key.path), meta, coordinates, form, compression)
+    with drafted(root, meta.key.path) as group:
+        _create_arrays(group, meta, coordinates, form, compression)
     # Written last: until then readers skip the group and writers start it afresh.
     marked = {form.mark: meta.to_json(), COORDINATES: _digests(coordinates), COMMITS: []}
     write_attributes(folder, marked)

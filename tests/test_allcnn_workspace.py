@@ -6,7 +6,8 @@ import os
 import pytest
 
 from allcnn.errors import ConfigError, RunError, WorkspaceError
-from allcnn.workspace import Workspace, checkpoint_epoch, checkpoint_name, read_json, write_json
+from allcnn.stages import checkpoint_epoch, checkpoint_name
+from allcnn.workspace import Workspace, read_json, write_json
 
 OUTSIDE = ["../x", "/etc", "a/b", "..", ""]
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from allcnn.config import Comparison
 from allcnn.hsic import HsicSums
 from allcnn.provenance import now, versions
 from store import DamagedChunkError, SchemaError, SimilarityResult
+from store.place import Place
 
 Medians = Sequence[Sequence[float | None]]
 """Of the rows and of the columns; None for kernels without a bandwidth."""
@@ -46,7 +46,7 @@ def slots(
     ]
 
 
-def known_results(path: Path, wanted: list[Slot]) -> list[SimilarityResult] | None:
+def known_results(path: Place, wanted: list[Slot]) -> list[SimilarityResult] | None:
     """Return results that were all computed before; a damaged one does not count."""
     try:
         if not all(store.has_result(path, slot.name) for slot in wanted):

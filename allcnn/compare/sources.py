@@ -8,7 +8,8 @@ import numpy as np
 import store
 from allcnn.config import MIN_MINIBATCH, Comparison, DType, Selection
 from allcnn.errors import ComparisonError
-from allcnn.workspace import Workspace, checkpoint_order
+from allcnn.stages import checkpoint_order
+from allcnn.workspace import Workspace
 from store import (
     GramKey,
     GramMeta,

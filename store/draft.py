@@ -1,0 +1,49 @@
+"""Make groups: at an address in memory first, for Zarr asks about every folder on the way."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import zarr
+from upath import UPath
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
+
+from store.layout import zarr_group
+from store.nodes import NODE
+from store.place import Place, is_file, write_bytes, write_files
+
+
+@contextmanager
+def drafted(root: Place, path: str) -> Iterator[zarr.Group]:
+    """Yield a new group of a store, to be filled.
+
+    At an address it is uploaded at the end, but for its own metadata: whoever writes its
+    attributes writes them, last.
+    """
+    if not isinstance(root, UPath):
+        yield zarr_group(root).create_group(path)
+        return
+    files: dict[str, Buffer] = {}
+    yield zarr.create_group(MemoryStore(files)).create_group(path)
+    contents = {name: buffer.to_bytes() for name, buffer in files.items()}
+    folders = _folders(path)
+    _write_parents(root, {f"{name}/{NODE}": contents[f"{name}/{NODE}"] for name in folders})
+    inside = {name: each for name, each in contents.items() if name.startswith(f"{path}/")}
+    inside.pop(f"{path}/{NODE}")
+    write_files(root, inside)
+
+
+def _folders(path: str) -> list[str]:
+    """Return the folders that a path leads through, the outermost first."""
+    parts = path.split("/")
+    return ["/".join(parts[:n]) for n in range(1, len(parts))]
+
+
+def _write_parents(root: UPath, nodes: dict[str, bytes]) -> None:
+    missing = []
+    for name in reversed(nodes):  # what one of them is in was there before it
+        if is_file(root / name):
+            break
+        missing.append(name)
+    for name in reversed(missing):
+        write_bytes(root / name, nodes[name])

@@ -1,0 +1,82 @@
+"""Turn what the clients of remote storage raise into one sentence, within a reasonable time."""
+
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fsspec.asyn import AsyncFileSystem, sync
+from upath import UPath
+
+from store.errors import StoreError, StoreLocationError
+
+REACHED_S = 30
+"""How long an address may take to answer at first."""
+
+_OF_VALUES = ("builtins", "zarr", "json", "numpy", "numcodecs")
+"""Modules whose errors, but for an OSError, are not about reaching anything."""
+
+
+_AT_ONCE = 16
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@contextmanager
+def reaching(place: Path | UPath) -> Iterator[None]:
+    """Raise StoreLocationError for whatever a client of remote storage raises.
+
+    What Python and Zarr raise of their own about values passes: a checksum that is wrong says
+    nothing about the network.
+    """
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        raised_by = type(error).__module__.partition(".")[0]
+        about_values = raised_by in _OF_VALUES and not isinstance(error, OSError)
+        if about_values or isinstance(place, Path):
+            raise
+        raise unreachable(place, error) from error
+
+
+def unreachable(place: Path | UPath, error: Exception) -> StoreLocationError:
+    """Return what to raise for what a client of remote storage has raised."""
+    reason = textwrap.shorten(str(error), 300).rstrip(".")
+    return StoreLocationError(
+        f"{place} cannot be reached ({type(error).__name__}: {reason}); look at"
+        " the address, the network and the credentials"
+    )
+
+
+def check_reachable(place: Path | UPath) -> None:
+    """Raise StoreLocationError where nothing can be kept: no server, no bucket, no credentials."""
+    if isinstance(place, Path):
+        return
+    fs: Any = place.fs
+    try:
+        if isinstance(fs, AsyncFileSystem):
+            # A server that never answers would be asked again for minutes.
+            sync(fs.loop, fs._ls, place.path, timeout=REACHED_S)
+        else:
+            fs.ls(place.path)
+    except FileNotFoundError as error:
+        if place.drive and not fs.exists(place.drive):
+            raise StoreLocationError(
+                f"{place} cannot be reached: there is no bucket {place.drive!r}; make it, or"
+                " correct the address"
+            ) from error
+    except Exception as error:
+        raise unreachable(place, error) from error
+
+
+def each(place: Path | UPath, function: Callable[[T], R], values: Sequence[T]) -> list[R]:
+    """Apply a function to values in turn; at an address, mostly waiting, to several at once."""
+    if isinstance(place, Path) or len(values) < 2:
+        return [function(value) for value in values]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(function, values))
