@@ -1,6 +1,5 @@
 """A store under random use, against a dict of arrays."""
 
-import gc
 import shutil
 import tempfile
 from contextlib import suppress
@@ -20,7 +19,7 @@ from hypothesis.stateful import (
 
 import store
 from store import StoreError, UnfinishedError, Writer
-from tests.faults import Killed, killed_before
+from tests.faults import Killed, end_claims, killed_before
 from tests.strategies import batches, coordinates, make_rows, metas
 
 TAPS = ("conv1", "conv2", "logits")
@@ -97,13 +96,11 @@ class StoreMachine(RuleBasedStateMachine):
         with suppress(Killed), killed_before(n):
             Writer.open(self.path, self.metas[tap], *coordinates(self.metas[tap]))
             self.committed[tap] = 0
-        gc.collect()  # a traceback may still hold its claim
+        end_claims()
 
     def _all_die(self):
-        for writer in self.writers.values():
-            writer.close()  # with a process its claims would go
+        end_claims()
         self.writers.clear()
-        gc.collect()
 
     @precondition(lambda self: self._appendable())
     @rule(data=st.data())
