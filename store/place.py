@@ -30,7 +30,7 @@ _OPTIONS: dict[str, Any] = {"use_listings_cache": False}
 _DEFAULTS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}}
 """Else s3fs asks for the size of every object before reading it; the user's settings go before."""
 
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 
 
 def as_place(path: Address) -> Place:
@@ -47,7 +47,7 @@ def as_place(path: Address) -> Place:
         return Path(path)
     if protocol in _LOCAL:
         return Path(rest)
-    if protocol in _EXTRAS and rest[:1] in ("", "/"):
+    if protocol in _PACKAGES and rest[:1] in ("", "/"):
         raise StoreLocationError(f"{text} names no bucket; write {protocol}://BUCKET/FOLDER")
     try:
         place: UPath = UPath(text, **_options(protocol))
@@ -231,9 +231,9 @@ def is_leftover(name: str) -> bool:
 
 
 def _advice(protocol: str, error: Exception) -> str:
-    extra = _EXTRAS.get(protocol)
-    if extra and importlib.util.find_spec({"s3": "s3fs", "gcs": "gcsfs"}[extra]) is None:
-        return f"install its package with pip install 'allcnn-cka[{extra}]'"
+    package = _PACKAGES.get(protocol)
+    if package and importlib.util.find_spec(package) is None:
+        return f"install its package with pip install {package}"
     return f"{str(error).rstrip('.')}; give a folder, or an address that fsspec knows"
 
 

@@ -327,7 +327,7 @@ def test_a_missing_package_is_named_with_what_installs_it():
         cwd=Path(__file__).parent.parent,
     )
     assert found.returncode == 1
-    assert found.stderr.endswith("install its package with pip install 'allcnn-cka[s3]'\n")
+    assert found.stderr.endswith("install its package with pip install s3fs\n")
 
 
 def test_a_local_address_is_a_folder(tmp_path):
