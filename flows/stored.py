@@ -1,6 +1,5 @@
 """What one network, tap or result is in a store: names, sizes and state, as plain values."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,7 +104,7 @@ def stored_tap(tap: Representation) -> StoredTap:
         n=tap.meta.length,
         raw_bytes=raw_bytes(tap),
         stored_bytes=stored_bytes(tap.place),
-        rows_digest=rows_digest(tap),
+        rows_digest=tap.rows_digest,
         complete=tap.complete,
     )
 
@@ -145,12 +144,6 @@ def kind_of(one: Representation | Grams) -> tuple[str, ...]:
     """Return the network, and what tells apart what is kept of it."""
     kind = one.key.variant if isinstance(one, Grams) else one.meta.dtype
     return (*network_of(one), kind)
-
-
-def rows_digest(tap: Representation) -> str:
-    """Return one digest of all that is committed, from the digests of its minibatches."""
-    lines = "".join(f"{c.start} {c.stop} {c.digest}\n" for c in tap.commits)
-    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()[:12]}"
 
 
 def stored_bytes(place: Place) -> int:

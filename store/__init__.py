@@ -40,6 +40,7 @@ from store.schema import (
     RepresentationMeta,
     SampleSet,
 )
+from store.selection import Selection
 from store.writer import Compression, Writer
 
 __all__ = [

@@ -18,6 +18,7 @@ from store.errors import (
     RowRangeError,
     SchemaError,
     StoreError,
+    StoreLocationError,
     UnfinishedError,
 )
 from store.layout import COMMITS, COORDINATES, Kind, as_digest, crc32c, open_root, reaching
@@ -218,6 +219,9 @@ class CommittedReader(Committed[M]):
                 found = self._read(block, target)
             except (ValueError, RuntimeError) as error:  # a checksum, another length, no zstd frame
                 raise self._damaged(what, str(error)) from error
+            except OSError as error:
+                self._raise_unreadable(what, error)
+                raise
         if found != block.digest:
             raise self._damaged(what, f"digest {found}, committed {block.digest}")
 
@@ -241,10 +245,21 @@ class CommittedReader(Committed[M]):
         """Whether its chunks are files that need no decoding: Zarr copies them more often."""
         return is_ours(self._node, self.meta)
 
+    def _raise_unreadable(self, what: str, error: OSError) -> None:
+        """Raise a sentence for what a local disk refuses: it may be lost, or another user's."""
+        if isinstance(error, StoreError) or not isinstance(self.store_path, Path):
+            return
+        if isinstance(error, PermissionError):
+            raise StoreLocationError(
+                f"{what} of {self._name} may not be read ({error.strerror}): ask the owner of"
+                f" {self.place}"
+            ) from error
+        raise self._damaged(what, error.strerror or str(error)) from error
+
     def _damaged(self, what: str, reason: str) -> DamagedChunkError:
         return DamagedChunkError(
             f"{what} of {self._name} are damaged ({reason.rstrip('.')}): delete"
-            f" {self.place} and {self.form.verb} it again"
+            f" {self.place} and {self.form.verb} it again, or try 'allcnn store verify --repair'"
         )
 
     @cached_property
@@ -290,6 +305,9 @@ class CommittedReader(Committed[M]):
                 values = np.asarray(self._open(name)[:], dtype)
             except (ValueError, RuntimeError) as error:
                 raise self._damaged(f"{name}s", str(error)) from error
+            except OSError as error:
+                self._raise_unreadable(f"{name}s", error)
+                raise
         digests = self._attributes.get(COORDINATES)
         wanted = digests.get(name) if isinstance(digests, dict) else None
         if crc32c(values) != wanted:

@@ -19,7 +19,7 @@ from store.errors import (
     SchemaError,
     UnknownGramsError,
 )
-from store.layout import reaching
+from store.layout import SOURCE, reaching
 from store.place import Address, Place
 from store.schema import Commit, GramKey, GramMeta
 from store.writer import CommittedWriter, narrow, written
@@ -185,6 +185,12 @@ class Grams(CommittedReader[GramMeta]):
     def median_distance(self) -> float | None:
         """Median distance between examples, None where it was never set."""
         return _median_distance(self._attributes, self.key)
+
+    @property
+    def rows_digest(self) -> str | None:
+        """Digest of the activations that they were computed from, None where none were kept."""
+        found = self._attributes.get(SOURCE)
+        return found if isinstance(found, str) else None
 
     def read(self, first: int, stop: int) -> list[npt.NDArray[np.float32]]:
         """Return the packed Grams of minibatches first to stop (exclusive), without padding.

@@ -37,6 +37,7 @@ STORE_MARK: Final = "allcnn_store"
 META: Final = "allcnn_representation"
 COORDINATES: Final = "allcnn_coordinates"
 COMMITS: Final = "allcnn_commits"
+SOURCE: Final = "allcnn_source"
 
 
 def has_store(path: Address) -> bool:

@@ -114,7 +114,7 @@ class Lock(Claim):
         try:
             return os.open(self._file, flags, 0o666)
         except OSError as error:
-            if error.errno not in _IN_THE_WAY:
+            if error.errno not in _IN_THE_WAY or not os.path.lexists(self._file):
                 raise
             raise StoreLocationError(
                 f"{self._file} is in the way of writing ({error.strerror}); delete it if nobody"

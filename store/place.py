@@ -43,10 +43,11 @@ def as_place(path: Address) -> Place:
         return path if _OPTIONS.items() <= path.storage_options.items() else _kept(path)
     text = os.fspath(path)
     protocol, separator, rest = text.partition("://")
+    # Absolute, so that a store stays where it was opened when the process changes its folder.
     if not separator:
-        return Path(path)
+        return Path(path).absolute()
     if protocol in _LOCAL:
-        return Path(rest)
+        return Path(rest).absolute()
     if protocol in _PACKAGES and rest[:1] in ("", "/"):
         raise StoreLocationError(f"{text} names no bucket; write {protocol}://BUCKET/FOLDER")
     try:

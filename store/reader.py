@@ -1,7 +1,9 @@
 """Open an activation store, list what it holds, and read committed rows, every digest verified."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -24,6 +26,12 @@ class Representation(CommittedReader[RepresentationMeta]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.store_path, self.key)
+
+    @cached_property
+    def rows_digest(self) -> str:
+        """One digest of all rows that count, from those of the minibatches they are stored in."""
+        lines = "".join(f"{c.start} {c.stop} {c.digest}\n" for c in self.commits)
+        return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()[:12]}"
 
     @property
     def key(self) -> RepresentationKey:

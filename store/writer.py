@@ -26,7 +26,7 @@ from store.errors import (
     StoreError,
     StoreLocationError,
 )
-from store.layout import COMMITS, COORDINATES, as_digest, crc32c, create_root, reaching
+from store.layout import COMMITS, COORDINATES, SOURCE, as_digest, crc32c, create_root, reaching
 from store.nodes import NODE, ArrayNode, read_array, read_attributes, write_attributes
 from store.place import (
     Address,
@@ -88,6 +88,7 @@ class CommittedWriter(Committed[M]):
         samples: npt.ArrayLike,
         labels: npt.ArrayLike,
         compression: Compression = "none",
+        source: str | None = None,
     ) -> Self:
         """Create an array, or resume it after what was last committed.
 
@@ -97,6 +98,8 @@ class CommittedWriter(Committed[M]):
             samples: index of every row's example in its data set.
             labels: class of every row's example.
             compression: of a new array; ``zstd`` takes less room and several times as long.
+            source: digest of what the array is computed from; an array of another source is made
+                afresh.
 
         Raises ConflictError where the key is stored with other metadata or coordinates, and
         ClaimedError while another writer is at work on it.
@@ -118,8 +121,9 @@ class CommittedWriter(Committed[M]):
             held = claim(folder / cls.form.array)
             try:
                 stored = _stored(folder, meta, coordinates, cls.form)
-                if stored is None:
-                    _create(root, meta, coordinates, cls.form, compression)
+                if stored is None or _is_of_another(stored[2], source):
+                    marks = {} if source is None else {SOURCE: source}
+                    _create(root, meta, coordinates, cls.form, compression, marks)
                     stored = _stored(folder, meta, coordinates, cls.form)
                 assert stored is not None
                 return cls(root, *stored, held)
@@ -309,6 +313,11 @@ def _stored(
     return *stored, attributes
 
 
+def _is_of_another(attributes: Mapping[str, Any], source: str | None) -> bool:
+    # Where no source is recorded, the checkpoint's digest has to do.
+    return source is not None and attributes.get(SOURCE, source) != source
+
+
 def _check_vacant(folder: Place, form: Form[Any]) -> None:
     members = {form.array, "sample", "label", NODE}
     odd = [name for name in entry_names(folder) if name not in members and not is_leftover(name)]
@@ -322,6 +331,7 @@ def _create(
     coordinates: Mapping[str, npt.NDArray[Any]],
     form: Form[M],
     compression: Compression,
+    marks: dict[str, str],
 ) -> None:
     """Make a group afresh, clearing what an interrupted creation left there."""
     folder = root / meta.key.path
@@ -337,7 +347,7 @@ def _create(
         _create_arrays(group, meta, coordinates, form, compression)
     # Written last: until then readers skip the group and writers start it afresh.
     marked = {form.mark: meta.to_json(), COORDINATES: _digests(coordinates), COMMITS: []}
-    write_attributes(folder, marked)
+    write_attributes(folder, {**marked, **marks})
 
 
 def _create_arrays(

@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 import store
 from allcnn import extract, kernels
 from allcnn.compare import compare
+from allcnn.compare.tasks import _gram_writer
 from allcnn.config import Extraction, Selection
 from allcnn.errors import ComparisonError
 from allcnn.workspace import Workspace
@@ -619,3 +621,31 @@ def test_fewer_examples_than_hsic_needs_are_refused(tmp_path):
         write_network(workspace.activations, side, make_taps(n=3))
     with pytest.raises(ComparisonError, match="has 3 examples, and HSIC needs 4; store more"):
         compare(workspace, job())
+
+
+def test_other_activations_under_the_same_digest_are_compared_afresh(small):
+    """The digest of a checkpoint need not tell all that another program's activations depend on."""
+    before = compare_one(small, A, B)
+    other = make_taps(seed=7)
+    shutil.rmtree(small.activations / SET / "b")
+    write_network(small.activations, B, other)
+    found = compare_one(small, A, B)
+    assert found.name != before.name
+    assert not np.array_equal(found.cka, before.cka)
+    shutil.rmtree(small.grams)
+    shutil.rmtree(small.similarity)
+    assert_same_bits(compare_one(small, A, B), found)
+
+
+def test_a_comparison_waits_for_grams_that_another_one_computes(small, monkeypatch):
+    wanted = compare_one(small, A, B)
+    shutil.rmtree(small.grams)
+    shutil.rmtree(small.similarity)
+    monkeypatch.setattr("allcnn.compare.tasks._POLL_S", 0.01)
+    tap = store.open(small.activations).find(run="a", tap="one")[0]
+    key = store.GramKey(tap.key, "linear", "whole", 8, "float32", tap.meta.checkpoint_digest)
+    busy = _gram_writer(str(small.grams), tap, key)
+    timer = threading.Timer(0.5, busy.close)
+    timer.start()
+    assert_same_bits(compare_one(small, A, B), wanted)
+    timer.join()

@@ -1,5 +1,6 @@
 """Reading: any range of committed rows, every damage found, listings from metadata alone."""
 
+import errno
 import os
 import pickle
 import shutil
@@ -358,3 +359,35 @@ def test_summaries_read_no_chunk(filled, path):
 def test_an_unsafe_key_never_becomes_a_path():
     with pytest.raises(InvalidKeyError, match=r"tap '\.\./\.\./x' cannot be a folder's name"):
         store.RepresentationKey("s", "r", "c", "../../x")
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EIO, r"rows 0 to 3 of tap conv1 .* are damaged \(Input/output error\)"),
+        (errno.EACCES, r"rows 0 to 3 of tap conv1 .* may not be read \(Permission denied\)"),
+    ],
+)
+def test_what_a_disk_refuses_is_said_of_rows(path, monkeypatch, number, message):
+    fill(path, make_meta())
+    tap = store.open(path)[make_meta().key]
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("store.committed.read_chunk", refuse)
+    with pytest.raises(OSError, match=message):
+        tap.read(0, 4)
+
+
+def test_a_store_stays_where_it_was_opened(path, tmp_path, monkeypatch):
+    rows = fill(path, make_meta())
+    monkeypatch.chdir(tmp_path)
+    tap = store.open("a.zarr")[make_meta().key]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert tap.read(0, 10).tobytes() == rows.tobytes()
+
+
+def test_all_that_is_offered_is_there():
+    assert [name for name in store.__all__ if not hasattr(store, name)] == []

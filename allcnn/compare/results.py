@@ -87,7 +87,8 @@ def _name(
 
 
 def _inputs(source: Source) -> list[str]:
-    return [source.key.path, source.sample_set.digest, source.digest, source.dtype]
+    of = [source.key.path, source.sample_set.digest, source.digest, source.dtype]
+    return [*of, source.rows_digest]
 
 
 def _sides(job: Comparison) -> str:

@@ -35,6 +35,7 @@ class Source:
         dtype: of the activations, stored or once computed.
         row_bytes: of one example's stored activations; 0 where none are stored.
         kept: whether its Grams are kept already.
+        rows_digest: of the activations, stored or once stored; empty where they never were.
     """
 
     key: RepresentationKey
@@ -44,6 +45,7 @@ class Source:
     dtype: DType
     row_bytes: int
     kept: bool
+    rows_digest: str
 
     @property
     def network(self) -> Selection:
@@ -132,10 +134,10 @@ class _Found:
         kept = [g for g in self.fitting(job) if _version_of(g) == version]
         tap = self.activations
         if tap is None or not tap.complete:
-            return self._source(kept[0].meta, version, 0, kept=True)
+            return self._source(kept[0].meta, version, 0, kept[0].rows_digest, kept=True)
         row_bytes = int(np.prod(tap.meta.shape)) * np.dtype(tap.meta.dtype).itemsize
         has_grams = job.estimator != "exact" and bool(kept)
-        return self._source(tap.meta, version, row_bytes, kept=has_grams)
+        return self._source(tap.meta, version, row_bytes, tap.rows_digest, kept=has_grams)
 
     @property
     def tap_index(self) -> int:
@@ -158,6 +160,7 @@ class _Found:
             for g in self.grams
             if (g.key.kernel, g.key.pool, g.key.batch_size) == _kind(job)
             and g.complete
+            and self._is_current(g)
             and (job.kernel != "rbf" or g.median_distance is not None)
         ]
 
@@ -166,11 +169,31 @@ class _Found:
         meta: RepresentationMeta | GramMeta,
         version: _Version,
         row_bytes: int,
+        rows_digest: str | None,
         *,
         kept: bool,
     ) -> Source:
         digest, dtype = version
-        return Source(self.key, digest, meta.sample_set, meta.tap_index, dtype, row_bytes, kept)
+        return Source(
+            self.key,
+            digest,
+            meta.sample_set,
+            meta.tap_index,
+            dtype,
+            row_bytes,
+            kept,
+            rows_digest or "",
+        )
+
+    def _is_current(self, grams: Grams) -> bool:
+        """Return whether Grams are those of the activations that are stored now, as far as known.
+
+        The checkpoint's digest does not tell all that activations of other programs depend on.
+        """
+        tap = self.activations
+        if tap is None or not tap.complete or grams.rows_digest is None:
+            return True
+        return grams.rows_digest == tap.rows_digest
 
 
 def _version_of(grams: Grams) -> _Version:
@@ -245,9 +268,8 @@ def _order(key: RepresentationKey) -> tuple[str, float, str]:
 
 
 def _find(workspace: Workspace, side: Selection, sample_set: str | None) -> list[_Found]:
-    where = {"sample_set": sample_set}
-    if side.is_network:  # saves opening everything else
-        where |= {"run": side.run, "checkpoint": side.checkpoint}
+    # Patterns too: nothing else is opened.
+    where = {"sample_set": sample_set, "run": side.run, "checkpoint": side.checkpoint}
     taps: dict[RepresentationKey, Representation] = {}
     if store.has_store(workspace.activations):
         taps = {tap.key: tap for tap in store.open(workspace.activations).find(**where)}

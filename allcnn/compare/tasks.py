@@ -5,7 +5,8 @@ Names and numbers go in; one minibatch of one tap, or the Grams of one minibatch
 
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +18,21 @@ from allcnn.config import Kernel, Pool
 from allcnn.exact import TileSums
 from allcnn.hsic import Estimator, HsicParts, HsicSums
 from allcnn.provenance import stamp
-from store import GramKey, GramMeta, Grams, GramWriter, Representation, RepresentationKey
+from store import (
+    ClaimedError,
+    GramKey,
+    GramMeta,
+    Grams,
+    GramWriter,
+    Representation,
+    RepresentationKey,
+)
 
 Span = tuple[int, int]
+
+_POLL_S = 0.25
+_PATIENCE_S = 3600.0
+"""How long a comparison waits for Grams that another one computes."""
 
 # One compute thread a process: the other threads read meanwhile.
 _COMPUTING = threading.Lock()
@@ -104,7 +117,7 @@ def keep_grams(activations: str, grams: str, key: GramKey, *, want_median: bool)
     Raises DamagedChunkError for rows that are not those that were written.
     """
     tap = store.open(activations)[key.of]
-    with _gram_writer(grams, tap, key) as writer:
+    with _patient(lambda: _gram_writer(grams, tap, key)) as writer:
         ranges = writer.meta.ranges[writer.n_committed :]
         for spans in _whole_chunks(ranges, tap.meta.batch_rows):
             for K in _minibatch_grams(tap, key, spans):
@@ -123,7 +136,20 @@ def _gram_writer(grams: str, tap: Representation, key: GramKey) -> GramWriter:
         attributes=tap.meta.attributes,
         **stamp(),
     )
-    return GramWriter.open(grams, meta, tap.samples, tap.labels)
+    return GramWriter.open(grams, meta, tap.samples, tap.labels, source=tap.rows_digest)
+
+
+def _patient(open_writer: Callable[[], GramWriter]) -> GramWriter:
+    """Open a writer, waiting for another process that computes the same Grams."""
+    waited_s = 0.0
+    while True:
+        try:
+            return open_writer()
+        except ClaimedError:
+            if waited_s >= _PATIENCE_S:
+                raise
+        time.sleep(_POLL_S)
+        waited_s += _POLL_S
 
 
 def _whole_chunks(ranges: Sequence[Span], chunk_rows: int) -> Iterator[list[Span]]:
