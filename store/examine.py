@@ -9,7 +9,7 @@ from store.committed import ArrayForm, CommittedReader, parse
 from store.damage import METADATA, Checked, Damage, reason_of
 from store.errors import DamagedChunkError, StoreError, StoreLocationError
 from store.grams import MEDIAN_DISTANCE, Grams
-from store.layout import COMMITS, COORDINATES, Kind
+from store.layout import COMMITS, COORDINATES, SOURCE, Kind
 from store.nodes import NODE, SEAL, read_attributes
 from store.place import Place, check_inside, is_remote
 from store.prescribed import array_problem, chunk_problem, group_problem, read_node
@@ -43,7 +43,7 @@ def opened(root: Place, kind: Kind, path: str) -> CommittedReader[Any] | str:
     except StoreError as error:
         return reason_of(error)
     node = read_node(root / path)
-    known = frozenset({form.mark, COORDINATES, COMMITS, SEAL, MEDIAN_DISTANCE})
+    known = frozenset({form.mark, COORDINATES, COMMITS, SEAL, SOURCE, MEDIAN_DISTANCE})
     if not isinstance(node, dict):
         return node or f"it has no {NODE}"
     problem = group_problem(node, known)

@@ -1,7 +1,6 @@
 """Crash safety: killed at random moments, and refused every single write in turn."""
 
 import errno
-import gc
 import itertools
 import json
 import os
@@ -28,6 +27,7 @@ from store import GramMeta, GramWriter, StoreLocationError, Writer, has_store
 from store.claim import CLAIM
 from store.place import is_leftover, remove_tree, walk_files
 from tests import victims
+from tests.faults import end_claims
 from tests.refusals import failing_client, refusing
 from tests.strategies import batches, coordinates, make_gram_meta, make_grams, make_meta, make_rows
 from tests.victims import GRAMS, MEDIAN_DISTANCE, N_BLOCKS, TAPS, Victims
@@ -478,7 +478,7 @@ def test_a_failure_of_any_one_request_loses_nothing(memory, kind, moment, same_w
         assert what_counts(path, whole) >= job.n_blocks
         if not same_writer:
             job = Job(path, *SMALL[kind])
-            gc.collect()
+            end_claims()
         job.go_on()
         assert memory_files(path) == wanted
         n_failed += 1
