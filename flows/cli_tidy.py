@@ -1,5 +1,6 @@
 """The commands that tell what the stores take, and free it: ``allcnn store du``, ``rm``, ``gc``."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -104,7 +105,7 @@ def remove(pattern: str, workspace: str, what: str, sample_set: str | None, **ho
 )
 @click.option(
     "--older-than",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(min=0, max=36_500),
     default=7.0,
     show_default=True,
     metavar="DAYS",
@@ -132,6 +133,8 @@ def collect(
     PATTERN, RUN@CHECKPOINT with *, ? and [...], narrows it to what that names. Superseded
     activations go only where their checkpoint is here, so that they can be extracted again.
     """
+    if math.isnan(older_than):
+        raise ConfigError("older-than is nan; use a number of days")
     reasons: Any = _words("what", what, _REASONS)
     side, spared = _selection(pattern), [Selection.parse(each) for each in keep_activations]
     place = _workspace(workspace)
