@@ -77,6 +77,7 @@ class NetworkWriter:
         self._writers: dict[str, Writer] = {}
         self._held: list[Taps] = []
         self._open = ExitStack()
+        self._torn = False
 
     def __enter__(self) -> Self:
         return self
@@ -120,17 +121,31 @@ class NetworkWriter:
 
         Rows are NumPy arrays, PyTorch tensors on any device, or what NumPy can convert, of shape
         (n, c), (n, position, c) or (n, h, w, c). Raises ArrayError or MisalignedWriteError for
-        others before anything is written.
+        others before anything is written. An append that failed can be repeated, unless it had
+        taken a part of its rows: then another writer has to go on from ``next_row``.
         """
+        if self._torn:
+            raise MisalignedWriteError(
+                f"{self._name} has taken a part of the rows whose append failed; open it again, and"
+                f" go on from row {self._next_row}"
+            )
         arrays = {name: as_rows(name, tap, self._channels_first) for name, tap in taps.items()}
         first = self._next_row
         stop = first + self._check_rows(arrays)
         if not self._writers:
             self._open_writers(arrays)
         self._check_shapes(arrays)
-        while self._next_row < stop:
-            start, end = self._next_row, min(stop, self._block_end(self._next_row))
-            self._take({name: X[start - first : end - first] for name, X in arrays.items()}, end)
+        try:
+            while self._next_row < stop:
+                start, end = self._next_row, min(stop, self._block_end(self._next_row))
+                part = {name: X[start - first : end - first] for name, X in arrays.items()}
+                self._take(part, end)
+        except BaseException:
+            # The same rows appended again would be taken for those that follow.
+            if self._next_row != first:
+                self.close()
+                self._torn = True
+            raise
 
     def close(self) -> None:
         """Let go of the taps; rows that make no whole minibatch have to be appended again."""

@@ -1,6 +1,8 @@
 """Writing a whole network from minibatches of any size, by whatever library they were computed."""
 
+import errno
 import itertools
+import os
 import re
 
 import numpy as np
@@ -21,6 +23,7 @@ from store import (
     RepresentationKey,
     RepresentationMeta,
     SchemaError,
+    StoreLocationError,
     UnfinishedError,
     Writer,
 )
@@ -404,3 +407,25 @@ def test_a_store_that_lost_rows_meanwhile_is_not_gone_on_with(tmp_path):
         ConflictError, match=r"^mine@final lost rows since it was opened for writing"
     ):
         late.append(part(TAPS, slice(8, 16)))
+
+
+def test_rows_of_which_a_part_was_taken_are_not_taken_again(tmp_path, wanted, monkeypatch):
+    network, replace, n = open_network(tmp_path / "a.zarr"), os.replace, 0
+
+    def refuse(*paths):
+        nonlocal n
+        n += ".partial" in str(paths[0]) and "/c/1/" in str(paths[1])
+        if n == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(*paths)
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(StoreLocationError, match="No space left"):
+        network.append(part(TAPS, slice(0, 2 * SIZE)))
+    monkeypatch.undo()
+    with pytest.raises(MisalignedWriteError, match=f"open it again, and go on from row {SIZE}"):
+        network.append(part(TAPS, slice(0, 2 * SIZE)))
+    with open_network(tmp_path / "a.zarr") as again:
+        assert again.next_row == SIZE
+        again.append(part(TAPS, slice(SIZE, None)))
+    assert stored(tmp_path / "a.zarr") == wanted
