@@ -16,9 +16,11 @@ from store import StoreError
 from store.damage import FOLDER, Damage
 from store.layout import Kind
 from store.mend import mend_folder
-from store.nodes import read_attributes
-from store.place import Place, as_place, remove_tree
+from store.nodes import NODE, read_attributes
+from store.place import Place, as_place
 from store.results import RESULT
+from store.tidy import remove
+from store.usage import Usage
 
 _DEPTH: dict[Kind, int] = {"activations": 4, "grams": 5, "similarity": 1}
 _SIDES = ("rows", "columns")
@@ -106,7 +108,8 @@ class _Repair:
                     yield Outcome(each, False, f"{lost} is stored no more, from which it came")
 
     def _remove(self, name: str) -> None:
-        remove_tree(self._stores["similarity"] / name)
+        found = Usage("similarity", name, frozenset({NODE}), 0, 0, 0.0)
+        remove(self._stores["similarity"], found)
 
     def _lost(self, record: Mapping[str, Any]) -> str | None:
         """Return a representation of a result of which nothing is stored any more."""
