@@ -482,3 +482,25 @@ def test_a_damaged_result_of_what_is_gone_is_kept(place):
     shutil.rmtree(place.activations)
     shutil.rmtree(place.grams)
     assert_left_alone(place, "/conv1 is stored no more, from which it came")
+
+
+def test_a_renamed_result_is_kept(place):
+    (name,) = store.list_results(place.similarity)
+    (place.similarity / name).rename(place.similarity / "figure-3")
+    assert_left_alone(place, f"rename the folder to {name}, which is the result that it holds")
+
+
+def test_a_damaged_result_of_another_checkpoint_is_kept(place):
+    (name,) = store.list_results(place.similarity)
+    attributes = json.loads((place.similarity / name / "zarr.json").read_text())["attributes"]
+    digests = attributes["allcnn_result"]["provenance"]["checkpoint_digests"]["rows"]
+    digests[f"{RUN}@final"] = "sha256:" + 64 * "0"
+    store.nodes.write_attributes(place.similarity / name, attributes)
+    flip_bit(chunk_files(place.similarity / name / "cka")[0])
+    assert_left_alone(place, "/conv1 is stored of another checkpoint than that from which it came")
+
+
+def test_a_damaged_result_that_does_not_say_its_origin_is_kept(place):
+    (name,) = store.list_results(place.similarity)
+    break_json(place.similarity / name)
+    assert_left_alone(place, "nothing tells what it came from")
