@@ -62,6 +62,10 @@ def look_through(place: Workspace, side: Selection | None) -> Found:
                     damage += checked.damage
                     report(min(n_here, totals[kind]), totals[kind], checked.path)
                 n_checked += n_here
+    if side is not None and not n_checked and not damage:
+        raise RunError(
+            f"nothing in {place.root} fits {side}; 'allcnn store ls' shows what there is"
+        )
     return Found(n_checked, n_bytes, tuple(damage))
 
 

@@ -12,9 +12,10 @@ import store
 from allcnn import data, extract, network
 from allcnn.compare import compare
 from allcnn.config import Comparison, Extraction, Selection
-from allcnn.repair import repair
+from allcnn.repair import repair, rewriting
 from allcnn.workspace import Workspace
 from store import Writer
+from store.claim import is_claimed
 from store.verify import verify
 from tests.faults import chunk_files, flip_bit
 from tests.strategies import batches, coordinates, make_meta, make_rows
@@ -380,6 +381,83 @@ def test_a_folder_of_others_is_named_and_left(place):
     assert outcome.damage.part == "folder"
 
 
+# Symbolic links
+
+
+def moved_out(place, folder, name="outside"):
+    """Move a folder out of its store, and link to it."""
+    elsewhere = place.root.parent / name
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere, target_is_directory=True)
+    return elsewhere
+
+
+def files_below(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["activations", "grams"])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_nothing_outside_of_a_store_is_removed(place, kind, depth):
+    one = (tap_of if kind == "activations" else grams_of)(place, "conv3")
+    root = getattr(place, kind)
+    elsewhere = moved_out(place, root.joinpath(*one.key.path.split("/")[:depth]))
+    before = files_below(elsewhere)
+    assert_left_alone(place, "symbolic link to .*outside")
+    assert files_below(elsewhere) == before
+
+
+def test_nothing_is_written_outside_of_a_store(place):
+    set_folder = place.activations / tap_of(place, "conv1").key.sample_set
+    elsewhere = moved_out(place, set_folder)
+    lose_json(elsewhere)
+    before = files_below(elsewhere)
+    mend(place)
+    assert files_below(elsewhere) == before
+
+
+def test_what_is_not_outside_is_repaired_all_the_same(place):
+    flip_label(tap_of(place, "conv4").place)
+    elsewhere = moved_out(place, tap_of(place, "conv3").place)
+    before = files_below(elsewhere)
+    assert {outcome.damage.path[-5:]: outcome.repaired for outcome in mend(place)} == {
+        "conv3": False,
+        "conv4": True,
+    }
+    assert files_below(elsewhere) == before
+
+
+def test_a_group_that_a_link_leads_to_is_kept(place):
+    """It is whole under its own name."""
+    tap = tap_of(place, "conv3")
+    shutil.rmtree(tap.place)
+    tap.place.symlink_to(tap_of(place, "conv2").place)
+    assert_left_alone(place, "conv3 is a symbolic link, which no store makes")
+
+
+def test_a_result_outside_of_a_store_is_kept(place):
+    (name,) = store.list_results(place.similarity)
+    elsewhere = moved_out(place, place.similarity / name)
+    before = files_below(elsewhere)
+    assert_left_alone(place, "is a symbolic link, which no store makes; delete the link itself")
+    assert files_below(elsewhere) == before
+    assert (place.similarity / name).is_symlink()
+
+
+def test_a_group_is_claimed_while_it_is_removed(place, extracted, monkeypatch):
+    tap, held = tap_of(place, "conv3"), []
+    remove_tree = rewriting.remove_tree
+
+    def looking(folder):
+        held.append(is_claimed(folder / "activations"))
+        remove_tree(folder)
+
+    monkeypatch.setattr(rewriting, "remove_tree", looking)
+    flip_label(tap.place)
+    assert_mended(place, extracted)
+    assert held == [True]
+
+
 # Results
 
 
@@ -404,3 +482,25 @@ def test_a_damaged_result_of_what_is_gone_is_kept(place):
     shutil.rmtree(place.activations)
     shutil.rmtree(place.grams)
     assert_left_alone(place, "/conv1 is stored no more, from which it came")
+
+
+def test_a_renamed_result_is_kept(place):
+    (name,) = store.list_results(place.similarity)
+    (place.similarity / name).rename(place.similarity / "figure-3")
+    assert_left_alone(place, f"rename the folder to {name}, which is the result that it holds")
+
+
+def test_a_damaged_result_of_another_checkpoint_is_kept(place):
+    (name,) = store.list_results(place.similarity)
+    attributes = json.loads((place.similarity / name / "zarr.json").read_text())["attributes"]
+    digests = attributes["allcnn_result"]["provenance"]["checkpoint_digests"]["rows"]
+    digests[f"{RUN}@final"] = "sha256:" + 64 * "0"
+    store.nodes.write_attributes(place.similarity / name, attributes)
+    flip_bit(chunk_files(place.similarity / name / "cka")[0])
+    assert_left_alone(place, "/conv1 is stored of another checkpoint than that from which it came")
+
+
+def test_a_damaged_result_that_does_not_say_its_origin_is_kept(place):
+    (name,) = store.list_results(place.similarity)
+    break_json(place.similarity / name)
+    assert_left_alone(place, "nothing tells what it came from")

@@ -99,6 +99,15 @@ def test_a_pattern_narrows_what_is_looked_at(place):
     assert result.stderr.startswith(f"Error: '{D1}' names no network; write RUN@CHECKPOINT")
 
 
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_pattern_that_fits_nothing_is_one_sentence(place, repair):
+    result = run("store", "verify", "typo-*@final", *["--repair"] * repair, workspace=place)
+    assert result.exit_code == 1
+    wanted = f"nothing in {place.root} fits typo-*@final; 'allcnn store ls' shows what there is"
+    assert result.stderr.splitlines()[-1] == f"Error: {wanted}"
+    assert result.stdout == ""
+
+
 def test_nothing_to_look_at_is_one_sentence(workspace):
     result = run("store", "verify", workspace=workspace)
     assert result.exit_code == 1

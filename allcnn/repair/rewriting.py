@@ -6,13 +6,16 @@ from typing import ClassVar
 
 from allcnn.errors import AllcnnError
 from allcnn.repair.network import Network
-from store import ClaimedError, GramMeta, RepresentationMeta, StoreError
-from store.claim import is_claimed
+from store import GramMeta, RepresentationMeta, StoreError
+from store.claim import claim
 from store.committed import CommittedReader, block_range
 from store.damage import Damage
 from store.examine import opened
 from store.layout import Kind
-from store.place import Place, remove_tree
+from store.nodes import NODE
+from store.place import Place, check_inside, remove_tree
+from store.tidy import check_unlinked
+from store.writer import written
 
 Span = tuple[int, int]
 
@@ -41,7 +44,9 @@ class Rewriting(ABC):
         self._anew = any(each.start is None for each in damage)
         found = opened(root, self.kind, self._path)
         self._reader = found if isinstance(found, CommittedReader) else None
-        self._try(self._plan)
+        self._try(self._check_links)
+        if self.error is None:
+            self._try(self._plan)
 
     def compute(self, block: Span) -> None:
         """Compute one of the blocks."""
@@ -86,11 +91,25 @@ class Rewriting(ABC):
         else:
             self.blocks = tuple((c.start, c.stop) for c in self._reader.commits)
 
+    def _check_links(self) -> None:
+        if self._anew:
+            check_inside(self._root, self._root / self._path)
+            # What a link within the store leads to is another group, perhaps a whole one.
+            check_unlinked(self._root, self._path.split("/"))
+
     def _clear(self, array: str) -> None:
+        """Remove the group, and nothing by way of a symbolic link."""
         folder = self._root / self._path
-        if is_claimed(folder / array):
-            raise ClaimedError(f"{folder} is being written by another process; wait for it")
-        remove_tree(folder)
+        self._check_links()
+        check_unlinked(self._root, [*self._path.split("/"), array])
+        with written(f"cannot remove {folder}"):
+            held = claim(folder / array)
+            try:
+                # First, so that a kill leaves no damaged group.
+                (folder / NODE).unlink(missing_ok=True)
+                remove_tree(folder)
+            finally:
+                held.release()
 
     @abstractmethod
     def _plan(self) -> None:

@@ -12,13 +12,16 @@ from allcnn.repair.network import Network
 from allcnn.repair.rewriting import Rewriting
 from allcnn.repair.rows import RowsAgain
 from allcnn.workspace import Workspace
-from store import StoreError
+from store import GramMeta, StoreError
 from store.damage import FOLDER, Damage
+from store.examine import opened
 from store.layout import Kind
 from store.mend import mend_folder
-from store.nodes import read_attributes
-from store.place import Place, as_place, remove_tree
+from store.nodes import NODE, read_attributes
+from store.place import Place, as_place, child_names
 from store.results import RESULT
+from store.tidy import remove
+from store.usage import Usage
 
 _DEPTH: dict[Kind, int] = {"activations": 4, "grams": 5, "similarity": 1}
 _SIDES = ("rows", "columns")
@@ -46,7 +49,8 @@ def repair(
 
     Damaged minibatches are computed again from the run's checkpoint, and no others; a group whose
     metadata or coordinates are damaged is made anew. Grams come from activations that are whole,
-    else from the checkpoint. Damaged results are removed. Where the checkpoint is gone, or has
+    else from the checkpoint. Damaged results are removed where the same
+    numbers can be had again. Where the checkpoint is gone, or has
     become another, all stays as it was.
     """
     work = _Repair(workspace, report)
@@ -97,16 +101,53 @@ class _Repair:
         """Remove damaged results that can be computed again: that costs little."""
         for name, members in _grouped(_data_of(damage, "similarity"), 1):
             record = _record(self._stores["similarity"] / name)
-            lost = self._lost(record)
+            reason = self._reason_to_keep(name, record)
             said = f"removed; {_command(record)} computes it again"
             for each in members:
-                if lost is None:
+                if reason is None:
                     yield _tried(each, said, partial(self._remove, name))
                 else:
-                    yield Outcome(each, False, f"{lost} is stored no more, from which it came")
+                    yield Outcome(each, False, reason)
+
+    def _reason_to_keep(self, name: str, record: Mapping[str, Any]) -> str | None:
+        """Return why the numbers of a result could not be had again, None where they could."""
+        if not record:
+            return "nothing tells what it came from; delete it once it is computed again"
+        if record.get("name") != name:
+            return f"rename the folder to {record.get('name')}, which is the result that it holds"
+        lost = self._lost(record)
+        if lost is not None:
+            return f"{lost} is stored no more, from which it came"
+        other = self._other(record)
+        if other is not None:
+            return f"{other} is stored of another checkpoint than that from which it came"
+        return None
+
+    def _other(self, record: Mapping[str, Any]) -> str | None:
+        """Return a representation that is not known to be stored of the same checkpoint."""
+        provenance = record.get("provenance") or {}
+        for side in _SIDES:
+            recorded = provenance.get("checkpoint_digests", {}).get(side, {})
+            for key in record.get(side, ()):
+                digest = recorded.get("@".join(key.split("/")[1:3]))
+                if self._digests(key) != {digest}:
+                    return str(key)
+        return None
+
+    def _digests(self, key: str) -> set[str]:
+        """Return the digests of the checkpoints of which a representation is stored."""
+        rows, grams = self._stores["activations"], self._stores["grams"]
+        found = [opened(rows, "activations", key)]
+        found += [opened(grams, "grams", f"{key}/{each}") for each in child_names(grams / key)]
+        metas = [each.meta for each in found if not isinstance(each, str)]
+        return {
+            meta.key.checkpoint_digest if isinstance(meta, GramMeta) else meta.checkpoint_digest
+            for meta in metas
+        }
 
     def _remove(self, name: str) -> None:
-        remove_tree(self._stores["similarity"] / name)
+        found = Usage("similarity", name, frozenset({NODE}), 0, 0, 0.0)
+        remove(self._stores["similarity"], found)
 
     def _lost(self, record: Mapping[str, Any]) -> str | None:
         """Return a representation of a result of which nothing is stored any more."""
