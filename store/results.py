@@ -1,9 +1,15 @@
 """Keep the matrices of comparisons: one Zarr group a result, complete or absent."""
 
+import errno
 import json
 import math
+import os
+import re
+import secrets
 import shutil
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -15,14 +21,35 @@ from zarr.codecs import Crc32cCodec
 
 from store.committed import READABLE_CODECS
 from store.draft import drafted
-from store.errors import DamagedChunkError, SchemaError, UnfinishedError, UnknownResultError
+from store.errors import (
+    DamagedChunkError,
+    SchemaError,
+    StoreError,
+    UnfinishedError,
+    UnknownResultError,
+)
 from store.layout import crc32c, create_root, has_store, open_root, reaching
 from store.nodes import read_array, read_attributes, write_attributes
-from store.place import Address, Place, as_place, check_inside, child_names, remove_tree, zarr_store
+from store.place import (
+    Address,
+    Place,
+    as_place,
+    check_inside,
+    child_names,
+    entry_names,
+    remove_tree,
+    zarr_store,
+)
 from store.schema import RepresentationKey, check_component
 
 RESULT: Final = "allcnn_result"
 DIGESTS: Final = "allcnn_digests"
+
+_SWAPS, _LOOKS = 5, 20
+_SWAPPING_S = 0.01
+"""Far longer than a result is absent while another takes its place."""
+
+_OCCUPIED: Final = (errno.ENOTEMPTY, errno.EEXIST)
 
 Matrix = npt.NDArray[np.float64]
 Sizes = npt.NDArray[np.int64]
@@ -154,15 +181,36 @@ def write_result(store: Address, result: SimilarityResult) -> None:
 def _replace_result(
     place: Path, root: zarr.Group, result: SimilarityResult, record: dict[str, Any]
 ) -> None:
-    # Names beginning with a dot are not results, so nobody lists or reads these two.
-    draft, replaced = f".{result.name}.partial", f".{result.name}.replaced"
-    _write_arrays(root.create_group(draft, overwrite=True), result)
-    _write_record(place / draft, result, record)
-    shutil.rmtree(place / replaced, ignore_errors=True)
-    if (place / result.name).exists():
-        (place / result.name).rename(place / replaced)
-    (place / draft).rename(place / result.name)
-    shutil.rmtree(place / replaced, ignore_errors=True)
+    # Names beginning with a dot are not results, so nobody lists or reads these two. Every writer
+    # has its own, as others may be writing the same result.
+    own = f".{result.name}.{os.getpid()}-{secrets.token_hex(4)}"
+    draft, replaced = place / f"{own}.partial", place / f"{own}.replaced"
+    try:
+        _write_arrays(root.create_group(draft.name), result)
+        _write_record(draft, result, record)
+        _swap(draft, place / result.name, replaced)
+    except OSError:
+        shutil.rmtree(draft, ignore_errors=True)  # a full disk needs the room
+        raise
+
+
+def _swap(draft: Path, target: Path, replaced: Path) -> None:
+    """Put a draft in the place of a result; where others are faster every time, theirs stays."""
+    for _ in range(_SWAPS):
+        with suppress(FileNotFoundError):  # another writer has moved it
+            if target.exists():
+                target.rename(replaced)
+        try:
+            draft.rename(target)
+        except OSError as error:
+            if error.errno not in _OCCUPIED:
+                with suppress(OSError):
+                    replaced.rename(target)
+                raise
+        shutil.rmtree(replaced, ignore_errors=True)
+        if not draft.exists():
+            return
+    shutil.rmtree(draft, ignore_errors=True)
 
 
 def read_result(store: Address, name: str) -> SimilarityResult:
@@ -175,19 +223,42 @@ def read_result(store: Address, name: str) -> SimilarityResult:
     place = as_place(store)
     open_root(place, "similarity")
     check_inside(place, place / name)
+    for _ in range(_LOOKS):
+        before = _identity(place / name)
+        try:
+            return _read(place, name)
+        except (StoreError, OSError):
+            if before is None and _has_draft(place, name):
+                time.sleep(_SWAPPING_S)
+            if _identity(place / name) == before:
+                raise  # nobody has put another in its place meanwhile
+    return _read(place, name)
+
+
+def _identity(folder: Place) -> tuple[int, int] | None:
+    """Return what differs once a result was replaced; at an address nothing tells."""
+    with suppress(OSError):
+        if isinstance(folder, Path):
+            found = folder.stat()
+            return found.st_ino, found.st_ctime_ns
+    return None
+
+
+def _read(place: Place, name: str) -> SimilarityResult:
     with reaching(place):
         attributes = read_attributes(place / name)
-        if attributes is None:
-            if (place / f".{name}.partial").exists():
-                raise UnfinishedError(
-                    f"result {name} in {place} was not finished; compute it again"
-                )
+        if attributes is None and not _has_draft(place, name):
             raise UnknownResultError(f"{place} holds no result {name!r}; compute it first")
-        if RESULT not in attributes:
+        if attributes is None or RESULT not in attributes:
             raise UnfinishedError(f"result {name} in {place} was not finished; compute it again")
         digests = _digests(place / name, attributes)
         arrays = {n: read_numbers(place / name, n, digests[n]) for n in ARRAYS if n in digests}
     return rebuild(place / name, name, attributes[RESULT], arrays)
+
+
+def _has_draft(place: Place, name: str) -> bool:
+    draft = re.compile(rf"\.{re.escape(name)}(\.\d+-[0-9a-f]{{8}})?\.partial")
+    return any(map(draft.fullmatch, entry_names(place)))
 
 
 def list_results(store: Address) -> list[str]:

@@ -1,6 +1,8 @@
 """Results: a round trip, and never half of one."""
 
+import errno
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 
 import numpy as np
@@ -221,6 +223,49 @@ def test_replacing(path):
     write_result(path, make_result(seed=1))
     assert_same(read_result(path, "seeds"), make_result(seed=1))
     assert sorted(p.name for p in path.iterdir()) == ["seeds", "zarr.json"]
+
+
+def test_writers_of_the_same_result_do_not_disturb_each_other_nor_a_reader(path):
+    wanted = [make_linear(seed) for seed in (0, 1)]
+    write_result(path, wanted[0])
+    with ThreadPoolExecutor(2) as threads:
+        writers = [threads.submit(_write_often, path, result) for result in wanted]
+        n_read = 0
+        while not all(writer.done() for writer in writers):
+            found = read_result(path, "seeds")
+            assert_same(found, wanted[not np.array_equal(found.hsic, wanted[0].hsic)])
+            n_read += 1
+    for writer in writers:
+        writer.result()
+    assert n_read > 5
+    assert sorted(p.name for p in path.iterdir()) == ["seeds", "zarr.json"]
+
+
+def _write_often(path, result):
+    for _ in range(30):
+        write_result(path, result)
+
+
+def test_a_disk_that_refuses_keeps_the_old_result_and_no_draft(path, monkeypatch):
+    write_result(path, make_result())
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("store.results.write_attributes", full)
+    with pytest.raises(OSError, match="no space"):
+        write_result(path, make_result(seed=1))
+    assert_same(read_result(path, "seeds"), make_result())
+    assert sorted(p.name for p in path.iterdir()) == ["seeds", "zarr.json"]
+
+
+def test_a_draft_of_another_result_is_no_draft_of_this(path):
+    write_result(path, make_result("b"))
+    (path / ".a.b.12-0123abcd.partial").mkdir()
+    with pytest.raises(UnknownResultError):
+        read_result(path, "a")
+    with pytest.raises(UnfinishedError):
+        read_result(path, "a.b")
 
 
 def test_a_kill_leaves_the_old_result_the_new_one_or_none(tmp_path):
