@@ -399,6 +399,8 @@ def test_taps_that_a_kill_kept_from_being_created_are_created(tmp_path, wanted):
         ({"a": np.zeros((4, 0))}, ArrayError, "tap a has the shape (4, 0), so no values; leave"),
         ({"a": np.zeros((4, 1), object)}, ArrayError, "tap a is of type object; wanted are real"),
         ({"a": np.zeros((4, 1), complex)}, ArrayError, "tap a is of type complex128; wanted are"),
+        ({"a": np.ma.ones((4, 1))}, ArrayError, "tap a is a masked array, and masks are not"),
+        ({"a": [[1], [1, 2]]}, ArrayError, "tap a cannot be made an array of NumPy's: setting"),
         ({"a": [["x"]]}, ArrayError, "tap a is of type <U1; wanted are real numbers"),
         ({"a/b": np.zeros((4, 1))}, InvalidKeyError, "tap 'a/b' cannot be a folder's name"),
         ({"größe": np.zeros((4, 1))}, InvalidKeyError, "tap 'größe' cannot be a folder's name"),
