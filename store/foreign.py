@@ -73,11 +73,11 @@ def check_tap(name: str, shape: tuple[int, ...]) -> None:
         raise ArrayError(f"tap {name} has the shape {shape}, so no values; leave it out")
 
 
-def digest(arrays: Mapping[str, Any]) -> str:
+def digest(arrays: Mapping[str, Any], *texts: str) -> str:
     """Return the SHA-256 over names, types, shapes and bytes of named arrays, in any order.
 
     Tells checkpoints apart: give it all that a network's activations depend on, such as PyTorch's
-    ``state_dict()``.
+    ``state_dict()``, and in texts what no array tells: preprocessing, activation functions, hooks.
     """
     hasher = hashlib.sha256()
     for name in sorted(arrays):
@@ -85,6 +85,14 @@ def digest(arrays: Mapping[str, Any]) -> str:
         check_numeric(repr(name), array.dtype)
         hasher.update(f"{name} {array.dtype} {array.shape}\n".encode())
         hasher.update(as_bytes(array))
+    for text in texts:
+        if not isinstance(text, str):
+            raise ArrayError(
+                f"a digest is of one mapping and texts, and got a {type(text).__name__};"
+                " put all arrays into the mapping"
+            )
+        # Its length keeps two texts apart from one.
+        hasher.update(f"text {len(text)}\n{text}".encode())
     return f"sha256:{hasher.hexdigest()}"
 
 
