@@ -11,16 +11,33 @@ from store.errors import ArrayError
 from store.schema import check_component
 
 
-def as_numpy(values: Any) -> npt.NDArray[Any]:
-    """Return an array of any library as NumPy's.
+def as_numpy(values: Any, name: str = "the array") -> npt.NDArray[Any]:
+    """Return an array of any library as NumPy's; raises ArrayError, which calls it ``name``.
 
     Of PyTorch also one with gradients, on a device, or in bfloat16, which becomes float32.
     """
-    if hasattr(values, "detach"):
-        tensor = values.detach().cpu()
-        # PyTorch gives NumPy no bfloat16; float32 holds all of its values.
-        values = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
-    return np.asarray(values)
+    if _is_masked(values):
+        raise ArrayError(
+            f"{name} is a masked array, and masks are not stored; give plain numbers, as"
+            " values.filled(...) does"
+        )
+    try:
+        return np.asarray(_of_torch(values) if hasattr(values, "detach") else values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ArrayError(f"{name} cannot be made an array of NumPy's: {reason}") from error
+
+
+def _is_masked(values: Any) -> bool:
+    # NumPy drops the masks of those in a list too.
+    parts = values if isinstance(values, list | tuple) else [values]
+    return any(isinstance(part, np.ma.MaskedArray) for part in parts)
+
+
+def _of_torch(values: Any) -> Any:
+    tensor = values.detach().cpu()
+    # PyTorch gives NumPy no bfloat16; float32 holds all of its values.
+    return (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
 
 
 def check_numeric(name: str, dtype: np.dtype[Any]) -> None:
@@ -37,7 +54,7 @@ def check_numeric(name: str, dtype: np.dtype[Any]) -> None:
 
 def as_rows(name: str, values: Any, channels_first: bool = False) -> npt.NDArray[Any]:
     """Return rows of a tap as NumPy's, with their channels last; raises ArrayError for others."""
-    rows = as_numpy(values)
+    rows = as_numpy(values, f"tap {name}")
     check_tap(name, rows.shape)
     check_numeric(f"tap {name}", rows.dtype)
     return np.moveaxis(rows, 1, -1) if channels_first and rows.ndim == 4 else rows
@@ -56,18 +73,26 @@ def check_tap(name: str, shape: tuple[int, ...]) -> None:
         raise ArrayError(f"tap {name} has the shape {shape}, so no values; leave it out")
 
 
-def digest(arrays: Mapping[str, Any]) -> str:
+def digest(arrays: Mapping[str, Any], *texts: str) -> str:
     """Return the SHA-256 over names, types, shapes and bytes of named arrays, in any order.
 
     Tells checkpoints apart: give it all that a network's activations depend on, such as PyTorch's
-    ``state_dict()``.
+    ``state_dict()``, and in texts what no array tells: preprocessing, activation functions, hooks.
     """
     hasher = hashlib.sha256()
     for name in sorted(arrays):
-        array = as_numpy(arrays[name])
+        array = as_numpy(arrays[name], repr(name))
         check_numeric(repr(name), array.dtype)
         hasher.update(f"{name} {array.dtype} {array.shape}\n".encode())
         hasher.update(as_bytes(array))
+    for text in texts:
+        if not isinstance(text, str):
+            raise ArrayError(
+                f"a digest is of one mapping and texts, and got a {type(text).__name__};"
+                " put all arrays into the mapping"
+            )
+        # Its length keeps two texts apart from one.
+        hasher.update(f"text {len(text)}\n{text}".encode())
     return f"sha256:{hasher.hexdigest()}"
 
 

@@ -56,7 +56,7 @@ def write_network(
     so that asking again writes only what is missing, and other arrays of the same name are refused.
     ``report`` is told how many rows of how many are done.
     """
-    network = {name: _as_array(values) for name, values in taps.items()}
+    network = {name: _as_array(name, values) for name, values in taps.items()}
     _check_network(network, examples.sample_set.n_samples)
     settings: Options = {**_DEFAULTS, **options}
     _check_settings(store, run, checkpoint, examples, settings)
@@ -96,8 +96,8 @@ class _Progress:
             self._report(self._done, self._total, detail)
 
 
-def _as_array(values: Any) -> _Array:
-    array: _Array = values if hasattr(values, "shape") else np.asarray(values)
+def _as_array(name: str, values: Any) -> _Array:
+    array: _Array = values if hasattr(values, "shape") else as_numpy(values, f"tap {name}")
     return array
 
 
@@ -116,7 +116,7 @@ def _check_network(network: Mapping[str, _Array], n_samples: int) -> None:
     for name, values in network.items():
         shape = tuple(values.shape)
         check_tap(name, shape)
-        check_numeric(f"tap {name}", as_numpy(values[:0]).dtype)
+        check_numeric(f"tap {name}", as_numpy(values[:0], f"tap {name}").dtype)
         if shape[0] != n_samples:
             raise ArrayError(
                 f"tap {name} has {shape[0]} rows, and there are {n_samples} examples; want one"

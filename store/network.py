@@ -1,7 +1,7 @@
 """Write all taps of one network, whatever computed them: minibatches of any size, in order."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from store.errors import ConflictError, MisalignedWriteError, UnfinishedError
+from store.errors import ConflictError, MisalignedWriteError, StoreError, UnfinishedError
 from store.foreign import as_rows
 from store.layout import has_store
 from store.place import Address
@@ -77,7 +77,7 @@ class NetworkWriter:
         self._writers: dict[str, Writer] = {}
         self._held: list[Taps] = []
         self._open = ExitStack()
-        self._torn = False
+        self._failed = False
 
     def __enter__(self) -> Self:
         return self
@@ -108,44 +108,37 @@ class NetworkWriter:
     def minibatches(self) -> Iterator[slice]:
         """Yield the rows that are to be computed and appended, a minibatch at a time."""
         while not self.complete:
+            self._check_not_failed()
             start, stop = self._next_row, self._block_end(self._next_row)
             yield slice(start, stop)
+            self._check_not_failed()
             if self._next_row == start:
                 raise MisalignedWriteError(
                     f"{self._name} got nothing after rows {start} to {stop - 1} were asked for;"
                     " append them before asking for more"
                 )
 
-    def append(self, taps: Mapping[str, Any]) -> None:
+    def append(self, taps: Mapping[str, Any], start: int | None = None) -> None:
         """Take the next rows of all taps; every whole minibatch is written and committed.
 
         Rows are NumPy arrays, PyTorch tensors on any device, or what NumPy can convert, of shape
         (n, c), (n, position, c) or (n, h, w, c). Raises ArrayError or MisalignedWriteError for
-        others before anything is written. An append that failed can be repeated, unless it had
-        taken a part of its rows: then another writer has to go on from ``next_row``.
+        others before anything is written, also where ``start``, the row that they begin at, is not
+        ``next_row``. After an error in writing, ``next_row`` is the first row that some tap lacks,
+        and no more is taken until the network is opened again: some of these rows are stored.
         """
-        if self._torn:
-            raise MisalignedWriteError(
-                f"{self._name} has taken a part of the rows whose append failed; open it again, and"
-                f" go on from row {self._next_row}"
-            )
+        self._check_not_failed()
+        self._check_start(start)
         arrays = {name: as_rows(name, tap, self._channels_first) for name, tap in taps.items()}
         first = self._next_row
         stop = first + self._check_rows(arrays)
         if not self._writers:
             self._open_writers(arrays)
         self._check_shapes(arrays)
-        try:
+        with self._failing():
             while self._next_row < stop:
-                start, end = self._next_row, min(stop, self._block_end(self._next_row))
-                part = {name: X[start - first : end - first] for name, X in arrays.items()}
-                self._take(part, end)
-        except BaseException:
-            # The same rows appended again would be taken for those that follow.
-            if self._next_row != first:
-                self.close()
-                self._torn = True
-            raise
+                here, end = self._next_row, min(stop, self._block_end(self._next_row))
+                self._take({name: X[here - first : end - first] for name, X in arrays.items()}, end)
 
     def close(self) -> None:
         """Let go of the taps; rows that make no whole minibatch have to be appended again."""
@@ -158,6 +151,34 @@ class NetworkWriter:
     @property
     def _name(self) -> str:
         return f"{self._like.key.run}@{self._like.key.checkpoint}"
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Take no more rows after an error: appended again, they would be read as the next ones."""
+        try:
+            yield
+        except BaseException:
+            self._failed = True
+            self._held.clear()
+            self._next_row = min(writer.n_committed for writer in self._writers.values())
+            # The first error is the one to tell.
+            with suppress(StoreError):
+                self.close()
+            raise
+
+    def _check_not_failed(self) -> None:
+        if self._failed:
+            raise MisalignedWriteError(
+                f"{self._name} failed at row {self._next_row}; open it again and go on from"
+                " next_row"
+            )
+
+    def _check_start(self, start: int | None) -> None:
+        if start is not None and start != self._next_row:
+            raise MisalignedWriteError(
+                f"{self._name} got rows from row {start} on, and row {self._next_row} is next; go"
+                " on from next_row"
+            )
 
     def _block_end(self, row: int) -> int:
         size = self._like.batch_rows

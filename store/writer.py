@@ -26,6 +26,7 @@ from store.errors import (
     StoreError,
     StoreLocationError,
 )
+from store.foreign import as_numpy, check_numeric
 from store.layout import COMMITS, COORDINATES, SOURCE, as_digest, crc32c, create_root, reaching
 from store.nodes import NODE, ArrayNode, read_array, read_attributes, write_attributes
 from store.place import (
@@ -217,10 +218,10 @@ class Writer(CommittedWriter[RepresentationMeta]):
 
         NaN and infinities that the network computed are stored as they are. A finite value that
         the stored dtype cannot hold raises ActivationOverflowError before anything is written:
-        leave the cast to this method.
+        leave the cast to this method. Other than real numbers raise ArrayError.
         """
         start, stop = block_range(self.meta, len(self._commits))
-        values = self._check_aligned(np.asarray(rows), start, stop)
+        values = self._check_aligned(self._as_real(rows), start, stop)
         self._write(narrow(values, self.meta.dtype, str(self.meta.key)))
         if self.complete:
             self.close()
@@ -236,8 +237,14 @@ class Writer(CommittedWriter[RepresentationMeta]):
                 f"no minibatch of {self.meta.key} that is committed begins at row {start}; begin at"
                 f" a multiple of {self.meta.batch_rows} below {self.n_committed}"
             )
-        values = self._check_shape(np.asarray(rows), start, self._commits[index].stop)
+        values = self._check_shape(self._as_real(rows), start, self._commits[index].stop)
         self._rewrite(index, narrow(values, self.meta.dtype, str(self.meta.key)))
+
+    def _as_real(self, rows: Any) -> npt.NDArray[Any]:
+        # A cast would drop imaginary parts and masks, and read dates and texts as numbers.
+        values = as_numpy(rows, str(self.meta.key))
+        check_numeric(str(self.meta.key), values.dtype)
+        return values
 
     def _check_aligned(self, rows: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
         if self.complete:

@@ -76,3 +76,20 @@ def test_a_digest_is_of_real_numbers(values):
     message = f"'w' is of type {values.dtype}; wanted are real numbers"
     with pytest.raises(ArrayError, match=f"^{re.escape(message)}"):
         store.digest({"w": values})
+
+
+def test_a_digest_is_not_of_masked_arrays():
+    with pytest.raises(ArrayError, match=r"^'w' is a masked array, and masks are not stored"):
+        store.digest({"w": np.ma.masked_less([1.0, 2.0], 2)})
+
+
+def test_texts_change_a_digest_in_their_order():
+    arrays = {"a": np.float32([1, 2])}
+    texts = [(), ("x",), ("y",), ("x", "y"), ("y", "x"), ("xy",), ("",)]
+    assert len({store.digest(arrays, *each) for each in texts}) == len(texts)
+    assert store.digest(arrays, "x") == store.digest(arrays, "x")
+
+
+def test_a_second_mapping_is_not_taken_for_a_text():
+    with pytest.raises(ArrayError, match=r"^a digest is of one mapping and texts, and got a dict;"):
+        store.digest({"a": np.ones(1)}, {"b": np.ones(1)})

@@ -195,3 +195,18 @@ def test_settings_are_checked_before_the_arrays_are_read(tmp_path, changes, erro
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         write(tmp_path / "a.zarr", {"zero": rows}, **changes)
     assert rows.read == [slice(None, 0)]
+
+
+MASKED = np.ma.masked_less(TAPS["logits"], 0)
+
+
+@pytest.mark.parametrize("values", [MASKED, list(MASKED), Rows(MASKED)])
+def test_masked_arrays_are_refused(tmp_path, values):
+    with pytest.raises(ArrayError, match=r"^tap a is a masked array, and masks are not stored; gi"):
+        write(tmp_path / "a.zarr", {"a": values})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_of_different_lengths_are_refused(tmp_path):
+    with pytest.raises(ArrayError, match=r"^tap a cannot be made an array of NumPy's: setting an"):
+        write(tmp_path / "a.zarr", {"a": [[1.0, 2.0], [3.0]]})

@@ -11,6 +11,7 @@ import zarr
 import store
 from store import (
     ActivationOverflowError,
+    ArrayError,
     ConflictError,
     MisalignedWriteError,
     SchemaError,
@@ -268,3 +269,39 @@ def test_lost_commit_records_are_noticed(tmp_path):
     zarr.open_group(path / meta.key.path, mode="r+").attrs.put({META: meta.to_json()})
     with pytest.raises(SchemaError, match="has no list of commit records"):
         open_writer(path, meta)
+
+
+REFUSED = [
+    (np.ones((4, 3), complex), "is of type complex128; wanted are real numbers, floating"),
+    (np.ones((4, 3), "datetime64[s]"), "is of type datetime64[s]; wanted are real numbers"),
+    (np.full((4, 3), "1.5"), "is of type <U3; wanted are real numbers"),
+    (np.full((4, 3), None), "is of type object; wanted are real numbers"),
+    ([["x"] * 3] * 4, "is of type <U1; wanted are real numbers"),
+    ([[1, 2, 3], [4, 5]], "cannot be made an array of NumPy's: setting an array element with"),
+    (np.ma.masked_less(np.arange(12.0).reshape(4, 3), 5), "is a masked array, and masks are no"),
+    ([np.ma.masked_less(np.arange(3.0), 1)] * 4, "is a masked array, and masks are not stored"),
+]
+
+
+@pytest.mark.parametrize(("rows", "message"), REFUSED)
+def test_other_than_real_numbers_is_refused(tmp_path, rows, message):
+    writer = open_writer(tmp_path / "a.zarr", meta := make_meta(shape=(3,)))
+    with pytest.raises(ArrayError, match=f"^{re.escape(f'{meta.key} {message}')}"):
+        writer.append(rows)
+    assert writer.n_committed == 0
+    writer.append(np.ones((4, 3)))
+    with pytest.raises(ArrayError, match=f"^{re.escape(f'{meta.key} {message}')}"):
+        writer.replace(0, rows)
+    np.testing.assert_array_equal(store.open(tmp_path / "a.zarr")[meta.key].read(0, 4), 1)
+
+
+def test_tensors_of_torch_are_stored(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch comes with the extra 'bench'")
+    meta = make_meta(shape=(3,), n_samples=8)
+    writer = open_writer(tmp_path / "a.zarr", meta)
+    values = torch.arange(24.0).reshape(8, 3)
+    writer.append(torch.zeros(4, 3))
+    writer.replace(0, values[:4].requires_grad_())
+    writer.append(values[4:].to(torch.bfloat16))
+    found = store.open(tmp_path / "a.zarr")[meta.key].read(0, 8)
+    assert_bit_equal(found, values.detach().numpy())
