@@ -8,8 +8,9 @@ from allcnn import checkpoint, network, record
 from allcnn.config import Selection
 from allcnn.errors import AllcnnError, WorkspaceError
 from allcnn.housekeeping import EVERYTHING, KINDS, Inventory, Removal, place_of
+from allcnn.repair import network as repair
 from allcnn.workspace import Workspace
-from store import Grams, has_store
+from store import Grams, SampleSet, StoreError, has_store
 from store.place import as_place, child_names
 from store.tidy import abandoned, is_held
 from store.usage import Usage, committed, networks, result_facts
@@ -22,7 +23,10 @@ Network = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Findings:
-    """What can go; and activations whose Grams are kept, but not the checkpoint they are of."""
+    """What can go; and activations whose Grams are kept, but which must stay.
+
+    Their checkpoint or their examples are not here, or those Grams are damaged.
+    """
 
     waste: tuple[Removal, ...]
     irreplaceable: tuple[Usage, ...]
@@ -39,8 +43,9 @@ def find_waste(
     """Find what can go, of what a selection names.
 
     Superseded are activations of which all taps have whole Grams of one kind, of the same
-    checkpoint and dtype. Those whose checkpoint is not in the workspace, or is another one of that
-    name, as of imported ones, could not be extracted again and stay.
+    checkpoint and dtype. Those whose checkpoint or data set is not here, or is another one of that
+    name, as of imported ones, could not be extracted again and stay; and so do those of which a
+    Gram turns out to be damaged when it is read.
     Abandoned are partial writes that no living writer holds, and what kills left of single files,
     which the widest selection alone names.
     Orphaned are results that compare a run of which neither its folder nor anything stored is left.
@@ -75,13 +80,19 @@ def _superseded(
     waste: list[Removal] = []
     irreplaceable: list[Usage] = []
     place = place_of(inventory.workspace, "activations")
+    samples: dict[object, SampleSet | None] = {}
     for names, groups in networks(inventory.select("activations", EVERYTHING)):
         kinds = _kept_kinds(inventory.workspace, names)
         if not kinds or any(is_held(place, each) for each in groups):
             continue
         wanted = [each for each in groups if _is_wanted(each, side, spared)]
-        if wanted and _can_be_extracted(inventory.workspace, names):
-            waste += [Removal(each, "superseded", "kept: " + ", ".join(kinds)) for each in wanted]
+        if not wanted:
+            continue
+        can_be_extracted = _can_be_extracted(inventory.workspace, names, samples)
+        whole = [kind for kind in kinds if can_be_extracted and _is_undamaged(kind)]
+        if whole:
+            note = "kept: " + ", ".join(map(_described, whole))
+            waste += [Removal(each, "superseded", note) for each in wanted]
         else:
             irreplaceable += wanted
     return waste, irreplaceable
@@ -92,8 +103,8 @@ def _is_wanted(found: Usage, side: Selection, spared: Sequence[Selection]) -> bo
     return side.matches(*names) and not any(each.matches(*names) for each in spared)
 
 
-def _kept_kinds(workspace: Workspace, names: Network) -> list[str]:
-    """Return the kinds of Grams that are whole for every stored tap of a network."""
+def _kept_kinds(workspace: Workspace, names: Network) -> list[list[Grams]]:
+    """Return the kinds of Grams that are complete for every stored tap of a network."""
     activations, grams = place_of(workspace, "activations"), place_of(workspace, "grams")
     if not has_store(grams):
         return []
@@ -103,7 +114,15 @@ def _kept_kinds(workspace: Workspace, names: Network) -> list[str]:
         tap = taps.get(each.key.of.path)
         if tap is not None and each.complete and _version(tap.meta) == _version(each.key):
             kept.setdefault(each.key.variant, []).append(each)
-    return [_described(kind) for _, kind in sorted(kept.items()) if len(kind) == len(taps)]
+    return [kind for _, kind in sorted(kept.items()) if len(kind) == len(taps)]
+
+
+def _is_undamaged(kind: list[Grams]) -> bool:
+    """Read Grams, and return whether all are what was committed."""
+    try:
+        return all(each.check(block) is None for each in kind for block in each.commits)
+    except (StoreError, OSError):
+        return False
 
 
 def _version(of: Any) -> tuple[str, str]:
@@ -118,12 +137,33 @@ def _described(grams: list[Grams]) -> str:
     return f"{kernel}{pooled} Grams, minibatches of {key.batch_size}"
 
 
-def _can_be_extracted(workspace: Workspace, names: Network) -> bool:
-    _, run, name = names
-    taps = committed(place_of(workspace, "activations"), "activations", names) or {}
-    return {tap.meta.checkpoint_digest for tap in taps.values()} == {
-        checkpoint_digest(workspace, run, name)
-    }
+def _can_be_extracted(
+    workspace: Workspace, names: Network, samples: dict[object, SampleSet | None]
+) -> bool:
+    sample_set, run, name = names
+    taps = (committed(place_of(workspace, "activations"), "activations", names) or {}).values()
+    if {tap.meta.checkpoint_digest for tap in taps} != {checkpoint_digest(workspace, run, name)}:
+        return False
+    origin = sample_set, _data_of(workspace, run)
+    if origin not in samples:  # data are loaded once, for all networks
+        samples[origin] = current_samples(workspace, names)
+    return all(tap.meta.sample_set == samples[origin] for tap in taps)
+
+
+def _data_of(workspace: Workspace, run: str) -> tuple[str, int] | None:
+    try:
+        config = record.read_record(workspace, run).config
+    except AllcnnError:
+        return None
+    return config.dataset, config.image_size
+
+
+def current_samples(workspace: Workspace, names: Network) -> SampleSet | None:
+    """Return what the data set gives for a sample set now, or None where it is not here."""
+    try:
+        return repair.Network(workspace, *names).samples.sample_set
+    except (AllcnnError, StoreError, OSError):
+        return None
 
 
 def checkpoint_digest(workspace: Workspace, run: str, name: str) -> str | None:

@@ -10,10 +10,11 @@ from allcnn.config import Extraction, Selection
 from allcnn.errors import WorkspaceError
 from allcnn.extract import extract
 from allcnn.housekeeping import EVERYTHING, discard, take_inventory
-from allcnn.waste import checkpoint_digest, find_waste
+from allcnn.waste import checkpoint_digest, current_samples, find_waste
 from allcnn.workspace import Workspace
 from store import GramWriter, list_results, open_grams, write_result
 from store import open as open_store
+from tests.faults import chunk_files, flip_bit
 from tests.networks import A, B, C, assert_same_bits, compare_one, make_taps, write_network
 from tests.test_store_results import make_result
 
@@ -43,7 +44,12 @@ def digests(monkeypatch):
         return digests.get(f"{run}@{name}") if there else None
 
     monkeypatch.setattr("allcnn.waste.checkpoint_digest", digest)
+    monkeypatch.setattr("allcnn.waste.current_samples", stored_samples)
     return digests
+
+
+def stored_samples(workspace, names):
+    return open_store(workspace.activations).find(sample_set=names[0])[0].meta.sample_set
 
 
 def add_run(workspace, run, checkpoint="final"):
@@ -91,6 +97,43 @@ def test_what_another_checkpoint_of_that_name_gave_stays(workspace, digests):
     found = find(workspace)
     assert found.waste == ()
     assert [each.path for each in found.irreplaceable] == [*taps("a"), *taps("b")]
+
+
+def test_activations_of_examples_that_are_not_here_stay(workspace, monkeypatch):
+    monkeypatch.setattr("allcnn.waste.current_samples", lambda *_: None)
+    found = find(workspace)
+    assert found.waste == ()
+    assert [each.path for each in found.irreplaceable] == [*taps("a"), *taps("b")]
+
+
+def test_data_are_loaded_once_for_all_networks(workspace, monkeypatch):
+    (workspace.checkpoints_folder("b") / "final").mkdir(parents=True)
+    asked = []
+
+    def load(place, names):
+        asked.append(names)
+        return stored_samples(place, names)
+
+    monkeypatch.setattr("allcnn.waste.current_samples", load)
+    assert wasted(workspace) == [*taps("a"), *taps("b")]
+    assert len(asked) == 1
+
+
+def test_activations_of_which_a_gram_is_damaged_stay(workspace):
+    flip_bit(chunk_files(open_grams(workspace.grams).find(run="a")[0].place / "grams")[0])
+    found = find(workspace)
+    assert found.waste == ()
+    assert [each.path for each in found.irreplaceable] == [*taps("a"), *taps("b")]
+
+
+def test_samples_are_those_that_the_data_set_gives(trained, tmp_path):
+    place = Workspace.at(shutil.copytree(trained.root, tmp_path / "w"))
+    name = "small-d1-v2-s0"
+    sample_set = extract(place, Extraction(name, "final", n_samples=32, batch_size=32))
+    (wanted,) = {tap.meta.sample_set for tap in open_store(place.activations).find()}
+    assert current_samples(place, (sample_set, name, "final")) == wanted
+    assert current_samples(place, (f"{sample_set[:-8]}01234567", name, "final")) is None
+    assert current_samples(place, (sample_set, "imported", "final")) is None
 
 
 def test_digests_are_those_of_checkpoints_that_can_be_read(trained, tmp_path):
