@@ -10,7 +10,7 @@ from allcnn.errors import AllcnnError, WorkspaceError
 from allcnn.housekeeping import EVERYTHING, KINDS, Inventory, Removal, place_of
 from allcnn.repair import network as repair
 from allcnn.workspace import Workspace
-from store import Grams, SampleSet, StoreError, has_store
+from store import Grams, Representation, SampleSet, StoreError, has_store
 from store.place import as_place, child_names
 from store.tidy import abandoned, is_held
 from store.usage import Usage, committed, networks, result_facts
@@ -112,7 +112,7 @@ def _kept_kinds(workspace: Workspace, names: Network) -> list[list[Grams]]:
     kept: dict[str, list[Grams]] = {}
     for each in (committed(grams, "grams", names) or {}).values():
         tap = taps.get(each.key.of.path)
-        if tap is not None and each.complete and _version(tap.meta) == _version(each.key):
+        if tap is not None and each.complete and _is_of(each, tap):
             kept.setdefault(each.key.variant, []).append(each)
     return [kind for _, kind in sorted(kept.items()) if len(kind) == len(taps)]
 
@@ -123,6 +123,12 @@ def _is_undamaged(kind: list[Grams]) -> bool:
         return all(each.check(block) is None for each in kind for block in each.commits)
     except (StoreError, OSError):
         return False
+
+
+def _is_of(grams: Grams, tap: Representation) -> bool:
+    """Return whether Grams are those of the activations that are stored now."""
+    same_rows = not tap.complete or grams.rows_digest in (None, tap.rows_digest)
+    return same_rows and _version(tap.meta) == _version(grams.key)
 
 
 def _version(of: Any) -> tuple[str, str]:
