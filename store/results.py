@@ -47,7 +47,7 @@ DIGESTS: Final = "allcnn_digests"
 
 _SWAPS, _LOOKS = 5, 20
 _SWAPPING_S = 0.01
-"""Far longer than a result is absent while another takes its place."""
+"""As many looks as that take far longer than a result is absent while another takes its place."""
 
 _OCCUPIED: Final = (errno.ENOTEMPTY, errno.EEXIST)
 
@@ -229,8 +229,8 @@ def read_result(store: Address, name: str) -> SimilarityResult:
             return _read(place, name)
         except (StoreError, OSError):
             if before is None and _has_draft(place, name):
-                time.sleep(_SWAPPING_S)
-            if _identity(place / name) == before:
+                time.sleep(_SWAPPING_S)  # perhaps its writer is between two renames
+            elif _identity(place / name) == before:
                 raise  # nobody has put another in its place meanwhile
     return _read(place, name)
 
