@@ -115,9 +115,9 @@ def consequences(findings: Findings) -> list[str]:
         networks = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         size = _mb(sum(each.n_bytes for each in findings.irreplaceable))
         notes.append(
-            f"{size} MB of activations stay though their Grams are kept, since the"
-            f" checkpoints that they are of are not here ({networks}); 'allcnn store"
-            " rm' removes them."
+            f"{size} MB of activations stay though their Grams are kept, since the checkpoints or"
+            f" the examples that they are of are not here, or those Grams are damaged ({networks});"
+            " 'allcnn store rm' removes them."
         )
     return notes
 
