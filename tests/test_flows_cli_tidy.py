@@ -265,8 +265,8 @@ def test_gc_says_what_it_would_free_and_what_is_lost(workspace):
     assert "superseded  kept: linear Grams, minibatches of 8" in out
     assert "until 'allcnn extract' has computed them again" in out
     assert (
-        "stay though their Grams are kept, since the checkpoints that they are of are not here"
-        in out
+        "stay though their Grams are kept, since the checkpoints or the examples that they are of"
+        " are not here, or those Grams are damaged" in out
     )
     assert "(b@final); 'allcnn store rm' removes them" in out
 
