@@ -31,7 +31,8 @@ class Workspace:
         """
         place = as_place(root)
         if isinstance(place, Path):
-            return cls(_folder(place))
+            # Of a path as it was given: made absolute, ``~`` would be a folder's name.
+            return cls(_folder(place if "://" in os.fspath(root) else Path(root)))
         check_reachable(place)
         return cls(place)
 
