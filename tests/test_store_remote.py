@@ -208,7 +208,9 @@ def test_damage_is_found_and_says_where(address, damage):
     (found,) = store.open(address).find()
     damage(found.place / "activations" / "c" / "1" / "0" / "0" / "0")
     assert found.check(found.commits[0]) is None
-    sentence = r"^rows 4 to 7 of tap conv1 of run .* are damaged \(.*\): delete .*taps.zarr/.* again, or try .*$"
+    sentence = (
+        r"^rows 4 to 7 of tap conv1 of run .* are damaged \(.*\): delete .*taps.zarr/.* again, or "
+    )
     with pytest.raises(DamagedChunkError, match=sentence):
         found.read(0, 10)
     assert "rows 4 to 7" in str(found.check(found.commits[1]))
