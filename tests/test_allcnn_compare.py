@@ -901,6 +901,7 @@ def test_chunks_of_another_size_give_the_same_bits(small, tmp_path):
         results = [
             compare_one(place, A, B, kernel=kernel, estimator=estimator) for place in (small, other)
         ]
+        assert results[0].name == results[1].name
         assert_same_bits(*results)
 
 

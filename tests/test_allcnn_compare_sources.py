@@ -391,6 +391,7 @@ def test_kept_grams_and_activations_give_the_same_bits(
     compared = {"kernel": kernel, "pool": pool, "batch_size": batch_size}
     for sides in ((FINAL, INIT), (FINAL, FINAL), (Selection("*", "*"), Selection("*", "*"))):
         results = [compare_one(workspace, *sides, **compared) for workspace in (stored, kept)]
+        assert results[0].name == results[1].name
         assert_same_bits(*results)
         assert results[1].sources == (0, 10 if sides[0] == sides[1] == FINAL else 20)
     assert results[0].rows[0].checkpoint == "init"
@@ -629,8 +630,9 @@ def test_other_activations_under_the_same_digest_are_compared_afresh(small):
     shutil.rmtree(small.activations / SET / "b")
     write_network(small.activations, B, other)
     found = compare_one(small, A, B)
-    assert found.name != before.name
+    assert found.name == before.name  # the older one is replaced
     assert not np.array_equal(found.cka, before.cka)
+    assert_same_bits(store.read_result(small.similarity, found.name), found)
     shutil.rmtree(small.grams)
     shutil.rmtree(small.similarity)
     assert_same_bits(compare_one(small, A, B), found)

@@ -25,6 +25,9 @@ _METHOD = 2
 """Raised with every change that moves the numbers, so that no older result stands for a new one."""
 
 
+_ROWS = "rows_digests"
+
+
 @dataclass(frozen=True)
 class Slot:
     """One of a comparison's results: a bandwidth, by its place among them, and a class."""
@@ -46,17 +49,34 @@ def slots(
     ]
 
 
-def known_results(path: Place, wanted: list[Slot]) -> list[SimilarityResult] | None:
-    """Return results that were all computed before; a damaged one does not count."""
+def known_results(path: Place, wanted: list[Slot], sides: Sides) -> list[SimilarityResult] | None:
+    """Return results that were all computed before; one that is damaged does not count.
+
+    Neither does one of other activations under the same digest of a checkpoint, which need not tell
+    all that those of another program depend on.
+    """
     try:
         if not all(store.has_result(path, slot.name) for slot in wanted):
             return None
     except DamagedChunkError:
         return None
     try:
-        return [store.read_result(path, slot.name) for slot in wanted]
+        found = [store.read_result(path, slot.name) for slot in wanted]
     except (DamagedChunkError, SchemaError):
         return None
+    return found if all(_is_current(result, sides) for result in found) else None
+
+
+def _is_current(result: SimilarityResult, sides: Sides) -> bool:
+    """Return whether a result is of the activations that are stored now, as far as known."""
+    recorded = result.provenance.get(_ROWS, {})
+    return all(
+        recorded.get(path, digest) == digest for path, digest in _rows_digests(sides).items()
+    )
+
+
+def _rows_digests(sides: Sides) -> dict[str, str]:
+    return {s.key.path: s.rows_digest for side in sides for s in side if s.rows_digest}
 
 
 def _name(
@@ -87,8 +107,7 @@ def _name(
 
 
 def _inputs(source: Source) -> list[str]:
-    of = [source.key.path, source.sample_set.digest, source.digest, source.dtype]
-    return [*of, source.rows_digest]
+    return [source.key.path, source.sample_set.digest, source.digest, source.dtype]
 
 
 def _sides(job: Comparison) -> str:
@@ -193,6 +212,7 @@ def _provenance(rows: list[Source], columns: list[Source]) -> dict[str, Any]:
         "created_at": now(),
         "versions": versions(),
         "sample_set": rows[0].sample_set.to_json(),
+        _ROWS: _rows_digests((rows, columns)),
         "checkpoint_digests": {
             name: {str(source.network): source.digest for source in side}
             for name, side in (("rows", rows), ("columns", columns))

@@ -45,7 +45,7 @@ def compare(
     rows, columns = choose(workspace, job)
     labels = _labels(workspace, job, rows[0])
     wanted = slots(job, labels, rows, columns)
-    known = known_results(workspace.similarity, wanted)
+    known = known_results(workspace.similarity, wanted, (rows, columns))
     if known is not None:
         report(1, 1, f"{job.rows} with {job.columns}: already computed")
         return known
