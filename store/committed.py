@@ -21,11 +21,11 @@ from store.errors import (
     StoreLocationError,
     UnfinishedError,
 )
-from store.layout import COMMITS, COORDINATES, Kind, as_digest, crc32c, open_root, reaching
+from store.layout import COMMITS, COORDINATES, Kind, as_digest, crc32c, open_root
 from store.nodes import NODE, ArrayNode, read_array, read_attributes
 from store.place import Address, Place, as_place, check_inside, child_names, zarr_store
 from store.query import LEVELS, Query, Scalar, Wanted, facts
-from store.reach import each
+from store.reach import each, reaching
 from store.schema import Commit, SampleSet
 
 READABLE_CODECS = frozenset(

@@ -19,8 +19,9 @@ from store.errors import (
     SchemaError,
     UnknownGramsError,
 )
-from store.layout import SOURCE, reaching
+from store.layout import SOURCE
 from store.place import Address, Place
+from store.reach import reaching
 from store.schema import Commit, GramKey, GramMeta
 from store.writer import CommittedWriter, narrow, written
 

@@ -18,15 +18,12 @@ from store.place import (
     Address,
     Place,
     as_place,
-    child_names,
     entry_names,
     is_leftover,
     zarr_store,
 )
 from store.reach import reaching
 from store.schema import SCHEMA_VERSION, RepresentationMeta
-
-__all__ = ["child_names", "reaching"]
 
 Kind = Literal["activations", "grams", "similarity"]
 

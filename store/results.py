@@ -28,7 +28,7 @@ from store.errors import (
     UnfinishedError,
     UnknownResultError,
 )
-from store.layout import crc32c, create_root, has_store, open_root, reaching
+from store.layout import crc32c, create_root, has_store, open_root
 from store.nodes import read_array, read_attributes, write_attributes
 from store.place import (
     Address,
@@ -40,6 +40,7 @@ from store.place import (
     remove_tree,
     zarr_store,
 )
+from store.reach import reaching
 from store.schema import RepresentationKey, check_component
 
 RESULT: Final = "allcnn_result"

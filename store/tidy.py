@@ -15,9 +15,10 @@ from store.activations import ACTIVATIONS
 from store.claim import claim, is_claimed
 from store.errors import ClaimedError, StoreError, StoreLocationError
 from store.grams import GRAMS
-from store.layout import Kind, reaching
+from store.layout import Kind
 from store.nodes import NODE
 from store.place import Place, entry_names, is_leftover, remove_tree, write_bytes
+from store.reach import reaching
 from store.results import SimilarityResult, has_result
 from store.schema import is_component
 from store.usage import DEPTHS, Usage, committed, networks

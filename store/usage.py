@@ -14,9 +14,10 @@ from store.activations import ACTIVATIONS
 from store.committed import CommittedReader
 from store.errors import StoreError
 from store.grams import GRAMS, GramStore
-from store.layout import Kind, reaching
+from store.layout import Kind
 from store.nodes import read_array, read_attributes
 from store.place import Place, check_inside, is_leftover, walk_files
+from store.reach import reaching
 from store.reader import Store
 from store.results import DIGESTS, RESULT
 from store.schema import RepresentationKey

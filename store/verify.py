@@ -13,7 +13,7 @@ from store.damage import FOLDER, METADATA, Checked, Damage, reason_of
 from store.errors import DamagedChunkError, SchemaError
 from store.examine import COORDINATE_ARRAYS, READERS, examine
 from store.examine_results import examine_results
-from store.layout import STORE_MARK, Kind, open_root, reaching
+from store.layout import STORE_MARK, Kind, open_root
 from store.nodes import NODE, SEAL
 from store.place import (
     Address,
@@ -25,6 +25,7 @@ from store.place import (
     walk_files,
 )
 from store.prescribed import group_problem, read_node
+from store.reach import reaching
 from store.schema import SCHEMA_VERSION, is_component
 
 

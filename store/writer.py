@@ -27,7 +27,7 @@ from store.errors import (
     StoreLocationError,
 )
 from store.foreign import as_numpy, check_numeric
-from store.layout import COMMITS, COORDINATES, SOURCE, as_digest, crc32c, create_root, reaching
+from store.layout import COMMITS, COORDINATES, SOURCE, as_digest, crc32c, create_root
 from store.nodes import NODE, ArrayNode, read_array, read_attributes, write_attributes
 from store.place import (
     Address,
@@ -40,6 +40,7 @@ from store.place import (
     walk_files,
     zarr_store,
 )
+from store.reach import reaching
 from store.schema import Commit, RepresentationMeta
 
 Compression = Literal["none", "zstd"]

@@ -167,7 +167,8 @@ def test_networks_of_which_grams_alone_are_kept_have_examples_too(
     place.activations.rename(tmp_path / "moved.zarr")
     options = ["--run", "mine", "--like", "ours@final"]
     succeed("store", "import", tmp_path / "mine.npz", *options, workspace=place)
-    succeed("compare", "mine@final", "ours@final", "--batch-size", SIZE, workspace=place)
+    out = succeed("compare", "mine@final", "ours@final", "--batch-size", SIZE, workspace=place)
+    assert re.search(r"from +activations of \d+ representations and kept Grams of \d+", out)
 
 
 def test_the_sample_set_is_the_one_of_as_many_rows(place: Workspace, tmp_path: Path) -> None:

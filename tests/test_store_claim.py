@@ -113,6 +113,7 @@ def test_a_second_writer_of_the_same_process_is_refused(place):
 def test_other_taps_are_written_meanwhile(place):
     with open_writer(place), open_writer(place, make_meta("conv2")) as other:
         other.append(ROWS[:4])
+    assert [each.n_committed for each in store.open(place).find()] == [0, 4]
 
 
 def test_a_writer_that_was_killed_stands_in_nobodys_way(tmp_path):
