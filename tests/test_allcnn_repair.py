@@ -504,3 +504,24 @@ def test_a_damaged_result_that_does_not_say_its_origin_is_kept(place):
     (name,) = store.list_results(place.similarity)
     break_json(place.similarity / name)
     assert_left_alone(place, "nothing tells what it came from")
+
+
+def test_grams_of_earlier_activations_are_made_anew_as_a_whole(place):
+    """Mended in part they would be of two networks."""
+    for path in (place.grams, place.similarity):
+        shutil.rmtree(path)
+    side = Selection(RUN, "final")
+    compare(place, Comparison(side, side, batch_size=8))
+    tap = tap_of(place, "conv2")
+    with Writer.open(place.activations, tap.meta, tap.samples, tap.labels) as writer:
+        writer.replace(0, tap.read(0, 8) + 1)
+    now = tap_of(place, "conv2")
+    flip_bit(chunks_of(grams_of(place, "conv2"))[0])
+    assert all(outcome.repaired for outcome in mend(place))
+    found = grams_of(place, "conv2")
+    assert (found.rows_digest, damage_of(place)) == (now.rows_digest, [])
+    assert now.rows_digest != tap.rows_digest
+    shutil.rmtree(place.grams)
+    compare(place, Comparison(side, side, kernel="linear", estimator="biased", batch_size=8))
+    wanted = grams_of(place, "conv2")
+    assert [c.digest for c in found.commits] == [c.digest for c in wanted.commits]

@@ -28,11 +28,17 @@ class GramsAgain(Rewriting):
         self._tap: Representation | None = None
         self._held: tuple[int, np.ndarray] = 0, np.empty(0)
         self._computed: dict[Span, list[Float32[np.ndarray, "n n"]]] = {}
+        self._source: str | None = None
         super().__init__(root, network, damage)
 
     def _plan(self) -> None:
         found = opened(self._activations, "activations", self._path.rpartition("/")[0])
         tap = found if isinstance(found, Representation) and found.complete else None
+        if isinstance(self._reader, Grams):
+            self._source = self._reader.rows_digest
+        if tap and self._source not in (None, tap.rows_digest):
+            # Some of them would be of these activations, and some of earlier ones.
+            self._reader, self._anew, self._source = None, True, tap.rows_digest
         if isinstance(self._reader, Grams):
             self.meta = self._reader.meta
         else:
@@ -71,7 +77,8 @@ class GramsAgain(Rewriting):
         samples, labels = self._coordinates()
         if self._anew:
             self._clear("grams")
-        with GramWriter.open(self._root, self.meta, samples, labels) as writer:
+        writing = GramWriter.open(self._root, self.meta, samples, labels, source=self._source)
+        with writing as writer:
             for (first, _), grams in sorted(self._computed.items(), key=lambda item: item[0]):
                 if self._anew:
                     for K in grams:
