@@ -438,7 +438,13 @@ def _open_gram_writers(
     writers = {}
     for index, key in enumerate(keys):
         meta = GramMeta(
-            key, samples.sample_set, index, ranges, attributes=source.attributes, **stamp()
+            key,
+            samples.sample_set,
+            index,
+            ranges,
+            attributes=source.attributes,
+            n_taps=len(keys),
+            **stamp(),
         )
         writer = GramWriter.open(path, meta, samples.indices, samples.labels)
         writers[key.of.tap] = closing.enter_context(writer)
@@ -465,6 +471,7 @@ def _open_writers(
             dtype=job.dtype,
             batch_rows=job.batch_size,
             attributes=source.attributes,
+            n_taps=len(shapes),
             **created,
         )
         writer = _open_writer(store, meta, samples, job.compression)

@@ -1,6 +1,6 @@
 """What the stores of a workspace hold: collected for the commands that list and show it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
@@ -27,12 +27,15 @@ from store import (
     Representation,
     RepresentationKey,
     Store,
+    StoreError,
+    has_result,
     has_store,
-    list_results,
     open_grams,
 )
 from store import open as open_store
-from store.nodes import read_attributes
+from store.damage import METADATA, Damage, reason_of
+from store.nodes import NODE
+from store.place import Place, child_names
 from store.query import parse_where
 from store.schema import SampleSet
 from store.usage import result_facts
@@ -40,11 +43,21 @@ from store.usage import result_facts
 
 @dataclass(frozen=True)
 class Listing:
-    """All that is stored, or what of it was asked for."""
+    """All that is stored, or what of it was asked for, and what of that cannot be opened."""
 
     activations: tuple[Stored, ...]
     grams: tuple[Stored, ...]
     results: tuple[StoredResult, ...]
+    damaged: tuple[Damage, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Activations and Grams that fit, in the order of training, and what cannot be opened."""
+
+    taps: list[Representation]
+    grams: list[Grams]
+    damaged: list[Damage]
 
 
 @dataclass(frozen=True)
@@ -69,31 +82,32 @@ def list_stores(
 
     Of results those are listed that compare what fits.
     """
-    taps, grams = find(workspace, pattern, where)
-    among = {key_of(tap) for tap in taps} | {key_of(each) for each in grams}
+    found = find(workspace, pattern, where)
+    among = {key_of(tap) for tap in found.taps} | {key_of(one) for one in found.grams}
+    results = list(_results(workspace, pattern, among if where else None))
+    unreadable = [one for one in results if isinstance(one, Damage)]
     listing = Listing(
-        tuple(stored(group) for group in _networks(taps)),
-        tuple(stored(group) for group in _networks(grams)),
-        tuple(_results(workspace, pattern, among if where else None)),
+        tuple(stored(group) for group in _networks(found.taps)),
+        tuple(stored(group) for group in _networks(found.grams)),
+        tuple(one for one in results if isinstance(one, StoredResult)),
+        (*found.damaged, *unreadable),
     )
-    if not (listing.activations or listing.grams or listing.results):
+    if not any((listing.activations, listing.grams, listing.results, listing.damaged)):
         raise RunError(_nothing(workspace, pattern, where))
     return listing
 
 
 def describe_networks(
     workspace: Workspace, pattern: Selection, sample_set: str | None = None
-) -> list[Network]:
-    """Collect what is known of the networks that fit a pattern; RunError for none."""
-    taps, grams = find(workspace, pattern, (), sample_set)
-    kept = {key: list(group) for key, group in groupby(grams, network_of)}
-    networks = dict.fromkeys([*map(network_of, taps), *kept])
-    found = {key: list(group) for key, group in groupby(taps, network_of)}
-    if not networks:
+) -> tuple[list[Network], list[Damage]]:
+    """Collect the networks that fit a pattern, and what cannot be opened; RunError for nothing."""
+    found = find(workspace, pattern, (), sample_set)
+    kept = {key: list(group) for key, group in groupby(found.grams, network_of)}
+    taps = {key: list(group) for key, group in groupby(found.taps, network_of)}
+    if not (taps or kept or found.damaged):
         raise RunError(_nothing(workspace, pattern, ()))
-    return [
-        _describe(found.get(key, []), kept.get(key, [])) for key in sorted(networks, key=_order)
-    ]
+    keys = sorted({*taps, *kept}, key=_order)
+    return [_describe(taps.get(key, []), kept.get(key, [])) for key in keys], found.damaged
 
 
 def network_json(network: Network) -> dict[str, Any]:
@@ -107,8 +121,8 @@ def find(
     pattern: Selection | None,
     where: Sequence[str],
     sample_set: str | None = None,
-) -> tuple[list[Representation], list[Grams]]:
-    """Open the activations and the kept Grams that fit, in the order of training."""
+) -> Found:
+    """Open the activations and the kept Grams that fit."""
     filters = _filters(pattern, where, sample_set)
     stores: list[Store | GramStore] = []
     if has_store(workspace.activations):
@@ -116,19 +130,37 @@ def find(
     if has_store(workspace.grams):
         stores.append(open_grams(workspace.grams))
     found: list[Representation | Grams] = []
+    damaged: list[Damage] = []
     refusals = []
     for each in stores:
         try:
-            found += each.find(**filters)
+            scan = each.scan(**filters)
         except QueryError as error:  # a name that only the other store may know
             refusals.append(error)
+            continue
+        found += scan.found
+        damaged += [
+            Damage(each.reader.form.kind, path, METADATA, reason_of(error))
+            for path, error in scan.unreadable.items()
+        ]
     if refusals and not found:
         raise refusals[0]
-    found.sort(key=lambda one: _order(network_of(one)))
-    return (
-        [one for one in found if isinstance(one, Representation)],
-        [one for one in found if isinstance(one, Grams)],
-    )
+    return _sorted_out(found, damaged)
+
+
+def _sorted_out(found: Sequence[Representation | Grams], damaged: list[Damage]) -> Found:
+    """Tell activations, Grams and what has lost its array apart."""
+    taps: list[Representation] = []
+    grams: list[Grams] = []
+    for one in sorted(found, key=lambda one: _order(network_of(one))):
+        if not (one.place / one.form.array / NODE).exists():
+            lost = f"it has no array {one.form.array!r}"
+            damaged.append(Damage(one.form.kind, one.meta.key.path, METADATA, lost))
+        elif isinstance(one, Grams):
+            grams.append(one)
+        else:
+            taps.append(one)
+    return Found(taps, grams, damaged)
 
 
 def _order(network: tuple[str, str, str]) -> tuple[str, str, float, str]:
@@ -184,18 +216,28 @@ def _describe(taps: list[Representation], grams: list[Grams]) -> Network:
 
 def _results(
     workspace: Workspace, pattern: Selection | None, among: set[RepresentationKey] | None
-) -> Iterable[StoredResult]:
+) -> Iterator[StoredResult | Damage]:
     place = workspace.similarity
-    for name in list_results(place) if has_store(place) else []:
-        attributes = read_attributes(place / name) or {}
-        facts = result_facts(place, name)
-        if facts is None:
-            raise RunError(f"result {place / name} is malformed; compute it again")
-        keys = facts[1]
+    for name in child_names(place) if has_store(place) else []:
+        keys = _compared(place, name)
+        if keys is None or isinstance(keys, Damage):
+            yield from [keys] if keys else []
+            continue
         if among is not None and among.isdisjoint(keys):
             continue
         if pattern is None or any(pattern.matches(k.run, k.checkpoint, k.tap) for k in keys):
-            yield stored_result(place / name, attributes, keys)
+            yield stored_result(place / name, keys)
+
+
+def _compared(place: Place, name: str) -> list[RepresentationKey] | Damage | None:
+    """Return what a result compares, what is wrong with it, or None while it is being written."""
+    try:
+        if not has_result(place, name):
+            return None
+    except StoreError as error:
+        return Damage("similarity", name, METADATA, reason_of(error))
+    facts = result_facts(place, name)
+    return facts[1] if facts else Damage("similarity", name, METADATA, "it is malformed")
 
 
 def _nothing(workspace: Workspace, pattern: Selection | None, where: Sequence[str]) -> str:

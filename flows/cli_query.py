@@ -66,13 +66,15 @@ def show_store(pattern: str, sample_set: str | None, as_json: bool, workspace: s
     """
     chosen = Selection.parse(pattern)
     from flows.browse import describe_networks, network_json
-    from flows.listing import network_table
+    from flows.listing import damage_lines, network_table
 
-    networks = describe_networks(_workspace(workspace), chosen, sample_set)
+    networks, damaged = describe_networks(_workspace(workspace), chosen, sample_set)
     if as_json:
-        _show({"networks": list(map(network_json, networks))})
+        found = {"networks": list(map(network_json, networks))}
+        _show(found | {"damaged": list(map(asdict, damaged))})
     else:
-        _show("\n\n".join(map(network_table, networks)))
+        lines = [damage_lines(damaged)] if damaged else []
+        _show("\n\n".join([*map(network_table, networks), *lines]))
 
 
 @click.command("query")

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from flows.browse import Listing, Network
 from flows.stored import Stored, StoredResult, StoredTap
 from flows.tables import aligned
+from store.damage import Damage
 
 _MOST_NETWORKS = 3
 
 
 def listing_table(listing: Listing) -> str:
-    """Return a table each of activations, Grams and results, without those that are empty."""
+    """Return a table each of activations, Grams and results, and a line each damage."""
     tables = []
     if listing.activations:
         tables.append(_stored_table("activations of", "dtype", "rows", listing.activations))
@@ -19,7 +20,15 @@ def listing_table(listing: Listing) -> str:
         tables.append(_stored_table("Grams of", "kind", "minibatches", listing.grams))
     if listing.results:
         tables.append(_results_table(listing.results))
+    if listing.damaged:
+        tables.append(damage_lines(listing.damaged))
     return "\n\n".join(tables)
+
+
+def damage_lines(damaged: Sequence[Damage]) -> str:
+    """Return a line each damage, and what to do."""
+    advice = "look for more with 'allcnn store verify', and repair with --repair what can be"
+    return "\n".join([*map(str, damaged), advice])
 
 
 def network_table(network: Network) -> str:
@@ -68,7 +77,7 @@ def _stored_table(what: str, kind: str, units: str, entries: Sequence[Stored]) -
         (
             f"{entry.run}@{entry.checkpoint}",
             entry.sample_set,
-            str(len(entry.taps)),
+            _n_taps(entry),
             entry.kind,
             f"{entry.n_committed} of {entry.n}",
             size(entry.raw_bytes),
@@ -118,9 +127,13 @@ def _taps_table(taps: Sequence[StoredTap]) -> str:
     return aligned([head, *rows])
 
 
+def _n_taps(entry: Stored) -> str:
+    n, missing = len(entry.taps), entry.n_missing_taps
+    return f"{n} of {n + missing}" if missing else str(n)
+
+
 def _grams_line(grams: Stored) -> str:
-    n = len(grams.taps)
-    taps = "1 tap" if n == 1 else f"{n} taps"
+    taps = "1 tap" if len(grams.taps) == 1 else f"{_n_taps(grams)} taps"
     return f"{grams.kind} of {taps}, {size(grams.stored_bytes)}, {_state(grams)}"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from allcnn.errors import RunError
 from store import Grams, Representation, RepresentationKey
-from store.nodes import read_array
+from store.nodes import read_array, read_attributes
 from store.place import Place, walk_files
 from store.results import DIGESTS, RESULT
 from store.usage import array_bytes, raw_bytes
@@ -17,6 +17,7 @@ class Stored:
     """Activations, or Grams of one kind, of one run and checkpoint on one sample set.
 
     ``n_committed`` is that of the tap with the fewest, of ``n`` rows, or of minibatches;
+    ``n_missing_taps`` have no folder, as far as the others know;
     ``raw_bytes`` counts what is committed, before compression; ``stored_bytes`` all files.
     """
 
@@ -25,6 +26,7 @@ class Stored:
     sample_set: str
     kind: str
     taps: tuple[str, ...]
+    n_missing_taps: int
     n_committed: int
     n: int
     raw_bytes: int
@@ -73,18 +75,20 @@ class StoredTap:
 def stored(group: Sequence[Representation | Grams]) -> Stored:
     """Sum up the taps of one network that are stored alike."""
     sample_set, run, checkpoint, kind = kind_of(group[0])
+    n_missing = max(one.n_missing_taps() for one in group)
     return Stored(
         run=run,
         checkpoint=checkpoint,
         sample_set=sample_set,
         kind=kind,
         taps=tuple(key.tap for key in map(key_of, group)),
+        n_missing_taps=n_missing,
         n_committed=min(one.n_committed for one in group),
         n=group[0].meta.length,
         raw_bytes=sum(map(raw_bytes, group)),
         stored_bytes=sum(stored_bytes(one.place) for one in group),
         created_at=max(one.meta.created_at for one in group),
-        complete=all(one.complete for one in group),
+        complete=not n_missing and all(one.complete for one in group),
         attributes=dict(group[0].meta.attributes),
     )
 
@@ -109,10 +113,9 @@ def stored_tap(tap: Representation) -> StoredTap:
     )
 
 
-def stored_result(
-    place: Place, attributes: dict[str, Any], keys: list[RepresentationKey]
-) -> StoredResult:
-    """Sum up a result from its metadata and the keys that it compares."""
+def stored_result(place: Place, keys: list[RepresentationKey]) -> StoredResult:
+    """Sum up a whole result from its metadata and the keys that it compares."""
+    attributes = read_attributes(place) or {}
     record = attributes[RESULT]
     names = ("name", "kernel", "sigma", "estimator")
     return StoredResult(

@@ -9,7 +9,7 @@ from allcnn.errors import RunError
 from allcnn.workspace import Workspace
 from flows.progress import Progress
 from store import has_store
-from store.damage import Damage
+from store.damage import Damage, Unfinished
 from store.layout import Kind
 from store.verify import n_expected, verify
 
@@ -22,11 +22,13 @@ class Found:
         n_checked: representations, Grams of them, and results.
         n_bytes: of values that were read.
         damage: all that is damaged.
+        unfinished: what is missing without being damaged.
     """
 
     n_checked: int
     n_bytes: int
     damage: tuple[Damage, ...]
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def look_through(place: Workspace, side: Selection | None) -> Found:
     names = {} if side is None else {n: getattr(side, n) for n in ("run", "checkpoint", "tap")}
     n_checked, n_bytes = 0, 0
     damage: list[Damage] = []
+    unfinished: list[Unfinished] = []
     totals = {kind: n_expected(path, kind) for kind, path in present.items()}
     with Progress(list(totals.values())) as progress:
         for kind, path in present.items():
@@ -60,18 +63,21 @@ def look_through(place: Workspace, side: Selection | None) -> Found:
                     n_here += checked.is_data
                     n_bytes += checked.n_bytes
                     damage += checked.damage
+                    unfinished += checked.unfinished
                     report(min(n_here, totals[kind]), totals[kind], checked.path)
                 n_checked += n_here
-    if side is not None and not n_checked and not damage:
+    if side is not None and not n_checked and not damage and not unfinished:
         raise RunError(
             f"nothing in {place.root} fits {side}; 'allcnn store ls' shows what there is"
         )
-    return Found(n_checked, n_bytes, tuple(damage))
+    return Found(n_checked, n_bytes, tuple(damage), tuple(unfinished))
 
 
 def report_lines(found: Found, told: Sequence[Told]) -> list[str]:
     """Return a line for each damage, and one for all."""
-    lines = []
+    lines = [f"unfinished: {each}" for each in found.unfinished]
+    if lines:
+        lines += ["go on with 'allcnn extract', or see what 'allcnn store gc' would drop", ""]
     for each in told:
         lines.append(str(each.damage))
         if each.repaired is not None:
@@ -79,7 +85,7 @@ def report_lines(found: Found, told: Sequence[Told]) -> list[str]:
     left = sum(not each.repaired for each in told)
     looked = f"{found.n_checked} representations, Grams and results, {found.n_bytes / 1e6:.1f} MB"
     if not told:
-        return [f"{looked}: no damage"]
+        return [*lines, f"{looked}: no damage"]
     mended = f", {len(told) - left} repaired" if told[0].repaired is not None else ""
     advice = "" if mended else "; repair with --repair what a checkpoint still gives"
     return [*lines, "", f"{looked}: {len(told)} damaged{mended}{advice}"]
@@ -90,6 +96,7 @@ def as_json(found: Found, told: Sequence[Told]) -> dict[str, Any]:
     return {
         "checked": found.n_checked,
         "bytes": found.n_bytes,
+        "unfinished": [asdict(each) | {"sentence": str(each)} for each in found.unfinished],
         "damage": [
             asdict(each.damage)
             | {"sentence": str(each.damage), "repaired": each.repaired, "said": each.said}

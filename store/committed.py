@@ -21,11 +21,11 @@ from store.errors import (
     StoreLocationError,
     UnfinishedError,
 )
-from store.layout import COMMITS, COORDINATES, Kind, as_digest, crc32c, open_root
-from store.nodes import NODE, ArrayNode, read_array, read_attributes
-from store.place import Address, Place, as_place, check_inside, child_names, zarr_store
-from store.query import LEVELS, Query, Scalar, Wanted, facts
-from store.reach import each, reaching
+from store.layout import COMMITS, COORDINATES, Kind, as_digest, crc32c
+from store.nodes import ArrayNode, read_array
+from store.place import Place, check_inside, child_names, zarr_store
+from store.query import LEVELS
+from store.reach import reaching
 from store.schema import Commit, SampleSet
 
 READABLE_CODECS = frozenset(
@@ -60,6 +60,10 @@ class Meta(Protocol):
     @property
     def tap_index(self) -> int:
         """Position of the tap in its network, from 0."""
+
+    @property
+    def n_taps(self) -> int | None:
+        """Taps of the network, None where the writer did not know."""
 
     @property
     def length(self) -> int:
@@ -170,6 +174,12 @@ class CommittedReader(Committed[M]):
     def labels(self) -> npt.NDArray[np.int32]:
         """Class of every row's example, committed or not."""
         return self._coordinate("label", np.dtype(np.int32))
+
+    def n_missing_taps(self) -> int:
+        """Return how many taps of its network have no folder in the store, as far as it knows."""
+        parts = self.meta.key.path.split("/")
+        network = self.store_path.joinpath(*parts[: LEVELS.index("tap")])
+        return max(0, (self.meta.n_taps or 0) - len(child_names(network)))
 
     @property
     @abstractmethod
@@ -326,76 +336,6 @@ def is_ours(node: ArrayNode, meta: Meta) -> bool:
     )
 
 
-R = TypeVar("R", bound=CommittedReader[Any])
-
-
-class CommittedStore(Generic[R]):
-    """A store of committed arrays, read only; pickles as its path."""
-
-    reader: type[R]
-    unknown: ClassVar[type[StoreError]]
-
-    def __init__(self, path: Address) -> None:
-        self.path = as_place(path)
-        open_root(self.path, self.reader.form.kind)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path,)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.path}>"
-
-    def find(
-        self,
-        run: Wanted = None,
-        checkpoint: Wanted = None,
-        sample_set: Wanted = None,
-        **filters: Wanted,
-    ) -> list[R]:
-        """Open what is stored, complete or not, that fits all filters.
-
-        A filter is ``name=value`` or, with ``__ge``, ``__gt``, ``__le``, ``__lt`` or ``__ne``
-        after the name, a comparison: ``tap="conv*", epoch__ge=5, seed=range(4)``. Texts are
-        patterns with ``*``, ``?`` and ``[...]``; of several values any will do; what lacks a name
-        fits no filter on it. Names are sample_set, run, checkpoint, tap, dataset, split,
-        n_samples, dtype, complete, of Grams kernel, pool and batch_size, and every attribute.
-
-        Sorted by sample set, run, checkpoint and position in the network. Raises QueryError for
-        names that nothing in the store has, and for texts compared with numbers.
-        """
-        names = {"run": run, "checkpoint": checkpoint, "sample_set": sample_set}
-        query = Query.parse(names | filters)
-        found = self._walk(query)
-        if query.unsure(map(_facts, found)).conditions:
-            query.check(self.path, [_facts(one) for one in self._walk(Query())])
-        return sorted((one for one in found if query.matches(_facts(one))), key=_order)
-
-    def _walk(self, query: Query) -> list[R]:
-        """Open what lies in the folders that a query admits."""
-        levels = (*LEVELS, *[None] * (self.reader.form.depth - len(LEVELS)))
-        found = each(self.path, self._open, _paths(self.path, levels, query))
-        return [one for one in found if one is not None]
-
-    def _get(self, key: Key) -> R:
-        form, found = self.reader.form, self._open(key.path)
-        # A path may say less than a key.
-        if found is not None and found.meta.key == key:
-            return found
-        if found is None and read_attributes(self.path / key.path) is not None:
-            raise UnfinishedError(f"{key} is being created in {self.path}; {form.finish}")
-        raise self.unknown(f"{self.path} holds no {key} on {key.sample_set}; {form.verb} it first")
-
-    def _open(self, path: str) -> R | None:
-        folder = self.path / path
-        check_inside(self.path, folder / NODE)
-        with reaching(self.path):
-            attributes = read_attributes(folder)
-        stored = None if attributes is None else parse(self.reader.form, attributes, path)
-        if attributes is None or stored is None:
-            return None
-        return self.reader(self.path, *stored, attributes)
-
-
 def parse(
     form: Form[M], attributes: Mapping[str, Any], path: str
 ) -> tuple[M, tuple[Commit, ...]] | None:
@@ -423,26 +363,3 @@ def block_range(meta: Meta, index: int) -> tuple[int, int]:
     """Return where a block begins on the first axis, and where the next one would."""
     start = index * meta.block_length
     return start, min(start + meta.block_length, meta.length)
-
-
-def _paths(root: Place, levels: tuple[str | None, ...], query: Query) -> list[str]:
-    """Return the paths of the groups in the folders that a query admits, level by level."""
-    folders = [""]
-    for level in levels:
-        children = each(root, lambda folder: child_names(root / folder), folders)
-        folders = [
-            f"{folder}/{name}".lstrip("/")
-            for folder, names in zip(folders, children, strict=True)
-            for name in names
-            if level is None or query.admits(level, name)
-        ]
-    return folders
-
-
-def _facts(one: CommittedReader[Any]) -> dict[str, Scalar]:
-    return facts(one.meta, one.complete)
-
-
-def _order(found: CommittedReader[Any]) -> tuple[list[str], int, list[str]]:
-    parts = found.meta.key.path.split("/")
-    return parts[:3], found.meta.tap_index, parts[3:]

@@ -37,28 +37,35 @@ class Damage:
     stop: int | None = None
 
     def __str__(self) -> str:
-        reason = self.reason.rstrip(".")
+        reason, of = self.reason.rstrip("."), owner(self.kind, self.path)
         if self.part == FOLDER:
-            return f"{self.owner} is nothing that a store wrote ({reason})"
+            return f"{of} is nothing that a store wrote ({reason})"
         some = self.part
         if self.start is not None and self.stop is not None:
             some += f" {self.start} to {self.stop - 1}"
         is_one = self.kind == "similarity" and self.part != METADATA
-        return f"{some} of {self.owner} {'is' if is_one else 'are'} damaged ({reason})"
+        return f"{some} of {of} {'is' if is_one else 'are'} damaged ({reason})"
 
-    @property
-    def owner(self) -> str:
-        """What it belongs to, in words."""
-        parts = self.path.split("/")
-        if not self.path:
-            return f"the store of {self.kind}"
-        if self.kind == "similarity":
-            return f"result {self.path}"
-        if len(parts) < 4:
-            return f"the folder {self.path}"
-        sample_set, run, checkpoint, tap = parts[:4]
-        of = f"tap {tap} of run {run}, checkpoint {checkpoint}, on {sample_set}"
-        return of if len(parts) == 4 else f"the Grams {parts[4]} of {of}"
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What a writer that is at work, was killed, or lost a folder leaves: no damage.
+
+    Attributes:
+        kind: of the store.
+        path: of the group, or of the network of which taps are missing, below the store's root.
+        reason: how far it is.
+    """
+
+    kind: Kind
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        sample_set, *network = self.path.split("/")
+        if len(network) == 2:
+            return f"run {network[0]}, checkpoint {network[1]}, on {sample_set}: {self.reason}"
+        return f"{owner(self.kind, self.path)}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,8 @@ class Checked:
         damage: all that was found in it.
         n_bytes: of values that were read.
         is_data: whether it holds a representation, its Grams or a result; else folders of these.
+        unfinished: what is missing without being damaged.
+        n_missing_taps: of its network, as far as it knows.
     """
 
     kind: Kind
@@ -78,6 +87,22 @@ class Checked:
     damage: tuple[Damage, ...] = ()
     n_bytes: int = 0
     is_data: bool = False
+    unfinished: tuple[Unfinished, ...] = ()
+    n_missing_taps: int = 0
+
+
+def owner(kind: Kind, path: str) -> str:
+    """Return in words what a folder of a store stands for."""
+    parts = path.split("/")
+    if not path:
+        return f"the store of {kind}"
+    if kind == "similarity":
+        return f"result {path}"
+    if len(parts) < 4:
+        return f"the folder {path}"
+    sample_set, run, checkpoint, tap = parts[:4]
+    of = f"tap {tap} of run {run}, checkpoint {checkpoint}, on {sample_set}"
+    return of if len(parts) == 4 else f"the Grams {parts[4]} of {of}"
 
 
 def reason_of(error: object) -> str:

@@ -5,8 +5,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from store.claim import is_claimed
 from store.committed import ArrayForm, CommittedReader, parse
-from store.damage import METADATA, Checked, Damage, reason_of
+from store.damage import METADATA, Checked, Damage, Unfinished, reason_of
 from store.errors import DamagedChunkError, StoreError, StoreLocationError
 from store.grams import MEDIAN_DISTANCE, Grams
 from store.layout import COMMITS, COORDINATES, SOURCE, Kind
@@ -32,7 +33,15 @@ def examine(root: Place, kind: Kind, path: str) -> Checked:
     if isinstance(reader, str):
         return Checked(kind, path, (Damage(kind, path, METADATA, reader),), is_data=True)
     damage = (*_coordinates(reader), *_blocks(reader))
-    return Checked(kind, path, damage, _n_bytes(reader), is_data=True)
+    unfinished = () if reader.complete else (Unfinished(kind, path, _how_far(reader)),)
+    n_bytes, n_missing = _n_bytes(reader), reader.n_missing_taps()
+    return Checked(kind, path, damage, n_bytes, True, unfinished, n_missing)
+
+
+def _how_far(reader: CommittedReader[Any]) -> str:
+    at_work = is_claimed(reader.place / reader.form.array)
+    n, length, units = reader.n_committed, reader.meta.length, reader.form.units
+    return f"{n} of {length} {units}" + (", and its writer is at work" if at_work else "")
 
 
 def opened(root: Place, kind: Kind, path: str) -> CommittedReader[Any] | str:

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from store.claim import Claim
-from store.committed import ArrayForm, CommittedReader, CommittedStore, Form
+from store.committed import ArrayForm, CommittedReader, Form
 from store.errors import (
     MisalignedWriteError,
     PackingError,
     SchemaError,
     UnknownGramsError,
 )
+from store.finding import CommittedStore
 from store.layout import SOURCE
 from store.place import Address, Place
 from store.reach import reaching

@@ -242,20 +242,19 @@ class NetworkWriter:
             )
         with ExitStack() as opened:
             writers = {
-                name: opened.enter_context(self._open_writer(index, name, rows))
-                for index, (name, rows) in enumerate(arrays.items())
+                name: opened.enter_context(self._open_writer(self._meta(index, name, arrays)))
+                for index, name in enumerate(arrays)
             }
             self._open = opened.pop_all()
         self._writers = writers
 
-    def _open_writer(self, index: int, name: str, rows: npt.NDArray[Any]) -> Writer:
-        meta = self._meta(index, name, rows)
+    def _open_writer(self, meta: RepresentationMeta) -> Writer:
         indices, labels = self._examples.indices, self._examples.labels
         return Writer.open(self._store, meta, indices, labels, compression=self._compression)
 
-    def _meta(self, index: int, name: str, rows: npt.NDArray[Any]) -> RepresentationMeta:
-        key = replace(self._like.key, tap=name)
-        return replace(self._like, key=key, tap_index=index, shape=rows.shape[1:])
+    def _meta(self, index: int, name: str, arrays: Taps) -> RepresentationMeta:
+        key, shape = replace(self._like.key, tap=name), arrays[name].shape[1:]
+        return replace(self._like, key=key, tap_index=index, shape=shape, n_taps=len(arrays))
 
 
 def describe(

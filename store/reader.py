@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from store.activations import ACTIVATIONS
-from store.committed import CommittedReader, CommittedStore, Form
+from store.committed import CommittedReader, Form
 from store.errors import UnknownRepresentationError
+from store.finding import CommittedStore
 from store.indices import Chosen
 from store.place import Address, Place
 from store.schema import RepresentationKey, RepresentationMeta, SampleSet
@@ -88,14 +89,16 @@ class Representation(CommittedReader[RepresentationMeta]):
 class Summary:
     """One checkpoint of one run on one sample set.
 
-    ``complete`` speaks of the taps that were created: the store knows no network.
-    ``n_committed`` is that of the tap with the fewest; ``n_bytes`` counts committed rows.
+    ``n_missing_taps`` have no folder, as far as the others know; without any, and with all rows, it
+    is ``complete``. ``n_committed`` is that of the tap with the fewest; ``n_bytes`` counts
+    committed rows.
     """
 
     sample_set: str
     run: str
     checkpoint: str
     n_taps: int
+    n_missing_taps: int
     n_committed: int
     n_rows: int
     n_bytes: int
@@ -148,16 +151,18 @@ def _reopen(path: Place, key: RepresentationKey) -> Representation:
 
 def _summary(taps: list[Representation]) -> Summary:
     key, n_rows = taps[0].key, taps[0].meta.n_samples
+    n_missing = max(tap.n_missing_taps() for tap in taps)
     return Summary(
         sample_set=key.sample_set,
         run=key.run,
         checkpoint=key.checkpoint,
         n_taps=len(taps),
+        n_missing_taps=n_missing,
         n_committed=min(tap.n_committed for tap in taps),
         n_rows=n_rows,
         n_bytes=sum(map(_committed_bytes, taps)),
         dtype=", ".join(sorted({tap.meta.dtype for tap in taps})),
-        complete=all(tap.complete for tap in taps),
+        complete=not n_missing and all(tap.complete for tap in taps),
     )
 
 

@@ -31,6 +31,7 @@ _CRC32C = re.compile(r"crc32c:[0-9a-f]{8}")
 _RESERVED = frozenset(
     "sample_set run checkpoint tap dataset split n_samples dtype complete tap_index".split()
 )
+_SINCE_2 = ("attributes", "n_taps")
 _RUN = re.compile(r".+-d(\d{1,9})-(v[12])-s(\d{1,9})")
 _EPOCH = re.compile(r"init|epoch-(\d{4,9})")
 
@@ -150,6 +151,7 @@ class RepresentationMeta:
         created_by: program and version.
         created_at: ISO 8601 in UTC, such as ``2026-01-31T12:00:00+00:00``.
         attributes: facts about the network to find it by, such as ``{"depth": 1, "epoch": 5}``.
+        n_taps: of the network, as far as its writer knew; the loss of a whole tap shows by it.
     """
 
     key: RepresentationKey
@@ -162,6 +164,7 @@ class RepresentationMeta:
     created_by: str
     created_at: str
     attributes: Attributes = field(default_factory=dict, hash=False)
+    n_taps: int | None = None
 
     def __post_init__(self) -> None:
         _check_text("checkpoint_digest", self.checkpoint_digest)
@@ -174,6 +177,7 @@ class RepresentationMeta:
         _check_text("created_by", self.created_by)
         _check_utc("created_at", self.created_at)
         _check_attributes(self.attributes)
+        _check_n_taps(self.n_taps, self.tap_index)
         _check_same_sample_set(self.key, self.sample_set)
 
     @property
@@ -199,7 +203,7 @@ class RepresentationMeta:
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild metadata; raises SchemaError for what is not metadata."""
-        found = _exact_fields(cls, values, since_2=("attributes",))
+        found = _exact_fields(cls, values, since_2=_SINCE_2)
         found["key"] = RepresentationKey.from_path(found["key"])
         found.setdefault("attributes", attributes_by_name(found["key"]))
         found["sample_set"] = SampleSet.from_json(found["sample_set"])
@@ -278,6 +282,7 @@ class GramMeta:
         created_by: program and version.
         created_at: ISO 8601 in UTC, such as ``2026-01-31T12:00:00+00:00``.
         attributes: facts about the network to find it by, such as ``{"depth": 1, "epoch": 5}``.
+        n_taps: of the network, as far as its writer knew; the loss of a whole tap shows by it.
     """
 
     key: GramKey
@@ -287,6 +292,7 @@ class GramMeta:
     created_by: str
     created_at: str
     attributes: Attributes = field(default_factory=dict, hash=False)
+    n_taps: int | None = None
 
     def __post_init__(self) -> None:
         _check_count("tap_index", self.tap_index, least=0)
@@ -294,6 +300,7 @@ class GramMeta:
         _check_text("created_by", self.created_by)
         _check_utc("created_at", self.created_at)
         _check_attributes(self.attributes)
+        _check_n_taps(self.n_taps, self.tap_index)
         _check_same_sample_set(self.key, self.sample_set)
 
     @property
@@ -330,7 +337,7 @@ class GramMeta:
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild metadata; raises SchemaError for what is not metadata."""
-        found = _exact_fields(cls, values, since_2=("attributes",))
+        found = _exact_fields(cls, values, since_2=_SINCE_2)
         found["key"] = GramKey.from_json(found["key"])
         found.setdefault("attributes", attributes_by_name(found["key"].of))
         found["sample_set"] = SampleSet.from_json(found["sample_set"])
@@ -449,6 +456,11 @@ def _check_attributes(attributes: object) -> None:
         number = isinstance(value, bool | int | float) and math.isfinite(value)
         if not number and not isinstance(value, str):
             raise SchemaError(f"attribute {name} is {value!r}; want a text or a finite number")
+
+
+def _check_n_taps(n_taps: object, tap_index: int) -> None:
+    if n_taps is not None:
+        _check_count("n_taps", n_taps, least=tap_index + 1)
 
 
 def _check_choice(name: str, value: object, *choices: str) -> None:

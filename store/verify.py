@@ -6,10 +6,10 @@ middle of its creation nor a chunk that was not committed.
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Final
 
 from store.claim import CLAIM
-from store.damage import FOLDER, METADATA, Checked, Damage, reason_of
+from store.damage import FOLDER, METADATA, Checked, Damage, Unfinished, reason_of
 from store.errors import DamagedChunkError, SchemaError
 from store.examine import COORDINATE_ARRAYS, READERS, examine
 from store.examine_results import examine_results
@@ -25,6 +25,7 @@ from store.place import (
     walk_files,
 )
 from store.prescribed import group_problem, read_node
+from store.query import LEVELS
 from store.reach import reaching
 from store.schema import SCHEMA_VERSION, is_component
 
@@ -96,6 +97,9 @@ def _holds_ours(place: Place, kind: Kind) -> bool:
     return any(b'"allcnn_' in node.read_bytes() for node in found)
 
 
+_NETWORK_DEPTH: Final = len(LEVELS) - 1
+
+
 class _Walk:
     """Goes through the folders of a store of activations or of Grams."""
 
@@ -106,7 +110,7 @@ class _Walk:
 
     def folders(self, path: str) -> Iterator[Checked]:
         """Look through what is in a folder and fits, then at the folder's own metadata."""
-        depth, has_data = path.count("/") + 1 if path else 0, False
+        depth, has_data, n_missing = path.count("/") + 1 if path else 0, False, 0
         for name in _folder_names(self._place / path):
             below = f"{path}/{name}" if path else name
             if not fnmatchcase(name, self._patterns[depth]):
@@ -116,13 +120,17 @@ class _Walk:
             elif depth + 1 == self._form.depth:
                 checked = self._group(below)
                 has_data |= checked.is_data
+                n_missing = max(n_missing, checked.n_missing_taps)
                 yield checked
             else:
                 for checked in self.folders(below):
                     has_data |= checked.is_data
+                    n_missing = max(n_missing, checked.n_missing_taps)
                     yield checked
         if path:
             yield self._above(path, has_data)
+        if depth == _NETWORK_DEPTH and n_missing:
+            yield self._unfinished(path, f"taps are missing: {n_missing}")
 
     def _above(self, path: str, has_data: bool) -> Checked:
         """Look at the metadata of a folder above representations."""
@@ -148,7 +156,13 @@ class _Walk:
             return Checked(self._kind, path, (damage,), is_data=True)
         ours = {self._form.array, *COORDINATE_ARRAYS}
         files = [name for name, *_ in walk_files(self._place / path)]
-        return self._odd(path, [name for name in files if name.split("/")[0] not in ours])
+        odd = self._odd(path, [name for name in files if name.split("/")[0] not in ours])
+        if odd.damage or not files:
+            return odd
+        return self._unfinished(path, "begun, or removed in part")
+
+    def _unfinished(self, path: str, reason: str) -> Checked:
+        return Checked(self._kind, path, unfinished=(Unfinished(self._kind, path, reason),))
 
     def _lacks(self, node: dict[str, Any] | str | None) -> str | None:
         """Return what a folder lacks that a representation has from its beginning."""

@@ -45,7 +45,7 @@ from store.schema import Commit, RepresentationMeta
 
 Compression = Literal["none", "zstd"]
 
-_MAY_DIFFER = {"created_by", "created_at", "attributes"}
+_MAY_DIFFER = {"created_by", "created_at", "attributes", "n_taps"}
 _COMPRESSORS: Final[Mapping[Compression, tuple[Any, ...]]] = {
     "none": (Crc32cCodec(),),
     "zstd": (ZstdCodec(level=1), Crc32cCodec()),

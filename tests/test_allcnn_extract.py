@@ -167,6 +167,15 @@ def test_by_default_a_small_split_is_taken_whole():
     assert extract.load_samples("digits", 12, "test", None).sample_set.n_samples == 599
 
 
+def test_taps_say_how_many_there_are(tmp_path):
+    write(tmp_path, Forward(), keep=("activations", "grams"))
+    for kept in (
+        store.open(Workspace(tmp_path).activations),
+        store.open_grams(Workspace(tmp_path).grams),
+    ):
+        assert [one.meta.n_taps for one in kept.find()] == [len(TAPS)] * len(TAPS)
+
+
 def test_taps_keep_the_networks_order(uninterrupted):
     taps = store.open(Workspace(uninterrupted).activations).find()
     assert [tap.key.tap for tap in taps] == list(TAPS)

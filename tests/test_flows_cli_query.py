@@ -180,6 +180,39 @@ def test_ls_reads_no_chunk(writable: Workspace) -> None:
     assert json.loads(succeed("store", "ls", "--json", workspace=writable)) == before
 
 
+def test_ls_and_show_tell_what_is_damaged_and_list_the_rest(writable: Workspace) -> None:
+    broken, no_array, *_ = store.open(writable.activations).find(run="net-s0", checkpoint="final")
+    flip_bit(broken.place / "zarr.json")
+    shutil.rmtree(no_array.place / "activations")
+    (writable.similarity / "one" / "zarr.json").write_text("{}")
+    out = succeed("store", "ls", workspace=writable)
+    tables = out.split("\n\n")
+    assert first_words(tables[0])[1] == "net-s0@final"
+    assert tables[0].splitlines()[2].split()[2] == "1"
+    assert first_words(tables[2]) == ["both"]
+    *damaged, advice = tables[3].splitlines()
+    owners = [line.partition(" are damaged (")[0] for line in damaged]
+    assert owners == [
+        f"metadata of tap {tap} of run net-s0, checkpoint final, on {broken.key.sample_set}"
+        for tap in (broken.key.tap, no_array.key.tap)
+    ] + ["metadata of result one"]
+    assert "'allcnn store verify'" in advice
+    found = json.loads(succeed("store", "ls", "--json", workspace=writable))
+    assert [each["path"] for each in found["damaged"][:2]] == [broken.key.path, no_array.key.path]
+    shown = succeed("store", "show", "net-s0@final", workspace=writable)
+    assert damaged[0] in shown
+    assert damaged[1] in shown
+    assert "logits" in shown
+
+
+def test_ls_tells_that_taps_are_missing(tmp_path: Path) -> None:
+    place = Workspace.at(tmp_path)
+    write_tap(place, meta_of("net-s0", "final", "conv1", n_taps=3))
+    (line,) = succeed("store", "ls", workspace=place).splitlines()[1:]
+    assert " 1 of 3 " in line
+    assert line.endswith("unfinished")
+
+
 def test_results_alone_are_listed(tmp_path: Path) -> None:
     place = Workspace.at(tmp_path)
     write_result(place, "one", "net-s0")

@@ -45,6 +45,20 @@ def test_a_whole_workspace_has_exit_status_0(place):
     assert contents(place.root) == before
 
 
+def test_what_is_missing_is_told_with_exit_status_0(place):
+    (lost,) = [one for one in store.open(place.activations).find() if one.key.tap == "conv2"]
+    shutil.rmtree(lost.place)
+    result = run("store", "verify", workspace=place)
+    assert result.exit_code == 0
+    first, advice, _, last = result.stdout.splitlines()
+    of = f"run {lost.key.run}, checkpoint final, on {lost.key.sample_set}"
+    assert first == f"unfinished: {of}: taps are missing: 1"
+    assert "'allcnn extract'" in advice
+    assert last.endswith(": no damage")
+    (told,) = json.loads(run("store", "verify", "--json", workspace=place).stdout)["unfinished"]
+    assert told["sentence"] == first.removeprefix("unfinished: ")
+
+
 def test_damage_is_named_with_exit_status_1(place):
     flip_bit(chunks_of(place, "conv3")[1])
     before = contents(place.root)

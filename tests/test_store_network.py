@@ -164,6 +164,7 @@ def test_what_is_told_of_the_network_is_stored(tmp_path):
     facts = {"depth": 18, "seed": 0, "family": "resnet"}
     write(tmp_path / "a.zarr", attributes=facts, created_by="me 1.0", compression="zstd")
     for tap in store.open(tmp_path / "a.zarr").find():
+        assert tap.meta.n_taps == len(TAPS)
         assert tap.meta.attributes == facts
         assert tap.meta.created_by == "me 1.0"
         codecs = zarr.open_array(tmp_path / "a.zarr" / tap.key.path / "activations").compressors

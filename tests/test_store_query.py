@@ -1,6 +1,7 @@
 """Finding by names: patterns, comparisons, and refusals instead of silently finding nothing."""
 
 import operator
+import shutil
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from store import GramWriter, QueryError, SchemaError, Writer, open_grams
 from store import open as open_store
-from store.committed import CommittedStore
+from store.finding import CommittedStore
 from store.query import Query, facts, parse_where
+from tests.faults import flip_bit
 from tests.strategies import coordinates, make_gram_meta, make_meta
 
 NETWORKS = {
@@ -36,6 +38,23 @@ def filled(tmp_path_factory):
     for meta in metas():
         Writer.open(path, meta, *coordinates(meta)).close()
     return open_store(path)
+
+
+def test_what_cannot_be_opened_is_told_or_raised_and_hides_nothing(filled, tmp_path):
+    shutil.copytree(filled.path, tmp_path / "a.zarr")
+    kept = open_store(tmp_path / "a.zarr")
+    broken, *others = kept.find()
+    flip_bit(broken.place / "zarr.json")
+    copy = broken.place.with_name("copy")
+    shutil.copytree(others[0].place, copy)
+    scan = kept.scan()
+    assert named(scan.found) == named(others)
+    assert set(scan.unreadable) == {broken.key.path, f"{broken.key.path.rpartition('/')[0]}/copy"}
+    with pytest.raises(SchemaError, match="rename the folder to what it holds"):
+        kept.find(tap="copy")
+    # What the names of folders rule out is not looked at.
+    assert kept.scan(tap=others[0].key.tap).unreadable == {}
+    assert kept.find(tap=others[0].key.tap)
 
 
 @pytest.fixture

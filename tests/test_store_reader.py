@@ -328,6 +328,20 @@ def test_sample_sets_are_listed_once(filled):
     assert filled.sample_sets() == [make_meta().sample_set]
 
 
+def test_a_summary_tells_that_a_tap_is_missing(tmp_path):
+    for index, tap in enumerate(("one", "two")):
+        meta = make_meta(tap, tap_index=index, n_taps=2)
+        with Writer.open(tmp_path / "a.zarr", meta, *coordinates(meta)) as writer:
+            for rows in batches(meta, make_rows(meta)):
+                writer.append(rows)
+    opened = store.open(tmp_path / "a.zarr")
+    (whole,) = opened.summaries()
+    assert (whole.n_taps, whole.n_missing_taps, whole.complete) == (2, 0, True)
+    shutil.rmtree(tmp_path / "a.zarr" / meta.key.path)
+    (part,) = opened.summaries()
+    assert (part.n_taps, part.n_missing_taps, part.complete) == (1, 1, False)
+
+
 def test_summaries(filled):
     first, *_, last = filled.summaries()
     assert first == store.Summary(
@@ -335,6 +349,7 @@ def test_summaries(filled):
         run="net-s0",
         checkpoint="final",
         n_taps=3,
+        n_missing_taps=0,
         n_committed=10,
         n_rows=10,
         n_bytes=3 * 10 * (3 * 2 * 2) * 4,

@@ -83,6 +83,8 @@ def test_metadata_survive_json(meta):
         ("created_at", "2026-01-31T12:00:00+01:00"),
         ("created_at", "yesterday"),
         ("checkpoint_digest", ""),
+        ("n_taps", 0),
+        ("n_taps", 2.0),
     ],
 )
 def test_metadata_out_of_range_are_refused(field, value):

@@ -259,6 +259,42 @@ def test_rows_that_are_not_committed_are_not_damaged(folder):
     assert look(folder, "activations") == []
 
 
+def unfinished(folder, kind):
+    found = [one for checked in verify(folder / kind, kind) for one in checked.unfinished]
+    return [(one.path.removeprefix(f"{SET}/"), one.reason) for one in found]
+
+
+def test_what_is_unfinished_is_told_and_is_no_damage(folder):
+    assert unfinished(folder, "activations") == unfinished(folder, "grams") == []
+    meta = make_meta("late", run="c", n_samples=N, batch_rows=4, n_taps=3)
+    how = coordinates(meta)
+    Writer.open(folder / "activations", meta, *how).close()
+    nothing_yet = [("c/final/late", "0 of 30 rows"), ("c/final", "taps are missing: 2")]
+    assert unfinished(folder, "activations") == nothing_yet
+    with Writer.open(folder / "activations", meta, *how) as writer:
+        writer.append(make_rows(meta)[:4])
+        at_work = ("c/final/late", "4 of 30 rows, and its writer is at work")
+        assert unfinished(folder, "activations")[0] == at_work
+    group = folder / "activations" / meta.key.path
+    shutil.rmtree(group / "activations" / "c")
+    (group / "zarr.json").unlink()
+    assert unfinished(folder, "activations") == [("c/final/late", "begun, or removed in part")]
+    assert look(folder, "activations") == []
+
+
+@pytest.mark.parametrize("kind", ["activations", "grams"])
+def test_taps_that_are_missing_are_told(folder, kind):
+    n_grams = {"sizes": (4,) * 6 + (6,), "run": "d", "n_taps": 3}
+    for index, tap in enumerate(("one", "two", "three")):
+        meta = make_meta(tap, run="d", n_samples=N, batch_rows=4, tap_index=index, n_taps=3)
+        write(folder / "activations", meta, index)
+        write_grams(folder / "grams", make_gram_meta(tap, tap_index=index, **n_grams))
+    assert unfinished(folder, kind) == []
+    shutil.rmtree(folder / kind / SET / "d" / "final" / "three")
+    assert unfinished(folder, kind) == [("d/final", "taps are missing: 1")]
+    assert look(folder, kind) == []
+
+
 def test_only_what_fits_is_looked_at(folder):
     for chunk in all_chunks(folder):
         flip_bit(chunk.file)

@@ -134,6 +134,7 @@ def _gram_writer(grams: str, tap: Representation, key: GramKey) -> GramWriter:
         tap_index=tap.meta.tap_index,
         ranges=tuple(hsic.split_minibatches(tap.meta.n_samples, key.batch_size)),
         attributes=tap.meta.attributes,
+        n_taps=tap.meta.n_taps,
         **stamp(),
     )
     return GramWriter.open(grams, meta, tap.samples, tap.labels, source=tap.rows_digest)

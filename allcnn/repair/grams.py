@@ -139,7 +139,8 @@ def _as_its_name_says(path: str, tap: Representation | None, network: Network) -
     index = tap.meta.tap_index if tap else network.tap_index(key.of.tap, key.batch_size)
     facts = tap.meta.attributes if tap else network.source.attributes
     ranges = tuple(hsic.split_minibatches(sample_set.n_samples, key.batch_size))
-    return GramMeta(key, sample_set, index, ranges, attributes=facts, **stamp())
+    n_taps = tap.meta.n_taps if tap else len(network.shapes(key.batch_size))
+    return GramMeta(key, sample_set, index, ranges, attributes=facts, n_taps=n_taps, **stamp())
 
 
 def _has_median(root: Place, path: str) -> bool:
