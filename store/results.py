@@ -25,6 +25,7 @@ from store.errors import (
     DamagedChunkError,
     SchemaError,
     StoreError,
+    StoreLocationError,
     UnfinishedError,
     UnknownResultError,
 )
@@ -38,6 +39,7 @@ from store.place import (
     child_names,
     entry_names,
     remove_tree,
+    write_bytes,
     zarr_store,
 )
 from store.reach import reaching
@@ -159,6 +161,25 @@ class SimilarityResult:
         wanted = tuple(lengths.get(dimension, dimension) for dimension in ARRAYS[name])
         if shape != wanted:
             raise SchemaError(f"{name} of result {self.name} has shape {shape}; want {wanted}")
+
+
+def check_writable(store: Address) -> None:
+    """Make a store of results where there is none, and find out whether one can be written there.
+
+    Raises StoreLocationError where not: better before a long computation than after it.
+    """
+    place = as_place(store)
+    probe = place / f".{os.getpid()}-{secrets.token_hex(4)}.partial"
+    with reaching(place):
+        create_root(place, "similarity")
+        try:
+            write_bytes(probe, b"")
+            probe.unlink()
+        except OSError as error:
+            raise StoreLocationError(
+                f"cannot write to {place} ({error.strerror or error}), where the result would be"
+                " kept; make it writable, or use a workspace of your own"
+            ) from error
 
 
 def write_result(store: Address, result: SimilarityResult) -> None:

@@ -1,7 +1,9 @@
 """Comparisons: the float64 answer from the same stored rows, whoever computes which part of it."""
 
+import errno
 import json
 import logging
+import os
 import shutil
 import threading
 import time
@@ -19,7 +21,7 @@ from allcnn.config import Extraction, Selection
 from allcnn.errors import ComparisonError
 from allcnn.hsic import HsicParts
 from allcnn.workspace import Workspace
-from store import DamagedChunkError, Grams
+from store import DamagedChunkError, Grams, StoreLocationError
 from store.reader import Representation
 from tests.faults import chunk_files, flip_bit
 from tests.networks import (
@@ -44,6 +46,7 @@ from tests.oracles import (
     rbf_gram64,
     song_hsic,
 )
+from tests.refusals import refusing
 
 FINAL, INIT, DEEP = (
     Selection("small-d1-v2-s0", "final"),
@@ -96,6 +99,22 @@ def calls_of(monkeypatch, owner, name):
 
     monkeypatch.setattr(owner, name, counted)
     return calls
+
+
+def test_where_the_result_cannot_be_kept_nothing_is_computed(small, monkeypatch):
+    connections = calls_of(monkeypatch, cluster, "connect")
+    with refusing(0, errno.EROFS, small.similarity), pytest.raises(StoreLocationError) as error:
+        compare(small, job(A, B))
+    assert str(small.similarity) in str(error.value)
+    assert os.strerror(errno.EROFS) in str(error.value)
+    compare(small, job(A, B))
+    (known,) = small.similarity.glob("[!.]*/zarr.json")
+    with refusing(0, errno.EROFS, small.similarity):
+        compare(small, job(A, B))  # which is known
+        with pytest.raises(StoreLocationError, match="use a workspace of your own"):
+            compare(small, job(A, B, kernel="cosine"))
+    assert len(connections) == 1
+    assert [*small.similarity.glob("[!.]*/zarr.json")] == [known]
 
 
 # Oracles

@@ -22,6 +22,7 @@ from allcnn.hsic import Estimator, HsicParts, HsicSums
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
 from store import SimilarityResult
+from store.results import check_writable
 from store.samples import NO_LABEL
 
 _BLOCK_BYTES = 2**29
@@ -49,6 +50,7 @@ def compare(
     if known is not None:
         report(1, 1, f"{job.rows} with {job.columns}: already computed")
         return known
+    check_writable(workspace.similarity)
     with cluster.connect() as client:
         work = _Work(client, workspace, job, (rows, columns), labels, report)
         results = work.exact(wanted) if job.estimator == "exact" else work.from_grams(wanted)
