@@ -10,6 +10,7 @@ from allcnn.errors import ConfigError, RunError
 from allcnn.stages import checkpoint_order
 from allcnn.workspace import Workspace
 from flows.stored import (
+    Files,
     Stored,
     StoredResult,
     StoredTap,
@@ -34,9 +35,9 @@ from store import (
 )
 from store import open as open_store
 from store.damage import METADATA, Damage, reason_of
-from store.nodes import NODE
 from store.place import Place, child_names
 from store.query import parse_where
+from store.reach import each
 from store.schema import SampleSet
 from store.usage import result_facts
 
@@ -58,6 +59,7 @@ class Found:
     taps: list[Representation]
     grams: list[Grams]
     damaged: list[Damage]
+    files: Files
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ def list_stores(
     results = list(_results(workspace, pattern, among if where else None))
     unreadable = [one for one in results if isinstance(one, Damage)]
     listing = Listing(
-        tuple(stored(group) for group in _networks(found.taps)),
-        tuple(stored(group) for group in _networks(found.grams)),
+        tuple(stored(group, found.files) for group in _networks(found.taps)),
+        tuple(stored(group, found.files) for group in _networks(found.grams)),
         tuple(one for one in results if isinstance(one, StoredResult)),
         (*found.damaged, *unreadable),
     )
@@ -107,7 +109,9 @@ def describe_networks(
     if not (taps or kept or found.damaged):
         raise RunError(_nothing(workspace, pattern, ()))
     keys = sorted({*taps, *kept}, key=_order)
-    return [_describe(taps.get(key, []), kept.get(key, [])) for key in keys], found.damaged
+    return [
+        _describe(taps.get(key, []), kept.get(key, []), found.files) for key in keys
+    ], found.damaged
 
 
 def network_json(network: Network) -> dict[str, Any]:
@@ -132,15 +136,15 @@ def find(
     found: list[Representation | Grams] = []
     damaged: list[Damage] = []
     refusals = []
-    for each in stores:
+    for kept in stores:
         try:
-            scan = each.scan(**filters)
+            scan = kept.scan(**filters)
         except QueryError as error:  # a name that only the other store may know
             refusals.append(error)
             continue
         found += scan.found
         damaged += [
-            Damage(each.reader.form.kind, path, METADATA, reason_of(error))
+            Damage(kept.reader.form.kind, path, METADATA, reason_of(error))
             for path, error in scan.unreadable.items()
         ]
     if refusals and not found:
@@ -152,15 +156,17 @@ def _sorted_out(found: Sequence[Representation | Grams], damaged: list[Damage]) 
     """Tell activations, Grams and what has lost its array apart."""
     taps: list[Representation] = []
     grams: list[Grams] = []
+    files = Files()
     for one in sorted(found, key=lambda one: _order(network_of(one))):
-        if not (one.place / one.form.array / NODE).exists():
+        usage = files.of(one)
+        if usage is None or one.form.array not in usage.members:
             lost = f"it has no array {one.form.array!r}"
             damaged.append(Damage(one.form.kind, one.meta.key.path, METADATA, lost))
         elif isinstance(one, Grams):
             grams.append(one)
         else:
             taps.append(one)
-    return Found(taps, grams, damaged)
+    return Found(taps, grams, damaged, files)
 
 
 def _order(network: tuple[str, str, str]) -> tuple[str, str, float, str]:
@@ -196,7 +202,7 @@ def _networks(found: Sequence[Representation | Grams]) -> list[list[Representati
     return list(groups.values())
 
 
-def _describe(taps: list[Representation], grams: list[Grams]) -> Network:
+def _describe(taps: list[Representation], grams: list[Grams], files: Files) -> Network:
     both: list[Representation | Grams] = [*taps, *grams]
     key = key_of(both[0])
     digests = [tap.meta.checkpoint_digest for tap in taps]
@@ -209,8 +215,8 @@ def _describe(taps: list[Representation], grams: list[Grams]) -> Network:
         created_by=tuple(dict.fromkeys(one.meta.created_by for one in both)),
         created_at=max(one.meta.created_at for one in both),
         attributes=dict(both[0].meta.attributes),
-        taps=tuple(map(stored_tap, taps)),
-        grams=tuple(stored(group) for group in _networks(grams)),
+        taps=tuple(stored_tap(tap, files) for tap in taps),
+        grams=tuple(stored(group, files) for group in _networks(grams)),
     )
 
 
@@ -218,15 +224,18 @@ def _results(
     workspace: Workspace, pattern: Selection | None, among: set[RepresentationKey] | None
 ) -> Iterator[StoredResult | Damage]:
     place = workspace.similarity
-    for name in child_names(place) if has_store(place) else []:
+    if not has_store(place):
+        return
+
+    def looked_up(name: str) -> StoredResult | Damage | None:
         keys = _compared(place, name)
         if keys is None or isinstance(keys, Damage):
-            yield from [keys] if keys else []
-            continue
-        if among is not None and among.isdisjoint(keys):
-            continue
-        if pattern is None or any(pattern.matches(k.run, k.checkpoint, k.tap) for k in keys):
-            yield stored_result(place / name, keys)
+            return keys
+        fits = pattern is None or any(pattern.matches(k.run, k.checkpoint, k.tap) for k in keys)
+        among_them = among is None or not among.isdisjoint(keys)
+        return stored_result(place / name, keys) if fits and among_them else None
+
+    yield from filter(None, each(place, looked_up, child_names(place)))
 
 
 def _compared(place: Place, name: str) -> list[RepresentationKey] | Damage | None:

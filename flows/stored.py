@@ -6,10 +6,11 @@ from typing import Any
 
 from allcnn.errors import RunError
 from store import Grams, Representation, RepresentationKey
+from store.layout import Kind
 from store.nodes import read_array, read_attributes
 from store.place import Place, walk_files
 from store.results import DIGESTS, RESULT
-from store.usage import array_bytes, raw_bytes
+from store.usage import Usage, array_bytes, measure, raw_bytes
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,34 @@ class StoredTap:
     complete: bool
 
 
-def stored(group: Sequence[Representation | Grams]) -> Stored:
+class Files:
+    """What lies in the folders of networks, looked up once each: at an address that is slow."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Kind, tuple[str, str, str]], dict[str, Usage]] = {}
+
+    def of(self, one: Representation | Grams) -> Usage | None:
+        """Return what a group's files are."""
+        return self._network(one).get(one.meta.key.path)
+
+    def n_missing_taps(self, one: Representation | Grams) -> int:
+        """Return how many taps of its network have no files, as far as it knows."""
+        taps = {path.split("/")[3] for path in self._network(one)}
+        return max(0, (one.meta.n_taps or 0) - len(taps))
+
+    def _network(self, one: Representation | Grams) -> dict[str, Usage]:
+        kind, network = one.form.kind, network_of(one)
+        if (kind, network) not in self._found:
+            found = measure(one.store_path, kind, "/".join(network))
+            groups = {each.path: each for each in found if not each.is_file}
+            self._found[kind, network] = groups
+        return self._found[kind, network]
+
+
+def stored(group: Sequence[Representation | Grams], files: Files) -> Stored:
     """Sum up the taps of one network that are stored alike."""
     sample_set, run, checkpoint, kind = kind_of(group[0])
-    n_missing = max(one.n_missing_taps() for one in group)
+    n_missing = max(map(files.n_missing_taps, group))
     return Stored(
         run=run,
         checkpoint=checkpoint,
@@ -86,14 +111,14 @@ def stored(group: Sequence[Representation | Grams]) -> Stored:
         n_committed=min(one.n_committed for one in group),
         n=group[0].meta.length,
         raw_bytes=sum(map(raw_bytes, group)),
-        stored_bytes=sum(stored_bytes(one.place) for one in group),
+        stored_bytes=sum(_stored_bytes(one, files) for one in group),
         created_at=max(one.meta.created_at for one in group),
         complete=not n_missing and all(one.complete for one in group),
         attributes=dict(group[0].meta.attributes),
     )
 
 
-def stored_tap(tap: Representation) -> StoredTap:
+def stored_tap(tap: Representation, files: Files) -> StoredTap:
     """Look up how one tap is stored; reads no chunk."""
     array = read_array(tap.place / "activations")
     if array is None:
@@ -107,7 +132,7 @@ def stored_tap(tap: Representation) -> StoredTap:
         n_committed=tap.n_committed,
         n=tap.meta.length,
         raw_bytes=raw_bytes(tap),
-        stored_bytes=stored_bytes(tap.place),
+        stored_bytes=_stored_bytes(tap, files),
         rows_digest=tap.rows_digest,
         complete=tap.complete,
     )
@@ -127,7 +152,7 @@ def stored_result(place: Place, keys: list[RepresentationKey]) -> StoredResult:
         pool=record.get("pool", "whole"),
         label=record.get("label"),
         raw_bytes=sum(array_bytes(place / name) for name in attributes[DIGESTS]),
-        stored_bytes=stored_bytes(place),
+        stored_bytes=sum(n_bytes for _, n_bytes, _ in walk_files(place)),
         created_at=record["provenance"].get("created_at", ""),
     )
 
@@ -149,6 +174,6 @@ def kind_of(one: Representation | Grams) -> tuple[str, ...]:
     return (*network_of(one), kind)
 
 
-def stored_bytes(place: Place) -> int:
-    """Return how many bytes the files in a folder have."""
-    return sum(n_bytes for _, n_bytes, _ in walk_files(place))
+def _stored_bytes(one: Representation | Grams, files: Files) -> int:
+    found = files.of(one)
+    return found.n_bytes if found else 0

@@ -66,14 +66,18 @@ class Usage:
         return "/".join(self.names[: DEPTHS[self.kind]])
 
 
-def measure(place: Place, kind: Kind) -> list[Usage]:
-    """Return what a store holds, sorted by path; what symbolic links point to is not in it."""
+def measure(place: Place, kind: Kind, below: str = "") -> list[Usage]:
+    """Return what a store holds, or one of its folders above groups, sorted by path.
+
+    What symbolic links point to is not in it.
+    """
     depth = DEPTHS[kind]
     found: dict[str, list[tuple[str, int, float]]] = defaultdict(list)
     with reaching(place):
-        for path, n_bytes, changed in walk_files(place):
-            *_, name = parts = path.split("/")
-            is_file = len(parts) <= depth or is_leftover(name)
+        for name, n_bytes, changed in walk_files(place / below):
+            path = f"{below}/{name}".lstrip("/")
+            parts = path.split("/")
+            is_file = len(parts) <= depth or is_leftover(parts[-1])
             group = path if is_file else "/".join(parts[:depth])
             found[group].append(("" if is_file else parts[depth], n_bytes, changed))
     return [_usage(kind, path, files) for path, files in sorted(found.items())]
