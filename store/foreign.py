@@ -79,6 +79,11 @@ def digest(arrays: Mapping[str, Any], *texts: str) -> str:
     Tells checkpoints apart: give it all that a network's activations depend on, such as PyTorch's
     ``state_dict()``, and in texts what no array tells: preprocessing, activation functions, hooks.
     """
+    if not isinstance(arrays, Mapping):
+        raise ArrayError(
+            f"a digest is of a mapping of names to arrays, and got a {type(arrays).__name__}; give"
+            " PyTorch's state_dict(), say"
+        )
     hasher = hashlib.sha256()
     for name in sorted(arrays):
         array = as_numpy(arrays[name], repr(name))
