@@ -196,6 +196,11 @@ class CommittedReader(Committed[M]):
 
     def _blocks(self, start: int, stop: int) -> tuple[Commit, ...]:
         """Return the commits that a range touches, having checked that it can be read."""
+        for bound in (start, stop):
+            if not isinstance(bound, int | np.integer):
+                raise RowRangeError(
+                    f"{bound!r} is no number of {self.form.units} of {self.meta.key}; give integers"
+                )
         self._check_range(start, stop)
         if start == stop:
             return ()

@@ -52,9 +52,16 @@ def check_like_others(root: Place, meta: Meta, wanted: Mapping[str, str], form: 
     is enough to look at one group: that one was compared with those before it.
     """
     for folder in _groups(root / meta.sample_set.name, form.depth - 1):
-        found = _of_a_group(folder, wanted)
+        attributes = _of_a_group(folder, form)
+        found = _recorded(attributes, wanted)
         if found is None or folder == root / meta.key.path:
             continue
+        sample_set = attributes[form.mark].get("sample_set")
+        if sample_set != meta.sample_set.to_json():
+            raise ConflictError(
+                f"{meta.key} is of the sample set {meta.sample_set}, and {folder} of {sample_set};"
+                " begin their digests differently, so that they have different names"
+            )
         for name, digest in wanted.items():
             if found[name] != digest:
                 raise ConflictError(
@@ -65,11 +72,13 @@ def check_like_others(root: Place, meta: Meta, wanted: Mapping[str, str], form: 
         return
 
 
-def _of_a_group(folder: Place, wanted: Mapping[str, str]) -> Mapping[str, Any] | None:
+def _of_a_group(folder: Place, form: Form[Any]) -> Mapping[str, Any]:
+    """Return the attributes of a group, none where there is no whole one: others tell of damage."""
     try:
-        return _recorded(read_attributes(folder) or {}, wanted)
-    except StoreError:  # damaged: others will tell
-        return None
+        attributes = read_attributes(folder) or {}
+    except StoreError:
+        return {}
+    return attributes if isinstance(attributes.get(form.mark), dict) else {}
 
 
 def _recorded(attributes: Mapping[str, Any], wanted: Mapping[str, str]) -> Mapping[str, Any] | None:
@@ -95,4 +104,11 @@ def _coordinate(
             f"{name} of {meta.key} are {array.dtype} of shape {array.shape}; want {n}"
             " integers, one a row"
         )
-    return array.astype(dtype, order="C", copy=False)
+    cast = array.astype(dtype, order="C", copy=False)
+    odd = np.flatnonzero(cast != array)
+    if len(odd):
+        raise MisalignedWriteError(
+            f"{name} of {meta.key} have {array[odd[0]]} in row {odd[0]}, which {dtype} does not"
+            " hold; give smaller numbers"
+        )
+    return cast

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from store.committed import CommittedReader, Key, parse
-from store.errors import StoreError, StoreLocationError, UnfinishedError
+from store.errors import InvalidKeyError, StoreError, StoreLocationError, UnfinishedError
 from store.layout import open_root
 from store.nodes import NODE, read_attributes
 from store.place import Address, Place, as_place, check_inside, child_names, is_remote
@@ -77,6 +77,8 @@ class CommittedStore(Generic[R]):
         scan = self._walk(query)
         if query.unsure(map(_facts, scan.found)).conditions:
             query.check(self.path, [_facts(one) for one in self._walk(Query()).found])
+        if not (scan.found or scan.unreadable):
+            open_root(self.path, self.reader.form.kind)  # else a store that is gone seems empty
         found = (one for one in scan.found if query.matches(_facts(one)))
         return Scan(_in_order(found), scan.unreadable)
 
@@ -98,6 +100,11 @@ class CommittedStore(Generic[R]):
             return error
 
     def _get(self, key: Key) -> R:
+        if not isinstance(getattr(key, "path", None), str):
+            raise InvalidKeyError(
+                f"{key!r} is no key; find(run=..., checkpoint=..., tap=...) takes names, and every"
+                " representation that it finds has its key"
+            )
         form, found = self.reader.form, self._open(key.path)
         # A path may say less than a key.
         if found is not None and found.meta.key == key:

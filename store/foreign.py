@@ -60,6 +60,15 @@ def as_rows(name: str, values: Any, channels_first: bool = False) -> npt.NDArray
     return np.moveaxis(rows, 1, -1) if channels_first and rows.ndim == 4 else rows
 
 
+def check_mapping(taps: object) -> None:
+    """Raise ArrayError unless taps come with their names."""
+    if not isinstance(taps, Mapping):
+        raise ArrayError(
+            f"taps are a {type(taps).__name__}; give a mapping of names to arrays, such as"
+            ' {"conv1": values}'
+        )
+
+
 def check_tap(name: str, shape: tuple[int, ...]) -> None:
     """Raise InvalidKeyError or ArrayError unless this can be the name and shape of a tap."""
     check_component("tap", name)

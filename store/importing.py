@@ -8,7 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError
-from store.foreign import as_bytes, as_numpy, as_rows, check_numeric, check_tap
+from store.foreign import (
+    as_bytes,
+    as_numpy,
+    as_rows,
+    check_mapping,
+    check_numeric,
+    check_tap,
+)
 from store.network import BATCH_ROWS, DTYPE, NetworkWriter, describe, stored_taps
 from store.place import Address
 from store.samples import HasExamples
@@ -56,15 +63,11 @@ def write_network(
     so that asking again writes only what is missing or damaged, and other arrays of the same name
     are refused. ``report`` is told how many rows of how many are done.
     """
-    if not isinstance(taps, Mapping):
-        raise ArrayError(
-            f"taps are a {type(taps).__name__}; give a mapping of names to arrays, such as"
-            ' {"conv1": values}'
-        )
+    check_mapping(taps)
     network = {name: _as_array(name, values) for name, values in taps.items()}
-    _check_network(network, examples.sample_set.n_samples)
     settings: Options = {**_DEFAULTS, **options}
     _check_settings(store, run, checkpoint, examples, settings)
+    _check_network(network, examples.sample_set.n_samples)
     progress = _Progress(report, 2 * len(network) * examples.sample_set.n_samples)
     digest = _digest(network, progress, settings)
     how: dict[str, Any] = {"run": run, "checkpoint": checkpoint, "examples": examples}

@@ -11,13 +11,19 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from store.errors import ConflictError, MisalignedWriteError, StoreError, UnfinishedError
-from store.foreign import as_rows
+from store.errors import (
+    ArrayError,
+    ConflictError,
+    MisalignedWriteError,
+    StoreError,
+    UnfinishedError,
+)
+from store.foreign import as_rows, check_mapping
 from store.layout import has_store
-from store.place import Address
+from store.place import Address, as_place
 from store.reader import Representation, Store
 from store.samples import HasExamples
-from store.schema import Attributes, DType, RepresentationKey, RepresentationMeta
+from store.schema import Attributes, DType, RepresentationKey, RepresentationMeta, SampleSet
 from store.writer import Compression, Writer
 
 Taps = dict[str, npt.NDArray[Any]]
@@ -71,7 +77,7 @@ class NetworkWriter:
         created_by: str | None = None,
         taps: Sequence[str] | None = None,
     ) -> None:
-        self._store = store
+        self._store = as_place(store)
         self._examples = examples
         self._channels_first = channels_first
         self._compression = compression
@@ -138,6 +144,7 @@ class NetworkWriter:
         """
         self._check_not_failed()
         self._check_start(start)
+        check_mapping(taps)
         arrays = {name: as_rows(name, tap, self._channels_first) for name, tap in taps.items()}
         first = self._next_row
         stop = first + self._check_rows(arrays)
@@ -295,6 +302,10 @@ def describe(
     created_by: str | None,
 ) -> RepresentationMeta:
     """Return what the metadata of all taps of a network share, in those of one that is no tap."""
+    if not isinstance(getattr(examples, "sample_set", None), SampleSet):
+        raise ArrayError(
+            f"examples are {examples!r}; give what store.Examples.of or store.Examples.like returns"
+        )
     return RepresentationMeta(
         key=RepresentationKey(examples.sample_set.name, run, checkpoint, "any"),
         sample_set=examples.sample_set,
@@ -305,7 +316,7 @@ def describe(
         batch_rows=batch_rows,
         created_by=created_by or f"allcnn-cka {version('allcnn-cka')}",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        attributes=dict(attributes or {}),
+        attributes={} if attributes is None else attributes,
     )
 
 

@@ -467,7 +467,7 @@ def _check_attributes(attributes: object) -> None:
             raise SchemaError(f"attribute {name!r} is no name; use letters, digits and single '_'")
         if name in _RESERVED:
             raise SchemaError(f"attribute {name!r} would hide what is stored anyway; rename it")
-        number = isinstance(value, bool | int | float) and math.isfinite(value)
+        number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
         if not number and not isinstance(value, str):
             raise SchemaError(f"attribute {name} is {value!r}; want a text or a finite number")
 
@@ -478,7 +478,7 @@ def _check_n_taps(n_taps: object, tap_index: int) -> None:
 
 
 def _check_choice(name: str, value: object, *choices: str) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise SchemaError(f"{name} is {value!r}; use {' or '.join(map(repr, choices))}")
 
 

@@ -34,7 +34,7 @@ from store.place import (
     Address,
     Place,
     as_place,
-    check_inside,
+    check_unlinked,
     entry_names,
     is_leftover,
     remove_tree,
@@ -117,7 +117,7 @@ class CommittedWriter(Committed[M]):
         create_root(root, cls.form.kind)
         folder = root / meta.key.path
         # Of what is not marked as whole, everything in the array's folder will be removed.
-        check_inside(root, folder / cls.form.array)
+        check_unlinked(root, [*meta.key.path.split("/"), cls.form.array])
         _check_vacant(folder, cls.form)
         with reaching(root), written(f"cannot create {folder}"):
             held = claim(folder / cls.form.array)
@@ -287,9 +287,9 @@ def narrow(values: npt.NDArray[Any], dtype: str, name: str) -> npt.NDArray[Any]:
             return values.astype(np.dtype(dtype).newbyteorder("<"), order="C", copy=False)
     except FloatingPointError:
         largest = np.abs(values[np.isfinite(values)]).max()
+        advice = "store it as a wider dtype" if dtype == "float16" else "scale it down"
         raise ActivationOverflowError(
-            f"{name} reaches {largest:g}, and {dtype} ends at {np.finfo(dtype).max:.6g};"
-            " store it as a wider dtype"
+            f"{name} reaches {largest:g}, and {dtype} ends at {np.finfo(dtype).max:.6g}; {advice}"
         ) from None
 
 
