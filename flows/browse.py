@@ -6,9 +6,10 @@ from itertools import groupby
 from typing import Any
 
 from allcnn.config import Selection
-from allcnn.errors import ConfigError, RunError
+from allcnn.errors import ConfigError
 from allcnn.stages import checkpoint_order
 from allcnn.workspace import Workspace
+from flows.nothing import nothing_fits, of_option
 from flows.stored import (
     Files,
     Stored,
@@ -95,7 +96,7 @@ def list_stores(
         (*found.damaged, *unreadable),
     )
     if not any((listing.activations, listing.grams, listing.results, listing.damaged)):
-        raise RunError(_nothing(workspace, pattern, where))
+        raise nothing_fits(workspace, [pattern, *where])
     return listing
 
 
@@ -107,7 +108,7 @@ def describe_networks(
     kept = {key: list(group) for key, group in groupby(found.grams, network_of)}
     taps = {key: list(group) for key, group in groupby(found.taps, network_of)}
     if not (taps or kept or found.damaged):
-        raise RunError(_nothing(workspace, pattern, ()))
+        raise nothing_fits(workspace, [pattern, of_option("sample-set", sample_set)])
     keys = sorted({*taps, *kept}, key=_order)
     return [
         _describe(taps.get(key, []), kept.get(key, []), found.files) for key in keys
@@ -247,10 +248,3 @@ def _compared(place: Place, name: str) -> list[RepresentationKey] | Damage | Non
         return Damage("similarity", name, METADATA, reason_of(error))
     facts = result_facts(place, name)
     return facts[1] if facts else Damage("similarity", name, METADATA, "it is malformed")
-
-
-def _nothing(workspace: Workspace, pattern: Selection | None, where: Sequence[str]) -> str:
-    asked = " and ".join([*([str(pattern)] if pattern else []), *where])
-    if not asked:
-        return f"nothing is extracted yet in {workspace.root}; run 'allcnn extract RUN'"
-    return f"nothing in {workspace.root} fits {asked}; 'allcnn store ls' shows what there is"

@@ -17,10 +17,11 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from allcnn.config import Selection as Pattern
-from allcnn.errors import ConfigError, RunError
+from allcnn.errors import ConfigError
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
-from store import Representation
+from flows.nothing import nothing_fits, of_option
+from store import Representation, has_store
 from store import open as open_store
 from store.selection import Selection
 
@@ -33,14 +34,13 @@ _FEATURES: Final = {1: "c{}", 2: "p{}_c{}", 3: "y{}_x{}_c{}"}
 def find_one(workspace: Workspace, pattern: Pattern, sample_set: str | None) -> Representation:
     """Return the one representation that fits; RunError for none, ConfigError for several."""
     where = {"run": pattern.run, "checkpoint": pattern.checkpoint, "tap": pattern.tap}
-    found = open_store(workspace.activations).find(**where, sample_set=sample_set)
+    where |= {} if sample_set is None else {"sample_set": sample_set}
+    found: list[Representation] = []
+    if has_store(workspace.activations):
+        found = open_store(workspace.activations).find(**where)
     names = [f"{tap.key} on {tap.key.sample_set}" for tap in found]
     if not found:
-        on = f" on {sample_set}" if sample_set else ""
-        raise RunError(
-            f"{workspace.activations} holds no activations of {pattern}{on};"
-            " 'allcnn store ls' shows what there is"
-        )
+        raise nothing_fits(workspace, [pattern, of_option("sample-set", sample_set)])
     if len(found) > 1:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise ConfigError(

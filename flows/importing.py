@@ -10,6 +10,7 @@ import store
 from allcnn.config import MIN_MINIBATCH, DType, Selection, check_name
 from allcnn.errors import ConfigError, RunError
 from allcnn.workspace import Workspace
+from flows.nothing import listed
 from flows.progress import Progress
 from store.arrayfiles import ArrayFile, Named, open_arrays, open_npy
 
@@ -197,10 +198,7 @@ def _stored_like(place: Workspace, like: Selection, n: int, sample_set: str | No
         return fitting[0]
     on = f" on {sample_set}" if sample_set else ""
     if not found:
-        raise RunError(
-            f"{place.root} holds no activations or Grams of {like}{on};"
-            f" 'allcnn store ls --workspace {place.root}' lists what is stored"
-        )
+        raise RunError(f"{place.root} holds no activations or Grams of {like}{on}; {listed(place)}")
     names = ", ".join(sorted(sets))
     if fitting:
         raise RunError(f"{like} is stored on {names}; choose one with --sample-set")

@@ -72,7 +72,10 @@ def option(flag: str, default: Any = None, *, topic: str | None = None, **kwargs
     )
 
 
-workspace = option("--workspace", "./workspace", metavar="FOLDER")
+WORKSPACE = "./workspace"
+"""Where everything is kept unless another place is named."""
+
+workspace = option("--workspace", WORKSPACE, metavar="FOLDER")
 
 _TRAINING = [
     option("--dataset", RunConfig.dataset, metavar="NAME"),

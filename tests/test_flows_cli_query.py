@@ -10,10 +10,12 @@ import click
 import numpy as np
 import pyarrow.parquet
 import pytest
+from click.testing import CliRunner
 
 import store
 from allcnn.workspace import Workspace
 from flows import cli_query, export, listing
+from flows.cli import main
 from store import GramWriter, SimilarityResult, Writer
 from tests.commands import run, succeed
 from tests.faults import chunk_files, flip_bit
@@ -222,8 +224,18 @@ def test_results_alone_are_listed(tmp_path: Path) -> None:
 def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
     result = run("store", "ls", workspace=Workspace.at(tmp_path / "workspace"))
     assert result.exit_code == 1
-    assert result.stderr.endswith("workspace; run 'allcnn extract RUN'\n")
+    root = tmp_path / "workspace"
+    wanted = f"nothing is extracted yet in {root}; run 'allcnn extract RUN --workspace {root}'"
+    assert result.stderr == f"Error: {wanted}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_workspace_that_needs_no_option_is_given_none(
+    filled: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(filled.root.parent)
+    result = CliRunner().invoke(main, ["store", "ls", "x@*"])
+    assert result.stderr.endswith("fits x@*; 'allcnn store ls' lists what is stored\n")
 
 
 def test_show_has_a_line_for_each_tap(filled: Workspace) -> None:
@@ -381,7 +393,7 @@ def test_a_file_is_written_whole_or_not_at_all(writable: Workspace, suffix: str)
 
 
 BAD = {
-    "nothing fits": (["ls", "x@*"], 1, "fits x@*; 'allcnn store ls' shows what there is"),
+    "nothing fits": (["ls", "x@*"], 1, "fits x@*; 'allcnn store ls --workspace /"),
     "nothing fits both": (["ls", "*@init", "--where", "epoch=7"], 1, "fits *@init and epoch=7"),
     "half a pattern": (["ls", "net-s0"], 2, "names no network; write RUN@CHECKPOINT"),
     "no comparison": (["ls", "--where", "epoch"], 1, "'epoch' compares nothing; write NAME=VALUE"),
@@ -390,11 +402,15 @@ BAD = {
     "compared twice": (["ls", "--where", "seed=0", "--where", "seed=1"], 2, "where compares seed"),
     "run twice": (["ls", "a@*", "--where", "run=b"], 2, "run is in the pattern and in --where"),
     "unknown network": (["show", "x@final"], 1, "fits x@final"),
-    "unknown sample set": (["show", "*@*", "--sample-set", "x"], 1, "fits *@*"),
+    "unknown sample set": (
+        ["show", "*@*", "--sample-set", "x"],
+        1,
+        "fits *@* and --sample-set x; 'allcnn store ls --workspace /",
+    ),
     "unknown format": (["query", "*@*", "--to", "a.txt"], 2, "ends in .npz or .csv or .parquet"),
     "no folder": (["query", "*@*", "--to", "no/such/a.npz"], 2, "no/such is no folder"),
     "several": (["query", "*@final:conv1", "--to", "a.npz"], 2, "fits 2 representations (net-s0@"),
-    "none": (["query", "x@final:conv1", "--to", "a.npz"], 1, "no activations of x@final:conv1;"),
+    "none": (["query", "x@final:conv1", "--to", "a.npz"], 1, "fits x@final:conv1; 'all"),
     "rows": (["query", "net-s0@final:conv1", "--to", "a.npz", "--rows", "3"], 2, "write A:B"),
     "too many rows": (
         ["query", "net-s0@final:conv1", "--to", "a.npz", "--rows", ":11"],

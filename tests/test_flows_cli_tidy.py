@@ -150,8 +150,33 @@ def test_du_of_what_cannot_be_opened_says_so(workspace):
 @pytest.mark.parametrize("command", [["du"], ["rm", "x@*", "--yes"]])
 def test_where_nothing_fits_it_says_so(untouched, tmp_path, command):
     error = fail(*command, workspace=Workspace.at(tmp_path))
-    assert f"is stored in {tmp_path}; 'allcnn store ls --workspace {tmp_path}'" in error
-    assert "nothing that fits 'x@*'" in fail(command[0], "x@*", workspace=untouched)
+    assert f"nothing is extracted yet in {tmp_path}; run 'allcnn extract RUN --workspace" in error
+    error = fail(command[0], "x@*", workspace=untouched)
+    lists = f"'allcnn store ls --workspace {untouched.root}' lists what is stored"
+    assert error == f"Error: nothing in {untouched.root} fits x@*; {lists}\n"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_gc_of_a_workspace_without_stores_says_so(tmp_path, exists):
+    place = Workspace.at(tmp_path if exists else tmp_path / "typo")
+    error = fail("gc", "--yes", workspace=place)
+    assert error.startswith(f"Error: nothing is extracted yet in {place.root}; run")
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--sample-set", "nope"], "a@* and --sample-set nope;"),
+        (["--what", "grams", "--sample-set", "x*"], "a@* and --sample-set x* and --what grams;"),
+    ],
+)
+def test_rm_names_the_options_that_nothing_fits(untouched, options, wanted):
+    assert f" fits {wanted}" in fail("rm", "a@*", *options, workspace=untouched)
+
+
+def test_rm_takes_a_pattern_of_sample_sets(workspace):
+    succeed("store", "rm", "a@*", "--sample-set", "digits-*-66-*", "--yes", workspace=workspace)
+    assert runs(workspace) == {"b"}
 
 
 def test_rm_shows_what_would_go_and_refuses_without_a_terminal(workspace):
@@ -192,7 +217,7 @@ def test_rm_of_a_tap_or_a_sample_set_leaves_the_others(workspace):
     succeed("store", "rm", "*@*:one", "--yes", "--sample-set", SAMPLES, workspace=workspace)
     assert {key.tap for key in store.open(workspace.activations).keys()} == {"two"}
     error = fail("rm", "*@*", "--yes", "--sample-set", "other", workspace=workspace)
-    assert "nothing that fits '*@*'" in error
+    assert " fits *@* and --sample-set other; " in error
 
 
 def test_rm_removes_what_is_damaged_or_unfinished_too(workspace):

@@ -117,15 +117,17 @@ def test_a_pattern_narrows_what_is_looked_at(place):
 def test_a_pattern_that_fits_nothing_is_one_sentence(place, repair):
     result = run("store", "verify", "typo-*@final", *["--repair"] * repair, workspace=place)
     assert result.exit_code == 1
-    wanted = f"nothing in {place.root} fits typo-*@final; 'allcnn store ls' shows what there is"
-    assert result.stderr.splitlines()[-1] == f"Error: {wanted}"
+    lists = f"'allcnn store ls --workspace {place.root}' lists what is stored"
+    wanted = f"Error: nothing in {place.root} fits typo-*@final; {lists}"
+    assert result.stderr.splitlines()[-1] == wanted
     assert result.stdout == ""
 
 
 def test_nothing_to_look_at_is_one_sentence(workspace):
     result = run("store", "verify", workspace=workspace)
     assert result.exit_code == 1
-    wanted = f"Error: nothing is extracted yet in {workspace.root}; run 'allcnn extract RUN'\n"
+    command = f"'allcnn extract RUN --workspace {workspace.root}'"
+    wanted = f"Error: nothing is extracted yet in {workspace.root}; run {command}\n"
     assert result.stderr == wanted
 
 
@@ -148,4 +150,4 @@ def test_a_comparison_stops_at_damage_with_the_sentence(place, keep):
     assert found.stderr.splitlines()[-1].startswith(wanted)
     assert "compute it again" in found.stderr or "extract it again" in found.stderr
     assert found.stdout == ""
-    assert not place.similarity.exists()
+    assert store.list_results(place.similarity) == []
