@@ -20,6 +20,7 @@ _KINDS: Final = {"activations": "activations", "grams": "grams", "results": "sim
 
 _MOST: Final = "activations,grams"
 _REASONS: Final = ("superseded", "abandoned", "orphaned")
+_EVERYTHING: Final = Selection("*", "*")
 _DAY_S: Final = 86400
 
 _pattern = click.argument("pattern", metavar="[PATTERN]", required=False)
@@ -42,9 +43,10 @@ _yes = click.option("--yes", is_flag=True, help="remove without asking")
 def usage(pattern: str | None, workspace: str, by: str, as_json: bool) -> None:
     """Tell what the stores take on the disk, and what that is in memory.
 
-    PATTERN is RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; without it, all there is.
+    PATTERN is RUN, RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; without it, all there
+    is.
     """
-    side = _selection(pattern)
+    side = _EVERYTHING if pattern is None else options.networks(pattern)
     place = _workspace(workspace)
     from allcnn import housekeeping
     from flows import tidying
@@ -142,7 +144,8 @@ def collect(
     if math.isnan(older_than):
         raise ConfigError("older-than is nan; use a number of days")
     reasons: Any = _words("what", what, _REASONS)
-    side, spared = _selection(pattern), [Selection.parse(each) for each in keep_activations]
+    side = _EVERYTHING if pattern is None else Selection.parse(pattern)
+    spared = [Selection.parse(each) for each in keep_activations]
     place = _workspace(workspace)
     from allcnn.housekeeping import take_inventory
     from allcnn.waste import find_waste
@@ -158,10 +161,6 @@ def collect(
     check_stores(place)
     notes = tidying.consequences(findings)
     tidying.free(place, findings.waste, lambda: look().waste, notes, **how)
-
-
-def _selection(pattern: str | None) -> Selection:
-    return Selection("*", "*") if pattern is None else Selection.parse(pattern)
 
 
 def _words(name: str, text: str, known: tuple[str, ...]) -> list[str]:

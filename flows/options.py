@@ -15,6 +15,7 @@ from allcnn.config import (
     Kernel,
     Pool,
     RunConfig,
+    Selection,
     Variant,
 )
 
@@ -141,6 +142,11 @@ def comparing(command: Callable[..., Any]) -> Callable[..., Any]:
 def showing(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what is shown of a comparison, and where it is written."""
     return _stack(_SHOWING, command)
+
+
+def networks(text: str) -> Selection:
+    """Read a pattern where a run alone, or a pattern of runs, stands for all its checkpoints."""
+    return Selection.parse(text if set("@:") & set(text) or not text else f"{text}@*")
 
 
 def _stack(decorators: list[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:

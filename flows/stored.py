@@ -19,6 +19,7 @@ class Stored:
 
     ``n_committed`` is that of the tap with the fewest, of ``n`` rows, or of minibatches;
     ``n_missing_taps`` have no folder, as far as the others know;
+    ``median_distance`` tells whether Grams have one, which RBF needs; None for activations;
     ``raw_bytes`` counts what is committed, before compression; ``stored_bytes`` all files.
     """
 
@@ -26,6 +27,7 @@ class Stored:
     checkpoint: str
     sample_set: str
     kind: str
+    median_distance: bool | None
     taps: tuple[str, ...]
     n_missing_taps: int
     n_committed: int
@@ -50,6 +52,7 @@ class StoredResult:
     sigma: float | None
     pool: str
     estimator: str
+    batch_size: int
     label: int | None
     raw_bytes: int
     stored_bytes: int
@@ -106,6 +109,7 @@ def stored(group: Sequence[Representation | Grams], files: Files) -> Stored:
         checkpoint=checkpoint,
         sample_set=sample_set,
         kind=kind,
+        median_distance=_have_median_distance(group),
         taps=tuple(key.tap for key in map(key_of, group)),
         n_missing_taps=n_missing,
         n_committed=min(one.n_committed for one in group),
@@ -142,7 +146,7 @@ def stored_result(place: Place, keys: list[RepresentationKey]) -> StoredResult:
     """Sum up a whole result from its metadata and the keys that it compares."""
     attributes = read_attributes(place) or {}
     record = attributes[RESULT]
-    names = ("name", "kernel", "sigma", "estimator")
+    names = ("name", "kernel", "sigma", "estimator", "batch_size")
     return StoredResult(
         **{name: record[name] for name in names},
         sample_set=keys[0].sample_set,
@@ -172,6 +176,11 @@ def kind_of(one: Representation | Grams) -> tuple[str, ...]:
     """Return the network, and what tells apart what is kept of it."""
     kind = one.key.variant if isinstance(one, Grams) else one.meta.dtype
     return (*network_of(one), kind)
+
+
+def _have_median_distance(group: Sequence[Representation | Grams]) -> bool | None:
+    grams = [one for one in group if isinstance(one, Grams)]
+    return all(one.median_distance is not None for one in grams) if grams else None
 
 
 def _stored_bytes(one: Representation | Grams, files: Files) -> int:

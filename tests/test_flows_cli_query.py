@@ -5,6 +5,7 @@ import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -45,16 +46,18 @@ def write_tap(workspace: Workspace, meta, n_batches: int | None = None) -> None:
             writer.append(batch)
 
 
-def write_grams(workspace: Workspace) -> None:
+def write_grams(workspace: Workspace, median_distance: float | None = None) -> None:
     for index, tap in enumerate(["conv1", "logits"]):
         names = {"run": "net-s0", "checkpoint": "final", "tap_index": index}
         meta = make_gram_meta(tap, **names, sizes=(4, 6), attributes={"epoch": 7, "seed": 0})
         with GramWriter.open(workspace.grams, meta, *coordinates(meta)) as writer:
             for K in make_grams(meta)[: 2 - index]:
                 writer.append(np.nan_to_num(K))
+            if median_distance is not None:
+                writer.set_median_distance(median_distance)
 
 
-def write_result(workspace: Workspace, name: str, *networks: str) -> None:
+def write_result(workspace: Workspace, name: str, *networks: str, **how: Any) -> None:
     keys = [meta_of(network, "final", "conv1").key for network in networks]
     n = len(keys)
     result = SimilarityResult(
@@ -66,10 +69,7 @@ def write_result(workspace: Workspace, name: str, *networks: str) -> None:
         hsic_rows=np.ones(n),
         hsic_columns=np.ones(n),
         n_examples=10,
-        kernel="linear",
-        sigma=None,
-        estimator="unbiased",
-        batch_size=4,
+        **{"kernel": "linear", "sigma": None, "estimator": "unbiased", "batch_size": 4} | how,
         provenance={"created_at": "2026-01-31T12:00:00+00:00"},
     )
     store.write_result(workspace.similarity, result)
@@ -139,7 +139,14 @@ LISTED = {
     ),
     "pattern and attribute": (["*@final", "--where", "seed!=0"], "net-s1@final", "", "both"),
     "unfinished": (["--where", "complete=false"], "net-s1@init", "net-s0@final", ""),
-    "a name of Grams alone": (["--where", "kernel=lin*"], "", "net-s0@final", "both one"),
+    "a name that activations lack": (["--where", "kernel=lin*"], "", "net-s0@final", "both one"),
+    "a run": (["net-s1"], "net-s1@init net-s1@final", "", "both"),
+    "runs": (
+        ["net-*", "--where", "seed=0"],
+        "net-s0@init net-s0@final",
+        "net-s0@final",
+        "both one",
+    ),
 }
 
 
@@ -153,6 +160,85 @@ def test_ls_lists_what_fits(
     for name, wanted in (("activations", activations), ("grams", grams)):
         assert [f"{e['run']}@{e['checkpoint']}" for e in found[name]] == wanted.split()
     assert [result["name"] for result in found["results"]] == results.split()
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a network with Grams for RBF too, and results that were computed in several ways."""
+    place = Workspace.at(tmp_path_factory.mktemp("compared") / "workspace")
+    for checkpoint in EPOCHS:
+        write_tap(place, meta_of("net-s0", checkpoint, "logits"))
+    write_grams(place, median_distance=1.5)
+    write_result(place, "linear4", "net-s0")
+    write_result(place, "linear8", "net-s0", batch_size=8, pool="mean")
+    write_result(place, "rbf4", "net-s0", kernel="rbf", sigma=0.4)
+    write_result(place, "exact", "net-s0", estimator="exact", batch_size=10, label=3)
+    return place
+
+
+RESULTS = {
+    "kernel": (["kernel=rbf"], "", "rbf4"),
+    "not that kernel": (["kernel!=rbf"], "net-s0@final", "exact linear4 linear8"),
+    "minibatch": (["batch_size=4"], "net-s0@final", "linear4 rbf4"),
+    "order": (["batch_size>4"], "", "exact linear8"),
+    "pool": (["pool=mean"], "", "linear8"),
+    "estimator": (["estimator=ex*"], "", "exact"),
+    "label": (["label=3"], "", "exact"),
+    "sigma": (["sigma<=0.4"], "", "rbf4"),
+    "a network too": (["epoch=7", "kernel=rbf"], "", "rbf4"),
+    "no such network": (["epoch=0", "batch_size<8"], "", ""),
+}
+
+
+@pytest.mark.parametrize(("where", "grams", "results"), RESULTS.values(), ids=RESULTS)
+def test_results_are_chosen_by_what_they_are(
+    compared: Workspace, where: list[str], grams: str, results: str
+) -> None:
+    words = [word for text in where for word in ("--where", text)]
+    if not (grams or results):
+        assert (
+            f" fits {' and '.join(where)}; "
+            in run("store", "ls", *words, workspace=compared).stderr
+        )
+        return
+    found = json.loads(succeed("store", "ls", *words, "--json", workspace=compared))
+    assert found["activations"] == []
+    assert [f"{each['run']}@{each['checkpoint']}" for each in found["grams"]] == grams.split()
+    assert [result["name"] for result in found["results"]] == results.split()
+
+
+def test_results_alone_are_chosen_by_what_they_are(tmp_path: Path) -> None:
+    place = Workspace.at(tmp_path)
+    write_result(place, "one", "net-s0")
+    write_result(place, "two", "net-s0", batch_size=8)
+    assert first_words(succeed("store", "ls", "--where", "batch_size=8", workspace=place)) == [
+        "two"
+    ]
+    result = run("store", "ls", "--where", "batch_size=9", workspace=place)
+    assert " fits batch_size=9; " in result.stderr
+
+
+def test_results_tell_how_they_were_computed(compared: Workspace) -> None:
+    table = succeed("store", "ls", workspace=compared).split("\n\n")[2]
+    assert table.split()[:7] == "result of sample set kernel estimator values".split()
+    exact, *_, rbf = table.splitlines()[1:]
+    assert " linear   exact " in exact
+    assert " rbf 0.4  unbiased " in rbf
+    found = json.loads(succeed("store", "ls", "--json", workspace=compared))["results"]
+    assert [each["batch_size"] for each in found] == [10, 4, 8, 4]
+
+
+def test_grams_that_serve_rbf_too_are_told_from_others(
+    filled: Workspace, compared: Workspace
+) -> None:
+    for place, serves in ((filled, "linear"), (compared, "linear and rbf")):
+        tables = succeed("store", "ls", workspace=place).split("\n\n")
+        assert f" linear-whole-4-float32-0123456789ab  {serves}  " in tables[1]
+        shown = succeed("store", "show", "net-s0@final", workspace=place)
+        assert f" linear-whole-4-float32-0123456789ab of 2 taps for {serves}, " in shown
+        found = json.loads(succeed("store", "ls", "--json", workspace=place))
+        assert [each["median_distance"] for each in found["grams"]] == [place is compared]
+        assert {each["median_distance"] for each in found["activations"]} == {None}
 
 
 def test_json_of_ls_counts_bytes_and_taps(filled: Workspace) -> None:
@@ -278,6 +364,11 @@ def test_digests_of_rows_are_equal_where_the_rows_are(filled: Workspace) -> None
     assert others[0]["taps"][0]["rows_digest"] != digests[0]
 
 
+def test_show_takes_a_run_for_all_its_checkpoints(filled: Workspace) -> None:
+    out = succeed("store", "show", "net-s1", workspace=filled)
+    assert out == succeed("store", "show", "net-s1@*", workspace=filled)
+
+
 def test_show_knows_a_network_by_its_grams_alone(writable: Workspace) -> None:
     shutil.rmtree(writable.activations)
     out = succeed("store", "show", "net-s0@final", workspace=writable)
@@ -395,10 +486,18 @@ def test_a_file_is_written_whole_or_not_at_all(writable: Workspace, suffix: str)
 BAD = {
     "nothing fits": (["ls", "x@*"], 1, "fits x@*; 'allcnn store ls --workspace /"),
     "nothing fits both": (["ls", "*@init", "--where", "epoch=7"], 1, "fits *@init and epoch=7"),
-    "half a pattern": (["ls", "net-s0"], 2, "names no network; write RUN@CHECKPOINT"),
-    "no comparison": (["ls", "--where", "epoch"], 1, "'epoch' compares nothing; write NAME=VALUE"),
-    "unknown name": (["ls", "--where", "epoc=5"], 1, "nothing in "),
+    "half a pattern": (["ls", "net-s0:conv1"], 2, "names no network; write RUN@CHECKPOINT"),
+    "half a pattern to query": (["query", "net-s0", "--to", "a.npz"], 2, "names no network; write"),
+    "no comparison": (["ls", "--where", "epoch"], 2, "'epoch' compares nothing; write NAME=VALUE"),
+    "two to order by": (["ls", "--where", "seed>=0,1"], 2, "seed>= is [0, 1]; give one number"),
+    "text for a known number": (["ls", "--where", "n_samples=x"], 2, "n_samples is a number, and"),
+    "unknown name": (["ls", "--where", "epoc=5"], 1, "has the name 'epoc'; use one of batch_size,"),
+    "how to compare": (["ls", "--where", "epoc=5"], 1, ", tap, as in NAME=VALUE or NAME>=VALUE"),
     "text for a number": (["ls", "--where", "epoch=five"], 1, "epoch is a number"),
+    "text for a result's": (["ls", "--where", "label=x"], 1, "label is a number"),
+    "name of Grams": (["ls", "--where", "kernel=rbf"], 1, " fits kernel=rbf; 'allcnn store ls"),
+    "size of minibatches": (["ls", "--where", "batch_size=9"], 1, " fits batch_size=9; 'allcnn s"),
+    "name of results": (["ls", "--where", "sigma=0.4"], 1, " fits sigma=0.4; 'allcnn store ls"),
     "compared twice": (["ls", "--where", "seed=0", "--where", "seed=1"], 2, "where compares seed"),
     "run twice": (["ls", "a@*", "--where", "run=b"], 2, "run is in the pattern and in --where"),
     "unknown network": (["show", "x@final"], 1, "fits x@final"),

@@ -123,6 +123,13 @@ def test_du_of_a_pattern_leaves_out_the_rest(untouched):
     assert lines[-1][:2] == ["all", "3"]
 
 
+def test_du_takes_a_run_for_all_its_checkpoints_and_rm_and_gc_do_not(untouched):
+    out = succeed("store", "du", "a", workspace=untouched)
+    assert out == succeed("store", "du", "a@*", workspace=untouched)
+    for command in ("rm", "gc"):
+        assert "'a' names no network" in fail(command, "a", "--yes", workspace=untouched, status=2)
+
+
 def test_du_tells_scripts_all_bytes(untouched):
     told = json.loads(succeed("store", "du", "--json", workspace=untouched))
     kinds = ("activations", "grams", "similarity")

@@ -108,9 +108,10 @@ def test_a_pattern_narrows_what_is_looked_at(place):
     flip_bit(chunks_of(place, "conv3")[1])
     assert run("store", "verify", f"{D1}@*:conv[12]", workspace=place).exit_code == 0
     assert run("store", "verify", f"{D1}@final", workspace=place).exit_code == 1
-    result = run("store", "verify", D1, workspace=place)
+    assert run("store", "verify", D1, workspace=place).exit_code == 1
+    result = run("store", "verify", f"{D1}:conv3", workspace=place)
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"Error: '{D1}' names no network; write RUN@CHECKPOINT")
+    assert result.stderr.startswith(f"Error: '{D1}:conv3' names no network; write RUN@CHECKPOINT")
 
 
 @pytest.mark.parametrize("repair", [False, True])
