@@ -235,7 +235,10 @@ def _results(
         fits = pattern is None or any(pattern.matches(k.run, k.checkpoint, k.tap) for k in keys)
         if not fits or (among is not None and among.isdisjoint(keys)):
             return None
-        result = stored_result(place / name, keys)
+        try:
+            result = stored_result(place / name, keys)
+        except (KeyError, TypeError):
+            return _malformed(name)
         return result if wanted.admits(result) else None
 
     yield from filter(None, each(place, looked_up, child_names(place)))
@@ -249,4 +252,8 @@ def _compared(place: Place, name: str) -> list[RepresentationKey] | Damage | Non
     except StoreError as error:
         return Damage("similarity", name, METADATA, reason_of(error))
     facts = result_facts(place, name)
-    return facts[1] if facts else Damage("similarity", name, METADATA, "it is malformed")
+    return facts[1] if facts else _malformed(name)
+
+
+def _malformed(name: str) -> Damage:
+    return Damage("similarity", name, METADATA, "it is malformed")

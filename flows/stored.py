@@ -157,7 +157,7 @@ def stored_result(place: Place, keys: list[RepresentationKey]) -> StoredResult:
         label=record.get("label"),
         raw_bytes=sum(array_bytes(place / name) for name in attributes[DIGESTS]),
         stored_bytes=sum(n_bytes for _, n_bytes, _ in walk_files(place)),
-        created_at=record["provenance"].get("created_at", ""),
+        created_at=record.get("provenance", {}).get("created_at", ""),
     )
 
 

@@ -293,6 +293,18 @@ def test_ls_and_show_tell_what_is_damaged_and_list_the_rest(writable: Workspace)
     assert "logits" in shown
 
 
+@pytest.mark.parametrize("lost", ["kernel", "batch_size", "rows"])
+def test_ls_names_a_malformed_result_and_lists_the_rest(writable: Workspace, lost: str) -> None:
+    """Metadata of version 1 have no seal, which would tell."""
+    file = writable.similarity / "one" / "zarr.json"
+    written = json.loads(file.read_text())
+    del written["attributes"]["allcnn_result"][lost], written["attributes"]["allcnn_seal"]
+    file.write_text(json.dumps(written))
+    out = succeed("store", "ls", workspace=writable)
+    assert "metadata of result one are damaged (it is malformed)" in out
+    assert first_words(out.split("\n\n")[2]) == ["both"]
+
+
 def test_ls_tells_that_taps_are_missing(tmp_path: Path) -> None:
     place = Workspace.at(tmp_path)
     write_tap(place, meta_of("net-s0", "final", "conv1", n_taps=3))
