@@ -6,7 +6,6 @@ They import what they need, so that ``--help`` answers at once.
 import json
 import re
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -111,12 +110,14 @@ def query_store(
         "channels": None if channels is None else list(parse_numbers("channels", channels)),
         "space": None if pool == "whole" else pool,
     }
-    path = Path(to)
+    path = options.local_file(to)
     from flows import export
     from flows.progress import Progress
 
     export.check_path(path, overwrite)
     tap = export.find_one(_workspace(workspace), chosen, sample_set)
+    if rows is not None:
+        export.check_rows(tap, how["rows"])
     selection = tap.select(**how)
     with Progress([1]) as progress, progress.step("writing") as report:
         export.write(selection, path, report)

@@ -1,6 +1,7 @@
 """Options of the command line; their help lines also describe the parameters of the flows."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -18,6 +19,7 @@ from allcnn.config import (
     Selection,
     Variant,
 )
+from allcnn.errors import ConfigError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -142,6 +144,13 @@ def comparing(command: Callable[..., Any]) -> Callable[..., Any]:
 def showing(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what is shown of a comparison, and where it is written."""
     return _stack(_SHOWING, command)
+
+
+def local_file(text: str) -> Path:
+    """Return the path of a file; raises ConfigError for an address, which would be mangled."""
+    if "://" in text:
+        raise ConfigError(f"{text} is an address; give a local file")
+    return Path(text)
 
 
 def networks(text: str) -> Selection:

@@ -440,7 +440,7 @@ def test_tables_have_a_line_for_each_example(
 def test_means_over_space_and_no_row_at_all(filled: Workspace, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     query = ["query", "net-s0@final:tokens", "--to", path, "--pool", "mean"]
-    succeed("store", *query, "--rows", "0:0", workspace=filled)
+    succeed("store", *query, "--rows", "0:1", "--label", "5", workspace=filled)
     succeed("store", *query, "--overwrite", workspace=filled)
     wanted = make_rows(meta_of("net-s0", "final", "tokens")).mean(1, np.float64).astype(np.float32)
     if suffix == "npz":
@@ -465,6 +465,31 @@ def test_float16_loses_nothing(tmp_path: Path, suffix: str) -> None:
         found = (load_csv if suffix == "csv" else load_parquet)(path)
         values = np.stack([found[f"c{i}"] for i in range(5)], axis=1)
     np.testing.assert_array_equal(values.astype(np.float16), make_rows(meta))
+
+
+def test_a_query_where_grams_alone_are_kept_says_how_to_get_activations(
+    writable: Workspace, tmp_path: Path
+) -> None:
+    root = writable.root
+    query = ["store", "query", "net-s0@final:conv1", "--to", tmp_path / "a.npz"]
+    wanted = (
+        "Error: of net-s0@final on digits-test-10-01234567 Grams alone are kept, and a query needs"
+        " activations; run 'allcnn extract net-s0 --checkpoint final --split test --samples 10"
+        f" --workspace {root}', or 'allcnn store import' again what another program made\n"
+    )
+    succeed("store", "rm", "net-s0@final", "--what", "activations", "--yes", workspace=writable)
+    assert run(*query, workspace=writable).stderr == wanted
+    shutil.rmtree(writable.activations)
+    assert run(*query, workspace=writable).stderr == wanted
+    on = ["--sample-set", "x"]
+    assert (
+        " fits net-s0@final:conv1 and --sample-set x; "
+        in run(*query, *on, workspace=writable).stderr
+    )
+    (root / "runs" / "net-s0").mkdir(parents=True)
+    (root / "runs" / "net-s0" / "config.json").write_text("{}")
+    ours = wanted.replace(", or 'allcnn store import' again what another program made", "")
+    assert run(*query, workspace=writable).stderr == ours
 
 
 def test_parquet_has_the_metadata(filled: Workspace, tmp_path: Path) -> None:
@@ -523,6 +548,17 @@ BAD = {
     "several": (["query", "*@final:conv1", "--to", "a.npz"], 2, "fits 2 representations (net-s0@"),
     "none": (["query", "x@final:conv1", "--to", "a.npz"], 1, "fits x@final:conv1; 'all"),
     "rows": (["query", "net-s0@final:conv1", "--to", "a.npz", "--rows", "3"], 2, "write A:B"),
+    "address": (["query", "*@*", "--to", "s3://b/a.npz"], 2, "s3://b/a.npz is an address; give a"),
+    "reversed rows": (
+        ["query", "net-s0@final:conv1", "--to", "a.npz", "--rows", "5:2"],
+        2,
+        "rows is 5:2, and between these lies none of the 10 rows of net-s0@final:conv1",
+    ),
+    "no rows": (
+        ["query", "net-s0@final:conv1", "--to", "a.npz", "--rows", "-2:8"],
+        2,
+        "rows is -2:8",
+    ),
     "too many rows": (
         ["query", "net-s0@final:conv1", "--to", "a.npz", "--rows", ":11"],
         1,
