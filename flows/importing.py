@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import store
 from allcnn.config import MIN_MINIBATCH, DType, Selection, check_name
 from allcnn.errors import ConfigError, RunError
@@ -13,6 +15,7 @@ from allcnn.workspace import Workspace
 from flows.nothing import listed
 from flows.progress import Progress
 from store.arrayfiles import ArrayFile, Named, open_arrays, open_npy
+from store.place import child_names
 
 _COORDINATES = ("labels", "samples")
 
@@ -99,6 +102,8 @@ def import_files(place: Workspace, job: Import) -> tuple[str, list[str]]:
     with ExitStack() as opened:
         network = _named(opened.enter_context(open_arrays(job.files)), job)
         own = {name: network.pop(name) for name in _COORDINATES if _is_coordinate(network, name)}
+        if not network:
+            raise RunError(_no_activations(job, own))
         examples = _examples(place, job, network, own)
         progress = opened.enter_context(Progress([1]))
         report = opened.enter_context(progress.step(f"importing {job.run}@{job.checkpoint}"))
@@ -116,6 +121,18 @@ def import_files(place: Workspace, job: Import) -> tuple[str, list[str]]:
             compression=job.compression,
         )
     return examples.sample_set.name, list(network)
+
+
+def incomparable(place: Workspace, sample_set: str) -> list[str]:
+    """Return a note on each stored sample set that differs from this one in its digest alone."""
+    alike = sample_set.rpartition("-")[0]
+    names = {*child_names(place.activations), *child_names(place.grams)} - {sample_set}
+    return [
+        f"note: {name} is stored too, and activations on it and on {sample_set} cannot be compared:"
+        " their examples have different digests"
+        for name in sorted(names)
+        if name.rpartition("-")[0] == alike
+    ]
 
 
 def parse_attributes(texts: tuple[str, ...]) -> dict[str, str | int | float | bool]:
@@ -153,6 +170,14 @@ def _named(found: list[Named], job: Import) -> dict[str, ArrayFile]:
     return network
 
 
+def _no_activations(job: Import, own: Mapping[str, ArrayFile]) -> str:
+    files = ", ".join(map(str, job.files))
+    return (
+        f"{files} holds {' and '.join(own)}, and no activations; give arrays of two to four"
+        " axes, examples first"
+    )
+
+
 def _is_coordinate(network: Mapping[str, ArrayFile], name: str) -> bool:
     array = network.get(name)
     return array is not None and len(array.shape) == 1 and array.dtype.kind in "iu"
@@ -171,11 +196,21 @@ def _examples(
     given = {
         "labels": _coordinate(job.labels, own.get("labels")),
         "indices": _coordinate(job.samples, own.get("samples")),
-        "images": _coordinate(job.images, None),
+        "images": None if job.images is None else _images(job.images, job.channels_first),
     }
     if job.like is not None:
         return store.Examples.like(_stored_like(place, job.like, n, job.sample_set), **given)
     return store.Examples.of(str(job.dataset), str(job.split), n, **given)
+
+
+def _images(path: Path, channels_first: bool) -> Any:
+    images: Any = open_npy(path)
+    if images.dtype != np.uint8 or len(images.shape) != 4:
+        axes = "(n, c, h, w)" if channels_first else "(n, h, w, c)"
+        raise RunError(
+            f"the images in {path} are {images.dtype} of shape {images.shape}; want uint8 {axes}"
+        )
+    return np.moveaxis(images, 1, -1) if channels_first else images
 
 
 def _coordinate(path: Path | None, own: ArrayFile | None) -> Any:
