@@ -6,6 +6,7 @@ from typing import Any
 
 from allcnn.config import Selection
 from allcnn.workspace import Workspace
+from flows.listing import size
 from flows.nothing import nothing_fits
 from flows.progress import Progress
 from store import has_store
@@ -81,7 +82,7 @@ def report_lines(found: Found, told: Sequence[Told]) -> list[str]:
         if each.repaired is not None:
             lines.append(f"  {'repaired' if each.repaired else 'not repaired'}: {each.said}")
     left = sum(not each.repaired for each in told)
-    looked = f"{found.n_checked} representations, Grams and results, {found.n_bytes / 1e6:.1f} MB"
+    looked = f"{found.n_checked} representations, Grams and results, {size(found.n_bytes)}"
     if not told:
         return [*lines, f"{looked}: no damage"]
     mended = f", {len(told) - left} repaired" if told[0].repaired is not None else ""

@@ -1,6 +1,7 @@
 """``allcnn store du``, ``rm`` and ``gc``: what they show, ask, remove and refuse."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 import store
 from allcnn.workspace import Workspace
+from flows.listing import size
 from store.usage import measure
 from tests.commands import contents, run, succeed
 from tests.networks import A, B, C, compare_one, make_taps, write_network
@@ -89,7 +91,7 @@ def stored(workspace: Workspace, kind: str) -> int:
 
 def test_du_has_a_line_for_each_checkpoint_and_store(untouched):
     lines = columns(succeed("store", "du", workspace=untouched))
-    assert lines[0] == "run@checkpoint sample set store groups raw MB stored MB".split()
+    assert lines[0] == "run@checkpoint sample set store groups raw stored".split()
     assert [line[:4] for line in lines[1:5]] == [
         ["a@final", SAMPLES, "activations", "2"],
         ["a@final", SAMPLES, "Grams", "2"],
@@ -146,6 +148,27 @@ def test_du_tells_scripts_all_bytes(untouched):
         ("a", "final"),
         ("b", "final"),
     ]
+
+
+def test_sizes_are_written_as_everywhere(untouched, workspace):
+    told = json.loads(succeed("store", "du", "--json", workspace=untouched))["by_store"]
+    activations = [size(told["activations"][name]) for name in ("raw_bytes", "stored_bytes")]
+    (line,) = [
+        line
+        for line in succeed("store", "du", "--by", "store", workspace=untouched).splitlines()
+        if line.startswith("activations")
+    ]
+    assert re.split("  +", line)[2:] == activations
+    out = succeed("store", "rm", "*@*", "--what", "activations", "--dry-run", workspace=workspace)
+    table, total = out.split("\n\n")
+    items = json.loads(
+        succeed(
+            "store", "rm", "a@*", "--what", "activations", "--yes", "--json", workspace=workspace
+        )
+    )
+    assert table.splitlines()[0].split()[-1] == "size"
+    assert table.splitlines()[1].endswith(f"  {size(items['bytes'])}")
+    assert re.fullmatch(r"\d+ files, [\d.]+ kB in all\n", total)
 
 
 def test_du_of_what_cannot_be_opened_says_so(workspace):
@@ -296,6 +319,8 @@ def test_gc_says_what_it_would_free_and_what_is_lost(workspace):
     assert lines[2][:4] == ["activations", "a@final", SAMPLES, "2"]
     assert "superseded  kept: linear Grams, minibatches of 8" in out
     assert "until 'allcnn extract' has computed them again" in out
+    (note,) = [line for line in out.splitlines() if "stay though" in line]
+    assert re.match(r"[\d.]+ k?B of activations stay though", note)
     assert (
         "stay though their Grams are kept, since the checkpoints or the examples that they are of"
         " are not here, or those Grams are damaged" in out
