@@ -116,8 +116,8 @@ def consequences(findings: Findings) -> list[str]:
         networks = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         n_bytes = sum(each.n_bytes for each in findings.irreplaceable)
         notes.append(
-            f"{size(n_bytes)} of activations stay though their Grams are kept, since the checkpoints"
-            " or the examples that they are of are not here, or those Grams are damaged"
+            f"{size(n_bytes)} of activations stay though their Grams are kept, since the"
+            " checkpoints or the examples that they are of are not here, or those Grams are damaged"
             f" ({networks}); 'allcnn store rm' removes them."
         )
     return notes
