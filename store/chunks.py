@@ -74,8 +74,8 @@ def write_chunk(
     if values.shape != shape:
         padded = np.full(shape, np.nan, values.dtype)
         padded[tuple(map(slice, values.shape))] = values
-    file.parent.mkdir(parents=True, exist_ok=True)
     check_inside(root, file.parent)
+    file.parent.mkdir(parents=True, exist_ok=True)
     # Always the same name: what a kill leaves is written over when writing goes on.
     temporary = file.with_name(f"{file.name}.partial")
     try:

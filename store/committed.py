@@ -26,7 +26,7 @@ from store.nodes import ArrayNode, read_array
 from store.place import Place, check_inside, child_names, zarr_store
 from store.query import LEVELS
 from store.reach import reaching
-from store.schema import Commit, SampleSet
+from store.schema import Attributes, Commit, SampleSet
 
 READABLE_CODECS = frozenset(
     {"bytes", "crc32c", "zstd", "gzip", "blosc", "transpose", "sharding_indexed"}
@@ -60,6 +60,10 @@ class Meta(Protocol):
     @property
     def tap_index(self) -> int:
         """Position of the tap in its network, from 0."""
+
+    @property
+    def attributes(self) -> Attributes:
+        """Facts about the network."""
 
     @property
     def n_taps(self) -> int | None:
@@ -192,6 +196,11 @@ class CommittedReader(Committed[M]):
 
     def _blocks(self, start: int, stop: int) -> tuple[Commit, ...]:
         """Return the commits that a range touches, having checked that it can be read."""
+        for bound in (start, stop):
+            if not isinstance(bound, int | np.integer):
+                raise RowRangeError(
+                    f"{bound!r} is no number of {self.form.units} of {self.meta.key}; give integers"
+                )
         self._check_range(start, stop)
         if start == stop:
             return ()

@@ -7,7 +7,7 @@ from typing import Final
 from store.layout import Kind
 
 _SENTENCE: Final = re.compile(
-    r".* are damaged \((.*)\)[:;] .*"
+    r".* (?:is|are) damaged \((.*)\)[:;] .*"
     r"|(.*?)[;:] (?:copy|delete|rename|give|use|write|compute|want) .*"
 )
 

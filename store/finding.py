@@ -1,10 +1,12 @@
 """Find what one kind of store holds, by the names of folders and by metadata."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from store.committed import CommittedReader, Key, parse
-from store.errors import StoreError, StoreLocationError, UnfinishedError
+from store.errors import InvalidKeyError, StoreError, StoreLocationError, UnfinishedError
 from store.layout import open_root
 from store.nodes import NODE, read_attributes
 from store.place import Address, Place, as_place, check_inside, child_names, is_remote
@@ -58,7 +60,8 @@ class CommittedStore(Generic[R]):
         fits no filter on it. Names are sample_set, run, checkpoint, tap, dataset, split,
         n_samples, dtype, complete, of Grams kernel, pool and batch_size, and every attribute.
 
-        Sorted by sample set, run, checkpoint and position in the network. Raises QueryError for
+        Sorted by sample set, run, the attribute ``epoch``, checkpoint and position in the network:
+        checkpoints as they were trained, those without an epoch last. Raises QueryError for
         names that nothing in the store has, and for texts compared with numbers; and the error of
         the first group that may fit and cannot be opened: ``scan`` passes it over.
         """
@@ -74,8 +77,10 @@ class CommittedStore(Generic[R]):
         scan = self._walk(query)
         if query.unsure(map(_facts, scan.found)).conditions:
             query.check(self.path, [_facts(one) for one in self._walk(Query()).found])
-        found = sorted((one for one in scan.found if query.matches(_facts(one))), key=_order)
-        return Scan(found, scan.unreadable)
+        if not (scan.found or scan.unreadable):
+            open_root(self.path, self.reader.form.kind)  # else a store that is gone seems empty
+        found = (one for one in scan.found if query.matches(_facts(one)))
+        return Scan(_in_order(found), scan.unreadable)
 
     def _walk(self, query: Query) -> Scan[R]:
         """Open what lies in the folders that a query admits."""
@@ -95,6 +100,11 @@ class CommittedStore(Generic[R]):
             return error
 
     def _get(self, key: Key) -> R:
+        if not isinstance(getattr(key, "path", None), str):
+            raise InvalidKeyError(
+                f"{key!r} is no key; find(run=..., checkpoint=..., tap=...) takes names, and every"
+                " representation that it finds has its key"
+            )
         form, found = self.reader.form, self._open(key.path)
         # A path may say less than a key.
         if found is not None and found.meta.key == key:
@@ -132,6 +142,16 @@ def _facts(one: CommittedReader[Any]) -> dict[str, Scalar]:
     return facts(one.meta, one.complete)
 
 
-def _order(found: CommittedReader[Any]) -> tuple[list[str], int, list[str]]:
-    parts = found.meta.key.path.split("/")
-    return parts[:3], found.meta.tap_index, parts[3:]
+def _in_order(found: Iterable[R]) -> list[R]:
+    groups = [(one.meta.key.path.split("/"), one) for one in found]
+    epochs: dict[tuple[str, ...], float] = {}
+    for parts, one in groups:
+        network, epoch = tuple(parts[:3]), one.meta.attributes.get("epoch")
+        number = float(epoch) if isinstance(epoch, int | float) else math.inf
+        epochs[network] = min(number, epochs.get(network, math.inf))
+
+    def place(group: tuple[list[str], R]) -> tuple[Any, ...]:
+        parts, one = group
+        return parts[:2], epochs[tuple(parts[:3])], parts[2], one.meta.tap_index, parts[3:]
+
+    return [one for _, one in sorted(groups, key=place)]

@@ -60,6 +60,15 @@ def as_rows(name: str, values: Any, channels_first: bool = False) -> npt.NDArray
     return np.moveaxis(rows, 1, -1) if channels_first and rows.ndim == 4 else rows
 
 
+def check_mapping(taps: object) -> None:
+    """Raise ArrayError unless taps come with their names."""
+    if not isinstance(taps, Mapping):
+        raise ArrayError(
+            f"taps are a {type(taps).__name__}; give a mapping of names to arrays, such as"
+            ' {"conv1": values}'
+        )
+
+
 def check_tap(name: str, shape: tuple[int, ...]) -> None:
     """Raise InvalidKeyError or ArrayError unless this can be the name and shape of a tap."""
     check_component("tap", name)
@@ -79,6 +88,11 @@ def digest(arrays: Mapping[str, Any], *texts: str) -> str:
     Tells checkpoints apart: give it all that a network's activations depend on, such as PyTorch's
     ``state_dict()``, and in texts what no array tells: preprocessing, activation functions, hooks.
     """
+    if not isinstance(arrays, Mapping):
+        raise ArrayError(
+            f"a digest is of a mapping of names to arrays, and got a {type(arrays).__name__}; give"
+            " PyTorch's state_dict(), say"
+        )
     hasher = hashlib.sha256()
     for name in sorted(arrays):
         array = as_numpy(arrays[name], repr(name))

@@ -8,7 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError
-from store.foreign import as_bytes, as_numpy, as_rows, check_numeric, check_tap
+from store.foreign import (
+    as_bytes,
+    as_numpy,
+    as_rows,
+    check_mapping,
+    check_numeric,
+    check_tap,
+)
 from store.network import BATCH_ROWS, DTYPE, NetworkWriter, describe, stored_taps
 from store.place import Address
 from store.samples import HasExamples
@@ -53,22 +60,35 @@ def write_network(
     They may be anything that has a shape and gives rows as slices: NumPy's, PyTorch's, mapped files
     or HDF5 data sets, of which a minibatch at a time is read. All are read once before any is
     written: whatever is not finite, or does not fit, is refused. The digest is of what is stored,
-    so that asking again writes only what is missing, and other arrays of the same name are refused.
-    ``report`` is told how many rows of how many are done.
+    so that asking again writes only what is missing or damaged, and other arrays of the same name
+    are refused. ``report`` is told how many rows of how many are done.
     """
+    check_mapping(taps)
     network = {name: _as_array(name, values) for name, values in taps.items()}
-    _check_network(network, examples.sample_set.n_samples)
     settings: Options = {**_DEFAULTS, **options}
     _check_settings(store, run, checkpoint, examples, settings)
+    _check_network(network, examples.sample_set.n_samples)
     progress = _Progress(report, 2 * len(network) * examples.sample_set.n_samples)
     digest = _digest(network, progress, settings)
-    with NetworkWriter(
-        store, run=run, checkpoint=checkpoint, examples=examples, digest=digest, **settings
-    ) as writer:
+    how: dict[str, Any] = {"run": run, "checkpoint": checkpoint, "examples": examples}
+    with NetworkWriter(store, **how, digest=digest, taps=list(network), **settings) as writer:
+        _mend(writer, network, settings["channels_first"])
         for rows in writer.minibatches():
             writer.append({name: values[rows] for name, values in network.items()})
             progress.add(len(network) * (rows.stop - rows.start), "writing")
     return digest
+
+
+def _mend(writer: NetworkWriter, network: Mapping[str, "_Array"], channels_first: bool) -> None:
+    """Write committed minibatches again that cannot be read as they were written."""
+    for tap in writer.stored():
+        damaged = [commit for commit in tap.commits if tap.check(commit) is not None]
+        if not damaged:
+            continue
+        with writer.open_tap(tap.meta) as again:
+            for commit in damaged:
+                rows = network[tap.key.tap][commit.start : commit.stop]
+                again.replace(commit.start, as_rows(tap.key.tap, rows, channels_first))
 
 
 class _Array(Protocol):

@@ -11,13 +11,19 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from store.errors import ConflictError, MisalignedWriteError, StoreError, UnfinishedError
-from store.foreign import as_rows
+from store.errors import (
+    ArrayError,
+    ConflictError,
+    MisalignedWriteError,
+    StoreError,
+    UnfinishedError,
+)
+from store.foreign import as_rows, check_mapping
 from store.layout import has_store
-from store.place import Address
+from store.place import Address, as_place
 from store.reader import Representation, Store
 from store.samples import HasExamples
-from store.schema import Attributes, DType, RepresentationKey, RepresentationMeta
+from store.schema import Attributes, DType, RepresentationKey, RepresentationMeta, SampleSet
 from store.writer import Compression, Writer
 
 Taps = dict[str, npt.NDArray[Any]]
@@ -46,9 +52,13 @@ class NetworkWriter:
         batch_rows: rows of a minibatch of the store; what is appended may have others.
         channels_first: whether arrays of four axes are (n, c, h, w), as PyTorch's are; they are
             stored as (n, h, w, c).
-        attributes: facts about the network, such as ``{"depth": 18, "seed": 0}``.
-        compression: of the chunks.
+        attributes: facts about the network, such as ``{"depth": 18, "seed": 0}``; they take the
+            place of those that are stored.
+        compression: of the chunks of taps that are not begun yet.
         created_by: program and version.
+        taps: names of all of them in the network's order, where they are known before the first
+            rows: what is stored is compared with them at once, and a tap that it lacks is asked for
+            from the first row on.
     """
 
     def __init__(
@@ -65,15 +75,20 @@ class NetworkWriter:
         attributes: Attributes | None = None,
         compression: Compression = "none",
         created_by: str | None = None,
+        taps: Sequence[str] | None = None,
     ) -> None:
-        self._store = store
+        self._store = as_place(store)
         self._examples = examples
         self._channels_first = channels_first
         self._compression = compression
         self._like = describe(
             run, checkpoint, examples, digest, dtype, batch_rows, attributes, created_by
         )
-        self._next_row = _common_rows(stored_taps(store, self._like))
+        stored = stored_taps(store, self._like)
+        if taps is not None:
+            self._check_names(stored, list(taps))
+        self._next_row = _common_rows(stored, taps)
+        self._correct_attributes(stored)
         self._writers: dict[str, Writer] = {}
         self._held: list[Taps] = []
         self._open = ExitStack()
@@ -129,6 +144,7 @@ class NetworkWriter:
         """
         self._check_not_failed()
         self._check_start(start)
+        check_mapping(taps)
         arrays = {name: as_rows(name, tap, self._channels_first) for name, tap in taps.items()}
         first = self._next_row
         stop = first + self._check_rows(arrays)
@@ -147,6 +163,15 @@ class NetworkWriter:
         self._held.clear()
         self._writers = {}
         self._open.close()
+
+    def stored(self) -> list[Representation]:
+        """Return the taps that are stored already, whole or not."""
+        return stored_taps(self._store, self._like)
+
+    def open_tap(self, meta: RepresentationMeta) -> Writer:
+        """Open one tap for writing."""
+        indices, labels = self._examples.indices, self._examples.labels
+        return Writer.open(self._store, meta, indices, labels, compression=self._compression)
 
     @property
     def _name(self) -> str:
@@ -228,29 +253,38 @@ class NetworkWriter:
                 )
 
     def _open_writers(self, arrays: Taps) -> None:
-        stored = stored_taps(self._store, self._like)
-        if _common_rows(stored) < self._next_row:
+        stored = self.stored()
+        self._check_names(stored, list(arrays))
+        if _common_rows(stored, list(arrays)) < self._next_row:
             raise ConflictError(
                 f"{self._name} lost rows since it was opened for writing; open it again"
             )
-        names, there = list(arrays), [tap.key.tap for tap in stored]
-        # Where nothing is committed yet, a kill may have come before the last taps were created.
-        if there != (names if self._next_row else names[: len(there)]):
-            raise ConflictError(
-                f"{self._name} is stored with the taps {', '.join(there)}, and got"
-                f" {', '.join(names)}; append the same ones in the same order, or use another name"
-            )
         with ExitStack() as opened:
             writers = {
-                name: opened.enter_context(self._open_writer(self._meta(index, name, arrays)))
+                name: opened.enter_context(self.open_tap(self._meta(index, name, arrays)))
                 for index, name in enumerate(arrays)
             }
             self._open = opened.pop_all()
         self._writers = writers
 
-    def _open_writer(self, meta: RepresentationMeta) -> Writer:
-        indices, labels = self._examples.indices, self._examples.labels
-        return Writer.open(self._store, meta, indices, labels, compression=self._compression)
+    def _check_names(self, stored: Sequence[Representation], names: Sequence[str]) -> None:
+        """Raise ConflictError unless what is stored are these taps, or some of them, in order."""
+        for tap in stored:
+            at_its_place = names[tap.meta.tap_index : tap.meta.tap_index + 1] == [tap.key.tap]
+            if not at_its_place or tap.meta.n_taps not in (None, len(names)):
+                there = ", ".join(each.key.tap for each in stored)
+                of = f" of {tap.meta.n_taps}" if tap.meta.n_taps not in (None, len(stored)) else ""
+                raise ConflictError(
+                    f"{self._name} is stored with the taps {there}{of}, and got"
+                    f" {', '.join(names)}; append the same ones in the same order, or use another"
+                    " name"
+                )
+
+    def _correct_attributes(self, stored: Sequence[Representation]) -> None:
+        wanted = dict(self._like.attributes)
+        for tap in stored:
+            if wanted and dict(tap.meta.attributes) != wanted:
+                self.open_tap(replace(tap.meta, attributes=wanted)).close()
 
     def _meta(self, index: int, name: str, arrays: Taps) -> RepresentationMeta:
         key, shape = replace(self._like.key, tap=name), arrays[name].shape[1:]
@@ -268,6 +302,10 @@ def describe(
     created_by: str | None,
 ) -> RepresentationMeta:
     """Return what the metadata of all taps of a network share, in those of one that is no tap."""
+    if not isinstance(getattr(examples, "sample_set", None), SampleSet):
+        raise ArrayError(
+            f"examples are {examples!r}; give what store.Examples.of or store.Examples.like returns"
+        )
     return RepresentationMeta(
         key=RepresentationKey(examples.sample_set.name, run, checkpoint, "any"),
         sample_set=examples.sample_set,
@@ -278,7 +316,7 @@ def describe(
         batch_rows=batch_rows,
         created_by=created_by or f"allcnn-cka {version('allcnn-cka')}",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        attributes=dict(attributes or {}),
+        attributes={} if attributes is None else attributes,
     )
 
 
@@ -300,5 +338,8 @@ def stored_taps(
     return found
 
 
-def _common_rows(taps: list[Representation]) -> int:
-    return min((tap.n_committed for tap in taps), default=0)
+def _common_rows(stored: Sequence[Representation], names: Sequence[str] | None) -> int:
+    """Return how many rows all taps of a network have: none where one of them is not stored."""
+    known = [tap.meta.n_taps or 0 for tap in stored]
+    n_taps = max(known, default=0) if names is None else len(names)
+    return 0 if len(stored) < n_taps else min((tap.n_committed for tap in stored), default=0)

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -66,7 +66,7 @@ def _options(protocol: str) -> dict[str, Any]:
 def _kept(path: UPath) -> Place:
     """Return a place that shows what others write meanwhile; a local one as a plain path."""
     if path.protocol in ("", *_LOCAL):
-        return Path(path.path)
+        return Path(path.path).absolute()
     place: UPath = UPath(
         str(path), **{**_options(path.protocol), **path.storage_options} | _OPTIONS
     )
@@ -224,6 +224,17 @@ def check_inside(root: Place, place: Place) -> None:
             f"{place} leads by a symbolic link to {real}, outside of the store {root}; copy what"
             " it leads to into the store, or delete the link"
         )
+
+
+def check_unlinked(place: Place, names: Sequence[str]) -> None:
+    """Raise StoreLocationError where a symbolic link is on the way to something in a place."""
+    for n in range(1, len(names) + 1):
+        step = place.joinpath(*names[:n])
+        if step.is_symlink():
+            raise StoreLocationError(
+                f"{step} is a symbolic link, which no store makes; delete the link itself, and"
+                " what it leads to if that is wanted"
+            )
 
 
 def is_leftover(name: str) -> bool:

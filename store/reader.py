@@ -39,13 +39,23 @@ class Representation(CommittedReader[RepresentationMeta]):
         """Where it is stored."""
         return self.meta.key
 
-    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        """Read all rows, for NumPy to take it for an array; UnfinishedError where some miss."""
+        values = self.read()
+        return values if dtype is None else values.astype(dtype, copy=False)
+
+    def read(self, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """Return rows start to stop (exclusive) in the stored dtype, of shape (rows, *meta.shape).
+
+        All rows are those of the sample set, ``meta.n_samples``.
 
         Every minibatch that the range touches is read whole and its digest verified; ranges of
         whole minibatches are cheapest. Raises UnfinishedError for rows not yet committed and
         DamagedChunkError for rows that are not those that were written.
         """
+        stop = self.meta.n_samples if stop is None else stop
         blocks = self._blocks(start, stop)
         out = self._empty(stop - start)
         for block in blocks:

@@ -81,8 +81,9 @@ class Examples:
         images it is of indices and labels, and that the same ones stand for the same examples is
         the caller's word. ``indices`` are 0, 1, 2, ... unless they are given.
         """
-        if n_samples < 1:
-            raise ArrayError(f"there are {n_samples} rows; want one or more, one an example")
+        n_samples = _count(n_samples)
+        if images is not None and not hasattr(images, "shape"):
+            images = as_numpy(images, "the array of images")
         order = _integers("indices", np.arange(n_samples) if indices is None else indices, np.int64)
         classes = _integers(
             "labels", [NO_LABEL] * n_samples if labels is None else labels, np.int32
@@ -160,6 +161,15 @@ def _digest_of_coordinates(indices: npt.NDArray[np.int64], labels: npt.NDArray[n
     state.update(as_bytes(indices.astype("<i8")))
     state.update(as_bytes(labels.astype("<i4")))
     return state.hexdigest()
+
+
+def _count(n_samples: Any) -> int:
+    is_number = isinstance(n_samples, int | np.integer) and not isinstance(n_samples, bool)
+    if not is_number:
+        raise ArrayError(f"n_samples is {n_samples!r}; want an integer, how many rows there are")
+    if n_samples < 1:
+        raise ArrayError(f"there are {n_samples} rows; want one or more, one an example")
+    return int(n_samples)
 
 
 def _integers(name: str, values: npt.ArrayLike, dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:

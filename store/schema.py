@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from store.errors import InvalidKeyError, SchemaError
 
 SCHEMA_VERSION = 2
@@ -176,6 +178,7 @@ class RepresentationMeta:
         _check_count("batch_rows", self.batch_rows)
         _check_text("created_by", self.created_by)
         _check_utc("created_at", self.created_at)
+        object.__setattr__(self, "attributes", _as_python(self.attributes))
         _check_attributes(self.attributes)
         _check_n_taps(self.n_taps, self.tap_index)
         _check_same_sample_set(self.key, self.sample_set)
@@ -299,6 +302,7 @@ class GramMeta:
         _check_ranges(self.ranges, self.n_samples)
         _check_text("created_by", self.created_by)
         _check_utc("created_at", self.created_at)
+        object.__setattr__(self, "attributes", _as_python(self.attributes))
         _check_attributes(self.attributes)
         _check_n_taps(self.n_taps, self.tap_index)
         _check_same_sample_set(self.key, self.sample_set)
@@ -379,6 +383,16 @@ def _malformed() -> Iterator[None]:
         raise SchemaError(f"the stored metadata are malformed: {error}") from error
 
 
+def _as_python(attributes: object) -> object:
+    """Return NumPy's numbers as Python's, which alone become JSON."""
+    if not isinstance(attributes, Mapping):
+        return attributes
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in attributes.items()
+    }
+
+
 def attributes_by_name(key: RepresentationKey) -> dict[str, str | int | float | bool]:
     """Return what our own names of runs and checkpoints tell; version 1 had nothing else."""
     found: dict[str, str | int | float | bool] = {}
@@ -453,7 +467,7 @@ def _check_attributes(attributes: object) -> None:
             raise SchemaError(f"attribute {name!r} is no name; use letters, digits and single '_'")
         if name in _RESERVED:
             raise SchemaError(f"attribute {name!r} would hide what is stored anyway; rename it")
-        number = isinstance(value, bool | int | float) and math.isfinite(value)
+        number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
         if not number and not isinstance(value, str):
             raise SchemaError(f"attribute {name} is {value!r}; want a text or a finite number")
 
@@ -464,7 +478,7 @@ def _check_n_taps(n_taps: object, tap_index: int) -> None:
 
 
 def _check_choice(name: str, value: object, *choices: str) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise SchemaError(f"{name} is {value!r}; use {' or '.join(map(repr, choices))}")
 
 

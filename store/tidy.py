@@ -5,7 +5,6 @@ afresh, so that a kill in the middle leaves neither a damaged nor an unfinished 
 """
 
 import errno
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Final
 
 from store.activations import ACTIVATIONS
 from store.claim import claim, is_claimed
-from store.errors import ClaimedError, StoreError, StoreLocationError
+from store.errors import ClaimedError, StoreError
 from store.grams import GRAMS
 from store.layout import Kind
 from store.nodes import NODE
 from store.place import Place, entry_names, is_leftover, remove_tree, write_bytes
+from store.place import check_unlinked as check_unlinked
 from store.reach import reaching
 from store.results import SimilarityResult, has_result
 from store.schema import is_component
@@ -53,8 +53,16 @@ def remove(place: Place, found: Usage) -> None:
         if target.exists():
             with _claimed(place, found):
                 (target / NODE).unlink(missing_ok=True)
+                # Chunks without metadata and without a claim would be taken for a damaged group.
+                if found.kind != "similarity":
+                    _remove_chunks(target / _ARRAYS[found.kind])
                 remove_tree(target)
         _remove_emptied(place, found.names[:-1])
+
+
+def _remove_chunks(array: Place) -> None:
+    if not array.is_symlink():  # whose target is not what is removed
+        remove_tree(array / "c")
 
 
 def check_removable(place: Place, found: Usage) -> None:
@@ -64,17 +72,6 @@ def check_removable(place: Place, found: Usage) -> None:
         raise ClaimedError(
             f"{place / found.group} is being written; wait for that, or stop it, and remove it then"
         )
-
-
-def check_unlinked(place: Place, names: Sequence[str]) -> None:
-    """Raise StoreLocationError where a symbolic link is on the way to a group."""
-    for n in range(1, len(names) + 1):
-        step = place.joinpath(*names[:n])
-        if step.is_symlink():
-            raise StoreLocationError(
-                f"{step} is a symbolic link, which no store makes; delete the link itself, and"
-                " what it leads to if that is wanted"
-            )
 
 
 def is_held(place: Place, found: Usage) -> bool:
@@ -160,13 +157,22 @@ def _remove_emptied(place: Place, names: tuple[str, ...]) -> None:
         metadata = folder / NODE
         content = metadata.read_bytes() if metadata.exists() else None
         metadata.unlink(missing_ok=True)
-        # At an address there are no folders, only names that begin alike.
-        if not isinstance(folder, Path) or not folder.exists():
-            continue
-        try:
-            folder.rmdir()
-        except OSError:
+        if not _vanishes(folder):
             # A writer has made a group there in the meantime.
             if content is not None:
                 write_bytes(metadata, content)
             return
+
+
+def _vanishes(folder: Place) -> bool:
+    """Remove an empty folder; return whether it was one."""
+    if not isinstance(folder, Path):
+        # At an address there are no folders, only names that begin alike.
+        return not entry_names(folder)
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

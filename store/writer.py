@@ -16,6 +16,7 @@ from store.activations import ACTIVATIONS
 from store.chunks import chunk_file, parts_of, write_chunk
 from store.claim import CLAIM, Claim, claim
 from store.committed import Committed, Form, M, Meta, block_range, is_ours, parse
+from store.coordinates import Coordinates, check_like_others, check_same, coordinates_of, digests
 from store.draft import drafted
 from store.errors import (
     ActivationOverflowError,
@@ -33,7 +34,7 @@ from store.place import (
     Address,
     Place,
     as_place,
-    check_inside,
+    check_unlinked,
     entry_names,
     is_leftover,
     remove_tree,
@@ -41,7 +42,7 @@ from store.place import (
     zarr_store,
 )
 from store.reach import reaching
-from store.schema import Commit, RepresentationMeta
+from store.schema import Attributes, Commit, RepresentationMeta
 
 Compression = Literal["none", "zstd"]
 
@@ -96,20 +97,19 @@ class CommittedWriter(Committed[M]):
 
         Args:
             store: folder or address of the store, made where there is none.
-            meta: of the array; who made it, when, and attributes may differ on resuming.
+            meta: of the array; who made it, and when, may differ on resuming. Attributes may too:
+                those that are given take the place of those that are stored.
             samples: index of every row's example in its data set.
             labels: class of every row's example.
             compression: of a new array; ``zstd`` takes less room and several times as long.
             source: digest of what the array is computed from; an array of another source is made
                 afresh.
 
-        Raises ConflictError where the key is stored with other metadata or coordinates, and
-        ClaimedError while another writer is at work on it.
+        Raises ConflictError where the key is stored with other metadata or coordinates, or another
+        array on the sample set with other coordinates; ClaimedError while another writer is at work
+        on it.
         """
-        coordinates = {
-            "sample": _coordinate("samples", samples, np.dtype(np.int64), meta),
-            "label": _coordinate("labels", labels, np.dtype(np.int32), meta),
-        }
+        coordinates = coordinates_of(samples, labels, meta)
         if compression not in _COMPRESSORS:
             known = " or ".join(map(repr, _COMPRESSORS))
             raise SchemaError(f"compression of {meta.key} is {compression!r}; use {known}")
@@ -117,21 +117,30 @@ class CommittedWriter(Committed[M]):
         create_root(root, cls.form.kind)
         folder = root / meta.key.path
         # Of what is not marked as whole, everything in the array's folder will be removed.
-        check_inside(root, folder / cls.form.array)
+        check_unlinked(root, [*meta.key.path.split("/"), cls.form.array])
         _check_vacant(folder, cls.form)
         with reaching(root), written(f"cannot create {folder}"):
             held = claim(folder / cls.form.array)
             try:
                 stored = _stored(folder, meta, coordinates, cls.form)
                 if stored is None or _is_of_another(stored[2], source):
+                    check_like_others(root, meta, digests(coordinates), cls.form)
                     marks = {} if source is None else {SOURCE: source}
                     _create(root, meta, coordinates, cls.form, compression, marks)
                     stored = _stored(folder, meta, coordinates, cls.form)
                 assert stored is not None
-                return cls(root, *stored, held)
+                writer = cls(root, *stored, held)
+                writer._update_attributes(meta.attributes)
+                return writer
             except BaseException:
                 held.release()
                 raise
+
+    def _update_attributes(self, wanted: Attributes) -> None:
+        if wanted and dict(wanted) != dict(self.meta.attributes):
+            meta = self.form.from_json(self.meta.to_json() | {"attributes": dict(wanted)})
+            self._put({self.form.mark: meta.to_json()})
+            self.meta = meta
 
     def _write(self, values: npt.NDArray[Any]) -> None:
         """Write and commit the next block, whose form the caller has checked."""
@@ -278,22 +287,10 @@ def narrow(values: npt.NDArray[Any], dtype: str, name: str) -> npt.NDArray[Any]:
             return values.astype(np.dtype(dtype).newbyteorder("<"), order="C", copy=False)
     except FloatingPointError:
         largest = np.abs(values[np.isfinite(values)]).max()
+        advice = "store it as a wider dtype" if dtype == "float16" else "scale it down"
         raise ActivationOverflowError(
-            f"{name} reaches {largest:g}, and {dtype} ends at {np.finfo(dtype).max:.6g};"
-            " store it as a wider dtype"
+            f"{name} reaches {largest:g}, and {dtype} ends at {np.finfo(dtype).max:.6g}; {advice}"
         ) from None
-
-
-def _coordinate(
-    name: str, values: npt.ArrayLike, dtype: np.dtype[Any], meta: Meta
-) -> npt.NDArray[Any]:
-    array, n = np.asarray(values), meta.sample_set.n_samples
-    if array.shape != (n,) or array.dtype.kind not in "iu":
-        raise MisalignedWriteError(
-            f"{name} of {meta.key} are {array.dtype} of shape {array.shape}; want {n}"
-            " integers, one a row"
-        )
-    return array.astype(dtype, order="C", copy=False)
 
 
 @contextmanager
@@ -308,7 +305,7 @@ def written(what: str, advice: str = "") -> Iterator[None]:
 
 
 def _stored(
-    folder: Place, meta: M, coordinates: Mapping[str, npt.NDArray[Any]], form: Form[M]
+    folder: Place, meta: M, coordinates: Coordinates, form: Form[M]
 ) -> tuple[M, tuple[Commit, ...], dict[str, Any]] | None:
     """Return what a writer resumes, having checked that it is the same; None where nothing is."""
     attributes = read_attributes(folder)
@@ -316,7 +313,7 @@ def _stored(
     if attributes is None or stored is None:
         return None
     _check_same(folder, stored[0], meta)
-    _check_same_coordinates(folder, attributes, _digests(coordinates), form)
+    check_same(folder, attributes, digests(coordinates), form)
     _remove_leftovers(folder, folder / form.array / "c" / str(len(stored[1])))
     return *stored, attributes
 
@@ -336,7 +333,7 @@ def _check_vacant(folder: Place, form: Form[Any]) -> None:
 def _create(
     root: Place,
     meta: M,
-    coordinates: Mapping[str, npt.NDArray[Any]],
+    coordinates: Coordinates,
     form: Form[M],
     compression: Compression,
     marks: dict[str, str],
@@ -354,14 +351,14 @@ def _create(
     with drafted(root, meta.key.path) as group:
         _create_arrays(group, meta, coordinates, form, compression)
     # Written last: until then readers skip the group and writers start it afresh.
-    marked = {form.mark: meta.to_json(), COORDINATES: _digests(coordinates), COMMITS: []}
+    marked = {form.mark: meta.to_json(), COORDINATES: digests(coordinates), COMMITS: []}
     write_attributes(folder, {**marked, **marks})
 
 
 def _create_arrays(
     group: zarr.Group,
     meta: M,
-    coordinates: Mapping[str, npt.NDArray[Any]],
+    coordinates: Coordinates,
     form: Form[M],
     compression: Compression,
 ) -> None:
@@ -390,10 +387,6 @@ def _create_arrays(
     )
 
 
-def _digests(coordinates: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
-    return {name: crc32c(values) for name, values in coordinates.items()}
-
-
 def _check_same(folder: Place, stored: Meta, meta: Meta) -> None:
     found, wanted = _flat(stored), _flat(meta)
     for name, value in found.items():
@@ -415,22 +408,6 @@ def _flat(meta: Meta) -> dict[str, Any]:
         nested = value if isinstance(value, dict) else None
         flat |= {name: value} if nested is None else {f"{name}.{k}": v for k, v in nested.items()}
     return flat
-
-
-def _check_same_coordinates(
-    folder: Place, attributes: Mapping[str, Any], wanted: dict[str, str], form: Form[Any]
-) -> None:
-    found = attributes.get(COORDINATES)
-    if not isinstance(found, dict) or set(found) != set(wanted):
-        raise SchemaError(
-            f"{folder} has no digests of its coordinates; delete it, {form.verb} again"
-        )
-    for name, digest in wanted.items():
-        if found[name] != digest:
-            raise ConflictError(
-                f"{folder} is stored with other {name}s (digest {found[name]}, not {digest});"
-                " delete that folder or write to another store"
-            )
 
 
 def _remove_leftovers(folder: Place, next_block: Place) -> None:

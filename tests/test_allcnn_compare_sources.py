@@ -576,7 +576,7 @@ def test_a_tap_that_is_gone_is_missed(tmp_path, kept):
     if kept:
         shutil.rmtree(workspace.activations)
     message = (
-        rf"tap 1 of a@final on {SET}, counted from 0, is not stored, and later ones are;"
+        rf"tap 1 of a@final on {SET}, counted from 0, is not stored;"
         r" run 'allcnn extract a --checkpoint final .*', or .*, or name the taps, as in"
     )
     with pytest.raises(ComparisonError, match=message):

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -414,6 +415,7 @@ LINKED = {
     "tap": f"{SAMPLES}/a/final/one",
     "array": f"{SAMPLES}/a/final/one/activations",
     "chunk": f"{SAMPLES}/a/final/one/activations/c/0/0/0",
+    "chunks": f"{SAMPLES}/a/final/one/activations/c",
     "coordinate": f"{SAMPLES}/a/final/one/label",
 }
 METADATA = f"{SAMPLES}/a/final/one/zarr.json"
@@ -468,6 +470,41 @@ def test_nothing_is_written_through_links_that_lead_outside(interrupted, tmp_pat
     except StoreLocationError as error:
         assert "symbolic link" in str(error)  # noqa: PT017  # at whatever step it is found
     assert contents(tmp_path / "outside") == before
+
+
+@pytest.mark.parametrize("link", ["c/2", "c/2/0", "c/2/0/0", "c/2/0/0.partial"])
+def test_the_next_chunk_is_not_written_through_a_link(tmp_path, link):
+    write_network(tmp_path / "store", A, make_taps(names=("one",)), n_committed=32)
+    (tmp_path / "outside" / "0").mkdir(parents=True)
+    (tap,) = store.open(tmp_path / "store").find()
+    place = tap.place / "activations" / link
+    rows = batches(tap.meta, make_taps(names=("one",))["one"])[2]
+    with Writer.open(tmp_path / "store", tap.meta, *coordinates(tap.meta)) as writer:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        is_file = link.count("/") > 2
+        place.symlink_to(tmp_path / "outside" / ("file" if is_file else ""))
+        if link.endswith("0/0"):
+            # A file of the chunk's name is replaced by the chunk, and a link is such a file.
+            writer.append(rows)
+            assert not place.is_symlink()
+        else:
+            with pytest.raises(StoreLocationError):
+                writer.append(rows)
+            assert writer.n_committed == 32
+    assert [path.name for path in (tmp_path / "outside").rglob("*")] == ["0"]
+
+
+def test_a_link_to_another_tap_of_the_store_is_not_written_through(tmp_path):
+    write_network(tmp_path / "store", A, make_taps(names=("one",)))
+    (one,) = store.open(tmp_path / "store").find()
+    other = replace(one.meta, key=replace(one.key, tap="two"), tap_index=1)
+    place = tmp_path / "store" / other.key.path
+    place.mkdir()
+    (place / "activations").symlink_to(one.place / "activations")
+    before = contents(one.place)
+    with pytest.raises(StoreLocationError, match="is a symbolic link, which no store makes"):
+        Writer.open(tmp_path / "store", other, *coordinates(other))
+    assert contents(one.place) == before
 
 
 def test_links_that_lead_outside_are_not_removed_through(linked, tmp_path):

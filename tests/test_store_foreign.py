@@ -78,6 +78,12 @@ def test_a_digest_is_of_real_numbers(values):
         store.digest({"w": values})
 
 
+@pytest.mark.parametrize("arrays", [None, [np.ones(3)], object()])
+def test_a_digest_is_of_a_mapping(arrays):
+    with pytest.raises(ArrayError, match="a digest is of a mapping of names to arrays, and got a"):
+        store.digest(arrays)
+
+
 def test_a_digest_is_not_of_masked_arrays():
     with pytest.raises(ArrayError, match=r"^'w' is a masked array, and masks are not stored"):
         store.digest({"w": np.ma.masked_less([1.0, 2.0], 2)})

@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from store import (
     UnfinishedError,
     Writer,
 )
+from store.verify import verify
 from tests.faults import Killed, kill_series, killed_before
 
 N, SIZE = 22, 8
@@ -369,6 +372,67 @@ def test_other_taps_than_before_are_refused_in_going_on(tmp_path, names):
     with pytest.raises(ConflictError, match=f"^{told}"):
         open_network(tmp_path / "a.zarr").append({name: TAPS["zero"][8:16] for name in names})
     assert [tap.key for tap in store.open(tmp_path / "a.zarr").find()] == before
+
+
+@pytest.mark.parametrize("lost", TAPS)
+def test_a_tap_that_is_lost_is_written_again(tmp_path, wanted, lost):
+    write(tmp_path / "a.zarr")
+    shutil.rmtree(tmp_path / "a.zarr" / EXAMPLES.sample_set.name / "mine" / "final" / lost)
+    assert write(tmp_path / "a.zarr") == N
+    assert stored(tmp_path / "a.zarr") == wanted
+    assert write(tmp_path / "a.zarr") == 0
+
+
+def test_taps_that_are_told_are_compared_with_what_is_stored(tmp_path):
+    write(tmp_path / "a.zarr")
+    assert open_network(tmp_path / "a.zarr", taps=tuple(TAPS)).complete
+    told = (
+        "mine@final is stored with the taps zero, conv1, logits, and got zero, conv1, logits, more;"
+    )
+    with pytest.raises(ConflictError, match=told):
+        open_network(tmp_path / "a.zarr", taps=[*TAPS, "more"])
+    with pytest.raises(ConflictError, match="got conv1, zero, logits;"):
+        open_network(tmp_path / "a.zarr", taps=["conv1", "zero", "logits"])
+
+
+def test_attributes_that_are_given_again_take_the_place_of_others(tmp_path, wanted):
+    path = tmp_path / "a.zarr"
+    write(path, attributes={"depth": 18})
+    write(path)
+    assert len(store.open(path).find(depth=18)) == len(TAPS)
+    write(path, attributes={"depth": np.int64(19), "pruned": np.bool_(True)})
+    assert len(store.open(path).find(depth=19, pruned=True)) == len(TAPS)
+    assert stored(path) == wanted
+    assert [each for one in verify(path, "activations") for each in one.damage] == []
+
+
+@pytest.mark.parametrize(("changed", "told"), [("indices", "samples"), ("labels", "labels")])
+def test_other_examples_on_the_same_sample_set_are_refused(tmp_path, changed, told):
+    path = tmp_path / "a.zarr"
+    write(path)
+    other = replace(EXAMPLES, **{changed: getattr(EXAMPLES, changed)[::-1].copy()})
+    with pytest.raises(ConflictError, match=f"^yours@final:zero has other {told} "):
+        write(path, run="yours", examples=other)
+    assert [tap.key.run for tap in store.open(path).find()] == ["mine"] * len(TAPS)
+    write(path, run="yours", examples=Examples.like(store.open(path).find()[0]))
+
+
+def test_a_digest_that_begins_alike_is_no_same_sample_set(tmp_path):
+    path, mine = tmp_path / "a.zarr", EXAMPLES.sample_set
+    write(path)
+    other = replace(EXAMPLES, sample_set=replace(mine, digest=mine.digest[:8] + "0" * 56))
+    with pytest.raises(ConflictError, match="begin their digests differently"):
+        write(path, run="yours", examples=other)
+
+
+def test_a_network_stays_where_it_was_opened(tmp_path, monkeypatch, wanted):
+    monkeypatch.chdir(tmp_path)
+    network = open_network("a.zarr")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    network.append(TAPS)
+    network.close()
+    assert stored(tmp_path / "a.zarr") == wanted
 
 
 def test_taps_that_a_kill_kept_from_being_created_are_created(tmp_path, wanted):

@@ -18,6 +18,7 @@ from store import (
     InvalidKeyError,
     RowRangeError,
     SchemaError,
+    StoreLocationError,
     UnfinishedError,
     UnknownRepresentationError,
     Writer,
@@ -326,6 +327,47 @@ def test_find_narrows_by_exact_names(filled):
 
 def test_sample_sets_are_listed_once(filled):
     assert filled.sample_sets() == [make_meta().sample_set]
+
+
+def test_a_representation_is_an_array_to_numpy(filled):
+    tap = filled.find()[0]
+    np.testing.assert_array_equal(np.asarray(tap), tap.read(0, tap.meta.n_samples))
+    np.testing.assert_array_equal(tap.read(), tap.read(0, tap.meta.n_samples))
+    np.testing.assert_array_equal(tap.read(4), tap.read(4, tap.meta.n_samples))
+    assert np.asarray(tap, np.float64).dtype == np.float64
+
+
+@pytest.mark.parametrize("bounds", [(0, 2.5), ("a", 3), (None, 3)])
+def test_rows_are_counted_by_integers(filled, bounds):
+    with pytest.raises(RowRangeError, match="give integers"):
+        filled.find()[0].read(*bounds)
+
+
+@pytest.mark.parametrize("key", ["net-s0@final:conv1", ("a", "b"), None])
+def test_what_is_no_key_is_refused(filled, key):
+    with pytest.raises(InvalidKeyError, match="is no key; find"):
+        filled[key]
+
+
+def test_a_store_that_is_gone_does_not_seem_empty(filled, tmp_path):
+    shutil.copytree(filled.path, tmp_path / "copy.zarr")
+    opened = store.open(tmp_path / "copy.zarr")
+    shutil.rmtree(tmp_path / "copy.zarr")
+    with pytest.raises(StoreLocationError, match="no store at"):
+        opened.find()
+
+
+def test_checkpoints_are_found_as_they_were_trained(tmp_path):
+    epochs = {"final": 10, "epoch-0002": 2, "init": 0, "imported": None, "epoch-0010": 10}
+    for name, epoch in epochs.items():
+        for index, tap in enumerate(("b", "a")):
+            attributes = {} if epoch is None else {"epoch": epoch}
+            meta = make_meta(tap, checkpoint=name, tap_index=index, attributes=attributes)
+            Writer.open(tmp_path / "a.zarr", meta, *coordinates(meta)).close()
+    found = [(tap.key.checkpoint, tap.key.tap) for tap in store.open(tmp_path / "a.zarr").find()]
+    order = ["init", "epoch-0002", "epoch-0010", "final", "imported"]
+    assert found == [(name, tap) for name in order for tap in ("b", "a")]
+    assert [one.checkpoint for one in store.open(tmp_path / "a.zarr").summaries()] == order
 
 
 def test_a_summary_tells_that_a_tap_is_missing(tmp_path):

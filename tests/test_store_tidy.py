@@ -17,6 +17,7 @@ from store.errors import ClaimedError
 from store.place import as_place, walk_files
 from store.tidy import abandoned, is_held, remove
 from store.usage import measure
+from store.verify import verify
 from tests.commands import contents
 from tests.faults import Killed, kill_series, killed_before
 from tests.networks import A, B, make_taps, write_network
@@ -176,6 +177,41 @@ def test_a_kill_leaves_no_group_that_is_damaged_or_unfinished(activations, tmp_p
     assert n_left > 5
 
 
+class Listing:
+    """Entries of a folder in an order of ours, as ``os.scandir`` gives them in the disk's."""
+
+    def __init__(self, entries):
+        self._entries = iter(entries)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._entries)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_kill_leaves_nothing_that_is_damaged_in_whatever_order_files_go(
+    activations, tmp_path, monkeypatch, reverse
+):
+    def in_order(path, scandir=os.scandir):
+        with scandir(path) as entries:
+            return Listing(sorted(entries, key=lambda entry: entry.name, reverse=reverse))
+
+    monkeypatch.setattr(os, "scandir", in_order)
+    found, n_states = group(activations, ONE), 0
+    for path in kill_series(lambda path: remove(path, found), tmp_path / "killed", activations):
+        n_states += 1
+        assert [each for one in verify(path, "activations") for each in one.damage] == []
+    assert n_states > 5
+
+
 @pytest.mark.slow
 def test_what_a_kill_left_of_a_removal_can_be_written_afresh(activations, tmp_path):
     meta = store.open(activations).find(run="a")[0].meta
@@ -261,7 +297,7 @@ def test_writers_are_kept_out_while_a_group_is_removed(activations, monkeypatch)
 
     monkeypatch.setattr("store.tidy.remove_tree", try_to_write)
     remove(activations, group(activations, ONE))
-    assert tried == [activations / ONE]
+    assert tried == [activations / ONE / "activations" / "c", activations / ONE]
     Writer.open(activations, meta, *coordinates(meta)).close()
 
 

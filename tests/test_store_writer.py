@@ -42,6 +42,19 @@ def assert_bit_equal(found, wanted):
     assert found.tobytes() == wanted.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("labels", "samples"),
+    [([2**32, *range(9)], None), (None, np.arange(10, dtype=np.uint64) + 2**63)],
+)
+def test_coordinates_that_would_wrap_around_are_refused(tmp_path, labels, samples):
+    meta = make_meta()
+    known = coordinates(meta)
+    samples = known[0] if samples is None else samples
+    labels = known[1] if labels is None else labels
+    with pytest.raises(MisalignedWriteError, match="does not hold; give smaller numbers"):
+        Writer.open(tmp_path / "a.zarr", meta, samples, labels)
+
+
 def test_rows_count_as_they_are_appended(tmp_path):
     meta = make_meta()
     rows = make_rows(meta)

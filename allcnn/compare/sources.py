@@ -145,6 +145,11 @@ class _Found:
         return self._meta.tap_index
 
     @property
+    def n_taps(self) -> int:
+        """Taps of its network, 0 where the writer did not know."""
+        return self._meta.n_taps or 0
+
+    @property
     def sample_set(self) -> SampleSet:
         """The examples."""
         return self._meta.sample_set
@@ -256,11 +261,12 @@ def _digests(taps: list[_Found]) -> list[str]:
 
 
 def _missing_tap(taps: list[_Found], side: Selection) -> int | None:
-    """Return the position of a tap that is not there before one that is, where all are wanted."""
+    """Return the position of a tap that is known to be and is not there, where all are wanted."""
     if side.tap != "*":
         return None
     there = {each.tap_index for each in taps}
-    return next((index for index in range(max(there)) if index not in there), None)
+    n_taps = max(max(there) + 1, *(each.n_taps for each in taps))
+    return next((index for index in range(n_taps) if index not in there), None)
 
 
 def _order(key: RepresentationKey) -> tuple[str, float, str]:
@@ -298,7 +304,7 @@ def _why_not(
             options = _samples(taps[0].sample_set)
             return (
                 f"tap {missing} of {network} on {taps[0].key.sample_set}, counted from 0, is not"
-                f" stored, and later ones are; {_advice(workspace, network, options)}, or name the"
+                f" stored; {_advice(workspace, network, options)}, or name the"
                 f" taps, as in '{network}:conv[1-3]'"
             )
         if not _sources(taps, job):

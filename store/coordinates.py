@@ -1,0 +1,114 @@
+"""Which examples the rows are of, the same for all that is stored on one sample set."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from store.committed import Form, Meta
+from store.errors import ConflictError, MisalignedWriteError, SchemaError, StoreError
+from store.layout import COORDINATES, crc32c
+from store.nodes import read_attributes
+from store.place import Place, child_names
+
+Coordinates = Mapping[str, npt.NDArray[Any]]
+
+
+def coordinates_of(samples: npt.ArrayLike, labels: npt.ArrayLike, meta: Meta) -> Coordinates:
+    """Return the coordinates as they are stored; raises MisalignedWriteError for others."""
+    return {
+        "sample": _coordinate("samples", samples, np.dtype(np.int64), meta),
+        "label": _coordinate("labels", labels, np.dtype(np.int32), meta),
+    }
+
+
+def digests(coordinates: Coordinates) -> dict[str, str]:
+    """Return what is recorded of them."""
+    return {name: crc32c(values) for name, values in coordinates.items()}
+
+
+def check_same(
+    folder: Place, attributes: Mapping[str, Any], wanted: Mapping[str, str], form: Form[Any]
+) -> None:
+    """Raise ConflictError where a group is stored with others."""
+    found = _recorded(attributes, wanted)
+    if found is None:
+        raise SchemaError(
+            f"{folder} has no digests of its coordinates; delete it, {form.verb} again"
+        )
+    for name, digest in wanted.items():
+        if found[name] != digest:
+            raise ConflictError(
+                f"{folder} is stored with other {name}s (digest {found[name]}, not {digest});"
+                " delete that folder or write to another store"
+            )
+
+
+def check_like_others(root: Place, meta: Meta, wanted: Mapping[str, str], form: Form[Any]) -> None:
+    """Raise ConflictError where something else on the sample set is stored with others.
+
+    Rows of one sample set stand for the same examples, and xarray puts them together by these. It
+    is enough to look at one group: that one was compared with those before it.
+    """
+    for folder in _groups(root / meta.sample_set.name, form.depth - 1):
+        attributes = _of_a_group(folder, form)
+        found = _recorded(attributes, wanted)
+        if found is None or folder == root / meta.key.path:
+            continue
+        sample_set = attributes[form.mark].get("sample_set")
+        if sample_set != meta.sample_set.to_json():
+            raise ConflictError(
+                f"{meta.key} is of the sample set {meta.sample_set}, and {folder} of {sample_set};"
+                " begin their digests differently, so that they have different names"
+            )
+        for name, digest in wanted.items():
+            if found[name] != digest:
+                raise ConflictError(
+                    f"{meta.key} has other {name}s (digest {digest}) than {folder} on the same"
+                    f" sample set ({found[name]}); give those that are stored, as"
+                    " store.Examples.like gives them, or examples of another digest"
+                )
+        return
+
+
+def _of_a_group(folder: Place, form: Form[Any]) -> Mapping[str, Any]:
+    """Return the attributes of a group, none where there is no whole one: others tell of damage."""
+    try:
+        attributes = read_attributes(folder) or {}
+    except StoreError:
+        return {}
+    return attributes if isinstance(attributes.get(form.mark), dict) else {}
+
+
+def _recorded(attributes: Mapping[str, Any], wanted: Mapping[str, str]) -> Mapping[str, Any] | None:
+    found = attributes.get(COORDINATES)
+    return found if isinstance(found, dict) and set(found) == set(wanted) else None
+
+
+def _groups(folder: Place, depth: int) -> Iterator[Place]:
+    """Yield the groups below a folder, one after the other: at an address every look is slow."""
+    for name in child_names(folder):
+        if depth == 1:
+            yield folder / name
+        else:
+            yield from _groups(folder / name, depth - 1)
+
+
+def _coordinate(
+    name: str, values: npt.ArrayLike, dtype: np.dtype[Any], meta: Meta
+) -> npt.NDArray[Any]:
+    array, n = np.asarray(values), meta.sample_set.n_samples
+    if array.shape != (n,) or array.dtype.kind not in "iu":
+        raise MisalignedWriteError(
+            f"{name} of {meta.key} are {array.dtype} of shape {array.shape}; want {n}"
+            " integers, one a row"
+        )
+    cast = array.astype(dtype, order="C", copy=False)
+    odd = np.flatnonzero(cast != array)
+    if len(odd):
+        raise MisalignedWriteError(
+            f"{name} of {meta.key} have {array[odd[0]]} in row {odd[0]}, which {dtype} does not"
+            " hold; give smaller numbers"
+        )
+    return cast
