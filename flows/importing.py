@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,25 @@ def _examples(
     }
     if job.like is not None:
         return store.Examples.like(_stored_like(place, job.like, n, job.sample_set), **given)
-    return store.Examples.of(str(job.dataset), str(job.split), n, **given)
+    examples = store.Examples.of(str(job.dataset), str(job.split), n, **given)
+    return examples if given["indices"] is not None else _numbered_as_stored(place, examples)
+
+
+def _numbered_as_stored(place: Workspace, examples: store.Examples) -> store.Examples:
+    """Return examples with the indices that they have in what is stored, found by their digest."""
+    for one in _stored(place, {"sample_set": examples.sample_set.name}):
+        if one.meta.sample_set == examples.sample_set:
+            return replace(examples, indices=one.samples)
+    return examples
+
+
+def _stored(place: Workspace, where: dict[str, Any]) -> list[Any]:
+    found: list[Any] = []
+    if store.has_store(place.activations):
+        found += store.open(place.activations).find(**where)
+    if store.has_store(place.grams):
+        found += store.open_grams(place.grams).find(**where)
+    return found
 
 
 def _images(path: Path, channels_first: bool) -> Any:
@@ -222,11 +240,7 @@ def _coordinate(path: Path | None, own: ArrayFile | None) -> Any:
 def _stored_like(place: Workspace, like: Selection, n: int, sample_set: str | None) -> Any:
     """Return something stored of a network over ``n`` examples, activations or Grams."""
     where = {"run": like.run, "checkpoint": like.checkpoint, "sample_set": sample_set}
-    found: list[Any] = []
-    if store.has_store(place.activations):
-        found += store.open(place.activations).find(**where)
-    if store.has_store(place.grams):
-        found += store.open_grams(place.grams).find(**where)
+    found = _stored(place, where)
     sets = {each.meta.sample_set.name: each for each in found}
     fitting = [each for each in sets.values() if each.meta.n_samples == n]
     if len(fitting) == 1:

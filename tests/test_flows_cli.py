@@ -98,7 +98,7 @@ def test_an_address_is_no_file_for_json(tmp_path: Path, command: list[str]) -> N
 def test_json_has_null_for_what_is_not_defined(extracted: Workspace) -> None:
     zeros = np.zeros((64, 3), np.float32)
     live = store.open(extracted.activations).find(run=D1)[-1]
-    meta = live.meta.to_json() | {"tap_index": 0, "shape": [3], "batch_rows": 64}
+    meta = live.meta.to_json() | {"tap_index": 0, "n_taps": 1, "shape": [3], "batch_rows": 64}
     meta["key"] = f"{live.key.sample_set}/dead/final/conv1"
     dead = store.RepresentationMeta.from_json(meta)
     store.Writer.open(extracted.activations, dead, live.samples, live.labels).append(zeros)

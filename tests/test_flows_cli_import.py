@@ -322,6 +322,7 @@ def test_images_may_have_their_channels_first(
         how = [*run_name, *examples, *files, "--channels-first"]
         out = succeed("store", "import", tmp_path / "mine.npz", *how, workspace=place)
         assert out.splitlines()[-1] == ours.sample_set.name
+        np.testing.assert_array_equal(stored(place, run_name[1])[0].samples, ours.indices)
 
 
 IMAGES = {
