@@ -9,16 +9,15 @@ from allcnn.config import Selection
 from allcnn.stages import checkpoint_order
 from allcnn.workspace import Workspace
 from flows.nothing import nothing_fits, of_option
+from flows.results import StoredResult, find_results
 from flows.stored import (
     Files,
     Stored,
-    StoredResult,
     StoredTap,
     key_of,
     kind_of,
     network_of,
     stored,
-    stored_result,
     stored_tap,
 )
 from flows.where import OF_RESULTS, Facts, Where
@@ -26,20 +25,15 @@ from store import (
     Grams,
     GramStore,
     Representation,
-    RepresentationKey,
     Store,
-    StoreError,
-    has_result,
     has_store,
     open_grams,
 )
 from store import open as open_store
 from store.damage import METADATA, Damage, reason_of
-from store.place import Place, child_names
+from store.place import child_names
 from store.query import Wanted, facts
-from store.reach import each
 from store.schema import SampleSet
-from store.usage import result_facts
 
 
 @dataclass(frozen=True)
@@ -88,14 +82,14 @@ def list_stores(
     opened = _open(workspace, wanted.folders)
     chosen = [one for one in opened.found if wanted.of_networks.matches(_facts(one))]
     among = {key_of(one) for one in chosen} if wanted.narrows else None
-    results = list(_results(workspace, pattern, wanted, among))
+    results = list(find_results(workspace.similarity, pattern, among))
     _check_names(workspace, wanted, opened)
     found = _sorted_out(chosen, wanted, opened.damaged)
     unreadable = [one for one in results if isinstance(one, Damage)]
     listing = Listing(
         tuple(stored(group, found.files) for group in _networks(found.taps)),
         tuple(stored(group, found.files) for group in _networks(found.grams)),
-        tuple(one for one in results if isinstance(one, StoredResult)),
+        tuple(one for one in results if isinstance(one, StoredResult) and wanted.admits(one)),
         (*found.damaged, *unreadable),
     )
     if not any((listing.activations, listing.grams, listing.results, listing.damaged)):
@@ -216,44 +210,3 @@ def _describe(taps: list[Representation], grams: list[Grams], files: Files) -> N
         taps=tuple(stored_tap(tap, files) for tap in taps),
         grams=tuple(stored(group, files) for group in _networks(grams)),
     )
-
-
-def _results(
-    workspace: Workspace,
-    pattern: Selection | None,
-    wanted: Where,
-    among: set[RepresentationKey] | None,
-) -> Iterator[StoredResult | Damage]:
-    place = workspace.similarity
-    if not has_store(place):
-        return
-
-    def looked_up(name: str) -> StoredResult | Damage | None:
-        keys = _compared(place, name)
-        if keys is None or isinstance(keys, Damage):
-            return keys
-        fits = pattern is None or any(pattern.matches(k.run, k.checkpoint, k.tap) for k in keys)
-        if not fits or (among is not None and among.isdisjoint(keys)):
-            return None
-        try:
-            result = stored_result(place / name, keys)
-        except (KeyError, TypeError):
-            return _malformed(name)
-        return result if wanted.admits(result) else None
-
-    yield from filter(None, each(place, looked_up, child_names(place)))
-
-
-def _compared(place: Place, name: str) -> list[RepresentationKey] | Damage | None:
-    """Return what a result compares, what is wrong with it, or None while it is being written."""
-    try:
-        if not has_result(place, name):
-            return None
-    except StoreError as error:
-        return Damage("similarity", name, METADATA, reason_of(error))
-    facts = result_facts(place, name)
-    return facts[1] if facts else _malformed(name)
-
-
-def _malformed(name: str) -> Damage:
-    return Damage("similarity", name, METADATA, "it is malformed")

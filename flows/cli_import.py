@@ -59,7 +59,8 @@ def import_arrays(files: tuple[str, ...], attributes: tuple[str, ...], **how: An
     data set. The last line is the sample set; killed and asked for again, it goes on.
     """
     from allcnn.workspace import Workspace
-    from flows.importing import Import, import_files, incomparable, parse_attributes
+    from flows.examples import incomparable
+    from flows.importing import Import, import_files, parse_attributes
 
     place, like = Workspace.at(how.pop("workspace")), how.pop("like")
     for name in ("labels", "samples", "images"):

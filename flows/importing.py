@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ import store
 from allcnn.config import MIN_MINIBATCH, DType, Selection, check_name
 from allcnn.errors import ConfigError, RunError
 from allcnn.workspace import Workspace
-from flows.nothing import listed
+from flows.examples import numbered_as_stored, stored_like
 from flows.progress import Progress
 from store.arrayfiles import ArrayFile, Named, open_arrays, open_npy
-from store.place import child_names
 
 _COORDINATES = ("labels", "samples")
 
@@ -123,18 +122,6 @@ def import_files(place: Workspace, job: Import) -> tuple[str, list[str]]:
     return examples.sample_set.name, list(network)
 
 
-def incomparable(place: Workspace, sample_set: str) -> list[str]:
-    """Return a note on each stored sample set that differs from this one in its digest alone."""
-    alike = sample_set.rpartition("-")[0]
-    names = {*child_names(place.activations), *child_names(place.grams)} - {sample_set}
-    return [
-        f"note: {name} is stored too, and activations on it and on {sample_set} cannot be compared:"
-        " their examples have different digests"
-        for name in sorted(names)
-        if name.rpartition("-")[0] == alike
-    ]
-
-
 def parse_attributes(texts: tuple[str, ...]) -> dict[str, str | int | float | bool]:
     """Read ``NAME=VALUE``s: true, false, numbers, or else texts; raises ConfigError for others."""
     found: dict[str, str | int | float | bool] = {}
@@ -199,26 +186,9 @@ def _examples(
         "images": None if job.images is None else _images(job.images, job.channels_first),
     }
     if job.like is not None:
-        return store.Examples.like(_stored_like(place, job.like, n, job.sample_set), **given)
+        return store.Examples.like(stored_like(place, job.like, n, job.sample_set), **given)
     examples = store.Examples.of(str(job.dataset), str(job.split), n, **given)
-    return examples if given["indices"] is not None else _numbered_as_stored(place, examples)
-
-
-def _numbered_as_stored(place: Workspace, examples: store.Examples) -> store.Examples:
-    """Return examples with the indices that they have in what is stored, found by their digest."""
-    for one in _stored(place, {"sample_set": examples.sample_set.name}):
-        if one.meta.sample_set == examples.sample_set:
-            return replace(examples, indices=one.samples)
-    return examples
-
-
-def _stored(place: Workspace, where: dict[str, Any]) -> list[Any]:
-    found: list[Any] = []
-    if store.has_store(place.activations):
-        found += store.open(place.activations).find(**where)
-    if store.has_store(place.grams):
-        found += store.open_grams(place.grams).find(**where)
-    return found
+    return examples if given["indices"] is not None else numbered_as_stored(place, examples)
 
 
 def _images(path: Path, channels_first: bool) -> Any:
@@ -235,20 +205,3 @@ def _coordinate(path: Path | None, own: ArrayFile | None) -> Any:
     if path is not None:
         return open_npy(path)
     return None if own is None else own[:]
-
-
-def _stored_like(place: Workspace, like: Selection, n: int, sample_set: str | None) -> Any:
-    """Return something stored of a network over ``n`` examples, activations or Grams."""
-    where = {"run": like.run, "checkpoint": like.checkpoint, "sample_set": sample_set}
-    found = _stored(place, where)
-    sets = {each.meta.sample_set.name: each for each in found}
-    fitting = [each for each in sets.values() if each.meta.n_samples == n]
-    if len(fitting) == 1:
-        return fitting[0]
-    on = f" on {sample_set}" if sample_set else ""
-    if not found:
-        raise RunError(f"{place.root} holds no activations or Grams of {like}{on}; {listed(place)}")
-    names = ", ".join(sorted(sets))
-    if fitting:
-        raise RunError(f"{like} is stored on {names}; choose one with --sample-set")
-    raise RunError(f"{like} is stored on {names}, and the arrays have {n} rows; give as many rows")

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from flows.browse import Listing, Network
-from flows.stored import Stored, StoredResult, StoredTap
+from flows.results import StoredResult
+from flows.stored import Stored, StoredTap
 from flows.tables import aligned
 from store.damage import Damage
 

@@ -7,10 +7,8 @@ from typing import Any
 from allcnn.errors import RunError
 from store import Grams, Representation, RepresentationKey
 from store.layout import Kind
-from store.nodes import read_array, read_attributes
-from store.place import Place, walk_files
-from store.results import DIGESTS, RESULT
-from store.usage import Usage, array_bytes, measure, raw_bytes
+from store.nodes import read_array
+from store.usage import Usage, measure, raw_bytes
 
 
 @dataclass(frozen=True)
@@ -37,26 +35,6 @@ class Stored:
     created_at: str
     complete: bool
     attributes: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StoredResult:
-    """A result of a comparison, without its values."""
-
-    name: str
-    sample_set: str
-    n_rows: int
-    n_columns: int
-    networks: tuple[str, ...]
-    kernel: str
-    sigma: float | None
-    pool: str
-    estimator: str
-    batch_size: int
-    label: int | None
-    raw_bytes: int
-    stored_bytes: int
-    created_at: str
 
 
 @dataclass(frozen=True)
@@ -139,25 +117,6 @@ def stored_tap(tap: Representation, files: Files) -> StoredTap:
         stored_bytes=_stored_bytes(tap, files),
         rows_digest=tap.rows_digest,
         complete=tap.complete,
-    )
-
-
-def stored_result(place: Place, keys: list[RepresentationKey]) -> StoredResult:
-    """Sum up a whole result from its metadata and the keys that it compares."""
-    attributes = read_attributes(place) or {}
-    record = attributes[RESULT]
-    names = ("name", "kernel", "sigma", "estimator", "batch_size")
-    return StoredResult(
-        **{name: record[name] for name in names},
-        sample_set=keys[0].sample_set,
-        n_rows=len(record["rows"]),
-        n_columns=len(record["columns"]),
-        networks=tuple(dict.fromkeys(f"{key.run}@{key.checkpoint}" for key in keys)),
-        pool=record.get("pool", "whole"),
-        label=record.get("label"),
-        raw_bytes=sum(array_bytes(place / name) for name in attributes[DIGESTS]),
-        stored_bytes=sum(n_bytes for _, n_bytes, _ in walk_files(place)),
-        created_at=record.get("provenance", {}).get("created_at", ""),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from allcnn.config import Selection
 from allcnn.errors import ConfigError
-from flows.stored import StoredResult
+from flows.results import StoredResult
 from store import QueryError
 from store.place import Place
 from store.query import LEVELS, Query, Scalar, Wanted, parse_where
