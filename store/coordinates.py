@@ -11,6 +11,7 @@ from store.errors import ConflictError, MisalignedWriteError, SchemaError, Store
 from store.layout import COORDINATES, crc32c
 from store.nodes import read_attributes
 from store.place import Place, child_names
+from store.samples import NO_INDEX
 
 Coordinates = Mapping[str, npt.NDArray[Any]]
 
@@ -48,13 +49,17 @@ def check_same(
 def check_like_others(root: Place, meta: Meta, wanted: Mapping[str, str], form: Form[Any]) -> None:
     """Raise ConflictError where something else on the sample set is stored with others.
 
-    Rows of one sample set stand for the same examples, and xarray puts them together by these. It
-    is enough to look at one group: that one was compared with those before it.
+    Rows of one sample set stand for the same examples, and xarray puts them together by these. One
+    group is enough to look at, as it was compared with those before it; but for those whose indices
+    are not known, which are like any others.
     """
+    unknown = crc32c(np.full(meta.sample_set.n_samples, NO_INDEX, np.int64))
+    if wanted["sample"] == unknown:
+        return
     for folder in _groups(root / meta.sample_set.name, form.depth - 1):
         attributes = _of_a_group(folder, form)
         found = _recorded(attributes, wanted)
-        if found is None or folder == root / meta.key.path:
+        if found is None or found["sample"] == unknown or folder == root / meta.key.path:
             continue
         sample_set = attributes[form.mark].get("sample_set")
         if sample_set != meta.sample_set.to_json():

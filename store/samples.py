@@ -14,6 +14,9 @@ from store.schema import SampleSet
 NO_LABEL = -1
 """Class of an example whose class nobody has told."""
 
+NO_INDEX = -1
+"""Index of an example of which nobody has told where it is in its data set."""
+
 _CHUNK_ROWS = 1024
 
 
@@ -55,7 +58,7 @@ class Examples:
 
     Attributes:
         sample_set: name, number and digest of the examples.
-        indices: int64 (n,), index of every row's example in its data set.
+        indices: int64 (n,), index of every row's example in its data set; -1 where not known.
         labels: int32 (n,), class of every row's example; -1 where it is not known.
     """
 
@@ -79,12 +82,15 @@ class Examples:
         Networks compare only where data set, split, number and digest agree. The digest is of
         ``images`` and labels; of the networks of this package those are uint8 (n, h, w, c). Without
         images it is of indices and labels, and that the same ones stand for the same examples is
-        the caller's word. ``indices`` are 0, 1, 2, ... unless they are given.
+        the caller's word; ``indices`` are 0, 1, 2, ... then, unless they are given. With images,
+        those that are not given are not known.
         """
         n_samples = _count(n_samples)
         if images is not None and not hasattr(images, "shape"):
             images = as_numpy(images, "the array of images")
-        order = _integers("indices", np.arange(n_samples) if indices is None else indices, np.int64)
+        if indices is None:
+            indices = np.arange(n_samples) if images is None else [NO_INDEX] * n_samples
+        order = _integers("indices", indices, np.int64)
         classes = _integers(
             "labels", [NO_LABEL] * n_samples if labels is None else labels, np.int32
         )

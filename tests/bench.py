@@ -33,7 +33,8 @@ from allcnn import cluster, hsic, kernels, network, train
 from allcnn.compare import compare
 from allcnn.compare.tasks import keep_grams
 from allcnn.config import Comparison, Compression, DType, Extraction, Keep, RunConfig, Selection
-from allcnn.extract import Samples, Source, keep
+from allcnn.extract import keep
+from allcnn.extract.forward import Samples, Source
 from allcnn.workspace import Workspace
 from store import SampleSet
 

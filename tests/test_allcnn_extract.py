@@ -21,7 +21,7 @@ import store
 from allcnn import checkpoint, extract, kernels, network, record
 from allcnn.config import Extraction
 from allcnn.errors import ConfigError, RunError
-from allcnn.extract import Samples, Source
+from allcnn.extract import Samples, Source, sinks
 from allcnn.progress import silent
 from allcnn.workspace import Workspace
 from store import ConflictError, GramWriter, RepresentationKey, Writer
@@ -397,7 +397,7 @@ def test_what_one_store_lacks_does_not_touch_the_other(tmp_path, uninterrupted):
 @pytest.mark.parametrize("held_bytes", [2**30, 1])
 def test_a_median_distance_costs_one_more_pass_over_what_fits(tmp_path, monkeypatch, held_bytes):
     write(tmp_path / "wanted", Forward(), keep=("grams",), kernel="rbf")
-    monkeypatch.setattr(extract, "_HELD_BYTES", held_bytes)
+    monkeypatch.setattr(sinks, "_HELD_BYTES", held_bytes)
     forward = Forward()
     write(tmp_path / "found", forward, keep=("grams",), kernel="rbf")
     n_groups = 1 if held_bytes > 1 else len(TAPS)

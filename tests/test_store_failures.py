@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 import store
-from allcnn import extract
+from allcnn import network
 from allcnn.workspace import Workspace
 from flows.cli import main
 from store import (
@@ -323,7 +323,7 @@ def test_a_group_that_may_not_be_removed_stays_whole(networks):
 
 
 def test_float16_overflow_names_the_tap_and_the_largest_value(workspace, monkeypatch):
-    original = extract.network.apply
+    original = network.apply
 
     def louder(*arguments):
         taps = original(*arguments)
@@ -331,7 +331,7 @@ def test_float16_overflow_names_the_tap_and_the_largest_value(workspace, monkeyp
 
     half = [*EXTRACT, "--dtype", "float16"]
     with monkeypatch.context() as patched:
-        patched.setattr(extract.network, "apply", louder)
+        patched.setattr(network, "apply", louder)
         result = run(half, workspace)
     check_sentence(result, f"{D1}@final:conv3 reaches ", "float16 ends at 65504", "wider dtype")
     largest = float(result.stderr.split("reaches ")[1].split(",")[0])

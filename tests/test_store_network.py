@@ -417,6 +417,20 @@ def test_other_examples_on_the_same_sample_set_are_refused(tmp_path, changed, to
     write(path, run="yours", examples=Examples.like(store.open(path).find()[0]))
 
 
+def test_unknown_indices_are_like_any_others(tmp_path):
+    images = np.zeros((N, 4, 4, 1), np.uint8)
+    how = {"labels": np.arange(N) % 3, "images": images}
+    unknown = Examples.of("x", "test", N, **how)
+    known = Examples.of("x", "test", N, indices=np.arange(N)[::-1], **how)
+    other = Examples.of("x", "test", N, indices=np.arange(N), **how)
+    assert unknown.sample_set == known.sample_set
+    assert set(unknown.indices) == {-1}
+    for run, examples in {"a": unknown, "b": known, "c": unknown}.items():
+        write(tmp_path / "a.zarr", run=run, examples=examples)
+    with pytest.raises(ConflictError, match=r"^d@final:zero has other samples "):
+        write(tmp_path / "a.zarr", run="d", examples=other)
+
+
 def test_a_digest_that_begins_alike_is_no_same_sample_set(tmp_path):
     path, mine = tmp_path / "a.zarr", EXAMPLES.sample_set
     write(path)

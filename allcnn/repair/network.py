@@ -7,10 +7,12 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from allcnn import data, extract, record
+from allcnn import data, record
 from allcnn.config import DType, Extraction
 from allcnn.errors import RunError
-from allcnn.extract import Samples, Source
+from allcnn.extract import load_samples, load_source
+from allcnn.extract.forward import Forward, Images, Samples, Source, padded, tap_shapes
+from allcnn.extract.work import take_minibatch
 from allcnn.workspace import Workspace
 from store import SampleSet
 
@@ -33,7 +35,7 @@ class Network:
     def source(self) -> Source:
         """The checkpoint; raises RunError where it is gone or cannot be read."""
         self._check_run()
-        return extract.load_source(self._workspace, self._run, self._name)
+        return load_source(self._workspace, self._run, self._name)
 
     @cached_property
     def samples(self) -> Samples:
@@ -47,7 +49,7 @@ class Network:
                 f"run {self._run!r} is of data set {config.dataset}, and {self._sample_set} is not"
                 " a part of it; write these activations again as they were written"
             )
-        samples = extract.load_samples(config.dataset, config.image_size, found[1], int(found[2]))
+        samples = load_samples(config.dataset, config.image_size, found[1], int(found[2]))
         if samples.sample_set.name != self._sample_set:
             raise RunError(
                 f"the data set now gives {samples.sample_set.name} for {self._sample_set}; restore"
@@ -80,8 +82,8 @@ class Network:
 
     def shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of an example of every tap, in the network's order."""
-        images = extract.padded(self.samples.images[:1], batch_size)
-        return extract.tap_shapes(self.source.forward, images)
+        images = padded(self.samples.images[:1], batch_size)
+        return tap_shapes(self.source.forward, images)
 
     def tap_index(self, tap: str, batch_size: int) -> int:
         """Return the position of a tap; raises RunError where the network has none of the name."""
@@ -114,7 +116,7 @@ class Network:
             self._last = None  # two batches at once may be more than the memory holds
             job = Extraction(self._run, self._name, batch_size=batch_size, dtype=dtype)
             found = _Collected()
-            extract.take_minibatch(
+            take_minibatch(
                 [found], self.source.forward, self.samples.images[start:stop], start, job
             )
             self._last = how, found.taps
@@ -132,5 +134,5 @@ class _Collected:
     def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
         self.taps[tap] = rows
 
-    def finish(self, forward: extract.Forward, images: extract.Images, job: Extraction) -> None:
+    def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
         pass

@@ -1,0 +1,72 @@
+"""A network as a function of images, and the examples that it is run on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float16, UInt8
+
+from allcnn.config import DType
+from store import Attributes, SampleSet
+
+Images = UInt8[np.ndarray, "n h w c"]
+
+Forward = Callable[[Any], Mapping[str, Float[Array, "n ..."]]]
+"""A network with its variables: uint8 images (n, h, w, c) to ordered taps."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The examples of a sample set, in its order."""
+
+    sample_set: SampleSet
+    indices: np.ndarray
+    images: Images
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint as the store sees it: a name, a digest, and images to ordered taps."""
+
+    run: str
+    checkpoint: str
+    digest: str
+    forward: Forward
+    attributes: Attributes = field(default_factory=dict)
+
+
+def tap_shapes(forward: Forward, images: Images) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one example of each tap, in order, without computing anything."""
+    names: list[str] = []
+
+    def values(images: UInt8[Array, "n h w c"]) -> list[Float[Array, "n ..."]]:
+        taps = forward(images)
+        names.extend(taps)  # while tracing: JAX itself would sort them
+        return list(taps.values())
+
+    shapes = [tap.shape[1:] for tap in jax.eval_shape(values, images)]
+    return dict(zip(names, shapes, strict=True))
+
+
+def narrowed(tap: Float[Array, "n ..."], dtype: DType) -> Float[np.ndarray, "n ..."]:
+    """Cast to float16 by XLA, in a quarter of NumPy's time; what overflows is left to the store."""
+    if dtype == "float16":
+        narrow, largest = _to_float16(tap)
+        if float(largest) <= float(np.finfo(np.float16).max):
+            return np.asarray(narrow)
+    return np.asarray(tap)
+
+
+@jax.jit
+def _to_float16(tap: Float[Array, "n ..."]) -> tuple[Float16[Array, "n ..."], Float[Array, ""]]:
+    return tap.astype(jnp.float16), jnp.max(jnp.abs(tap))
+
+
+def padded(images: Images, batch_size: int) -> UInt8[np.ndarray, "b h w c"]:
+    """Fill up the last minibatch, so that one compiled program serves it too."""
+    missing = batch_size - len(images)
+    return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))

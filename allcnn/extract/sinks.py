@@ -1,0 +1,167 @@
+"""Where the rows of a network's taps go: the store of activations, and that of Grams."""
+
+import math
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from allcnn import data, kernels
+from allcnn.config import Extraction
+from allcnn.extract.forward import Forward, Images, narrowed, padded, tap_shapes
+from store import (
+    ActivationOverflowError,
+    GramWriter,
+    Writer,
+)
+
+_HELD_BYTES = 2**30
+"""Activations of the first examples that are held at once for their median distance."""
+
+
+class Sink(Protocol):
+    """Where the rows of a network's taps go."""
+
+    @property
+    def next_row(self) -> int:
+        """The first row that is not kept yet."""
+
+    def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
+        """Keep rows of a tap; rows that are kept already are passed over."""
+
+    def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
+        """Do what needs more than one minibatch."""
+
+
+class ActivationSink:
+    """The activation store, a writer a tap; a minibatch is written while the next is computed."""
+
+    def __init__(self, writers: Mapping[str, Writer], thread: ThreadPoolExecutor) -> None:
+        self._writers = writers
+        self._thread = thread
+        self._pending: list[Future[None]] = []
+        self._start = 0
+        self._failed = False
+
+    @property
+    def next_row(self) -> int:
+        """The first row that a tap lacks."""
+        return min(writer.n_committed for writer in self._writers.values())
+
+    def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
+        """Have rows of a tap written, unless it has them."""
+        if start != self._start:
+            # Else the minibatches that wait to be written would fill the memory.
+            self._wait()
+            self._start = start
+        # A kill may have left some taps further than others.
+        if self._writers[tap].n_committed == start:
+            self._pending.append(self._thread.submit(self._append, tap, rows))
+
+    def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
+        """Wait until all is written; raises what writing raised."""
+        self._wait()
+
+    def _append(self, tap: str, rows: Float[np.ndarray, "n ..."]) -> None:
+        if self._failed:
+            return
+        try:
+            self._writers[tap].append(rows)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, []
+        for each in pending:
+            each.result()
+
+
+class GramSink:
+    """The Gram store, a writer a tap; rows are held until their minibatch is whole."""
+
+    def __init__(self, writers: Mapping[str, GramWriter]) -> None:
+        self._writers = writers
+        self._next = {tap: writer.n_committed for tap, writer in writers.items()}
+        self._held: dict[str, list[Float[np.ndarray, "n ..."]]] = {tap: [] for tap in writers}
+
+    @property
+    def next_row(self) -> int:
+        """The first row that a tap lacks."""
+        return min(self._start(tap) for tap in self._writers)
+
+    def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
+        """Hold rows of a tap, and write the Gram of a minibatch once it is whole."""
+        writer, held = self._writers[tap], self._held[tap]
+        whole = self._next[tap] == len(_ranges(writer))
+        if whole or self._start(tap) != start - sum(map(len, held)):
+            return
+        key = writer.meta.key
+        if rows.dtype != key.dtype:
+            largest = np.abs(rows[np.isfinite(rows)]).max()
+            raise ActivationOverflowError(
+                f"{key.of} reaches {largest:g}, and {key.dtype} ends at"
+                f" {np.finfo(key.dtype).max:.0f}; use a wider dtype"
+            )
+        held.append(rows)
+        first, stop = _ranges(writer)[self._next[tap]]
+        if sum(map(len, held)) == stop - first:
+            X = held[0] if len(held) == 1 else np.concatenate(held)
+            held.clear()
+            writer.append(kernels.gram(kernels.pooled(X, key.pool), key.kernel))
+            self._next[tap] += 1
+
+    def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
+        """Keep the median distances that the RBF kernel needs, where they are missing."""
+        if job.kernel != "rbf":
+            return
+        without = [tap for tap, w in self._writers.items() if w.median_distance is None]
+        examples = images[: kernels.BANDWIDTH_EXAMPLES]
+        for taps in _groups_that_fit(forward, examples, without, job):
+            _set_medians({tap: self._writers[tap] for tap in taps}, forward, examples, job)
+
+    def _start(self, tap: str) -> int:
+        ranges, index = _ranges(self._writers[tap]), self._next[tap]
+        return ranges[index][0] if index < len(ranges) else ranges[-1][1]
+
+
+def _ranges(writer: GramWriter) -> tuple[tuple[int, int], ...]:
+    return writer.meta.ranges
+
+
+def _groups_that_fit(
+    forward: Forward, examples: Images, taps: list[str], job: Extraction
+) -> list[list[str]]:
+    """Split taps into groups whose rows of all examples fit memory; each costs forward passes."""
+    shapes = tap_shapes(forward, padded(examples[:1], job.batch_size))
+    groups: list[list[str]] = []
+    room = 0
+    for tap in taps:
+        n_bytes = len(examples) * math.prod(shapes[tap]) * np.dtype(job.dtype).itemsize
+        if n_bytes > room:
+            groups.append([])
+            room = _HELD_BYTES
+        groups[-1].append(tap)
+        room -= n_bytes
+    return groups
+
+
+def _set_medians(
+    writers: Mapping[str, GramWriter], forward: Forward, examples: Images, job: Extraction
+) -> None:
+    """Keep the median distance of some taps, from one more pass over the first examples."""
+    held: dict[str, list[Float[np.ndarray, "n ..."]]] = {tap: [] for tap in writers}
+    for start, stop in data.batch_ranges(len(examples), job.batch_size):
+        images = examples[start:stop]
+        taps = forward(padded(images, job.batch_size))
+        for tap, rows in held.items():
+            rows.append(narrowed(taps[tap], job.dtype)[: len(images)])
+    for tap, writer in writers.items():
+        X = kernels.pooled(np.concatenate(held.pop(tap)), job.pool)
+        writer.set_median_distance(_median_distance(X))
+
+
+def _median_distance(X: kernels.Rows) -> float:
+    return kernels.median_distance(lambda a, b: X[a:b], len(X), kernels.BANDWIDTH_BLOCK)
