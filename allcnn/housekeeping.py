@@ -38,7 +38,7 @@ class Inventory:
     found: Mapping[Kind, Sequence[Usage]]
 
     def select(self, kind: Kind, side: Selection, sample_set: str | None = None) -> list[Usage]:
-        """Return the groups that a selection names, whole or not.
+        """Return the groups that a selection, and a pattern of sample sets, name, whole or not.
 
         Of results, those that compare something that it names; one that is not whole is named by
         the widest selection alone, and drafts by none.
@@ -50,11 +50,12 @@ class Inventory:
         return [each for each in groups if self._names(side, sample_set, each)]
 
     def _names(self, side: Selection, sample_set: str | None, found: Usage) -> bool:
+        sets = sample_set or "*"
         if found.kind != "similarity":
-            return side.matches(*found.names[1:4]) and sample_set in (None, found.names[0])
+            return side.matches(*found.names[1:4]) and fnmatchcase(found.names[0], sets)
         facts = result_facts(place_of(self.workspace, "similarity"), found.path)
         return facts is not None and any(
-            side.matches(key.run, key.checkpoint, key.tap) and sample_set in (None, key.sample_set)
+            side.matches(key.run, key.checkpoint, key.tap) and fnmatchcase(key.sample_set, sets)
             for key in facts[1]
         )
 

@@ -6,40 +6,34 @@ from itertools import groupby
 from typing import Any
 
 from allcnn.config import Selection
-from allcnn.errors import ConfigError, RunError
 from allcnn.stages import checkpoint_order
 from allcnn.workspace import Workspace
+from flows.nothing import nothing_fits, of_option
+from flows.results import StoredResult, find_results
 from flows.stored import (
     Files,
     Stored,
-    StoredResult,
     StoredTap,
     key_of,
     kind_of,
     network_of,
     stored,
-    stored_result,
     stored_tap,
 )
+from flows.where import OF_RESULTS, Facts, Where
 from store import (
     Grams,
     GramStore,
-    QueryError,
     Representation,
-    RepresentationKey,
     Store,
-    StoreError,
-    has_result,
     has_store,
     open_grams,
 )
 from store import open as open_store
 from store.damage import METADATA, Damage, reason_of
-from store.place import Place, child_names
-from store.query import parse_where
-from store.reach import each
+from store.place import child_names
+from store.query import Wanted, facts
 from store.schema import SampleSet
-from store.usage import result_facts
 
 
 @dataclass(frozen=True)
@@ -82,20 +76,24 @@ def list_stores(
 ) -> Listing:
     """Collect what fits a pattern and comparisons such as ``epoch>=5``; RunError for nothing.
 
-    Of results those are listed that compare what fits.
+    Of results those are listed that compare what fits, and fit what is asked of their own names.
     """
-    found = find(workspace, pattern, where)
-    among = {key_of(tap) for tap in found.taps} | {key_of(one) for one in found.grams}
-    results = list(_results(workspace, pattern, among if where else None))
+    wanted = Where.parse(pattern, where)
+    opened = _open(workspace, wanted.folders)
+    chosen = [one for one in opened.found if wanted.of_networks.matches(_facts(one))]
+    among = {key_of(one) for one in chosen} if wanted.narrows else None
+    results = list(find_results(workspace.similarity, pattern, among))
+    _check_names(workspace, wanted, opened)
+    found = _sorted_out(chosen, wanted, opened.damaged)
     unreadable = [one for one in results if isinstance(one, Damage)]
     listing = Listing(
         tuple(stored(group, found.files) for group in _networks(found.taps)),
         tuple(stored(group, found.files) for group in _networks(found.grams)),
-        tuple(one for one in results if isinstance(one, StoredResult)),
+        tuple(one for one in results if isinstance(one, StoredResult) and wanted.admits(one)),
         (*found.damaged, *unreadable),
     )
     if not any((listing.activations, listing.grams, listing.results, listing.damaged)):
-        raise RunError(_nothing(workspace, pattern, where))
+        raise nothing_fits(workspace, [pattern, *where])
     return listing
 
 
@@ -103,11 +101,13 @@ def describe_networks(
     workspace: Workspace, pattern: Selection, sample_set: str | None = None
 ) -> tuple[list[Network], list[Damage]]:
     """Collect the networks that fit a pattern, and what cannot be opened; RunError for nothing."""
-    found = find(workspace, pattern, (), sample_set)
+    wanted = Where.parse(pattern, (), sample_set)
+    opened = _open(workspace, wanted.folders)
+    found = _sorted_out(opened.found, wanted, opened.damaged)
     kept = {key: list(group) for key, group in groupby(found.grams, network_of)}
     taps = {key: list(group) for key, group in groupby(found.taps, network_of)}
     if not (taps or kept or found.damaged):
-        raise RunError(_nothing(workspace, pattern, ()))
+        raise nothing_fits(workspace, [pattern, of_option("sample-set", sample_set)])
     keys = sorted({*taps, *kept}, key=_order)
     return [
         _describe(taps.get(key, []), kept.get(key, []), found.files) for key in keys
@@ -120,40 +120,51 @@ def network_json(network: Network) -> dict[str, Any]:
     return asdict(network) | {"sample_set": sample_set}
 
 
-def find(
-    workspace: Workspace,
-    pattern: Selection | None,
-    where: Sequence[str],
-    sample_set: str | None = None,
-) -> Found:
-    """Open the activations and the kept Grams that fit."""
-    filters = _filters(pattern, where, sample_set)
+@dataclass(frozen=True)
+class _Opened:
+    """What lies in the folders that were asked for."""
+
+    found: list[Representation | Grams]
+    damaged: list[Damage]
+
+
+def _open(workspace: Workspace, folders: dict[str, Wanted]) -> _Opened:
     stores: list[Store | GramStore] = []
     if has_store(workspace.activations):
         stores.append(open_store(workspace.activations))
     if has_store(workspace.grams):
         stores.append(open_grams(workspace.grams))
-    found: list[Representation | Grams] = []
-    damaged: list[Damage] = []
-    refusals = []
+    opened = _Opened([], [])
     for kept in stores:
-        try:
-            scan = kept.scan(**filters)
-        except QueryError as error:  # a name that only the other store may know
-            refusals.append(error)
-            continue
-        found += scan.found
-        damaged += [
+        scan = kept.scan(**folders)
+        opened.found.extend(scan.found)
+        opened.damaged.extend(
             Damage(kept.reader.form.kind, path, METADATA, reason_of(error))
             for path, error in scan.unreadable.items()
-        ]
-    if refusals and not found:
-        raise refusals[0]
-    return _sorted_out(found, damaged)
+        )
+    return opened
 
 
-def _sorted_out(found: Sequence[Representation | Grams], damaged: list[Damage]) -> Found:
+def _check_names(workspace: Workspace, wanted: Where, opened: _Opened) -> None:
+    """Raise QueryError for a name that neither a network nor a result has."""
+
+    def everything() -> Iterator[Facts]:
+        yield from map(_facts, _open(workspace, {}).found)
+        if has_store(workspace.similarity) and child_names(workspace.similarity):
+            yield OF_RESULTS
+
+    wanted.check(workspace.root, map(_facts, opened.found), everything)
+
+
+def _facts(one: Representation | Grams) -> Facts:
+    return facts(one.meta, one.complete)
+
+
+def _sorted_out(
+    chosen: Sequence[Representation | Grams], wanted: Where, damaged: list[Damage]
+) -> Found:
     """Tell activations, Grams and what has lost its array apart."""
+    found = [one for one in chosen if wanted.query.matches(_facts(one))]
     taps: list[Representation] = []
     grams: list[Grams] = []
     files = Files()
@@ -173,25 +184,6 @@ def _order(network: tuple[str, str, str]) -> tuple[str, str, float, str]:
     """Sort checkpoints as they were trained, not by their letters."""
     sample_set, run, checkpoint = network
     return sample_set, run, checkpoint_order(checkpoint), checkpoint
-
-
-def _filters(
-    pattern: Selection | None, where: Sequence[str], sample_set: str | None
-) -> dict[str, Any]:
-    filters: dict[str, Any] = {}
-    for text in where:
-        name, value = parse_where(text)
-        if name in filters:
-            raise ConfigError(f"where compares {name} twice; join the values, as in seed=0,1")
-        filters[name] = value
-    named = {} if sample_set is None else {"sample_set": sample_set}
-    if pattern:
-        named |= {"run": pattern.run, "checkpoint": pattern.checkpoint, "tap": pattern.tap}
-    for name, value in named.items():
-        if name in filters and value != "*":
-            raise ConfigError(f"{name} is in the pattern and in --where; leave one out")
-        filters.setdefault(name, value)
-    return filters
 
 
 def _networks(found: Sequence[Representation | Grams]) -> list[list[Representation | Grams]]:
@@ -218,39 +210,3 @@ def _describe(taps: list[Representation], grams: list[Grams], files: Files) -> N
         taps=tuple(stored_tap(tap, files) for tap in taps),
         grams=tuple(stored(group, files) for group in _networks(grams)),
     )
-
-
-def _results(
-    workspace: Workspace, pattern: Selection | None, among: set[RepresentationKey] | None
-) -> Iterator[StoredResult | Damage]:
-    place = workspace.similarity
-    if not has_store(place):
-        return
-
-    def looked_up(name: str) -> StoredResult | Damage | None:
-        keys = _compared(place, name)
-        if keys is None or isinstance(keys, Damage):
-            return keys
-        fits = pattern is None or any(pattern.matches(k.run, k.checkpoint, k.tap) for k in keys)
-        among_them = among is None or not among.isdisjoint(keys)
-        return stored_result(place / name, keys) if fits and among_them else None
-
-    yield from filter(None, each(place, looked_up, child_names(place)))
-
-
-def _compared(place: Place, name: str) -> list[RepresentationKey] | Damage | None:
-    """Return what a result compares, what is wrong with it, or None while it is being written."""
-    try:
-        if not has_result(place, name):
-            return None
-    except StoreError as error:
-        return Damage("similarity", name, METADATA, reason_of(error))
-    facts = result_facts(place, name)
-    return facts[1] if facts else Damage("similarity", name, METADATA, "it is malformed")
-
-
-def _nothing(workspace: Workspace, pattern: Selection | None, where: Sequence[str]) -> str:
-    asked = " and ".join([*([str(pattern)] if pattern else []), *where])
-    if not asked:
-        return f"nothing is extracted yet in {workspace.root}; run 'allcnn extract RUN'"
-    return f"nothing in {workspace.root} fits {asked}; 'allcnn store ls' shows what there is"

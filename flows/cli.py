@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -232,8 +231,8 @@ def _compare(
 
 
 def _check_json(path: str | None) -> None:
-    if path is not None and not Path(path).parent.is_dir():
-        folder = Path(path).parent
+    folder = None if path is None else options.local_file(path).parent
+    if folder is not None and not folder.is_dir():
         raise ConfigError(f"json is {path}, and {folder} is no folder; make it first")
 
 

@@ -1,6 +1,5 @@
 """``allcnn store import``: activations of other people's networks."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -40,7 +39,9 @@ from flows import options
 @options.compression
 @options.option("--minibatch", Extraction.batch_size, metavar="N")
 @click.option(
-    "--channels-first", is_flag=True, help="arrays of four axes are (n, c, h, w), as in PyTorch"
+    "--channels-first",
+    is_flag=True,
+    help="arrays of four axes, images too, are (n, c, h, w), as in PyTorch",
 )
 @click.option(
     "--attribute",
@@ -58,17 +59,20 @@ def import_arrays(files: tuple[str, ...], attributes: tuple[str, ...], **how: An
     data set. The last line is the sample set; killed and asked for again, it goes on.
     """
     from allcnn.workspace import Workspace
+    from flows.examples import incomparable
     from flows.importing import Import, import_files, parse_attributes
 
-    workspace, like = how.pop("workspace"), how.pop("like")
+    place, like = Workspace.at(how.pop("workspace")), how.pop("like")
     for name in ("labels", "samples", "images"):
-        how[name] = None if how[name] is None else Path(how[name])
+        how[name] = None if how[name] is None else options.local_file(how[name])
     job = Import(
-        files=tuple(map(Path, files)),
+        files=tuple(map(options.local_file, files)),
         like=None if like is None else Selection.parse(like),
         attributes=parse_attributes(attributes),
         **how,
     )
-    sample_set, taps = import_files(Workspace.at(workspace), job)
+    sample_set, taps = import_files(place, job)
+    for note in incomparable(place, sample_set) if like is None else []:
+        click.echo(note, err=True)
     click.echo(f"{job.run}@{job.checkpoint}: {', '.join(taps)}")
     click.echo(sample_set)

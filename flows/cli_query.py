@@ -6,7 +6,6 @@ They import what they need, so that ``--help`` answers at once.
 import json
 import re
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -39,12 +38,13 @@ sample_set = click.option(
 def list_store(pattern: str | None, where: tuple[str, ...], as_json: bool, workspace: str) -> None:
     """List what is stored: activations, kept Grams and results of comparisons.
 
-    One line a run, checkpoint and sample set; a line a result. PATTERN is RUN@CHECKPOINT or
-    RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. Names to compare with --where are run,
-    checkpoint, tap, dataset, split, n_samples, dtype, complete and every attribute of a network,
-    such as depth, seed and epoch.
+    One line a run, checkpoint and sample set; a line a result. PATTERN is RUN, RUN@CHECKPOINT or
+    RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. Names to compare with --where are sample_set,
+    run, checkpoint, tap, dataset, split, n_samples, dtype, complete and every attribute of a
+    network, such as depth, seed and epoch; of Grams also kernel, pool and batch_size; of results
+    kernel, sigma, estimator, pool, batch_size and label, and all names of what they compare.
     """
-    chosen = Selection.parse(pattern) if pattern else None
+    chosen = None if pattern is None else options.networks(pattern)
     from flows.browse import list_stores
     from flows.listing import listing_table
 
@@ -60,11 +60,11 @@ def list_store(pattern: str | None, where: tuple[str, ...], as_json: bool, works
 def show_store(pattern: str, sample_set: str | None, as_json: bool, workspace: str) -> None:
     """Show what is known of a network: one line a tap, who wrote it, and which Grams are kept.
 
-    PATTERN is RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. The digest of
-    a tap stands for its rows: it is the same wherever the same rows are stored in the same
+    PATTERN is RUN, RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. The digest
+    of a tap stands for its rows: it is the same wherever the same rows are stored in the same
     minibatches.
     """
-    chosen = Selection.parse(pattern)
+    chosen = options.networks(pattern)
     from flows.browse import describe_networks, network_json
     from flows.listing import damage_lines, network_table
 
@@ -110,12 +110,14 @@ def query_store(
         "channels": None if channels is None else list(parse_numbers("channels", channels)),
         "space": None if pool == "whole" else pool,
     }
-    path = Path(to)
+    path = options.local_file(to)
     from flows import export
     from flows.progress import Progress
 
     export.check_path(path, overwrite)
     tap = export.find_one(_workspace(workspace), chosen, sample_set)
+    if rows is not None:
+        export.check_rows(tap, how["rows"])
     selection = tap.select(**how)
     with Progress([1]) as progress, progress.step("writing") as report:
         export.write(selection, path, report)

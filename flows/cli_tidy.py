@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from allcnn.config import Selection
-from allcnn.errors import ConfigError, RunError
+from allcnn.errors import ConfigError
 from flows import options
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _KINDS: Final = {"activations": "activations", "grams": "grams", "results": "similarity"}
 """What a user calls the kinds of stores."""
 
+_MOST: Final = "activations,grams"
 _REASONS: Final = ("superseded", "abandoned", "orphaned")
+_EVERYTHING: Final = Selection("*", "*")
 _DAY_S: Final = 86400
 
 _pattern = click.argument("pattern", metavar="[PATTERN]", required=False)
@@ -41,16 +43,18 @@ _yes = click.option("--yes", is_flag=True, help="remove without asking")
 def usage(pattern: str | None, workspace: str, by: str, as_json: bool) -> None:
     """Tell what the stores take on the disk, and what that is in memory.
 
-    PATTERN is RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; without it, all there is.
+    PATTERN is RUN, RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; without it, all there
+    is.
     """
-    side = _selection(pattern)
+    side = _EVERYTHING if pattern is None else options.networks(pattern)
     place = _workspace(workspace)
     from allcnn import housekeeping
     from flows import tidying
+    from flows.nothing import nothing_fits
 
     entries = housekeeping.usage(housekeeping.take_inventory(place), side)
     if not entries:
-        raise RunError(_nothing(place, side))
+        raise nothing_fits(place, [pattern])
     tidying.show_usage(place, entries, by, as_json=as_json)
 
 
@@ -59,12 +63,14 @@ def usage(pattern: str | None, workspace: str, by: str, as_json: bool) -> None:
 @options.workspace
 @click.option(
     "--what",
-    default="activations,grams",
+    default=_MOST,
     show_default=True,
     metavar="LIST",
     help="activations, grams, and results that compare what PATTERN names, separated by commas",
 )
-@click.option("--sample-set", metavar="NAME", help="only what is stored on this sample set")
+@click.option(
+    "--sample-set", metavar="NAME", help="only what is stored on these sample sets; a pattern too"
+)
 @_dry_run
 @_yes
 @_json
@@ -79,6 +85,7 @@ def remove(pattern: str, workspace: str, what: str, sample_set: str | None, **ho
     place = _workspace(workspace)
     from allcnn import housekeeping
     from flows import tidying
+    from flows.nothing import nothing_fits, of_option
 
     def find() -> "list[Removal]":
         inventory = housekeeping.take_inventory(place, kinds)
@@ -88,7 +95,8 @@ def remove(pattern: str, workspace: str, what: str, sample_set: str | None, **ho
     housekeeping.check_links(place, kinds, side, sample_set)
     removals = find()
     if not removals:
-        raise RunError(_nothing(place, side))
+        narrower = of_option("what", None if what == _MOST else what)
+        raise nothing_fits(place, [side, of_option("sample-set", sample_set), narrower])
     tidying.free(place, removals, find, (), **how)
 
 
@@ -136,11 +144,13 @@ def collect(
     if math.isnan(older_than):
         raise ConfigError("older-than is nan; use a number of days")
     reasons: Any = _words("what", what, _REASONS)
-    side, spared = _selection(pattern), [Selection.parse(each) for each in keep_activations]
+    side = _EVERYTHING if pattern is None else Selection.parse(pattern)
+    spared = [Selection.parse(each) for each in keep_activations]
     place = _workspace(workspace)
     from allcnn.housekeeping import take_inventory
     from allcnn.waste import find_waste
     from flows import tidying
+    from flows.nothing import check_stores
 
     before = time.time() - older_than * _DAY_S
 
@@ -148,12 +158,9 @@ def collect(
         return find_waste(take_inventory(place), reasons, side, spared=spared, before=before)
 
     findings = look()
+    check_stores(place)
     notes = tidying.consequences(findings)
     tidying.free(place, findings.waste, lambda: look().waste, notes, **how)
-
-
-def _selection(pattern: str | None) -> Selection:
-    return Selection("*", "*") if pattern is None else Selection.parse(pattern)
 
 
 def _words(name: str, text: str, known: tuple[str, ...]) -> list[str]:
@@ -161,13 +168,6 @@ def _words(name: str, text: str, known: tuple[str, ...]) -> list[str]:
     if not set(words) <= set(known):
         raise ConfigError(f"{name} is {text!r}; use {', '.join(known)}, or several of them")
     return words
-
-
-def _nothing(place: Any, side: Selection) -> str:
-    return (
-        f"nothing that fits {str(side)!r} is stored in {place.root};"
-        f" 'allcnn store ls --workspace {place.root}' lists what is"
-    )
 
 
 def _workspace(root: str) -> Any:

@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from allcnn.config import Selection
 from flows import options
 
 _HELP = {
@@ -25,10 +24,10 @@ def verify(
 ) -> None:
     """Read all activations, Grams and results, and name what is not as it was written.
 
-    A pattern is RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]. The exit status is 1
-    where damage is left.
+    A pattern is RUN, RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]. The exit status is
+    1 where damage is left.
     """
-    side = None if pattern is None else Selection.parse(pattern)
+    side = None if pattern is None else options.networks(pattern)
     from allcnn.workspace import Workspace
     from flows.verifying import Told, as_json, look_through, report_lines
 

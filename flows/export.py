@@ -20,7 +20,8 @@ from allcnn.config import Selection as Pattern
 from allcnn.errors import ConfigError, RunError
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
-from store import Representation
+from flows.nothing import in_workspace, nothing_fits, of_option
+from store import Representation, has_store, open_grams
 from store import open as open_store
 from store.selection import Selection
 
@@ -33,14 +34,14 @@ _FEATURES: Final = {1: "c{}", 2: "p{}_c{}", 3: "y{}_x{}_c{}"}
 def find_one(workspace: Workspace, pattern: Pattern, sample_set: str | None) -> Representation:
     """Return the one representation that fits; RunError for none, ConfigError for several."""
     where = {"run": pattern.run, "checkpoint": pattern.checkpoint, "tap": pattern.tap}
-    found = open_store(workspace.activations).find(**where, sample_set=sample_set)
+    where |= {} if sample_set is None else {"sample_set": sample_set}
+    found: list[Representation] = []
+    if has_store(workspace.activations):
+        found = open_store(workspace.activations).find(**where)
     names = [f"{tap.key} on {tap.key.sample_set}" for tap in found]
     if not found:
-        on = f" on {sample_set}" if sample_set else ""
-        raise RunError(
-            f"{workspace.activations} holds no activations of {pattern}{on};"
-            " 'allcnn store ls' shows what there is"
-        )
+        _check_grams(workspace, where)
+        raise nothing_fits(workspace, [pattern, of_option("sample-set", sample_set)])
     if len(found) > 1:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise ConfigError(
@@ -48,6 +49,36 @@ def find_one(workspace: Workspace, pattern: Pattern, sample_set: str | None) -> 
             " name its run, checkpoint and tap, and --sample-set where there are several"
         )
     return found[0]
+
+
+def _check_grams(workspace: Workspace, where: dict[str, str]) -> None:
+    """Raise RunError where Grams are kept of what has no activations."""
+    grams = open_grams(workspace.grams).find(**where) if has_store(workspace.grams) else []
+    if not grams:
+        return
+    key, samples = grams[0].key.of, grams[0].meta.sample_set
+    command = (
+        f"allcnn extract {key.run} --checkpoint {key.checkpoint} --split {samples.split}"
+        f" --samples {samples.n_samples}{in_workspace(workspace)}"
+    )
+    other = ", or 'allcnn store import' again what another program made"
+    raise RunError(
+        f"of {key.run}@{key.checkpoint} on {samples.name} Grams alone are kept, and a query needs"
+        f" activations; run '{command}'{'' if key.run in workspace.runs() else other}"
+    )
+
+
+def check_rows(tap: Representation, rows: slice) -> None:
+    """Raise ConfigError for a range that is empty, such as one that is reversed."""
+    n = tap.meta.n_samples
+    ends = [n if rows.stop is None else rows.stop, rows.start or 0]
+    stop, start = (end + n if end < 0 else end for end in ends)
+    if stop <= start:
+        written = ":".join("" if end is None else str(end) for end in (rows.start, rows.stop))
+        raise ConfigError(
+            f"rows is {written}, and between these lies none of the {n} rows of {tap.key}; write"
+            " A:B for rows A to B - 1"
+        )
 
 
 def write(selection: Selection, path: Path, report: Report = silent) -> None:

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import store
 from allcnn.config import MIN_MINIBATCH, DType, Selection, check_name
 from allcnn.errors import ConfigError, RunError
 from allcnn.workspace import Workspace
+from flows.examples import numbered_as_stored, stored_like
 from flows.progress import Progress
 from store.arrayfiles import ArrayFile, Named, open_arrays, open_npy
 
@@ -98,6 +101,8 @@ def import_files(place: Workspace, job: Import) -> tuple[str, list[str]]:
     with ExitStack() as opened:
         network = _named(opened.enter_context(open_arrays(job.files)), job)
         own = {name: network.pop(name) for name in _COORDINATES if _is_coordinate(network, name)}
+        if not network:
+            raise RunError(_no_activations(job, own))
         examples = _examples(place, job, network, own)
         progress = opened.enter_context(Progress([1]))
         report = opened.enter_context(progress.step(f"importing {job.run}@{job.checkpoint}"))
@@ -152,6 +157,14 @@ def _named(found: list[Named], job: Import) -> dict[str, ArrayFile]:
     return network
 
 
+def _no_activations(job: Import, own: Mapping[str, ArrayFile]) -> str:
+    files = ", ".join(map(str, job.files))
+    return (
+        f"{files} holds {' and '.join(own)}, and no activations; give arrays of two to four"
+        " axes, examples first"
+    )
+
+
 def _is_coordinate(network: Mapping[str, ArrayFile], name: str) -> bool:
     array = network.get(name)
     return array is not None and len(array.shape) == 1 and array.dtype.kind in "iu"
@@ -170,38 +183,25 @@ def _examples(
     given = {
         "labels": _coordinate(job.labels, own.get("labels")),
         "indices": _coordinate(job.samples, own.get("samples")),
-        "images": _coordinate(job.images, None),
+        "images": None if job.images is None else _images(job.images, job.channels_first),
     }
     if job.like is not None:
-        return store.Examples.like(_stored_like(place, job.like, n, job.sample_set), **given)
-    return store.Examples.of(str(job.dataset), str(job.split), n, **given)
+        return store.Examples.like(stored_like(place, job.like, n, job.sample_set), **given)
+    examples = store.Examples.of(str(job.dataset), str(job.split), n, **given)
+    return examples if given["indices"] is not None else numbered_as_stored(place, examples)
+
+
+def _images(path: Path, channels_first: bool) -> Any:
+    images: Any = open_npy(path)
+    if images.dtype != np.uint8 or len(images.shape) != 4:
+        axes = "(n, c, h, w)" if channels_first else "(n, h, w, c)"
+        raise RunError(
+            f"the images in {path} are {images.dtype} of shape {images.shape}; want uint8 {axes}"
+        )
+    return np.moveaxis(images, 1, -1) if channels_first else images
 
 
 def _coordinate(path: Path | None, own: ArrayFile | None) -> Any:
     if path is not None:
         return open_npy(path)
     return None if own is None else own[:]
-
-
-def _stored_like(place: Workspace, like: Selection, n: int, sample_set: str | None) -> Any:
-    """Return something stored of a network over ``n`` examples, activations or Grams."""
-    where = {"run": like.run, "checkpoint": like.checkpoint, "sample_set": sample_set}
-    found: list[Any] = []
-    if store.has_store(place.activations):
-        found += store.open(place.activations).find(**where)
-    if store.has_store(place.grams):
-        found += store.open_grams(place.grams).find(**where)
-    sets = {each.meta.sample_set.name: each for each in found}
-    fitting = [each for each in sets.values() if each.meta.n_samples == n]
-    if len(fitting) == 1:
-        return fitting[0]
-    on = f" on {sample_set}" if sample_set else ""
-    if not found:
-        raise RunError(
-            f"{place.root} holds no activations or Grams of {like}{on};"
-            f" 'allcnn store ls --workspace {place.root}' lists what is stored"
-        )
-    names = ", ".join(sorted(sets))
-    if fitting:
-        raise RunError(f"{like} is stored on {names}; choose one with --sample-set")
-    raise RunError(f"{like} is stored on {names}, and the arrays have {n} rows; give as many rows")

@@ -4,20 +4,22 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from flows.browse import Listing, Network
-from flows.stored import Stored, StoredResult, StoredTap
+from flows.results import StoredResult
+from flows.stored import Stored, StoredTap
 from flows.tables import aligned
 from store.damage import Damage
 
 _MOST_NETWORKS = 3
+_STATE = ("raw", "stored", "age", "state")
 
 
 def listing_table(listing: Listing) -> str:
     """Return a table each of activations, Grams and results, and a line each damage."""
     tables = []
     if listing.activations:
-        tables.append(_stored_table("activations of", "dtype", "rows", listing.activations))
+        tables.append(_activations_table(listing.activations))
     if listing.grams:
-        tables.append(_stored_table("Grams of", "kind", "minibatches", listing.grams))
+        tables.append(_grams_table(listing.grams))
     if listing.results:
         tables.append(_results_table(listing.results))
     if listing.damaged:
@@ -71,32 +73,39 @@ def age(created_at: str, now: datetime | None = None) -> str:
     return f"{s} s"
 
 
-def _stored_table(what: str, kind: str, units: str, entries: Sequence[Stored]) -> str:
-    head = (what, "sample set", "taps", kind, units, "raw", "stored", "age", "state")
-    rows = [
-        (
-            f"{entry.run}@{entry.checkpoint}",
-            entry.sample_set,
-            _n_taps(entry),
-            entry.kind,
-            f"{entry.n_committed} of {entry.n}",
-            size(entry.raw_bytes),
-            size(entry.stored_bytes),
-            age(entry.created_at),
-            _state(entry),
-        )
-        for entry in entries
-    ]
-    return aligned([head, *rows])
+def _activations_table(entries: Sequence[Stored]) -> str:
+    head = ("activations of", "sample set", "taps", "dtype", "rows", *_STATE)
+    return aligned([head, *(_stored_row(entry, entry.kind) for entry in entries)])
+
+
+def _grams_table(entries: Sequence[Stored]) -> str:
+    head = ("Grams of", "sample set", "taps", "kind", "for", "minibatches", *_STATE)
+    return aligned([head, *(_stored_row(entry, entry.kind, _kernels(entry)) for entry in entries)])
+
+
+def _stored_row(entry: Stored, *kind: str) -> tuple[str, ...]:
+    return (
+        f"{entry.run}@{entry.checkpoint}",
+        entry.sample_set,
+        _n_taps(entry),
+        *kind,
+        f"{entry.n_committed} of {entry.n}",
+        size(entry.raw_bytes),
+        size(entry.stored_bytes),
+        age(entry.created_at),
+        _state(entry),
+    )
 
 
 def _results_table(results: Sequence[StoredResult]) -> str:
-    head = ("result", "of", "sample set", "values", "raw", "stored", "age")
+    head = ("result", "of", "sample set", "kernel", "estimator", "values", "raw", "stored", "age")
     rows = [
         (
             result.name,
             _several(result.networks),
             result.sample_set,
+            result.kernel + ("" if result.sigma is None else f" {result.sigma:g}"),
+            result.estimator,
             f"{result.n_rows} x {result.n_columns}",
             size(result.raw_bytes),
             size(result.stored_bytes),
@@ -134,7 +143,15 @@ def _n_taps(entry: Stored) -> str:
 
 def _grams_line(grams: Stored) -> str:
     taps = "1 tap" if len(grams.taps) == 1 else f"{_n_taps(grams)} taps"
-    return f"{grams.kind} of {taps}, {size(grams.stored_bytes)}, {_state(grams)}"
+    return (
+        f"{grams.kind} of {taps} for {_kernels(grams)}, {size(grams.stored_bytes)}, {_state(grams)}"
+    )
+
+
+def _kernels(grams: Stored) -> str:
+    """Return which kernels these Grams serve: RBF is derived from linear ones."""
+    kernel = grams.kind.partition("-")[0]
+    return "linear and rbf" if kernel == "linear" and grams.median_distance else kernel
 
 
 def _several(names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Options of the command line; their help lines also describe the parameters of the flows."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -15,8 +16,10 @@ from allcnn.config import (
     Kernel,
     Pool,
     RunConfig,
+    Selection,
     Variant,
 )
+from allcnn.errors import ConfigError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -72,7 +75,10 @@ def option(flag: str, default: Any = None, *, topic: str | None = None, **kwargs
     )
 
 
-workspace = option("--workspace", "./workspace", metavar="FOLDER")
+WORKSPACE = "./workspace"
+"""Where everything is kept unless another place is named."""
+
+workspace = option("--workspace", WORKSPACE, metavar="FOLDER")
 
 _TRAINING = [
     option("--dataset", RunConfig.dataset, metavar="NAME"),
@@ -138,6 +144,18 @@ def comparing(command: Callable[..., Any]) -> Callable[..., Any]:
 def showing(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what is shown of a comparison, and where it is written."""
     return _stack(_SHOWING, command)
+
+
+def local_file(text: str) -> Path:
+    """Return the path of a file; raises ConfigError for an address, which would be mangled."""
+    if "://" in text:
+        raise ConfigError(f"{text} is an address; give a local file")
+    return Path(text)
+
+
+def networks(text: str) -> Selection:
+    """Read a pattern where a run alone, or a pattern of runs, stands for all its checkpoints."""
+    return Selection.parse(text if set("@:") & set(text) or not text else f"{text}@*")
 
 
 def _stack(decorators: list[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,10 +7,8 @@ from typing import Any
 from allcnn.errors import RunError
 from store import Grams, Representation, RepresentationKey
 from store.layout import Kind
-from store.nodes import read_array, read_attributes
-from store.place import Place, walk_files
-from store.results import DIGESTS, RESULT
-from store.usage import Usage, array_bytes, measure, raw_bytes
+from store.nodes import read_array
+from store.usage import Usage, measure, raw_bytes
 
 
 @dataclass(frozen=True)
@@ -19,6 +17,7 @@ class Stored:
 
     ``n_committed`` is that of the tap with the fewest, of ``n`` rows, or of minibatches;
     ``n_missing_taps`` have no folder, as far as the others know;
+    ``median_distance`` tells whether Grams have one, which RBF needs; None for activations;
     ``raw_bytes`` counts what is committed, before compression; ``stored_bytes`` all files.
     """
 
@@ -26,6 +25,7 @@ class Stored:
     checkpoint: str
     sample_set: str
     kind: str
+    median_distance: bool | None
     taps: tuple[str, ...]
     n_missing_taps: int
     n_committed: int
@@ -35,25 +35,6 @@ class Stored:
     created_at: str
     complete: bool
     attributes: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StoredResult:
-    """A result of a comparison, without its values."""
-
-    name: str
-    sample_set: str
-    n_rows: int
-    n_columns: int
-    networks: tuple[str, ...]
-    kernel: str
-    sigma: float | None
-    pool: str
-    estimator: str
-    label: int | None
-    raw_bytes: int
-    stored_bytes: int
-    created_at: str
 
 
 @dataclass(frozen=True)
@@ -106,6 +87,7 @@ def stored(group: Sequence[Representation | Grams], files: Files) -> Stored:
         checkpoint=checkpoint,
         sample_set=sample_set,
         kind=kind,
+        median_distance=_have_median_distance(group),
         taps=tuple(key.tap for key in map(key_of, group)),
         n_missing_taps=n_missing,
         n_committed=min(one.n_committed for one in group),
@@ -138,25 +120,6 @@ def stored_tap(tap: Representation, files: Files) -> StoredTap:
     )
 
 
-def stored_result(place: Place, keys: list[RepresentationKey]) -> StoredResult:
-    """Sum up a whole result from its metadata and the keys that it compares."""
-    attributes = read_attributes(place) or {}
-    record = attributes[RESULT]
-    names = ("name", "kernel", "sigma", "estimator")
-    return StoredResult(
-        **{name: record[name] for name in names},
-        sample_set=keys[0].sample_set,
-        n_rows=len(record["rows"]),
-        n_columns=len(record["columns"]),
-        networks=tuple(dict.fromkeys(f"{key.run}@{key.checkpoint}" for key in keys)),
-        pool=record.get("pool", "whole"),
-        label=record.get("label"),
-        raw_bytes=sum(array_bytes(place / name) for name in attributes[DIGESTS]),
-        stored_bytes=sum(n_bytes for _, n_bytes, _ in walk_files(place)),
-        created_at=record["provenance"].get("created_at", ""),
-    )
-
-
 def key_of(one: Representation | Grams) -> RepresentationKey:
     """Return the representation that this is, or whose Grams these are."""
     return one.key.of if isinstance(one, Grams) else one.key
@@ -172,6 +135,11 @@ def kind_of(one: Representation | Grams) -> tuple[str, ...]:
     """Return the network, and what tells apart what is kept of it."""
     kind = one.key.variant if isinstance(one, Grams) else one.meta.dtype
     return (*network_of(one), kind)
+
+
+def _have_median_distance(group: Sequence[Representation | Grams]) -> bool | None:
+    grams = [one for one in group if isinstance(one, Grams)]
+    return all(one.median_distance is not None for one in grams) if grams else None
 
 
 def _stored_bytes(one: Representation | Grams, files: Files) -> int:

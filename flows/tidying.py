@@ -13,6 +13,7 @@ from allcnn.errors import ConfigError
 from allcnn.housekeeping import Entry, Removal, discard
 from allcnn.waste import Findings
 from allcnn.workspace import Workspace
+from flows.listing import size
 from flows.tables import aligned
 from store.usage import Usage
 
@@ -33,7 +34,7 @@ def show_usage(place: Workspace, entries: Sequence[Entry], by: str, *, as_json: 
     if as_json:
         click.echo(json.dumps(_usage_json(place, entries), indent=1))
         return
-    columns = ("store", "groups", "raw MB", "stored MB")
+    columns = ("store", "groups", "raw", "stored")
     groups = _grouped(entries, by)
     if groups:
         rows = [(*of, _NAMES[kind], *_numbers(group)) for (of, kind), group in groups.items()]
@@ -62,8 +63,8 @@ def _numbers(entries: Sequence[Entry]) -> Row:
     raw = totals["raw_bytes"]
     return (
         str(totals["groups"]),
-        "unreadable" if raw is None else _mb(raw),
-        _mb(totals["stored_bytes"]),
+        "unreadable" if raw is None else size(raw),
+        size(totals["stored_bytes"]),
     )
 
 
@@ -113,11 +114,11 @@ def consequences(findings: Findings) -> list[str]:
     if findings.irreplaceable:
         names = list(dict.fromkeys("@".join(e.names[1:3]) for e in findings.irreplaceable))
         networks = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-        size = _mb(sum(each.n_bytes for each in findings.irreplaceable))
+        n_bytes = sum(each.n_bytes for each in findings.irreplaceable)
         notes.append(
-            f"{size} MB of activations stay though their Grams are kept, since the checkpoints or"
-            f" the examples that they are of are not here, or those Grams are damaged ({networks});"
-            " 'allcnn store rm' removes them."
+            f"{size(n_bytes)} of activations stay though their Grams are kept, since the"
+            " checkpoints or the examples that they are of are not here, or those Grams are damaged"
+            f" ({networks}); 'allcnn store rm' removes them."
         )
     return notes
 
@@ -168,9 +169,9 @@ def _removal_table(removals: Sequence[Removal]) -> str:
     rows = []
     for (kind, of, reason, note), group in groupby(removals, _line):
         members = list(group)
-        size = _mb(sum(each.found.n_bytes for each in members))
-        rows.append((_NAMES[kind], *of, str(len(members)), size, reason, note))
-    head: Row = ("store", "what", "sample set", "groups", "MB", "why", "")
+        taken = size(sum(each.found.n_bytes for each in members))
+        rows.append((_NAMES[kind], *of, str(len(members)), taken, reason, note))
+    head: Row = ("store", "what", "sample set", "groups", "size", "why", "")
     if not any(each.reason for each in removals):
         head, rows = head[:5], [row[:5] for row in rows]
     return aligned([head, *rows]) + f"\n\n{_size(removals)} in all"
@@ -209,8 +210,4 @@ def _item(found: Usage) -> dict[str, Any]:
 
 def _size(removals: Sequence[Removal]) -> str:
     n_files = sum(each.found.n_files for each in removals)
-    return f"{n_files} files, {_mb(sum(each.found.n_bytes for each in removals))} MB"
-
-
-def _mb(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.1f}"
+    return f"{n_files} files, {size(sum(each.found.n_bytes for each in removals))}"

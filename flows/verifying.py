@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from allcnn.config import Selection
-from allcnn.errors import RunError
 from allcnn.workspace import Workspace
+from flows.listing import size
+from flows.nothing import nothing_fits
 from flows.progress import Progress
 from store import has_store
 from store.damage import Damage, Unfinished
@@ -49,7 +50,7 @@ def look_through(place: Workspace, side: Selection | None) -> Found:
     }
     present = {kind: path for kind, path in stores.items() if has_store(path)}
     if not present:
-        raise RunError(f"nothing is extracted yet in {place.root}; run 'allcnn extract RUN'")
+        raise nothing_fits(place, ())
     names = {} if side is None else {n: getattr(side, n) for n in ("run", "checkpoint", "tap")}
     n_checked, n_bytes = 0, 0
     damage: list[Damage] = []
@@ -67,9 +68,7 @@ def look_through(place: Workspace, side: Selection | None) -> Found:
                     report(min(n_here, totals[kind]), totals[kind], checked.path)
                 n_checked += n_here
     if side is not None and not n_checked and not damage and not unfinished:
-        raise RunError(
-            f"nothing in {place.root} fits {side}; 'allcnn store ls' shows what there is"
-        )
+        raise nothing_fits(place, [side])
     return Found(n_checked, n_bytes, tuple(damage), tuple(unfinished))
 
 
@@ -83,7 +82,7 @@ def report_lines(found: Found, told: Sequence[Told]) -> list[str]:
         if each.repaired is not None:
             lines.append(f"  {'repaired' if each.repaired else 'not repaired'}: {each.said}")
     left = sum(not each.repaired for each in told)
-    looked = f"{found.n_checked} representations, Grams and results, {found.n_bytes / 1e6:.1f} MB"
+    looked = f"{found.n_checked} representations, Grams and results, {size(found.n_bytes)}"
     if not told:
         return [*lines, f"{looked}: no damage"]
     mended = f", {len(told) - left} repaired" if told[0].repaired is not None else ""

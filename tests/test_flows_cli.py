@@ -86,10 +86,19 @@ def test_compare_prints_writes_and_draws_the_matrix(extracted: Workspace, kernel
     assert f"{result.cka[0, 0]:.3f}" == out.splitlines()[9].split()[1]
 
 
+@pytest.mark.parametrize(
+    "command", [["compare", "a@b", "a@b"], ["matrix", "a@b"], ["identify", "*@*"]]
+)
+def test_an_address_is_no_file_for_json(tmp_path: Path, command: list[str]) -> None:
+    result = run(*command, "--json", "s3://bucket/a.json", workspace=Workspace.at(tmp_path))
+    assert result.exit_code == 2
+    assert result.stderr == "Error: s3://bucket/a.json is an address; give a local file\n"
+
+
 def test_json_has_null_for_what_is_not_defined(extracted: Workspace) -> None:
     zeros = np.zeros((64, 3), np.float32)
     live = store.open(extracted.activations).find(run=D1)[-1]
-    meta = live.meta.to_json() | {"tap_index": 0, "shape": [3], "batch_rows": 64}
+    meta = live.meta.to_json() | {"tap_index": 0, "n_taps": 1, "shape": [3], "batch_rows": 64}
     meta["key"] = f"{live.key.sample_set}/dead/final/conv1"
     dead = store.RepresentationMeta.from_json(meta)
     store.Writer.open(extracted.activations, dead, live.samples, live.labels).append(zeros)

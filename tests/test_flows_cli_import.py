@@ -26,6 +26,7 @@ def make_taps(seed: int = 0, n: int = N) -> dict[str, np.ndarray]:
 
 
 TAPS = make_taps()
+OURS = ["--dataset", "digits", "--split", "test"]
 DESCRIBED = ["--run", "mine", "--dataset", "x", "--split", "test", "--minibatch", SIZE]
 
 
@@ -274,7 +275,10 @@ BAD_ARRAYS = {
     "no rows": ({"a": np.zeros((0, 2))}, "the arrays have 0 rows, one an example; HSIC"),
     "three rows": ({"a": np.zeros((3, 2))}, "the arrays have 3 rows, one an example; HSIC needs 4"),
     "no columns": ({"a": np.zeros((N, 0))}, "tap a has the shape (64, 0), so no values; leave it"),
-    "only labels": ({"labels": np.zeros(N, int)}, "the arrays have 0 rows, one an example"),
+    "only labels": (
+        {"labels": np.zeros(N, int), "samples": np.arange(N)},
+        "mine.npz holds labels and samples, and no activations; give arrays of two to four axes",
+    ),
     "nan": ({"a": np.full((N, 2), np.nan)}, "tap a has NaN or infinite values, first in row 0"),
     "objects": ({"a": np.full((N, 2), None)}, "holds Python objects, which are never loaded; save"),
     "texts": ({"a": np.full((N, 2), "x")}, "tap a is of type <U1; wanted are real numbers"),
@@ -295,6 +299,74 @@ def test_arrays_that_do_not_fit_are_one_sentence_and_touch_nothing(
     assert sentence in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert contents(place.root) == before
+
+
+@pytest.mark.parametrize("option", ["", "--labels", "--samples", "--images"])
+def test_an_address_is_no_file_to_import(place: Workspace, tmp_path: Path, option: str) -> None:
+    address = "s3://bucket/a.npy"
+    files = [tmp_path / "mine.npz", option, address] if option else [address]
+    result = run("store", "import", *files, *DESCRIBED, workspace=place)
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: {address} is an address; give a local file\n"
+
+
+def test_images_may_have_their_channels_first(
+    place: Workspace, tmp_path: Path, ours: extract.Samples
+) -> None:
+    np.save(tmp_path / "images.npy", np.moveaxis(ours.images, -1, 1))
+    moved = {name: np.moveaxis(X, -1, 1) if X.ndim == 4 else X for name, X in TAPS.items()}
+    np.savez(tmp_path / "mine.npz", **moved)
+    for examples in (OURS, ["--like", "ours@final"]):
+        run_name = ["--run", f"from{len(examples)}"]
+        files = ["--images", tmp_path / "images.npy", "--labels", tmp_path / "labels.npy"]
+        how = [*run_name, *examples, *files, "--channels-first"]
+        out = succeed("store", "import", tmp_path / "mine.npz", *how, workspace=place)
+        assert out.splitlines()[-1] == ours.sample_set.name
+        np.testing.assert_array_equal(stored(place, run_name[1])[0].samples, ours.indices)
+
+
+IMAGES = {
+    "three axes": (np.zeros((N, 8, 8), np.uint8), r"uint8 of shape \(64, 8, 8\)"),
+    "floats": (np.zeros((N, 8, 8, 1), np.float32), r"float32 of shape \(64, 8, 8, 1\)"),
+}
+
+
+@pytest.mark.parametrize(("images", "found"), IMAGES.values(), ids=IMAGES)
+@pytest.mark.parametrize("first", [False, True])
+def test_images_that_do_not_fit_are_one_sentence_and_touch_nothing(
+    place: Workspace, tmp_path: Path, images: np.ndarray, found: str, first: bool
+) -> None:
+    np.save(tmp_path / "images.npy", images)
+    before = contents(place.root)
+    how = [*DESCRIBED, "--images", tmp_path / "images.npy", *["--channels-first"] * first]
+    result = run("store", "import", tmp_path / "mine.npz", *how, workspace=place)
+    assert result.exit_code == 1
+    wanted = r"\(n, c, h, w\)" if first else r"\(n, h, w, c\)"
+    assert re.fullmatch(
+        rf"Error: the images in .*images.npy are {found}; want uint8 {wanted}\n", result.stderr
+    )
+    assert contents(place.root) == before
+
+
+@pytest.mark.parametrize("kept", ["activations", "grams"])
+def test_examples_of_another_digest_are_told_of(
+    place: Workspace, tmp_path: Path, ours: extract.Samples, kept: str
+) -> None:
+    if kept == "grams":
+        succeed("compare", "ours@final", "ours@final", "--batch-size", SIZE, workspace=place)
+        succeed("store", "rm", "*@*", "--what", "activations", "--yes", workspace=place)
+    how = ["--run", "mine", *OURS, "--labels", tmp_path / "labels.npy"]
+    result = run("store", "import", tmp_path / "mine.npz", *how, workspace=place)
+    assert result.exit_code == 0
+    name = result.stdout.splitlines()[-1]
+    assert name != ours.sample_set.name
+    note = f"note: {ours.sample_set.name} is stored too, and activations on it and on {name} cannot"
+    assert f"{note} be compared: their examples have different digests\n" in result.stderr
+    images = ["--run", "same", *how[2:], "--images", tmp_path / "images.npy"]
+    result = run("store", "import", tmp_path / "mine.npz", *images, workspace=place)
+    assert f"note: {name} is stored too" in result.stderr
+    result = run("store", "import", tmp_path / "mine.npz", *DESCRIBED, workspace=place)
+    assert "note: " not in result.stderr
 
 
 def test_arrays_of_one_name_are_refused(place: Workspace, tmp_path: Path) -> None:

@@ -5,15 +5,18 @@ import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import pyarrow.parquet
 import pytest
+from click.testing import CliRunner
 
 import store
 from allcnn.workspace import Workspace
 from flows import cli_query, export, listing
+from flows.cli import main
 from store import GramWriter, SimilarityResult, Writer
 from tests.commands import run, succeed
 from tests.faults import chunk_files, flip_bit
@@ -43,16 +46,18 @@ def write_tap(workspace: Workspace, meta, n_batches: int | None = None) -> None:
             writer.append(batch)
 
 
-def write_grams(workspace: Workspace) -> None:
+def write_grams(workspace: Workspace, median_distance: float | None = None) -> None:
     for index, tap in enumerate(["conv1", "logits"]):
         names = {"run": "net-s0", "checkpoint": "final", "tap_index": index}
         meta = make_gram_meta(tap, **names, sizes=(4, 6), attributes={"epoch": 7, "seed": 0})
         with GramWriter.open(workspace.grams, meta, *coordinates(meta)) as writer:
             for K in make_grams(meta)[: 2 - index]:
                 writer.append(np.nan_to_num(K))
+            if median_distance is not None:
+                writer.set_median_distance(median_distance)
 
 
-def write_result(workspace: Workspace, name: str, *networks: str) -> None:
+def write_result(workspace: Workspace, name: str, *networks: str, **how: Any) -> None:
     keys = [meta_of(network, "final", "conv1").key for network in networks]
     n = len(keys)
     result = SimilarityResult(
@@ -64,10 +69,7 @@ def write_result(workspace: Workspace, name: str, *networks: str) -> None:
         hsic_rows=np.ones(n),
         hsic_columns=np.ones(n),
         n_examples=10,
-        kernel="linear",
-        sigma=None,
-        estimator="unbiased",
-        batch_size=4,
+        **{"kernel": "linear", "sigma": None, "estimator": "unbiased", "batch_size": 4} | how,
         provenance={"created_at": "2026-01-31T12:00:00+00:00"},
     )
     store.write_result(workspace.similarity, result)
@@ -137,7 +139,14 @@ LISTED = {
     ),
     "pattern and attribute": (["*@final", "--where", "seed!=0"], "net-s1@final", "", "both"),
     "unfinished": (["--where", "complete=false"], "net-s1@init", "net-s0@final", ""),
-    "a name of Grams alone": (["--where", "kernel=lin*"], "", "net-s0@final", "both one"),
+    "a name that activations lack": (["--where", "kernel=lin*"], "", "net-s0@final", "both one"),
+    "a run": (["net-s1"], "net-s1@init net-s1@final", "", "both"),
+    "runs": (
+        ["net-*", "--where", "seed=0"],
+        "net-s0@init net-s0@final",
+        "net-s0@final",
+        "both one",
+    ),
 }
 
 
@@ -151,6 +160,85 @@ def test_ls_lists_what_fits(
     for name, wanted in (("activations", activations), ("grams", grams)):
         assert [f"{e['run']}@{e['checkpoint']}" for e in found[name]] == wanted.split()
     assert [result["name"] for result in found["results"]] == results.split()
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a network with Grams for RBF too, and results that were computed in several ways."""
+    place = Workspace.at(tmp_path_factory.mktemp("compared") / "workspace")
+    for checkpoint in EPOCHS:
+        write_tap(place, meta_of("net-s0", checkpoint, "logits"))
+    write_grams(place, median_distance=1.5)
+    write_result(place, "linear4", "net-s0")
+    write_result(place, "linear8", "net-s0", batch_size=8, pool="mean")
+    write_result(place, "rbf4", "net-s0", kernel="rbf", sigma=0.4)
+    write_result(place, "exact", "net-s0", estimator="exact", batch_size=10, label=3)
+    return place
+
+
+RESULTS = {
+    "kernel": (["kernel=rbf"], "", "rbf4"),
+    "not that kernel": (["kernel!=rbf"], "net-s0@final", "exact linear4 linear8"),
+    "minibatch": (["batch_size=4"], "net-s0@final", "linear4 rbf4"),
+    "order": (["batch_size>4"], "", "exact linear8"),
+    "pool": (["pool=mean"], "", "linear8"),
+    "estimator": (["estimator=ex*"], "", "exact"),
+    "label": (["label=3"], "", "exact"),
+    "sigma": (["sigma<=0.4"], "", "rbf4"),
+    "a network too": (["epoch=7", "kernel=rbf"], "", "rbf4"),
+    "no such network": (["epoch=0", "batch_size<8"], "", ""),
+}
+
+
+@pytest.mark.parametrize(("where", "grams", "results"), RESULTS.values(), ids=RESULTS)
+def test_results_are_chosen_by_what_they_are(
+    compared: Workspace, where: list[str], grams: str, results: str
+) -> None:
+    words = [word for text in where for word in ("--where", text)]
+    if not (grams or results):
+        assert (
+            f" fits {' and '.join(where)}; "
+            in run("store", "ls", *words, workspace=compared).stderr
+        )
+        return
+    found = json.loads(succeed("store", "ls", *words, "--json", workspace=compared))
+    assert found["activations"] == []
+    assert [f"{each['run']}@{each['checkpoint']}" for each in found["grams"]] == grams.split()
+    assert [result["name"] for result in found["results"]] == results.split()
+
+
+def test_results_alone_are_chosen_by_what_they_are(tmp_path: Path) -> None:
+    place = Workspace.at(tmp_path)
+    write_result(place, "one", "net-s0")
+    write_result(place, "two", "net-s0", batch_size=8)
+    assert first_words(succeed("store", "ls", "--where", "batch_size=8", workspace=place)) == [
+        "two"
+    ]
+    result = run("store", "ls", "--where", "batch_size=9", workspace=place)
+    assert " fits batch_size=9; " in result.stderr
+
+
+def test_results_tell_how_they_were_computed(compared: Workspace) -> None:
+    table = succeed("store", "ls", workspace=compared).split("\n\n")[2]
+    assert table.split()[:7] == "result of sample set kernel estimator values".split()
+    exact, *_, rbf = table.splitlines()[1:]
+    assert " linear   exact " in exact
+    assert " rbf 0.4  unbiased " in rbf
+    found = json.loads(succeed("store", "ls", "--json", workspace=compared))["results"]
+    assert [each["batch_size"] for each in found] == [10, 4, 8, 4]
+
+
+def test_grams_that_serve_rbf_too_are_told_from_others(
+    filled: Workspace, compared: Workspace
+) -> None:
+    for place, serves in ((filled, "linear"), (compared, "linear and rbf")):
+        tables = succeed("store", "ls", workspace=place).split("\n\n")
+        assert f" linear-whole-4-float32-0123456789ab  {serves}  " in tables[1]
+        shown = succeed("store", "show", "net-s0@final", workspace=place)
+        assert f" linear-whole-4-float32-0123456789ab of 2 taps for {serves}, " in shown
+        found = json.loads(succeed("store", "ls", "--json", workspace=place))
+        assert [each["median_distance"] for each in found["grams"]] == [place is compared]
+        assert {each["median_distance"] for each in found["activations"]} == {None}
 
 
 def test_json_of_ls_counts_bytes_and_taps(filled: Workspace) -> None:
@@ -205,6 +293,18 @@ def test_ls_and_show_tell_what_is_damaged_and_list_the_rest(writable: Workspace)
     assert "logits" in shown
 
 
+@pytest.mark.parametrize("lost", ["kernel", "batch_size", "rows"])
+def test_ls_names_a_malformed_result_and_lists_the_rest(writable: Workspace, lost: str) -> None:
+    """Metadata of version 1 have no seal, which would tell."""
+    file = writable.similarity / "one" / "zarr.json"
+    written = json.loads(file.read_text())
+    del written["attributes"]["allcnn_result"][lost], written["attributes"]["allcnn_seal"]
+    file.write_text(json.dumps(written))
+    out = succeed("store", "ls", workspace=writable)
+    assert "metadata of result one are damaged (it is malformed)" in out
+    assert first_words(out.split("\n\n")[2]) == ["both"]
+
+
 def test_ls_tells_that_taps_are_missing(tmp_path: Path) -> None:
     place = Workspace.at(tmp_path)
     write_tap(place, meta_of("net-s0", "final", "conv1", n_taps=3))
@@ -222,8 +322,18 @@ def test_results_alone_are_listed(tmp_path: Path) -> None:
 def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
     result = run("store", "ls", workspace=Workspace.at(tmp_path / "workspace"))
     assert result.exit_code == 1
-    assert result.stderr.endswith("workspace; run 'allcnn extract RUN'\n")
+    root = tmp_path / "workspace"
+    wanted = f"nothing is extracted yet in {root}; run 'allcnn extract RUN --workspace {root}'"
+    assert result.stderr == f"Error: {wanted}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_workspace_that_needs_no_option_is_given_none(
+    filled: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(filled.root.parent)
+    result = CliRunner().invoke(main, ["store", "ls", "x@*"])
+    assert result.stderr.endswith("fits x@*; 'allcnn store ls' lists what is stored\n")
 
 
 def test_show_has_a_line_for_each_tap(filled: Workspace) -> None:
@@ -264,6 +374,11 @@ def test_digests_of_rows_are_equal_where_the_rows_are(filled: Workspace) -> None
         "networks"
     ]
     assert others[0]["taps"][0]["rows_digest"] != digests[0]
+
+
+def test_show_takes_a_run_for_all_its_checkpoints(filled: Workspace) -> None:
+    out = succeed("store", "show", "net-s1", workspace=filled)
+    assert out == succeed("store", "show", "net-s1@*", workspace=filled)
 
 
 def test_show_knows_a_network_by_its_grams_alone(writable: Workspace) -> None:
@@ -325,7 +440,7 @@ def test_tables_have_a_line_for_each_example(
 def test_means_over_space_and_no_row_at_all(filled: Workspace, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     query = ["query", "net-s0@final:tokens", "--to", path, "--pool", "mean"]
-    succeed("store", *query, "--rows", "0:0", workspace=filled)
+    succeed("store", *query, "--rows", "0:1", "--label", "5", workspace=filled)
     succeed("store", *query, "--overwrite", workspace=filled)
     wanted = make_rows(meta_of("net-s0", "final", "tokens")).mean(1, np.float64).astype(np.float32)
     if suffix == "npz":
@@ -350,6 +465,31 @@ def test_float16_loses_nothing(tmp_path: Path, suffix: str) -> None:
         found = (load_csv if suffix == "csv" else load_parquet)(path)
         values = np.stack([found[f"c{i}"] for i in range(5)], axis=1)
     np.testing.assert_array_equal(values.astype(np.float16), make_rows(meta))
+
+
+def test_a_query_where_grams_alone_are_kept_says_how_to_get_activations(
+    writable: Workspace, tmp_path: Path
+) -> None:
+    root = writable.root
+    query = ["store", "query", "net-s0@final:conv1", "--to", tmp_path / "a.npz"]
+    wanted = (
+        "Error: of net-s0@final on digits-test-10-01234567 Grams alone are kept, and a query needs"
+        " activations; run 'allcnn extract net-s0 --checkpoint final --split test --samples 10"
+        f" --workspace {root}', or 'allcnn store import' again what another program made\n"
+    )
+    succeed("store", "rm", "net-s0@final", "--what", "activations", "--yes", workspace=writable)
+    assert run(*query, workspace=writable).stderr == wanted
+    shutil.rmtree(writable.activations)
+    assert run(*query, workspace=writable).stderr == wanted
+    on = ["--sample-set", "x"]
+    assert (
+        " fits net-s0@final:conv1 and --sample-set x; "
+        in run(*query, *on, workspace=writable).stderr
+    )
+    (root / "runs" / "net-s0").mkdir(parents=True)
+    (root / "runs" / "net-s0" / "config.json").write_text("{}")
+    ours = wanted.replace(", or 'allcnn store import' again what another program made", "")
+    assert run(*query, workspace=writable).stderr == ours
 
 
 def test_parquet_has_the_metadata(filled: Workspace, tmp_path: Path) -> None:
@@ -381,21 +521,44 @@ def test_a_file_is_written_whole_or_not_at_all(writable: Workspace, suffix: str)
 
 
 BAD = {
-    "nothing fits": (["ls", "x@*"], 1, "fits x@*; 'allcnn store ls' shows what there is"),
+    "nothing fits": (["ls", "x@*"], 1, "fits x@*; 'allcnn store ls --workspace /"),
     "nothing fits both": (["ls", "*@init", "--where", "epoch=7"], 1, "fits *@init and epoch=7"),
-    "half a pattern": (["ls", "net-s0"], 2, "names no network; write RUN@CHECKPOINT"),
-    "no comparison": (["ls", "--where", "epoch"], 1, "'epoch' compares nothing; write NAME=VALUE"),
-    "unknown name": (["ls", "--where", "epoc=5"], 1, "nothing in "),
+    "half a pattern": (["ls", "net-s0:conv1"], 2, "names no network; write RUN@CHECKPOINT"),
+    "half a pattern to query": (["query", "net-s0", "--to", "a.npz"], 2, "names no network; write"),
+    "no comparison": (["ls", "--where", "epoch"], 2, "'epoch' compares nothing; write NAME=VALUE"),
+    "two to order by": (["ls", "--where", "seed>=0,1"], 2, "seed>= is [0, 1]; give one number"),
+    "text for a known number": (["ls", "--where", "n_samples=x"], 2, "n_samples is a number, and"),
+    "unknown name": (["ls", "--where", "epoc=5"], 1, "has the name 'epoc'; use one of batch_size,"),
+    "how to compare": (["ls", "--where", "epoc=5"], 1, ", tap, as in NAME=VALUE or NAME>=VALUE"),
     "text for a number": (["ls", "--where", "epoch=five"], 1, "epoch is a number"),
+    "text for a result's": (["ls", "--where", "label=x"], 1, "label is a number"),
+    "name of Grams": (["ls", "--where", "kernel=rbf"], 1, " fits kernel=rbf; 'allcnn store ls"),
+    "size of minibatches": (["ls", "--where", "batch_size=9"], 1, " fits batch_size=9; 'allcnn s"),
+    "name of results": (["ls", "--where", "sigma=0.4"], 1, " fits sigma=0.4; 'allcnn store ls"),
     "compared twice": (["ls", "--where", "seed=0", "--where", "seed=1"], 2, "where compares seed"),
     "run twice": (["ls", "a@*", "--where", "run=b"], 2, "run is in the pattern and in --where"),
     "unknown network": (["show", "x@final"], 1, "fits x@final"),
-    "unknown sample set": (["show", "*@*", "--sample-set", "x"], 1, "fits *@*"),
+    "unknown sample set": (
+        ["show", "*@*", "--sample-set", "x"],
+        1,
+        "fits *@* and --sample-set x; 'allcnn store ls --workspace /",
+    ),
     "unknown format": (["query", "*@*", "--to", "a.txt"], 2, "ends in .npz or .csv or .parquet"),
     "no folder": (["query", "*@*", "--to", "no/such/a.npz"], 2, "no/such is no folder"),
     "several": (["query", "*@final:conv1", "--to", "a.npz"], 2, "fits 2 representations (net-s0@"),
-    "none": (["query", "x@final:conv1", "--to", "a.npz"], 1, "no activations of x@final:conv1;"),
+    "none": (["query", "x@final:conv1", "--to", "a.npz"], 1, "fits x@final:conv1; 'all"),
     "rows": (["query", "net-s0@final:conv1", "--to", "a.npz", "--rows", "3"], 2, "write A:B"),
+    "address": (["query", "*@*", "--to", "s3://b/a.npz"], 2, "s3://b/a.npz is an address; give a"),
+    "reversed rows": (
+        ["query", "net-s0@final:conv1", "--to", "a.npz", "--rows", "5:2"],
+        2,
+        "rows is 5:2, and between these lies none of the 10 rows of net-s0@final:conv1",
+    ),
+    "no rows": (
+        ["query", "net-s0@final:conv1", "--to", "a.npz", "--rows", "-2:8"],
+        2,
+        "rows is -2:8",
+    ),
     "too many rows": (
         ["query", "net-s0@final:conv1", "--to", "a.npz", "--rows", ":11"],
         1,

@@ -1,6 +1,7 @@
 """``allcnn store du``, ``rm`` and ``gc``: what they show, ask, remove and refuse."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 import store
 from allcnn.workspace import Workspace
+from flows.listing import size
 from store.usage import measure
 from tests.commands import contents, run, succeed
 from tests.networks import A, B, C, compare_one, make_taps, write_network
@@ -89,7 +91,7 @@ def stored(workspace: Workspace, kind: str) -> int:
 
 def test_du_has_a_line_for_each_checkpoint_and_store(untouched):
     lines = columns(succeed("store", "du", workspace=untouched))
-    assert lines[0] == "run@checkpoint sample set store groups raw MB stored MB".split()
+    assert lines[0] == "run@checkpoint sample set store groups raw stored".split()
     assert [line[:4] for line in lines[1:5]] == [
         ["a@final", SAMPLES, "activations", "2"],
         ["a@final", SAMPLES, "Grams", "2"],
@@ -123,6 +125,13 @@ def test_du_of_a_pattern_leaves_out_the_rest(untouched):
     assert lines[-1][:2] == ["all", "3"]
 
 
+def test_du_takes_a_run_for_all_its_checkpoints_and_rm_and_gc_do_not(untouched):
+    out = succeed("store", "du", "a", workspace=untouched)
+    assert out == succeed("store", "du", "a@*", workspace=untouched)
+    for command in ("rm", "gc"):
+        assert "'a' names no network" in fail(command, "a", "--yes", workspace=untouched, status=2)
+
+
 def test_du_tells_scripts_all_bytes(untouched):
     told = json.loads(succeed("store", "du", "--json", workspace=untouched))
     kinds = ("activations", "grams", "similarity")
@@ -141,6 +150,27 @@ def test_du_tells_scripts_all_bytes(untouched):
     ]
 
 
+def test_sizes_are_written_as_everywhere(untouched, workspace):
+    told = json.loads(succeed("store", "du", "--json", workspace=untouched))["by_store"]
+    activations = [size(told["activations"][name]) for name in ("raw_bytes", "stored_bytes")]
+    (line,) = [
+        line
+        for line in succeed("store", "du", "--by", "store", workspace=untouched).splitlines()
+        if line.startswith("activations")
+    ]
+    assert re.split("  +", line)[2:] == activations
+    out = succeed("store", "rm", "*@*", "--what", "activations", "--dry-run", workspace=workspace)
+    table, total = out.split("\n\n")
+    items = json.loads(
+        succeed(
+            "store", "rm", "a@*", "--what", "activations", "--yes", "--json", workspace=workspace
+        )
+    )
+    assert table.splitlines()[0].split()[-1] == "size"
+    assert table.splitlines()[1].endswith(f"  {size(items['bytes'])}")
+    assert re.fullmatch(r"\d+ files, [\d.]+ kB in all\n", total)
+
+
 def test_du_of_what_cannot_be_opened_says_so(workspace):
     (workspace.activations / SAMPLES / "a/final/one/zarr.json").write_text("{")
     lines = columns(succeed("store", "du", workspace=workspace))
@@ -150,8 +180,33 @@ def test_du_of_what_cannot_be_opened_says_so(workspace):
 @pytest.mark.parametrize("command", [["du"], ["rm", "x@*", "--yes"]])
 def test_where_nothing_fits_it_says_so(untouched, tmp_path, command):
     error = fail(*command, workspace=Workspace.at(tmp_path))
-    assert f"is stored in {tmp_path}; 'allcnn store ls --workspace {tmp_path}'" in error
-    assert "nothing that fits 'x@*'" in fail(command[0], "x@*", workspace=untouched)
+    assert f"nothing is extracted yet in {tmp_path}; run 'allcnn extract RUN --workspace" in error
+    error = fail(command[0], "x@*", workspace=untouched)
+    lists = f"'allcnn store ls --workspace {untouched.root}' lists what is stored"
+    assert error == f"Error: nothing in {untouched.root} fits x@*; {lists}\n"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_gc_of_a_workspace_without_stores_says_so(tmp_path, exists):
+    place = Workspace.at(tmp_path if exists else tmp_path / "typo")
+    error = fail("gc", "--yes", workspace=place)
+    assert error.startswith(f"Error: nothing is extracted yet in {place.root}; run")
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--sample-set", "nope"], "a@* and --sample-set nope;"),
+        (["--what", "grams", "--sample-set", "x*"], "a@* and --sample-set x* and --what grams;"),
+    ],
+)
+def test_rm_names_the_options_that_nothing_fits(untouched, options, wanted):
+    assert f" fits {wanted}" in fail("rm", "a@*", *options, workspace=untouched)
+
+
+def test_rm_takes_a_pattern_of_sample_sets(workspace):
+    succeed("store", "rm", "a@*", "--sample-set", "digits-*-66-*", "--yes", workspace=workspace)
+    assert runs(workspace) == {"b"}
 
 
 def test_rm_shows_what_would_go_and_refuses_without_a_terminal(workspace):
@@ -192,7 +247,7 @@ def test_rm_of_a_tap_or_a_sample_set_leaves_the_others(workspace):
     succeed("store", "rm", "*@*:one", "--yes", "--sample-set", SAMPLES, workspace=workspace)
     assert {key.tap for key in store.open(workspace.activations).keys()} == {"two"}
     error = fail("rm", "*@*", "--yes", "--sample-set", "other", workspace=workspace)
-    assert "nothing that fits '*@*'" in error
+    assert " fits *@* and --sample-set other; " in error
 
 
 def test_rm_removes_what_is_damaged_or_unfinished_too(workspace):
@@ -264,6 +319,8 @@ def test_gc_says_what_it_would_free_and_what_is_lost(workspace):
     assert lines[2][:4] == ["activations", "a@final", SAMPLES, "2"]
     assert "superseded  kept: linear Grams, minibatches of 8" in out
     assert "until 'allcnn extract' has computed them again" in out
+    (note,) = [line for line in out.splitlines() if "stay though" in line]
+    assert re.match(r"[\d.]+ k?B of activations stay though", note)
     assert (
         "stay though their Grams are kept, since the checkpoints or the examples that they are of"
         " are not here, or those Grams are damaged" in out

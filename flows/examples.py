@@ -1,0 +1,57 @@
+"""Which examples imported rows are of, as far as what is stored tells."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import store
+from allcnn.config import Selection
+from allcnn.errors import RunError
+from allcnn.workspace import Workspace
+from flows.nothing import listed
+from store.place import child_names
+
+
+def stored_like(place: Workspace, like: Selection, n: int, sample_set: str | None) -> Any:
+    """Return something stored of a network over ``n`` examples, activations or Grams."""
+    where = {"run": like.run, "checkpoint": like.checkpoint, "sample_set": sample_set}
+    found: list[Any] = [one for kept in _stores(place) for one in kept.find(**where)]
+    sets = {each.meta.sample_set.name: each for each in found}
+    fitting = [each for each in sets.values() if each.meta.n_samples == n]
+    if len(fitting) == 1:
+        return fitting[0]
+    on = f" on {sample_set}" if sample_set else ""
+    if not found:
+        raise RunError(f"{place.root} holds no activations or Grams of {like}{on}; {listed(place)}")
+    names = ", ".join(sorted(sets))
+    if fitting:
+        raise RunError(f"{like} is stored on {names}; choose one with --sample-set")
+    raise RunError(f"{like} is stored on {names}, and the arrays have {n} rows; give as many rows")
+
+
+def numbered_as_stored(place: Workspace, examples: store.Examples) -> store.Examples:
+    """Return examples with the indices that they have in what is stored, found by their digest."""
+    for kept in _stores(place):
+        for one in kept.scan(sample_set=examples.sample_set.name).found:
+            if one.meta.sample_set == examples.sample_set:
+                return replace(examples, indices=one.samples)
+    return examples
+
+
+def incomparable(place: Workspace, sample_set: str) -> list[str]:
+    """Return a note on each stored sample set that differs from this one in its digest alone."""
+    alike = sample_set.rpartition("-")[0]
+    names = {*child_names(place.activations), *child_names(place.grams)} - {sample_set}
+    return [
+        f"note: {name} is stored too, and activations on it and on {sample_set} cannot be compared:"
+        " their examples have different digests"
+        for name in sorted(names)
+        if name.rpartition("-")[0] == alike
+    ]
+
+
+def _stores(place: Workspace) -> Iterator[store.Store | store.GramStore]:
+    if store.has_store(place.activations):
+        yield store.open(place.activations)
+    if store.has_store(place.grams):
+        yield store.open_grams(place.grams)
