@@ -1,11 +1,11 @@
 """What a run's folder says about itself: its settings, its data and its learning curves."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from allcnn.config import RunConfig
-from allcnn.errors import RunError
+from allcnn.errors import AllcnnError, RunError
 from allcnn.network import NetworkSpec, all_cnn_c
 from allcnn.workspace import Workspace, read_json, write_json
 from store.place import is_file, make_folder
@@ -15,11 +15,19 @@ _SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The settings of a run and what its data set decided: all that its network depends on."""
+    """The settings of a run and what its data set decided: all that its network depends on.
+
+    Attributes:
+        config: the settings.
+        class_names: of the data set, by their numbers.
+        input_channels: of its images.
+        created_at: when the run was begun, ISO 8601 in UTC; empty where that is not known.
+    """
 
     config: RunConfig
     class_names: tuple[str, ...]
     input_channels: int
+    created_at: str = field(default="", compare=False)
 
     @property
     def spec(self) -> NetworkSpec:
@@ -46,6 +54,7 @@ def write_record(workspace: Workspace, record: RunRecord) -> None:
     folder = workspace.run_folder(record.config.name)
     make_folder(folder)
     values = {"schema_version": _SCHEMA_VERSION, "config": record.config.to_json()}
+    values |= {"created_at": record.created_at}
     data = {"class_names": list(record.class_names), "input_channels": record.input_channels}
     write_json(folder / "config.json", values | data)
 
@@ -58,7 +67,12 @@ def read_record(workspace: Workspace, run: str) -> RunRecord:
         if values["schema_version"] > _SCHEMA_VERSION:
             raise ValueError(f"schema_version {values['schema_version']}")
         config = RunConfig.from_json(values["config"])
-        return RunRecord(config, tuple(values["class_names"]), int(values["input_channels"]))
+        return RunRecord(
+            config,
+            tuple(values["class_names"]),
+            int(values["input_channels"]),
+            str(values.get("created_at", "")),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{path} does not describe a run that this version knows"
@@ -67,13 +81,21 @@ def read_record(workspace: Workspace, run: str) -> RunRecord:
         ) from error
 
 
+def begun_at(workspace: Workspace, run: str) -> str:
+    """Return when a run was begun; empty where there is none, or nothing tells."""
+    try:
+        return read_record(workspace, run).created_at
+    except AllcnnError:
+        return ""
+
+
 def check_same(found: RunConfig, wanted: RunConfig) -> None:
     """Raise RunError unless a run that exists has the settings that are asked for."""
     differing = [
-        f"{field.name.replace('_', '-')} {getattr(found, field.name)}"
-        f" (asked for: {getattr(wanted, field.name)})"
-        for field in fields(RunConfig)
-        if getattr(found, field.name) != getattr(wanted, field.name)
+        f"{each.name.replace('_', '-')} {getattr(found, each.name)}"
+        f" (asked for: {getattr(wanted, each.name)})"
+        for each in fields(RunConfig)
+        if getattr(found, each.name) != getattr(wanted, each.name)
     ]
     if differing:
         raise RunError(

@@ -19,6 +19,7 @@ from allcnn.config import RunConfig
 from allcnn.errors import ConfigError, RunError
 from allcnn.network import NetworkSpec, Variables
 from allcnn.progress import Report, silent
+from allcnn.provenance import now
 from allcnn.record import Epoch, History, RunRecord
 from allcnn.stages import checkpoint_epoch, checkpoint_name
 from allcnn.workspace import Workspace
@@ -87,7 +88,9 @@ def train(config: RunConfig, workspace: Workspace, report: Report = silent) -> s
             f"batch-size is {config.batch_size}, but {config.dataset} has {len(training)}"
             " training images; use at most that many"
         )
-    entry = RunRecord(config, training.class_names, training.images.shape[-1])
+    # A run that goes on was not begun now, even where nothing tells when.
+    begun = record.begun_at(workspace, run) if run in workspace.runs() else now()
+    entry = RunRecord(config, training.class_names, training.images.shape[-1], begun)
     record.write_record(workspace, entry)
     plan = _plan(entry, len(training))
     mean, std = data.image_statistics(training)

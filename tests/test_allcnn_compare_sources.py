@@ -12,7 +12,7 @@ import zarr
 from click.testing import CliRunner
 
 import store
-from allcnn import extract, kernels
+from allcnn import extract, kernels, record
 from allcnn.compare import compare
 from allcnn.compare.tasks import _gram_writer
 from allcnn.config import Extraction, Selection
@@ -650,3 +650,52 @@ def test_a_comparison_waits_for_grams_that_another_one_computes(small, monkeypat
     timer.start()
     assert_same_bits(compare_one(small, A, B), wanted)
     timer.join()
+
+
+def test_grams_of_an_earlier_network_do_not_stand_for_unfinished_activations(small):
+    compare_one(small, A, B)
+    shutil.rmtree(small.activations / SET / "a")
+    shutil.rmtree(small.similarity)
+    other = {"checkpoint_digest": "an0ther"}
+    write_network(small.activations, A, make_taps(seed=7), n_committed=16, **other)
+    with pytest.raises(ComparisonError, match=f"^the activations of a@final on {SET} are unfin"):
+        compare_one(small, A, B)
+
+
+def test_grams_of_the_same_network_stand_for_unfinished_activations(small):
+    wanted = compare_one(small, A, B)
+    shutil.rmtree(small.activations / SET / "a")
+    shutil.rmtree(small.similarity)
+    write_network(small.activations, A, make_taps(seed=0), n_committed=16)
+    assert_same_bits(compare_one(small, A, B), wanted)
+
+
+def test_digests_of_examples_are_compared_to_their_end(small, monkeypatch):
+    """What an older version let in: writing refuses it by now."""
+    shutil.rmtree(small.activations / SET / "b")
+    monkeypatch.setattr("store.writer.check_like_others", lambda *_: None)
+    sample_set = make_meta(n_samples=N).sample_set
+    other = replace(sample_set, digest=sample_set.digest[:8] + "ffffffff")
+    write_network(small.activations, B, make_taps(seed=1), sample_set=other)
+    with pytest.raises(ComparisonError, match="only representations of the same sample set comp"):
+        compare_one(small, A, B)
+
+
+def test_what_an_earlier_run_left_is_not_compared(trained, tmp_path):
+    place = Workspace.at(tmp_path / "workspace")
+    shutil.copytree(trained.root, place.root)
+    run = "small-d1-v2-s0"
+    side = Selection(run, "final")
+    for checkpoint in ("init", "final"):
+        extract.extract(place, Extraction(run, checkpoint, n_samples=16, batch_size=8))
+    compare_one(place, side, side)
+    entry = record.read_record(place, run)
+    assert entry.created_at <= store.open(place.activations).find()[0].meta.created_at
+    record.write_record(place, replace(entry, created_at="2999-01-01T00:00:00+00:00"))
+    for lost in (None, place.activations):
+        if lost:
+            shutil.rmtree(lost)
+        with pytest.raises(ComparisonError, match="so that it is of an earlier run of that name;"):
+            compare_one(place, side, side)
+    record.write_record(place, replace(entry, created_at=""))
+    compare_one(place, side, side)

@@ -2,11 +2,14 @@
 
 import json
 import re
+import shlex
 import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import store
 from allcnn import data, extract, network
@@ -14,6 +17,7 @@ from allcnn.compare import compare
 from allcnn.config import Comparison, Extraction, Selection
 from allcnn.repair import repair, rewriting
 from allcnn.workspace import Workspace
+from flows.cli import main
 from store import Writer
 from store.claim import is_claimed
 from store.verify import verify
@@ -115,7 +119,8 @@ def plain(content):
 
 def unstamped(node):
     if isinstance(node, dict):
-        dropped = ("created_at", "created_by", "allcnn_seal")
+        # Extraction computes Grams before it knows of which rows they will have been.
+        dropped = ("created_at", "created_by", "allcnn_seal", "allcnn_source")
         return {k: unstamped(v) for k, v in node.items() if k not in dropped}
     return node
 
@@ -467,13 +472,66 @@ def test_a_damaged_result_is_removed_and_its_command_told(place):
     flip_bit(chunk_files(place.similarity / name / "hsic")[0])
     outcomes = mend(place)
     assert all(outcome.repaired for outcome in outcomes)
-    said = (
-        f"removed; 'allcnn compare {RUN}@final {RUN}@final --kernel linear --estimator unbiased"
-        " --batch-size 8 --pool whole' computes it again"
+    sample_set = tap_of(place, "conv1").key.sample_set
+    command = (
+        f"allcnn compare {RUN}@final {RUN}@final --kernel linear --estimator unbiased"
+        f" --batch-size 8 --pool whole --sample-set {sample_set} --workspace {place.root}"
     )
+    said = f"removed; '{command}' computes it again"
     assert [outcome.said for outcome in outcomes] == [said, said]
     assert store.list_results(place.similarity) == []
     assert damage_of(place) == []
+    assert CliRunner().invoke(main, shlex.split(command)[1:]).exit_code == 0
+    assert store.list_results(place.similarity) == [name]
+
+
+FINAL, INIT = Selection(RUN, "final"), Selection(RUN, "init")
+JOBS = {
+    "permuted": Comparison(FINAL, FINAL, batch_size=8, permutations=3),
+    "one tap": Comparison(replace(FINAL, tap="conv2"), FINAL, batch_size=8, pool="mean"),
+    "rbf": Comparison(FINAL, FINAL, "rbf", (0.2,), batch_size=8),
+    "class": Comparison(FINAL, FINAL, batch_size=22, estimator="biased", label=1),
+    "exact": Comparison(FINAL, FINAL, "cosine", estimator="exact"),
+}
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS.keys())
+def test_the_command_gives_the_same_result_again(place, job):
+    shutil.rmtree(place.similarity)
+    (result,) = compare(place, job)
+    flip_bit(chunk_files(place.similarity / result.name / "hsic")[0])
+    (outcome,) = mend(place)
+    command = re.fullmatch("removed; '(.*)' computes it again", outcome.said)[1]
+    assert CliRunner().invoke(main, shlex.split(command)[1:]).exit_code == 0
+    again = store.read_result(place.similarity, result.name)
+    np.testing.assert_array_equal(again.cka, result.cka)
+
+
+def test_a_damaged_result_whose_activations_are_gone_is_kept(place):
+    shutil.rmtree(place.similarity)
+    (result,) = compare(place, Comparison(FINAL, FINAL, estimator="exact"))
+    shutil.rmtree(place.activations)
+    flip_bit(chunk_files(place.similarity / result.name / "hsic")[0])
+    assert_left_alone(place, "the exact estimator needs activations")
+
+
+def test_a_damaged_result_of_other_rows_is_kept(place):
+    tap = tap_of(place, "conv2")
+    with Writer.open(place.activations, tap.meta, tap.samples, tap.labels) as writer:
+        writer.replace(0, tap.read(0, 8) + 1)
+    (name,) = store.list_results(place.similarity)
+    flip_bit(chunk_files(place.similarity / name / "hsic")[0])
+    assert_left_alone(place, "what is stored gives another result now")
+
+
+def test_a_damaged_result_of_a_pattern_is_kept(place):
+    shutil.rmtree(place.similarity)
+    side = Selection(RUN, "*", "conv[12]")
+    extract.extract(place, Extraction(RUN, "init", n_samples=16, batch_size=8))
+    extract.extract(place, Extraction(RUN, "final", n_samples=16, batch_size=8))
+    (result,) = compare(place, Comparison(side, side, batch_size=8, sample_set=None))
+    flip_bit(chunk_files(place.similarity / result.name / "hsic")[0])
+    assert_left_alone(place, "the comparison that wrote it computes it again in its place")
 
 
 def test_a_damaged_result_of_what_is_gone_is_kept(place):
@@ -481,7 +539,7 @@ def test_a_damaged_result_of_what_is_gone_is_kept(place):
     flip_bit(chunk_files(place.similarity / name / "cka")[0])
     shutil.rmtree(place.activations)
     shutil.rmtree(place.grams)
-    assert_left_alone(place, "/conv1 is stored no more, from which it came")
+    assert_left_alone(place, "nothing is extracted yet")
 
 
 def test_a_renamed_result_is_kept(place):
@@ -490,20 +548,38 @@ def test_a_renamed_result_is_kept(place):
     assert_left_alone(place, f"rename the folder to {name}, which is the result that it holds")
 
 
-def test_a_damaged_result_of_another_checkpoint_is_kept(place):
-    (name,) = store.list_results(place.similarity)
-    attributes = json.loads((place.similarity / name / "zarr.json").read_text())["attributes"]
-    digests = attributes["allcnn_result"]["provenance"]["checkpoint_digests"]["rows"]
-    digests[f"{RUN}@final"] = "sha256:" + 64 * "0"
-    store.nodes.write_attributes(place.similarity / name, attributes)
-    flip_bit(chunk_files(place.similarity / name / "cka")[0])
-    assert_left_alone(place, "/conv1 is stored of another checkpoint than that from which it came")
-
-
 def test_a_damaged_result_that_does_not_say_its_origin_is_kept(place):
     (name,) = store.list_results(place.similarity)
     break_json(place.similarity / name)
     assert_left_alone(place, "nothing tells what it came from")
+
+
+@pytest.mark.parametrize("injure", WHOLE)
+def test_grams_made_anew_say_of_which_rows_they_are(place, injure):
+    for path in (place.grams, place.similarity):
+        shutil.rmtree(path)
+    compare(place, Comparison(FINAL, FINAL, batch_size=8))
+    tap = tap_of(place, "conv2")
+    assert grams_of(place, "conv2").rows_digest == tap.rows_digest
+    injure(grams_of(place, "conv2").place)
+    assert all(outcome.repaired for outcome in mend(place))
+    assert grams_of(place, "conv2").rows_digest == tap.rows_digest
+
+
+def test_grams_are_not_mended_from_activations_of_another_checkpoint(place, passes):
+    tap = tap_of(place, "conv2")
+    how = tap.samples, tap.labels
+    shutil.rmtree(tap.place)
+    other = replace(tap.meta, checkpoint_digest="sha256:" + 64 * "1")
+    with Writer.open(place.activations, other, *how) as writer:
+        for rows in batches(other, np.ones((N, *other.shape), np.float32)):
+            writer.append(rows)
+    wanted = [c.digest for c in grams_of(place, "conv2").commits]
+    flip_bit(chunks_of(grams_of(place, "conv2"))[0])
+    (outcome,) = mend(place)
+    assert outcome.said.endswith(f" from checkpoint final of run {RUN}")
+    assert [c.digest for c in grams_of(place, "conv2").commits] == wanted
+    assert set(passes) == {8}
 
 
 def test_grams_of_earlier_activations_are_made_anew_as_a_whole(place):

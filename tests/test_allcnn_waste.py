@@ -12,7 +12,7 @@ from allcnn.extract import extract
 from allcnn.housekeeping import EVERYTHING, discard, take_inventory
 from allcnn.waste import checkpoint_digest, current_samples, find_waste
 from allcnn.workspace import Workspace
-from store import GramWriter, list_results, open_grams, write_result
+from store import GramWriter, Writer, list_results, open_grams, write_result
 from store import open as open_store
 from tests.faults import chunk_files, flip_bit
 from tests.networks import A, B, C, assert_same_bits, compare_one, make_taps, write_network
@@ -279,3 +279,12 @@ def test_a_damaged_result_is_left_alone(workspace):
     write_result(workspace.similarity, make_result("seeds"))
     (workspace.similarity / "seeds/zarr.json").write_text("{")
     assert wasted(workspace, "orphaned", "abandoned") == []
+
+
+def test_activations_whose_grams_are_of_earlier_rows_are_kept(workspace):
+    """The digest of a checkpoint does not tell all that another program's rows depend on."""
+    assert wasted(workspace) == taps("a")
+    for tap in open_store(workspace.activations).find(run="a"):
+        with Writer.open(workspace.activations, tap.meta, tap.samples, tap.labels) as writer:
+            writer.replace(0, tap.read(0, 16) + 1)
+    assert wasted(workspace) == []

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,12 +64,12 @@ def known_results(path: Place, wanted: list[Slot], sides: Sides) -> list[Similar
         found = [store.read_result(path, slot.name) for slot in wanted]
     except (DamagedChunkError, SchemaError):
         return None
-    return found if all(_is_current(result, sides) for result in found) else None
+    return found if all(is_current(result.provenance, sides) for result in found) else None
 
 
-def _is_current(result: SimilarityResult, sides: Sides) -> bool:
-    """Return whether a result is of the activations that are stored now, as far as known."""
-    recorded = result.provenance.get(_ROWS, {})
+def is_current(provenance: Mapping[str, Any], sides: Sides) -> bool:
+    """Return whether a result is of the activations that are stored now, as far as it tells."""
+    recorded = provenance.get(_ROWS, {})
     return all(
         recorded.get(path, digest) == digest for path, digest in _rows_digests(sides).items()
     )

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 import store
+from allcnn import record
 from allcnn.config import MIN_MINIBATCH, Comparison, DType, Selection
 from allcnn.errors import ComparisonError
 from allcnn.stages import checkpoint_order
@@ -36,6 +37,7 @@ class Source:
         row_bytes: of one example's stored activations; 0 where none are stored.
         kept: whether its Grams are kept already.
         rows_digest: of the activations, stored or once stored; empty where they never were.
+        created_at: when what is used was begun to be stored.
     """
 
     key: RepresentationKey
@@ -46,6 +48,7 @@ class Source:
     row_bytes: int
     kept: bool
     rows_digest: str
+    created_at: str
 
     @property
     def network(self) -> Selection:
@@ -100,7 +103,35 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
         raise ComparisonError(
             f"{chosen} has {n_samples} examples, and HSIC needs {MIN_MINIBATCH}; store more"
         )
+    _check_one_sample_set([*rows[chosen], *columns[chosen]])
+    _check_of_todays_runs(workspace, [*rows[chosen], *columns[chosen]])
     return rows[chosen], columns[chosen]
+
+
+def _check_one_sample_set(sources: list[Source]) -> None:
+    """Refuse other examples under one name, which holds the beginning of their digest alone."""
+    first = sources[0]
+    for source in sources:
+        if source.sample_set != first.sample_set:
+            raise ComparisonError(
+                f"{source.key} is of {source.sample_set}, and {first.key} of {first.sample_set};"
+                " only representations of the same sample set compare: store both alike"
+            )
+
+
+def _check_of_todays_runs(workspace: Workspace, sources: list[Source]) -> None:
+    """Refuse what is left of an earlier run that had the name of one that is there."""
+    for run in dict.fromkeys(source.key.run for source in sources):
+        begun = record.begun_at(workspace, run)
+        for source in sources:
+            if source.key.run == run and source.created_at < begun:
+                network, options = source.network, _samples(source.sample_set)
+                raise ComparisonError(
+                    f"{source.key} was stored at {source.created_at}, and run {run!r} was begun at"
+                    f" {begun}, so that it is of an earlier run of that name; remove it with"
+                    f" 'allcnn store rm {network} --workspace {workspace.root}', and"
+                    f" {_advice(workspace, network, options)}"
+                )
 
 
 _Version = tuple[str, DType]
@@ -188,6 +219,7 @@ class _Found:
             row_bytes,
             kept,
             rows_digest or "",
+            meta.created_at,
         )
 
     def _is_current(self, grams: Grams) -> bool:
@@ -196,9 +228,12 @@ class _Found:
         The checkpoint's digest does not tell all that activations of other programs depend on.
         """
         tap = self.activations
-        if tap is None or not tap.complete or grams.rows_digest is None:
+        if tap is None:
             return True
-        return grams.rows_digest == tap.rows_digest
+        same = grams.key.checkpoint_digest == tap.meta.checkpoint_digest
+        if not tap.complete or grams.rows_digest is None:
+            return same
+        return same and grams.rows_digest == tap.rows_digest
 
 
 def _version_of(grams: Grams) -> _Version:

@@ -47,6 +47,8 @@ class GramsAgain(Rewriting):
         version = (key.checkpoint_digest, key.dtype, self.meta.sample_set)
         if tap and (tap.meta.checkpoint_digest, tap.meta.dtype, tap.meta.sample_set) == version:
             self._tap, self.origin = tap, "its activations"
+            if self._anew:
+                self._source = tap.rows_digest
         else:
             self._use_network()
         self._set_blocks(self.meta)

@@ -1,30 +1,28 @@
 """Mend what a look through the stores of a workspace found damaged, where that can be done."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any
 
+from allcnn.errors import RunError
 from allcnn.progress import Report, silent
 from allcnn.repair.grams import GramsAgain
 from allcnn.repair.network import Network
+from allcnn.repair.results import command_for
 from allcnn.repair.rewriting import Rewriting
 from allcnn.repair.rows import RowsAgain
 from allcnn.workspace import Workspace
-from store import GramMeta, StoreError
+from store import StoreError
 from store.damage import FOLDER, Damage
-from store.examine import opened
 from store.layout import Kind
 from store.mend import mend_folder
-from store.nodes import NODE, read_attributes
-from store.place import Place, as_place, child_names
-from store.results import RESULT
+from store.nodes import NODE
+from store.place import Place, as_place
 from store.tidy import remove
 from store.usage import Usage
 
 _DEPTH: dict[Kind, int] = {"activations": 4, "grams": 5, "similarity": 1}
-_SIDES = ("rows", "columns")
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,8 @@ def repair(
 
     Damaged minibatches are computed again from the run's checkpoint, and no others; a group whose
     metadata or coordinates are damaged is made anew. Grams come from activations that are whole,
-    else from the checkpoint. Damaged results are removed where the same
-    numbers can be had again. Where the checkpoint is gone, or has
-    become another, all stays as it was.
+    else from the checkpoint. Damaged results are removed where a command computes them again. Where
+    the checkpoint is gone, or has become another, all stays as it was.
     """
     work = _Repair(workspace, report)
     # Without the folders nothing below them is found, and Grams come from activations.
@@ -98,62 +95,20 @@ class _Repair:
             )
 
     def results(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
-        """Remove damaged results that can be computed again: that costs little."""
+        """Remove damaged results that a command computes again exactly: that costs little."""
         for name, members in _grouped(_data_of(damage, "similarity"), 1):
-            record = _record(self._stores["similarity"] / name)
-            reason = self._reason_to_keep(name, record)
-            said = f"removed; {_command(record)} computes it again"
+            try:
+                command = command_for(self._workspace, name)
+            except RunError as error:
+                yield from [Outcome(each, False, str(error)) for each in members]
+                continue
             for each in members:
-                if reason is None:
-                    yield _tried(each, said, partial(self._remove, name))
-                else:
-                    yield Outcome(each, False, reason)
-
-    def _reason_to_keep(self, name: str, record: Mapping[str, Any]) -> str | None:
-        """Return why the numbers of a result could not be had again, None where they could."""
-        if not record:
-            return "nothing tells what it came from; delete it once it is computed again"
-        if record.get("name") != name:
-            return f"rename the folder to {record.get('name')}, which is the result that it holds"
-        lost = self._lost(record)
-        if lost is not None:
-            return f"{lost} is stored no more, from which it came"
-        other = self._other(record)
-        if other is not None:
-            return f"{other} is stored of another checkpoint than that from which it came"
-        return None
-
-    def _other(self, record: Mapping[str, Any]) -> str | None:
-        """Return a representation that is not known to be stored of the same checkpoint."""
-        provenance = record.get("provenance") or {}
-        for side in _SIDES:
-            recorded = provenance.get("checkpoint_digests", {}).get(side, {})
-            for key in record.get(side, ()):
-                digest = recorded.get("@".join(key.split("/")[1:3]))
-                if self._digests(key) != {digest}:
-                    return str(key)
-        return None
-
-    def _digests(self, key: str) -> set[str]:
-        """Return the digests of the checkpoints of which a representation is stored."""
-        rows, grams = self._stores["activations"], self._stores["grams"]
-        found = [opened(rows, "activations", key)]
-        found += [opened(grams, "grams", f"{key}/{each}") for each in child_names(grams / key)]
-        metas = [each.meta for each in found if not isinstance(each, str)]
-        return {
-            meta.key.checkpoint_digest if isinstance(meta, GramMeta) else meta.checkpoint_digest
-            for meta in metas
-        }
+                said = f"removed; '{command}' computes it again"
+                yield _tried(each, said, partial(self._remove, name))
 
     def _remove(self, name: str) -> None:
         found = Usage("similarity", name, frozenset({NODE}), 0, 0, 0.0)
         remove(self._stores["similarity"], found)
-
-    def _lost(self, record: Mapping[str, Any]) -> str | None:
-        """Return a representation of a result of which nothing is stored any more."""
-        stores = (self._stores["activations"], self._stores["grams"])
-        keys = [key for side in _SIDES for key in record.get(side, ())]
-        return next((key for key in keys if not any((s / key).is_dir() for s in stores)), None)
 
     def _rewritten(self, pieces: Sequence[Rewriting]) -> Iterator[Outcome]:
         blocks = sorted({block for piece in pieces for block in piece.blocks})
@@ -198,27 +153,3 @@ def _tried(damage: Damage, said: str, step: Callable[[], None]) -> Outcome:
     except (StoreError, OSError) as error:
         return Outcome(damage, False, str(error))
     return Outcome(damage, True, said)
-
-
-def _record(folder: Place) -> Mapping[str, Any]:
-    """Return what a result says of itself, as far as that can be read."""
-    try:
-        found = (read_attributes(folder) or {}).get(RESULT)
-    except StoreError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _command(record: Mapping[str, Any]) -> str:
-    """Return the command that computes a result, as far as that can be told."""
-    sides = [sorted({"@".join(key.split("/")[1:3]) for key in record.get(s, ())}) for s in _SIDES]
-    if not all(sides):
-        return "the comparison that wrote it"
-    names = ("kernel", "sigma", "estimator", "batch_size", "pool", "label")
-    known = {name: record.get(name) for name in names}
-    if known["estimator"] == "exact":
-        known["batch_size"] = None
-    flags = [f"--{n.replace('_', '-')} {v}" for n, v in known.items() if v is not None]
-    if all(len(side) == 1 for side in sides):
-        return " ".join(["'allcnn compare", *sides[0], *sides[1], *flags]) + "'"
-    return f"'allcnn matrix' of the same networks with {' '.join(flags)}"
