@@ -13,6 +13,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from store.nodes import MISSING
 from store.place import check_inside
 
 PIECE_BYTES = 2**20
@@ -26,7 +27,6 @@ CHUNK_KEYS: Final = {"name": "default", "configuration": {"separator": "/"}}
 """How chunks must be encoded and named, in the words of Zarr's metadata."""
 
 _CHECKSUM_BYTES = 4
-_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 def chunk_file(array: Path, index: int, part: int, n_axes: int) -> Path:
@@ -100,7 +100,7 @@ def _read_whole(file: Path, target: npt.NDArray[Any]) -> int:
                     raise ValueError(f"the file {file.name} became shorter while it was read")
                 crc = google_crc32c.extend(crc, piece)
             stored = int.from_bytes(opened.read(_CHECKSUM_BYTES), "little")
-    except _ABSENT as error:
+    except MISSING as error:
         raise ValueError(f"the file {file} is missing") from error
     if crc != stored:
         raise ValueError(f"checksum {crc:08x}, stored {stored:08x}")

@@ -18,6 +18,7 @@ from store.place import (
     Address,
     Place,
     as_place,
+    child_names,
     entry_names,
     is_leftover,
     zarr_store,
@@ -65,7 +66,9 @@ def open_root(place: Place, kind: Kind) -> None:
         if attributes is None and not place.exists():
             raise StoreLocationError(f"no store at {place}: write one first, or correct the path")
     if attributes is None:
-        raise SchemaError(f"{place} is no Zarr v3 group; give the folder of a store")
+        some = next((name for name in child_names(place) if name.endswith(".zarr")), None)
+        such = "" if some is None else f", such as {place / some}"
+        raise SchemaError(f"{place} is no Zarr v3 group; give the folder of a store{such}")
     _check_mark(place, attributes.get(STORE_MARK), kind)
 
 

@@ -16,8 +16,11 @@ NODE: Final = "zarr.json"
 SEAL: Final = "allcnn_seal"
 """Attribute of a group: a digest of its other attributes of ours."""
 
-_PREFIX = "allcnn_"
-_MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+PREFIX: Final = "allcnn_"
+"""Attributes that begin so are ours."""
+
+MISSING: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""What looking for a file raises where there is none."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def write_attributes(folder: Place, attributes: Mapping[str, Any]) -> None:
 
 def seal(attributes: Mapping[str, Any]) -> str:
     """Return the digest of the attributes of ours: others may add their own."""
-    ours = {k: v for k, v in attributes.items() if k.startswith(_PREFIX) and k != SEAL}
+    ours = {k: v for k, v in attributes.items() if k.startswith(PREFIX) and k != SEAL}
     text = json.dumps(ours, sort_keys=True, separators=(",", ":"))
     return f"crc32c:{google_crc32c.value(text.encode('ascii')):08x}"
 
@@ -114,7 +117,7 @@ def _read(folder: Place) -> dict[str, Any] | None:
 
 
 def _content(file: Place) -> bytes | None:
-    with reaching(file), suppress(*_MISSING):
+    with reaching(file), suppress(*MISSING):
         return read_bytes(file)
     return None
 

@@ -53,7 +53,7 @@ def as_place(path: Address) -> Place:
     try:
         place: UPath = UPath(text, **_options(protocol))
         place.fs  # noqa: B018  # its package is imported on first use
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, TypeError, OSError) as error:
         raise StoreLocationError(f"{text} cannot be reached: {_advice(protocol, error)}") from error
     return place
 

@@ -13,11 +13,8 @@ import numpy as np
 
 from store.chunks import CHUNK_KEYS, CODECS
 from store.committed import ArrayForm
-from store.nodes import NODE
+from store.nodes import MISSING, NODE, PREFIX
 from store.place import Place
-
-PREFIX: Final = "allcnn_"
-"""Attributes that begin so are ours."""
 
 DIGEST: Final = re.compile(r"crc32c:[0-9a-f]{8}")
 TEXT: Final = np.dtypes.StringDType()
@@ -33,14 +30,13 @@ _TEXT_CHAINS: Final = (
         {"name": "zstd", "configuration": {"level": 0, "checksum": False}},
     ),
 )
-_MISSING: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 def read_node(folder: Place) -> dict[str, Any] | str | None:
     """Return the metadata of a Zarr node, why they are unreadable, or None where there are none."""
     try:
         node = json.loads((folder / NODE).read_bytes())
-    except _MISSING:
+    except MISSING:
         return None
     except ValueError as error:
         return f"its {NODE} is unreadable: {error}"

@@ -349,6 +349,16 @@ def test_what_is_no_key_is_refused(filled, key):
         filled[key]
 
 
+def test_a_workspace_is_no_store_but_holds_one(filled):
+    with pytest.raises(SchemaError, match=f"give the folder of a store, such as {filled.path}$"):
+        store.open(filled.path.parent)
+
+
+def test_an_archive_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(StoreLocationError, match=r"cannot be reached: .*No such file"):
+        store.open(f"zip://::{tmp_path}/none.zip")
+
+
 def test_a_store_that_is_gone_does_not_seem_empty(filled, tmp_path):
     shutil.copytree(filled.path, tmp_path / "copy.zarr")
     opened = store.open(tmp_path / "copy.zarr")
