@@ -147,7 +147,7 @@ def _in_order(found: Iterable[R]) -> list[R]:
     epochs: dict[tuple[str, ...], float] = {}
     for parts, one in groups:
         network, epoch = tuple(parts[:3]), one.meta.attributes.get("epoch")
-        number = float(epoch) if isinstance(epoch, int | float) else math.inf
+        number = epoch if isinstance(epoch, int | float) else math.inf
         epochs[network] = min(number, epochs.get(network, math.inf))
 
     def place(group: tuple[list[str], R]) -> tuple[Any, ...]:

@@ -1,17 +1,26 @@
 """What is stored beside the arrays, validated: keys, sample sets, metadata, commit records."""
 
 import hashlib
-import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
-import numpy as np
-
 from store.errors import InvalidKeyError, SchemaError
+from store.fields import (
+    as_python,
+    as_tuple,
+    check_attributes,
+    check_choice,
+    check_count,
+    check_n_taps,
+    check_ranges,
+    check_shape,
+    check_text,
+    check_utc,
+    exact_fields,
+)
 
 SCHEMA_VERSION = 2
 """Version of everything below a store's root; raised when an older reader would misread it.
@@ -30,9 +39,6 @@ Attributes = Mapping[str, str | int | float | bool]
 _COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _SHA256 = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]*")
 _CRC32C = re.compile(r"crc32c:[0-9a-f]{8}")
-_RESERVED = frozenset(
-    "sample_set run checkpoint tap dataset split n_samples dtype complete tap_index".split()
-)
 _SINCE_2 = ("attributes", "n_taps")
 _RUN = re.compile(r".+-d(\d{1,9})-(v[12])-s(\d{1,9})")
 _EPOCH = re.compile(r"init|epoch-(\d{4,9})")
@@ -79,8 +85,8 @@ class SampleSet:
     def __post_init__(self) -> None:
         check_component("data set", self.dataset)
         check_component("split", self.split)
-        _check_count("n_samples", self.n_samples)
-        _check_shape("image_shape", self.image_shape)
+        check_count("n_samples", self.n_samples)
+        check_shape("image_shape", self.image_shape)
         if not isinstance(self.digest, str) or len(self.digest) < 8:
             raise SchemaError(f"digest is {self.digest!r}; want at least 8 characters")
         check_component("sample set", self.name)
@@ -97,8 +103,8 @@ class SampleSet:
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild a sample set; raises SchemaError for what is not one."""
-        found = _exact_fields(cls, values)
-        found["image_shape"] = _as_tuple("image_shape", found["image_shape"])
+        found = exact_fields(cls, values)
+        found["image_shape"] = as_tuple("image_shape", found["image_shape"])
         with _malformed():
             return cls(**found)
 
@@ -169,18 +175,18 @@ class RepresentationMeta:
     n_taps: int | None = None
 
     def __post_init__(self) -> None:
-        _check_text("checkpoint_digest", self.checkpoint_digest)
-        _check_count("tap_index", self.tap_index, least=0)
-        _check_shape("shape", self.shape)
+        check_text("checkpoint_digest", self.checkpoint_digest)
+        check_count("tap_index", self.tap_index, least=0)
+        check_shape("shape", self.shape)
         if not 1 <= len(self.shape) <= 3:
             raise SchemaError(f"shape {self.shape} has {len(self.shape)} axes; use 1 to 3")
-        _check_choice("dtype", self.dtype, "float32", "float16")
-        _check_count("batch_rows", self.batch_rows)
-        _check_text("created_by", self.created_by)
-        _check_utc("created_at", self.created_at)
-        object.__setattr__(self, "attributes", _as_python(self.attributes))
-        _check_attributes(self.attributes)
-        _check_n_taps(self.n_taps, self.tap_index)
+        check_choice("dtype", self.dtype, "float32", "float16")
+        check_count("batch_rows", self.batch_rows)
+        check_text("created_by", self.created_by)
+        check_utc("created_at", self.created_at)
+        object.__setattr__(self, "attributes", as_python(self.attributes))
+        check_attributes(self.attributes)
+        check_n_taps(self.n_taps, self.tap_index)
         _check_same_sample_set(self.key, self.sample_set)
 
     @property
@@ -206,11 +212,11 @@ class RepresentationMeta:
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild metadata; raises SchemaError for what is not metadata."""
-        found = _exact_fields(cls, values, since_2=_SINCE_2)
+        found = exact_fields(cls, values, since_2=_SINCE_2)
         found["key"] = RepresentationKey.from_path(found["key"])
         found.setdefault("attributes", attributes_by_name(found["key"]))
         found["sample_set"] = SampleSet.from_json(found["sample_set"])
-        found["shape"] = _as_tuple("shape", found["shape"])
+        found["shape"] = as_tuple("shape", found["shape"])
         with _malformed():
             return cls(**found)
 
@@ -236,11 +242,11 @@ class GramKey:
     checkpoint_digest: str
 
     def __post_init__(self) -> None:
-        _check_choice("kernel", self.kernel, "linear", "cosine")
-        _check_choice("pool", self.pool, "whole", "mean")
-        _check_count("batch_size", self.batch_size)
-        _check_choice("dtype", self.dtype, "float32", "float16")
-        _check_text("checkpoint_digest", self.checkpoint_digest)
+        check_choice("kernel", self.kernel, "linear", "cosine")
+        check_choice("pool", self.pool, "whole", "mean")
+        check_count("batch_size", self.batch_size)
+        check_choice("dtype", self.dtype, "float32", "float16")
+        check_text("checkpoint_digest", self.checkpoint_digest)
 
     @property
     def sample_set(self) -> str:
@@ -268,7 +274,7 @@ class GramKey:
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild a key; raises SchemaError for what is not one."""
-        found = _exact_fields(cls, values)
+        found = exact_fields(cls, values)
         found["of"] = RepresentationKey.from_path(found["of"])
         return cls(**found)
 
@@ -298,13 +304,13 @@ class GramMeta:
     n_taps: int | None = None
 
     def __post_init__(self) -> None:
-        _check_count("tap_index", self.tap_index, least=0)
-        _check_ranges(self.ranges, self.n_samples)
-        _check_text("created_by", self.created_by)
-        _check_utc("created_at", self.created_at)
-        object.__setattr__(self, "attributes", _as_python(self.attributes))
-        _check_attributes(self.attributes)
-        _check_n_taps(self.n_taps, self.tap_index)
+        check_count("tap_index", self.tap_index, least=0)
+        check_ranges(self.ranges, self.n_samples)
+        check_text("created_by", self.created_by)
+        check_utc("created_at", self.created_at)
+        object.__setattr__(self, "attributes", as_python(self.attributes))
+        check_attributes(self.attributes)
+        check_n_taps(self.n_taps, self.tap_index)
         _check_same_sample_set(self.key, self.sample_set)
 
     @property
@@ -341,13 +347,13 @@ class GramMeta:
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild metadata; raises SchemaError for what is not metadata."""
-        found = _exact_fields(cls, values, since_2=_SINCE_2)
+        found = exact_fields(cls, values, since_2=_SINCE_2)
         found["key"] = GramKey.from_json(found["key"])
         found.setdefault("attributes", attributes_by_name(found["key"].of))
         found["sample_set"] = SampleSet.from_json(found["sample_set"])
         if not isinstance(found["ranges"], list):
             raise SchemaError(f"ranges are {found['ranges']!r}; want a list of pairs")
-        found["ranges"] = tuple(_as_tuple("range", pair) for pair in found["ranges"])
+        found["ranges"] = tuple(as_tuple("range", pair) for pair in found["ranges"])
         return cls(**found)
 
 
@@ -360,8 +366,8 @@ class Commit:
     digest: str
 
     def __post_init__(self) -> None:
-        _check_count("start", self.start, least=0)
-        _check_count("stop", self.stop, least=self.start + 1)
+        check_count("start", self.start, least=0)
+        check_count("stop", self.stop, least=self.start + 1)
         if not isinstance(self.digest, str) or not _CRC32C.fullmatch(self.digest):
             raise SchemaError(f"digest is {self.digest!r}; want 'crc32c:' and 8 hexadecimal digits")
 
@@ -372,7 +378,7 @@ class Commit:
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild a commit record; raises SchemaError for what is not one."""
-        return cls(**_exact_fields(cls, values))
+        return cls(**exact_fields(cls, values))
 
 
 @contextmanager
@@ -381,16 +387,6 @@ def _malformed() -> Iterator[None]:
         yield
     except InvalidKeyError as error:
         raise SchemaError(f"the stored metadata are malformed: {error}") from error
-
-
-def _as_python(attributes: object) -> object:
-    """Return NumPy's numbers as Python's, which alone become JSON."""
-    if not isinstance(attributes, Mapping):
-        return attributes
-    return {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in attributes.items()
-    }
 
 
 def attributes_by_name(key: RepresentationKey) -> dict[str, str | int | float | bool]:
@@ -411,23 +407,6 @@ def _plain(meta: RepresentationMeta | GramMeta) -> dict[str, Any]:
     }
 
 
-def _exact_fields(cls: type[Any], values: object, since_2: tuple[str, ...] = ()) -> dict[str, Any]:
-    wanted = [each.name for each in fields(cls)]
-    if not isinstance(values, Mapping) or {*values, *since_2} != set(wanted):
-        found = sorted(map(str, values)) if isinstance(values, Mapping) else values
-        raise SchemaError(
-            f"stored {cls.__name__} is malformed: found {found!r}, want the fields"
-            f" {', '.join(wanted)}; write it again"
-        )
-    return dict(values)
-
-
-def _as_tuple(name: str, value: object) -> tuple[int, ...]:
-    if not isinstance(value, list):
-        raise SchemaError(f"{name} is {value!r}; want a list of integers")
-    return tuple(value)
-
-
 def _short_digest(digest: str) -> str:
     """Return 12 hexadecimal digits of a digest, whatever text that is."""
     found = _SHA256.fullmatch(digest)
@@ -442,67 +421,3 @@ def _check_same_sample_set(key: RepresentationKey | GramKey, sample_set: SampleS
             f"the key {key.path} names another sample set than {sample_set.name};"
             " build the key from the sample set's name"
         )
-
-
-def _check_ranges(ranges: object, n_samples: int) -> None:
-    wanted = f"want a tuple of pairs that follow one another from 0 to {n_samples}"
-    if not isinstance(ranges, tuple):
-        raise SchemaError(f"ranges are {ranges!r}; {wanted}")
-    row = 0
-    for pair in ranges:
-        if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] != row:
-            raise SchemaError(f"ranges have {pair!r} where row {row} comes next; {wanted}")
-        _check_count("start of a range", pair[0], least=0)
-        _check_count("stop of a range", pair[1], least=row + 1)
-        row = pair[1]
-    if row != n_samples:
-        raise SchemaError(f"ranges end at row {row}; {wanted}")
-
-
-def _check_attributes(attributes: object) -> None:
-    if not isinstance(attributes, Mapping):
-        raise SchemaError(f"attributes are {attributes!r}; want names with texts or numbers")
-    for name, value in attributes.items():
-        if not isinstance(name, str) or not name.isidentifier() or "__" in name:
-            raise SchemaError(f"attribute {name!r} is no name; use letters, digits and single '_'")
-        if name in _RESERVED:
-            raise SchemaError(f"attribute {name!r} would hide what is stored anyway; rename it")
-        number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-        if not number and not isinstance(value, str):
-            raise SchemaError(f"attribute {name} is {value!r}; want a text or a finite number")
-
-
-def _check_n_taps(n_taps: object, tap_index: int) -> None:
-    if n_taps is not None:
-        _check_count("n_taps", n_taps, least=tap_index + 1)
-
-
-def _check_choice(name: str, value: object, *choices: str) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise SchemaError(f"{name} is {value!r}; use {' or '.join(map(repr, choices))}")
-
-
-def _check_count(name: str, value: object, least: int = 1) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise SchemaError(f"{name} is {value!r}; want an integer of at least {least}")
-
-
-def _check_shape(name: str, value: object) -> None:
-    if not isinstance(value, tuple) or not value:
-        raise SchemaError(f"{name} is {value!r}; want a tuple of integers")
-    for size in value:
-        _check_count(name, size)
-
-
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str) or not value:
-        raise SchemaError(f"{name} is {value!r}; want a text that is not empty")
-
-
-def _check_utc(name: str, value: object) -> None:
-    try:
-        offset = datetime.fromisoformat(value).utcoffset() if isinstance(value, str) else None
-    except ValueError:
-        offset = None
-    if offset != timedelta(0):
-        raise SchemaError(f"{name} is {value!r}; want ISO 8601 in UTC, with its offset")

@@ -1,0 +1,117 @@
+"""What the fields of metadata may hold: whatever else they do is a SchemaError."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+
+from store.errors import SchemaError
+
+_RESERVED: Final = frozenset(
+    "sample_set run checkpoint tap dataset split n_samples dtype complete tap_index".split()
+)
+"""Names that a query would look for elsewhere."""
+
+
+def as_python(attributes: object) -> object:
+    """Return NumPy's numbers as Python's, which alone become JSON."""
+    if not isinstance(attributes, Mapping):
+        return attributes
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in attributes.items()
+    }
+
+
+def check_ranges(ranges: object, n_samples: int) -> None:
+    """Raise SchemaError unless these are minibatches that follow one another over all samples."""
+    wanted = f"want a tuple of pairs that follow one another from 0 to {n_samples}"
+    if not isinstance(ranges, tuple):
+        raise SchemaError(f"ranges are {ranges!r}; {wanted}")
+    row = 0
+    for pair in ranges:
+        if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] != row:
+            raise SchemaError(f"ranges have {pair!r} where row {row} comes next; {wanted}")
+        check_count("start of a range", pair[0], least=0)
+        check_count("stop of a range", pair[1], least=row + 1)
+        row = pair[1]
+    if row != n_samples:
+        raise SchemaError(f"ranges end at row {row}; {wanted}")
+
+
+def check_attributes(attributes: object) -> None:
+    """Raise SchemaError unless these are names with texts, finite numbers or truth values."""
+    if not isinstance(attributes, Mapping):
+        raise SchemaError(f"attributes are {attributes!r}; want names with texts or numbers")
+    for name, value in attributes.items():
+        if not isinstance(name, str) or not name.isidentifier() or "__" in name:
+            raise SchemaError(f"attribute {name!r} is no name; use letters, digits and single '_'")
+        if name in _RESERVED:
+            raise SchemaError(f"attribute {name!r} would hide what is stored anyway; rename it")
+        number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+        if not number and not isinstance(value, str):
+            raise SchemaError(f"attribute {name} is {value!r}; want a text or a finite number")
+
+
+def check_n_taps(n_taps: object, tap_index: int) -> None:
+    """Raise SchemaError unless this is unknown, or more than the position of a tap."""
+    if n_taps is not None:
+        check_count("n_taps", n_taps, least=tap_index + 1)
+
+
+def check_choice(name: str, value: object, *choices: str) -> None:
+    """Raise SchemaError unless a value is one of some texts."""
+    if not isinstance(value, str) or value not in choices:
+        raise SchemaError(f"{name} is {value!r}; use {' or '.join(map(repr, choices))}")
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raise SchemaError unless a value is an integer, and large enough."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise SchemaError(f"{name} is {value!r}; want an integer of at least {least}")
+
+
+def check_shape(name: str, value: object) -> None:
+    """Raise SchemaError unless a value is a tuple of positive integers."""
+    if not isinstance(value, tuple) or not value:
+        raise SchemaError(f"{name} is {value!r}; want a tuple of integers")
+    for size in value:
+        check_count(name, size)
+
+
+def check_text(name: str, value: object) -> None:
+    """Raise SchemaError unless a value is a text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise SchemaError(f"{name} is {value!r}; want a text that is not empty")
+
+
+def check_utc(name: str, value: object) -> None:
+    """Raise SchemaError unless a value is a time in UTC by ISO 8601."""
+    try:
+        offset = datetime.fromisoformat(value).utcoffset() if isinstance(value, str) else None
+    except ValueError:
+        offset = None
+    if offset != timedelta(0):
+        raise SchemaError(f"{name} is {value!r}; want ISO 8601 in UTC, with its offset")
+
+
+def exact_fields(cls: type[Any], values: object, since_2: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return a dataclass's stored fields, later ones of which may be absent; or SchemaError."""
+    wanted = [each.name for each in fields(cls)]
+    if not isinstance(values, Mapping) or {*values, *since_2} != set(wanted):
+        found = sorted(map(str, values)) if isinstance(values, Mapping) else values
+        raise SchemaError(
+            f"stored {cls.__name__} is malformed: found {found!r}, want the fields"
+            f" {', '.join(wanted)}; write it again"
+        )
+    return dict(values)
+
+
+def as_tuple(name: str, value: object) -> tuple[int, ...]:
+    """Return what JSON has as a list; raises SchemaError for anything else."""
+    if not isinstance(value, list):
+        raise SchemaError(f"{name} is {value!r}; want a list of integers")
+    return tuple(value)
