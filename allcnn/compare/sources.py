@@ -8,7 +8,8 @@ import numpy as np
 import store
 from allcnn import record
 from allcnn.config import MIN_MINIBATCH, Comparison, DType, Selection
-from allcnn.errors import ComparisonError
+from allcnn.errors import AllcnnError, ComparisonError
+from allcnn.extract import load_source
 from allcnn.stages import checkpoint_order
 from allcnn.workspace import Workspace
 from store import (
@@ -121,17 +122,26 @@ def _check_one_sample_set(sources: list[Source]) -> None:
 
 def _check_of_todays_runs(workspace: Workspace, sources: list[Source]) -> None:
     """Refuse what is left of an earlier run that had the name of one that is there."""
-    for run in dict.fromkeys(source.key.run for source in sources):
-        begun = record.begun_at(workspace, run)
-        for source in sources:
-            if source.key.run == run and source.created_at < begun:
-                network, options = source.network, _samples(source.sample_set)
-                raise ComparisonError(
-                    f"{source.key} was stored at {source.created_at}, and run {run!r} was begun at"
-                    f" {begun}, so that it is of an earlier run of that name; remove it with"
-                    f" 'allcnn store rm {network} --workspace {workspace.root}', and"
-                    f" {_advice(workspace, network, options)}"
-                )
+    begun = {run: record.begun_at(workspace, run) for run in {s.key.run for s in sources}}
+    older = [source for source in sources if source.created_at < begun[source.key.run]]
+    # Loaded only in doubt: the same settings give the same checkpoint again.
+    now = {network: _digest_now(workspace, network) for network in {s.network for s in older}}
+    for source in older:
+        if source.digest != now[source.network]:
+            network, options = source.network, _samples(source.sample_set)
+            raise ComparisonError(
+                f"{source.key} was stored at {source.created_at}, run {network.run!r} was begun at"
+                f" {begun[network.run]}, and its checkpoint is another one, so that this is of an"
+                f" earlier run of that name; remove it with 'allcnn store rm {network}"
+                f" --workspace {workspace.root}', and {_advice(workspace, network, options)}"
+            )
+
+
+def _digest_now(workspace: Workspace, network: Selection) -> str | None:
+    try:
+        return load_source(workspace, network.run, network.checkpoint).digest
+    except AllcnnError:
+        return None
 
 
 _Version = tuple[str, DType]
