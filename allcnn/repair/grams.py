@@ -35,23 +35,25 @@ class GramsAgain(Rewriting):
         found = opened(self._activations, "activations", self._path.rpartition("/")[0])
         tap = found if isinstance(found, Representation) and found.complete else None
         if isinstance(self._reader, Grams):
-            self._source = self._reader.rows_digest
-        if tap and self._source not in (None, tap.rows_digest):
-            # Some of them would be of these activations, and some of earlier ones.
-            self._reader, self._anew, self._source = None, True, tap.rows_digest
-        if isinstance(self._reader, Grams):
-            self.meta = self._reader.meta
+            self.meta, self._source = self._reader.meta, self._reader.rows_digest
         else:
             self.meta = _as_its_name_says(self._path, tap, self._network)
         key = self.meta.key
         version = (key.checkpoint_digest, key.dtype, self.meta.sample_set)
         if tap and (tap.meta.checkpoint_digest, tap.meta.dtype, tap.meta.sample_set) == version:
-            self._tap, self.origin = tap, "its activations"
-            if self._anew:
-                self._source = tap.rows_digest
+            self._use_activations(tap)
         else:
             self._use_network()
         self._set_blocks(self.meta)
+
+    def _use_activations(self, tap: Representation) -> None:
+        self._tap, self.origin = tap, "its activations"
+        if self._source not in (None, tap.rows_digest):
+            # Some of them would be of these activations, and some of earlier ones.
+            self._reader, self._anew = None, True
+            self.meta = _as_its_name_says(self._path, tap, self._network)
+        if self._anew:
+            self._source = tap.rows_digest
 
     def _use_network(self) -> None:
         key = self.meta.key
