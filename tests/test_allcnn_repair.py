@@ -515,6 +515,42 @@ def test_a_damaged_result_whose_activations_are_gone_is_kept(place):
     assert_left_alone(place, "the exact estimator needs activations")
 
 
+def test_a_damaged_result_whose_activations_stay_damaged_is_kept(place):
+    """Its command would stop at what cannot be mended, and what is whole of it would be gone."""
+    shutil.rmtree(place.similarity)
+    shutil.rmtree(place.grams)
+    (result,) = compare(place, Comparison(FINAL, FINAL, estimator="exact"))
+    shutil.rmtree(place.checkpoints_folder(RUN) / "final")
+    flip_bit(chunks_of(tap_of(place, "conv2"))[0])
+    flip_bit(chunk_files(place.similarity / result.name / "hsic")[0])
+    found = damage_of(place)
+    said = {each.damage.kind: each for each in repair(place, found)}
+    assert not any(each.repaired for each in said.values()), said
+    assert re.search("conv2 is damaged, from which it came", said["similarity"].said)
+    assert store.list_results(place.similarity) == [result.name]
+
+
+def test_a_damaged_result_does_not_wait_for_what_it_did_not_come_from(place):
+    shutil.rmtree(place.checkpoints_folder(RUN) / "init")
+    flip_bit(chunks_of(tap_of(place, "conv2", "init"))[0])
+    (name,) = store.list_results(place.similarity)
+    flip_bit(chunk_files(place.similarity / name / "hsic")[0])
+    assert {each.damage.kind: each.repaired for each in mend(place)} == {
+        "activations": False,
+        "similarity": True,
+    }
+
+
+def test_the_command_holds_in_a_folder_with_a_space(extracted, tmp_path):
+    shutil.copytree(extracted.root, tmp_path / "two words")
+    place = Workspace.at(tmp_path / "two words")
+    (name,) = store.list_results(place.similarity)
+    flip_bit(chunk_files(place.similarity / name / "hsic")[0])
+    (outcome,) = mend(place)
+    command = outcome.said.removeprefix("removed; ").removesuffix(" computes it again")
+    assert shlex.split(command[1:-1])[-2:] == ["--workspace", str(place.root)]
+
+
 def test_a_damaged_result_of_other_rows_is_kept(place):
     tap = tap_of(place, "conv2")
     with Writer.open(place.activations, tap.meta, tap.samples, tap.labels) as writer:
@@ -579,6 +615,27 @@ def test_grams_are_not_mended_from_activations_of_another_checkpoint(place, pass
     (outcome,) = mend(place)
     assert outcome.said.endswith(f" from checkpoint final of run {RUN}")
     assert [c.digest for c in grams_of(place, "conv2").commits] == wanted
+    assert set(passes) == {8}
+
+
+def test_grams_of_another_dtype_than_the_activations_keep_their_rows(place, passes):
+    """Named after these activations, they would be taken for Grams of rows that they are not of."""
+    for path in (place.grams, place.similarity):
+        shutil.rmtree(path)
+    compare(place, Comparison(FINAL, FINAL, batch_size=8))
+    before, tap = grams_of(place, "conv2"), tap_of(place, "conv2")
+    rows, other = tap.read(0, N).astype(np.float16), replace(tap.meta, dtype="float16")
+    how = tap.samples, tap.labels
+    shutil.rmtree(tap.place)
+    with Writer.open(place.activations, other, *how) as writer:
+        for some in batches(other, rows):
+            writer.append(some)
+    passes.clear()
+    flip_bit(chunks_of(before)[0])
+    (outcome,) = [each for each in mend(place) if each.damage.kind == "grams"]
+    assert outcome.said == f"computed again from checkpoint final of run {RUN}"
+    after = grams_of(place, "conv2")
+    assert (after.rows_digest, after.commits) == (before.rows_digest, before.commits)
     assert set(passes) == {8}
 
 

@@ -1,7 +1,7 @@
 """Whether a damaged result can be had again, and by which command: only then may it go."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from allcnn.compare.results import is_current, slots
@@ -26,11 +26,16 @@ def recorded(folder: Place) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def command_for(workspace: Workspace, name: str) -> str:
+def command_for(workspace: Workspace, name: str, unmended: Sequence[str] = ()) -> str:
     """Return the command that computes a result again, exactly the same one.
 
     Raises RunError where no command does: with patterns of networks, of which a result does not
-    tell, or where what it was computed from is there no more.
+    tell, or where what it was computed from is there no more, or stays damaged.
+
+    Args:
+        workspace: that holds the result.
+        name: the result's.
+        unmended: paths of activations, Grams and folders that stay damaged.
     """
     folder = workspace.similarity / name
     record = recorded(folder)
@@ -42,6 +47,7 @@ def command_for(workspace: Workspace, name: str) -> str:
         )
     reason = "what is stored gives another result now"
     try:
+        _check_whole(record, unmended)
         for job in _jobs(record, _n_permutations(folder)):
             try:
                 if _gives(workspace, job, record):
@@ -53,6 +59,16 @@ def command_for(workspace: Workspace, name: str) -> str:
     raise RunError(
         f"the comparison that wrote it computes it again in its place, if it still can: {reason}"
     )
+
+
+def _check_whole(record: Mapping[str, Any], unmended: Sequence[str]) -> None:
+    """Refuse what came from something damaged: its command would stop there."""
+    for of in (*record["rows"], *record["columns"]):
+        for path in unmended:
+            if f"{of}/".startswith(f"{path}/") or path.startswith(f"{of}/"):
+                raise RunError(
+                    f"{of} is damaged, from which it came; restore that first, and repair again"
+                )
 
 
 def _gives(workspace: Workspace, job: Comparison, record: Mapping[str, Any]) -> bool:
@@ -111,7 +127,9 @@ def _command(workspace: Workspace, job: Comparison) -> str:
         "sample-set": job.sample_set,
         "workspace": workspace.root,
     }
-    given = [f"--{name} {value}" for name, value in flags.items() if value is not None]
+    given = [
+        f"--{name} {shlex.quote(str(value))}" for name, value in flags.items() if value is not None
+    ]
     sides = [shlex.quote(str(side)) for side in (job.rows, job.columns)]
     # Single taps are chosen by patterns alone.
     name = "compare" if job.rows.tap == job.columns.tap == "*" else "matrix"

@@ -52,8 +52,8 @@ def repair(
     """
     work = _Repair(workspace, report)
     # Without the folders nothing below them is found, and Grams come from activations.
-    stages = (work.folders, work.networks, work.results)
-    found = [outcome for stage in stages for outcome in stage(damage)]
+    found = [outcome for stage in (work.folders, work.networks) for outcome in stage(damage)]
+    found += work.results(damage, [each.damage.path for each in found if not each.repaired])
     order = {each: index for index, each in enumerate(damage)}
     return sorted(found, key=lambda outcome: order[outcome.damage])
 
@@ -94,11 +94,11 @@ class _Repair:
                 [GramsAgain(grams, network, each, root) for each in _groups(members, "grams")]
             )
 
-    def results(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
+    def results(self, damage: Sequence[Damage], unmended: Sequence[str]) -> Iterator[Outcome]:
         """Remove damaged results that a command computes again exactly: that costs little."""
         for name, members in _grouped(_data_of(damage, "similarity"), 1):
             try:
-                command = command_for(self._workspace, name)
+                command = command_for(self._workspace, name, unmended)
             except RunError as error:
                 yield from [Outcome(each, False, str(error)) for each in members]
                 continue
