@@ -12,7 +12,7 @@ import zarr
 from click.testing import CliRunner
 
 import store
-from allcnn import extract, kernels, record
+from allcnn import extract, kernels, record, train
 from allcnn.compare import compare
 from allcnn.compare.tasks import _gram_writer
 from allcnn.config import Extraction, Selection
@@ -704,3 +704,34 @@ def test_what_an_earlier_run_left_is_not_compared(trained, tmp_path):
             compare_one(place, side, side)
     record.write_record(place, replace(entry, created_at=""))
     assert compare_one(place, side, side).name == wanted.name
+
+
+def test_what_an_earlier_run_left_is_not_compared_where_its_checkpoint_is_gone(trained, tmp_path):
+    place = Workspace.at(tmp_path / "workspace")
+    shutil.copytree(trained.root, place.root)
+    run = "small-d1-v2-s0"
+    extract.extract(place, Extraction(run, "init", n_samples=16, batch_size=8))
+    stored = store.open(place.activations).find()[0].meta.created_at
+    entry = record.read_record(place, run)
+    shutil.rmtree(place.checkpoints_folder(run) / "init")
+    side = Selection(run, "init")
+    record.write_record(place, replace(entry, created_at=stored))
+    compare_one(place, side, side)  # equal seconds are not older
+    record.write_record(place, replace(entry, created_at="2999-01-01T00:00:00+00:00"))
+    with pytest.raises(
+        ComparisonError, match=r"its checkpoint is gone, .* rm .* --yes --workspace"
+    ):
+        compare_one(place, side, side)
+
+
+def test_a_run_that_goes_on_keeps_when_it_was_begun(trained, tmp_path):
+    place = Workspace.at(tmp_path / "workspace")
+    shutil.copytree(trained.root, place.root)
+    run = "small-d1-v2-s0"
+    begun = "2020-01-31T12:00:00+00:00"
+    for known in (begun, ""):
+        entry = replace(record.read_record(place, run), created_at=known)
+        record.write_record(place, entry)
+        shutil.rmtree(place.checkpoints_folder(run) / "final")
+        train.train(entry.config, place)
+        assert record.begun_at(place, run) == known

@@ -129,10 +129,11 @@ def _check_of_todays_runs(workspace: Workspace, sources: list[Source]) -> None:
     for source in older:
         if source.digest != now[source.network]:
             network, options = source.network, _samples(source.sample_set)
+            state = "gone" if now[network] is None else "another one"
             raise ComparisonError(
                 f"{source.key} was stored at {source.created_at}, run {network.run!r} was begun at"
-                f" {begun[network.run]}, and its checkpoint is another one, so that this is of an"
-                f" earlier run of that name; remove it with 'allcnn store rm {network}"
+                f" {begun[network.run]}, and its checkpoint is {state}, so that this is of an"
+                f" earlier run of that name; remove it with 'allcnn store rm {network} --yes"
                 f" --workspace {workspace.root}', and {_advice(workspace, network, options)}"
             )
 
