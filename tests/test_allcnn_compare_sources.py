@@ -700,9 +700,7 @@ def test_what_an_earlier_run_left_is_not_compared(trained, tmp_path):
     for lost in (None, place.activations):
         if lost:
             shutil.rmtree(lost)
-        with pytest.raises(
-            ComparisonError, match="so that this is of an earlier run of that"
-        ):
+        with pytest.raises(ComparisonError, match="so that this is of an earlier run of that"):
             compare_one(place, side, side)
     record.write_record(place, replace(entry, created_at=""))
     assert compare_one(place, side, side).name == wanted.name
