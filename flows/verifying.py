@@ -77,7 +77,7 @@ def report_lines(found: Found, told: Sequence[Told]) -> list[str]:
     lines = [f"unfinished: {each}" for each in found.unfinished]
     if lines:
         lines += [
-            "extract or import it again to go on, or see what 'allcnn store gc' would drop",
+            "extract or import again to go on; 'allcnn store gc' drops what is left",
             "",
         ]
     for each in told:
