@@ -65,7 +65,12 @@ class Files:
         return self._network(one).get(one.meta.key.path)
 
     def n_missing_taps(self, one: Representation | Grams) -> int:
-        """Return how many taps of its network have no files, as far as it knows."""
+        """Return how many taps of its network have no files, as far as it knows.
+
+        None of Grams, which may be wanted of some taps alone.
+        """
+        if isinstance(one, Grams):
+            return 0
         taps = {path.split("/")[3] for path in self._network(one)}
         return max(0, (one.meta.n_taps or 0) - len(taps))
 

@@ -76,7 +76,10 @@ def report_lines(found: Found, told: Sequence[Told]) -> list[str]:
     """Return a line for each damage, and one for all."""
     lines = [f"unfinished: {each}" for each in found.unfinished]
     if lines:
-        lines += ["go on with 'allcnn extract', or see what 'allcnn store gc' would drop", ""]
+        lines += [
+            "extract or import again to go on; 'allcnn store gc' drops what is left",
+            "",
+        ]
     for each in told:
         lines.append(str(each.damage))
         if each.repaired is not None:

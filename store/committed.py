@@ -23,8 +23,7 @@ from store.errors import (
 )
 from store.layout import COMMITS, COORDINATES, Kind, as_digest, crc32c
 from store.nodes import ArrayNode, read_array
-from store.place import Place, check_inside, child_names, zarr_store
-from store.query import LEVELS
+from store.place import Place, check_inside, zarr_store
 from store.reach import reaching
 from store.schema import Attributes, Commit, SampleSet
 
@@ -178,12 +177,6 @@ class CommittedReader(Committed[M]):
     def labels(self) -> npt.NDArray[np.int32]:
         """Class of every row's example, committed or not."""
         return self._coordinate("label", np.dtype(np.int32))
-
-    def n_missing_taps(self) -> int:
-        """Return how many taps of its network have no folder in the store, as far as it knows."""
-        parts = self.meta.key.path.split("/")
-        network = self.store_path.joinpath(*parts[: LEVELS.index("tap")])
-        return max(0, (self.meta.n_taps or 0) - len(child_names(network)))
 
     @property
     @abstractmethod

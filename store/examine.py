@@ -34,7 +34,9 @@ def examine(root: Place, kind: Kind, path: str) -> Checked:
         return Checked(kind, path, (Damage(kind, path, METADATA, reader),), is_data=True)
     damage = (*_coordinates(reader), *_blocks(reader))
     unfinished = () if reader.complete else (Unfinished(kind, path, _how_far(reader)),)
-    n_bytes, n_missing = _n_bytes(reader), reader.n_missing_taps()
+    # Grams may be wanted of some taps alone.
+    n_missing = reader.n_missing_taps() if isinstance(reader, Representation) else 0
+    n_bytes = _n_bytes(reader)
     return Checked(kind, path, damage, n_bytes, True, unfinished, n_missing)
 
 

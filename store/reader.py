@@ -15,7 +15,7 @@ from store.committed import CommittedReader, Form
 from store.errors import UnknownRepresentationError
 from store.finding import CommittedStore
 from store.indices import Chosen
-from store.place import Address, Place
+from store.place import Address, Place, child_names
 from store.schema import RepresentationKey, RepresentationMeta, SampleSet
 from store.selection import Selection, Space, select
 
@@ -38,6 +38,11 @@ class Representation(CommittedReader[RepresentationMeta]):
     def key(self) -> RepresentationKey:
         """Where it is stored."""
         return self.meta.key
+
+    def n_missing_taps(self) -> int:
+        """Return how many taps of its network have no folder in the store, as far as it knows."""
+        network = self.place.parent
+        return max(0, (self.meta.n_taps or 0) - len(child_names(network)))
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
