@@ -71,7 +71,7 @@ def read_record(workspace: Workspace, run: str) -> RunRecord:
             config,
             tuple(values["class_names"]),
             int(values["input_channels"]),
-            str(values.get("created_at", "")),
+            str(values.get("created_at") or ""),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(

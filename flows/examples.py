@@ -10,6 +10,7 @@ from allcnn.errors import RunError
 from allcnn.workspace import Workspace
 from flows.nothing import listed
 from store.place import child_names
+from store.samples import NO_INDEX
 
 
 def stored_like(place: Workspace, like: Selection, n: int, sample_set: str | None) -> Any:
@@ -29,13 +30,29 @@ def stored_like(place: Workspace, like: Selection, n: int, sample_set: str | Non
     raise RunError(f"{like} is stored on {names}, and the arrays have {n} rows; give as many rows")
 
 
-def numbered_as_stored(place: Workspace, examples: store.Examples) -> store.Examples:
-    """Return examples with the indices that they have in what is stored, found by their digest."""
-    for kept in _stores(place):
-        for one in kept.scan(sample_set=examples.sample_set.name).found:
-            if one.meta.sample_set == examples.sample_set:
-                return replace(examples, indices=one.samples)
+def numbered_as_stored(
+    place: Workspace, examples: store.Examples, run: str, checkpoint: str
+) -> store.Examples:
+    """Return examples with the indices that they have in what is stored, found by their digest.
+
+    First in what is stored of the network itself, which goes on with those, known or not.
+    """
+    name = examples.sample_set.name
+    for own in ({"run": run, "checkpoint": checkpoint}, {}):
+        for kept in _stores(place):
+            for one in kept.scan(sample_set=name, **own).found:
+                indices = _indices(one) if one.meta.sample_set == examples.sample_set else None
+                if indices is not None and (own or NO_INDEX not in indices):
+                    return replace(examples, indices=indices)
     return examples
+
+
+def _indices(one: Any) -> Any:
+    """Return the indices of something stored, None where they are damaged: others may tell."""
+    try:
+        return one.samples
+    except store.StoreError:
+        return None
 
 
 def incomparable(place: Workspace, sample_set: str) -> list[str]:

@@ -188,7 +188,9 @@ def _examples(
     if job.like is not None:
         return store.Examples.like(stored_like(place, job.like, n, job.sample_set), **given)
     examples = store.Examples.of(str(job.dataset), str(job.split), n, **given)
-    return examples if given["indices"] is not None else numbered_as_stored(place, examples)
+    if given["indices"] is not None:
+        return examples
+    return numbered_as_stored(place, examples, job.run, job.checkpoint)
 
 
 def _images(path: Path, channels_first: bool) -> Any:

@@ -1,6 +1,7 @@
 """Which examples the rows are of, the same for all that is stored on one sample set."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from store.layout import COORDINATES, crc32c
 from store.nodes import read_attributes
 from store.place import Place, child_names
 from store.samples import NO_INDEX
+
+_MOST_LOOKS = 30
+"""Groups that are looked at for one whose indices are known: at an address each is a request."""
 
 Coordinates = Mapping[str, npt.NDArray[Any]]
 
@@ -56,7 +60,8 @@ def check_like_others(root: Place, meta: Meta, wanted: Mapping[str, str], form: 
     unknown = crc32c(np.full(meta.sample_set.n_samples, NO_INDEX, np.int64))
     if wanted["sample"] == unknown:
         return
-    for folder in _groups(root / meta.sample_set.name, form.depth - 1):
+    groups = _groups(root / meta.sample_set.name, form.depth - 1)
+    for folder in islice(groups, _MOST_LOOKS):
         attributes = _of_a_group(folder, form)
         found = _recorded(attributes, wanted)
         if found is None or found["sample"] == unknown or folder == root / meta.key.path:

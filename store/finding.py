@@ -76,7 +76,9 @@ class CommittedStore(Generic[R]):
         query = Query.parse(filters)
         scan = self._walk(query)
         if query.unsure(map(_facts, scan.found)).conditions:
-            query.check(self.path, [_facts(one) for one in self._walk(Query()).found])
+            everything = self._walk(Query())
+            if not everything.unreadable:  # which may have the name
+                query.check(self.path, [_facts(one) for one in everything.found])
         if not (scan.found or scan.unreadable):
             open_root(self.path, self.reader.form.kind)  # else a store that is gone seems empty
         found = (one for one in scan.found if query.matches(_facts(one)))

@@ -60,8 +60,8 @@ def write_network(
     They may be anything that has a shape and gives rows as slices: NumPy's, PyTorch's, mapped files
     or HDF5 data sets, of which a minibatch at a time is read. All are read once before any is
     written: whatever is not finite, or does not fit, is refused. The digest is of what is stored,
-    so that asking again writes only what is missing or damaged, and other arrays of the same name
-    are refused. ``report`` is told how many rows of how many are done.
+    so that asking again writes only missing taps and missing or damaged minibatches, and other
+    arrays of the same name are refused. ``report`` is told how many rows of how many are done.
     """
     check_mapping(taps)
     network = {name: _as_array(name, values) for name, values in taps.items()}
@@ -80,8 +80,12 @@ def write_network(
 
 
 def _mend(writer: NetworkWriter, network: Mapping[str, "_Array"], channels_first: bool) -> None:
-    """Write committed minibatches again that cannot be read as they were written."""
+    """Write committed minibatches again that cannot be read as they were written.
+
+    Raises DamagedChunkError for coordinates and metadata, which are not among the arrays.
+    """
     for tap in writer.stored():
+        _ = tap.samples, tap.labels
         damaged = [commit for commit in tap.commits if tap.check(commit) is not None]
         if not damaged:
             continue

@@ -53,7 +53,7 @@ class NetworkWriter:
         channels_first: whether arrays of four axes are (n, c, h, w), as PyTorch's are; they are
             stored as (n, h, w, c).
         attributes: facts about the network, such as ``{"depth": 18, "seed": 0}``; they take the
-            place of those that are stored.
+            place of those that are stored, but for those of Grams that are kept.
         compression: of the chunks of taps that are not begun yet.
         created_by: program and version.
         taps: names of all of them in the network's order, where they are known before the first
@@ -257,7 +257,8 @@ class NetworkWriter:
         self._check_names(stored, list(arrays))
         if _common_rows(stored, list(arrays)) < self._next_row:
             raise ConflictError(
-                f"{self._name} lost rows since it was opened for writing; open it again"
+                f"{self._name} lost rows since it was opened for writing, or lacks a tap; open it"
+                " again, and give their names, taps=[...]"
             )
         with ExitStack() as opened:
             writers = {

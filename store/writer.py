@@ -41,6 +41,7 @@ from store.place import (
     walk_files,
     zarr_store,
 )
+from store.query import LEVELS
 from store.reach import reaching
 from store.schema import Attributes, Commit, RepresentationMeta
 
@@ -119,12 +120,14 @@ class CommittedWriter(Committed[M]):
         # Of what is not marked as whole, everything in the array's folder will be removed.
         check_unlinked(root, [*meta.key.path.split("/"), cls.form.array])
         _check_vacant(folder, cls.form)
+        is_new = cls.form.depth == len(LEVELS) and not (folder / NODE).exists()
+        if is_new:  # Grams take their coordinates from activations, which were looked at
+            check_like_others(root, meta, digests(coordinates), cls.form)
         with reaching(root), written(f"cannot create {folder}"):
             held = claim(folder / cls.form.array)
             try:
                 stored = _stored(folder, meta, coordinates, cls.form)
                 if stored is None or _is_of_another(stored[2], source):
-                    check_like_others(root, meta, digests(coordinates), cls.form)
                     marks = {} if source is None else {SOURCE: source}
                     _create(root, meta, coordinates, cls.form, compression, marks)
                     stored = _stored(folder, meta, coordinates, cls.form)

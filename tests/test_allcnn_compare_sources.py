@@ -735,3 +735,31 @@ def test_a_run_that_goes_on_keeps_when_it_was_begun(trained, tmp_path):
         shutil.rmtree(place.checkpoints_folder(run) / "final")
         train.train(entry.config, place)
         assert record.begun_at(place, run) == known
+
+
+def test_what_nothing_tells_to_be_of_the_run_is_not_advised_to_be_removed(trained, tmp_path):
+    place = Workspace.at(tmp_path / "workspace")
+    shutil.copytree(trained.root, place.root)
+    run = "small-d1-v2-s0"
+    side = Selection(run, "final")
+    extract.extract(place, Extraction(run, "final", n_samples=16, batch_size=8))
+    entry = record.read_record(place, run)
+    record.write_record(place, replace(entry, created_at="2999-01-01T00:00:00+00:00"))
+    folder = place.checkpoints_folder(run) / "final"
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(ComparisonError, match="is not there to be read; finish or rest") as error:
+        compare_one(place, side, side)
+    assert " rm " not in str(error.value)
+    (tmp_path / "elsewhere").rename(folder)
+    compare_one(place, side, side)
+
+
+def test_grams_of_activations_that_are_stored_are_not_refused(tmp_path, monkeypatch):
+    """What earlier versions let in is compared in whatever order."""
+    workspace = Workspace.at(tmp_path)
+    write_network(workspace.activations, A, make_taps(0))
+    monkeypatch.setattr("store.writer.check_like_others", lambda *_: None)
+    write_network(workspace.activations, B, make_taps(1), labels=np.zeros(N))
+    monkeypatch.undo()
+    compare_one(workspace, A, A)
+    compare_one(workspace, A, B)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,26 @@ def test_imported_and_own_networks_compare(
     assert (written["rows"], written["columns"]) == (list(TAPS), list(TAPS))
     wanted = cka64([*TAPS.values()], [*make_taps(1).values()], RANGES, kernel=kernel)
     np.testing.assert_allclose(np.array(written["matrix"], float), wanted, rtol=0, atol=1e-5)
+
+
+def test_an_import_goes_on_with_the_indices_that_it_has(place: Workspace, tmp_path: Path) -> None:
+    """Whatever was stored on its sample set since."""
+    shutil.rmtree(place.activations)
+    what = ["--run", "zeta", *OURS, "--images", tmp_path / "images.npy"]
+    what += ["--labels", tmp_path / "labels.npy"]
+    import_it = ["store", "import", tmp_path / "mine.npz", *what]
+    succeed(*import_it, workspace=place)
+    assert {int(i) for tap in stored(place, "zeta") for i in tap.samples} == {-1}
+    how = {"run": "ours", "checkpoint": "final", "batch_rows": SIZE}
+    samples = extract.load_samples("digits", 12, "test", N)
+    store.write_network(place.activations, make_taps(1), examples=samples, **how)
+    succeed(*import_it, "--attribute", "depth=3", workspace=place)
+    assert [tap.meta.attributes for tap in stored(place, "zeta")] == [{"depth": 3}] * len(TAPS)
+    # A third one gets the indices that are known, whatever comes before them.
+    what[1] = "zzz"
+    succeed("store", "import", tmp_path / "mine.npz", *what, workspace=place)
+    for tap in stored(place, "zzz"):
+        np.testing.assert_array_equal(tap.samples, samples.indices)
 
 
 def test_every_way_of_comparing_takes_them(

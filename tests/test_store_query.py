@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store import GramWriter, QueryError, SchemaError, Writer, open_grams
+from store import GramWriter, QueryError, SchemaError, StoreError, Writer, open_grams
 from store import open as open_store
 from store.finding import CommittedStore
 from store.query import Query, facts, parse_where
@@ -55,6 +55,17 @@ def test_what_cannot_be_opened_is_told_or_raised_and_hides_nothing(filled, tmp_p
     # What the names of folders rule out is not looked at.
     assert kept.scan(tap=others[0].key.tap).unreadable == {}
     assert kept.find(tap=others[0].key.tap)
+
+
+def test_a_name_that_what_is_unreadable_may_have_is_not_refused(filled, tmp_path):
+    shutil.copytree(filled.path, tmp_path / "a.zarr")
+    kept = open_store(tmp_path / "a.zarr")
+    for tap in kept.find(run="other"):
+        flip_bit(tap.place / "zarr.json")
+    assert kept.scan(optimiser="adam").found == []
+    assert len(kept.scan(optimiser="adam").unreadable) == 9
+    with pytest.raises(StoreError, match=r"unreadable|damaged|sealed|malformed"):
+        kept.find(optimiser="adam")
 
 
 @pytest.fixture

@@ -127,15 +127,24 @@ def _check_of_todays_runs(workspace: Workspace, sources: list[Source]) -> None:
     # Loaded only in doubt: the same settings give the same checkpoint again.
     now = {network: _digest_now(workspace, network) for network in {s.network for s in older}}
     for source in older:
-        if source.digest != now[source.network]:
-            network, options = source.network, _samples(source.sample_set)
-            state = "gone" if now[network] is None else "another one"
+        network, found = source.network, now[source.network]
+        if found == source.digest:
+            continue
+        told = (
+            f"{source.key} was stored at {source.created_at}, before run {network.run!r} was begun"
+            f" at {begun[network.run]}, and"
+        )
+        if found is None:
             raise ComparisonError(
-                f"{source.key} was stored at {source.created_at}, run {network.run!r} was begun at"
-                f" {begun[network.run]}, and its checkpoint is {state}, so that this is of an"
-                f" earlier run of that name; remove it with 'allcnn store rm {network} --yes"
-                f" --workspace {workspace.root}', and {_advice(workspace, network, options)}"
+                f"{told} nothing tells whether it is of that run, as checkpoint"
+                f" {network.checkpoint!r} is not there to be read; finish or restore the run, or"
+                " give one of them another name"
             )
+        raise ComparisonError(
+            f"{told} its checkpoint is another one, so that this is of an earlier run of that"
+            f" name; remove it with 'allcnn store rm {network} --yes --workspace"
+            f" {workspace.root}', and {_advice(workspace, network, _samples(source.sample_set))}"
+        )
 
 
 def _digest_now(workspace: Workspace, network: Selection) -> str | None:
