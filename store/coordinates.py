@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from store.activations import ACTIVATIONS
 from store.committed import Form, Meta
 from store.errors import ConflictError, MisalignedWriteError, SchemaError, StoreError
 from store.layout import COORDINATES, crc32c
 from store.nodes import read_attributes
 from store.place import Place, child_names
 from store.samples import NO_INDEX
+from store.schema import RepresentationKey, RepresentationMeta
 
 _MOST_LOOKS = 30
-"""Groups that are looked at for one whose indices are known: at an address each is a request."""
+"""Looks for activations whose indices are known: at an address each is a request or two."""
 
 Coordinates = Mapping[str, npt.NDArray[Any]]
 
@@ -50,23 +52,22 @@ def check_same(
             )
 
 
-def check_like_others(root: Place, meta: Meta, wanted: Mapping[str, str], form: Form[Any]) -> None:
-    """Raise ConflictError where something else on the sample set is stored with others.
+def check_like_others(root: Place, meta: RepresentationMeta, wanted: Mapping[str, str]) -> None:
+    """Raise ConflictError where other activations of the sample set are stored with others.
 
     Rows of one sample set stand for the same examples, and xarray puts them together by these. One
-    group is enough to look at, as it was compared with those before it; but for those whose indices
-    are not known, which are like any others.
+    representation is enough to look at, as it was compared with those before it; but for those
+    whose indices are not known, which are like any others.
     """
-    unknown = crc32c(np.full(meta.sample_set.n_samples, NO_INDEX, np.int64))
+    unknown = crc32c(np.full(meta.n_samples, NO_INDEX, np.int64))
     if wanted["sample"] == unknown:
         return
-    groups = _groups(root / meta.sample_set.name, form.depth - 1)
-    for folder in islice(groups, _MOST_LOOKS):
-        attributes = _of_a_group(folder, form)
+    for folder in islice(_others(root, meta.key), _MOST_LOOKS):
+        attributes = _of_a_group(folder, ACTIVATIONS)
         found = _recorded(attributes, wanted)
-        if found is None or found["sample"] == unknown or folder == root / meta.key.path:
+        if found is None or found["sample"] == unknown:
             continue
-        sample_set = attributes[form.mark].get("sample_set")
+        sample_set = attributes[ACTIVATIONS.mark].get("sample_set")
         if sample_set != meta.sample_set.to_json():
             raise ConflictError(
                 f"{meta.key} is of the sample set {meta.sample_set}, and {folder} of {sample_set};"
@@ -96,13 +97,16 @@ def _recorded(attributes: Mapping[str, Any], wanted: Mapping[str, str]) -> Mappi
     return found if isinstance(found, dict) and set(found) == set(wanted) else None
 
 
-def _groups(folder: Place, depth: int) -> Iterator[Place]:
-    """Yield the groups below a folder, one after the other: at an address every look is slow."""
-    for name in child_names(folder):
-        if depth == 1:
-            yield folder / name
-        else:
-            yield from _groups(folder / name, depth - 1)
+def _others(root: Place, key: RepresentationKey) -> Iterator[Place]:
+    """Yield the other taps of a network, then one of each other network, one after the other."""
+    sample_set = root / key.sample_set
+    own = sample_set / key.run / key.checkpoint
+    yield from (own / tap for tap in child_names(own) if tap != key.tap)
+    for run in child_names(sample_set):
+        for checkpoint in child_names(sample_set / run):
+            network = sample_set / run / checkpoint
+            if network != own:
+                yield from (network / tap for tap in child_names(network)[:1])
 
 
 def _coordinate(

@@ -41,7 +41,6 @@ from store.place import (
     walk_files,
     zarr_store,
 )
-from store.query import LEVELS
 from store.reach import reaching
 from store.schema import Attributes, Commit, RepresentationMeta
 
@@ -119,10 +118,8 @@ class CommittedWriter(Committed[M]):
         folder = root / meta.key.path
         # Of what is not marked as whole, everything in the array's folder will be removed.
         check_unlinked(root, [*meta.key.path.split("/"), cls.form.array])
-        _check_vacant(folder, cls.form)
-        is_new = cls.form.depth == len(LEVELS) and not (folder / NODE).exists()
-        if is_new:  # Grams take their coordinates from activations, which were looked at
-            check_like_others(root, meta, digests(coordinates), cls.form)
+        if NODE not in _members(folder, cls.form):
+            cls._admit(root, meta, digests(coordinates))
         with reaching(root), written(f"cannot create {folder}"):
             held = claim(folder / cls.form.array)
             try:
@@ -138,6 +135,10 @@ class CommittedWriter(Committed[M]):
             except BaseException:
                 held.release()
                 raise
+
+    @classmethod
+    def _admit(cls, root: Place, meta: M, coordinates: Mapping[str, str]) -> None:
+        """Raise ConflictError where a new array does not fit what is stored beside it."""
 
     def _update_attributes(self, wanted: Attributes) -> None:
         if wanted and dict(wanted) != dict(self.meta.attributes):
@@ -225,6 +226,11 @@ class Writer(CommittedWriter[RepresentationMeta]):
     """
 
     form: ClassVar[Form[RepresentationMeta]] = ACTIVATIONS
+
+    @classmethod
+    def _admit(cls, root: Place, meta: RepresentationMeta, coordinates: Mapping[str, str]) -> None:
+        # Grams take theirs from activations, which this has let in.
+        check_like_others(root, meta, coordinates)
 
     def append(self, rows: npt.ArrayLike) -> None:
         """Write and commit the next minibatch: ``batch_rows`` rows, or the rest at the end.
@@ -326,11 +332,13 @@ def _is_of_another(attributes: Mapping[str, Any], source: str | None) -> bool:
     return source is not None and attributes.get(SOURCE, source) != source
 
 
-def _check_vacant(folder: Place, form: Form[Any]) -> None:
-    members = {form.array, "sample", "label", NODE}
-    odd = [name for name in entry_names(folder) if name not in members and not is_leftover(name)]
+def _members(folder: Place, form: Form[Any]) -> list[str]:
+    """Return what is in a group's folder; raises SchemaError for what no store wrote."""
+    members, found = {form.array, "sample", "label", NODE}, entry_names(folder)
+    odd = [name for name in found if name not in members and not is_leftover(name)]
     if odd:
         raise SchemaError(f"{folder} holds {odd[0]!r}, which no store wrote; move it away")
+    return found
 
 
 def _create(

@@ -320,7 +320,7 @@ def test_requests_are_few(bucket):
             with writer:
                 for rows in batches(meta, make_rows(meta))[1:]:
                     writer.append(rows)
-    assert creating.total() <= 29
+    assert creating.total() <= 26
     assert appending.total() <= 10
     with s3.counted() as finding:
         found = store.open(bucket).find()

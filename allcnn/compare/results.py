@@ -15,7 +15,13 @@ from allcnn.compare.tasks import Part
 from allcnn.config import Comparison
 from allcnn.hsic import HsicSums
 from allcnn.provenance import now, versions
-from store import DamagedChunkError, SchemaError, SimilarityResult
+from store import (
+    DamagedChunkError,
+    SchemaError,
+    SimilarityResult,
+    UnfinishedError,
+    UnknownResultError,
+)
 from store.place import Place
 
 Medians = Sequence[Sequence[float | None]]
@@ -26,6 +32,7 @@ _METHOD = 2
 
 
 _ROWS = "rows_digests"
+_DIGESTS = "checkpoint_digests"
 
 
 @dataclass(frozen=True)
@@ -55,20 +62,19 @@ def known_results(path: Place, wanted: list[Slot], sides: Sides) -> list[Similar
     Neither does one of other activations under the same digest of a checkpoint, which need not tell
     all that those of another program depend on.
     """
-    try:
-        if not all(store.has_result(path, slot.name) for slot in wanted):
-            return None
-    except DamagedChunkError:
+    if not store.has_store(path):
         return None
     try:
         found = [store.read_result(path, slot.name) for slot in wanted]
-    except (DamagedChunkError, SchemaError):
+    except (UnknownResultError, UnfinishedError, DamagedChunkError, SchemaError):
         return None
     return found if all(is_current(result.provenance, sides) for result in found) else None
 
 
 def is_current(provenance: Mapping[str, Any], sides: Sides) -> bool:
     """Return whether a result is of the activations that are stored now, as far as it tells."""
+    if provenance.get(_DIGESTS) not in (None, _checkpoint_digests(sides)):
+        return False
     recorded = provenance.get(_ROWS, {})
     return all(
         recorded.get(path, digest) == digest for path, digest in _rows_digests(sides).items()
@@ -213,8 +219,12 @@ def _provenance(rows: list[Source], columns: list[Source]) -> dict[str, Any]:
         "versions": versions(),
         "sample_set": rows[0].sample_set.to_json(),
         _ROWS: _rows_digests((rows, columns)),
-        "checkpoint_digests": {
-            name: {str(source.network): source.digest for source in side}
-            for name, side in (("rows", rows), ("columns", columns))
-        },
+        _DIGESTS: _checkpoint_digests((rows, columns)),
+    }
+
+
+def _checkpoint_digests(sides: Sides) -> dict[str, dict[str, str]]:
+    return {
+        name: {str(source.network): source.digest for source in side}
+        for name, side in zip(("rows", "columns"), sides, strict=True)
     }
