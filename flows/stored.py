@@ -8,6 +8,7 @@ from allcnn.errors import RunError
 from store import Grams, Representation, RepresentationKey
 from store.layout import Kind
 from store.nodes import read_array
+from store.reader import n_missing_taps
 from store.usage import Usage, measure, raw_bytes
 
 
@@ -64,16 +65,6 @@ class Files:
         """Return what a group's files are."""
         return self._network(one).get(one.meta.key.path)
 
-    def n_missing_taps(self, one: Representation | Grams) -> int:
-        """Return how many taps of its network have no files, as far as it knows.
-
-        None of Grams, which may be wanted of some taps alone.
-        """
-        if isinstance(one, Grams):
-            return 0
-        taps = {path.split("/")[3] for path in self._network(one)}
-        return max(0, (one.meta.n_taps or 0) - len(taps))
-
     def _network(self, one: Representation | Grams) -> dict[str, Usage]:
         kind, network = one.form.kind, network_of(one)
         if (kind, network) not in self._found:
@@ -86,7 +77,8 @@ class Files:
 def stored(group: Sequence[Representation | Grams], files: Files) -> Stored:
     """Sum up the taps of one network that are stored alike."""
     sample_set, run, checkpoint, kind = kind_of(group[0])
-    n_missing = max(map(files.n_missing_taps, group))
+    # Grams may be wanted of some taps alone.
+    n_missing = n_missing_taps([one for one in group if isinstance(one, Representation)])
     return Stored(
         run=run,
         checkpoint=checkpoint,

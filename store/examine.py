@@ -14,7 +14,7 @@ from store.layout import COMMITS, COORDINATES, SOURCE, Kind
 from store.nodes import NODE, SEAL, read_attributes
 from store.place import Place, check_inside, is_remote
 from store.prescribed import array_problem, chunk_problem, group_problem, read_node
-from store.reader import Representation
+from store.reader import Representation, n_missing_taps
 from store.schema import Commit
 
 READERS: Final[dict[Kind, type[CommittedReader[Any]]]] = {
@@ -35,7 +35,7 @@ def examine(root: Place, kind: Kind, path: str) -> Checked:
     damage = (*_coordinates(reader), *_blocks(reader))
     unfinished = () if reader.complete else (Unfinished(kind, path, _how_far(reader)),)
     # Grams may be wanted of some taps alone.
-    n_missing = reader.n_missing_taps() if isinstance(reader, Representation) else 0
+    n_missing = n_missing_taps([reader]) if isinstance(reader, Representation) else 0
     n_bytes = _n_bytes(reader)
     return Checked(kind, path, damage, n_bytes, True, unfinished, n_missing)
 

@@ -39,11 +39,6 @@ class Representation(CommittedReader[RepresentationMeta]):
         """Where it is stored."""
         return self.meta.key
 
-    def n_missing_taps(self) -> int:
-        """Return how many taps of its network have no folder in the store, as far as it knows."""
-        network = self.place.parent
-        return max(0, (self.meta.n_taps or 0) - len(child_names(network)))
-
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
@@ -160,13 +155,19 @@ def open(path: Address) -> Store:
     return Store(path)
 
 
+def n_missing_taps(taps: Sequence[Representation]) -> int:
+    """Return how many taps have no folder, as far as these of the same network know."""
+    n_taps = max((tap.meta.n_taps or 0 for tap in taps), default=0)
+    return max(0, n_taps - len(child_names(taps[0].place.parent))) if n_taps else 0
+
+
 def _reopen(path: Place, key: RepresentationKey) -> Representation:
     return Store(path)[key]
 
 
 def _summary(taps: list[Representation]) -> Summary:
     key, n_rows = taps[0].key, taps[0].meta.n_samples
-    n_missing = max(tap.n_missing_taps() for tap in taps)
+    n_missing = n_missing_taps(taps)
     return Summary(
         sample_set=key.sample_set,
         run=key.run,
