@@ -4,7 +4,8 @@ First every representation's Grams, where they are not kept yet, then all pairs 
 are put together in the order of the rows, whatever order the tasks finished in.
 """
 
-from allcnn.compare.sources import choose, network_of
+from allcnn.compare.choice import choose
+from allcnn.compare.sources import network_of
 from allcnn.compare.work import compare
 from store import RepresentationKey, SimilarityResult
 

@@ -13,8 +13,9 @@ from distributed import Client, as_completed
 import store
 from allcnn import cluster, exact
 from allcnn.compare import tasks
+from allcnn.compare.choice import choose
 from allcnn.compare.results import Slot, known_results, result_of, slots
-from allcnn.compare.sources import Sides, Source, choose
+from allcnn.compare.sources import Sides, Source
 from allcnn.compare.tasks import Operand, Part, Span, Tile, TileOperand, Way
 from allcnn.config import Comparison
 from allcnn.errors import ComparisonError

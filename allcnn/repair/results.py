@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from allcnn.compare.choice import choose
 from allcnn.compare.results import is_current, slots
-from allcnn.compare.sources import choose
 from allcnn.config import Comparison, Selection
 from allcnn.errors import AllcnnError, RunError
 from allcnn.workspace import Workspace

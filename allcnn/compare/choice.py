@@ -1,0 +1,132 @@
+"""Which representations a comparison is about: both of its sides, on one sample set."""
+
+import store
+from allcnn import record
+from allcnn.compare.reasons import advice, samples_flags, why_not
+from allcnn.compare.sources import (
+    Found,
+    Sides,
+    Source,
+    by_network,
+    find,
+    missing_tap,
+    network_of,
+    sources_of,
+)
+from allcnn.config import MIN_MINIBATCH, Comparison, Selection
+from allcnn.errors import AllcnnError, ComparisonError
+from allcnn.extract import load_source
+from allcnn.stages import checkpoint_order
+from allcnn.workspace import Workspace
+from store import RepresentationKey
+
+
+def choose(workspace: Workspace, job: Comparison) -> Sides:
+    """Find both sides on the sample set asked for, or on the largest that both have whole.
+
+    Raises ComparisonError where a side is not stored, or is stored on other sample sets, and
+    where what is kept cannot give what is asked.
+    """
+    if not (store.has_store(workspace.activations) or store.has_store(workspace.grams)):
+        raise ComparisonError(
+            f"nothing is extracted yet in {workspace.root}; {advice(workspace, job.rows)}"
+        )
+    rows = _stored(workspace, job.rows, job)
+    columns = rows if job.columns == job.rows else _stored(workspace, job.columns, job)
+    wanted = [job.sample_set] if job.sample_set else [*rows]
+    common = [name for name in wanted if name in rows and name in columns]
+    if not common:
+        asked = f", and {job.sample_set} was asked for" if job.sample_set else ""
+        told = f"{job.rows} is stored on {', '.join(rows)}"
+        if columns is not rows:
+            told += f", {job.columns} on {', '.join(columns)}"
+        raise ComparisonError(
+            f"{told}{asked}; only representations of the same sample set compare:"
+            " extract both alike"
+        )
+    chosen = max(common, key=lambda name: (rows[name][0].sample_set.n_samples, name))
+    n_samples = rows[chosen][0].sample_set.n_samples
+    if n_samples < MIN_MINIBATCH:
+        raise ComparisonError(
+            f"{chosen} has {n_samples} examples, and HSIC needs {MIN_MINIBATCH}; store more"
+        )
+    _check_one_sample_set([*rows[chosen], *columns[chosen]])
+    _check_of_todays_runs(workspace, [*rows[chosen], *columns[chosen]])
+    return rows[chosen], columns[chosen]
+
+
+def _check_one_sample_set(sources: list[Source]) -> None:
+    """Refuse other examples under one name, which holds the beginning of their digest alone."""
+    first = sources[0]
+    for source in sources:
+        if source.sample_set != first.sample_set:
+            raise ComparisonError(
+                f"{source.key} is of {source.sample_set}, and {first.key} of {first.sample_set};"
+                " only representations of the same sample set compare: store both alike"
+            )
+
+
+def _check_of_todays_runs(workspace: Workspace, sources: list[Source]) -> None:
+    """Refuse what is left of an earlier run that had the name of one that is there."""
+    begun = {run: record.begun_at(workspace, run) for run in {s.key.run for s in sources}}
+    older = [source for source in sources if source.created_at < begun[source.key.run]]
+    # Loaded only in doubt: the same settings give the same checkpoint again.
+    now = {network: _digest_now(workspace, network) for network in {s.network for s in older}}
+    for source in older:
+        network, found = source.network, now[source.network]
+        if found == source.digest:
+            continue
+        told = (
+            f"{source.key} was stored at {source.created_at}, before run {network.run!r} was begun"
+            f" at {begun[network.run]}, and"
+        )
+        if found is None:
+            raise ComparisonError(
+                f"{told} nothing tells whether it is of that run, as checkpoint"
+                f" {network.checkpoint!r} is not there to be read; finish or restore the run, or"
+                " give one of them another name"
+            )
+        again = advice(workspace, network, samples_flags(source.sample_set))
+        raise ComparisonError(
+            f"{told} its checkpoint is another one, so that this is of an earlier run of that"
+            f" name; remove it with 'allcnn store rm {network} --yes --workspace"
+            f" {workspace.root}', and {again}"
+        )
+
+
+def _digest_now(workspace: Workspace, network: Selection) -> str | None:
+    try:
+        return load_source(workspace, network.run, network.checkpoint).digest
+    except AllcnnError:
+        return None
+
+
+def _stored(workspace: Workspace, side: Selection, job: Comparison) -> dict[str, list[Source]]:
+    """Return what a selection finds, by sample sets that hold all its networks whole."""
+    found = find(workspace, side, job.sample_set)
+    if not found and job.sample_set:
+        # Elsewhere it may be stored, which the error then says.
+        found = find(workspace, side, None)
+    if not found:
+        raise ComparisonError(
+            f"{workspace.root} holds no activations or Grams of {side}; {advice(workspace, side)}"
+        )
+    sets: dict[str, list[Found]] = {}
+    for each in found:
+        sets.setdefault(each.key.sample_set, []).append(each)
+    networks = {network_of(each.key) for each in found}
+    whole = {}
+    for name, members in sets.items():
+        of_network = by_network(members).values()
+        sources = [source for taps in of_network for source in sources_of(taps, job)]
+        if any(missing_tap(taps, side) is not None for taps in of_network):
+            continue
+        if len(sources) == len(members) and {s.network for s in sources} == networks:
+            whole[name] = sorted(sources, key=lambda s: (*_order(s.key), s.tap_index, s.key.tap))
+    if not whole or (job.sample_set in sets and job.sample_set not in whole):
+        raise ComparisonError(why_not(workspace, side, job, sets))
+    return whole
+
+
+def _order(key: RepresentationKey) -> tuple[str, float, str]:
+    return key.run, checkpoint_order(key.checkpoint), key.checkpoint
