@@ -102,7 +102,7 @@ def tell(what: str, ours: float, peer: str, theirs: float, budget: str, unit: st
 
 
 def side_by_side(
-    *works: Callable[[], object], rounds: int = 5, before: Callable[[], object] = bool
+    *works: Callable[[], object], rounds: int = 5, before: Callable[[], object] = lambda: None
 ) -> list[float]:
     """Return the median seconds of each piece of work, taking turns after one unmeasured round.
 

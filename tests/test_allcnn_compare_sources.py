@@ -681,75 +681,66 @@ def test_digests_of_examples_are_compared_to_their_end(small, monkeypatch):
         compare_one(small, A, B)
 
 
-def test_what_an_earlier_run_left_is_not_compared(trained, tmp_path):
+@pytest.fixture
+def one_run(trained, tmp_path):
+    """Return a workspace with a trained run, of which two checkpoints are extracted."""
     place = Workspace.at(tmp_path / "workspace")
     shutil.copytree(trained.root, place.root)
-    run = "small-d1-v2-s0"
-    side = Selection(run, "final")
-    for checkpoint in ("init", "final"):
-        extract.extract(place, Extraction(run, checkpoint, n_samples=16, batch_size=8))
-    wanted = compare_one(place, side, side)
-    entry = record.read_record(place, run)
-    assert entry.created_at <= store.open(place.activations).find()[0].meta.created_at
-    record.write_record(place, replace(entry, created_at="2999-01-01T00:00:00+00:00"))
+    for side in (INIT, FINAL):
+        extract.extract(place, Extraction(side.run, side.checkpoint, n_samples=16, batch_size=8))
+    return place
+
+
+def begin_at(place, when):
+    """Write into a run when it was begun, and return what it was."""
+    entry = record.read_record(place, FINAL.run)
+    record.write_record(place, replace(entry, created_at=when))
+    return entry
+
+
+LATER = "2999-01-01T00:00:00+00:00"
+
+
+def test_what_an_earlier_run_left_is_not_compared(one_run):
+    wanted = compare_one(one_run, FINAL, FINAL)
+    entry = begin_at(one_run, LATER)
+    assert entry.created_at <= store.open(one_run.activations).find()[0].meta.created_at
     # Trained again with the same settings, it is the same network.
-    assert compare_one(place, side, side).name == wanted.name
-    folder = place.checkpoints_folder(run)
+    assert compare_one(one_run, FINAL, FINAL).name == wanted.name
+    folder = one_run.checkpoints_folder(FINAL.run)
     shutil.rmtree(folder / "final")
     shutil.copytree(folder / "init", folder / "final")
-    for lost in (None, place.activations):
+    told = r"so that this is of an earlier run of that .* rm .* --yes --workspace"
+    for lost in (None, one_run.activations):
         if lost:
             shutil.rmtree(lost)
-        with pytest.raises(ComparisonError, match="so that this is of an earlier run of that"):
-            compare_one(place, side, side)
-    record.write_record(place, replace(entry, created_at=""))
-    assert compare_one(place, side, side).name == wanted.name
+        with pytest.raises(ComparisonError, match=told):
+            compare_one(one_run, FINAL, FINAL)
+    begin_at(one_run, "")
+    assert compare_one(one_run, FINAL, FINAL).name == wanted.name
 
 
-def test_what_an_earlier_run_left_is_not_compared_where_its_checkpoint_is_gone(trained, tmp_path):
-    place = Workspace.at(tmp_path / "workspace")
-    shutil.copytree(trained.root, place.root)
-    run = "small-d1-v2-s0"
-    extract.extract(place, Extraction(run, "init", n_samples=16, batch_size=8))
-    stored = store.open(place.activations).find()[0].meta.created_at
-    entry = record.read_record(place, run)
-    shutil.rmtree(place.checkpoints_folder(run) / "init")
-    side = Selection(run, "init")
-    record.write_record(place, replace(entry, created_at=stored))
-    compare_one(place, side, side)  # equal seconds are not older
-    record.write_record(place, replace(entry, created_at="2999-01-01T00:00:00+00:00"))
-    with pytest.raises(ComparisonError, match="checkpoint 'init' is not there to be read; finish"):
-        compare_one(place, side, side)
-
-
-def test_a_run_that_goes_on_keeps_when_it_was_begun(trained, tmp_path):
-    place = Workspace.at(tmp_path / "workspace")
-    shutil.copytree(trained.root, place.root)
-    run = "small-d1-v2-s0"
-    begun = "2020-01-31T12:00:00+00:00"
-    for known in (begun, ""):
-        entry = replace(record.read_record(place, run), created_at=known)
-        record.write_record(place, entry)
-        shutil.rmtree(place.checkpoints_folder(run) / "final")
-        train.train(entry.config, place)
-        assert record.begun_at(place, run) == known
-
-
-def test_what_nothing_tells_to_be_of_the_run_is_not_advised_to_be_removed(trained, tmp_path):
-    place = Workspace.at(tmp_path / "workspace")
-    shutil.copytree(trained.root, place.root)
-    run = "small-d1-v2-s0"
-    side = Selection(run, "final")
-    extract.extract(place, Extraction(run, "final", n_samples=16, batch_size=8))
-    entry = record.read_record(place, run)
-    record.write_record(place, replace(entry, created_at="2999-01-01T00:00:00+00:00"))
-    folder = place.checkpoints_folder(run) / "final"
+def test_what_nothing_tells_to_be_of_the_run_is_not_advised_to_be_removed(one_run, tmp_path):
+    stored = store.open(one_run.activations).find(checkpoint="init")[0].meta.created_at
+    folder = one_run.checkpoints_folder(INIT.run) / "init"
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(ComparisonError, match="is not there to be read; finish or rest") as error:
-        compare_one(place, side, side)
+    begin_at(one_run, stored)
+    compare_one(one_run, INIT, INIT)  # equal seconds are not older
+    begin_at(one_run, LATER)
+    told = "checkpoint 'init' is not there to be read; finish or rest"
+    with pytest.raises(ComparisonError, match=told) as error:
+        compare_one(one_run, INIT, INIT)
     assert " rm " not in str(error.value)
     (tmp_path / "elsewhere").rename(folder)
-    compare_one(place, side, side)
+    compare_one(one_run, INIT, INIT)
+
+
+def test_a_run_that_goes_on_keeps_when_it_was_begun(one_run):
+    for known in ("2020-01-31T12:00:00+00:00", ""):
+        entry = begin_at(one_run, known)
+        shutil.rmtree(one_run.checkpoints_folder(FINAL.run) / "final")
+        train.train(entry.config, one_run)
+        assert record.begun_at(one_run, FINAL.run) == known
 
 
 def test_grams_of_activations_that_are_stored_are_not_refused(tmp_path, monkeypatch):
