@@ -101,17 +101,11 @@ def tell(what: str, ours: float, peer: str, theirs: float, budget: str, unit: st
     )
 
 
-def side_by_side(
-    *works: Callable[[], object], rounds: int = 5, before: Callable[[], object] = lambda: None
-) -> list[float]:
-    """Return the median seconds of each piece of work, taking turns after one unmeasured round.
-
-    Before each of them, ``before`` is called outside the time that is taken.
-    """
+def side_by_side(*works: Callable[[], object], rounds: int = 5) -> list[float]:
+    """Return the median seconds of each piece of work, taking turns after one unmeasured round."""
     times: list[list[float]] = [[] for _ in works]
     for i in range(rounds + 1):
         for work, seconds in zip(works, times, strict=True):
-            before()
             began = time.perf_counter()
             work()
             if i:
@@ -183,13 +177,7 @@ def a_network(width: float) -> tuple[Samples, Callable[[np.ndarray], dict[str, j
 
 
 def extraction() -> None:
-    """Time four minibatches of 256 into Zarr, against their forward passes alone.
-
-    Files go to memory first. A virtual machine that hands back memory which it does not use has to
-    fetch it again, which can take longer than all that is measured here and says nothing of it: so
-    as many bytes are written and deleted before each piece of work. One row shows what it costs
-    where that is not done.
-    """
+    """Time four minibatches of 256 into Zarr, against their forward passes alone."""
     samples, forward = a_network(1.0)
     names = iter(range(1000))
 
@@ -214,22 +202,13 @@ def extraction() -> None:
             functools.partial(ours, workspace, "float32", "grams"),
         ]
 
-        def fetch_memory() -> None:
-            for store in (workspace.activations, workspace.grams):
-                shutil.rmtree(store, ignore_errors=True)
-            with tempfile.TemporaryFile(dir=workspace.root, buffering=0) as file:
-                for _ in range(1500):
-                    file.write(bytes(2**20))
-
-        times_s = side_by_side(*works, forward_alone, before=fetch_memory)
+        times_s = side_by_side(*works, forward_alone)
         wide_s, narrow_s, zstd_s, grams_s, theirs_s = times_s
         cpu_s = [cpu_seconds(work) for work in (works[0], works[2], forward_alone)]
-        kept_s, beside_s = side_by_side(works[0], forward_alone, rounds=3)
     tell("extraction into Zarr, float32", wide_s, "forward alone", theirs_s, "1.3")
     tell("extraction into Zarr, float16", narrow_s, "forward alone", theirs_s, "1.3")
     tell("extraction into Zarr, float32 by zstd", zstd_s, "forward alone", theirs_s, "-")
     tell("extraction of Grams alone", grams_s, "forward alone", theirs_s, "-")
-    tell("float32, into memory that may have to be fetched", kept_s, "forward alone", beside_s, "-")
     tell("float32, of the processor", cpu_s[0], "forward alone", cpu_s[2], "-", "CPU s")
     tell("float32 by zstd, of the processor", cpu_s[1], "forward alone", cpu_s[2], "-", "CPU s")
 

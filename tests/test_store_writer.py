@@ -1,8 +1,10 @@
 """Writing: minibatches in order, nothing lost by a kill, nothing claimed that is not there."""
 
 import math
+import os
 import re
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -220,6 +222,40 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 
 def _no_space(*_):
     raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("smallest", "n_synced"), [(192, 3), (193, 0)])
+def test_large_chunks_are_on_the_disk_before_they_count(tmp_path, monkeypatch, smallest, n_synced):
+    synced, placed = [], []
+    replace = os.replace
+
+    def place(source, target):
+        if "/activations/c/" in str(source):
+            placed.append(Path(source).stat().st_ino in synced)
+        replace(source, target)
+
+    monkeypatch.setattr("store.chunks._SYNCED_BYTES", smallest)
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr("os.replace", place)
+    meta = make_meta()
+    write_all(tmp_path / "a.zarr", meta, make_rows(meta))  # three chunks of 192 bytes
+    assert len(synced) == n_synced
+    assert placed == [n_synced > 0] * 3
+
+
+def test_what_a_disk_refuses_only_when_it_is_synced_does_not_count(tmp_path, monkeypatch):
+    meta = make_meta()
+    rows = make_rows(meta)
+    writer = open_writer(tmp_path / "a.zarr", meta)
+    monkeypatch.setattr("store.chunks._SYNCED_BYTES", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", _no_space)
+        with pytest.raises(StoreLocationError, match=r"cannot write rows 0 to 3 of .*: No space"):
+            writer.append(rows[:4])
+    assert not [*tmp_path.rglob("*.partial")]
+    for batch in batches(meta, rows):
+        writer.append(batch)
+    assert_bit_equal(store.open(tmp_path / "a.zarr")[meta.key].read(0, 10), rows)
 
 
 def test_a_kill_between_any_two_changes_of_the_disk_is_survived(tmp_path, monkeypatch):
