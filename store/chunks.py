@@ -29,7 +29,7 @@ CHUNK_KEYS: Final = {"name": "default", "configuration": {"separator": "/"}}
 
 _CHECKSUM_BYTES = 4
 _SYNCED_BYTES = 2**23
-"""Larger files are on the disk, and out of memory, before they count as written."""
+"""Values of so many bytes are on the disk, and out of memory, before they count as written."""
 
 
 def chunk_file(array: Path, index: int, part: int, n_axes: int) -> Path:
