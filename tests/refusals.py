@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,16 +18,18 @@ from tests.faults import CHANGES, all_others_end, changes_nothing
 
 
 class Refusal:
-    """Writes below a folder, of which the n-th (from 0) fails; use ``refusing``.
+    """Writes below a folder, of which one fails; use ``refusing``.
 
     ``ENOSPC`` comes as from a full disk: half of what is being written goes in, and until the end
     nothing that needs room succeeds. Any other error comes once.
     """
 
-    def __init__(self, n: int, code: int, folder: Path) -> None:
+    def __init__(self, n: int, code: int, folder: Path, among: str) -> None:
         self.made: list[str] = []
         self.refused: str | None = None
         self._n, self._code, self._folder = n, code, os.path.join(folder, "")
+        self._among = re.compile(among)
+        self._first: OSError | None = None
         self._descriptors: dict[int, str] = {}
         self._lock = threading.Lock()
 
@@ -80,9 +83,8 @@ class Refusal:
         """Return how many bytes may be written, or refuse."""
         try:
             self._ask("write", path)
-        except OSError:
-            first = len(self.made) == self._n + 1
-            if first and self._code == errno.ENOSPC and n_bytes > 1:
+        except OSError as error:
+            if error is self._first and self._code == errno.ENOSPC and n_bytes > 1:
                 return n_bytes // 2
             raise
         return n_bytes
@@ -91,13 +93,18 @@ class Refusal:
         full = self._code == errno.ENOSPC
         if full and name in ("unlink", "rmdir"):
             return
+        change = f"{name} {os.path.basename(path)}"
         with self._lock:
-            self.made.append(f"{name} {os.path.basename(path)}")
-            n_later = len(self.made) - 1 - self._n
-            if n_later == 0:
-                self.refused = self.made[-1]
-            if n_later == 0 or (full and n_later > 0):
-                raise OSError(self._code, os.strerror(self._code))
+            self.made.append(change)
+            if self.refused is not None:
+                if full:
+                    raise OSError(self._code, os.strerror(self._code))
+            elif self._among.fullmatch(change):
+                self._n -= 1
+                if self._n < 0:
+                    self.refused = change
+                    self._first = OSError(self._code, os.strerror(self._code))
+                    raise self._first
 
     def _is_below(self, path: Any) -> bool:
         return not isinstance(path, int) and os.path.join(path, "").startswith(self._folder)
@@ -113,9 +120,13 @@ class _RefusedFile(io.FileIO):
 
 
 @contextmanager
-def refusing(n: int, code: int, folder: Path) -> Iterator[Refusal]:
-    """Let the n-th write (from 0) below a folder fail with an error of the system."""
-    refusal = Refusal(n, code, folder)
+def refusing(n: int, code: int, folder: Path, among: str = ".*") -> Iterator[Refusal]:
+    """Let the n-th write (from 0) of one name below a folder fail with an error of the system.
+
+    ``among`` is a regular expression of what and which file: concurrent writes race, so that only
+    among writes of one name the n-th is there every time.
+    """
+    refusal = Refusal(n, code, folder, among)
     with mock.patch.multiple(os, **refusal.patches):
         with mock.patch.object(io, "open", refusal.open_file(io.open)):
             try:
