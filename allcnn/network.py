@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key, UInt8
 
+from allcnn import backend
 from allcnn.config import RunConfig
 from allcnn.convolution import convolve
 
@@ -192,7 +193,7 @@ def abstract(spec: NetworkSpec) -> Variables:
     return shapes
 
 
-@functools.partial(jax.jit, static_argnames="spec")
+@functools.partial(backend.jit, static_argnames="spec")
 def _taps(
     spec: NetworkSpec, variables: Variables, images: UInt8[Array, "n h w c"]
 ) -> tuple[Float[Array, "n ..."], ...]:

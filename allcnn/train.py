@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from allcnn import checkpoint, data, network, optim, record
+from allcnn import backend, checkpoint, data, network, optim, record
 from allcnn.augment import augment
 from allcnn.checkpoint import TrainState
 from allcnn.config import RunConfig
@@ -126,7 +126,7 @@ def evaluate(spec: NetworkSpec, variables: Variables, split: data.Split) -> Tota
     return functools.reduce(Totals.merge, parts)
 
 
-@functools.partial(jax.jit, static_argnames="spec")
+@functools.partial(backend.jit, static_argnames="spec")
 def _evaluate_batch(
     spec: NetworkSpec,
     variables: Variables,
@@ -196,7 +196,7 @@ def _epoch(
     return state, totals.merge(_read(plan, pending.pop(), step))
 
 
-@functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
+@functools.partial(backend.jit, static_argnames="plan", donate_argnames="state")
 def _step(
     plan: Plan,
     state: TrainState,

@@ -32,7 +32,16 @@ import store
 from allcnn import cluster, hsic, kernels, network, train
 from allcnn.compare import compare
 from allcnn.compare.tasks import keep_grams
-from allcnn.config import Comparison, Compression, DType, Extraction, Keep, RunConfig, Selection
+from allcnn.config import (
+    DEFAULT_SAMPLES,
+    Comparison,
+    Compression,
+    DType,
+    Extraction,
+    Keep,
+    RunConfig,
+    Selection,
+)
 from allcnn.extract import keep
 from allcnn.extract.forward import Samples, Source
 from allcnn.workspace import Workspace
@@ -164,9 +173,10 @@ def scratch() -> Iterator[Workspace]:
         yield Workspace.at(folder)
 
 
-def a_network(width: float) -> tuple[Samples, Callable[[np.ndarray], dict[str, jax.Array]]]:
+def a_network(
+    width: float, n: int = 1024
+) -> tuple[Samples, Callable[[np.ndarray], dict[str, jax.Array]]]:
     """Return random images and an untrained network of depth 1."""
-    n = 1024
     spec = network.all_cnn_c(RunConfig(width=width), 10, 3)
     statistics = np.full(3, 120.0), np.full(3, 60.0)
     variables = network.init(spec, jax.random.key(0), *statistics)
@@ -177,8 +187,8 @@ def a_network(width: float) -> tuple[Samples, Callable[[np.ndarray], dict[str, j
 
 
 def extraction() -> None:
-    """Time four minibatches of 256 into Zarr, against their forward passes alone."""
-    samples, forward = a_network(1.0)
+    """Time an extraction of the default size into Zarr, against its forward passes alone."""
+    samples, forward = a_network(1.0, DEFAULT_SAMPLES)
     names = iter(range(1000))
 
     def ours(
@@ -189,10 +199,11 @@ def extraction() -> None:
             source.run, source.checkpoint, dtype=dtype, keep=(what,), compression=compression
         )
         keep(workspace, source, samples, job)
+        shutil.rmtree(workspace.activations, ignore_errors=True)
 
     def forward_alone() -> None:
-        for start in range(0, 1024, 256):
-            jax.block_until_ready(forward(samples.images[start : start + 256]))
+        for start in range(0, DEFAULT_SAMPLES, Extraction.batch_size):
+            jax.block_until_ready(forward(samples.images[start : start + Extraction.batch_size]))
 
     with scratch() as workspace:
         works = [
@@ -202,7 +213,7 @@ def extraction() -> None:
             functools.partial(ours, workspace, "float32", "grams"),
         ]
 
-        times_s = side_by_side(*works, forward_alone)
+        times_s = side_by_side(*works, forward_alone, rounds=3)
         wide_s, narrow_s, zstd_s, grams_s, theirs_s = times_s
         cpu_s = [cpu_seconds(work) for work in (works[0], works[2], forward_alone)]
     tell("extraction into Zarr, float32", wide_s, "forward alone", theirs_s, "1.3")
@@ -461,7 +472,7 @@ _PEAK = """
 import sys
 from pathlib import Path
 from allcnn.compare import compare
-from allcnn.config import Comparison, Selection
+from allcnn.config import DEFAULT_SAMPLES, Comparison, Selection
 from allcnn.workspace import Workspace
 def peak():
     return Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]

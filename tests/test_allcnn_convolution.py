@@ -1,20 +1,20 @@
 """Every way to convolve against float64 windows, gradients by the definition of a derivative."""
 
+import functools
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allcnn import convolution
+from allcnn import backend, convolution
 from tests.oracles import conv64
 
-METHODS = ("xla", "views", "patches")
+GRADIENTS = ("xla", "ours")
 SHAPES = [
     (side, kernel, stride, padding)
     for side, kernel, stride, padding in itertools.product(
-        (7, 8), (1, 3), (1, 2), ("SAME", "VALID")
+        (7, 8), (1, 3), (1, 2, 3), ("SAME", "VALID")
     )
     if (side, kernel) != (7, 1)
 ]
@@ -45,15 +45,16 @@ def assert_close(found, wanted):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("gradients", GRADIENTS)
+@pytest.mark.parametrize("inputs", [2, 9])  # below and above where the kernel's gradient changes
 @pytest.mark.parametrize(("side", "kernel", "stride", "padding"), SHAPES)
-def test_output_and_gradients_match_float64(method, side, kernel, stride, padding):
-    images, weights = draw(side, kernel)
+def test_output_and_gradients_match_float64(gradients, inputs, side, kernel, stride, padding):
+    images, weights = draw(side, kernel, inputs)
 
-    @jax.jit
+    @backend.jit
     def run(images, weights, gradient):
         def convolve(images, weights):
-            return convolution.convolve(images, weights, stride, padding, method)
+            return convolution.convolve(images, weights, stride, padding, gradients)
 
         output, pullback = jax.vjp(convolve, images, weights)
         return output, *pullback(gradient)
@@ -66,30 +67,26 @@ def test_output_and_gradients_match_float64(method, side, kernel, stride, paddin
     assert_close(kernel_gradient, kernel_gradient64(images, weights, stride, padding, gradient))
 
 
-def chosen(monkeypatch, inputs):
-    """Return the method that is used where none is named."""
-    methods = []
+@pytest.mark.parametrize("inputs", [3, 16])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_both_ways_agree_at_the_sizes_of_real_networks(inputs, stride):
+    images, weights = draw(32, 3, inputs, 16, n=8)
+    shape = jax.eval_shape(lambda x, k: convolution.convolve(x, k, stride, "SAME"), images, weights)
+    gradient = np.random.default_rng(1).standard_normal(shape.shape).astype(np.float32)
 
-    def spy(images, kernel, stride, padding, method):
-        methods.append(method)
-        return images
+    def gradients(way):
+        convolve = functools.partial(
+            convolution.convolve, stride=stride, padding="SAME", gradients=way
+        )
+        return jax.jit(lambda x, k, g: jax.vjp(convolve, x, k)[1](g))(images, weights, gradient)
 
-    monkeypatch.setattr(convolution, "_convolve", spy)
-    images, weights = draw(7, 3, inputs=inputs)
-    convolution.convolve(jnp.asarray(images), jnp.asarray(weights), 1, "SAME")
-    return methods or ["xla"]
-
-
-@pytest.mark.parametrize(
-    ("inputs", "method"), [(1, "patches"), (3, "patches"), (16, "xla"), (96, "views")]
-)
-def test_the_cpu_chooses_by_input_channels(monkeypatch, inputs, method):
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert chosen(monkeypatch, inputs) == [method]
+    for ours, xla in zip(gradients("ours"), gradients("xla"), strict=True):
+        assert_close(ours, np.asarray(xla))
 
 
-@pytest.mark.parametrize("backend", ["gpu", "tpu"])
-@pytest.mark.parametrize("inputs", [3, 96])
-def test_accelerators_leave_everything_to_xla(monkeypatch, backend, inputs):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    assert chosen(monkeypatch, inputs) == ["xla"]
+@pytest.mark.parametrize(("name", "ours"), [("cpu", True), ("gpu", False), ("tpu", False)])
+def test_accelerators_leave_everything_to_xla(monkeypatch, name, ours):
+    monkeypatch.setattr(jax, "default_backend", lambda: name)
+    images, weights = draw(7, 3)
+    program = jax.make_jaxpr(lambda x, k: convolution.convolve(x, k, 2, "SAME"))(images, weights)
+    assert ("custom_vjp" in str(program)) is ours

@@ -46,7 +46,7 @@ def open_sinks(
         if not _has_activations(workspace.activations, source, samples, job, list(shapes)):
             writers = _open_writers(workspace.activations, source, samples, shapes, job, closing)
             # Entered last, so that it ends before the writers are closed.
-            thread = closing.enter_context(ThreadPoolExecutor(1, "writing"))
+            thread = closing.enter_context(ThreadPoolExecutor(2, "writing"))
             sinks.append(ActivationSink(writers, thread))
     else:
         _check_not_other(workspace.activations, source, samples)

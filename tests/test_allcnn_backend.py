@@ -1,0 +1,57 @@
+"""What the backend decides: options of the compiler, and where they must not reach."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from allcnn import backend
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """Forget what was found out, before and after."""
+    backend.compiler_options.cache_clear()
+    yield
+    backend.compiler_options.cache_clear()
+
+
+def test_this_version_of_xla_knows_the_option():
+    assert backend.compiler_options() == backend._YNNPACK
+
+
+def test_a_version_that_does_not_know_the_option_is_told_nothing(monkeypatch):
+    monkeypatch.setattr(backend, "_YNNPACK", {"xla_cpu_no_such_option": "1"})
+    assert backend.compiler_options() == {}
+
+
+@pytest.mark.parametrize("name", ["gpu", "tpu"])
+def test_accelerators_are_told_nothing(monkeypatch, name):
+    monkeypatch.setattr(jax, "default_backend", lambda: name)
+    assert backend.compiler_options() == {}
+
+
+def test_options_reach_the_program_and_functions_work_within_others(monkeypatch):
+    programs = []
+    original = jax.jit
+
+    def jit(function, **how):
+        programs.append((function.__name__, how))
+        return original(function, **how)
+
+    monkeypatch.setattr(jax, "jit", jit)
+
+    @functools.partial(backend.jit, static_argnames="power")
+    def raised(x, power):
+        """Raise to a power."""
+        return x**power
+
+    assert raised.__doc__ == "Raise to a power."
+    assert raised(jnp.arange(3), 2).tolist() == [0, 1, 4]
+    assert raised(jnp.arange(3), power=3).tolist() == [0, 1, 8]
+    outer = original(lambda x: raised(x, 2) + 1)
+    np.testing.assert_array_equal(outer(jnp.arange(3)), [1, 2, 5])
+    options = {"compiler_options": backend._YNNPACK, "static_argnames": "power"}
+    assert [how for name, how in programs if name == "raised"] == [options]
