@@ -55,7 +55,7 @@ def _convolve_bwd(
 ) -> tuple[Array, Array]:
     images, kernel = kept
     pads = jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], (stride, stride), padding)
-    pullback = jax.vjp(lambda *both: _forward(*both, stride, padding), images, kernel)[1]
+    pullback = jax.vjp(lambda x, k: _forward(x, k, stride, padding), images, kernel)[1]
     image_gradient, kernel_gradient = pullback(gradient)  # compiled only where it is used
     if stride > 1:
         image_gradient = _image_gradient(gradient, kernel, images.shape, stride, pads)
