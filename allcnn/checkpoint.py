@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jaxtyping import Array, Key
 
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.network import Variables
@@ -21,7 +23,23 @@ from allcnn.remote import brought, taken
 from allcnn.workspace import WHOLE
 from store.place import Place
 
-_ITEMS = ("variables", "optimiser")
+_ITEMS = ("variables", "optimiser", "position")
+
+
+class Position(NamedTuple):
+    """Where training stands: the steps taken, and the key that all later randomness follows from.
+
+    The order of the examples follows from the seed and the epoch, which is the steps taken over
+    those of an epoch.
+    """
+
+    step: Any
+    key: Any
+
+    @classmethod
+    def first(cls, key: Key[Array, ""]) -> "Position":
+        """Return the position before the first step."""
+        return cls(jnp.int32(0), jax.random.key_data(key))
 
 
 class TrainState(NamedTuple):
@@ -29,15 +47,20 @@ class TrainState(NamedTuple):
 
     variables: Variables
     optimiser: Any
+    position: Position
+
+    def to_host(self) -> "TrainState":
+        """Return a copy in this process's memory, which the next step cannot overwrite."""
+        return jax.tree.map(lambda x: np.array(x, copy=True), self)  # type: ignore[no-any-return]
 
 
 def save(folder: Place, state: TrainState) -> None:
     """Write a checkpoint, replacing a whole one of that name; raises WorkspaceError if not."""
+    trees = _trees(state)
     items = ocp.args.Composite(
-        variables=ocp.args.StandardSave(state.variables._asdict()),
-        optimiser=ocp.args.StandardSave(state.optimiser),
+        **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
     )
-    digests = {"variables": digest(state.variables), "optimiser": _digest(state.optimiser)}
+    digests = {name: _digest(tree) for name, tree in trees.items()}
     try:
         with taken(folder, last=WHOLE) as local, _checkpointer() as checkpointer:
             checkpointer.save(local, items, force=True, custom_metadata={"digests": digests})
@@ -51,9 +74,21 @@ def save(folder: Place, state: TrainState) -> None:
 
 def load(folder: Place, like: TrainState) -> TrainState:
     """Read a checkpoint whole, with the structure, shapes and dtypes of ``like``."""
-    items = {"variables": like.variables._asdict(), "optimiser": like.optimiser}
-    restored = _restore(folder, items)
-    return TrainState(Variables(**restored["variables"]), restored["optimiser"])
+    restored = _restore(folder, _trees(like))
+    return TrainState(
+        Variables(**restored["variables"]),
+        restored["optimiser"],
+        Position(**restored["position"]),
+    )
+
+
+def _trees(state: TrainState) -> dict[str, Any]:
+    """Return the items of a checkpoint."""
+    return {
+        "variables": state.variables._asdict(),
+        "optimiser": state.optimiser,
+        "position": state.position._asdict(),
+    }
 
 
 def load_variables(folder: Place, like: Variables) -> Variables:

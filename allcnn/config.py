@@ -7,7 +7,9 @@ from typing import Any, Literal, Self, get_args
 
 from allcnn.errors import ConfigError
 
+Architecture = Literal["all-cnn-c", "plain", "tiny", "width"]
 Variant = Literal["v1", "v2"]
+Precision = Literal["float32", "bfloat16"]
 DType = Literal["float32", "float16"]
 Kernel = Literal["linear", "rbf", "cosine"]
 Pool = Literal["whole", "mean"]
@@ -30,6 +32,9 @@ MAX_SEED = 2**32 - 1
 MAX_WIDTH = 1000
 """192,000 channels: far more than fit anywhere, and few enough to count in 32 bits."""
 
+MAX_CHANNELS = 9999
+"""Of a Width-n network, for the same reason."""
+
 MAX_PERMUTATIONS = 1000
 """Each costs one more matrix product a minibatch."""
 
@@ -47,6 +52,10 @@ def check_name(kind: str, name: str) -> str:
     return name
 
 
+_LATER = ("architecture", "channels", "precision")
+"""Fields that runs of version 0.1 lack."""
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that determines a trained network, its seed included.
@@ -54,29 +63,37 @@ class RunConfig:
     Attributes:
         dataset: TFDS name, or one of the builders in ``allcnn.datasets``.
         image_size: side of the square images in pixels, at least 12.
-        depth: n of the 7n + 3 taps, at least 1.
-        variant: v1 with dropout, v2 without.
-        width: factor on the published 96 and 192 channels, above 0 and at most 1000.
+        architecture: All-CNN-C as trained by Lange (2021), or a network of Kornblith et al. (2019):
+            Plain-(8n + 2), Tiny-10, Width-n.
+        depth: n of the 7n + 3 taps of All-CNN-C, or of Plain-(8n + 2); at least 1.
+        variant: v1 with dropout, v2 without; only All-CNN-C has a v1.
+        width: factor on the published numbers of channels, above 0 and at most 1000.
+        channels: n of Width-n, the channels of each of its layers.
         seed: of initialisation, order of examples, augmentation and dropout; below 2**32.
         epochs: passes over the training split; the schedule's milestones scale with it.
         checkpoint_every: epochs between checkpoints; by default 5, or 1 of fewer than 10 epochs.
         batch_size: examples a step.
         learning_rate: at the start; divided by 10 at 200/350, 250/350 and 300/350 of the epochs.
         weight_decay: factor of the L2 term's gradient.
+        precision: of the forward and backward pass of training; parameters, batch statistics and
+            losses are float32, and so is all evaluation.
         prefix: beginning of the run's name.
     """
 
     dataset: str = "digits"
     image_size: int = 32
+    architecture: Architecture = "all-cnn-c"
     depth: int = 1
     variant: Variant = "v2"
     width: float = 1.0
+    channels: int = 0
     seed: int = 0
     epochs: int = 350
     checkpoint_every: int = 0
     batch_size: int = 128
     learning_rate: float = 0.1
     weight_decay: float = 1e-4
+    precision: Precision = "float32"
     prefix: str = "allcnn"
 
     def __post_init__(self) -> None:
@@ -85,8 +102,10 @@ class RunConfig:
             object.__setattr__(self, "checkpoint_every", 5 if self.epochs >= 10 else 1)
         check_name("data set", self.dataset)
         check_name("prefix", self.prefix)
+        _one_of("architecture", self.architecture, get_args(Architecture))
         check_name("run", self.name)
         _one_of("variant", self.variant, get_args(Variant))
+        _one_of("precision", self.precision, get_args(Precision))
         _at_least("image-size", self.image_size, MIN_IMAGE_SIZE)
         _at_least("depth", self.depth, 1)
         _at_least("checkpoint-every", self.checkpoint_every, 1)
@@ -100,11 +119,32 @@ class RunConfig:
         _above_zero("learning-rate", self.learning_rate)
         if not 0 <= self.weight_decay < float("inf"):
             raise ConfigError(f"weight-decay is {self.weight_decay}; use 0 or a positive number")
+        self._check_architecture()
+
+    def _check_architecture(self) -> None:
+        """Refuse settings that the architecture does not have."""
+        kind = self.architecture
+        if kind != "all-cnn-c" and self.variant != "v2":
+            raise ConfigError(f"variant is {self.variant}, and {kind} has no dropout; use v2")
+        if kind in ("tiny", "width") and self.depth != 1:
+            raise ConfigError(f"depth is {self.depth}, and {kind} has one depth; use 1, or plain")
+        if kind == "width":
+            _at_least("channels", self.channels, 1)
+            if self.channels > MAX_CHANNELS:
+                raise ConfigError(f"channels is {self.channels}; use {MAX_CHANNELS} or less")
+        elif self.channels:
+            raise ConfigError(f"channels is {self.channels}, and {kind} has its own; use width")
 
     @property
     def name(self) -> str:
-        """The run's name, such as ``allcnn-d1-v2-s0``."""
-        return f"{self.prefix}-d{self.depth}-{self.variant}-s{self.seed}"
+        """The run's name, such as ``allcnn-d1-v2-s0`` or ``allcnn-plain-18-s0``."""
+        network = {
+            "all-cnn-c": f"d{self.depth}-{self.variant}",
+            "plain": f"plain-{8 * self.depth + 2}",
+            "tiny": "tiny-10",
+            "width": f"width-{self.channels}",
+        }
+        return f"{self.prefix}-{network[self.architecture]}-s{self.seed}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
@@ -112,8 +152,12 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Rebuild settings; raises ConfigError for unknown or missing fields."""
+        """Rebuild settings; raises ConfigError for unknown or missing fields.
+
+        Runs of version 0.1 lack the fields that came later, and have what is their default now.
+        """
         known = {field.name for field in fields(cls)}
+        values = {name: getattr(cls, name) for name in _LATER} | values
         if set(values) != known:
             odd = ", ".join(sorted(set(values) ^ known))
             raise ConfigError(f"the run's settings do not fit this version: {odd} differ")

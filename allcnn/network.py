@@ -1,7 +1,7 @@
 """Convolutional networks as data: a spec, its variables, and one function from images to taps."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key, UInt8
 
 from allcnn import backend
-from allcnn.config import RunConfig
+from allcnn.config import Architecture, Precision, RunConfig
 from allcnn.convolution import convolve
 
 Head = Literal["pooled", "linear"]
@@ -84,6 +84,58 @@ def all_cnn_c(config: RunConfig, n_classes: int, input_channels: int) -> Network
     return NetworkSpec(layers, "pooled", n_classes, input_channels, input_dropout)
 
 
+def plain(config: RunConfig, n_classes: int, input_channels: int) -> NetworkSpec:
+    """Return Plain-(8n + 2) of Kornblith et al. (2019, appendix E), 8n + 2 taps."""
+    n, width = config.depth, config.width
+    return _kornblith(n, _channels(96, width), _channels(192, width), n_classes, input_channels)
+
+
+def width_n(config: RunConfig, n_classes: int, input_channels: int) -> NetworkSpec:
+    """Return Width-n of Kornblith et al. (2019, Figure 6): Plain-10 with n channels everywhere."""
+    n = _channels(config.channels, config.width)
+    return _kornblith(1, n, n, n_classes, input_channels)
+
+
+def _kornblith(n: int, narrow: int, wide: int, n_classes: int, input_channels: int) -> NetworkSpec:
+    layers = (
+        *[Conv(narrow)] * (3 * n - 1),
+        Conv(narrow, stride=2),
+        *[Conv(wide)] * (3 * n - 1),
+        Conv(wide, stride=2),
+        *[Conv(wide)] * (n - 1),
+        Conv(wide, padding="VALID"),
+        *[Conv(wide, kernel=1)] * n,
+    )
+    return NetworkSpec(layers, "linear", n_classes, input_channels)
+
+
+def tiny_10(config: RunConfig, n_classes: int, input_channels: int) -> NetworkSpec:
+    """Return Tiny-10 of Kornblith et al. (2019, appendix E), 10 taps."""
+    first, second, third = (_channels(published, config.width) for published in (16, 32, 64))
+    layers = (
+        *[Conv(first)] * 2,
+        Conv(second, stride=2),
+        *[Conv(second)] * 2,
+        Conv(third, stride=2),
+        Conv(third, padding="VALID"),
+        Conv(third, kernel=1),
+    )
+    return NetworkSpec(layers, "linear", n_classes, input_channels)
+
+
+_ARCHITECTURES: dict[Architecture, Callable[[RunConfig, int, int], NetworkSpec]] = {
+    "all-cnn-c": all_cnn_c,
+    "plain": plain,
+    "tiny": tiny_10,
+    "width": width_n,
+}
+
+
+def spec_of(config: RunConfig, n_classes: int, input_channels: int) -> NetworkSpec:
+    """Return the network of a run's settings."""
+    return _ARCHITECTURES[config.architecture](config, n_classes, input_channels)
+
+
 def _channels(published: int, width: float) -> int:
     return max(1, round(published * width))
 
@@ -114,9 +166,11 @@ class Block(nnx.Module):
         self.norm = nnx.BatchNorm(layer.features, momentum=0.9, epsilon=1e-5, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h2 w2 c2"]:
-        """Return the block's output after ReLU."""
-        x = convolve(x, self.conv.kernel[...], self.layer.stride, self.layer.padding)
-        return nnx.relu(self.norm(x, use_running_average=not train))
+        """Return the block's output after ReLU, in the precision of what comes in."""
+        kernel = self.conv.kernel[...].astype(x.dtype)
+        outputs = convolve(x, kernel, self.layer.stride, self.layer.padding)
+        normed = self.norm(outputs.astype(jnp.float32), use_running_average=not train)
+        return nnx.relu(normed).astype(x.dtype)
 
 
 class Network(nnx.Module):
@@ -134,7 +188,10 @@ class Network(nnx.Module):
             self.linear = nnx.Linear(inputs, spec.n_classes, rngs=rngs)
 
     def __call__(
-        self, images: UInt8[Array, "n h w c"], key: Key[Array, ""] | None = None
+        self,
+        images: UInt8[Array, "n h w c"],
+        key: Key[Array, ""] | None = None,
+        precision: Precision = "float32",
     ) -> tuple[Float[Array, "n ..."], ...]:
         """Return the taps in order; a key turns on dropout and batch statistics (training)."""
         train = key is not None
@@ -143,13 +200,13 @@ class Network(nnx.Module):
         # Means of 0 to 255 rather than of 0 to 1: uint8 pixels need no division of their own.
         pixels = (None, None, None, slice(None))
         x = (images.astype(jnp.float32) - self.mean[pixels]) / self.std[pixels]
-        x = _dropout(x, self.spec.input_dropout, keys)
+        x = _dropout(x.astype(precision), self.spec.input_dropout, keys)
         taps = []
         for name, layer in zip(self.spec.blocks, self.spec.layers, strict=True):
             x = getattr(self, name)(x, train)
             taps.append(x)
             x = _dropout(x, layer.dropout, keys)
-        x = x.mean((1, 2))
+        x = x.astype(jnp.float32).mean((1, 2))
         if self.spec.head == "pooled":
             return (*taps, x)
         return (*taps, x, self.linear(x))
@@ -213,8 +270,12 @@ def apply_train(
     variables: Variables,
     images: UInt8[Array, "n h w c"],
     key: Key[Array, ""],
+    precision: Precision = "float32",
 ) -> tuple[Float[Array, "n classes"], dict[str, Any]]:
-    """Return the logits with batch statistics and dropout, and the updated running statistics."""
+    """Return the logits with batch statistics and dropout, and the updated running statistics.
+
+    Convolutions are computed in ``precision``; parameters, batch statistics and logits are float32.
+    """
     module: Network = nnx.merge(_graph(spec), *variables)
-    logits = module(images, key)[-1]
+    logits = module(images, key, precision)[-1]
     return logits, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from allcnn.config import RunConfig
 from allcnn.errors import AllcnnError, RunError
-from allcnn.network import NetworkSpec, all_cnn_c
+from allcnn.network import NetworkSpec, spec_of
 from allcnn.workspace import Workspace, read_json, write_json
 from store.place import is_file, make_folder
 
@@ -32,7 +32,7 @@ class RunRecord:
     @property
     def spec(self) -> NetworkSpec:
         """The network that this run trains."""
-        return all_cnn_c(self.config, len(self.class_names), self.input_channels)
+        return spec_of(self.config, len(self.class_names), self.input_channels)
 
 
 class Epoch(NamedTuple):

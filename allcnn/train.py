@@ -1,68 +1,50 @@
-"""Train one run: an epoch at a time, from its last whole checkpoint, deterministically by seed."""
+"""Train runs: an epoch at a time, from their last whole checkpoints, deterministically by seed."""
 
-import functools
 import math
 import time
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Key
 
-from allcnn import backend, checkpoint, data, network, optim, record
-from allcnn.augment import augment
-from allcnn.checkpoint import TrainState
+from allcnn import checkpoint, data, network, optim, record
+from allcnn.checkpoint import Position, TrainState
 from allcnn.config import RunConfig
 from allcnn.errors import ConfigError, RunError
-from allcnn.network import NetworkSpec, Variables
+from allcnn.pace import Clock
 from allcnn.progress import Report, silent
 from allcnn.provenance import now
 from allcnn.record import Epoch, History, RunRecord
+from allcnn.saving import Saver
 from allcnn.stages import checkpoint_epoch, checkpoint_name
+from allcnn.steps import (
+    Evaluation,
+    Examples,
+    Metrics,
+    Plan,
+    Totals,
+    advance,
+    advance_together,
+    evaluate,
+)
 from allcnn.workspace import Workspace
 
-_EVALUATION_BATCH = 256
 
+@dataclass
+class _Run:
+    """A run in the making."""
 
-class Totals(NamedTuple):
-    """Sums over examples, divided once at the end."""
-
-    loss: float
-    n_correct: float
-    n_examples: int
-
-    def merge(self, other: "Totals") -> "Totals":
-        """Add the sums of other examples."""
-        return Totals(
-            self.loss + other.loss,
-            self.n_correct + other.n_correct,
-            self.n_examples + other.n_examples,
-        )
-
-
-class Plan(NamedTuple):
-    """What the compiled step depends on: one program serves every seed of a configuration."""
-
-    spec: NetworkSpec
     config: RunConfig
-    steps_per_epoch: int
-    augmented: bool
+    state: TrainState
+    history: History
 
     @property
-    def optimiser(self) -> optax.GradientTransformationExtraArgs:
-        """The recipe's optimiser."""
-        return optim.optimiser(self.config, self.steps_per_epoch)
-
-
-class Examples(NamedTuple):
-    """Training images and labels, on the device, with the pixel that augmentation pads with."""
-
-    images: UInt8[Array, "n h w c"]
-    labels: Int[Array, " n"]
-    fill: UInt8[Array, " c"]
+    def name(self) -> str:
+        return self.config.name
 
 
 def train(config: RunConfig, workspace: Workspace, report: Report = silent) -> str:
@@ -71,16 +53,46 @@ def train(config: RunConfig, workspace: Workspace, report: Report = silent) -> s
     Goes on from the last whole checkpoint. Raises RunError if the name is taken by another
     configuration, or when the loss is no longer finite.
     """
+    return train_together([config], workspace, report)[0]
+
+
+def train_together(
+    configs: Sequence[RunConfig], workspace: Workspace, report: Report = silent
+) -> list[str]:
+    """Train runs that differ in their seeds alone as one program; return their names.
+
+    As ``train``, but that those which are unfinished go on from the last epoch of which all have a
+    checkpoint. Raises ConfigError where they differ in more.
+    """
+    _check_seeds_differ(configs)
+    unfinished = [config for config in configs if not _is_finished(config, workspace)]
+    if unfinished:
+        _train(unfinished, workspace, report)
+    return [config.name for config in configs]
+
+
+def _check_seeds_differ(configs: Sequence[RunConfig]) -> None:
+    if len({replace(config, seed=0) for config in configs}) != 1:
+        raise ConfigError("runs that are trained together must differ in their seeds alone")
+    if len({config.seed for config in configs}) != len(configs):
+        raise ConfigError("seeds that are trained together must differ; name each once")
+
+
+def _is_finished(config: RunConfig, workspace: Workspace) -> bool:
     run = config.name
     if run in workspace.runs():
         record.check_same(record.read_record(workspace, run).config, config)
-        if "final" in workspace.checkpoints(run):
-            return run
-    elif workspace.checkpoints(run):
+        return "final" in workspace.checkpoints(run)
+    if workspace.checkpoints(run):
         raise RunError(
             f"{workspace.run_folder(run)} holds checkpoints but no config.json to say of what;"
             " restore it, or delete the folder"
         )
+    return False
+
+
+def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -> None:
+    config = configs[0]
     training = data.load(config.dataset, "train", config.image_size)
     test = data.load(config.dataset, "test", config.image_size)
     if len(training) < config.batch_size:
@@ -88,55 +100,34 @@ def train(config: RunConfig, workspace: Workspace, report: Report = silent) -> s
             f"batch-size is {config.batch_size}, but {config.dataset} has {len(training)}"
             " training images; use at most that many"
         )
-    # A run that goes on was not begun now, even where nothing tells when.
+    entries = [_begin(workspace, each, training) for each in configs]
+    plan = _plan(entries[0], len(training))
+    mean, std = data.image_statistics(training)
+    with Saver() as saver:
+        runs = _resume(workspace, plan, configs, 255 * mean, 255 * std)
+        fill = jnp.asarray(np.round(255 * mean), jnp.uint8)
+        examples = Examples(jnp.asarray(training.images), jnp.asarray(training.labels), fill)
+        tested = Evaluation.of(test)
+        n_images = config.batch_size * len(configs)
+        clock = Clock(config.epochs * plan.steps_per_epoch, n_images, report)
+        for epoch in range(len(runs[0].history), config.epochs):
+            _epoch(plan, runs, examples, tested, epoch, clock)
+            for run in runs:
+                record.write_history(workspace, run.name, run.history)
+            done = epoch + 1
+            if done % config.checkpoint_every == 0 or done == config.epochs:
+                name = "final" if done == config.epochs else checkpoint_name(done)
+                for run in runs:
+                    saver.save(workspace.checkpoints_folder(run.name) / name, run.state)
+
+
+def _begin(workspace: Workspace, config: RunConfig, training: data.Split) -> RunRecord:
+    """Write what a run is; one that goes on was not begun now, even where nothing tells when."""
+    run = config.name
     begun = record.begun_at(workspace, run) if run in workspace.runs() else now()
     entry = RunRecord(config, training.class_names, training.images.shape[-1], begun)
     record.write_record(workspace, entry)
-    plan = _plan(entry, len(training))
-    mean, std = data.image_statistics(training)
-    init_key, train_key = jax.random.split(jax.random.key(config.seed))
-    state = _initial_state(plan, init_key, 255 * mean, 255 * std)
-    state, history = _resume(workspace, run, state)
-    fill = jnp.asarray(np.round(255 * mean), jnp.uint8)
-    examples = Examples(jnp.asarray(training.images), jnp.asarray(training.labels), fill)
-    for epoch in range(len(history), config.epochs):
-        began = time.monotonic()
-        state, totals = _epoch(plan, state, examples, config.seed, epoch, train_key, report)
-        tested = evaluate(plan.spec, state.variables, test)
-        # Else the last step's overflow would be kept as a checkpoint that nobody can go on from.
-        _check_finite(plan, "test loss", tested.loss, (epoch + 1) * plan.steps_per_epoch - 1)
-        history += (_row(epoch + 1, totals, tested, time.monotonic() - began),)
-        record.write_history(workspace, run, history)
-        if (epoch + 1) % config.checkpoint_every == 0 and epoch + 1 < config.epochs:
-            checkpoint.save(workspace.checkpoints_folder(run) / checkpoint_name(epoch + 1), state)
-    checkpoint.save(workspace.checkpoints_folder(run) / "final", state)
-    return run
-
-
-def evaluate(spec: NetworkSpec, variables: Variables, split: data.Split) -> Totals:
-    """Return the sums of loss and correct answers over a whole split, its last rows included."""
-    parts = []
-    for start, stop in data.batch_ranges(len(split), _EVALUATION_BATCH):
-        # Padded to one shape, so that one program serves the last batch too.
-        padding = _EVALUATION_BATCH - (stop - start)
-        images = np.pad(split.images[start:stop], ((0, padding), (0, 0), (0, 0), (0, 0)))
-        labels = np.pad(split.labels[start:stop], (0, padding), constant_values=-1)
-        loss, correct = _evaluate_batch(spec, variables, images, labels)
-        parts.append(Totals(float(loss), float(correct), stop - start))
-    return functools.reduce(Totals.merge, parts)
-
-
-@functools.partial(backend.jit, static_argnames="spec")
-def _evaluate_batch(
-    spec: NetworkSpec,
-    variables: Variables,
-    images: UInt8[Array, "n h w c"],
-    labels: Int[Array, " n"],
-) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    logits = network.apply(spec, variables, images)["logits"]
-    real = labels >= 0
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
-    return jnp.where(real, losses, 0).sum(), (logits.argmax(-1) == labels).sum()
+    return entry
 
 
 def _plan(entry: RunRecord, n_train: int) -> Plan:
@@ -148,101 +139,129 @@ def _plan(entry: RunRecord, n_train: int) -> Plan:
 def _initial_state(
     plan: Plan, key: Key[Array, ""], mean: Float[np.ndarray, " c"], std: Float[np.ndarray, " c"]
 ) -> TrainState:
-    variables = network.init(plan.spec, key, mean, std)
-    return TrainState(variables, plan.optimiser.init(variables.params))
+    init_key, train_key = jax.random.split(key)
+    variables = network.init(plan.spec, init_key, mean, std)
+    return TrainState(variables, plan.optimiser.init(variables.params), Position.first(train_key))
 
 
-def _resume(workspace: Workspace, run: str, state: TrainState) -> tuple[TrainState, History]:
-    """Return the last whole checkpoint with its history, or keep the first one."""
-    known = workspace.checkpoints(run)
-    if not known:
-        checkpoint.save(workspace.checkpoints_folder(run) / "init", state)
-        return state, ()
-    n_epochs = int(checkpoint_epoch(known[-1]))
+def _resume(
+    workspace: Workspace,
+    plan: Plan,
+    configs: Sequence[RunConfig],
+    mean: Float[np.ndarray, " c"],
+    std: Float[np.ndarray, " c"],
+) -> list[_Run]:
+    """Return the runs as they were at the last epoch of which all have a checkpoint."""
+    known = [workspace.checkpoints(config.name) for config in configs]
+    name = min((names[-1] if names else "init" for names in known), key=checkpoint_epoch)
+    runs = []
+    for config, names in zip(configs, known, strict=True):
+        folder = workspace.checkpoints_folder(config.name)
+        state = _initial_state(plan, jax.random.key(config.seed), mean, std)
+        if not names:
+            checkpoint.save(folder / "init", state)
+        elif name in names:
+            state = checkpoint.load(folder / name, state)
+        else:
+            raise RunError(
+                f"run {config.name!r} lacks the checkpoint {name!r}, from which those trained with"
+                " it go on; train it alone first"
+            )
+        history = _history(workspace, config.name, name) if names else ()
+        runs.append(_Run(config, state, history))
+    return runs
+
+
+def _history(workspace: Workspace, run: str, name: str) -> History:
+    """Return the curves until a checkpoint; raises RunError where they end before it."""
+    n_epochs = int(checkpoint_epoch(name))
     history = record.read_history(workspace, run)[:n_epochs]
     if len(history) < n_epochs:
         raise RunError(
-            f"run {run!r} has the checkpoint {known[-1]!r}, but its history.json has"
+            f"run {run!r} has the checkpoint {name!r}, but its history.json has"
             f" {len(history)} epochs; restore that file, or delete the run and train it again"
         )
-    return checkpoint.load(workspace.checkpoints_folder(run) / known[-1], state), history
+    return history
 
 
 def _epoch(
     plan: Plan,
-    state: TrainState,
+    runs: list[_Run],
     examples: Examples,
-    seed: int,
+    tested: Evaluation,
     epoch: int,
-    key: Key[Array, ""],
-    report: Report,
-) -> tuple[TrainState, Totals]:
-    """Pass once over the training split; the last partial batch waits for another epoch."""
-    size, steps = plan.config.batch_size, plan.steps_per_epoch
-    order = data.epoch_order(len(examples.labels), seed, epoch).astype(np.int32)
-    totals = Totals(0.0, 0.0, 0)
-    pending: list[tuple[Array, Array]] = []
-    for start, stop in data.batch_ranges(len(order), size, drop_last=True):
-        step = epoch * steps + start // size
-        state, metrics = _step(plan, state, examples, order[start:stop], np.int32(step), key)
-        # Read one step late: the device is never idle while the host looks at a number.
-        pending.append(metrics)
-        if len(pending) > 1:
-            totals = totals.merge(_read(plan, pending.pop(0), step - 1))
-        detail = f"epoch {epoch + 1} of {plan.config.epochs}"
-        if totals.n_examples:
-            detail += f", loss {totals.loss / totals.n_examples:.3f}"
-        report(step + 1, plan.config.epochs * steps, detail)
-    return state, totals.merge(_read(plan, pending.pop(), step))
+    clock: Clock,
+) -> None:
+    """Pass once over the training split, and evaluate."""
+    began = time.monotonic()
+    state, metrics = _steps(plan, runs, examples, epoch, clock)
+    totals = []
+    for i, run in enumerate(runs):
+        run.state, kept = _unstacked((state, metrics), i, len(runs))
+        totals.append((_totals(plan, kept), evaluate(plan.spec, run.state.variables, tested)))
+        # Else the last step's overflow would be kept as a checkpoint that nobody can go on from.
+        if not math.isfinite(loss := totals[-1][1].loss):
+            raise _not_finite(plan, run, "test loss", loss, epoch, plan.steps_per_epoch - 1)
+    wall_s = (time.monotonic() - began) / len(runs)
+    for run, (trained, found) in zip(runs, totals, strict=True):
+        run.history += (_row(epoch + 1, trained, found, wall_s),)
 
 
-@functools.partial(backend.jit, static_argnames="plan", donate_argnames="state")
-def _step(
-    plan: Plan,
-    state: TrainState,
-    examples: Examples,
-    indices: Int[Array, " b"],
-    step: Int[Array, ""],
-    key: Key[Array, ""],
-) -> tuple[TrainState, tuple[Float[Array, ""], Int[Array, ""]]]:
-    """Take one optimiser step; return also the summed loss and the correct answers."""
-    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, step))
-    images, labels = examples.images[indices], examples.labels[indices]
-    if plan.augmented:
-        images = augment(augment_key, images, examples.fill)
-    variables = state.variables
-
-    def loss_of(params: dict[str, object]) -> tuple[Array, tuple[Array, dict[str, object]]]:
-        logits, batch_stats = network.apply_train(
-            plan.spec, variables._replace(params=params), images, dropout_key
-        )
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean(), (logits, batch_stats)
-
-    (loss, (logits, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-        variables.params
-    )
-    updates, optimiser = plan.optimiser.update(gradient, state.optimiser, variables.params)
-    params = optax.apply_updates(variables.params, updates)
-    variables = variables._replace(params=params, batch_stats=batch_stats)
-    correct = (logits.argmax(-1) == labels).sum()
-    return TrainState(variables, optimiser), (loss * len(indices), correct)
+def _steps(
+    plan: Plan, runs: list[_Run], examples: Examples, epoch: int, clock: Clock
+) -> tuple[TrainState, Metrics]:
+    """Take the steps of one epoch; the last partial batch waits for another."""
+    n, steps = len(examples.labels), plan.steps_per_epoch
+    order = _stacked([data.epoch_order(n, r.config.seed, epoch).astype(np.int32) for r in runs])
+    state, metrics = _stacked([(run.state, Metrics.none(plan)) for run in runs])
+    program = advance if len(runs) == 1 else advance_together
+    done = 0
+    while done < steps:
+        n_steps = min(clock.n_steps, steps - done)
+        with clock.stepping(n_steps):
+            state, metrics = program(plan, state, metrics, examples, order, np.int32(n_steps))
+            losses = np.atleast_2d(metrics.loss)[:, : done + n_steps]
+        done += n_steps
+        _check_finite(plan, runs, losses, epoch)
+        mean = losses.mean() / plan.config.batch_size
+        detail = f"epoch {epoch + 1} of {plan.config.epochs}, loss {mean:.3f}"
+        clock.report(epoch * steps + done, detail)
+    return state, metrics
 
 
-def _read(plan: Plan, metrics: tuple[Array, Array], step: int) -> Totals:
-    loss, correct = float(metrics[0]), float(metrics[1])
-    _check_finite(plan, "loss", loss, step)
-    return Totals(loss, correct, plan.config.batch_size)
+def _stacked(members: list[Any]) -> Any:
+    """Lay several trees along a new axis 0; one is left as it is."""
+    if len(members) == 1:
+        return members[0]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
 
-def _check_finite(plan: Plan, name: str, loss: float, step: int) -> None:
-    if math.isfinite(loss):
-        return
-    epoch, index = divmod(step, plan.steps_per_epoch)
-    rate = float(optim.learning_rate(plan.config, plan.steps_per_epoch)(jnp.int32(step)))
-    raise RunError(
-        f"the {name} became {loss} in epoch {epoch + 1}, step {index + 1}, at learning rate"
-        f" {rate:g}; the last checkpoint is kept: train under another --prefix with a smaller"
+def _unstacked(tree: Any, i: int, n: int) -> Any:
+    return tree if n == 1 else jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+def _totals(plan: Plan, metrics: Metrics) -> Totals:
+    # Summed in float64, a step at a time.
+    loss = float(np.asarray(metrics.loss, np.float64).sum())
+    n_examples = plan.steps_per_epoch * plan.config.batch_size
+    return Totals(loss, float(np.asarray(metrics.n_correct).sum()), n_examples)
+
+
+def _check_finite(
+    plan: Plan, runs: list[_Run], losses: Float[np.ndarray, "seeds steps"], epoch: int
+) -> None:
+    for run, row in zip(runs, losses, strict=True):
+        if not np.isfinite(row).all():
+            step = int(np.argmin(np.isfinite(row)))
+            raise _not_finite(plan, run, "loss", float(row[step]), epoch, step)
+
+
+def _not_finite(plan: Plan, run: _Run, what: str, loss: float, epoch: int, step: int) -> RunError:
+    schedule = optim.learning_rate(plan.config, plan.steps_per_epoch)
+    rate = float(schedule(jnp.int32(epoch * plan.steps_per_epoch + step)))
+    return RunError(
+        f"the {what} of {run.name} became {loss} in epoch {epoch + 1}, step {step + 1}, at learning"
+        f" rate {rate:g}; the last checkpoint is kept: train under another --prefix with a smaller"
         " --learning-rate"
     )
 

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from allcnn import checkpoint, network, optim
-from allcnn.checkpoint import TrainState
+from allcnn.checkpoint import Position, TrainState
 from allcnn.config import RunConfig
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.network import Conv, NetworkSpec, Variables
@@ -26,7 +26,7 @@ def draw_state(seed, spec=SPEC):
     transform = optim.optimiser(RunConfig(), 10)
     state = transform.init(variables.params)
     _, state = transform.update(variables.params, state, variables.params)
-    return TrainState(variables, state)
+    return TrainState(variables, state, Position.first(jax.random.key(seed + 7)))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import itertools
 import math
+import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +13,9 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from allcnn import checkpoint, data, network, record, train
-from allcnn.checkpoint import TrainState
+from allcnn import checkpoint, data, network, pace, record, steps, train
 from allcnn.config import RunConfig
-from allcnn.errors import ConfigError, RunError
+from allcnn.errors import ConfigError, RunError, WorkspaceError
 from allcnn.network import Conv, NetworkSpec
 from allcnn.record import RunRecord
 from allcnn.workspace import Workspace
@@ -64,8 +65,9 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
-    """Return an empty workspace; every data set is noise."""
+    """Return an empty workspace; every data set is noise, and every step is reported."""
     monkeypatch.setattr(data, "load", noise)
+    monkeypatch.setattr(pace, "REPORT_EVERY_S", 0)
     return Workspace.at(tmp_path / "fresh")
 
 
@@ -73,8 +75,7 @@ def fresh(tmp_path, monkeypatch):
 def other_state():
     """Return a state of the structure that is read, but of other values."""
     plan = train._plan(RunRecord(NOISE, CLASSES, 3), 56)
-    variables = network.init(plan.spec, jax.random.key(9), np.zeros(3), np.ones(3))
-    return TrainState(variables, plan.optimiser.init(variables.params))
+    return train._initial_state(plan, jax.random.key(9), np.zeros(3), np.ones(3))
 
 
 def read_state(workspace, name, run=RUN):
@@ -110,10 +111,10 @@ def interrupt(workspace, after):
 
 
 def steps_of(workspace, config=NOISE):
-    """Train to the end; return the steps that this took."""
-    steps = []
-    train.train(config, workspace, lambda done, total, detail: steps.append(done))
-    return steps
+    """Train to the end; return the steps after which this was reported."""
+    taken = []
+    train.train(config, workspace, lambda done, total, detail: taken.append(done))
+    return taken
 
 
 def forward64(spec, params, images, mean, std):
@@ -218,13 +219,14 @@ def test_progress_counts_the_steps_of_all_epochs(fresh):
 
 
 def test_each_epoch_sees_other_examples_in_another_order_and_none_twice(fresh, monkeypatch):
-    seen, step = [], train._step
+    seen, advance = [], train.advance
 
-    def spy(plan, state, examples, indices, *rest):
-        seen.append(indices)
-        return step(plan, state, examples, indices, *rest)
+    def spy(plan, state, metrics, examples, order, n_steps):
+        start = int(state.position.step) % 3 * 16
+        seen.append(order[start : start + 16 * int(n_steps)])
+        return advance(plan, state, metrics, examples, order, n_steps)
 
-    monkeypatch.setattr(train, "_step", spy)
+    monkeypatch.setattr(train, "advance", spy)
     train.train(NOISE, fresh)
     epochs = [np.concatenate(seen[start : start + 3]) for start in (0, 3, 6)]
     assert all(len(np.unique(epoch)) == 48 for epoch in epochs)
@@ -233,22 +235,56 @@ def test_each_epoch_sees_other_examples_in_another_order_and_none_twice(fresh, m
         assert set(one) != set(other)
 
 
-def test_each_step_draws_its_own_augmentation_and_dropout():
-    plan = train._plan(RunRecord(NOISE, CLASSES, 3), 56)
+def noise_examples():
     split = noise("noise", "train", 12)
-    examples = train.Examples(
+    return steps.Examples(
         jnp.asarray(split.images), jnp.asarray(split.labels), jnp.zeros(3, jnp.uint8)
     )
+
+
+def test_steps_take_the_examples_of_their_order():
+    plan, examples = train._plan(RunRecord(NOISE, CLASSES, 3), 56), noise_examples()
+    order = np.random.default_rng(0).permutation(56).astype(np.int32)
+
+    def losses(order):
+        state, none = jax.tree.map(jnp.copy, other_state()), steps.Metrics.none(plan)
+        return np.asarray(steps.advance(plan, state, none, examples, order, np.int32(3))[1].loss)
+
+    wanted = losses(order)
+    for step in range(3):
+        other = order.copy()
+        # An example of this step changes places with one that waits.
+        other[[step * 16, 50]] = order[[50, step * 16]]
+        same = losses(other) == wanted
+        assert same[:step].all()
+        assert not same[step]
+    assert (losses(np.concatenate([order[:48], order[:47:-1]])) == wanted).all()
+
+
+def test_each_step_draws_its_own_augmentation_and_dropout():
+    plan, examples = train._plan(RunRecord(NOISE, CLASSES, 3), 56), noise_examples()
+    order = np.tile(np.arange(16, dtype=np.int32), 3)
 
     def loss(step, seed=0):
         # The step is given its state away.
         state = jax.tree.map(jnp.copy, other_state())
-        key, indices = jax.random.key(seed), np.arange(16, dtype=np.int32)
-        return float(train._step(plan, state, examples, indices, np.int32(step), key)[1][0])
+        position = checkpoint.Position.first(jax.random.key(seed))._replace(step=jnp.int32(step))
+        state = state._replace(position=position)
+        none = steps.Metrics.none(plan)
+        metrics = steps.advance(plan, state, none, examples, order, np.int32(1))[1]
+        return float(metrics.loss[step % 3])
 
     assert loss(2) == loss(2)
     # The last step of each epoch, and that of another run.
     assert len({loss(2), loss(5), loss(8), loss(2, seed=1)}) == 4
+
+
+def test_where_an_epoch_is_cut_changes_no_bit(fresh, uninterrupted, monkeypatch):
+    # Those of the other run were all steps of their own, or nearly.
+    monkeypatch.setattr(pace, "REPORT_EVERY_S", 1e9)
+    taken = steps_of(fresh)
+    assert taken == [1, 3, 6, 9]  # the first one alone, for what compiling takes
+    assert_same_run(fresh, uninterrupted)
 
 
 @pytest.mark.parametrize(
@@ -320,16 +356,18 @@ def test_a_batch_larger_than_the_training_set_is_refused_before_anything_is_writ
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     fresh, uninterrupted, monkeypatch
 ):
-    step = train._step
+    advance = train.advance
 
-    def overflow(plan, state, examples, indices, number, key):
-        state, (loss, correct) = step(plan, state, examples, indices, number, key)
-        return state, (loss * (np.float32("nan") if number == 7 else np.float32(1)), correct)
+    def overflow(plan, state, *rest):
+        step = int(state.position.step)
+        state, metrics = advance(plan, state, *rest)
+        losses = metrics.loss.at[step % 3].mul(np.float32("nan") if step == 7 else np.float32(1))
+        return state, metrics._replace(loss=losses)
 
     # Of nine steps, two milestones are passed before the eighth and one comes after it.
-    message = r"^the loss became nan in epoch 3, step 2, at learning rate 0.001; the last checkp"
+    message = rf"^the loss of {RUN} became nan in epoch 3, step 2, at learning rate 0.001; the last"
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_step", overflow)
+        patch.setattr(train, "advance", overflow)
         with pytest.raises(RunError, match=message):
             train.train(NOISE, fresh)
     assert fresh.checkpoints(RUN) == ["init", "epoch-0002"]
@@ -338,8 +376,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
 
 
 def test_parameters_that_overflow_in_the_last_step_are_not_kept(fresh, monkeypatch):
-    monkeypatch.setattr(train, "evaluate", lambda *args: train.Totals(math.nan, 0.0, 10))
-    with pytest.raises(RunError, match=r"^the test loss became nan in epoch 1, step 3, at learn"):
+    monkeypatch.setattr(train, "evaluate", lambda *args: steps.Totals(math.nan, 0.0, 10))
+    message = rf"^the test loss of {RUN} became nan in epoch 1, step 3, at learn"
+    with pytest.raises(RunError, match=message):
         train.train(NOISE, fresh)
     assert fresh.checkpoints(RUN) == ["init"]
     assert record.read_history(fresh, RUN) == ()
@@ -348,7 +387,7 @@ def test_parameters_that_overflow_in_the_last_step_are_not_kept(fresh, monkeypat
 @pytest.mark.slow
 def test_a_training_that_diverges_says_so(fresh):
     config = dataclasses.replace(NOISE, learning_rate=1e38)
-    with pytest.raises(RunError, match=r"loss became (nan|inf) in epoch 1, .* rate 1e\+38"):
+    with pytest.raises(RunError, match=r"loss of .* became (nan|inf) in epoch 1, .* rate 1e\+38"):
         train.train(config, fresh)
     assert fresh.checkpoints(RUN) == ["init"]
 
@@ -379,7 +418,7 @@ def test_another_seed_is_another_network_of_the_same_program(fresh, uninterrupte
 
 @pytest.mark.parametrize("n", [3, 4, 10])
 def test_evaluation_counts_every_example_once(monkeypatch, n):
-    monkeypatch.setattr(train, "_EVALUATION_BATCH", 4)
+    monkeypatch.setattr(steps, "_EVALUATION_BATCH", 4)
     spec = NetworkSpec((Conv(5), Conv(3)), "pooled", 3, 3)
     variables = network.init(spec, jax.random.key(0), np.full(3, 128.0), np.full(3, 70.0))
     rng = np.random.default_rng(n)
@@ -390,15 +429,15 @@ def test_evaluation_counts_every_example_once(monkeypatch, n):
         logits = network.apply(spec, variables, image[None])["logits"]
         loss += cross_entropy64(np.float64(logits), [label])
         n_correct += int(np.argmax(logits)) == label
-    found = train.evaluate(spec, variables, split)
+    found = steps.evaluate(spec, variables, steps.Evaluation.of(split))
     assert found.n_examples == n
     assert found.n_correct == n_correct
     assert found.loss == pytest.approx(loss, rel=1e-5)
 
 
 def test_sums_merge_in_any_grouping():
-    a, b, c = (train.Totals(x, x + 1.0, x + 2) for x in (1, 2, 4))
-    assert a.merge(b).merge(c) == a.merge(b.merge(c)) == train.Totals(7, 10.0, 13)
+    a, b, c = (steps.Totals(x, x + 1.0, x + 2) for x in (1, 2, 4))
+    assert a.merge(b).merge(c) == a.merge(b.merge(c)) == steps.Totals(7, 10.0, 13)
 
 
 def test_augmentation_is_for_pictures_only():
@@ -406,3 +445,98 @@ def test_augmentation_is_for_pictures_only():
     digits = RunRecord(dataclasses.replace(NOISE, dataset="digits"), CLASSES, 3)
     assert train._plan(entry, 56).augmented
     assert not train._plan(digits, 56).augmented
+
+
+def test_seeds_trained_together_are_those_trained_alone(fresh, monkeypatch):
+    configs = [dataclasses.replace(NOISE, seed=seed, epochs=2) for seed in (0, 1, 2)]
+    alone = Workspace.at(fresh.root / "alone")
+    for config in configs:
+        train.train(config, alone)
+    assert train.train_together(configs, fresh) == [config.name for config in configs]
+    for config in configs:
+        for name in ("init", "final"):
+            one, other = (read_state(place, name, config.name) for place in (fresh, alone))
+            for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+                # Six steps; products are summed in another order.
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+        found, wanted = (record.read_history(place, config.name) for place in (fresh, alone))
+        for a, b in zip(found, wanted, strict=True):
+            assert a.train_loss == pytest.approx(b.train_loss, rel=1e-4)
+
+
+def test_seeds_trained_together_go_on_from_the_last_epoch_that_all_have(fresh, monkeypatch):
+    configs = [dataclasses.replace(NOISE, seed=seed, checkpoint_every=1) for seed in (0, 1)]
+    train.train_together(configs, fresh)
+    kept = [read_state(fresh, "final", config.name) for config in configs]
+    for name in ("epoch-0002", "final"):
+        for config in configs[1:]:
+            shutil.rmtree(fresh.checkpoints_folder(config.name) / name)
+    shutil.rmtree(fresh.checkpoints_folder(configs[0].name) / "final")
+    taken = []
+    train.train_together(configs, fresh, lambda done, total, detail: taken.append(done))
+    assert taken == [4, 5, 6, 7, 8, 9]
+    for config, wanted in zip(configs, kept, strict=True):
+        found = read_state(fresh, "final", config.name)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"seed": 1, "width": 0.04}, "differ in their seeds alone"), ({}, "seeds .* must differ")],
+)
+def test_other_than_seeds_cannot_be_trained_together(fresh, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        train.train_together([NOISE, dataclasses.replace(NOISE, **changes)], fresh)
+    assert not fresh.root.exists()
+
+
+def test_steps_go_on_while_a_checkpoint_is_written(fresh, uninterrupted, monkeypatch):
+    events, save, reported = [], checkpoint.save, threading.Event()
+
+    def slow(folder, state):
+        if folder.name == "epoch-0002":
+            assert reported.wait(60)
+        save(folder, state)
+        events.append(folder.name)
+
+    def report(done, total, detail):
+        events.append(done)
+        if done == 8:
+            reported.set()
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    train.train(NOISE, fresh, report)
+    assert events.index("epoch-0002") > events.index(8)
+    assert events[-1] == "final"
+    assert_same_run(fresh, uninterrupted)
+
+
+def test_a_checkpoint_that_could_not_be_written_ends_the_training(fresh, monkeypatch):
+    def refuse(folder, state):
+        raise WorkspaceError("no room")
+
+    monkeypatch.setattr(checkpoint, "save", refuse)
+    with pytest.raises(WorkspaceError, match="no room"):
+        train.train(NOISE, fresh)
+    save = checkpoint.save
+    monkeypatch.undo()
+    assert save is refuse
+    assert "final" not in fresh.checkpoints(RUN)
+
+
+def test_bfloat16_keeps_parameters_and_statistics_in_float32(fresh):
+    config = dataclasses.replace(NOISE, precision="bfloat16", epochs=1)
+    run = train.train(config, fresh)
+    state = checkpoint.load(fresh.find_checkpoint(run, "final"), other_state())
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.variables)} == {np.dtype(np.float32)}
+    entry = RunRecord(config, CLASSES, 3)
+    images = noise_examples().images[:16]
+    logits = [
+        network.apply_train(entry.spec, state.variables, images, jax.random.key(0), precision)[0]
+        for precision in ("float32", "bfloat16")
+    ]
+    assert logits[1].dtype == np.float32
+    # bfloat16 has 8 bits: nine layers of rounding by 2**-9 each, and not one less.
+    difference = np.abs(logits[0] - logits[1]).max() / np.abs(logits[0]).max()
+    assert 1e-4 < difference < 0.1

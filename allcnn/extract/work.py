@@ -43,6 +43,7 @@ def _attributes(config: RunConfig, name: str) -> Attributes:
     """Return what a network is found by in the stores."""
     epoch = config.epochs if name == "final" else int(checkpoint_epoch(name))
     return {
+        "architecture": config.architecture,
         "depth": config.depth,
         "variant": config.variant,
         "width": config.width,
