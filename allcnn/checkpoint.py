@@ -20,7 +20,7 @@ from jaxtyping import Array, Key
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.network import Variables
 from allcnn.remote import brought, taken
-from allcnn.workspace import WHOLE
+from allcnn.workspace import WHOLE, read_json
 from store.place import Place
 
 _ITEMS = ("variables", "optimiser", "position")
@@ -153,3 +153,15 @@ def _checkpointer() -> ocp.Checkpointer:
     # Named only, a handler is unknown until it is used, and Orbax warns of an item without one.
     handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
     return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
+
+
+def kept_digests(folder: Place) -> dict[str, str]:
+    """Return the digests that are kept with a checkpoint, by item, without reading its arrays.
+
+    Checkpoints of the first version have none. Raises RunError where they cannot be read.
+    """
+    try:
+        kept = read_json(folder / WHOLE)["custom_metadata"].get("digests", {})
+        return {str(name): str(value) for name, value in kept.items()}
+    except (AttributeError, KeyError, TypeError, FileNotFoundError, WorkspaceError) as error:
+        raise _damaged(folder, str(error)) from error

@@ -23,3 +23,7 @@ class ComparisonError(AllcnnError, ValueError):
 
 class WorkspaceError(AllcnnError, OSError):
     """The workspace is no folder, or cannot be written."""
+
+
+class ArchiveError(AllcnnError, ValueError):
+    """A file is no exported run, is damaged, or does not fit the workspace that it goes to."""

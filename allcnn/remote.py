@@ -41,8 +41,13 @@ def taken(place: Place, last: str) -> Iterator[Path]:
     with TemporaryDirectory(prefix="allcnn-") as scratch:
         folder = Path(scratch, place.name)
         yield folder
-        with reaching(place):
-            _upload(folder, place, last)
+        send(folder, place, last)
+
+
+def send(folder: Path, place: UPath, last: str) -> None:
+    """Upload a folder in place of what is there, whole once it has the file ``last``."""
+    with reaching(place):
+        _upload(folder, place, last)
 
 
 def _download(place: UPath, folder: Path, names: list[str]) -> None:

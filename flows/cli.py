@@ -13,7 +13,7 @@ import click
 
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError
-from flows import cli_import, cli_query, cli_tidy, cli_verify, options
+from flows import cli_import, cli_query, cli_run, cli_tidy, cli_verify, options
 from flows.options import option
 from flows.plan import DEMO, Pipeline, parse_fractions, parse_numbers
 
@@ -251,6 +251,7 @@ def _tell(outcome: "Outcome") -> None:
         click.echo(path)
 
 
+main.add_command(cli_run.run_group)
 store.add_command(cli_query.list_store)
 store.add_command(cli_query.show_store)
 store.add_command(cli_query.query_store)

@@ -142,7 +142,7 @@ def free(
     gone: Sequence[Removal] = ()
     if removals and not dry_run:
         if not yes:
-            _ask(as_json=as_json)
+            ask(as_json=as_json)
             again = look_again()
             removals = [each for each in removals if each in again]
         discard(place, [each.found for each in removals])
@@ -153,7 +153,8 @@ def free(
         click.echo(f"removed {_size(gone)}")
 
 
-def _ask(*, as_json: bool) -> None:
+def ask(*, as_json: bool) -> None:
+    """Ask whether all that was shown may go; raises ConfigError without a terminal to ask on."""
     if as_json:
         raise ConfigError("--json shows nothing to decide on; add --yes or --dry-run")
     if not sys.stdin.isatty():
