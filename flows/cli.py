@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from allcnn import presets
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError
 from flows import cli_import, cli_query, cli_run, cli_tidy, cli_verify, options
@@ -20,6 +21,7 @@ from flows.plan import DEMO, Pipeline, parse_fractions, parse_numbers
 if TYPE_CHECKING:
     from flows.local import Outcome
 
+_DEFAULT = click.core.ParameterSource.DEFAULT
 _SMALLER = "use smaller batches, fewer samples, smaller images or a smaller width"
 _EPILOG = "Every piece of work can be killed and run again: it goes on where it was."
 
@@ -84,19 +86,51 @@ def demo(workspace: str) -> None:
 
 @main.command()
 @options.workspace
+@option("--preset", metavar="NAME")
 @option("--depth", RunConfig.depth, metavar="N")
 @option("--seed", RunConfig.seed, metavar="N")
+@option("--seeds", metavar="LIST")
+@click.option("--together", is_flag=True, help="train all seeds as one program, as on a GPU")
 @options.training
-def train(workspace: str, **settings: Any) -> None:
-    """Train one network; the last line printed is the run's name."""
-    config = RunConfig(**settings)
-    place = _workspace(workspace)
-    from allcnn.train import train as train_run
-    from flows.progress import Progress
+@click.pass_context
+def train(
+    context: click.Context,
+    /,
+    workspace: str,
+    preset: str | None,
+    seeds: str | None,
+    together: bool,
+    **settings: Any,
+) -> None:
+    """Train one network, or one of each seed; the last lines printed are the runs' names.
 
-    with Progress([1]) as progress, progress.step(f"training {config.name}") as report:
-        run = train_run(config, place, report)
-    click.echo(run)
+    Presets: d1-v1, d1-v2, d2-v1, … d8-v2; plain-10, plain-18, plain-34, plain-66, tiny-10 and
+    width-N. Options that are given as well come before a preset's.
+    """
+    configs = _training(context, preset, seeds, settings)
+    if together and len(configs) == 1:
+        raise ConfigError("together needs several seeds; name them, as in --seeds 0-9")
+    place = _workspace(workspace)
+    from flows.local import train_runs
+
+    for run in train_runs(place, configs, together=together):
+        click.echo(run)
+
+
+def _training(
+    context: click.Context, name: str | None, seeds: str | None, settings: dict[str, Any]
+) -> list[RunConfig]:
+    """Return the settings of the runs that are asked for."""
+    given = {each for each in settings if context.get_parameter_source(each) != _DEFAULT}
+    if name is not None:
+        settings |= {
+            each: value for each, value in presets.preset(name).items() if each not in given
+        }
+    if seeds is None:
+        return [RunConfig(**settings)]
+    if "seed" in given:
+        raise ConfigError("seed and seeds exclude each other; leave one out")
+    return [RunConfig(**settings | {"seed": seed}) for seed in parse_numbers("seeds", seeds)]
 
 
 @main.command()

@@ -1,5 +1,6 @@
 """Whole pipelines in this process, without Prefect: the work behind the command line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
@@ -8,7 +9,7 @@ from allcnn.compare import SimilarityResult, compare
 from allcnn.config import DEFAULT_SAMPLES, Comparison, Extraction, RunConfig
 from allcnn.extract import each_checkpoint, extract
 from allcnn.progress import Report
-from allcnn.train import train
+from allcnn.train import train, train_together
 from allcnn.workspace import Workspace
 from flows.checks import check
 from flows.plan import Pipeline, stages
@@ -25,6 +26,19 @@ class Outcome:
 
     files: tuple[Place, ...]
     accuracies: dict[str, float]
+
+
+def train_runs(workspace: Workspace, configs: Sequence[RunConfig], *, together: bool) -> list[str]:
+    """Train runs one after the other, or all as one program; return their names."""
+    if together:
+        with Progress([1.0]) as progress, progress.step(f"training {len(configs)} seeds") as report:
+            return train_together(configs, workspace, report)
+    with Progress([1.0] * len(configs)) as progress:
+        runs = []
+        for config in configs:
+            with progress.step(f"training {config.name}") as report:
+                runs.append(train(config, workspace, report))
+        return runs
 
 
 def extract_checkpoints(workspace: Workspace, job: Extraction) -> str:

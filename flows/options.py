@@ -8,6 +8,7 @@ import click
 
 from allcnn.config import (
     DEFAULT_SAMPLES,
+    Architecture,
     Comparison,
     Compression,
     DType,
@@ -15,6 +16,7 @@ from allcnn.config import (
     Extraction,
     Kernel,
     Pool,
+    Precision,
     RunConfig,
     Selection,
     Variant,
@@ -27,6 +29,10 @@ HELP = {
     "workspace": "folder or address (s3://...) of runs, stores, results and figures",
     "dataset": "digits, cifar10, cifar100, fashion_mnist, or a data set prepared in TFDS_DATA_DIR",
     "image_size": "side of the images in pixels, at least 12",
+    "preset": "a published network with its recipe: d1-v2, plain-18, tiny-10, width-64",
+    "architecture": "all-cnn-c, or plain, tiny, width of Kornblith et al. (2019)",
+    "channels": "n of the architecture width: channels of each layer",
+    "precision": "of training's convolutions; parameters and evaluation are float32",
     "depth": "n, which gives the network 7n + 3 taps, at least 1",
     "depths": "depths of the networks: numbers and ranges, such as 1,2 or 1-4",
     "variant": "v1 with dropout, v2 without",
@@ -83,6 +89,8 @@ workspace = option("--workspace", WORKSPACE, metavar="FOLDER")
 _TRAINING = [
     option("--dataset", RunConfig.dataset, metavar="NAME"),
     option("--image-size", RunConfig.image_size, metavar="PIXELS"),
+    option("--architecture", RunConfig.architecture, type=click.Choice(get_args(Architecture))),
+    option("--channels", RunConfig.channels, metavar="N"),
     option("--variant", RunConfig.variant, type=click.Choice(get_args(Variant))),
     option("--width", RunConfig.width, metavar="FACTOR"),
     option("--epochs", RunConfig.epochs, metavar="N"),
@@ -90,6 +98,7 @@ _TRAINING = [
     option("--batch-size", RunConfig.batch_size, metavar="IMAGES"),
     option("--learning-rate", RunConfig.learning_rate, metavar="RATE"),
     option("--weight-decay", RunConfig.weight_decay, metavar="FACTOR"),
+    option("--precision", RunConfig.precision, type=click.Choice(get_args(Precision))),
     option("--prefix", RunConfig.prefix, metavar="NAME"),
 ]
 

@@ -6,12 +6,15 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from allcnn import presets
 from allcnn.config import (
+    MAX_CHANNELS,
     MAX_PERMUTATIONS,
     MAX_SEED,
     MAX_WIDTH,
     MIN_IMAGE_SIZE,
     MIN_MINIBATCH,
+    Architecture,
     Comparison,
     Compression,
     DType,
@@ -20,6 +23,7 @@ from allcnn.config import (
     Keep,
     Kernel,
     Pool,
+    Precision,
     RunConfig,
     Selection,
     Variant,
@@ -71,8 +75,10 @@ class Recipe(Parameters):
 
     dataset: str = Field(RunConfig.dataset, pattern=_NAME, description=HELP["dataset"])
     image_size: int = Field(RunConfig.image_size, ge=MIN_IMAGE_SIZE, description=HELP["image_size"])
+    architecture: Architecture = Field(RunConfig.architecture, description=HELP["architecture"])
     variant: Variant = Field(RunConfig.variant, description=HELP["variant"])
     width: float = Field(RunConfig.width, gt=0, le=MAX_WIDTH, description=HELP["width"])
+    channels: int = Field(RunConfig.channels, ge=0, le=MAX_CHANNELS, description=HELP["channels"])
     epochs: int = Field(RunConfig.epochs, ge=1, description=HELP["epochs"])
     checkpoint_every: int = Field(
         RunConfig.checkpoint_every, ge=0, description=HELP["checkpoint_every"]
@@ -80,6 +86,7 @@ class Recipe(Parameters):
     batch_size: int = Field(RunConfig.batch_size, ge=MIN_MINIBATCH, description=HELP["batch_size"])
     learning_rate: float = Field(RunConfig.learning_rate, gt=0, description=HELP["learning_rate"])
     weight_decay: float = Field(RunConfig.weight_decay, ge=0, description=HELP["weight_decay"])
+    precision: Precision = Field(RunConfig.precision, description=HELP["precision"])
     prefix: str = Field(RunConfig.prefix, pattern=_NAME, description=HELP["prefix"])
 
     def recipe(self) -> RunConfig:
@@ -90,12 +97,17 @@ class Recipe(Parameters):
 class TrainParameters(Recipe):
     """One network."""
 
+    preset: str | None = Field(None, pattern=_NAME, description=HELP["preset"])
     depth: Depth = Field(RunConfig.depth, description=HELP["depth"])
     seed: Seed = Field(RunConfig.seed, description=HELP["seed"])
 
     def job(self) -> RunConfig:
-        """Return the settings of the run."""
-        return RunConfig(**self.model_dump(exclude={"workspace"}))
+        """Return the settings of the run; those that are given come before a preset's."""
+        settings = self.model_dump(exclude={"workspace", "preset"})
+        if self.preset is not None:
+            others = presets.preset(self.preset).items()
+            settings |= {name: x for name, x in others if name not in self.model_fields_set}
+        return RunConfig(**settings)
 
 
 class ExtractParameters(Parameters):

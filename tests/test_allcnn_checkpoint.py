@@ -155,7 +155,7 @@ def test_a_damaged_file_is_one_sentence(copy, name, damage):
 
 
 @damaging
-@pytest.mark.parametrize("item", ["variables", "optimiser", ""])
+@pytest.mark.parametrize("item", ["variables", "optimiser", "position", ""])
 def test_a_checkpoint_that_lacks_an_item_is_refused(copy, item):
     shutil.rmtree(copy / item)
     with pytest.raises(RunError, match="cannot be read"):

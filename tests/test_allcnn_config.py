@@ -117,9 +117,11 @@ def test_settings_survive_json():
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(RunConfig)])
 def test_every_setting_is_written_and_told_apart(field):
-    config = RunConfig()
+    # Only Width-n has channels of its own.
+    config = RunConfig(architecture="width", channels=8) if field == "channels" else RunConfig()
     value = getattr(config, field)
-    other = {"v2": "v1"}.get(value, f"{value}x") if isinstance(value, str) else value + 1
+    others = {"v2": "v1", "all-cnn-c": "plain", "float32": "bfloat16"}
+    other = others.get(value, f"{value}x") if isinstance(value, str) else value + 1
     changed = dataclasses.replace(config, **{field: other})
     assert changed.to_json()[field] == other
     assert changed != config
