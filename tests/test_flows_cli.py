@@ -15,6 +15,7 @@ import pytest
 import zarr
 
 import store
+from allcnn.record import read_record
 from allcnn.workspace import Workspace
 from flows import plan
 from flows.cli import main
@@ -48,6 +49,24 @@ def test_train_prints_the_name_of_the_run_alone_on_the_last_line(tmp_path: Path)
     out = succeed("train", *SMALL, "--prefix", "a", "--seed", "3", workspace=place)
     assert out.splitlines()[-1] == "a-d1-v2-s3"
     assert place.checkpoints("a-d1-v2-s3") == ["init", "epoch-0001", "final"]
+
+
+def test_options_come_before_those_of_a_preset(tmp_path: Path) -> None:
+    place = Workspace.at(tmp_path)
+    options = ["--preset", "tiny-10", "--dataset", "digits", *SMALL, "--epochs", "1"]
+    assert succeed("train", *options, workspace=place).splitlines() == ["allcnn-tiny-10-s0"]
+    config = read_record(place, "allcnn-tiny-10-s0").config
+    assert (config.architecture, config.dataset, config.epochs) == ("tiny", "digits", 1)
+    assert (config.batch_size, config.width) == (64, 0.05)
+
+
+@pytest.mark.parametrize("together", [[], ["--together"]])
+def test_several_seeds_are_several_runs(tmp_path: Path, together: list[str]) -> None:
+    place = Workspace.at(tmp_path)
+    out = succeed("train", *SMALL, "--epochs", "1", "--seeds", "0-1", *together, workspace=place)
+    assert out.splitlines()[-2:] == ["allcnn-d1-v2-s0", "allcnn-d1-v2-s1"]
+    assert [read_record(place, run).config.seed for run in place.runs()] == [0, 1]
+    assert all(place.checkpoints(run) == ["init", "final"] for run in place.runs())
 
 
 def test_extract_all_stores_every_checkpoint(workspace: Workspace) -> None:
@@ -173,6 +192,11 @@ BAD = {
     "large batch": (["train", "--batch-size", "5000"], 2, "digits has 1198 training images"),
     "small images": (["train", "--image-size", "11"], 2, "image-size is 11; use 12 or more"),
     "unsafe prefix": (["train", "--prefix", "../a"], 2, "prefix '../a' is not a name"),
+    "unknown preset": (["train", "--preset", "d3-v2"], 2, "preset is 'd3-v2'; use d1-v1, d1-v2,"),
+    "two depths": (["train", "--preset", "tiny-10", "--depth", "2"], 2, "tiny has one depth"),
+    "no channels": (["train", "--architecture", "width"], 2, "channels is 0; use 1 or more"),
+    "one together": (["train", "--together"], 2, "together needs several seeds"),
+    "two kinds of seeds": (["train", "--seed", "1", "--seeds", "0-2"], 2, "exclude each other"),
     "extraction batch": (["extract", D1, "--batch-size", "3"], 2, "batch-size is 3; use 4"),
     "few samples": (["extract", D1, "--samples", "3"], 2, "samples is 3; use 4 or more"),
     "many samples": (["extract", D1, "--samples", "600"], 2, "has 599 examples"),

@@ -1,0 +1,64 @@
+"""Training by the command line, killed at random moments: not a bit of the result changes."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from allcnn import checkpoint, network, record
+from allcnn.workspace import Workspace
+from tests.commands import succeed
+
+RUN = "allcnn-d1-v1-s0"
+TRAIN = ["train", "--image-size", "12", "--width", "0.05", "--variant", "v1", "--batch-size", "32"]
+TRAIN += ["--epochs", "200", "--checkpoint-every", "1"]
+N_KILLS = 20
+
+
+def leaves(place: Workspace, name: str) -> list[np.ndarray]:
+    like = network.abstract(record.read_record(place, RUN).spec)
+    folder = place.find_checkpoint(RUN, name)
+    return [np.asarray(x) for x in jax.tree.leaves(checkpoint.load_variables(folder, like))]
+
+
+def _kill_after(delay_s: float, place: Workspace, *, early: bool) -> None:
+    """Train, and kill the process so long after its start, or after its first new checkpoint."""
+    known = len(place.checkpoints(RUN))
+    command = [sys.executable, "-m", "flows.cli", *TRAIN, "--workspace", str(place.root)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as one:
+        while not early and one.poll() is None and len(place.checkpoints(RUN)) <= max(known, 1):
+            time.sleep(0.02)
+        time.sleep(delay_s)
+        one.kill()
+    assert one.returncode == -signal.SIGKILL, "it was finished before it was killed often enough"
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_no_bit(tmp_path: Path) -> None:
+    whole, killed = Workspace.at(tmp_path / "whole"), Workspace.at(tmp_path / "killed")
+    succeed(*TRAIN, workspace=whole)
+    draw = random.Random(0)
+    found = []
+    for _ in range(N_KILLS):
+        # One in four while it starts or compiles, the others within some epochs of a checkpoint.
+        early = draw.random() < 0.25
+        _kill_after(draw.uniform(1, 9) if early else draw.uniform(0, 0.8), killed, early=early)
+        found.append(len(killed.checkpoints(RUN)))
+    assert found == sorted(found)
+    assert len(set(found)) > N_KILLS // 2  # it got further between kills
+    succeed(*TRAIN, workspace=killed)
+    assert killed.checkpoints(RUN) == whole.checkpoints(RUN)
+    for name in ("init", "epoch-0050", "final"):
+        for one, other in zip(leaves(killed, name), leaves(whole, name), strict=True):
+            np.testing.assert_array_equal(one, other)
+    curves = [
+        [row._replace(wall_s=0) for row in record.read_history(place, RUN)]
+        for place in (killed, whole)
+    ]
+    assert curves[0] == curves[1]
