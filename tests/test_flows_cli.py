@@ -298,7 +298,7 @@ def raising(error: Exception) -> Callable[..., None]:
 def test_too_little_memory_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr("allcnn.train.train", raising(error))
+    monkeypatch.setattr("flows.local.train", raising(error))
     result = run("train", workspace=Workspace.at(tmp_path))
     assert result.exit_code == 1
     sentence = r"Error: the memory does not suffice \(.*alloca.* 9 TiB.*\); use smaller .*\n"
@@ -306,7 +306,7 @@ def test_too_little_memory_is_one_sentence(
 
 
 def test_other_failures_are_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("allcnn.train.train", raising(jax.errors.JaxRuntimeError("INTERNAL: bug")))
+    monkeypatch.setattr("flows.local.train", raising(jax.errors.JaxRuntimeError("INTERNAL: bug")))
     result = run("train", workspace=Workspace.at(tmp_path))
     assert isinstance(result.exception, jax.errors.JaxRuntimeError)
 
