@@ -124,7 +124,17 @@ def _restore(folder: Place, like: dict[str, Any]) -> dict[str, Any]:
         # Checkpoints of the first version have no digests.
         if kept.get(name, found := _digest(tree)) != found:
             raise _damaged(folder, f"the {name} have the digest {found}, not {kept[name]}")
+        _check_shapes(folder, tree, like[name])
     return restored
+
+
+def _check_shapes(folder: Place, tree: Any, like: Any) -> None:
+    # Orbax returns an array as it was stored, whatever shape was asked for.
+    wanted = jax.tree.leaves(like)
+    for (path, found), each in zip(jax.tree.leaves_with_path(tree), wanted, strict=True):
+        if found.shape != each.shape:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise _damaged(folder, f"{name} has the shape {found.shape}, not {each.shape}")
 
 
 def _read(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -15,6 +15,7 @@ from zarr.core.sync import sync
 
 from store.lock import Claim
 from store.nodes import read_attributes, write_attributes
+from store.place import is_leftover
 
 CHANGES = ("mkdir", "link", "replace", "rename", "unlink", "rmdir")
 """Zarr's LocalStore, pathlib and shutil change what is visible on disk by these functions only."""
@@ -121,7 +122,8 @@ def edit_attributes(folder: Path, edit: Callable[[dict[str, Any]], object]) -> N
 
 def chunk_files(array: Path) -> list[Path]:
     """Return the chunk files of an array, in the order of their rows."""
-    files = [path for path in (array / "c").rglob("*") if path.is_file()]
+    every = (array / "c").rglob("*")
+    files = [path for path in every if path.is_file() and not is_leftover(path.name)]
     return sorted(files, key=lambda path: [int(part) for part in path.relative_to(array).parts[1:]])
 
 

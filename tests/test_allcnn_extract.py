@@ -1,5 +1,6 @@
 """Extraction: what is kept is what the network says, a minibatch at a time, and never twice."""
 
+import itertools
 import json
 import math
 import os
@@ -125,7 +126,8 @@ def test_stored_activations_are_the_networks(workspace, run, dtype):
             np.testing.assert_array_equal(rows, wanted.astype(dtype))
             # Half a unit in the last place; 2**-25 is half of float16's smallest number.
             limits = np.finfo(dtype)
-            np.testing.assert_allclose(rows, wanted, limits.eps / 2, limits.smallest_subnormal / 2)
+            smallest = float(limits.smallest_subnormal)
+            np.testing.assert_allclose(rows, wanted, limits.eps / 2, smallest / 2)
             # Another number of images is another program: equal up to float32 rounding.
             close = max(1e-5, float(limits.eps))
             np.testing.assert_allclose(rows, unpadded[tap.key.tap], close, close)
@@ -207,26 +209,27 @@ def test_progress_counts_examples(tmp_path):
 @pytest.mark.parametrize("n", range(N_APPENDS))
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_an_interrupted_extraction_goes_on(tmp_path, monkeypatch, uninterrupted, n, moment):
-    append, n_done = Writer.append, 0
+    append, begun = Writer.append, itertools.count()
 
     def dying(self, rows):
-        nonlocal n_done
-        if moment == "after" or n_done < n:
+        dies = next(begun) >= n
+        if moment == "after" or not dies:
             append(self, rows)
-        n_done += 1
-        if n_done > n:
+        if dies:
             raise Killed
 
     monkeypatch.setattr(Writer, "append", dying)
     with pytest.raises(Killed):
         write(tmp_path, Forward())
     monkeypatch.setattr(Writer, "append", append)
+    kept = [math.ceil(len(rows) / 4) for rows in committed(tmp_path).values()]
     forward = Forward()
     write(tmp_path, forward)
     assert chunks(tmp_path) == chunks(uninterrupted)
-    n_appended = n + (moment == "after")
     # Only a minibatch that some tap lacks is computed again.
-    assert len(forward.n_images) == 3 - n_appended // len(TAPS)
+    assert len(forward.n_images) == 3 - min(kept)
+    # The other thread that writes may have been at a second one.
+    assert sum(kept) - n in ((0,) if moment == "before" else (1, 2))
 
 
 @pytest.mark.slow
@@ -601,7 +604,7 @@ def test_a_killed_command_goes_on_where_it_was(trained, workspace, tmp_path):
     kept = [path for tap in last.parent.glob("*/") for path in kept_chunks(tap)]
     written = {path: path.stat().st_mtime_ns for path in kept}
     assert 5 <= n_kept < 75
-    assert len(written) >= 10 * n_kept
+    assert len(written) >= 10 * n_kept - 1  # the other thread may still be at the tap before
     process = start(workspace)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
