@@ -15,6 +15,7 @@ from allcnn import checkpoint, data, network, optim, record
 from allcnn.checkpoint import Position, TrainState
 from allcnn.config import RunConfig
 from allcnn.errors import ConfigError, RunError
+from allcnn.holding import holding
 from allcnn.pace import Clock
 from allcnn.progress import Report, silent
 from allcnn.provenance import now
@@ -51,7 +52,8 @@ def train(config: RunConfig, workspace: Workspace, report: Report = silent) -> s
     """Train a run to its end, or return at once if it is finished; return its name.
 
     Goes on from the last whole checkpoint. Raises RunError if the name is taken by another
-    configuration, or when the loss is no longer finite.
+    configuration, or when the loss is no longer finite, and ClaimedError where another process
+    trains it.
     """
     return train_together([config], workspace, report)[0]
 
@@ -100,10 +102,10 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
             f"batch-size is {config.batch_size}, but {config.dataset} has {len(training)}"
             " training images; use at most that many"
         )
-    entries = [_begin(workspace, each, training) for each in configs]
-    plan = _plan(entries[0], len(training))
     mean, std = data.image_statistics(training)
-    with Saver() as saver:
+    with holding(workspace, [each.name for each in configs]) as renew, Saver() as saver:
+        entries = [_begin(workspace, each, training) for each in configs]
+        plan = _plan(entries[0], len(training))
         runs = _resume(workspace, plan, configs, 255 * mean, 255 * std)
         fill = jnp.asarray(np.round(255 * mean), jnp.uint8)
         examples = Examples(jnp.asarray(training.images), jnp.asarray(training.labels), fill)
@@ -112,6 +114,7 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
         clock = Clock(config.epochs * plan.steps_per_epoch, n_images, report)
         for epoch in range(len(runs[0].history), config.epochs):
             _epoch(plan, runs, examples, tested, epoch, clock)
+            renew()
             for run in runs:
                 record.write_history(workspace, run.name, run.history)
             done = epoch + 1

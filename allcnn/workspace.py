@@ -124,8 +124,17 @@ def _uploaded(folder: Place) -> set[str]:
 
 
 def write_json(path: Place, values: object) -> None:
-    """Write JSON so that a reader, or a crash, sees either the old file or the new one."""
-    write_bytes(path, f"{json.dumps(values, indent=1)}\n".encode())
+    """Write JSON so that a reader, or a crash, sees either the old file or the new one.
+
+    Raises WorkspaceError where it cannot be written.
+    """
+    try:
+        write_bytes(path, f"{json.dumps(values, indent=1)}\n".encode())
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot write {path}: {error.strerror or error}; what was written before is safe, so"
+            " mend it and run again"
+        ) from error
 
 
 def read_json(path: Place) -> Any:

@@ -6,6 +6,7 @@ Commands import what they need, so that ``--help`` answers at once.
 import logging
 import os
 import sys
+from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -56,6 +57,20 @@ class Group(click.Group):
             raise
 
 
+class _Unraisable:
+    """Tells of exceptions that nobody can catch, but for what a failed checkpoint leaves behind.
+
+    What Orbax was still writing when one write failed tells of its end to a loop that is gone.
+    """
+
+    def __init__(self, hook: Callable[["sys.UnraisableHookArgs"], object]) -> None:
+        self._hook = hook
+
+    def __call__(self, found: "sys.UnraisableHookArgs") -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            self._hook(found)
+
+
 class Failure(click.ClickException):
     """One sentence on standard error, and an exit status."""
 
@@ -70,7 +85,10 @@ def main() -> None:
     """Train All-CNN-C networks, keep their activations, and compare them by CKA."""
     # Libraries that log their start and stop would drown the progress, and what goes wrong is
     # raised as well, which is enough.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for library in ("absl", "asyncio"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    if not isinstance(sys.unraisablehook, _Unraisable):
+        sys.unraisablehook = _Unraisable(sys.unraisablehook)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 

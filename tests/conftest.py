@@ -9,6 +9,8 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
 
 import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,18 @@ def workspace(trained: Workspace, tmp_path: Path) -> Workspace:
     """Return a copy of the trained workspace, to write into."""
     shutil.copytree(trained.root, tmp_path / "workspace")
     return Workspace.at(tmp_path / "workspace")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], object]]]:
+    """Return a disk and a function that sets its size; needs a system that lets us mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mount(*options: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(["mount", *options, str(disk)], capture_output=True, check=False)
+
+    if shutil.which("mount") is None or mount("-t", "tmpfs", "-o", "size=64m", "tmpfs").returncode:
+        pytest.skip("no disk can be mounted here")
+    yield disk, lambda n_bytes: mount("-o", f"remount,size={n_bytes}")
+    subprocess.run(["umount", "-l", str(disk)], check=True)

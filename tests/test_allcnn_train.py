@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import os
 import shutil
 import threading
 
@@ -19,6 +20,9 @@ from allcnn.errors import ConfigError, RunError, WorkspaceError
 from allcnn.network import Conv, NetworkSpec
 from allcnn.record import RunRecord
 from allcnn.workspace import Workspace
+from store.claim import claim, is_claimed
+from store.errors import ClaimedError
+from store.lock import Lock
 from tests.oracles import conv64
 
 NOISE = RunConfig(
@@ -414,6 +418,31 @@ def test_another_seed_is_another_network_of_the_same_program(fresh, uninterrupte
     kernels = [state.variables.params["conv1"]["conv"]["kernel"] for state in (one, other)]
     assert (np.asarray(kernels[0]) != np.asarray(kernels[1])).any()
     assert without_times(fresh, run) != without_times(uninterrupted)
+
+
+def test_a_run_is_held_against_others_while_it_is_trained(fresh, monkeypatch):
+    folder, seen = fresh.run_folder(RUN), []
+    evaluate = train.evaluate
+
+    def looking(*args):
+        seen.append(is_claimed(folder))
+        return evaluate(*args)
+
+    monkeypatch.setattr(train, "evaluate", looking)
+    with claim(folder), pytest.raises(ClaimedError, match=rf"{RUN} is being written by another w"):
+        train.train(NOISE, fresh)
+    assert not (folder / "config.json").exists()
+    train.train(NOISE, fresh)
+    assert seen == [True] * NOISE.epochs
+    assert not is_claimed(folder)
+    assert sorted(os.listdir(folder)) == ["checkpoints", "config.json", "history.json"]
+
+
+def test_a_hold_is_renewed_every_epoch(fresh, monkeypatch):
+    renewed = []
+    monkeypatch.setattr(Lock, "renew", lambda self: renewed.append(self._folder))
+    train.train(NOISE, fresh)
+    assert renewed == [fresh.run_folder(RUN)] * NOISE.epochs
 
 
 @pytest.mark.parametrize("n", [3, 4, 10])

@@ -1,6 +1,7 @@
-"""Training by the command line, killed at random moments: not a bit of the result changes."""
+"""Training by the command line, killed or out of disk: not a bit of the result changes."""
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -62,3 +63,31 @@ def test_twenty_kills_change_no_bit(tmp_path: Path) -> None:
         for place in (killed, whole)
     ]
     assert curves[0] == curves[1]
+
+
+def test_a_full_disk_is_one_sentence_and_training_goes_on_once_there_is_room(small_disk, tmp_path):
+    disk, resize = small_disk
+    settings = ["--width", "0.05", "--epochs", "12", "--checkpoint-every", "1"]
+    words = ["train", "--image-size", "12", *settings]
+    run, full, whole = "allcnn-d1-v2-s0", Workspace.at(disk / "w"), Workspace.at(tmp_path / "whole")
+    resize(700_000)
+    command = [sys.executable, "-m", "flows.cli", *words, "--workspace", str(full.root)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    *progress, sentence = re.split(r"[\r\n]+", found.stderr.strip())
+    assert all(line.startswith(("[", "training")) for line in progress)
+    assert re.fullmatch(
+        r"Error: (the checkpoint \S+ cannot be written \(.*\); earlier ones are"
+        r"|cannot write \S+history.json: No space left on device; what was written before is)"
+        " safe, so mend it and run again",
+        sentence,
+    )
+    n_kept = len(full.checkpoints(run))
+    assert 1 < n_kept < 13
+    resize(64 * 2**20)
+    succeed(*words, workspace=full)
+    succeed(*words, workspace=whole)
+    for place in (full, whole):
+        assert len(place.checkpoints(run)) == 13
+    kept = [checkpoint.kept_digests(place.find_checkpoint(run, "final")) for place in (full, whole)]
+    assert kept[0] == kept[1]

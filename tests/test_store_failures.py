@@ -86,21 +86,6 @@ def largest_file(n_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Return a disk and a function that sets its size; needs a system that lets us mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-
-    def mount(*options):
-        return subprocess.run(["mount", *options, str(disk)], capture_output=True, check=False)
-
-    if shutil.which("mount") is None or mount("-t", "tmpfs", "-o", "size=64m", "tmpfs").returncode:
-        pytest.skip("no disk can be mounted here")
-    yield disk, lambda n_bytes: mount("-o", f"remount,size={n_bytes}")
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 @pytest.fixture(scope="session")
 def whole(trained, tmp_path_factory):
     """Return what an undisturbed extraction of the small run stores."""

@@ -1,0 +1,37 @@
+"""The right to write runs while they are trained, which no second process gets."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from allcnn.errors import WorkspaceError
+from allcnn.workspace import Workspace
+from store.claim import Claim, claim
+from store.place import Place
+from store.reach import reaching
+
+
+@contextmanager
+def holding(workspace: Workspace, runs: Sequence[str]) -> Iterator[Callable[[], None]]:
+    """Hold runs against others until the end; yield what has to be called at least once an epoch.
+
+    At an address a hold runs out after ten minutes that nobody called it. Raises ClaimedError where
+    a living process holds one of them.
+    """
+    with ExitStack() as stack:
+        claims = [stack.enter_context(_claim(workspace.run_folder(run))) for run in runs]
+
+        def renew() -> None:
+            for each in claims:
+                each.renew()
+
+        yield renew
+
+
+def _claim(folder: Place) -> Claim:
+    try:
+        with reaching(folder):
+            return claim(folder)
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot write to {folder}: {error.strerror or error}; use another --workspace"
+        ) from error
