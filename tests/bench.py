@@ -516,7 +516,7 @@ def our_step(entry: train.RunRecord, images: np.ndarray) -> Callable[[], None]:
 def torch_step(spec: network.NetworkSpec, images: np.ndarray) -> Callable[[], None]:
     """Return the same step of the same network in PyTorch."""
     module = torch_network(spec)
-    optimiser = torch.optim.SGD(module.parameters(), 0.1, 0.9, nesterov=True, weight_decay=1e-4)
+    optimiser = torch.optim.SGD(module.parameters(), 0.1, 0.9, nesterov=True, weight_decay=1e-3)
     channels_first = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     x = channels_first.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(len(images), dtype=torch.long)

@@ -146,7 +146,7 @@ def test_show_tells_settings_curves_and_checkpoints(workspace):
     out = succeed("run", "show", D1, workspace=workspace)
     lines = [line.split() for line in out.splitlines()]
     assert ["state", "finished,", "2", "of", "2", "epochs"] in lines
-    assert ["weight", "decay", "0.0001"] in lines
+    assert ["weight", "decay", "0.001"] in lines
     assert [line[0] for line in lines if line[1:2] == ["train"] or line[-1:] == ["s"]] == [
         "epoch",
         "1",
