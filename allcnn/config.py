@@ -74,8 +74,8 @@ class RunConfig:
         checkpoint_every: epochs between checkpoints; by default 5, or 1 of fewer than 10 epochs.
         batch_size: examples a step.
         learning_rate: at the start; divided by 10 at 200/350, 250/350 and 300/350 of the epochs.
-        weight_decay: factor of the L2 term's gradient; of 0.001, 0.0005 and 0.0001, the first trained
-            best, by little, in eight epochs of CIFAR-10 at a quarter of the width.
+        weight_decay: factor of the L2 term's gradient; the default trained best, by little, of
+            0.001, 0.0005 and 0.0001 in eight epochs of CIFAR-10 at a quarter of the width.
         precision: of the forward and backward pass of training; parameters, batch statistics and
             losses are float32, and so is all evaluation.
         prefix: beginning of the run's name.

@@ -174,7 +174,7 @@ class Block(nnx.Module):
 
 
 class Network(nnx.Module):
-    """The module of a spec; ``__call__`` gives the taps in the spec's order."""
+    """The module of a spec in training; ``apply`` runs its parts in evaluation."""
 
     def __init__(self, spec: NetworkSpec, rngs: nnx.Rngs) -> None:
         self.spec = spec
@@ -190,30 +190,30 @@ class Network(nnx.Module):
     def __call__(
         self,
         images: UInt8[Array, "n h w c"],
-        key: Key[Array, ""] | None = None,
+        key: Key[Array, ""],
         precision: Precision = "float32",
-    ) -> tuple[Float[Array, "n ..."], ...]:
-        """Return the taps in order; a key turns on dropout and batch statistics (training)."""
-        train = key is not None
-        n_keys = len(self.spec.layers) + 1
-        keys = None if key is None else iter(jax.random.split(key, n_keys))
-        # Means of 0 to 255 rather than of 0 to 1: uint8 pixels need no division of their own.
-        pixels = (None, None, None, slice(None))
-        x = (images.astype(jnp.float32) - self.mean[pixels]) / self.std[pixels]
+    ) -> Float[Array, "n classes"]:
+        """Return the logits, with dropout and batch statistics."""
+        keys = iter(jax.random.split(key, len(self.spec.layers) + 1))
+        x = _normalised(images, self.mean[...], self.std[...])
         x = _dropout(x.astype(precision), self.spec.input_dropout, keys)
-        taps = []
         for name, layer in zip(self.spec.blocks, self.spec.layers, strict=True):
-            x = getattr(self, name)(x, train)
-            taps.append(x)
-            x = _dropout(x, layer.dropout, keys)
+            x = _dropout(getattr(self, name)(x, train=True), layer.dropout, keys)
         x = x.astype(jnp.float32).mean((1, 2))
-        if self.spec.head == "pooled":
-            return (*taps, x)
-        return (*taps, x, self.linear(x))
+        return self.linear(x) if self.spec.head == "linear" else x
 
 
-def _dropout(x: Array, rate: float, keys: Iterator[Array] | None) -> Array:
-    if keys is None or rate == 0:
+@backend.jit
+def _normalised(
+    images: UInt8[Array, "n h w c"], mean: Float[Array, " c"], std: Float[Array, " c"]
+) -> Float[Array, "n h w c"]:
+    # Means of 0 to 255 rather than of 0 to 1: uint8 pixels need no division of their own.
+    pixels = (None, None, None, slice(None))
+    return (images.astype(jnp.float32) - mean[pixels]) / std[pixels]
+
+
+def _dropout(x: Array, rate: float, keys: Iterator[Array]) -> Array:
+    if rate == 0:
         return x
     return nnx.Dropout(rate)(x, deterministic=False, rngs=next(keys))
 
@@ -250,19 +250,50 @@ def abstract(spec: NetworkSpec) -> Variables:
     return shapes
 
 
-@functools.partial(backend.jit, static_argnames="spec")
-def _taps(
-    spec: NetworkSpec, variables: Variables, images: UInt8[Array, "n h w c"]
-) -> tuple[Float[Array, "n ..."], ...]:
-    module: Network = nnx.merge(_graph(spec), *variables)
-    return module(images)
-
-
 def apply(
     spec: NetworkSpec, variables: Variables, images: UInt8[Array, "n h w c"]
 ) -> dict[str, Float[Array, "n ..."]]:
-    """Return every tap of uint8 images, in the spec's order, as in evaluation."""
-    return dict(zip(spec.taps, _taps(spec, variables, images), strict=True))
+    """Return every tap of uint8 images, in the spec's order, as in evaluation.
+
+    Each layer is a program of its own, so that a tap is there while the later ones are computed,
+    and layers of the same shape share one.
+    """
+    params, batch_stats, inputs = variables
+    x = _normalised(images, inputs["mean"], inputs["std"])
+    taps = []
+    for name, layer in zip(spec.blocks, spec.layers, strict=True):
+        x = _evaluated(layer, params[name], batch_stats[name], x)
+        taps.append(x)
+    taps.append(_pooled(x))
+    if spec.head == "linear":
+        taps.append(_classified(params["linear"], taps[-1]))
+    return dict(zip(spec.taps, taps, strict=True))
+
+
+@functools.partial(backend.jit, static_argnames="layer")
+def _evaluated(
+    layer: Conv, params: dict[str, Any], batch_stats: dict[str, Any], x: Float[Array, "n h w c"]
+) -> Float[Array, "n h2 w2 c2"]:
+    block: Block = nnx.merge(_block_graph(layer, x.shape[-1]), params, batch_stats)
+    output: Array = block(x, train=False)
+    return output
+
+
+@functools.cache
+def _block_graph(layer: Conv, inputs: int) -> Any:
+    abstract = nnx.eval_shape(lambda: Block(layer, inputs, nnx.Rngs(0)))
+    return nnx.split(abstract, nnx.Param, nnx.BatchStat)[0]
+
+
+@backend.jit
+def _pooled(x: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
+    return x.mean((1, 2))
+
+
+@backend.jit
+def _classified(params: dict[str, Any], x: Float[Array, "n c"]) -> Float[Array, "n classes"]:
+    logits: Array = x @ params["kernel"] + params["bias"][None]
+    return logits
 
 
 def apply_train(
@@ -277,5 +308,5 @@ def apply_train(
     Convolutions are computed in ``precision``; parameters, batch statistics and logits are float32.
     """
     module: Network = nnx.merge(_graph(spec), *variables)
-    logits = module(images, key, precision)[-1]
+    logits = module(images, key, precision)
     return logits, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))

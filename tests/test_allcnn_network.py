@@ -253,15 +253,28 @@ def test_abstract_variables_are_those_of_init(spec):
     assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), network.abstract(spec))
 
 
-def test_one_program_serves_every_seed(monkeypatch):
-    spec = NetworkSpec((Conv(2), Conv(3)), "pooled", 3, 3)
-    traces, call = [], network.Network.__call__
+def test_one_program_serves_every_seed_and_layers_alike(monkeypatch):
+    spec = NetworkSpec((Conv(7), Conv(7), Conv(7)), "pooled", 7, 3)
+    traced, call = [], network.Block.__call__
 
-    def spy(*args):
-        traces.append(args)
-        return call(*args)
+    def spy(self, x, train):
+        traced.append(self.layer)
+        return call(self, x, train)
 
-    monkeypatch.setattr(network.Network, "__call__", spy)
+    monkeypatch.setattr(network.Block, "__call__", spy)
     for seed in range(3):
         network.apply(spec, draw_variables(spec, seed), draw_images(spec))
-    assert len(traces) == 1
+    assert traced == [Conv(7), Conv(7)]  # of images, and of 7 channels
+
+
+def test_a_tap_is_there_before_the_next_layer_is_computed(monkeypatch):
+    spec = NetworkSpec((Conv(2), Conv(3), Conv(4)), "pooled", 4, 3)
+    evaluated, ready = network._evaluated, []
+
+    def looking(layer, params, batch_stats, x):
+        ready.append(np.asarray(x).shape[-1])
+        return evaluated(layer, params, batch_stats, x)
+
+    monkeypatch.setattr(network, "_evaluated", looking)
+    network.apply(spec, draw_variables(spec, 0), draw_images(spec))
+    assert ready == [3, 2, 3]
