@@ -110,15 +110,26 @@ def tell(what: str, ours: float, peer: str, theirs: float, budget: str, unit: st
     )
 
 
-def side_by_side(*works: Callable[[], object], rounds: int = 5) -> list[float]:
-    """Return the median seconds of each piece of work, taking turns after one unmeasured round."""
+def nothing() -> None:
+    """Do nothing."""
+
+
+def side_by_side(
+    *works: Callable[[], object], rounds: int = 5, after: Callable[[], object] = nothing
+) -> list[float]:
+    """Return the median seconds of each piece of work, taking turns after one unmeasured round.
+
+    ``after`` each, what it left is cleared away, unmeasured.
+    """
     times: list[list[float]] = [[] for _ in works]
     for i in range(rounds + 1):
         for work, seconds in zip(works, times, strict=True):
             began = time.perf_counter()
             work()
+            took = time.perf_counter() - began
             if i:
-                seconds.append(time.perf_counter() - began)
+                seconds.append(took)
+            after()
     return [median(seconds) for seconds in times]
 
 
@@ -199,7 +210,6 @@ def extraction() -> None:
             source.run, source.checkpoint, dtype=dtype, keep=(what,), compression=compression
         )
         keep(workspace, source, samples, job)
-        shutil.rmtree(workspace.activations, ignore_errors=True)
 
     def forward_alone() -> None:
         for start in range(0, DEFAULT_SAMPLES, Extraction.batch_size):
@@ -213,7 +223,10 @@ def extraction() -> None:
             functools.partial(ours, workspace, "float32", "grams"),
         ]
 
-        times_s = side_by_side(*works, forward_alone, rounds=3)
+        def clear() -> None:
+            shutil.rmtree(workspace.activations, ignore_errors=True)
+
+        times_s = side_by_side(*works, forward_alone, rounds=3, after=clear)
         wide_s, narrow_s, zstd_s, grams_s, theirs_s = times_s
         cpu_s = [cpu_seconds(work) for work in (works[0], works[2], forward_alone)]
     tell("extraction into Zarr, float32", wide_s, "forward alone", theirs_s, "1.3")

@@ -88,7 +88,7 @@ def test_identification_needs_numpy_alone():
 
 
 def test_only_the_bridges_touch_the_store():
-    found = importers("store", of="allcnn", but=("store.place", "store.reach"))
+    found = importers("store", of="allcnn", but=("store.place", "store.reach", "store.claim"))
     assert {"allcnn.extract.missing", "allcnn.compare.tasks"} <= found
     bridges = (
         "allcnn.extract",

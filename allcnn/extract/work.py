@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+import jax
+
 from allcnn import checkpoint, data, network, record
 from allcnn.config import DEFAULT_SAMPLES, Extraction, RunConfig
 from allcnn.errors import RunError
@@ -116,6 +118,9 @@ def take_minibatch(
     """Compute a minibatch, and give the rows of every tap to all sinks."""
     # A function of its own, so that these taps are gone before the next ones are computed.
     taps = forward(padded(images, job.batch_size))
+    if "grams" in job.keep:
+        # The host's products would fight with layers that are still computed for the processor.
+        jax.block_until_ready(taps)  # type: ignore[no-untyped-call]
     for name, tap in taps.items():
         rows = narrowed(tap, job.dtype)[: len(images)]
         for sink in sinks:
