@@ -8,10 +8,13 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
 
+import gc
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,3 +57,27 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], object]]]
         pytest.skip("no disk can be mounted here")
     yield disk, lambda n_bytes: mount("-o", f"remount,size={n_bytes}")
     subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Collect here what a failed read leaves behind, lest it shows up in another test."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let standard input pass for a terminal."""
+
+    class Terminal:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(sys.stdin, name)
+
+        def isatty(self) -> bool:
+            return True
+
+    class System:
+        stdin = Terminal()
+
+    monkeypatch.setattr("flows.tidying.sys", System)

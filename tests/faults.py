@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 from zarr.core.sync import sync
 
 from store.lock import Claim
@@ -139,3 +140,11 @@ def swap(first: Path, second: Path) -> None:
     content = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
+
+
+def damaging(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that makes Orbax abandon the reads that were still under way."""
+    # Its coroutines end with exceptions that nobody asks for.
+    abandoned = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    marked: Callable[..., None] = pytest.mark.usefixtures("collected")(abandoned(test))
+    return marked

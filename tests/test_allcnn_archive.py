@@ -1,7 +1,6 @@
 """A run as one file: whole there and back, refused for any other byte, and nothing half."""
 
 import errno
-import gc
 import hashlib
 import io
 import json
@@ -23,6 +22,7 @@ from allcnn.transfer import export_run, import_run
 from allcnn.workspace import WHOLE, Workspace
 from store.place import as_place, walk_files
 from tests.commands import contents
+from tests.faults import damaging
 from tests.refusals import refusing
 from tests.test_store_pickle import guarded
 
@@ -49,20 +49,6 @@ def final(trained, tmp_path_factory):
 @pytest.fixture
 def empty(tmp_path):
     return Workspace.at(tmp_path / "empty")
-
-
-@pytest.fixture
-def collected():
-    """Collect here what a failed read leaves behind, lest it shows up in another test."""
-    yield
-    gc.collect()
-
-
-def damaging(test):
-    """Mark a test that makes Orbax abandon the reads that were still under way."""
-    # Its coroutines end with exceptions that nobody asks for.
-    abandoned = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-    return pytest.mark.usefixtures("collected")(abandoned(test))
 
 
 def forge(file, members, run=RUN, **changes):

@@ -1,6 +1,5 @@
 """Checkpoints: bit for bit there and back, never half of one, and no damage unnoticed."""
 
-import gc
 import hashlib
 import shutil
 import struct
@@ -16,6 +15,7 @@ from allcnn.checkpoint import Position, TrainState
 from allcnn.config import RunConfig
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.network import Conv, NetworkSpec, Variables
+from tests.faults import damaging
 
 SPEC = NetworkSpec((Conv(16), Conv(16)), "pooled", 16, 3)
 
@@ -39,20 +39,6 @@ def saved(tmp_path_factory):
 @pytest.fixture
 def copy(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / "final")
-
-
-@pytest.fixture
-def collected():
-    """Collect here what a failed read leaves behind, lest it shows up in another test."""
-    yield
-    gc.collect()
-
-
-def damaging(test):
-    """Mark a test that makes Orbax abandon the reads that were still under way."""
-    # Its coroutines end with exceptions that nobody asks for.
-    abandoned = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-    return pytest.mark.usefixtures("collected")(abandoned(test))
 
 
 def assert_same(found, wanted):

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 
 import pytest
 
@@ -22,23 +21,6 @@ SAMPLES = ["--samples", "32", "--batch-size", "16"]
 @pytest.fixture
 def elsewhere(tmp_path):
     return Workspace.at(tmp_path / "elsewhere")
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    """Let standard input pass for a terminal."""
-
-    class Terminal:
-        def __getattr__(self, name):
-            return getattr(sys.stdin, name)
-
-        def isatty(self):
-            return True
-
-    class System:
-        stdin = Terminal()
-
-    monkeypatch.setattr("flows.tidying.sys", System)
 
 
 def fail(*arguments, workspace, status=1):

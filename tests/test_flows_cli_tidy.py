@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 
 import pytest
 
@@ -57,23 +56,6 @@ def checkpoints(monkeypatch):
 
     monkeypatch.setattr("allcnn.waste.checkpoint_digest", digest)
     monkeypatch.setattr("allcnn.waste.current_samples", stored_samples)
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    """Let standard input pass for a terminal."""
-
-    class Terminal:
-        def __getattr__(self, name):
-            return getattr(sys.stdin, name)
-
-        def isatty(self):
-            return True
-
-    class System:
-        stdin = Terminal()
-
-    monkeypatch.setattr("flows.tidying.sys", System)
 
 
 def runs(workspace: Workspace) -> set[str]:
