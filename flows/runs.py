@@ -111,13 +111,12 @@ def in_doubt(workspace: Workspace, imported: Imported) -> list[str]:
 def remove(workspace: Workspace, runs: Sequence[str], *, yes: bool, as_json: bool) -> None:
     """Show what would go with runs, ask, and remove it; nothing where one of them is in use."""
     found = [find_removable(workspace, run) for run in dict.fromkeys(runs)]
-    for each in found:
-        if is_claimed(workspace.run_folder(each.run)):
-            raise ClaimedError(f"run {each.run!r} is being trained; end that process first")
+    _check_unused(workspace, found)
     if not as_json:
         click.echo(f"{_removal_table(found)}\n\n{_STAY}")
     if not yes:
         ask(as_json=as_json)
+        _check_unused(workspace, found)  # somebody may have taken a long time to answer
     for each in found:
         remove_run(workspace, each.run)
     n_bytes = sum(each.n_bytes for each in found)
@@ -126,6 +125,12 @@ def remove(workspace: Workspace, runs: Sequence[str], *, yes: bool, as_json: boo
         click.echo(json.dumps(told | {"bytes": n_bytes}, indent=1))
     else:
         click.echo(f"removed {size(n_bytes)}")
+
+
+def _check_unused(workspace: Workspace, found: Sequence[Removable]) -> None:
+    for each in found:
+        if is_claimed(workspace.run_folder(each.run)):
+            raise ClaimedError(f"run {each.run!r} is being trained; end that process first")
 
 
 def _row(run: Run) -> tuple[str, ...]:

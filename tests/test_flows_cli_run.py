@@ -356,6 +356,16 @@ def test_a_run_that_a_living_process_holds_stays(workspace):
     assert workspace.runs() == [D1, D2]
 
 
+def test_a_run_that_is_trained_while_one_is_asked_stays(workspace, monkeypatch):
+    held = []
+    monkeypatch.setattr("flows.runs.ask", lambda **_: held.append(claim(workspace.run_folder(D1))))
+    result = run("run", "rm", D1, workspace=workspace)
+    assert result.exit_code == 1
+    assert f"run '{D1}' is being trained; end that process first" in result.stderr
+    assert workspace.runs() == [D1, D2]
+    held[0].release()
+
+
 def test_runs_of_an_address_are_listed_shown_and_removed(trained, tmp_path):
     place = Workspace.at("memory://runs/workspace")
     file = tmp_path / "a.tar"
