@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key, UInt8
 from allcnn import backend
 from allcnn.config import Architecture, Precision, RunConfig
 from allcnn.convolution import convolve
+from allcnn.normalisation import batch_norm
 
 Head = Literal["pooled", "linear"]
 
@@ -169,7 +170,7 @@ class Block(nnx.Module):
         """Return the block's output after ReLU, in the precision of what comes in."""
         kernel = self.conv.kernel[...].astype(x.dtype)
         outputs = convolve(x, kernel, self.layer.stride, self.layer.padding)
-        normed = self.norm(outputs.astype(jnp.float32), use_running_average=not train)
+        normed = batch_norm(self.norm, outputs.astype(jnp.float32), train)
         return nnx.relu(normed).astype(x.dtype)
 
 
