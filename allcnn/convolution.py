@@ -7,7 +7,7 @@ within a loop (https://github.com/jax-ml/jax/issues/12868).
 
 import functools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,11 @@ from allcnn.backend import on_cpu
 Gradients = Literal["xla", "ours"]
 Padding = Literal["SAME", "VALID"]
 Pads = Sequence[tuple[int, int]]
+Tree = TypeVar("Tree")
 
 _FEW_INPUTS = 8
+"""Channels below which patches are gathered: the colours of the first layer's images."""
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -33,7 +36,8 @@ def convolve(
     """Convolve; ``gradients`` says how they are computed, by default as the backend is fastest."""
     if (gradients or ("ours" if on_cpu() else "xla")) == "xla":
         return _forward(images, kernel, stride, padding)
-    return _convolve(images, kernel, stride, padding)
+    output: Array = _convolve(images, kernel, stride, padding)
+    return output
 
 
 def _forward(images: Array, kernel: Array, stride: int, padding: Padding | Pads) -> Array:
@@ -48,23 +52,40 @@ def _convolve(images: Array, kernel: Array, stride: int, padding: Padding) -> Ar
 
 def _convolve_fwd(
     images: Array, kernel: Array, stride: int, padding: Padding
-) -> tuple[Array, tuple[Array, Array]]:
-    return _forward(images, kernel, stride, padding), (images, kernel)
+) -> tuple[Array, tuple[Array, Array, Array | None]]:
+    if images.shape[-1] >= _FEW_INPUTS:
+        return _forward(images, kernel, stride, padding), (images, kernel, None)
+    # Small enough to keep, and both products with them are faster than convolutions.
+    patches = _patches(images, kernel.shape, stride, _pads(images, kernel, stride, padding))
+    return patches @ kernel.reshape(-1, kernel.shape[-1]), (images, kernel, patches)
 
 
 def _convolve_bwd(
-    stride: int, padding: Padding, kept: tuple[Array, Array], gradient: Array
+    stride: int, padding: Padding, kept: tuple[Array, Array, Array | None], gradient: Array
 ) -> tuple[Array, Array]:
-    images, kernel = kept
-    pads = jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], (stride, stride), padding)
-    by_kernel = _by_patches if images.shape[-1] < _FEW_INPUTS else _by_convolution
+    # Else what is computed before and after them becomes part of the transposes, which slows both.
+    (images, kernel, patches), gradient = _materialised((kept, gradient))
+    pads = _pads(images, kernel, stride, padding)
     return (
         _image_gradient(gradient, kernel, images.shape, stride, pads),
-        by_kernel(images, gradient, kernel.shape, stride, pads),
+        _kernel_gradient(images, gradient, kernel.shape, stride, pads)
+        if patches is None
+        else _by_patches(patches, gradient, kernel.shape),
     )
 
 
 _convolve.defvjp(_convolve_fwd, _convolve_bwd)
+
+
+def _materialised(tree: Tree) -> Tree:
+    """Have XLA compute arrays as they are, instead of within what uses them."""
+    result: Tree = jax.lax.optimization_barrier(tree)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _pads(images: Array, kernel: Array, stride: int, padding: Padding) -> Pads:
+    strides = (stride, stride)
+    return jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], strides, padding)
 
 
 def _image_gradient(
@@ -72,15 +93,16 @@ def _image_gradient(
 ) -> Array:
     """Convolve, for each phase of the stride, with the kernel positions that meet such pixels."""
     _, height, width, channels = shape
-    (top, _), (left, _) = pads
+    # Whole strides of padding are never computed, so that stride 1 leaves nothing to cut off.
+    (first, top), (at, left) = (divmod(before, stride) for before, _ in pads)
     rows, columns = -(-(top + height) // stride), -(-(left + width) // stride)
 
     def phase(y: int, x: int) -> Array:
         part = kernel[y::stride, x::stride][::-1, ::-1].swapaxes(2, 3)
         if not part.size:
             return jnp.zeros((len(gradient), rows, columns, channels), gradient.dtype)
-        before = part.shape[0] - 1, part.shape[1] - 1
-        after = rows - gradient.shape[1], columns - gradient.shape[2]
+        before = part.shape[0] - 1 - first, part.shape[1] - 1 - at
+        after = first + rows - gradient.shape[1], at + columns - gradient.shape[2]
         return _forward(gradient, part, 1, list(zip(before, after, strict=True)))
 
     lines = [jnp.stack([phase(y, x) for x in range(stride)], axis=3) for y in range(stride)]
@@ -88,7 +110,7 @@ def _image_gradient(
     return woven[:, top : top + height, left : left + width]
 
 
-def _by_convolution(
+def _kernel_gradient(
     images: Array, gradient: Array, kernel: tuple[int, ...], stride: int, pads: Pads
 ) -> Array:
     """Convolve the images with the gradient: examples are summed over as if they were channels."""
@@ -108,21 +130,21 @@ def _by_convolution(
     return product.transpose(1, 2, 0, 3)
 
 
-def _by_patches(
-    images: Array, gradient: Array, kernel: tuple[int, ...], stride: int, pads: Pads
-) -> Array:
-    """Multiply the gradient with the pixels that each output meets, gathered side by side."""
-    (kh, kw), (rows, columns) = kernel[:2], gradient.shape[1:3]
+def _patches(images: Array, kernel: tuple[int, ...], stride: int, pads: Pads) -> Array:
+    """Gather the pixels that each output meets side by side: (n, rows, columns, kh kw c)."""
     padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-    views = [
-        padded[
-            :,
-            y : y + (rows - 1) * stride + 1 : stride,
-            x : x + (columns - 1) * stride + 1 : stride,
-        ]
-        for y in range(kh)
-        for x in range(kw)
-    ]
+
+    def gather(x: Array, axis: int) -> Array:
+        size = kernel[axis - 1]
+        ends = range(x.shape[axis] - size + 1, x.shape[axis] + 1)
+        views = [jax.lax.slice_in_dim(x, i, end, stride, axis) for i, end in enumerate(ends)]
+        return jnp.concatenate(views, axis=-1)
+
+    # Columns first, by themselves: that copies pieces kw times as long.
+    return gather(_materialised(gather(padded, 2)), 1)
+
+
+def _by_patches(patches: Array, gradient: Array, kernel: tuple[int, ...]) -> Array:
+    """Multiply the gradient with the pixels that each output met."""
     flat = gradient.reshape(-1, gradient.shape[-1])
-    patches = jnp.concatenate(views, axis=-1).reshape(len(flat), -1)
-    return (patches.T @ flat).reshape(kernel)
+    return (patches.reshape(len(flat), -1).T @ flat).reshape(kernel)

@@ -17,7 +17,7 @@ SHAPES = [
         (7, 8), (1, 3), (1, 2, 3), ("SAME", "VALID")
     )
     if (side, kernel) != (7, 1)
-]
+] + [(8, 5, 1, "SAME"), (8, 5, 2, "SAME"), (8, 5, 1, "VALID")]
 
 
 def draw(side, kernel, inputs=2, outputs=3, n=2):
