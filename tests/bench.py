@@ -502,14 +502,18 @@ def training_step() -> None:
     for config in (RunConfig(dataset="cifar10"), RunConfig(dataset="cifar10", architecture="tiny")):
         entry = train.RunRecord(config, tuple("0123456789"), 3)
         images = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
-        ours, theirs = our_step(entry, images), torch_step(entry.spec, images)
-        ours_s, theirs_s = side_by_side(ours, theirs, rounds=5)
+        ours, theirs = our_steps(entry, images), torch_steps(entry.spec, images)
+        ours_s, theirs_s = (each / STEPS_A_TURN for each in side_by_side(ours, theirs))
         what = f"training step of {config.name}, batch 128"
         tell(what, ours_s, "PyTorch, channels last", theirs_s, "1.6")
 
 
-def our_step(entry: train.RunRecord, images: np.ndarray) -> Callable[[], None]:
-    """Return a step of ours, as training takes it, without augmentation as in PyTorch's."""
+STEPS_A_TURN = 4
+"""Each begins beside the other's idle threads, which still spin, and in a cache that is not its."""
+
+
+def our_steps(entry: train.RunRecord, images: np.ndarray) -> Callable[[], None]:
+    """Return steps of ours, as training takes them, without augmentation as in PyTorch's."""
     plan = train._plan(entry, len(images))._replace(augmented=False)
     statistics = np.full(3, 120.0), np.full(3, 60.0)
     state = train._initial_state(plan, jax.random.key(0), *statistics)
@@ -517,30 +521,31 @@ def our_step(entry: train.RunRecord, images: np.ndarray) -> Callable[[], None]:
     examples = steps.Examples(jnp.asarray(images), labels, jnp.zeros(3, jnp.uint8))
     order = np.arange(len(images), dtype=np.int32)
 
-    def step() -> None:
+    def take() -> None:
         nonlocal state
         none = steps.Metrics.none(plan)
-        state, metrics = steps.advance(plan, state, none, examples, order, np.int32(1))
+        state, metrics = steps.advance(plan, state, none, examples, order, np.int32(STEPS_A_TURN))
         jax.block_until_ready(metrics)
 
-    return step
+    return take
 
 
-def torch_step(spec: network.NetworkSpec, images: np.ndarray) -> Callable[[], None]:
-    """Return the same step of the same network in PyTorch."""
+def torch_steps(spec: network.NetworkSpec, images: np.ndarray) -> Callable[[], None]:
+    """Return the same steps of the same network in PyTorch."""
     module = torch_network(spec)
     optimiser = torch.optim.SGD(module.parameters(), 0.1, 0.9, nesterov=True, weight_decay=1e-3)
     channels_first = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     x = channels_first.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(len(images), dtype=torch.long)
 
-    def step() -> None:
-        optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(module(x), labels).backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 2.0)
-        optimiser.step()
+    def take() -> None:
+        for _ in range(STEPS_A_TURN):
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(module(x), labels).backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 2.0)
+            optimiser.step()
 
-    return step
+    return take
 
 
 def torch_network(spec: network.NetworkSpec) -> torch.nn.Module:
