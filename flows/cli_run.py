@@ -1,4 +1,4 @@
-"""The commands about trained runs: ``allcnn run ls``, ``show``, ``export``, ``import``, ``rm``."""
+"""The commands about trained runs: to list, show, draw, export, import and remove them."""
 
 import json
 from functools import partial
@@ -52,6 +52,20 @@ def show_run(run: str, as_json: bool, workspace: str) -> None:
 
     found = describe_run(place, run)
     _show(run_json(found) if as_json else run_table(found))
+
+
+@run_group.command("curves")
+@click.argument("patterns", metavar="RUN...", nargs=-1, required=True)
+@options.workspace
+def draw_curves(patterns: tuple[str, ...], workspace: str) -> None:
+    """Draw loss and accuracy over the epochs of runs, finished or not; print the picture's path.
+
+    RUN is a run's name or a pattern with *, ? and [...].
+    """
+    place = _workspace(workspace)
+    from flows.runs import draw_curves as draw
+
+    click.echo(draw(place, patterns))
 
 
 @run_group.command("export")

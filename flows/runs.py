@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import click
 
+from allcnn import record
 from allcnn.errors import RunError
+from allcnn.figures import draw_learning_curves
 from allcnn.runs import Description, Removable, Run, Unreadable, find_removable, remove_run
 from allcnn.transfer import Imported
 from allcnn.workspace import Workspace
@@ -18,6 +21,7 @@ from flows.tidying import ask
 from store import ClaimedError, has_store, open_grams
 from store import open as open_store
 from store.claim import is_claimed
+from store.place import Place
 
 _MOST_ROWS: Final = 10
 """Epochs that are shown of learning curves."""
@@ -106,6 +110,22 @@ def in_doubt(workspace: Workspace, imported: Imported) -> list[str]:
         for name in sorted(_stored_digests(workspace, run))
         if name not in known
     ]
+
+
+def draw_curves(workspace: Workspace, patterns: Sequence[str]) -> Place:
+    """Draw the learning curves of the runs that fit; raises RunError where one has none."""
+    names: dict[str, None] = {}
+    for pattern in patterns:
+        fitting = [run for run in workspace.runs() if fnmatchcase(run, pattern)]
+        if not fitting:
+            raise no_runs(workspace, pattern)
+        names |= dict.fromkeys(fitting)
+    first, *others = names
+    for run in names:
+        if not record.read_history(workspace, run):
+            raise RunError(f"run {run!r} has no learning curves before the end of its first epoch")
+    more = f"-and-{len(others)}-more" if others else ""
+    return draw_learning_curves(workspace, list(names), f"{first}{more}-curves")
 
 
 def remove(workspace: Workspace, runs: Sequence[str], *, yes: bool, as_json: bool) -> None:

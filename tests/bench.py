@@ -44,6 +44,7 @@ from allcnn.config import (
 )
 from allcnn.extract import keep
 from allcnn.extract.forward import Samples, Source
+from allcnn.presets import preset
 from allcnn.workspace import Workspace
 from store import SampleSet
 
@@ -86,6 +87,7 @@ def main() -> None:
         "dask": dask_share,
         "memory": memory,
         "step": training_step,
+        "flops": flops,
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", help=f"any of: {', '.join(rows)}; all by default")
@@ -506,6 +508,36 @@ def training_step() -> None:
         ours_s, theirs_s = (each / STEPS_A_TURN for each in side_by_side(ours, theirs))
         what = f"training step of {config.name}, batch 128"
         tell(what, ours_s, "PyTorch, channels last", theirs_s, "1.6")
+
+
+def flops() -> None:
+    """Count the operations of a training step, and print what they make of the whole recipe."""
+    for name in ("d1-v2", "d1-v1", "d2-v2", "d4-v2", "d8-v2", "plain-66", "tiny-10"):
+        config = RunConfig(**preset(name))
+        entry = train.RunRecord(config, tuple("0123456789"), 3)
+        an_image = step_flops(entry) / config.batch_size
+        n_images = config.epochs * N_CIFAR10
+        print(
+            f"{name}: {an_image / 1e9:.2f} GFLOP an image,"
+            f" {an_image * n_images / 1e15:.1f} PFLOP in {config.epochs} epochs"
+        )
+
+
+N_CIFAR10 = 50_000
+
+
+def step_flops(entry: train.RunRecord) -> float:
+    """Return the operations of one step as XLA counts them, padding left out."""
+    plan = train._plan(entry, N_CIFAR10)
+    statistics = np.full(3, 120.0), np.full(3, 60.0)
+    state = jax.eval_shape(lambda: train._initial_state(plan, jax.random.key(0), *statistics))
+    shape = jax.ShapeDtypeStruct
+    labels = shape((N_CIFAR10,), jnp.int32)
+    images, fill = shape((N_CIFAR10, 32, 32, 3), jnp.uint8), shape((3,), jnp.uint8)
+    rows = shape((entry.config.batch_size,), jnp.int32)
+    step = jax.jit(steps._step, static_argnums=0)
+    lowered = step.lower(plan, state, steps.Examples(images, labels, fill), rows)
+    return float(lowered.cost_analysis()["flops"])
 
 
 STEPS_A_TURN = 4

@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 import store
-from allcnn import record
+from allcnn import figures, record
 from allcnn.runs import remove_run
 from allcnn.workspace import Workspace
 from flows.listing import size
@@ -40,6 +41,33 @@ def stored_bytes(folder):
 def unfinish(workspace, name):
     shutil.rmtree(workspace.checkpoints_folder(name) / "final")
     record.write_history(workspace, name, record.read_history(workspace, name)[:1])
+
+
+# curves
+
+
+def test_curves_are_drawn_of_each_run_that_fits(workspace, monkeypatch):
+    drawn = []
+    draw = figures.curves.learning_curves
+    monkeypatch.setattr(
+        figures.curves, "learning_curves", lambda each: drawn.append(each) or draw(each)
+    )
+    unfinish(workspace, D2)
+    out = succeed("run", "curves", "*-d1-*", "small-*", workspace=workspace).strip()
+    assert out == str(workspace.figures / f"{D1}-and-1-more-curves.png")
+    assert list(drawn[0]) == [D1, D2]
+    for name, columns in drawn[0].items():
+        assert columns == record.columns(record.read_history(workspace, name))
+    out = succeed("run", "curves", D1, workspace=workspace).strip()
+    assert out == str(workspace.figures / f"{D1}-curves.png")
+    assert Path(out).read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_of_nothing_are_refused(workspace, elsewhere):
+    assert "no run in" in fail("curves", D1, "other-*", workspace=workspace)
+    assert "there are no runs yet" in fail("curves", D1, workspace=elsewhere)
+    (workspace.run_folder(D1) / "history.json").unlink()
+    assert f"run '{D1}' has no learning curves" in fail("curves", "*", workspace=workspace)
 
 
 # ls
