@@ -8,8 +8,13 @@ import jax
 
 Result = TypeVar("Result")
 
-_YNNPACK: Final = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+_YNNPACK: Final[dict[str, str | bool]] = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+}
 """Products and convolutions by YNNPACK, which took half of Eigen's time for All-CNN-C."""
+
+_DETERMINISTIC: Final[dict[str, str | bool]] = {"xla_gpu_deterministic_ops": True}
+"""No atomic sums, and no algorithm that an earlier measurement chose: the same bits every time."""
 
 
 def on_cpu() -> bool:
@@ -18,23 +23,24 @@ def on_cpu() -> bool:
 
 
 @functools.cache
-def compiler_options() -> dict[str, str]:
-    """Return what XLA should be told to make convolutions fast; nothing where it knows better.
+def compiler_options() -> dict[str, str | bool]:
+    """Return what XLA should be told: to convolve fast on the CPU, the same way always on a GPU.
 
-    The option is an experimental one of XLA, so that a later version may not know it.
+    Options differ between versions of XLA, so that a later one may not know it.
     """
-    if not on_cpu():
-        return {}
+    options: dict[str, dict[str, str | bool]] = {"cpu": _YNNPACK, "gpu": _DETERMINISTIC}
+    wanted = options.get(jax.default_backend(), {})
     try:
-        jax.jit(lambda: 0, compiler_options=_YNNPACK).lower().compile()
+        jax.jit(lambda: 0, compiler_options=wanted).lower().compile()
     except jax.errors.JaxRuntimeError:
         return {}
-    return dict(_YNNPACK)
+    return dict(wanted)
 
 
 def jit(function: Callable[..., Result], **how: Any) -> Callable[..., Result]:
     """Return ``jax.jit(function, **how)`` with those options, made when it is first called.
 
+    Accelerators multiply float32 in all its bits, as the CPU does, instead of in TF32 or bfloat16.
     Finding out earlier would start the backend on import. Within another jitted function it is the
     function itself: options are for whole programs.
     """
@@ -46,7 +52,10 @@ def jit(function: Callable[..., Result], **how: Any) -> Callable[..., Result]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Result:
         traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((args, kwargs)))
-        result: Result = (function if traced else jitted())(*args, **kwargs)
+        if traced:
+            return function(*args, **kwargs)
+        with jax.default_matmul_precision(None if on_cpu() else "highest"):
+            result: Result = jitted()(*args, **kwargs)
         return result
 
     return call

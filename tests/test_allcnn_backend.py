@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allcnn import backend
+from allcnn import backend, convolution
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +27,29 @@ def test_a_version_that_does_not_know_the_option_is_told_nothing(monkeypatch):
     assert backend.compiler_options() == {}
 
 
-@pytest.mark.parametrize("name", ["gpu", "tpu"])
-def test_accelerators_are_told_nothing(monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "options"), [("gpu", {"xla_gpu_deterministic_ops": True}), ("tpu", {})]
+)
+def test_gpus_are_told_to_repeat_themselves_to_the_bit(monkeypatch, name, options):
     monkeypatch.setattr(jax, "default_backend", lambda: name)
-    assert backend.compiler_options() == {}
+    assert backend.compiler_options() == options
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("gpu", True), ("tpu", True), ("cpu", False)])
+def test_accelerators_multiply_float32_in_all_its_bits(monkeypatch, name, wanted):
+    monkeypatch.setattr(backend, "on_cpu", lambda: name == "cpu")
+    traced = []
+
+    @backend.jit
+    def work(x, kernel):
+        def product(x, kernel):
+            return convolution.convolve(x @ x, kernel, 1, "SAME", "xla")
+
+        traced.append(str(jax.make_jaxpr(product)(x, kernel)))
+        return product(x, kernel)
+
+    work(jnp.ones((1, 4, 2, 2)), jnp.ones((3, 3, 2, 2)))
+    assert traced[0].count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == 2 * wanted
 
 
 def test_options_reach_the_program_and_functions_work_within_others(monkeypatch):
