@@ -1,5 +1,6 @@
 """The right to write runs while they are trained, which no second process gets."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -9,20 +10,27 @@ from store.claim import Claim, claim
 from store.place import Place
 from store.reach import reaching
 
+_RENEW_EVERY_S = 60.0
+"""At an address each look at a hold is a request."""
+
 
 @contextmanager
 def holding(workspace: Workspace, runs: Sequence[str]) -> Iterator[Callable[[], None]]:
-    """Hold runs against others until the end; yield what has to be called at least once an epoch.
+    """Hold runs against others until the end; yield what has to be called every minute or so.
 
     At an address a hold runs out after ten minutes that nobody called it. Raises ClaimedError where
     a living process holds one of them.
     """
     with ExitStack() as stack:
         claims = [stack.enter_context(_claim(workspace.run_folder(run))) for run in runs]
+        renewed = time.monotonic()
 
         def renew() -> None:
-            for each in claims:
-                each.renew()
+            nonlocal renewed
+            if time.monotonic() - renewed >= _RENEW_EVERY_S:
+                renewed = time.monotonic()
+                for each in claims:
+                    each.renew()
 
         yield renew
 

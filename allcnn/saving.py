@@ -9,9 +9,9 @@ from store.place import Place
 
 
 class Saver:
-    """Writes one checkpoint at a time, in a thread of its own; a context manager.
+    """Writes checkpoints one after the other, in a thread of its own; a context manager.
 
-    What writing raises is raised by the next call, or at the end.
+    What writing raises is raised by ``wait``, or at the end.
     """
 
     def __init__(self) -> None:
@@ -28,8 +28,7 @@ class Saver:
             self.wait()
 
     def save(self, folder: Place, state: TrainState) -> None:
-        """Have a checkpoint written, as the state is now; wait for the one before."""
-        self.wait()
+        """Have a checkpoint written, as the state is now."""
         self._pending.append(self._thread.submit(checkpoint.save, folder, state.to_host()))
 
     def wait(self) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,11 +37,12 @@ from allcnn.workspace import Workspace
 
 @dataclass
 class _Run:
-    """A run in the making."""
+    """A run in the making; ``n_written`` are the epochs that its curves on the disk have."""
 
     config: RunConfig
     state: TrainState
     history: History
+    n_written: int
 
     @property
     def name(self) -> str:
@@ -64,7 +65,9 @@ def train_together(
     """Train runs that differ in their seeds alone as one program; return their names.
 
     As ``train``, but that those which are unfinished go on from the last epoch of which all have a
-    checkpoint. Raises ConfigError where they differ in more.
+    checkpoint; where a kill came between their last checkpoints, those that are left end with the
+    same parameters but for rounding, since fewer are another program. Raises ConfigError where they
+    differ in more, and RunError where some were begun and others were not.
     """
     _check_seeds_differ(configs)
     unfinished = [config for config in configs if not _is_finished(config, workspace)]
@@ -113,15 +116,22 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
         n_images = config.batch_size * len(configs)
         clock = Clock(config.epochs * plan.steps_per_epoch, n_images, report)
         for epoch in range(len(runs[0].history), config.epochs):
-            _epoch(plan, runs, examples, tested, epoch, clock)
-            renew()
+            _epoch(plan, runs, examples, tested, epoch, clock, renew)
             for run in runs:
-                record.write_history(workspace, run.name, run.history)
+                _write_curves(workspace, run)
             done = epoch + 1
             if done % config.checkpoint_every == 0 or done == config.epochs:
                 name = "final" if done == config.epochs else checkpoint_name(done)
+                saver.wait()  # one epoch's checkpoints in memory are enough
                 for run in runs:
                     saver.save(workspace.checkpoints_folder(run.name) / name, run.state)
+
+
+def _write_curves(workspace: Workspace, run: _Run) -> None:
+    # Of several seeds some may have been ahead; their curves stay as long as their checkpoints.
+    if len(run.history) > run.n_written:
+        record.write_history(workspace, run.name, run.history)
+        run.n_written = len(run.history)
 
 
 def _begin(workspace: Workspace, config: RunConfig, training: data.Split) -> RunRecord:
@@ -156,6 +166,7 @@ def _resume(
 ) -> list[_Run]:
     """Return the runs as they were at the last epoch of which all have a checkpoint."""
     known = [workspace.checkpoints(config.name) for config in configs]
+    _check_begun_together(configs, known)
     name = min((names[-1] if names else "init" for names in known), key=checkpoint_epoch)
     runs = []
     for config, names in zip(configs, known, strict=True):
@@ -170,15 +181,31 @@ def _resume(
                 f"run {config.name!r} lacks the checkpoint {name!r}, from which those trained with"
                 " it go on; train it alone first"
             )
-        history = _history(workspace, config.name, name) if names else ()
-        runs.append(_Run(config, state, history))
+        written = record.read_history(workspace, config.name)
+        history = _history(config.name, written, name) if names else ()
+        runs.append(_Run(config, state, history, len(written)))
     return runs
 
 
-def _history(workspace: Workspace, run: str, name: str) -> History:
+def _check_begun_together(configs: Sequence[RunConfig], known: Sequence[Sequence[str]]) -> None:
+    """Raise RunError where going on together would begin runs again that are far ahead.
+
+    One checkpoint after ``init`` is what a kill between the first ones leaves.
+    """
+    counts = {config.name: len(names) for config, names in zip(configs, known, strict=True)}
+    ahead = [run for run, n_checkpoints in counts.items() if n_checkpoints > 2]
+    new = [run for run, n_checkpoints in counts.items() if n_checkpoints < 2]
+    if ahead and new:
+        raise RunError(
+            f"{', '.join(ahead)} would begin again with {', '.join(new)}, which has no checkpoint"
+            " to go on from; train these two groups one after the other"
+        )
+
+
+def _history(run: str, written: History, name: str) -> History:
     """Return the curves until a checkpoint; raises RunError where they end before it."""
     n_epochs = int(checkpoint_epoch(name))
-    history = record.read_history(workspace, run)[:n_epochs]
+    history = written[:n_epochs]
     if len(history) < n_epochs:
         raise RunError(
             f"run {run!r} has the checkpoint {name!r}, but its history.json has"
@@ -194,10 +221,11 @@ def _epoch(
     tested: Evaluation,
     epoch: int,
     clock: Clock,
+    renew: Callable[[], None],
 ) -> None:
     """Pass once over the training split, and evaluate."""
     began = time.monotonic()
-    state, metrics = _steps(plan, runs, examples, epoch, clock)
+    state, metrics = _steps(plan, runs, examples, epoch, clock, renew)
     totals = []
     for i, run in enumerate(runs):
         run.state, kept = _unstacked((state, metrics), i, len(runs))
@@ -205,13 +233,19 @@ def _epoch(
         # Else the last step's overflow would be kept as a checkpoint that nobody can go on from.
         if not math.isfinite(loss := totals[-1][1].loss):
             raise _not_finite(plan, run, "test loss", loss, epoch, plan.steps_per_epoch - 1)
+        renew()
     wall_s = (time.monotonic() - began) / len(runs)
     for run, (trained, found) in zip(runs, totals, strict=True):
         run.history += (_row(epoch + 1, trained, found, wall_s),)
 
 
 def _steps(
-    plan: Plan, runs: list[_Run], examples: Examples, epoch: int, clock: Clock
+    plan: Plan,
+    runs: list[_Run],
+    examples: Examples,
+    epoch: int,
+    clock: Clock,
+    renew: Callable[[], None],
 ) -> tuple[TrainState, Metrics]:
     """Take the steps of one epoch; the last partial batch waits for another."""
     n, steps = len(examples.labels), plan.steps_per_epoch
@@ -229,6 +263,7 @@ def _steps(
         mean = losses.mean() / plan.config.batch_size
         detail = f"epoch {epoch + 1} of {plan.config.epochs}, loss {mean:.3f}"
         clock.report(epoch * steps + done, detail)
+        renew()
     return state, metrics
 
 

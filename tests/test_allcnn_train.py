@@ -11,10 +11,23 @@ import threading
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy.special import logsumexp
 
-from allcnn import checkpoint, data, network, pace, record, steps, train
+import allcnn.holding
+from allcnn import (
+    backend,
+    checkpoint,
+    convolution,
+    data,
+    network,
+    normalisation,
+    pace,
+    record,
+    steps,
+    train,
+)
 from allcnn.config import RunConfig
 from allcnn.errors import ConfigError, RunError, WorkspaceError
 from allcnn.network import Conv, NetworkSpec
@@ -76,10 +89,15 @@ def fresh(tmp_path, monkeypatch):
 
 
 @functools.cache
+def begun(config):
+    """Return the state of a network before its first step, as no seed of a test draws it."""
+    plan = train._plan(RunRecord(config, CLASSES, 3), 56)
+    return train._initial_state(plan, jax.random.key(9), np.zeros(3), np.ones(3))
+
+
 def other_state():
     """Return a state of the structure that is read, but of other values."""
-    plan = train._plan(RunRecord(NOISE, CLASSES, 3), 56)
-    return train._initial_state(plan, jax.random.key(9), np.zeros(3), np.ones(3))
+    return begun(NOISE)
 
 
 def read_state(workspace, name, run=RUN):
@@ -379,6 +397,21 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     assert_same_run(fresh, uninterrupted)
 
 
+def test_of_seeds_trained_together_the_one_that_diverged_is_named(fresh, monkeypatch):
+    advance = train.advance_together
+
+    def overflow(*args):
+        state, metrics = advance(*args)
+        return state, metrics._replace(loss=metrics.loss.at[1, 1].set(jnp.inf))
+
+    monkeypatch.setattr(train, "advance_together", overflow)
+    monkeypatch.setattr(pace, "REPORT_EVERY_S", 1e9)
+    configs = [dataclasses.replace(NOISE, seed=seed) for seed in (0, 1)]
+    message = rf"^the loss of {configs[1].name} became inf in epoch 1, step 2, at"
+    with pytest.raises(RunError, match=message):
+        train.train_together(configs, fresh)
+
+
 def test_parameters_that_overflow_in_the_last_step_are_not_kept(fresh, monkeypatch):
     monkeypatch.setattr(train, "evaluate", lambda *args: steps.Totals(math.nan, 0.0, 10))
     message = rf"^the test loss of {RUN} became nan in epoch 1, step 3, at learn"
@@ -438,11 +471,16 @@ def test_a_run_is_held_against_others_while_it_is_trained(fresh, monkeypatch):
     assert sorted(os.listdir(folder)) == ["checkpoints", "config.json", "history.json"]
 
 
-def test_a_hold_is_renewed_every_epoch(fresh, monkeypatch):
+def test_a_hold_is_renewed_within_an_epoch_but_not_at_every_program(fresh, monkeypatch):
     renewed = []
     monkeypatch.setattr(Lock, "renew", lambda self: renewed.append(self._folder))
     train.train(NOISE, fresh)
-    assert renewed == [fresh.run_folder(RUN)] * NOISE.epochs
+    assert renewed == []  # all of it took less than a minute
+    shutil.rmtree(fresh.root)
+    monkeypatch.setattr(allcnn.holding, "_RENEW_EVERY_S", 0)
+    train.train(NOISE, fresh)
+    # After each program, of one step here, and after each evaluation.
+    assert renewed == [fresh.run_folder(RUN)] * (N_STEPS + NOISE.epochs)
 
 
 @pytest.mark.parametrize("n", [3, 4, 10])
@@ -477,14 +515,18 @@ def test_augmentation_is_for_pictures_only():
 
 
 def test_seeds_trained_together_are_those_trained_alone(fresh, monkeypatch):
-    configs = [dataclasses.replace(NOISE, seed=seed, epochs=2) for seed in (0, 1, 2)]
+    # 10 and 19 channels: the first layer has its own way of computing gradients, below 8 channels.
+    configs = [dataclasses.replace(NOISE, seed=seed, epochs=2, width=0.1) for seed in (0, 1, 2)]
     alone = Workspace.at(fresh.root / "alone")
     for config in configs:
         train.train(config, alone)
     assert train.train_together(configs, fresh) == [config.name for config in configs]
     for config in configs:
         for name in ("init", "final"):
-            one, other = (read_state(place, name, config.name) for place in (fresh, alone))
+            one, other = (
+                checkpoint.load(place.find_checkpoint(config.name, name), begun(config))
+                for place in (fresh, alone)
+            )
             for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
                 # Six steps; products are summed in another order.
                 np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
@@ -508,6 +550,57 @@ def test_seeds_trained_together_go_on_from_the_last_epoch_that_all_have(fresh, m
         found = read_state(fresh, "final", config.name)
         for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def trained_apart(workspace, *names):
+    """Train two seeds together, and take the second one's checkpoints of these names away."""
+    configs = [dataclasses.replace(NOISE, seed=seed, checkpoint_every=1) for seed in (0, 1)]
+    train.train_together(configs, workspace)
+    for name in names:
+        shutil.rmtree(workspace.checkpoints_folder(configs[1].name) / name)
+    shutil.rmtree(workspace.checkpoints_folder(configs[0].name) / "final")
+    return configs
+
+
+def test_curves_are_never_shorter_than_the_checkpoints_beside_them(fresh):
+    configs = trained_apart(fresh, "epoch-0002", "final")
+    wanted = without_times(fresh, configs[0].name)
+
+    def report(done, total, detail):
+        if done == 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train.train_together(configs, fresh, report)
+    assert without_times(fresh, configs[0].name) == wanted
+    # The seed that was ahead can still go on alone.
+    train.train(configs[0], fresh)
+    assert without_times(fresh, configs[0].name) == wanted
+
+
+def test_seeds_far_ahead_do_not_begin_again_with_new_ones(fresh):
+    configs = trained_apart(fresh, "init", "epoch-0001", "epoch-0002", "final")
+    message = rf"^{configs[0].name} would begin again with {configs[1].name}, which has no check"
+    with pytest.raises(RunError, match=message):
+        train.train_together(configs, fresh)
+    assert fresh.checkpoints(configs[0].name) == ["init", "epoch-0001", "epoch-0002"]
+
+
+def test_a_kill_between_the_first_checkpoints_of_seeds_is_gone_on_from(fresh, monkeypatch):
+    save, configs = checkpoint.save, [dataclasses.replace(NOISE, seed=seed) for seed in (0, 1)]
+
+    def fragile(folder, state):
+        if folder.name == "epoch-0002" and configs[1].name in str(folder):
+            raise Killed
+        save(folder, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", fragile)
+        with pytest.raises(Killed):
+            train.train_together(configs, fresh)
+    assert [len(fresh.checkpoints(config.name)) for config in configs] == [2, 1]
+    train.train_together(configs, fresh)
+    assert [fresh.checkpoints(config.name)[-1] for config in configs] == ["final", "final"]
 
 
 @pytest.mark.parametrize(
@@ -541,6 +634,24 @@ def test_steps_go_on_while_a_checkpoint_is_written(fresh, uninterrupted, monkeyp
     assert_same_run(fresh, uninterrupted)
 
 
+def test_steps_wait_for_no_seed_of_several(fresh, monkeypatch):
+    save, reported = checkpoint.save, threading.Event()
+    configs = [dataclasses.replace(NOISE, seed=seed) for seed in (0, 1, 2)]
+
+    def slow(folder, state):
+        if folder.name == "epoch-0002":
+            assert reported.wait(60)
+        save(folder, state)
+
+    def report(done, total, detail):
+        if done == 8:
+            reported.set()
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    train.train_together(configs, fresh, report)
+    assert [fresh.checkpoints(config.name)[-1] for config in configs] == ["final"] * 3
+
+
 def test_a_checkpoint_that_could_not_be_written_ends_the_training(fresh, monkeypatch):
     def refuse(folder, state):
         raise WorkspaceError("no room")
@@ -552,6 +663,61 @@ def test_a_checkpoint_that_could_not_be_written_ends_the_training(fresh, monkeyp
     monkeypatch.undo()
     assert save is refuse
     assert "final" not in fresh.checkpoints(RUN)
+
+
+def gradient_of_a_batch(config):
+    """Return the gradient of a batch's loss, as training computes it."""
+    spec = RunRecord(config, CLASSES, 3).spec
+    images, labels = noise_examples().images[:16], noise_examples().labels[:16]
+    variables = begun(config).variables
+
+    @backend.jit
+    def gradient(variables, images):
+        def loss_of(params):
+            moved = variables._replace(params=params)
+            key, precision = jax.random.key(0), config.precision
+            logits, _ = network.apply_train(spec, moved, images, key, precision)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        return jax.grad(loss_of)(variables.params)
+
+    return gradient(variables, images)
+
+
+def relative_differences(found, wanted):
+    """Return, of each leaf, the norm of the difference over that of what was wanted."""
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
+    return [float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs]
+
+
+WIDE = dataclasses.replace(NOISE, width=0.1, variant="v2")
+"""10 and 19 channels, so that gradients are computed in every way that there is."""
+
+
+@functools.cache
+def gradient_by(way, precision):
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (convolution, normalisation):
+            patch.setattr(module, "on_cpu", lambda: way == "ours")
+        return gradient_of_a_batch(dataclasses.replace(WIDE, precision=precision))
+
+
+def test_a_gradient_is_the_same_whichever_way_a_backend_computes_it():
+    ours, xla = (gradient_by(way, "float32") for way in ("ours", "xla"))
+    # float32 through nine layers of batch norm, of 16 examples with as little as one pixel each.
+    assert max(relative_differences(ours, xla)) < 1e-4
+
+
+def test_bfloat16_gradients_lose_no_more_than_those_of_xla():
+    wanted = gradient_by("xla", "float32")
+    ours, xla = (
+        np.array(relative_differences(gradient_by(way, "bfloat16"), wanted))
+        for way in ("ours", "xla")
+    )
+    # Each leaf has its own luck with what is rounded, and with ReLUs that turn over.
+    assert np.median(ours / xla) < 1.3
+    assert (1e-4 < ours).all()
+    assert (ours < 3 * xla).all()
 
 
 def test_bfloat16_keeps_parameters_and_statistics_in_float32(fresh):
