@@ -36,7 +36,10 @@ class RunRecord:
 
 
 class Epoch(NamedTuple):
-    """One row of the learning curves; losses are mean cross entropies in nats."""
+    """One row of the learning curves; losses are mean cross entropies in nats.
+
+    ``wall_s`` is the time of the epoch with its evaluation, divided by the seeds trained together.
+    """
 
     epoch: int
     train_loss: float

@@ -1,5 +1,6 @@
 """What ``allcnn run`` shows: tables and JSON of runs, and the question before one goes."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from allcnn import record
 from allcnn.errors import RunError
 from allcnn.figures import draw_learning_curves
 from allcnn.runs import Description, Removable, Run, Unreadable, find_removable, remove_run
+from allcnn.soundness import check_curves
 from allcnn.transfer import Imported
 from allcnn.workspace import Workspace
 from flows.listing import age, size
@@ -120,12 +122,21 @@ def draw_curves(workspace: Workspace, patterns: Sequence[str]) -> Place:
         if not fitting:
             raise no_runs(workspace, pattern)
         names |= dict.fromkeys(fitting)
-    first, *others = names
     for run in names:
-        if not record.read_history(workspace, run):
+        history = record.read_history(workspace, run)
+        check_curves(run, history)
+        if not history:
             raise RunError(f"run {run!r} has no learning curves before the end of its first epoch")
-    more = f"-and-{len(others)}-more" if others else ""
-    return draw_learning_curves(workspace, list(names), f"{first}{more}-curves")
+    return draw_learning_curves(workspace, list(names), f"{_name_of_all(list(names))}-curves")
+
+
+def _name_of_all(runs: Sequence[str]) -> str:
+    """Return a name of several runs that others do not have."""
+    first, *others = runs
+    if not others:
+        return first
+    digest = hashlib.sha256(" ".join(runs).encode()).hexdigest()
+    return f"{first}-and-{len(others)}-more-{digest[:8]}"
 
 
 def remove(workspace: Workspace, runs: Sequence[str], *, yes: bool, as_json: bool) -> None:

@@ -501,6 +501,7 @@ print(peak(), before)
 
 def training_step() -> None:
     """Time a training step at width 1, batch 128, and one of Tiny-10, against PyTorch's."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     for config in (RunConfig(dataset="cifar10"), RunConfig(dataset="cifar10", architecture="tiny")):
         entry = train.RunRecord(config, tuple("0123456789"), 3)
         images = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)

@@ -2,7 +2,11 @@
 
 import hashlib
 import shutil
+import signal
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +19,7 @@ from allcnn.checkpoint import Position, TrainState
 from allcnn.config import RunConfig
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.network import Conv, NetworkSpec, Variables
+from allcnn.workspace import Workspace
 from tests.faults import damaging
 
 SPEC = NetworkSpec((Conv(16), Conv(16)), "pooled", 16, 3)
@@ -73,6 +78,44 @@ def test_a_checkpoint_without_digests_is_read(copy):
     path = copy / "_CHECKPOINT_METADATA"
     path.write_text(path.read_text().replace('"digests"', '"other"'))
     assert_same(checkpoint.load(copy, draw_state(1)), draw_state(0))
+
+
+SAVED_AND_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.test_allcnn_checkpoint import checkpoint, draw_state
+
+folder, n = Path(sys.argv[1]), int(sys.argv[2])
+state, made = draw_state(0), 0
+
+def dying(change):
+    def work(*args, **kwargs):
+        global made
+        made += 1
+        # -1 stands for the last change, by which the checkpoint gets its name.
+        if made - 1 == n or n < 0 and str(args[-1]) == str(folder):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return change(*args, **kwargs)
+    return work
+
+for name in ("mkdir", "rename", "replace", "unlink", "rmdir"):
+    setattr(os, name, dying(getattr(os, name)))
+checkpoint.save(folder, state)
+"""
+
+
+@pytest.mark.parametrize("n", [-1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(0, 30, 2))])
+def test_a_checkpoint_that_was_half_written_by_a_killed_process_is_none(tmp_path, n):
+    workspace = Workspace.at(tmp_path)
+    folder = workspace.checkpoints_folder("run") / "final"
+    folder.parent.mkdir(parents=True)
+    command = [sys.executable, "-c", SAVED_AND_KILLED, str(folder), str(n)]
+    ended = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[1])
+    assert ended.returncode in (-signal.SIGKILL, *([0] if n > 5 else [])), ended.stderr
+    assert workspace.checkpoints("run") == (["final"] if ended.returncode == 0 else [])
+    checkpoint.save(folder, draw_state(0))
+    assert workspace.checkpoints("run") == ["final"]
+    assert_same(checkpoint.load(folder, draw_state(1)), draw_state(0))
 
 
 def test_saving_replaces_a_checkpoint(copy):

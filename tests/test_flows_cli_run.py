@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def test_curves_are_drawn_of_each_run_that_fits(workspace, monkeypatch):
     )
     unfinish(workspace, D2)
     out = succeed("run", "curves", "*-d1-*", "small-*", workspace=workspace).strip()
-    assert out == str(workspace.figures / f"{D1}-and-1-more-curves.png")
+    name = re.fullmatch(rf"{D1}-and-1-more-[0-9a-f]{{8}}-curves.png", Path(out).name)
+    assert name
+    assert Path(out).parent == workspace.figures
     assert list(drawn[0]) == [D1, D2]
     for name, columns in drawn[0].items():
         assert columns == record.columns(record.read_history(workspace, name))
@@ -68,6 +71,9 @@ def test_curves_of_nothing_are_refused(workspace, elsewhere):
     assert "there are no runs yet" in fail("curves", D1, workspace=elsewhere)
     (workspace.run_folder(D1) / "history.json").unlink()
     assert f"run '{D1}' has no learning curves" in fail("curves", "*", workspace=workspace)
+    rows = [row._asdict() | {"test_loss": "low"} for row in record.read_history(workspace, D2)]
+    (workspace.run_folder(D2) / "history.json").write_text(json.dumps(rows))
+    assert "says no such curves" in fail("curves", D2, workspace=workspace)
 
 
 # ls
