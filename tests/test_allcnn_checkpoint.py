@@ -104,7 +104,9 @@ checkpoint.save(folder, state)
 """
 
 
-@pytest.mark.parametrize("n", [-1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(0, 30, 2))])
+@pytest.mark.parametrize(
+    "n", [-1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(0, 30, 2))]
+)
 def test_a_checkpoint_that_was_half_written_by_a_killed_process_is_none(tmp_path, n):
     workspace = Workspace.at(tmp_path)
     folder = workspace.checkpoints_folder("run") / "final"
