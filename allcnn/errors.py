@@ -21,6 +21,10 @@ class ComparisonError(AllcnnError, ValueError):
     """Two sets of representations cannot be compared."""
 
 
+class ClusterError(AllcnnError, RuntimeError):
+    """Workers, or the scheduler that gives them tasks, are not there or are gone."""
+
+
 class WorkspaceError(AllcnnError, OSError):
     """The workspace is no folder, or cannot be written."""
 

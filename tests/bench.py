@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from unittest import mock
 
 import google_crc32c
 import jax
@@ -26,10 +25,9 @@ import numpy as np
 import torch
 from cka.cka import cka_from_features
 from cka.hsic import hsic as pytorch_hsic
-from distributed import Client
 
 import store
-from allcnn import cluster, hsic, kernels, network, steps, train
+from allcnn import hsic, kernels, network, steps, train
 from allcnn.compare import compare
 from allcnn.compare.tasks import keep_grams
 from allcnn.config import (
@@ -85,6 +83,7 @@ def main() -> None:
         "added": added_checkpoint,
         "classes": classes,
         "dask": dask_share,
+        "scaling": scaling,
         "memory": memory,
         "step": training_step,
         "flops": flops,
@@ -318,13 +317,11 @@ def gram_tasks(workspace: Workspace, stored: Sequence[store.Representation]) -> 
 
 
 @contextlib.contextmanager
-def connected() -> Iterator[Client]:
-    """Let every comparison use one cluster, whose start is not measured."""
-    with (
-        cluster.connect() as client,
-        mock.patch.object(cluster, "connect", return_value=contextlib.nullcontext(client)),
-    ):
-        yield client
+def connected(spec: ClusterSpec = THREADS) -> Iterator[Cluster]:
+    """Yield workers that have started, which is not measured."""
+    with Cluster(spec) as cluster:
+        cluster.started  # noqa: B018 -- starts them
+        yield cluster
 
 
 def forget(workspace: Workspace, *, grams: bool = True) -> None:
@@ -338,13 +335,13 @@ EVERYTHING = Selection("*", "*")
 
 def all_pairs() -> None:
     """Compare 10 networks of 10 taps, width 0.25, 2,048 examples, with each other from Zarr."""
-    with scratch() as workspace, connected():
+    with scratch() as workspace, connected() as workers:
         for k in range(10):
             write_network(workspace.activations, 2048, run=f"run{k}")
 
         def ours() -> None:
             forget(workspace)
-            compare(workspace, Comparison(EVERYTHING, EVERYTHING))
+            compare(workspace, Comparison(EVERYTHING, EVERYTHING), cluster=workers)
 
         features = [torch.from_numpy(x).flatten(1) for x in taps(2048, 0.25)]
         pairs = 45
@@ -365,20 +362,20 @@ def all_pairs() -> None:
 
 def added_checkpoint() -> None:
     """Add one checkpoint to an all-pairs result of 20, against computing all 21 afresh."""
-    with scratch() as workspace, connected():
+    with scratch() as workspace, connected() as workers:
         for k in range(21):
             write_network(workspace.activations, 1024, run=f"run{k:02}")
         job = Comparison(EVERYTHING, EVERYTHING)
 
         def afresh() -> None:
             forget(workspace)
-            compare(workspace, job)
+            compare(workspace, job, cluster=workers)
 
         def added() -> None:
             forget(workspace, grams=False)
             for path in workspace.grams.glob("*/run20"):
                 shutil.rmtree(path)
-            compare(workspace, job)
+            compare(workspace, job, cluster=workers)
 
         afresh_s, added_s = side_by_side(afresh, added, rounds=3)
     tell("one checkpoint added to 20", added_s, "all 21 afresh", afresh_s, "0.1")
@@ -386,17 +383,17 @@ def added_checkpoint() -> None:
 
 def classes() -> None:
     """Compare each of ten classes, against all examples together; both from activations."""
-    with scratch() as workspace, connected():
+    with scratch() as workspace, connected() as workers:
         write_network(workspace.activations, 2048)
         every = Comparison(EVERYTHING, EVERYTHING)
 
         def run(job: Comparison) -> None:
             forget(workspace)
-            compare(workspace, job)
+            compare(workspace, job, cluster=workers)
 
         def kept(job: Comparison) -> None:
             forget(workspace, grams=False)
-            compare(workspace, job)
+            compare(workspace, job, cluster=workers)
 
         exact = replace(every, estimator="exact")
         works = [
@@ -412,7 +409,7 @@ def classes() -> None:
 
 def comparison() -> None:
     """Time a comparison fed from Zarr, against reading alone plus computing alone."""
-    with scratch() as workspace, connected():
+    with scratch() as workspace, connected() as workers:
         stored = write_network(workspace.activations, 2048, width=1.0)
         ranges = hsic.split_minibatches(2048, 256)
         features = [tap.read(0, 256) for tap in stored]
@@ -428,7 +425,7 @@ def comparison() -> None:
 
         def ours() -> None:
             forget(workspace)
-            compare(workspace, Comparison(EVERYTHING, EVERYTHING))
+            compare(workspace, Comparison(EVERYTHING, EVERYTHING), cluster=workers)
 
         ours_s, *alone = side_by_side(ours, reading, computing, rounds=3)
         cpu_s = [cpu_seconds(work) for work in (reading, computing)]
@@ -446,7 +443,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 def dask_share() -> None:
     """Time the tasks of a comparison under Dask, against a plain loop over them in two threads."""
-    with scratch() as workspace, connected() as client:
+    with scratch() as workspace, connected():
         stored = write_network(workspace.activations, 10_000)
         tasks = gram_tasks(workspace, stored)
 
@@ -460,12 +457,29 @@ def dask_share() -> None:
 
         def dask() -> None:
             forget(workspace)
-            client.gather(
-                [client.submit(keep_grams, *t, want_median=False, pure=False) for t in tasks]
-            )
+            workers.gather(keep_grams, tasks, "Grams", lambda *_: None, want_median=False)
 
         ours_s, theirs_s = side_by_side(dask, loop, rounds=3)
     tell("Grams of 10,000 examples under Dask", ours_s, "two plain threads", theirs_s, "1.05")
+
+
+def scaling() -> None:
+    """Time a comparison by two processes on a core each, against one."""
+    with (
+        scratch() as workspace,
+        connected(ClusterSpec("local", 1)) as one,
+        connected(ClusterSpec("local", 2)) as two,
+    ):
+        for k in range(4):
+            write_network(workspace.activations, 4096, run=f"run{k}")
+
+        def by(workers: Cluster) -> None:
+            forget(workspace)
+            compare(workspace, Comparison(EVERYTHING, EVERYTHING), cluster=workers)
+
+        two_s, one_s = side_by_side(lambda: by(two), lambda: by(one), rounds=3)
+    tell("two pinned processes, both cores' time", 2 * two_s, "one", one_s, "-")
+    print(f"efficiency of two pinned processes: {one_s / (2 * two_s):.3f}", flush=True)
 
 
 def memory() -> None:

@@ -1,60 +1,298 @@
-"""Dask's threads: reachable from this machine alone, and gone afterwards."""
+"""Where tasks run: threads, processes, GPUs, a scheduler, a function; and nothing left of them."""
 
 import logging
 import os
 import threading
+import time
+import urllib.request
 import warnings
 
 import psutil
 import pytest
-from distributed import get_client
+from distributed import LocalCluster, get_client
 
-from allcnn import cluster
+from allcnn.cluster import start
+from allcnn.cluster.run import Cluster
+from allcnn.cluster.spec import FORMS, PATTERN, THREADS, ClusterSpec
+from allcnn.errors import ClusterError, ConfigError
 
 LOOPBACK = ("127.0.0.1", "::1")
 
 
-def listening():
-    connections = psutil.Process().net_connections(kind="all")
+def negated(value, *, wanted):
+    assert wanted()
+    return -value
+
+
+def process(value, *, wanted):
+    return os.getpid(), value
+
+
+def cores(value, *, wanted):
+    return tuple(os.sched_getaffinity(0))
+
+
+def divided(value, *, wanted):
+    return 1 // value
+
+
+def quiet(done, total):
+    pass
+
+
+def gather(cluster, body, calls):
+    return cluster.gather(body, calls, "testing", quiet)
+
+
+def listening(of=None):
+    connections = (of or psutil.Process()).net_connections(kind="all")
     return {c.laddr for c in connections if c.status == psutil.CONN_LISTEN}
 
 
-def test_servers_listen_on_loopback_alone():
-    before = listening()
-    with cluster.connect() as client:
+def children():
+    """Return the processes that this one started, but for what Python keeps until its end."""
+    found = psutil.Process().children(recursive=True)
+    return {each for each in found if "resource_tracker" not in " ".join(each.cmdline())}
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("threads", THREADS),
+        ("local", ClusterSpec("local")),
+        ("local:3", ClusterSpec("local", 3)),
+        ("gpu", ClusterSpec("gpu")),
+        ("tcp://10.0.0.1:8786", ClusterSpec("address", target="tcp://10.0.0.1:8786")),
+        ("tls://host:8786", ClusterSpec("address", target="tls://host:8786")),
+        ("mine.slurm:start", ClusterSpec("function", target="mine.slurm:start")),
+    ],
+)
+def test_what_is_written_is_what_is_meant(text, spec):
+    assert ClusterSpec.parse(text) == spec
+    assert str(spec) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Threads",
+        "local:",
+        "local:0",
+        "local:x",
+        "local:-1",
+        "local:99999",
+        "gpu:0",
+        "threads:2",
+        "tcp://host",
+        "http://host:1",
+        "a:b:c",
+        "../x:y",
+        "a b:c",
+        "os.path:",
+    ],
+)
+def test_what_names_no_cluster_is_refused(text):
+    with pytest.raises(ConfigError) as error:
+        ClusterSpec.parse(text)
+    assert str(error.value) == f"cluster is {text!r}; use {FORMS}"
+
+
+def test_too_many_workers_are_refused():
+    with pytest.raises(ConfigError, match="cluster is 'local:9999'; use 1024 workers or fewer"):
+        ClusterSpec.parse("local:9999")
+    available = len(os.sched_getaffinity(0))
+    with Cluster(ClusterSpec("local", available + 1)) as cluster:
+        with pytest.raises(ConfigError, match=f"may use {available} cores, one for each worker"):
+            gather(cluster, negated, [(1,)])
+
+
+def test_forms_are_those_of_the_web_page():
+    # A web page's form has no other way to refuse.
+    assert PATTERN.startswith("^")
+    assert PATTERN.endswith("$")
+
+
+def test_threads_take_tasks_in_order_and_tell_where_they_are():
+    told, before = [], listening()
+    with Cluster(tell=told.append) as cluster:
+        assert told == []  # nothing was needed yet
+        assert gather(cluster, process, [(3,), (1,)]) == [(os.getpid(), 3), (os.getpid(), 1)]
         opened = listening() - before
-        assert client.submit(abs, -1).result() == 1
-        services = client.scheduler_info()["services"]
-    assert services["dashboard"] in {address.port for address in opened}
-    assert {address.ip for address in opened} <= set(LOOPBACK)
+        assert {address.ip for address in opened} <= set(LOOPBACK)
+        (sentence,) = told
+        head, _, address = sentence.rpartition(" ")
+        assert head == "tasks run on threads of this process; dashboard"
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            assert b"Bokeh" in answer.read()
+        assert list(cluster.started.client.nthreads().values()) == [2]
 
 
-def test_tasks_run_in_two_threads_of_this_process():
-    with cluster.connect() as client:
-        assert client.submit(os.getpid).result() == os.getpid()
-        assert list(client.nthreads().values()) == [2]
+def test_processes_are_pinned_to_a_core_each_and_listen_on_loopback_alone():
+    before = children()
+    with Cluster(ClusterSpec("local", 2)) as cluster:
+        cluster.check_sees("s3://bucket")
+        found = set(gather(cluster, cores, [(i,) for i in range(40)]))
+        assert found == {(core,) for core in sorted(os.sched_getaffinity(0))[:2]}
+        pids = {pid for pid, _ in gather(cluster, process, [(i,) for i in range(40)])}
+        assert len(pids) == 2
+        assert os.getpid() not in pids
+        for each in [psutil.Process(), *(children() - before)]:
+            assert {a.ip for a in listening(each) if hasattr(a, "ip")} <= set(LOOPBACK)
+    assert children() <= before
+
+
+def test_local_takes_as_many_processes_as_cores_and_memory_allow(monkeypatch):
+    available = len(os.sched_getaffinity(0))
+    assert len(start._cores(None)) == available
+    monkeypatch.setattr(start, "MEMORY_LIMIT", 2**30)
+    assert len(start._cores(None)) == 1
+
+
+def test_a_gpu_has_a_process_of_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5f")
+    found = [env["CUDA_VISIBLE_DEVICES"] for env in start._gpus()]
+    assert found == ["2", "GPU-5f"]
+
+
+def test_gpus_are_counted_by_the_driver(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert start.gpu_names() == ["0", "1"]
+
+
+@pytest.mark.parametrize("given", ["", "-1", None])
+def test_without_a_gpu_the_sentence_says_what_else_there_is(monkeypatch, tmp_path, given):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with Cluster(ClusterSpec("gpu")) as cluster:
+        with pytest.raises(ConfigError, match=r"no NVIDIA GPU is found.*use threads or local"):
+            cluster.check_sees("s3://bucket")
+
+
+def test_a_machine_whose_jax_sees_no_gpu_is_told_what_to_install(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with Cluster(ClusterSpec("gpu")) as cluster:
+        with pytest.raises(ClusterError, match=r"finds no GPU.*pip install '\.\[cuda\]'"):
+            cluster.check_sees("s3://bucket")
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """Return a scheduler that somebody else started, with one worker."""
+    with LocalCluster(
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        protocol="tcp://",
+        dashboard_address="127.0.0.1:0",
+    ) as cluster:
+        yield cluster
+
+
+def test_an_address_is_of_a_scheduler_that_runs_on(scheduler):
+    address = scheduler.scheduler_address
+    for _ in range(2):
+        with Cluster(ClusterSpec.parse(address)) as cluster:
+            assert gather(cluster, negated, [(1,), (2,)]) == [-1, -2]
+            assert str(cluster.started.about) == f"the workers of {address}"
+
+
+def test_where_no_scheduler_answers_the_sentence_names_the_address(monkeypatch):
+    monkeypatch.setattr(start, "CONNECT_S", 0.5)
+    with Cluster(ClusterSpec.parse("tcp://127.0.0.1:9")) as cluster:
+        with pytest.raises(ClusterError, match=r"answers at tcp://127.0.0.1:9 within 0.5 s"):
+            gather(cluster, negated, [(1,)])
+
+
+def test_a_scheduler_without_workers_is_waited_for_no_longer_than_said(monkeypatch):
+    monkeypatch.setattr(start, "WORKERS_S", 0.5)
+    with (
+        LocalCluster(
+            n_workers=0, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0"
+        ) as own,
+        Cluster(ClusterSpec.parse(own.scheduler_address)) as cluster,
+        pytest.raises(ClusterError, match=r"has fewer than 1 workers after 0\.5 s; start workers"),
+    ):
+        gather(cluster, negated, [(1,)])
+
+
+MADE = """
+from distributed import Client, LocalCluster
+ADDRESS = "{address}"
+def cluster():
+    return LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0")
+def client():
+    return Client(cluster(), set_as_default=False)
+def address():
+    return ADDRESS
+def nothing():
+    return None
+"""
+
+
+@pytest.fixture
+def mine(scheduler, tmp_path, monkeypatch):
+    """Put a module with functions of a user on the path."""
+    (tmp_path / "mine.py").write_text(MADE.format(address=scheduler.scheduler_address))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "mine", raising=False)
+
+
+@pytest.mark.parametrize("name", ["cluster", "client", "address"])
+def test_a_function_makes_a_cluster_a_client_or_an_address(mine, name):
+    with Cluster(ClusterSpec.parse(f"mine:{name}")) as cluster:
+        assert gather(cluster, negated, [(1,)]) == [-1]
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("mine:nothing", "returned None; it must return a cluster"),
+        ("mine:absent", "no such function .*put its module on PYTHONPATH"),
+        ("no_such_module:start", "no such function"),
+        ("mine:ADDRESS", "is no function"),
+    ],
+)
+def test_a_function_that_makes_none_is_told_of(mine, target, sentence):
+    with Cluster(ClusterSpec.parse(target)) as cluster:
+        with pytest.raises(ConfigError, match=f"^cluster is {target}, .*{sentence}"):
+            gather(cluster, negated, [(1,)])
+
+
+def test_workers_must_see_the_workspace(scheduler, tmp_path):
+    with Cluster(ClusterSpec.parse(scheduler.scheduler_address)) as cluster:
+        cluster.check_sees(tmp_path)
+        with pytest.raises(ClusterError, match=r"has no folder .*/absent; give its machine"):
+            cluster.check_sees(tmp_path / "absent")
+        with pytest.raises(ConfigError, match="in the memory of this process"):
+            cluster.check_sees("memory://work")
 
 
 def test_a_port_in_use_is_no_trouble():
-    with warnings.catch_warnings(), cluster.connect() as first, cluster.connect() as second:
+    with warnings.catch_warnings(), Cluster() as first, Cluster() as second:
         warnings.simplefilter("error")
-        assert first.submit(abs, -1).result() == second.submit(abs, -1).result()
+        assert gather(first, negated, [(1,)]) == gather(second, negated, [(1,)])
 
 
 @pytest.mark.parametrize("failing", [False, True])
 def test_nothing_is_left_over(failing):
     sockets, threads = listening(), set(threading.enumerate())
     levels = {name: logging.getLogger(name).level for name in ("distributed", "distributed.worker")}
-    children = set(psutil.Process().children(recursive=True))
+    before = children()
     try:
-        with cluster.connect() as client:
-            if failing:
-                client.submit(divmod, 1, 0).result()
+        with Cluster() as cluster:
+            gather(cluster, divided, [(0 if failing else 1,)])
     except ZeroDivisionError:
         assert failing
     assert listening() == sockets
     assert not [thread for thread in threading.enumerate() if thread not in threads]
-    assert set(psutil.Process().children(recursive=True)) <= children
+    assert children() <= before
     assert {name: logging.getLogger(name).level for name in levels} == levels
     with pytest.raises(ValueError, match="No global client found"):
         get_client()
@@ -66,8 +304,36 @@ def test_a_failure_is_raised_and_not_also_logged():
     handler.emit = records.append
     logging.getLogger("distributed").addHandler(handler)
     try:
-        with cluster.connect() as client, pytest.raises(ZeroDivisionError):
-            client.submit(divmod, 1, 0).result()
+        with Cluster() as cluster, pytest.raises(ZeroDivisionError):
+            gather(cluster, divided, [(0,)])
     finally:
         logging.getLogger("distributed").removeHandler(handler)
     assert [record.getMessage() for record in records] == []
+
+
+STEPS = []
+
+
+def counting(value, *, wanted):
+    if value == 0:
+        time.sleep(0.3)
+        raise ArithmeticError("one of them fails")
+    deadline = time.monotonic() + 30
+    while wanted() and time.monotonic() < deadline:
+        STEPS.append(value)
+        time.sleep(0.01)
+    return value
+
+
+def test_tasks_that_nobody_wants_any_more_end_by_themselves():
+    STEPS.clear()
+    with Cluster() as cluster:
+        with pytest.raises(ArithmeticError, match="one of them fails"):
+            gather(cluster, counting, [(0,), (1,)])
+        time.sleep(0.3)
+        n_steps = len(STEPS)
+        assert n_steps
+        time.sleep(0.3)
+        assert len(STEPS) == n_steps
+        # The workers are free for others.
+        assert gather(cluster, negated, [(5,)]) == [-5]

@@ -14,7 +14,9 @@ import pytest
 import zarr
 
 import store
-from allcnn import cluster, exact, extract, figures, hsic, kernels
+from allcnn import exact, extract, figures, hsic, kernels
+from allcnn.cluster import run as cluster_run
+from allcnn.cluster import start
 from allcnn.compare import compare, tasks, work
 from allcnn.compare.tasks import Operand, Way
 from allcnn.config import Extraction, Selection
@@ -102,7 +104,7 @@ def calls_of(monkeypatch, owner, name):
 
 
 def test_where_the_result_cannot_be_kept_nothing_is_computed(small, monkeypatch):
-    connections = calls_of(monkeypatch, cluster, "connect")
+    connections = calls_of(monkeypatch, cluster_run, "started")
     with refusing(0, errno.EROFS, small.similarity), pytest.raises(StoreLocationError) as error:
         compare(small, job(A, B))
     assert str(small.similarity) in str(error.value)
@@ -699,7 +701,7 @@ def test_threads_and_their_order_do_not_change_a_bit(
         workspace.root.mkdir()
         workspace.activations.symlink_to(extracted.activations)
     wanted = compare_one(first, FINAL, DEEP, **how)
-    monkeypatch.setattr(cluster, "_THREADS", n_threads)
+    monkeypatch.setattr(start, "_THREADS", n_threads)
     lock, n_reads = threading.Lock(), [0]
     read = Representation.read
 
@@ -786,7 +788,7 @@ def test_one_minibatch_of_activations_is_held_a_thread(small, monkeypatch):
     ids=["whole", "classes", "exact"],
 )
 def test_one_thread_computes_at_a_time(small, monkeypatch, how):
-    monkeypatch.setattr(cluster, "_THREADS", 4)
+    monkeypatch.setattr(start, "_THREADS", 4)
     monkeypatch.setattr(work, "_TILE_ROWS", 16)
     inside, n_calls = threading.Semaphore(1), []
 

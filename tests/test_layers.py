@@ -102,7 +102,15 @@ def test_only_the_bridges_touch_the_store():
 
 def test_dask_stays_where_tasks_are_scheduled():
     """The bodies of the tasks know nothing of what schedules them."""
-    assert importers("dask", "distributed") == {"allcnn.cluster", "allcnn.compare.work"}
+    found = importers("dask", "distributed")
+    assert "allcnn.cluster.run" in found
+    assert {name for name in found if not within(name, "allcnn.cluster")} == set()
+
+
+def test_a_worker_is_pinned_before_jax_is_there():
+    """JAX looks at the cores once, when it is imported."""
+    assert foreign(ROOT / "allcnn/cluster/pinned.py") == set()
+    assert imports(ROOT / "allcnn/cluster/__init__.py") == set()
 
 
 def test_only_flows_touch_prefect():

@@ -30,12 +30,30 @@ from store import (
 
 Span = tuple[int, int]
 
+Wanted = Callable[[], bool]
+"""Says whether anybody still waits for what a task returns or keeps."""
+
 _POLL_S = 0.25
 _PATIENCE_S = 3600.0
 """How long a comparison waits for Grams that another one computes."""
 
 # One compute thread a process: the other threads read meanwhile.
 _COMPUTING = threading.Lock()
+
+
+class UnwantedError(Exception):
+    """Nobody waits for this task any more; what it kept so far is whole."""
+
+
+def always() -> bool:
+    """Return that somebody waits, as for a task that nobody can cancel."""
+    return True
+
+
+def _check(wanted: Wanted) -> None:
+    """End a task that was cancelled; asked between minibatches, so that nothing is left half."""
+    if not wanted():
+        raise UnwantedError
 
 
 class Operand(NamedTuple):
@@ -110,17 +128,20 @@ class Part(NamedTuple):
     n_skipped: int
 
 
-def keep_grams(activations: str, grams: str, key: GramKey, *, want_median: bool) -> None:
+def keep_grams(
+    activations: str, grams: str, key: GramKey, *, want_median: bool, wanted: Wanted = always
+) -> None:
     """Compute a representation's Grams from its activations and keep them, one task a writer.
 
     Resumes after the last minibatch that is kept.
     Raises DamagedChunkError for rows that are not those that were written.
     """
     tap = store.open(activations)[key.of]
-    with _patient(lambda: _gram_writer(grams, tap, key)) as writer:
+    with _patient(lambda: _gram_writer(grams, tap, key), wanted) as writer:
         ranges = writer.meta.ranges[writer.n_committed :]
         for spans in _whole_chunks(ranges, tap.meta.batch_rows):
             for K in _minibatch_grams(tap, key, spans):
+                _check(wanted)
                 writer.append(K)
         if want_median and writer.median_distance is None:
             writer.set_median_distance(_median_distance(tap, key.pool))
@@ -140,7 +161,7 @@ def _gram_writer(grams: str, tap: Representation, key: GramKey) -> GramWriter:
     return GramWriter.open(grams, meta, tap.samples, tap.labels, source=tap.rows_digest)
 
 
-def _patient(open_writer: Callable[[], GramWriter]) -> GramWriter:
+def _patient(open_writer: Callable[[], GramWriter], wanted: Wanted) -> GramWriter:
     """Open a writer, waiting for another process that computes the same Grams."""
     waited_s = 0.0
     while True:
@@ -149,6 +170,7 @@ def _patient(open_writer: Callable[[], GramWriter]) -> GramWriter:
         except ClaimedError:
             if waited_s >= _PATIENCE_S:
                 raise
+        _check(wanted)
         time.sleep(_POLL_S)
         waited_s += _POLL_S
 
@@ -176,8 +198,11 @@ def _minibatch_grams(
         return [kernels.gram(X[start - first : stop - first], key.kernel) for start, stop in spans]
 
 
-def median_distance(path: str, key: RepresentationKey, pool: Pool) -> float:
+def median_distance(
+    path: str, key: RepresentationKey, pool: Pool, *, wanted: Wanted = always
+) -> float:
     """Return the median distance between the first examples of a representation."""
+    _check(wanted)
     return _median_distance(store.open(path)[key], pool)
 
 
@@ -196,6 +221,8 @@ def pair_parts(
     columns: Sequence[Operand] | None,
     minibatches: Span,
     way: Way,
+    *,
+    wanted: Wanted = always,
 ) -> list[Part]:
     """Return what a range of minibatches adds to each result, by bandwidths, then by classes.
 
@@ -211,6 +238,7 @@ def pair_parts(
     shape = (len(rows), len(rows if columns is None else columns))
     collected = [_Collected(way, shape) for _ in way.bandwidths for _ in way.labels or (None,)]
     for k, index in enumerate(range(*minibatches)):
+        _check(wanted)
         start, stop = some.meta.ranges[index]
         with _COMPUTING:
             Ks = [store.unpack(np.stack([packed[k] for packed in side])) for side in lists]
@@ -319,6 +347,8 @@ def tile_sums(
     kernel: Kernel,
     pool: Pool,
     bandwidths: tuple[float | None, ...],
+    *,
+    wanted: Wanted = always,
 ) -> list[list[TileSums]]:
     """Return what some tiles of whole Grams add, for each tile and each bandwidth.
 
@@ -326,8 +356,10 @@ def tile_sums(
     tiles are shifted by the same row, the first of the sample set.
     """
     opened, how = store.open(path), (tiles, kernel, pool, bandwidths)
-    Ks = [_tap_tiles(opened, operand, *how) for operand in rows]
-    Ls = None if columns is None else [_tap_tiles(opened, operand, *how) for operand in columns]
+    Ks = [_tap_tiles(opened, operand, *how, wanted) for operand in rows]
+    Ls = None
+    if columns is not None:
+        Ls = [_tap_tiles(opened, operand, *how, wanted) for operand in columns]
     with _COMPUTING:
         return [
             [
@@ -349,8 +381,10 @@ def _tap_tiles(
     kernel: Kernel,
     pool: Pool,
     bandwidths: tuple[float | None, ...],
+    wanted: Wanted,
 ) -> list[Float32[np.ndarray, "s a b"]]:
     """Return the tiles of one tap, each for all bandwidths."""
+    _check(wanted)
     key, median = operand
     if median is not None and not 0 < median < np.inf:
         return [np.zeros((len(bandwidths), *tile.shape), np.float32) for tile in tiles]

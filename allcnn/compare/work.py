@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from dask.typing import Key
-from distributed import Client, as_completed
 
 import store
-from allcnn import cluster, exact
+from allcnn import exact
+from allcnn.cluster.run import Cluster, using
 from allcnn.compare import tasks
 from allcnn.compare.choice import choose
 from allcnn.compare.results import Slot, known_results, result_of, slots
@@ -35,14 +34,18 @@ _TILE_BYTES = 2**27
 
 
 def compare(
-    workspace: Workspace, job: Comparison, report: Report = silent
+    workspace: Workspace,
+    job: Comparison,
+    report: Report = silent,
+    cluster: Cluster | None = None,
 ) -> list[SimilarityResult]:
     """Compute CKA matrices from what is stored and keep them; known ones are read instead.
 
     Returns one result for each bandwidth and each class, in that order. Known is what was computed
-    from the same activations (by the checkpoint's digest) in the same way. Raises ComparisonError
-    where the two sides share no complete sample set, naming both, and where what is stored cannot
-    give what is asked.
+    from the same activations (by the checkpoint's digest) in the same way. Tasks run on
+    ``cluster``, or else in threads of this process. Raises ComparisonError where the two sides
+    share no complete sample set, naming both, and where what is stored cannot give what is asked;
+    ClusterError where workers are gone for good.
     """
     rows, columns = choose(workspace, job)
     labels = _labels(workspace, job, rows[0])
@@ -52,8 +55,9 @@ def compare(
         report(1, 1, f"{job.rows} with {job.columns}: already computed")
         return known
     check_writable(workspace.similarity)
-    with cluster.connect() as client:
-        work = _Work(client, workspace, job, (rows, columns), labels, report)
+    with using(cluster) as workers:
+        workers.check_sees(workspace.root)
+        work = _Work(workers, workspace, job, (rows, columns), labels, report)
         results = work.exact(wanted) if job.estimator == "exact" else work.from_grams(wanted)
     for result in results:
         store.write_result(workspace.similarity, result)
@@ -88,7 +92,7 @@ def _labels(workspace: Workspace, job: Comparison, source: Source) -> tuple[int,
 class _Work:
     """One comparison under way."""
 
-    client: Client
+    cluster: Cluster
     workspace: Workspace
     job: Comparison
     sides: Sides
@@ -218,14 +222,12 @@ class _Work:
         self, body: Callable[..., Any], calls: list[tuple[Any, ...]], what: str, **options: Any
     ) -> list[Any]:
         """Run tasks and return what they return, in the order of the calls."""
-        futures = [self.client.submit(body, *call, pure=False, **options) for call in calls]
-        found: dict[Key, Any] = {}
-        detail = f"{self.job.rows} with {self.job.columns}: {what}"
-        # Raises the error of a task that failed at once, without waiting for the others.
-        for future, value in as_completed(futures, with_results=True):
-            found[future.key] = value
-            self.report(len(found), len(futures), detail)
-        return [found[future.key] for future in futures]
+        what = f"{self.job.rows} with {self.job.columns}: {what}"
+
+        def done(n_done: int, n_tasks: int) -> None:
+            self.report(n_done, n_tasks, what)
+
+        return self.cluster.gather(body, calls, what, done, **options)
 
 
 class _Whole:

@@ -1,0 +1,269 @@
+"""Give tasks to workers and gather what they return, whatever becomes of the workers."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from dask.typing import Key
+from distributed import CancelledError, Future, KilledWorker, as_completed
+
+from allcnn.cluster.running import Facts, look, run
+from allcnn.cluster.spec import THREADS, ClusterSpec
+from allcnn.cluster.start import Started, started
+from allcnn.errors import ClusterError, ConfigError
+from store.place import Place
+
+Done = Callable[[int, int], None]
+"""Takes the tasks that are done, and how many there are."""
+
+Tell = Callable[[str], None]
+"""Takes a sentence for whoever watches."""
+
+_LOOK_EVERY_S: Final = 2.0
+_WAIT_S: Final = 0.05
+
+_MEMORY_TOPIC: Final = "worker-restart-memory"
+"""Under which Dask's nannies log that they ended a worker for its memory."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long to wait for what may never come, in seconds.
+
+    Attributes:
+        no_workers_s: for a worker, where none is left.
+        silent_s: for an answer of the scheduler.
+        stalled_s: for the end of any task, where there are workers.
+    """
+
+    no_workers_s: float = 60.0
+    silent_s: float = 60.0
+    stalled_s: float = 6 * 3600.0
+
+
+def nobody(text: str) -> None:
+    """Tell nobody."""
+
+
+class Cluster:
+    """Workers that are started when they are first needed, and stopped at the end of a block.
+
+    ``tell`` hears where the dashboard is, and of workers that come and go.
+    """
+
+    def __init__(
+        self,
+        spec: ClusterSpec = THREADS,
+        tell: Tell = nobody,
+        limits: Limits = Limits(),
+        memory_bytes: int | None = None,
+    ) -> None:
+        self.spec = spec
+        self._tell = tell
+        self._limits = limits
+        self._memory_bytes = memory_bytes
+        self._stack = ExitStack()
+        self._started: Started | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._started = None
+        # A scheduler that is gone cannot be told that we leave.
+        with suppress(OSError):
+            self._stack.close()
+
+    @property
+    def started(self) -> Started:
+        """The workers; raises ConfigError or ClusterError where there are none to be had."""
+        if self._started is None:
+            self._started = self._stack.enter_context(started(self.spec, self._memory_bytes))
+            self._tell(f"tasks run on {self._started.about}; dashboard {self._started.dashboard}")
+        return self._started
+
+    def check_sees(self, root: Place) -> None:
+        """Raise unless every worker has what the tasks need: this package, and the workspace."""
+        if self.spec.kind == "threads":
+            return
+        folder = str(root) if isinstance(root, Path) else None
+        if str(root).startswith("memory://"):
+            raise ConfigError(
+                f"{root} lies in the memory of this process, and cluster is {self.spec}; use"
+                " --cluster threads"
+            )
+        found = self.started.client.run(look, folder, on_error="return")
+        for worker, facts in found.items():
+            self._check(worker, facts, folder)
+        kinds = {(facts.device, facts.n_cores) for facts in found.values()}
+        if len(kinds) > 1:
+            told = ", ".join(f"{device} with {n} cores" for device, n in sorted(kinds))
+            self._tell(f"workers differ ({told}): the last digits depend on which one takes a task")
+
+    def _check(self, worker: str, facts: Any, folder: str | None) -> None:
+        if not isinstance(facts, Facts):
+            raise ClusterError(
+                f"worker {worker} of {self.spec} cannot run tasks ({facts}); install the same"
+                " allcnn-cka there as here"
+            )
+        if not facts.sees:
+            raise ClusterError(
+                f"worker {worker} of {self.spec} has no folder {folder}; give its machine the same"
+                " file system, or keep the workspace at an address such as s3://"
+            )
+        if self.spec.kind == "gpu" and facts.device == "cpu":
+            raise ClusterError(
+                f"worker {worker} finds no GPU, though this machine has one; install JAX for it:"
+                " pip install '.[cuda]'"
+            )
+
+    def gather(
+        self,
+        body: Callable[..., Any],
+        calls: Sequence[Sequence[Any]],
+        what: str,
+        done: Done,
+        **options: Any,
+    ) -> list[Any]:
+        """Run tasks and return what they return, in the order of the calls.
+
+        The first error of a task is raised as it is, without waiting for the others, which are
+        cancelled. Raises ClusterError where workers or the scheduler are gone for good; no wait
+        is longer than the limits.
+        """
+        client = self.started.client
+        futures = [client.submit(run, body, call, options, pure=False) for call in calls]
+        try:
+            found = self._collect(futures, what, done)
+        except BaseException:
+            # Also where somebody stops this process: a scheduler of others would go on.
+            with suppress(Exception):
+                client.cancel(futures, force=True)
+            raise
+        return [found[future.key] for future in futures]
+
+    def _collect(self, futures: Sequence[Future[Any]], what: str, done: Done) -> dict[Key, Any]:
+        found: dict[Key, Any] = {}
+        client = self.started.client
+        ready = as_completed(futures, loop=client.loop, with_results=True, raise_errors=False)
+        watch = _Watch(self.started, self.spec, self._limits, self._tell)
+        while len(found) < len(futures):
+            if not ready.has_ready():
+                with ready.thread_condition:
+                    ready.thread_condition.wait(_WAIT_S)
+                watch.look(what)
+                continue
+            for future, result in ready.next_batch(block=False):
+                found[future.key] = self._value(future, result, what)
+                done(len(found), len(futures))
+            watch.progressed()
+        return found
+
+    def _value(self, future: Future[Any], result: Any, what: str) -> Any:
+        """Return what a task returned, or raise what became of it."""
+        if future.status == "error":
+            _, error, traceback = result
+            if isinstance(error, KilledWorker):
+                raise self._killed(error, what) from error
+            raise error.with_traceback(traceback)
+        if future.status != "finished" or isinstance(result, CancelledError):
+            raise _gone(self.spec, what) from (result if isinstance(result, Exception) else None)
+        return result
+
+    def _killed(self, error: KilledWorker, what: str) -> ClusterError:
+        """Say which task ended one worker after another, and whether for want of memory."""
+        client, limit = self.started.client, self.started.memory_bytes
+        cause = "they were killed, or their machines ran out of memory"
+        with suppress(Exception):  # only to say more
+            if client.get_events(_MEMORY_TOPIC):
+                room = f" of {limit / 1e9:.1f} GB" if limit else ""
+                cause = f"they went over their memory limit{room}"
+        n_deaths = error.allowed_failures + 1
+        return ClusterError(
+            f"{what}: {n_deaths} workers died of the same task, one after the other: {cause}; what"
+            " was finished is kept, so take fewer workers or smaller minibatches and run it again"
+        )
+
+
+class _Watch:
+    """Notices between tasks that workers come and go, and when waiting has no point any more."""
+
+    def __init__(self, cluster: Started, spec: ClusterSpec, limits: Limits, tell: Tell) -> None:
+        self._cluster, self._spec, self._limits, self._tell = cluster, spec, limits, tell
+        self._workers: set[str] | None = None
+        self._looked = self._progressed = self._answered = self._had_workers = time.monotonic()
+
+    def progressed(self) -> None:
+        """Note that a task ended."""
+        self._progressed = time.monotonic()
+
+    def look(self, what: str) -> None:
+        """Look every few seconds; raises ClusterError."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_EVERY_S:
+            return
+        self._looked = now
+        workers = self._present()
+        now = time.monotonic()
+        if workers is not None:
+            self._answered = now
+            self._compare(workers)
+            if workers:
+                self._had_workers = now
+        limits = self._limits
+        if self._cluster.client.status == "closed" or now - self._answered > limits.silent_s:
+            raise _gone(self._spec, what)
+        if now - max(self._had_workers, self._progressed) > limits.no_workers_s:
+            raise ClusterError(
+                f"{what}: all workers of {self._spec} are gone, and none came back within"
+                f" {limits.no_workers_s:g} s; start workers there and run it again: what was"
+                " finished is kept"
+            )
+        if now - self._progressed > limits.stalled_s:
+            raise ClusterError(
+                f"{what}: no task of {self._spec} ended within {limits.stalled_s:g} s; look at its"
+                f" dashboard {self._cluster.dashboard}, and run it again: what was finished is kept"
+            )
+
+    def _present(self) -> set[str] | None:
+        """Return the workers' addresses; None where the scheduler does not answer."""
+        client = self._cluster.client
+        if client.status != "running" or client.scheduler is None:
+            return None
+        try:
+            # Short of the silence that is allowed, so that more than one question is asked.
+            timeout_s = self._limits.silent_s / 4
+            return set(
+                client.sync(client.scheduler.identity, callback_timeout=timeout_s)["workers"]
+            )
+        except (OSError, TimeoutError, RuntimeError):
+            return None
+
+    def _compare(self, workers: set[str]) -> None:
+        before, self._workers = self._workers, workers
+        if before is None:
+            return
+        for worker in sorted(before - workers):
+            self._tell(f"worker {worker} is gone; others take its tasks")
+        for worker in sorted(workers - before):
+            self._tell(f"worker {worker} has come")
+
+
+def _gone(spec: ClusterSpec, what: str) -> ClusterError:
+    return ClusterError(
+        f"{what}: the scheduler of {spec} is gone, or cannot be reached any more; what was finished"
+        " is kept, so start it and run this again"
+    )
+
+
+@contextmanager
+def using(cluster: Cluster | None) -> Iterator[Cluster]:
+    """Yield a cluster of the caller's, who stops it, or threads for this block alone."""
+    if cluster is not None:
+        yield cluster
+        return
+    with Cluster() as own:
+        yield own

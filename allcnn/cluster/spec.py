@@ -1,0 +1,63 @@
+"""Where tasks run, as people write it: ``threads``, ``local:4``, ``gpu``, or an address."""
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, Self
+
+from allcnn.errors import ConfigError
+
+Kind = Literal["threads", "local", "gpu", "address", "function"]
+
+MAX_WORKERS: Final = 1024
+"""Of one machine: a mistyped number must not start processes until it dies."""
+
+FORMS: Final = "threads, local, local:WORKERS, gpu, tcp://HOST:PORT or MODULE:FUNCTION"
+
+PATTERN: Final = (
+    r"^(threads|gpu|local(:[1-9][0-9]{0,3})?|(tcp|tls)://[A-Za-z0-9_.\[\]:-]+:[0-9]{1,5}"
+    r"|(?!(threads|gpu|local):)[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$"
+)
+"""The same for the forms of a web page."""
+
+_FORM = re.compile(PATTERN)
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """Where tasks run.
+
+    Attributes:
+        kind: threads of this process; processes of this machine, each pinned to a core; one
+            process a GPU; a scheduler that runs already; or what a function of the user starts.
+        n_workers: processes of ``local``; None for one a core.
+        target: the scheduler's address, or MODULE:FUNCTION.
+    """
+
+    kind: Kind = "threads"
+    n_workers: int | None = None
+    target: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what was written; raises ConfigError for what names no cluster."""
+        if not _FORM.fullmatch(text):
+            raise ConfigError(f"cluster is {text!r}; use {FORMS}")
+        if text in ("threads", "gpu"):
+            return cls(kind="threads" if text == "threads" else "gpu")
+        if "://" in text:
+            return cls("address", target=text)
+        name, _, rest = text.partition(":")
+        if name != "local":
+            return cls("function", target=text)
+        n_workers = int(rest) if rest else None
+        if n_workers is not None and n_workers > MAX_WORKERS:
+            raise ConfigError(f"cluster is {text!r}; use {MAX_WORKERS} workers or fewer")
+        return cls("local", n_workers)
+
+    def __str__(self) -> str:
+        if self.kind in ("address", "function"):
+            return self.target
+        return self.kind + (f":{self.n_workers}" if self.n_workers is not None else "")
+
+
+THREADS: Final = ClusterSpec()
