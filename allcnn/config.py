@@ -301,6 +301,26 @@ class Comparison:
         """The fractions that results differ in: ``sigmas``, or None for a kernel without one."""
         return self.sigmas if self.kernel == "rbf" else (None,)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values, the sides as people write them."""
+        return asdict(self) | {
+            "rows": str(self.rows),
+            "columns": str(self.columns),
+            "sigmas": list(self.sigmas),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Rebuild settings; raises ConfigError for what this version does not know."""
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != known:
+            raise ConfigError(f"{values!r} are no settings of a comparison")
+        try:
+            sides = {side: Selection.parse(values[side]) for side in ("rows", "columns")}
+            return cls(**values | sides | {"sigmas": tuple(values["sigmas"])})
+        except (AttributeError, TypeError) as error:
+            raise ConfigError(f"{values!r} are no settings of a comparison ({error})") from error
+
 
 def _at_least(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):

@@ -71,9 +71,12 @@ def train_together(
     """
     _check_seeds_differ(configs)
     unfinished = [config for config in configs if not _is_finished(config, workspace)]
+    runs = [config.name for config in configs]
     if unfinished:
         _train(unfinished, workspace, report)
-    return [config.name for config in configs]
+    else:
+        report(1, 1, f"{', '.join(runs)}: already trained")
+    return runs
 
 
 def _check_seeds_differ(configs: Sequence[RunConfig]) -> None:

@@ -1,13 +1,19 @@
 """What a flow run shows of its results in Prefect: pictures and tables."""
 
 import base64
-import re
+from pathlib import Path
 
 import numpy as np
-from prefect.artifacts import create_image_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_table_artifact,
+)
 
 from allcnn import figures
 from allcnn.compare import SimilarityResult
+from allcnn.workspace import Workspace
+from flows.keys import key
 from flows.tables import MOST_COLUMNS
 from store.place import Place, read_bytes
 
@@ -39,9 +45,12 @@ def show_matrix(result: SimilarityResult) -> None:
     create_table_artifact(table, f"{key(result.name)}-numbers", title + "".join(reasons))
 
 
-def key(name: str) -> str:
-    """Return a name as Prefect wants the keys of artifacts: small letters, digits and dashes."""
-    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+def show_link(workspace: Workspace, result: SimilarityResult) -> None:
+    """Attach the address of a stored result to the flow run; files open where they are alone."""
+    place = workspace.similarity / result.name
+    address = place.as_uri() if isinstance(place, Path) else str(place)
+    described = f"{figures.method(result)}; read it with store.read_result"
+    create_link_artifact(address, result.name, f"{key(result.name)}-result", described)
 
 
 def _rounded(value: float) -> float | None:

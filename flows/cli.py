@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from allcnn import presets
+from allcnn.cluster.spec import ClusterSpec
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError
 from flows import cli_import, cli_query, cli_run, cli_tidy, cli_verify, options
@@ -218,8 +219,11 @@ def matrix(rows: str, columns: str | None, workspace: str, **settings: Any) -> N
 @option("--batch-size", Comparison.batch_size, topic="minibatch", metavar="N")
 @option("--sample-set", metavar="NAME")
 @option("--exclude", "logits", metavar="LIST")
+@options.cluster
 @options.json_file
-def identify(pattern: str, workspace: str, exclude: str, json_path: str | None, **how: Any) -> None:
+def identify(
+    pattern: str, workspace: str, exclude: str, cluster: str, json_path: str | None, **how: Any
+) -> None:
     """Report how often the most similar layer of another network is the corresponding one.
 
     Over all ordered pairs of the networks that fit RUN@CHECKPOINT with *, ? and [...] (Kornblith et
@@ -227,13 +231,14 @@ def identify(pattern: str, workspace: str, exclude: str, json_path: str | None, 
     """
     side = Selection.parse(pattern)
     job = Comparison(side, side, **how | {"sigmas": parse_fractions("sigma", how.pop("sigma"))})
+    spec = ClusterSpec.parse(cluster)
     _check_json(json_path)
     place = _workspace(workspace)
     from flows import comparing
 
     without = [tap.strip() for tap in exclude.split(",")]
     comparing.check_identifiable(place, job, without)
-    results = comparing.run_comparison(place, job)
+    results = comparing.run_comparison(place, job, spec)
     found = comparing.identify_layers(results, without)
     comparing.show_identification(place, results, found, json_path)
 
@@ -247,17 +252,19 @@ def identify(pattern: str, workspace: str, exclude: str, json_path: str | None, 
 @option("--minibatch", Pipeline.minibatch, metavar="N")
 @options.dtype
 @options.kernels
-def pipeline(workspace: str, depth: str, seeds: str, **settings: Any) -> None:
+@options.cluster
+def pipeline(workspace: str, depth: str, seeds: str, cluster: str, **settings: Any) -> None:
     """Train networks of several depths and seeds, store, compare and draw them all."""
     comparing = ("minibatch", "dtype", "kernel", "estimator", "pool")
     how = {name: settings.pop(name) for name in comparing} | {"n_samples": settings.pop("samples")}
     how["sigmas"] = parse_fractions("sigma", settings.pop("sigma"))
     networks = product(parse_numbers("depth", depth), parse_numbers("seeds", seeds))
     plan = Pipeline(RunConfig(**settings), tuple(networks), **how)
+    spec = ClusterSpec.parse(cluster)
     place = _workspace(workspace)
     from flows.local import run_pipeline
 
-    _tell(run_pipeline(place, plan))
+    _tell(run_pipeline(place, plan, spec))
 
 
 @main.group()
@@ -274,12 +281,13 @@ def _compare(
         if settings["label"] is not None:
             raise ConfigError("label and each-label exclude each other; leave one out")
         settings["label"] = "each"
+    spec = ClusterSpec.parse(settings.pop("cluster"))
     job = Comparison(*sides, **settings)
     _check_json(shown["json_path"])
     place = _workspace(workspace)
     from flows.comparing import run_comparison, show
 
-    show(place, run_comparison(place, job), **shown)
+    show(place, run_comparison(place, job, spec), **shown)
 
 
 def _check_json(path: str | None) -> None:

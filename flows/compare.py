@@ -1,39 +1,46 @@
 """The flow that compares two networks from what is stored of them."""
 
 from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
 
 from allcnn import compare as comparison
 from allcnn import figures
+from allcnn.cluster.run import Cluster
 from allcnn.config import Comparison
 from allcnn.workspace import Workspace
 from flows import artifacts
-from flows.logs import logged
+from flows.hooks import WATCHED
+from flows.logs import logged, telling, without_tracebacks
 from flows.parameters import CompareParameters
-from flows.retries import may_pass
+from flows.retries import HOUR_S, SAFE_TO_REPEAT
 
 
 # Safe to repeat: a result is written whole or not at all. Dask schedules inside this one task.
 @task(
     task_run_name="compare-{job.rows}-{job.columns}",
-    retries=1,
-    retry_condition_fn=may_pass,
-    cache_policy=NO_CACHE,
+    timeout_seconds=48 * HOUR_S,
+    **SAFE_TO_REPEAT,
 )
 def compare_representations(
-    job: Comparison, workspace: Workspace, *, errors: bool = False
+    job: Comparison, workspace: Workspace, cluster: Cluster, *, errors: bool = False
 ) -> list[str]:
     """Compute, keep, draw and show CKA matrices; return the results' names."""
-    results = comparison.compare(workspace, job, logged("comparing"))
+    results = comparison.compare(workspace, job, logged("comparing"), cluster)
     for result in results:
         artifacts.show_matrix(result)
+        artifacts.show_link(workspace, result)
         picture = figures.draw_comparison(workspace, result, errors=errors)
         title = f"CKA of {job.rows} with {job.columns}: {figures.method(result)}"
         artifacts.show_picture(picture, title)
     return [result.name for result in results]
 
 
-@flow(name="compare")
+@flow(name="compare", flow_run_name="compare-{settings.title}", **WATCHED)
 def compare(settings: CompareParameters) -> list[str]:
-    """Compare the taps of two networks by CKA; return the results' names."""
-    return compare_representations(settings.job(), settings.place(), errors=settings.errors)
+    """Compare the taps of two networks by CKA, from what is stored of them.
+
+    Returns the results' names.
+    """
+    without_tracebacks()
+    with Cluster(settings.spec(), telling()) as cluster:
+        job, workspace = settings.job(), settings.place()
+        return compare_representations(job, workspace, cluster, errors=settings.errors)

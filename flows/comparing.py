@@ -9,6 +9,8 @@ import click
 import numpy as np
 
 from allcnn import figures
+from allcnn.cluster.run import Cluster
+from allcnn.cluster.spec import ClusterSpec
 from allcnn.compare import SimilarityResult, choose, compare, network_of
 from allcnn.config import Comparison
 from allcnn.errors import ConfigError
@@ -19,10 +21,14 @@ from flows.tables import identification_table, matrix_table
 from store import RepresentationKey
 
 
-def run_comparison(place: Workspace, job: Comparison) -> list[SimilarityResult]:
+def run_comparison(place: Workspace, job: Comparison, spec: ClusterSpec) -> list[SimilarityResult]:
     """Compute a comparison with its progress on standard error."""
-    with Progress([1]) as progress, progress.step("comparing") as report:
-        return compare(place, job, report)
+    with (
+        Progress([1]) as progress,
+        Cluster(spec, progress.tell) as cluster,
+        progress.step("comparing") as report,
+    ):
+        return compare(place, job, report, cluster)
 
 
 def show(

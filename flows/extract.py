@@ -1,31 +1,34 @@
 """The flow that stores the activations of a run's checkpoints."""
 
 from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
 
 from allcnn import extract as extraction
 from allcnn.config import Extraction
 from allcnn.workspace import Workspace
-from flows.logs import logged
+from flows.hooks import WATCHED
+from flows.logs import logged, without_tracebacks
 from flows.parameters import ExtractParameters
-from flows.retries import may_pass
+from flows.retries import HOUR_S, SAFE_TO_REPEAT
 
 
 # Safe to repeat: it goes on after the last committed minibatch.
 @task(
     task_run_name="extract-{job.run}@{job.checkpoint}",
-    retries=1,
-    retry_condition_fn=may_pass,
-    cache_policy=NO_CACHE,
+    timeout_seconds=24 * HOUR_S,
+    **SAFE_TO_REPEAT,
 )
 def extract_checkpoint(job: Extraction, workspace: Workspace) -> str:
     """Fill the activation store from one checkpoint; return the name of the sample set."""
     return extraction.extract(workspace, job, logged("extracting"))
 
 
-@flow(name="extract")
+@flow(name="extract", flow_run_name="extract-{settings.title}", **WATCHED)
 def extract(settings: ExtractParameters) -> str:
-    """Store every tap of one checkpoint, or of all; return the name of the sample set."""
+    """Keep the activations or the Gram matrices of one checkpoint of a run, or of all; every tap.
+
+    Returns the name of the sample set.
+    """
+    without_tracebacks()
     job, workspace = settings.job(), settings.place()
     jobs = extraction.each_checkpoint(workspace, job)
     return [extract_checkpoint(each, workspace) for each in jobs][-1]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 from allcnn import figures, record
+from allcnn.cluster.run import Cluster
+from allcnn.cluster.spec import THREADS, ClusterSpec
 from allcnn.compare import SimilarityResult, compare
 from allcnn.config import DEFAULT_SAMPLES, Comparison, Extraction, RunConfig
 from allcnn.extract import each_checkpoint, extract
@@ -51,11 +53,11 @@ def extract_checkpoints(workspace: Workspace, job: Extraction) -> str:
     return sample_set
 
 
-def run_pipeline(workspace: Workspace, plan: Pipeline) -> Outcome:
+def run_pipeline(workspace: Workspace, plan: Pipeline, spec: ClusterSpec = THREADS) -> Outcome:
     """Train, extract, compare and draw; what is finished already is not done again."""
     check(workspace, plan)
     runs = [config.name for config in plan.configs()]
-    with Progress(weights(plan)) as progress:
+    with Progress(weights(plan)) as progress, Cluster(spec, progress.tell) as cluster:
         for config in plan.configs():
             with progress.step(f"training {config.name}") as report:
                 train(config, workspace, report)
@@ -65,12 +67,12 @@ def run_pipeline(workspace: Workspace, plan: Pipeline) -> Outcome:
         pictures = []
         for comparison in plan.between_runs(sample_set):
             with progress.step("comparing") as report:
-                results = compare(workspace, comparison, report)
+                results = compare(workspace, comparison, report, cluster)
             pictures += [figures.draw_comparison(workspace, result) for result in results]
         for config in plan.configs():
             with progress.step(f"comparing the checkpoints of {config.name}") as report:
                 jobs = list(plan.between_stages(config, sample_set))
-                stages_of = compare_stages(workspace, jobs, report)
+                stages_of = compare_stages(workspace, jobs, report, cluster)
             pictures += [figures.draw_stages(workspace, results) for results in stages_of]
     curves = figures.draw_learning_curves(workspace, runs, f"{plan.training.prefix}-curves")
     accuracies = {run: record.final_accuracy(workspace, run) for run in runs}
@@ -78,12 +80,12 @@ def run_pipeline(workspace: Workspace, plan: Pipeline) -> Outcome:
 
 
 def compare_stages(
-    workspace: Workspace, jobs: list[Comparison], report: Report
+    workspace: Workspace, jobs: list[Comparison], report: Report, cluster: Cluster
 ) -> list[tuple[SimilarityResult, ...]]:
     """Compare one network with each of its checkpoints; return a series for each bandwidth."""
     results = []
     for job in jobs:
-        results.append(compare(workspace, job))
+        results.append(compare(workspace, job, cluster=cluster))
         report(len(results), len(jobs), job.columns.checkpoint)
     return list(zip(*results, strict=True))
 

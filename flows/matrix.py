@@ -2,11 +2,20 @@
 
 from prefect import flow
 
+from allcnn.cluster.run import Cluster
 from flows.compare import compare_representations
+from flows.hooks import WATCHED
+from flows.logs import telling, without_tracebacks
 from flows.parameters import MatrixParameters
 
 
-@flow(name="matrix")
+@flow(name="matrix", flow_run_name="matrix-{settings.title}", **WATCHED)
 def matrix(settings: MatrixParameters) -> list[str]:
-    """Compare all representations that fit a pattern; return the results' names."""
-    return compare_representations(settings.job(), settings.place(), errors=settings.errors)
+    """Compare all representations that fit a pattern, every pair in one pass.
+
+    Returns the results' names.
+    """
+    without_tracebacks()
+    with Cluster(settings.spec(), telling()) as cluster:
+        job, workspace = settings.job(), settings.place()
+        return compare_representations(job, workspace, cluster, errors=settings.errors)

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import click
 
+from allcnn.cluster.spec import THREADS
 from allcnn.config import (
     DEFAULT_SAMPLES,
     Architecture,
@@ -59,6 +60,8 @@ HELP = {
     "sample_set": "name of a stored sample set [default: the largest that both sides have]",
     "label": "compare the examples of this class alone",
     "label_or_each": "compare the examples of this class alone, or of each class, a matrix each",
+    "cluster": "where tasks run: threads, local[:WORKERS] on a core each, gpu, tcp://HOST:PORT of a"
+    " scheduler, or MODULE:FUNCTION that starts one",
     "pattern": "RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...], as in *@final:conv[1-9]",
     "each_label": "compare the examples of every class, a matrix each",
     "permutations": "match examples at random so many times, for a baseline",
@@ -129,6 +132,7 @@ _SHOWING: list[Decorator] = [
 ]
 
 samples = option("--samples", type=int, topic="n_samples", metavar="N")
+cluster = option("--cluster", str(THREADS), metavar="WHERE")
 dtype = option("--dtype", Extraction.dtype, type=click.Choice(get_args(DType)))
 compression = option(
     "--compression", Extraction.compression, type=click.Choice(get_args(Compression))
@@ -146,8 +150,8 @@ def kernels(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def comparing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add all that decides the numbers of a comparison."""
-    return _stack([*_KERNELS, *_CHOOSING], command)
+    """Add all that decides the numbers of a comparison, and where they are computed."""
+    return _stack([*_KERNELS, *_CHOOSING, cluster], command)
 
 
 def showing(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,11 +2,13 @@
 
 from abc import abstractmethod
 from itertools import product
+from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from allcnn import presets
+from allcnn.cluster.spec import PATTERN, THREADS, ClusterSpec
 from allcnn.config import (
     MAX_CHANNELS,
     MAX_PERMUTATIONS,
@@ -65,9 +67,24 @@ class Parameters(BaseModel):
         self.job()
         return self
 
+    @property
+    def title(self) -> str:
+        """What a run with these settings is about, as a part of its name."""
+        return PurePosixPath(self.workspace).name
+
     def place(self) -> Workspace:
         """Return the workspace, a folder in the flow run's working directory unless absolute."""
         return Workspace.at(self.workspace)
+
+
+class OnCluster(Parameters):
+    """Settings of flows whose tasks Dask schedules."""
+
+    cluster: str = Field(str(THREADS), pattern=PATTERN, description=HELP["cluster"])
+
+    def spec(self) -> ClusterSpec:
+        """Return where tasks run."""
+        return ClusterSpec.parse(self.cluster)
 
 
 class Recipe(Parameters):
@@ -109,6 +126,11 @@ class TrainParameters(Recipe):
             settings |= {name: x for name, x in others if name not in self.model_fields_set}
         return RunConfig(**settings)
 
+    @property
+    def title(self) -> str:
+        """The run."""
+        return self.job().name
+
 
 class ExtractParameters(Parameters):
     """One checkpoint of a run, or all of them."""
@@ -131,8 +153,13 @@ class ExtractParameters(Parameters):
         how = self.model_dump(exclude={"workspace", "keep"})
         return Extraction(**how, keep=tuple(self.keep))
 
+    @property
+    def title(self) -> str:
+        """The network."""
+        return f"{self.run}@{self.checkpoint}"
 
-class Comparing(Parameters):
+
+class Comparing(OnCluster):
     """How representations are compared."""
 
     kernel: Kernel = Field(Comparison.kernel, description=HELP["kernel"])
@@ -151,7 +178,8 @@ class Comparing(Parameters):
 
     def comparison(self, rows: Selection, columns: Selection) -> Comparison:
         """Return what is compared, and how."""
-        how = self.model_dump(include=set(Comparing.model_fields) - {"workspace", "errors"})
+        others = {"workspace", "cluster", "errors"}
+        how = self.model_dump(include=set(Comparing.model_fields) - others)
         return Comparison(rows, columns, **how | {"sigmas": tuple(self.sigmas)})
 
 
@@ -164,6 +192,11 @@ class CompareParameters(Comparing):
     def job(self) -> Comparison:
         """Return the comparison of the two networks."""
         return self.comparison(Selection.parse(self.rows), Selection.parse(self.columns))
+
+    @property
+    def title(self) -> str:
+        """Both networks."""
+        return f"{self.rows}-{self.columns}"
 
 
 class MatrixParameters(Comparing):
@@ -179,8 +212,13 @@ class MatrixParameters(Comparing):
         rows = Selection.parse(self.rows)
         return self.comparison(rows, Selection.parse(self.columns or self.rows))
 
+    @property
+    def title(self) -> str:
+        """The patterns."""
+        return "-".join(dict.fromkeys((self.rows, self.columns or self.rows)))
 
-class PipelineParameters(Recipe):
+
+class PipelineParameters(Recipe, OnCluster):
     """Networks of several depths and seeds, all compared with each other."""
 
     depths: Distinct[Depth] = Field([1, 2], description="depths of the networks")
@@ -201,3 +239,9 @@ class PipelineParameters(Recipe):
         networks = tuple(product(self.depths, self.seeds))
         settings = self.model_dump(include=how) | {"sigmas": tuple(self.sigmas)}
         return Pipeline(self.recipe(), networks, **settings)
+
+    @property
+    def title(self) -> str:
+        """The networks."""
+        depths, seeds = (",".join(map(str, each)) for each in (self.depths, self.seeds))
+        return f"{self.prefix}-d{depths}-s{seeds}"

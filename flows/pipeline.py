@@ -4,22 +4,27 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from allcnn import figures
+from allcnn.cluster.run import Cluster
 from allcnn.config import Comparison
 from allcnn.workspace import Workspace
 from flows import artifacts, local
 from flows.checks import check
 from flows.compare import compare_representations
 from flows.extract import extract_checkpoint
-from flows.logs import logged
+from flows.hooks import WATCHED
+from flows.logs import logged, telling, without_tracebacks
 from flows.parameters import PipelineParameters
-from flows.retries import may_pass
+from flows.retries import HOUR_S, SAFE_TO_REPEAT
 from flows.train import train_run
 
 
-@task(task_run_name="stages-{run}", retries=1, retry_condition_fn=may_pass, cache_policy=NO_CACHE)
-def compare_stages(run: str, jobs: list[Comparison], workspace: Workspace) -> None:
+@task(task_run_name="stages-{run}", timeout_seconds=48 * HOUR_S, **SAFE_TO_REPEAT)
+def compare_stages(
+    run: str, jobs: list[Comparison], workspace: Workspace, cluster: Cluster
+) -> None:
     """Compare a network with its earlier checkpoints, and show them in one picture."""
-    for results in local.compare_stages(workspace, jobs, logged(f"stages of {run}")):
+    report = logged(f"stages of {run}")
+    for results in local.compare_stages(workspace, jobs, report, cluster):
         picture = figures.draw_stages(workspace, results)
         artifacts.show_picture(picture, f"{run} against its checkpoints: {figures.way(results[0])}")
 
@@ -30,19 +35,22 @@ def draw_curves(runs: list[str], name: str, workspace: Workspace) -> None:
     artifacts.show_picture(figures.draw_learning_curves(workspace, runs, name), "Learning curves")
 
 
-@flow(name="pipeline")
+@flow(name="pipeline", flow_run_name="pipeline-{settings.title}", **WATCHED)
 def pipeline(settings: PipelineParameters) -> list[str]:
-    """Train networks of several depths and seeds and compare them all; return the results' names.
+    """Train networks of several depths and seeds, store, compare and draw them all.
 
-    Tasks run one after another: each uses the whole device.
+    Tasks run one after another: each uses the whole device. Returns the results' names.
     """
+    without_tracebacks()
     plan, workspace = settings.job(), settings.place()
     check(workspace, plan)
     runs = [train_run(config, workspace) for config in plan.configs()]
     sample_set = [extract_checkpoint(job, workspace) for job in plan.extractions()][-1]
-    pairs = plan.between_runs(sample_set)
-    names = [name for job in pairs for name in compare_representations(job, workspace)]
-    for config in plan.configs():
-        compare_stages(config.name, list(plan.between_stages(config, sample_set)), workspace)
+    with Cluster(settings.spec(), telling()) as cluster:
+        pairs = plan.between_runs(sample_set)
+        names = [name for job in pairs for name in compare_representations(job, workspace, cluster)]
+        for config in plan.configs():
+            jobs = list(plan.between_stages(config, sample_set))
+            compare_stages(config.name, jobs, workspace, cluster)
     draw_curves(runs, f"{settings.prefix}-curves", workspace)
     return names

@@ -31,6 +31,7 @@ class Progress:
         self._began = time.monotonic()
         self._last_line = 0.0
         console = Console(stderr=True)
+        self._console = console
         self._bar = RichProgress(
             TextColumn("{task.percentage:3.0f} %"),
             BarColumn(bar_width=24),
@@ -68,6 +69,10 @@ class Progress:
         if silent:  # there was nothing left to do
             self._found_done += weight
         self._passed += weight
+
+    def tell(self, text: str) -> None:
+        """Print a sentence on standard error, above the bar where there is one."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, title: str, within: float, detail: str) -> None:
         share = (self._passed + within) / self._total

@@ -1,29 +1,28 @@
 """The flow that trains one network."""
 
 from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
 
 from allcnn import train as training
 from allcnn.config import RunConfig
 from allcnn.workspace import Workspace
-from flows.logs import logged
+from flows.hooks import WATCHED
+from flows.logs import logged, without_tracebacks
 from flows.parameters import TrainParameters
-from flows.retries import may_pass
+from flows.retries import HOUR_S, SAFE_TO_REPEAT
 
 
 # Safe to repeat: it goes on from the last whole checkpoint.
-@task(
-    task_run_name="train-{config.name}",
-    retries=1,
-    retry_condition_fn=may_pass,
-    cache_policy=NO_CACHE,
-)
+@task(task_run_name="train-{config.name}", timeout_seconds=14 * 24 * HOUR_S, **SAFE_TO_REPEAT)
 def train_run(config: RunConfig, workspace: Workspace) -> str:
     """Train a run to its end; return its name."""
     return training.train(config, workspace, logged(f"training {config.name}"))
 
 
-@flow(name="train")
+@flow(name="train", flow_run_name="train-{settings.title}", **WATCHED)
 def train(settings: TrainParameters) -> str:
-    """Train one All-CNN-C network; return the run's name."""
+    """Train one All-CNN-C network, from its last checkpoint where there is one.
+
+    Returns the run's name.
+    """
+    without_tracebacks()
     return train_run(settings.job(), settings.place())

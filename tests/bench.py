@@ -28,6 +28,8 @@ from cka.hsic import hsic as pytorch_hsic
 
 import store
 from allcnn import hsic, kernels, network, steps, train
+from allcnn.cluster.run import Cluster
+from allcnn.cluster.spec import THREADS, ClusterSpec
 from allcnn.compare import compare
 from allcnn.compare.tasks import keep_grams
 from allcnn.config import (
@@ -443,7 +445,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 def dask_share() -> None:
     """Time the tasks of a comparison under Dask, against a plain loop over them in two threads."""
-    with scratch() as workspace, connected():
+    with scratch() as workspace, connected() as workers:
         stored = write_network(workspace.activations, 10_000)
         tasks = gram_tasks(workspace, stored)
 

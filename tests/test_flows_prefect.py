@@ -32,6 +32,7 @@ from allcnn.workspace import Workspace
 from flows import artifacts
 from flows.compare import compare
 from flows.extract import extract
+from flows.keys import key
 from flows.matrix import matrix
 from flows.parameters import (
     CompareParameters,
@@ -245,7 +246,7 @@ def test_matrix_compares_all_that_fit(api: Api, piped: Piped):
     assert all(result.cka.shape == (6, 6) for result in results)
     pictures = api.artifacts(flow_run_of(state), "image")
     assert len(pictures) == 2
-    shown = api.artifacts(flow_run_of(state), "table")[f"{artifacts.key(names[0])}-numbers"]
+    shown = api.artifacts(flow_run_of(state), "table")[f"{key(names[0])}-numbers"]
     assert json.loads(shown["data"])[-1]["tap"] == "small-d1-v2-s0@final:conv1"
 
 

@@ -72,6 +72,10 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop what was started; who needs workers later starts others."""
         self._started = None
         # A scheduler that is gone cannot be told that we leave.
         with suppress(OSError):
@@ -138,10 +142,12 @@ class Cluster:
         futures = [client.submit(run, body, call, options, pure=False) for call in calls]
         try:
             found = self._collect(futures, what, done)
-        except BaseException:
+        except BaseException as error:
             # Also where somebody stops this process: a scheduler of others would go on.
             with suppress(Exception):
                 client.cancel(futures, force=True)
+            if isinstance(error, ClusterError):
+                self.close()  # so that another try begins with other workers
             raise
         return [found[future.key] for future in futures]
 

@@ -15,11 +15,13 @@ FORMS: Final = "threads, local, local:WORKERS, gpu, tcp://HOST:PORT or MODULE:FU
 
 PATTERN: Final = (
     r"^(threads|gpu|local(:[1-9][0-9]{0,3})?|(tcp|tls)://[A-Za-z0-9_.\[\]:-]+:[0-9]{1,5}"
-    r"|(?!(threads|gpu|local):)[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$"
+    r"|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$"
 )
 """The same for the forms of a web page."""
 
 _FORM = re.compile(PATTERN)
+
+_NO_MODULES = ("threads", "local", "gpu")
 
 
 @dataclass(frozen=True)
@@ -40,19 +42,18 @@ class ClusterSpec:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read what was written; raises ConfigError for what names no cluster."""
-        if not _FORM.fullmatch(text):
+        name, colon, rest = text.partition(":")
+        if not _FORM.fullmatch(text) or (name in _NO_MODULES and colon and not rest.isdecimal()):
             raise ConfigError(f"cluster is {text!r}; use {FORMS}")
-        if text in ("threads", "gpu"):
-            return cls(kind="threads" if text == "threads" else "gpu")
         if "://" in text:
             return cls("address", target=text)
-        name, _, rest = text.partition(":")
-        if name != "local":
+        if name not in _NO_MODULES:
             return cls("function", target=text)
         n_workers = int(rest) if rest else None
         if n_workers is not None and n_workers > MAX_WORKERS:
             raise ConfigError(f"cluster is {text!r}; use {MAX_WORKERS} workers or fewer")
-        return cls("local", n_workers)
+        kind: Kind = name  # type: ignore[assignment]  # one of three of them
+        return cls(kind, n_workers)
 
     def __str__(self) -> str:
         if self.kind in ("address", "function"):

@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 
@@ -30,6 +30,9 @@ Medians = Sequence[Sequence[float | None]]
 _METHOD = 2
 """Raised with every change that moves the numbers, so that no older result stands for a new one."""
 
+
+JOB: Final = "job"
+"""Where a result's provenance tells its comparison; results of 0.1 do not."""
 
 _ROWS = "rows_digests"
 _DIGESTS = "checkpoint_digests"
@@ -159,7 +162,7 @@ def result_of(
         bandwidths_rows=bandwidths[0],
         bandwidths_columns=bandwidths[1],
         reasons=_reasons(slot, ratio, sides, medians, part),
-        provenance=_provenance(rows, columns),
+        provenance=_provenance(job, slot, rows, columns),
         standard_errors=np.full(ratio.matrix.shape, np.nan) if errors is None else errors.values,
         standard_errors_reason=reason,
         minibatch_sizes=part.sums.sizes,
@@ -213,9 +216,16 @@ def _reasons(
     return tuple((i, j, reason(i, j, text)) for (i, j), text in ratio.reasons.items())
 
 
-def _provenance(rows: list[Source], columns: list[Source]) -> dict[str, Any]:
+def _provenance(
+    job: Comparison, slot: Slot, rows: list[Source], columns: list[Source]
+) -> dict[str, Any]:
+    """Return who made a result from what, and by which comparison it can be made again."""
+    sigmas = job.sigmas if slot.sigma is None else (slot.sigma,)
+    named = rows[0].key.sample_set
+    again = replace(job, sample_set=named, sigmas=sigmas, label=slot.label)
     return {
         "created_at": now(),
+        JOB: again.to_json(),
         "versions": versions(),
         "sample_set": rows[0].sample_set.to_json(),
         _ROWS: _rows_digests((rows, columns)),
