@@ -16,6 +16,7 @@ Pool = Literal["whole", "mean"]
 Estimator = Literal["unbiased", "biased", "exact"]
 Keep = Literal["activations", "grams"]
 Compression = Literal["none", "zstd"]
+Stale = Literal["refuse", "skip"]
 
 MIN_IMAGE_SIZE = 12
 """Two strides and one VALID 3x3 convolution leave one pixel of twelve."""
@@ -259,6 +260,7 @@ class Comparison:
         pool: ``mean`` averages convolutional taps over space.
         label: compare the examples of this class alone; ``each`` for every class, a result each.
         permutations: how often examples are matched at random, for a baseline.
+        stale: what an earlier run of the same name left is refused, or skipped.
     """
 
     rows: Selection
@@ -271,9 +273,11 @@ class Comparison:
     pool: Pool = "whole"
     label: int | Literal["each"] | None = None
     permutations: int = 0
+    stale: Stale = "refuse"
 
     def __post_init__(self) -> None:
         _one_of("kernel", self.kernel, get_args(Kernel))
+        _one_of("stale", self.stale, get_args(Stale))
         _one_of("estimator", self.estimator, get_args(Estimator))
         _one_of("pool", self.pool, get_args(Pool))
         if not self.sigmas or len(set(self.sigmas)) < len(self.sigmas):
@@ -311,9 +315,13 @@ class Comparison:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Rebuild settings; raises ConfigError for what this version does not know."""
+        """Rebuild settings; raises ConfigError for what this version does not know.
+
+        What is missing came later, and has its default.
+        """
         known = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != known:
+        needed = {"rows", "columns", "sigmas"}
+        if not isinstance(values, dict) or not needed <= set(values) <= known:
             raise ConfigError(f"{values!r} are no settings of a comparison")
         try:
             sides = {side: Selection.parse(values[side]) for side in ("rows", "columns")}

@@ -21,8 +21,21 @@ def holding(workspace: Workspace, runs: Sequence[str]) -> Iterator[Callable[[], 
     At an address a hold runs out after ten minutes that nobody called it. Raises ClaimedError where
     a living process holds one of them.
     """
+    with _holding([workspace.run_folder(run) for run in runs]) as renew:
+        yield renew
+
+
+@contextmanager
+def holding_folder(folder: Place) -> Iterator[Callable[[], None]]:
+    """Hold a folder in the same way, which is made where there is none."""
+    with _holding([folder]) as renew:
+        yield renew
+
+
+@contextmanager
+def _holding(folders: Sequence[Place]) -> Iterator[Callable[[], None]]:
     with ExitStack() as stack:
-        claims = [stack.enter_context(_claim(workspace.run_folder(run))) for run in runs]
+        claims = [stack.enter_context(_claim(folder)) for folder in folders]
         renewed = time.monotonic()
 
         def renew() -> None:

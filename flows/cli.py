@@ -16,7 +16,7 @@ from allcnn import presets
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError
-from flows import cli_import, cli_query, cli_run, cli_tidy, cli_verify, options
+from flows import cli_import, cli_nightly, cli_query, cli_run, cli_tidy, cli_verify, options
 from flows.options import option
 from flows.plan import DEMO, Pipeline, parse_fractions, parse_numbers
 
@@ -312,6 +312,9 @@ def _tell(outcome: "Outcome") -> None:
 
 
 main.add_command(cli_run.run_group)
+main.add_command(cli_nightly.nightly)
+main.add_command(cli_nightly.report)
+main.add_command(cli_nightly.run_flow)
 store.add_command(cli_query.list_store)
 store.add_command(cli_query.show_store)
 store.add_command(cli_query.query_store)

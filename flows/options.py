@@ -20,6 +20,7 @@ from allcnn.config import (
     Precision,
     RunConfig,
     Selection,
+    Stale,
     Variant,
 )
 from allcnn.errors import ConfigError
@@ -63,8 +64,15 @@ HELP = {
     "cluster": "where tasks run: threads, local[:WORKERS] on a core each, gpu, tcp://HOST:PORT of a"
     " scheduler, or MODULE:FUNCTION that starts one",
     "pattern": "RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...], as in *@final:conv[1-9]",
+    "networks": "checkpoints that are stored: RUN@CHECKPOINT with *, ? and [...]",
+    "matrices": "all-pairs matrices that are kept up to date, besides all results that are there:"
+    " patterns as in *@final:conv[1-9]",
+    "share": "of what is stored, verified in one night; above 0 and at most 1",
+    "repair": "compute again what is found damaged, where its checkpoint still exists",
+    "busy": "while another night is at work: step-aside, or wait",
     "each_label": "compare the examples of every class, a matrix each",
     "permutations": "match examples at random so many times, for a baseline",
+    "stale": "what an earlier run of the same name left: refuse to compare it, or skip it",
     "keep": "activations, grams, or activations,grams",
     "gram_kernel": "of kept Grams; rbf keeps linear ones with the median distance",
     "errors": "show standard errors (jackknife over minibatches)",
@@ -123,6 +131,7 @@ _CHOOSING: list[Decorator] = [
     option("--label", type=int, metavar="N"),
     click.option("--each-label", is_flag=True, help=HELP["each_label"]),
     option("--permutations", Comparison.permutations, metavar="N"),
+    option("--stale", Comparison.stale, type=click.Choice(get_args(Stale))),
 ]
 
 _SHOWING: list[Decorator] = [

@@ -28,11 +28,13 @@ from allcnn.config import (
     Precision,
     RunConfig,
     Selection,
+    Stale,
     Variant,
 )
 from allcnn.workspace import Workspace
 from flows.options import HELP
 from flows.plan import Pipeline
+from flows.upkeep.plan import Busy, Nightly
 
 # As ``allcnn.config.check_name``: no two dots in a row.
 _PLAIN = r"[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?"
@@ -41,11 +43,13 @@ _NETWORK = f"^{_PLAIN}@{_PLAIN}$"
 # Names with shell patterns, as ``allcnn.config.Selection`` reads them.
 _GLOB = r"[A-Za-z0-9_.*?\[\]!-]+"
 _PATTERN = f"^{_GLOB}@{_GLOB}(:{_GLOB})?$"
+_NETWORKS = f"^{_GLOB}@{_GLOB}$"
 
 T = TypeVar("T")
 Distinct = Annotated[list[T], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
 Depth = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Pattern = Annotated[str, Field(pattern=_PATTERN)]
 Fraction = Annotated[float, Field(gt=0)]
 Sigmas = Annotated[Distinct[Fraction], Field(description=HELP["sigmas"])]
 
@@ -174,6 +178,7 @@ class Comparing(OnCluster):
     permutations: int = Field(
         Comparison.permutations, ge=0, le=MAX_PERMUTATIONS, description=HELP["permutations"]
     )
+    stale: Stale = Field(Comparison.stale, description=HELP["stale"])
     errors: bool = Field(False, description=HELP["errors"])
 
     def comparison(self, rows: Selection, columns: Selection) -> Comparison:
@@ -245,3 +250,39 @@ class PipelineParameters(Recipe, OnCluster):
         """The networks."""
         depths, seeds = (",".join(map(str, each)) for each in (self.depths, self.seeds))
         return f"{self.prefix}-d{depths}-s{seeds}"
+
+
+class ReportParameters(Parameters):
+    """The workspace that is reported on."""
+
+    def job(self) -> None:
+        """Return nothing: there is nothing to choose."""
+
+
+class NightlyParameters(OnCluster):
+    """What is kept up to date, and how."""
+
+    networks: str = Field(str(Nightly.networks), pattern=_NETWORKS, description=HELP["networks"])
+    split: str = Field(Extraction.split, pattern=_NAME, description=HELP["split"])
+    n_samples: int | None = Field(
+        Extraction.n_samples, ge=MIN_MINIBATCH, description=HELP["n_samples"]
+    )
+    minibatch: int = Field(Extraction.batch_size, ge=MIN_MINIBATCH, description=HELP["minibatch"])
+    dtype: DType = Field(Extraction.dtype, description=HELP["dtype"])
+    keep: Distinct[Keep] = Field(list(Nightly.extraction.keep), description=HELP["keep"])
+    matrices: Distinct[Pattern] = Field(
+        [str(each) for each in Nightly.matrices], description=HELP["matrices"]
+    )
+    kernel: Kernel = Field(Comparison.kernel, description=HELP["kernel"])
+    sigmas: Sigmas = list(Comparison.sigmas)
+    estimator: Estimator = Field(Comparison.estimator, description=HELP["estimator"])
+    pool: Pool = Field(Comparison.pool, description=HELP["pool"])
+    share: float = Field(Nightly.share, gt=0, le=1, description=HELP["share"])
+    repair: bool = Field(Nightly.repair, description=HELP["repair"])
+    busy: Busy = Field(Nightly.busy, description=HELP["busy"])
+
+    def job(self) -> Nightly:
+        """Return what a night does."""
+        settings = self.model_dump(exclude={"workspace", "cluster", "networks", "matrices"})
+        matrices = [Selection.parse(each) for each in self.matrices]
+        return Nightly.of(Selection.parse(self.networks), matrices, **settings)

@@ -20,9 +20,11 @@ _KNOWN: Final = frozenset({RESULT, DIGESTS, SEAL})
 _SIDES: Final = {"row": "rows", "column": "columns"}
 
 
-def examine_results(place: Place, patterns: tuple[str, ...]) -> Iterator[Checked]:
+def examine_results(
+    place: Place, patterns: tuple[str, ...], result: str = "*"
+) -> Iterator[Checked]:
     """Look through the results of which a representation fits, and those that do not say."""
-    for name in child_names(place):
+    for name in filter(lambda each: fnmatchcase(each, result), child_names(place)):
         attributes = _attributes(place, name)
         if isinstance(attributes, Damage):
             yield Checked("similarity", name, (attributes,), is_data=True)

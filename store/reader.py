@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,11 @@ class Representation(CommittedReader[RepresentationMeta]):
     def key(self) -> RepresentationKey:
         """Where it is stored."""
         return self.meta.key
+
+    @property
+    def compression(self) -> Literal["none", "zstd"]:
+        """How its chunks are compressed, of the ways in which a store writes them."""
+        return "zstd" if "zstd" in self._node.codec_names else "none"
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None

@@ -38,11 +38,12 @@ def verify(
     run: str = "*",
     checkpoint: str = "*",
     tap: str = "*",
+    result: str = "*",
 ) -> Iterator[Checked]:
     """Look through what is stored of the representations whose names fit shell patterns.
 
     Yields every folder that was looked through, with all that is damaged in it; no damage hides
-    another. Of results, those with such a representation on either side.
+    another. Of results, those of a name that fits, with such a representation on either side.
 
     Raises StoreLocationError where no store is, SchemaError for a foreign or newer one.
     """
@@ -50,7 +51,7 @@ def verify(
     with reaching(place):
         yield _root(place, kind)
         if kind == "similarity":
-            yield from examine_results(place, patterns)
+            yield from examine_results(place, patterns, result)
         else:
             yield from _Walk(place, kind, patterns).folders("")
 

@@ -50,9 +50,13 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
         raise ComparisonError(
             f"{chosen} has {n_samples} examples, and HSIC needs {MIN_MINIBATCH}; store more"
         )
-    _check_one_sample_set([*rows[chosen], *columns[chosen]])
-    _check_of_todays_runs(workspace, [*rows[chosen], *columns[chosen]])
-    return rows[chosen], columns[chosen]
+    sides = rows[chosen], columns[chosen]
+    _check_one_sample_set([*sides[0], *sides[1]])
+    stale = _stale(workspace, [*sides[0], *sides[1]])
+    left = tuple([s for s in side if s.network not in stale] for side in sides)
+    if stale and (job.stale == "refuse" or not all(left)):
+        raise ComparisonError(next(iter(stale.values())))
+    return left[0], left[1]
 
 
 def _check_one_sample_set(sources: list[Source]) -> None:
@@ -66,32 +70,38 @@ def _check_one_sample_set(sources: list[Source]) -> None:
             )
 
 
-def _check_of_todays_runs(workspace: Workspace, sources: list[Source]) -> None:
-    """Refuse what is left of an earlier run that had the name of one that is there."""
+def _stale(workspace: Workspace, sources: list[Source]) -> dict[Selection, str]:
+    """Say of networks that they are left of an earlier run which had the name of one that is there.
+
+    One of which nothing tells whether it is counts as one.
+    """
     begun = {run: record.begun_at(workspace, run) for run in {s.key.run for s in sources}}
     older = [source for source in sources if source.created_at < begun[source.key.run]]
     # Loaded only in doubt: the same settings give the same checkpoint again.
     now = {network: _digest_now(workspace, network) for network in {s.network for s in older}}
+    stale: dict[Selection, str] = {}
     for source in older:
         network, found = source.network, now[source.network]
-        if found == source.digest:
+        if found == source.digest or network in stale:
             continue
         told = (
             f"{source.key} was stored at {source.created_at}, before run {network.run!r} was begun"
             f" at {begun[network.run]}, and"
         )
         if found is None:
-            raise ComparisonError(
+            stale[network] = (
                 f"{told} nothing tells whether it is of that run, as checkpoint"
                 f" {network.checkpoint!r} is not there to be read; finish or restore the run, or"
                 " give one of them another name"
             )
+            continue
         again = advice(workspace, network, samples_flags(source.sample_set))
-        raise ComparisonError(
+        stale[network] = (
             f"{told} its checkpoint is another one, so that this is of an earlier run of that"
             f" name; remove it with 'allcnn store rm {network} --yes --workspace"
             f" {workspace.root}', and {again}"
         )
+    return stale
 
 
 def _digest_now(workspace: Workspace, network: Selection) -> str | None:

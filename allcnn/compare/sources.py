@@ -123,6 +123,11 @@ class Found:
         return self._meta.sample_set
 
     @property
+    def created_at(self) -> str:
+        """When it was begun to be stored."""
+        return self._meta.created_at
+
+    @property
     def _meta(self) -> RepresentationMeta | GramMeta:
         return self.grams[0].meta if self.activations is None else self.activations.meta
 

@@ -51,7 +51,7 @@ def command_for(workspace: Workspace, name: str, unmended: Sequence[str] = ()) -
         for job in _jobs(record, _n_permutations(folder)):
             try:
                 if _gives(workspace, job, record):
-                    return _command(workspace, job)
+                    return command_of(workspace, job)
             except (AllcnnError, StoreError) as error:
                 reason = str(error)
     except (KeyError, TypeError, ValueError) as error:
@@ -114,7 +114,8 @@ def _n_permutations(folder: Place) -> int:
     return node.shape[0] if node else 0
 
 
-def _command(workspace: Workspace, job: Comparison) -> str:
+def command_of(workspace: Workspace, job: Comparison) -> str:
+    """Return the command of a comparison."""
     sigmas = ",".join(map(str, job.sigmas)) if job.kernel == "rbf" else None
     flags = {
         "kernel": job.kernel,
@@ -124,6 +125,7 @@ def _command(workspace: Workspace, job: Comparison) -> str:
         "pool": job.pool,
         "label": job.label,
         "permutations": job.permutations or None,
+        "stale": None if job.stale == "refuse" else job.stale,
         "sample-set": job.sample_set,
         "workspace": workspace.root,
     }

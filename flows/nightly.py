@@ -1,0 +1,88 @@
+"""The flow that brings a workspace up to date, by a schedule every night."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final, TypeVar
+
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed, Failed
+
+from allcnn import figures
+from allcnn.cluster.run import Cluster
+from allcnn.progress import Report
+from allcnn.workspace import Workspace
+from flows import artifacts
+from flows.hooks import WATCHED
+from flows.keys import key
+from flows.logs import logged, telling, without_tracebacks
+from flows.parameters import NightlyParameters
+from flows.retries import HOUR_S, SAFE_TO_REPEAT
+from flows.upkeep.night import Night, night, work_through
+from flows.upkeep.plan import Nightly
+from flows.upkeep.summary import headline, markdown
+from store import ClaimedError, SimilarityResult
+
+T = TypeVar("T")
+
+_LOOK_EVERY_S: Final = 30.0
+
+
+# Safe to repeat: what is there already is not done again.
+@task(task_run_name="{name}", timeout_seconds=48 * HOUR_S, **SAFE_TO_REPEAT)
+def piece_of_work(name: str, work: Callable[[Report], T]) -> T:
+    """Do one piece of a night's work."""
+    return work(logged(name))
+
+
+@flow(name="nightly", flow_run_name="nightly-{settings.title}", **WATCHED)
+def nightly(settings: NightlyParameters) -> State[str]:
+    """Bring a workspace up to date: store new checkpoints, extend and renew matrices, verify.
+
+    What is up to date is left alone. Fails with one sentence where a piece of the work did; all
+    other pieces are done all the same.
+    """
+    without_tracebacks()
+    plan, workspace = settings.job(), settings.place()
+    try:
+        with _turn(workspace, plan) as work, Cluster(settings.spec(), telling()) as cluster:
+            results = work_through(work, cluster, piece_of_work)
+            page = work.end()
+    except ClaimedError as error:
+        return Completed(name="SteppedAside", message=f"another night is at work: {error}")
+    _show(workspace, work, results)
+    get_run_logger().info("report: %s", page)
+    if work.summary.failed:
+        told = "; ".join(f"{each.what}: {each.reason}" for each in work.summary.failed[:3])
+        return Failed(message=f"{len(work.summary.failed)} pieces of the night failed: {told}")
+    return Completed(message=headline(work.summary))
+
+
+@contextmanager
+def _turn(workspace: Workspace, plan: Nightly) -> Iterator[Night]:
+    """Yield the night once no other one works on the workspace, if it may wait for that."""
+    with ExitStack() as stack:
+        while True:
+            try:
+                work = stack.enter_context(night(workspace, plan))
+                break
+            except ClaimedError as error:
+                if plan.busy == "step-aside":
+                    raise
+                get_run_logger().info("waiting for another night: %s", error)
+            time.sleep(_LOOK_EVERY_S)
+        yield work
+
+
+def _show(workspace: Workspace, work: Night, results: list[SimilarityResult]) -> None:
+    """Attach the summary, and the matrices that changed, to the flow run."""
+    name = key(f"nightly-{workspace.root.name}")
+    create_markdown_artifact(markdown(work.summary), name, "What this night did")
+    changed = {each.result for each in work.summary.changed}
+    for result in results:
+        if result.name in changed:
+            artifacts.show_matrix(result)
+            artifacts.show_link(workspace, result)
+            picture = workspace.figures / f"{result.name}.png"
+            artifacts.show_picture(picture, f"CKA: {figures.method(result)}")

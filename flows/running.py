@@ -1,0 +1,70 @@
+"""Run a flow of Prefect in this process, by its name."""
+
+from importlib import import_module
+from typing import Any
+
+from prefect import Flow
+from prefect.client.schemas.objects import State
+from prefect.exceptions import ParameterTypeError
+from pydantic import ValidationError
+
+from allcnn.errors import AllcnnError, ConfigError
+from flows.parameters import (
+    CompareParameters,
+    ExtractParameters,
+    MatrixParameters,
+    NightlyParameters,
+    Parameters,
+    PipelineParameters,
+    ReportParameters,
+    TrainParameters,
+)
+
+PARAMETERS: dict[str, type[Parameters]] = {
+    "train": TrainParameters,
+    "extract": ExtractParameters,
+    "compare": CompareParameters,
+    "matrix": MatrixParameters,
+    "pipeline": PipelineParameters,
+    "report": ReportParameters,
+    "nightly": NightlyParameters,
+}
+
+
+class FlowFailedError(AllcnnError, RuntimeError):
+    """A flow ended in a failed state of its own."""
+
+
+def run(name: str, settings: dict[str, Any]) -> list[str]:
+    """Run a flow and return what it returns, as lines.
+
+    Raises ConfigError for settings outside their bounds before any run exists, and what the flow
+    raised.
+    """
+    try:
+        checked = PARAMETERS[name](**settings)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from error
+    flow: Flow[..., Any] = getattr(import_module(f"flows.{name}"), name)
+    try:
+        state: Any = flow(settings=checked, return_state=True)
+    except ParameterTypeError as error:
+        raise ConfigError(str(error)) from error
+    assert isinstance(state, State)
+    if state.is_failed() or state.is_crashed() or state.is_cancelled():
+        if isinstance(state.data, BaseException):
+            raise state.data
+        raise FlowFailedError(state.message or f"the flow {name} ended as {state.name}")
+    found = state.result()
+    if not isinstance(found, (str, list)):
+        return [state.message or str(state.name)]
+    return [found] if isinstance(found, str) else [str(each) for each in found]
+
+
+def _sentence(error: ValidationError) -> str:
+    """Return the first thing that is wrong with settings, in one sentence."""
+    first, *others = error.errors()
+    name = ".".join(map(str, first["loc"])) or "settings"
+    told = first["msg"].removeprefix("Value error, ")
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{name}: {told}; found {first['input']!r}{more}" if first["loc"] else f"{told}{more}"

@@ -1,0 +1,67 @@
+"""What one night tells the next: what is under way, what had its turn, what was shown last."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from allcnn.errors import WorkspaceError
+from allcnn.workspace import Workspace, read_json, write_json
+from store.place import Place, is_file, make_folder
+
+_SCHEMA_VERSION = 1
+
+_MOST_NIGHTS = 60
+
+
+@dataclass
+class Ledger:
+    """The memory of the nights of a workspace.
+
+    Attributes:
+        pending: pieces of storing that were begun and not finished, as JSON.
+        results: by comparison, the name of the result that it had when a night last looked.
+        verified: by what was verified, when it was last.
+        curves: by run, the epochs that the learning curves were drawn with.
+        nights: summaries, the last one last.
+    """
+
+    pending: list[dict[str, Any]] = field(default_factory=list)
+    results: dict[str, str] = field(default_factory=dict)
+    verified: dict[str, str] = field(default_factory=dict)
+    curves: dict[str, int] = field(default_factory=dict)
+    nights: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, workspace: Workspace) -> tuple[Self, str]:
+        """Return what is remembered, and a sentence where that is lost: a night needs none of it.
+
+        A ledger of a newer version counts as lost, too, and is kept aside.
+        """
+        path = _path(workspace)
+        if not is_file(path):
+            return cls(), ""
+        try:
+            values = read_json(path)
+            if values.pop("schema_version") != _SCHEMA_VERSION:
+                raise ValueError("it is of another version")
+            known = {each.name: type(getattr(cls(), each.name)) for each in fields(cls)}
+            for name, kind in known.items():
+                if not isinstance(values[name], kind):
+                    raise TypeError(f"{name} is no {kind.__name__}")
+            return cls(**values), ""
+        except (WorkspaceError, AttributeError, KeyError, TypeError, ValueError) as error:
+            return cls(), f"{path} is not to be used ({error}), so that this night began anew"
+
+    def write(self, workspace: Workspace) -> None:
+        """Keep it, whole or as it was; raises WorkspaceError where that is not possible."""
+        make_folder(folder(workspace))
+        self.nights = self.nights[-_MOST_NIGHTS:]
+        write_json(_path(workspace), {"schema_version": _SCHEMA_VERSION} | asdict(self))
+
+
+def folder(workspace: Workspace) -> Place:
+    """Return where nights keep what they remember, and hold the workspace against others."""
+    return workspace.root / "nightly"
+
+
+def _path(workspace: Workspace) -> Place:
+    return folder(workspace) / "ledger.json"

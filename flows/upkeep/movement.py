@@ -1,0 +1,97 @@
+"""How a matrix differs from the one that was there before: where, and by how much."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from store import RepresentationKey, SimilarityResult
+
+Change = Literal["new", "extended", "recomputed", "unchanged"]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A matrix, and how it moved since a night last looked.
+
+    Attributes:
+        result: its name.
+        networks: what it compares, in words.
+        change: what became of it.
+        n_added: representations along both sides that were not there before.
+        largest: of the absolute differences of CKA between what was there and is; None where
+            nothing is common, or nothing changed.
+        mean: of the same.
+        where: the pair that moved furthest.
+        before: name of the result that was there, if it was another one.
+    """
+
+    result: str
+    networks: str
+    change: Change
+    n_added: int = 0
+    largest: float | None = None
+    mean: float | None = None
+    where: str = ""
+    before: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+
+def moved(before: SimilarityResult | None, now: SimilarityResult, networks: str) -> Moved:
+    """Compare a matrix with the one before, entry by entry of what both have."""
+    if before is None:
+        return Moved(now.name, networks, "new", len({*now.rows, *now.columns}))
+    if before.name == now.name:
+        return Moved(now.name, networks, "unchanged")
+    n_added = len({*now.rows, *now.columns} - {*before.rows, *before.columns})
+    change: Change = "extended" if has_same_inputs(before, now) else "recomputed"
+    rows, columns = _common(before.rows, now.rows), _common(before.columns, now.columns)
+    if not rows or not columns:
+        return Moved(now.name, networks, change, n_added, before=before.name)
+    old = before.cka[np.ix_([i for i, _ in rows], [i for i, _ in columns])]
+    new = now.cka[np.ix_([j for _, j in rows], [j for _, j in columns])]
+    distance = np.abs(new - old)
+    # One that is defined on one side alone has moved, by no number.
+    distance[np.isnan(new) & np.isnan(old)] = 0
+    if np.isnan(distance).all():
+        return Moved(now.name, networks, change, n_added, before=before.name)
+    row, column = np.unravel_index(np.nanargmax(distance), distance.shape)
+    furthest = now.rows[rows[int(row)][1]], now.columns[columns[int(column)][1]]
+    where = " with ".join(f"{key.run}@{key.checkpoint}:{key.tap}" for key in furthest)
+    return Moved(
+        now.name,
+        networks,
+        change,
+        n_added,
+        float(distance[row, column]),
+        float(np.nanmean(distance)),
+        where if distance[row, column] > 0 else "",
+        before.name,
+    )
+
+
+def has_same_inputs(before: SimilarityResult, now: SimilarityResult) -> bool:
+    """Return whether all that a result compares is in another, from the same checkpoints."""
+    kept = {*before.rows} <= {*now.rows} and {*before.columns} <= {*now.columns}
+    return kept and all(
+        digest == _digests(now, side).get(network)
+        for side in ("rows", "columns")
+        for network, digest in _digests(before, side).items()
+    )
+
+
+def _digests(result: SimilarityResult, side: str) -> Mapping[str, str]:
+    found = result.provenance.get("checkpoint_digests", {})
+    return found.get(side, {}) if isinstance(found, dict) else {}
+
+
+def _common(
+    before: tuple[RepresentationKey, ...], now: tuple[RepresentationKey, ...]
+) -> list[tuple[int, int]]:
+    """Return the places of what both have, before and now."""
+    places = {key: j for j, key in enumerate(now)}
+    return [(i, places[key]) for i, key in enumerate(before) if key in places]

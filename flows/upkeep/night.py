@@ -1,0 +1,274 @@
+"""One night on a workspace, in steps that a flow or a command takes one after the other."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Protocol, TypeVar
+
+from allcnn import compare as comparing
+from allcnn import figures, record
+from allcnn.cluster.run import Cluster
+from allcnn.config import Comparison, Selection
+from allcnn.errors import AllcnnError, ComparisonError
+from allcnn.extract import keep, load_source
+from allcnn.holding import holding_folder
+from allcnn.housekeeping import NETWORK_KINDS, discard, place_of
+from allcnn.progress import Report
+from allcnn.provenance import now
+from allcnn.workspace import Workspace
+from flows.reporting import CURVES, draw_missing, write_report
+from flows.upkeep import ledger as remembered
+from flows.upkeep import renewal
+from flows.upkeep.ledger import Ledger
+from flows.upkeep.movement import moved
+from flows.upkeep.plan import Nightly
+from flows.upkeep.summary import Summary
+from flows.upkeep.survey import Examples, Piece, Skipped, is_other, stored_networks, survey
+from flows.upkeep.turns import verify_in_turn
+from store import ClaimedError, SimilarityResult, StoreError, has_store
+from store.place import Place, child_names
+from store.usage import measure
+
+T = TypeVar("T")
+
+
+class Night:
+    """One night's work; ``night`` makes one.
+
+    Each step changes the workspace by whole pieces alone and notes them in the ledger, so that a
+    night that was killed is finished by the next one.
+    """
+
+    def __init__(self, workspace: Workspace, plan: Nightly, renew: Callable[[], None]) -> None:
+        self.workspace = workspace
+        self.plan = plan
+        self.summary = Summary(now())
+        self._renew = renew
+        self._examples = Examples()
+        self._ledger, lost = Ledger.read(workspace)
+        if lost:
+            self.summary.notes.append(lost)
+
+    def pieces(self) -> list[Piece]:
+        """Return what has to be stored; what cannot be is noted as skipped."""
+        found = {(piece.network, piece.sample_set): piece for piece in self._unfinished()}
+        for each in survey(self.workspace, self.plan, self._examples):
+            if isinstance(each, Skipped):
+                self.summary.skipped.append(each)
+            else:
+                found.setdefault((each.network, each.sample_set), each)
+        stored = stored_networks(self.workspace)
+        self.summary.n_present = sum(
+            (Selection(run, name), sample_set) not in found
+            for run, names in stored.items()
+            for name, sets in names.items()
+            for sample_set in sets
+        )
+        return list(found.values())
+
+    def _unfinished(self) -> Iterator[Piece]:
+        """Yield what an earlier night had removed, and not stored again before it was killed."""
+        pending, self._ledger.pending = self._ledger.pending, []
+        for values in pending:
+            with suppress(AllcnnError, KeyError, TypeError, ValueError):
+                piece = Piece.from_json(values)
+                if piece.network.checkpoint in self.workspace.checkpoints(piece.network.run):
+                    self._ledger.pending.append(values)
+                    yield piece
+
+    def store(self, piece: Piece, report: Report) -> None:
+        """Store a network; where its checkpoint has become another one, what is stored goes first.
+
+        Raises ClaimedError where another process writes it.
+        """
+        noted = piece.to_json()
+        if piece.again:
+            if noted not in self._ledger.pending:
+                self._ledger.pending.append(noted)
+                self._ledger.write(self.workspace)
+            # Not what a night has stored already that was killed in between.
+            if is_other(self.workspace, piece.network, piece.sample_set):
+                self._discard(piece)
+        source = load_source(self.workspace, piece.network.run, piece.network.checkpoint)
+        for job in piece.jobs:
+            samples = self._examples.of(self.workspace, job)
+            keep(self.workspace, source, samples, job, self._renewing(report))
+        if piece.again:
+            self._ledger.pending.remove(noted)
+            self._ledger.write(self.workspace)
+        done = self.summary.again if piece.again else self.summary.added
+        done.append(f"{piece.network} on {piece.sample_set}")
+
+    def _discard(self, piece: Piece) -> None:
+        path = f"{piece.sample_set}/{piece.network.run}/{piece.network.checkpoint}"
+        for kind in NETWORK_KINDS:
+            place = place_of(self.workspace, kind)
+            if has_store(place):
+                groups = [each for each in measure(place, kind, path) if not each.is_file]
+                discard(self.workspace, groups)
+
+    def comparisons(self) -> list[Comparison]:
+        """Return the comparisons of the plan, and those of all results that tell theirs."""
+        kept, silent = [], 0
+        for each in renewal.kept_results(self.workspace):
+            if isinstance(each, str):
+                silent += 1
+            else:
+                kept.append(each)
+        if silent:
+            self.summary.notes.append(
+                f"{silent} results of an earlier version do not tell their comparison, and stay"
+            )
+        own = [job for name in self._sample_sets() for job in self.plan.comparisons(name)]
+        return renewal.distinct(own, kept)
+
+    def _sample_sets(self) -> list[str]:
+        """Return the names of the examples on which the plan's networks are stored."""
+        found: dict[str, None] = {}
+        stored = stored_networks(self.workspace)
+        for run in self.workspace.runs():
+            names = [name for name in stored.get(run, {}) if self._is_wanted(run, name)]
+            if names:
+                try:
+                    job = self.plan.extraction_of(run, names[0])
+                    found[self._examples.of(self.workspace, job).sample_set.name] = None
+                except (AllcnnError, StoreError, OSError):
+                    continue  # which the survey has told
+        sets = {s for names in stored.values() for each in names.values() for s in each}
+        return sorted(name for name in found if name in sets)
+
+    def _is_wanted(self, run: str, name: str) -> bool:
+        return self.plan.networks.matches(run, name, "")
+
+    def compare(self, job: Comparison, cluster: Cluster, report: Report) -> list[SimilarityResult]:
+        """Bring the results of a comparison up to date, and note how they moved; return them."""
+        older: dict[str, list[renewal.Kept]] = {}
+        for each in renewal.kept_results(self.workspace):
+            if not isinstance(each, str):
+                older.setdefault(renewal.identity(each.job), []).append(each)
+        results = comparing.compare(self.workspace, job, self._renewing(report), cluster)
+        for result in results:
+            identity = renewal.identity(renewal.job_of(result))
+            self._settle(result, identity, older.get(identity, []))
+        return results
+
+    def _settle(
+        self, result: SimilarityResult, identity: str, older: Sequence[renewal.Kept]
+    ) -> None:
+        """Note how a result moved since a night last looked, then let go what it supersedes."""
+        last = self._ledger.results.get(identity)
+        if last is None:  # the newest that was there before any night looked
+            ordered = sorted(older, key=lambda each: (each.name != result.name, each.created_at))
+            last = ordered[-1].name if ordered else None
+        before = None if last is None else renewal.read(self.workspace, last)
+        self.summary.moved.append(moved(before, result, _networks(result)))
+        self._ledger.results[identity] = result.name
+        self._ledger.write(self.workspace)
+        names = [each.name for each in older]
+        self.summary.n_superseded += renewal.remove_superseded(self.workspace, result, names)
+
+    def verify(self, report: Report) -> None:
+        """Look through what has its turn, and repair what can be."""
+        self.summary.verified = verify_in_turn(
+            self.workspace,
+            self._ledger,
+            self.plan.share,
+            self._renewing(report),
+            want_repair=self.plan.repair,
+        )
+        self._ledger.write(self.workspace)
+
+    def draw(self, results: Sequence[SimilarityResult], report: Report) -> list[Place]:
+        """Draw what has no picture yet, and the learning curves where they have grown."""
+        drawn = draw_missing(self.workspace, results, self._renewing(report))
+        n_epochs = self._n_epochs()
+        if n_epochs and n_epochs != self._ledger.curves:
+            drawn.append(figures.draw_learning_curves(self.workspace, [*n_epochs], CURVES))
+            self._ledger.curves = n_epochs
+        return drawn
+
+    def _n_epochs(self) -> dict[str, int]:
+        """Return how many epochs the curves of each run have, of runs that have any."""
+        found = {}
+        for run in self.workspace.runs():
+            try:
+                found[run] = len(record.read_history(self.workspace, run))
+            except AllcnnError as error:
+                self.summary.notes.append(str(error))
+        return {run: n for run, n in found.items() if n}
+
+    def end(self) -> Place:
+        """Write the report, and remember the night; return the report's page."""
+        self.summary.ended_at = now()
+        self._ledger.nights.append(self.summary.to_json())
+        there = set(child_names(self.workspace.similarity))
+        self._ledger.results = {
+            identity: name for identity, name in self._ledger.results.items() if name in there
+        }
+        self._ledger.write(self.workspace)
+        return write_report(self.workspace)
+
+    def _renewing(self, report: Report) -> Report:
+        def both(done: int, total: int, detail: str) -> None:
+            self._renew()
+            report(done, total, detail)
+
+        return both
+
+
+@contextmanager
+def night(workspace: Workspace, plan: Nightly) -> Iterator[Night]:
+    """Yield a night's work, while no other night works on the workspace.
+
+    Raises ClaimedError at once where one does.
+    """
+    with holding_folder(remembered.folder(workspace)) as renew:
+        yield Night(workspace, plan, renew)
+
+
+class Step(Protocol):
+    """How a piece of work is taken: with a bar on a terminal, or as a task of a flow."""
+
+    def __call__(self, name: str, work: Callable[[Report], T], /) -> T:
+        """Do the work and return what it returns; raises what it raises."""
+
+
+def work_through(night: Night, cluster: Cluster, step: Step) -> list[SimilarityResult]:
+    """Take all steps of a night; return the results of the comparisons.
+
+    What fails is noted, and keeps no other piece from being done.
+    """
+    for piece in step("survey", lambda _: night.pieces()):
+        name = f"store-{piece.network}"
+        _attempt(night, step, name, partial(night.store, piece))
+    results: list[SimilarityResult] = []
+    for job in night.comparisons():
+        name = f"compare-{job.rows}-{job.columns}"
+        found = _attempt(night, step, name, partial(night.compare, job, cluster))
+        results += found or []
+    _attempt(night, step, "verify", night.verify)
+    _attempt(night, step, "draw", partial(night.draw, results))
+    return results
+
+
+def _attempt(night: Night, step: Step, name: str, work: Callable[[Report], T]) -> T | None:
+    """Take a step; what it raises is noted instead."""
+    try:
+        return step(name, work)
+    except (ClaimedError, ComparisonError) as error:
+        # Somebody else is at it, or what a comparison asks for is not there any more.
+        night.summary.skipped.append(Skipped(name, _sentence(error)))
+    except Exception as error:
+        night.summary.failed.append(Skipped(name, _sentence(error)))
+    return None
+
+
+def _sentence(error: Exception) -> str:
+    kind = "" if isinstance(error, (AllcnnError, StoreError)) else f"{type(error).__name__}: "
+    return f"{kind}{' '.join(str(error).split())}"
+
+
+def _networks(result: SimilarityResult) -> str:
+    rows, columns = (figures.side(keys).label for keys in (result.rows, result.columns))
+    of = rows if rows == columns else f"{rows} with {columns}"
+    return f"{of}, {figures.method(result)}, on {result.rows[0].sample_set}"

@@ -1,0 +1,117 @@
+"""What a night is asked to do: settings without a word about how it is run."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+from allcnn.config import (
+    Comparison,
+    DType,
+    Estimator,
+    Extraction,
+    Keep,
+    Kernel,
+    Pool,
+    Selection,
+)
+from allcnn.errors import ConfigError
+
+Busy = Literal["step-aside", "wait"]
+
+EVERYTHING = Selection("*", "*")
+
+_STORED = Extraction("*", "*", keep=("grams",), kernel="rbf")
+"""Grams alone: linear ones with the median distances, which serve the RBF kernel as well."""
+
+
+@dataclass(frozen=True)
+class Nightly:
+    """What to keep up to date.
+
+    Attributes:
+        networks: the checkpoints that are stored, by patterns of runs and checkpoints.
+        extraction: how, whichever run and checkpoint it names.
+        matrices: patterns of the all-pairs matrices that are kept up to date on each sample set,
+            besides all results that are there.
+        comparison: how these are computed, whatever its sides.
+        share: of what is stored, that is verified this night; the rest has its turn later.
+        repair: compute again what is found damaged.
+        busy: what to do while another night is at work on the workspace.
+    """
+
+    networks: Selection = EVERYTHING
+    extraction: Extraction = _STORED
+    matrices: tuple[Selection, ...] = (EVERYTHING,)
+    comparison: Comparison = Comparison(EVERYTHING, EVERYTHING, stale="skip")  # noqa: RUF009
+    share: float = 1 / 7
+    repair: bool = True
+    busy: Busy = "step-aside"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"share is {self.share:g}; use a number above 0 and at most 1")
+        if self.networks.tap != "*":
+            raise ConfigError(
+                f"networks is {str(self.networks)!r}, and all taps are stored together; leave out"
+                f" ':{self.networks.tap}'"
+            )
+        if self.comparison.estimator == "exact" and "activations" not in self.extraction.keep:
+            raise ConfigError("the exact estimator needs activations; keep activations as well")
+        if self.comparison.batch_size != self.extraction.batch_size:
+            raise ConfigError(
+                f"Grams are kept in minibatches of {self.extraction.batch_size}, and compared in"
+                f" minibatches of {self.comparison.batch_size}; ask for the same"
+            )
+
+    @classmethod
+    def of(
+        cls,
+        networks: Selection,
+        matrices: Sequence[Selection],
+        *,
+        split: str,
+        n_samples: int | None,
+        minibatch: int,
+        dtype: DType,
+        keep: Sequence[Keep],
+        kernel: Kernel,
+        sigmas: Sequence[float],
+        estimator: Estimator,
+        pool: Pool,
+        share: float,
+        repair: bool,
+        busy: Busy,
+    ) -> Self:
+        """Return a plan from single settings, as commands and flows have them."""
+        extraction = Extraction(
+            networks.run,
+            networks.checkpoint,
+            split=split,
+            n_samples=n_samples,
+            batch_size=minibatch,
+            dtype=dtype,
+            keep=tuple(keep),
+            # Linear Grams with the median distances serve the RBF kernel as well.
+            kernel="cosine" if kernel == "cosine" else "rbf",
+            pool=pool,
+        )
+        comparison = Comparison(
+            networks,
+            networks,
+            kernel=kernel,
+            sigmas=tuple(sigmas),
+            estimator=estimator,
+            batch_size=minibatch,
+            pool=pool,
+            stale="skip",
+        )
+        return cls(networks, extraction, tuple(matrices), comparison, share, repair, busy)
+
+    def extraction_of(self, run: str, checkpoint: str) -> Extraction:
+        """Return how one checkpoint is stored."""
+        return replace(self.extraction, run=run, checkpoint=checkpoint)
+
+    def comparisons(self, sample_set: str) -> Iterator[Comparison]:
+        """Yield the all-pairs matrices of one sample set."""
+        for pattern in self.matrices:
+            yield replace(self.comparison, rows=pattern, columns=pattern, sample_set=sample_set)

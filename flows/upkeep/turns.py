@@ -1,0 +1,98 @@
+"""Verification in turn: a share of what is stored each night, the longest unverified first."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from allcnn.housekeeping import NETWORK_KINDS, place_of
+from allcnn.progress import Report
+from allcnn.provenance import now
+from allcnn.repair import repair
+from allcnn.workspace import Workspace
+from flows.upkeep.ledger import Ledger
+from store import has_store
+from store.damage import Checked, Damage
+from store.place import child_names
+from store.verify import verify
+
+
+@dataclass
+class Verified:
+    """What was looked through, and what was found."""
+
+    n_units: int = 0
+    n_all: int = 0
+    n_bytes: int = 0
+    damage: list[Damage] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    n_repaired: int = 0
+
+
+def units(workspace: Workspace) -> list[str]:
+    """Return what has turns: networks on sample sets, of each store, and results."""
+    found: list[str] = []
+    for kind in NETWORK_KINDS:
+        place = place_of(workspace, kind)
+        for sample_set in child_names(place):
+            for run in child_names(place / sample_set):
+                names = child_names(place / sample_set / run)
+                found += [f"{kind}/{sample_set}/{run}/{name}" for name in names]
+    results = child_names(place_of(workspace, "similarity"))
+    return found + [f"similarity/{name}" for name in results]
+
+
+def in_turn(every: Sequence[str], verified: dict[str, str], share: float) -> list[str]:
+    """Return the units whose turn it is, those that were never verified first."""
+    ordered = sorted(every, key=lambda unit: (verified.get(unit, ""), unit))
+    # Not one more for what floating point makes of a share such as 1/7.
+    return ordered[: math.ceil(round(len(every) * share, 9))]
+
+
+def verify_in_turn(
+    workspace: Workspace,
+    ledger: Ledger,
+    share: float,
+    report: Report,
+    *,
+    want_repair: bool,
+) -> Verified:
+    """Look through the units whose turn it is, noting each in the ledger, and repair what can be.
+
+    Killed in between, the next night goes on with the others.
+    """
+    every = units(workspace)
+    chosen = in_turn(every, ledger.verified, share)
+    found = Verified(n_all=len(every))
+    ledger.verified = {unit: at for unit, at in ledger.verified.items() if unit in set(every)}
+    for done, unit in enumerate(chosen, start=1):
+        for checked in _checked(workspace, unit):
+            found.n_bytes += checked.n_bytes
+            found.damage += [each for each in checked.damage if each not in found.damage]
+        found.n_units += 1
+        ledger.verified[unit] = now()
+        report(done, len(chosen), f"verifying {unit}")
+    if found.damage and want_repair:
+        _repair(workspace, found, report)
+    else:
+        found.said += map(str, found.damage)
+    return found
+
+
+def _repair(workspace: Workspace, found: Verified, report: Report) -> None:
+    for outcome in repair(workspace, found.damage, report):
+        found.n_repaired += outcome.repaired
+        what = "repaired" if outcome.repaired else "not repaired"
+        found.said.append(f"{outcome.damage}; {what}: {outcome.said}")
+
+
+def _checked(workspace: Workspace, unit: str) -> Iterator[Checked]:
+    kind, _, rest = unit.partition("/")
+    place = place_of(workspace, kind)  # type: ignore[arg-type]  # as ``units`` begins them
+    if not has_store(place):
+        return
+    if kind == "similarity":
+        yield from verify(place, kind, result=rest)  # type: ignore[arg-type]
+        return
+    sample_set, run, checkpoint = rest.split("/")
+    names = {"sample_set": sample_set, "run": run, "checkpoint": checkpoint}
+    yield from verify(place, kind, **names)  # type: ignore[arg-type]
