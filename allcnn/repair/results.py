@@ -133,6 +133,7 @@ def command_of(workspace: Workspace, job: Comparison) -> str:
         f"--{name} {shlex.quote(str(value))}" for name, value in flags.items() if value is not None
     ]
     sides = [shlex.quote(str(side)) for side in (job.rows, job.columns)]
-    # Single taps are chosen by patterns alone.
-    name = "compare" if job.rows.tap == job.columns.tap == "*" else "matrix"
+    # Several networks, and single taps, are chosen by patterns alone.
+    plain = all(side.is_network and side.tap == "*" for side in (job.rows, job.columns))
+    name = "compare" if plain else "matrix"
     return " ".join(["allcnn", name, *sides, *given])

@@ -1,0 +1,483 @@
+"""Nights on a workspace: what is new is added, what changed is done again, the rest is left."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import store
+from allcnn import compare as comparing
+from allcnn import extract, record, train
+from allcnn.cluster.run import Cluster
+from allcnn.compare import tasks
+from allcnn.config import Comparison, Extraction, Selection
+from allcnn.errors import ConfigError, WorkspaceError
+from allcnn.progress import silent
+from allcnn.workspace import Workspace
+from flows.upkeep import night as nights
+from flows.upkeep import renewal
+from flows.upkeep.ledger import Ledger
+from flows.upkeep.movement import moved
+from flows.upkeep.night import night, work_through
+from flows.upkeep.plan import EVERYTHING, Nightly
+from flows.upkeep.summary import headline, markdown, text
+from flows.upkeep.turns import in_turn, units
+from store import ClaimedError, RepresentationKey, SimilarityResult, Store, open_grams
+from tests.commands import contents
+from tests.faults import chunk_files, flip_bit
+
+ONE, TWO = "small-d1-v2-s0", "small-d2-v2-s0"
+N = 64
+CHECKPOINTS = ("init", "epoch-0001", "final")
+
+
+FIRST_LAYERS = (Selection("*", "*", "conv[12]"),)
+"""Of all networks, which is enough and quickly drawn."""
+
+
+def plan_of(**changes) -> Nightly:
+    how = {
+        "split": "test",
+        "n_samples": N,
+        "minibatch": 16,
+        "dtype": "float32",
+        "keep": ("grams",),
+        "kernel": "linear",
+        "sigmas": (0.4,),
+        "estimator": "unbiased",
+        "pool": "whole",
+        "share": 1.0,
+        "repair": True,
+        "busy": "step-aside",
+    }
+    networks = changes.pop("networks", EVERYTHING)
+    matrices = changes.pop("matrices", FIRST_LAYERS)
+    return Nightly.of(networks, matrices, **how | changes)
+
+
+def step(name, body):
+    return body(silent)
+
+
+def run_night(workspace, **changes):
+    """Spend a night; return its summary."""
+    with night(workspace, plan_of(**changes)) as at_work, Cluster() as cluster:
+        work_through(at_work, cluster, step)
+        at_work.end()
+        return at_work.summary
+
+
+class Counted:
+    """How often the functions that do the work were called."""
+
+    def __init__(self, monkeypatch):
+        self.forward = self._count(monkeypatch, extract.work, "take_minibatch")
+        self.pairs = self._count(monkeypatch, tasks.hsic, "minibatch_hsic")
+        self.grams = self._count(monkeypatch, tasks, "_gram_writer")
+
+    def _count(self, monkeypatch, owner, name):
+        calls, original = [], getattr(owner, name)
+
+        def counted(*arguments, **options):
+            calls.append(arguments)
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+        return calls
+
+    def reset(self):
+        for calls in (self.forward, self.pairs, self.grams):
+            calls.clear()
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    return Counted(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def first_night(trained, tmp_path_factory):
+    """Return a workspace after its first night; copy it before writing."""
+    root = shutil.copytree(trained.root, tmp_path_factory.mktemp("night") / "workspace")
+    run_night(Workspace.at(root))
+    return root
+
+
+@pytest.fixture
+def known(first_night, tmp_path):
+    """Return a copy of a workspace after its first night."""
+    return Workspace.at(shutil.copytree(first_night, tmp_path / "known"))
+
+
+def results(workspace):
+    return [
+        store.read_result(workspace.similarity, name)
+        for name in store.list_results(workspace.similarity)
+    ]
+
+
+def untouched(workspace):
+    """Return what a night that has nothing to do leaves as it is."""
+    found = contents(workspace.root)
+    return {name: content for name, content in found.items() if not name.startswith(NOTES)}
+
+
+NOTES = ("nightly/", "report/index.html")
+
+
+def retrain(workspace, run, **changes):
+    """Train a run again under its name, with other settings."""
+    config = record.read_record(workspace, run).config
+    shutil.rmtree(workspace.run_folder(run))
+    train.train(replace(config, **changes), workspace)
+
+
+def test_a_first_night_stores_and_compares_everything(workspace, tmp_path, counted):
+    summary = run_night(workspace)
+    assert len(summary.added) == 6
+    assert (summary.again, summary.skipped, summary.failed) == ([], [], [])
+    assert len(counted.forward) == 6 * N // 16
+    assert counted.grams == []  # from the forward pass
+    assert not store.has_store(workspace.activations)
+    (result,) = results(workspace)
+    (change,) = summary.changed
+    assert (change.change, change.n_added) == ("new", 12)
+    # The same from activations, by commands.
+    other = Workspace.at(tmp_path / "other")
+    other.root.mkdir()
+    (other.root / "runs").symlink_to(workspace.root / "runs")
+    for run in (ONE, TWO):
+        for name in CHECKPOINTS:
+            extract.extract(other, Extraction(run, name, n_samples=N, batch_size=16))
+    (wanted,) = comparing.compare(other, Comparison(*FIRST_LAYERS * 2, batch_size=16))
+    assert len(wanted.rows) == 12
+    np.testing.assert_allclose(result.cka, wanted.cka, rtol=0, atol=1e-6)
+    assert result.rows == wanted.rows
+    assert (workspace.root / "report/index.html").is_file()
+    assert (workspace.figures / f"{result.name}.png").is_file()
+    assert (workspace.figures / "nightly-curves.png").is_file()
+
+
+def test_a_night_with_nothing_to_do_does_nothing(known, counted):
+    before = untouched(known)
+    summary = run_night(known)
+    assert (counted.forward, counted.grams, counted.pairs) == ([], [], [])
+    assert untouched(known) == before
+    assert (summary.added, summary.again, summary.changed) == ([], [], [])
+    assert summary.n_present == 6
+    assert [each.change for each in summary.moved] == ["unchanged"]
+
+
+def test_a_new_checkpoint_costs_itself_alone(workspace, counted):
+    hidden = workspace.root / "hidden"
+    (workspace.checkpoints_folder(ONE) / "final").rename(hidden)
+    run_night(workspace)
+    (before,) = results(workspace)
+    hidden.rename(workspace.checkpoints_folder(ONE) / "final")
+    counted.reset()
+    summary = run_night(workspace)
+    assert [each.split(" on ")[0] for each in summary.added] == [f"{ONE}@final"]
+    assert len(counted.forward) == N // 16
+    assert summary.n_present == 5
+    (after,) = results(workspace)
+    assert len(after.rows) == len(before.rows) + 2
+    (change,) = summary.changed
+    assert (change.change, change.n_added) == ("extended", 2)
+    assert change.largest == 0  # the same Grams, and the same sums to the last bit
+    assert change.before == before.name
+    # Its numbers are all in the new one.
+    assert summary.n_superseded == 1
+    assert not (workspace.figures / f"{before.name}.png").exists()
+
+
+def test_a_run_trained_again_is_stored_and_compared_again(known, counted):
+    for run in (ONE, TWO):
+        sides = Selection(run, "init", "conv1"), Selection(run, "final")
+        comparing.compare(known, Comparison(*sides, batch_size=16))
+    old = {result.name: result for result in results(known)}
+    retrain(known, ONE, learning_rate=0.05)
+    counted.reset()
+    summary = run_night(known)
+    again = {each.split(" on ")[0] for each in summary.again}
+    assert again == {f"{ONE}@epoch-0001", f"{ONE}@final"}  # init is the same one
+    assert len(counted.forward) == 2 * N // 16
+    changed = {each.result: each for each in summary.changed}
+    new = {result.name: result for result in results(known)}
+    assert set(changed) == set(new) - set(old)
+    for name, change in changed.items():
+        assert change.change == "recomputed"
+        before, after = old[change.before], new[name]
+        assert before.rows == after.rows
+        distance = np.abs(after.cka - before.cka)
+        assert change.largest == pytest.approx(distance.max(), abs=0)
+        assert change.mean == pytest.approx(distance.mean(), rel=1e-12)
+        assert change.largest > 0.001
+    # Nobody can compute the old ones again.
+    assert set(old) <= set(new)
+    unchanged = [each for each in summary.moved if each.change == "unchanged"]
+    assert len(unchanged) == 1
+    counted.reset()
+    summary = run_night(known)
+    assert summary.changed == []
+    assert (counted.forward, counted.grams, counted.pairs) == ([], [], [])
+
+
+def test_times_decide_nothing(known, counted):
+    config = record.read_record(known, ONE).config
+    # The same settings give the same checkpoints, to the last bit.
+    shutil.rmtree(known.run_folder(ONE))
+    train.train(config, known)
+    for path in known.root.rglob("*"):
+        os.utime(path, (2**31 - 2, 2**31 - 2))
+    summary = run_night(known)
+    assert (summary.again, summary.changed, summary.failed) == ([], [], [])
+    assert (counted.forward, counted.pairs) == ([], [])
+
+
+def test_activations_are_stored_again_as_they_were(known):
+    job = Extraction(ONE, "final", n_samples=32, batch_size=8, dtype="float16", compression="zstd")
+    extract.extract(known, job)
+    retrain(known, ONE, learning_rate=0.05)
+    summary = run_night(known)
+    assert len(summary.again) == 3  # final on two sample sets
+    taps = Store(known.activations).find(run=ONE)
+    assert len(taps) == 10
+    digest = extract.load_source(known, ONE, "final").digest
+    for tap in taps:
+        assert (tap.meta.checkpoint_digest, tap.complete) == (digest, True)
+        assert (tap.meta.batch_rows, tap.meta.dtype, tap.compression) == (8, "float16", "zstd")
+    kept = open_grams(known.grams).find(run=ONE, checkpoint="final")
+    assert {grams.key.checkpoint_digest for grams in kept} == {digest}
+
+
+def test_what_an_earlier_run_left_is_told_and_not_compared(known):
+    retrain(known, ONE, epochs=1)  # without an epoch-0001 that is not the final one
+    gone = [name for name in CHECKPOINTS if name not in known.checkpoints(ONE)]
+    assert gone == ["epoch-0001"]
+    record_path = known.run_folder(ONE) / "config.json"
+    values = json.loads(record_path.read_text()) | {"created_at": "2100-01-01T00:00:00+00:00"}
+    record_path.write_text(json.dumps(values))
+    summary = run_night(known)
+    told = [each for each in summary.skipped if "left of an earlier run" in each.reason]
+    assert [each.what.split(" on ")[0] for each in told] == [f"{ONE}@epoch-0001"]
+    assert (
+        f"'allcnn store rm {ONE}@epoch-0001 --workspace {known.root}' removes it" in told[0].reason
+    )
+    newest = max(results(known), key=lambda result: result.provenance["created_at"])
+    assert f"{ONE}@epoch-0001" not in {f"{key.run}@{key.checkpoint}" for key in newest.rows}
+
+
+@pytest.mark.parametrize("at", ["removed", "half", "stored", "compared"])
+def test_an_interrupted_night_is_finished_by_the_next(known, tmp_path, monkeypatch, at):
+    retrain(known, ONE, learning_rate=0.05)
+    whole = Workspace.at(shutil.copytree(known.root, tmp_path / "whole"))
+    run_night(whole)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if at == "removed":
+            patch.setattr(nights, "keep", kill)
+        elif at == "half":
+            original, calls = extract.work.take_minibatch, []
+
+            def third(*arguments):
+                calls.append(1)
+                if len(calls) == 3:
+                    raise Killed
+                original(*arguments)
+
+            patch.setattr(extract.work, "take_minibatch", third)
+        elif at == "stored":
+            patch.setattr(nights.comparing, "compare", kill)
+        else:
+            patch.setattr(renewal, "remove_superseded", kill)
+        with pytest.raises(Killed):
+            run_night(known)
+    summary = run_night(known)
+    assert (summary.failed, summary.skipped) == ([], [])
+    grams = {one.key: one.rows_digest for one in open_grams(whole.grams).find()}
+    assert {one.key: one.rows_digest for one in open_grams(known.grams).find()} == grams
+    assert all(one.complete for one in open_grams(known.grams).find())
+    for one, other in zip(results(known), results(whole), strict=True):
+        assert one.name == other.name
+        np.testing.assert_array_equal(one.cka, other.cka)
+    assert Ledger.read(known)[0].pending == []
+
+
+def test_a_second_night_steps_aside_while_the_first_is_at_work(known):
+    with night(known, plan_of()), pytest.raises(ClaimedError, match="is being written by"):
+        run_night(known)
+    run_night(known)
+
+
+def test_what_fails_keeps_nothing_else_from_being_done(workspace, monkeypatch):
+    original = nights.keep
+
+    def failing(workspace, source, *others):
+        if (source.run, source.checkpoint) == (ONE, "epoch-0001"):
+            raise OSError("the disk is full")
+        original(workspace, source, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nights, "keep", failing)
+        summary = run_night(workspace)
+    (failed,) = summary.failed
+    assert failed.what == f"store-{ONE}@epoch-0001"
+    assert failed.reason == "OSError: the disk is full"
+    assert len(summary.added) == 5
+    (result,) = results(workspace)
+    assert len(result.rows) == 12 - 2
+    summary = run_night(workspace)
+    assert [each.split(" on ")[0] for each in summary.added] == [f"{ONE}@epoch-0001"]
+    assert summary.changed[0].change == "extended"
+
+
+def test_a_run_that_cannot_be_read_is_skipped(known):
+    (known.run_folder(ONE) / "config.json").write_text("{}")
+    summary = run_night(known)
+    assert [each.what for each in summary.skipped] == [f"run {ONE}"]
+    assert "does not describe a run" in summary.skipped[0].reason
+    assert summary.failed == []
+
+
+def damage_grams(workspace):
+    grams = open_grams(workspace.grams).find(run=ONE, checkpoint="final", tap="conv2")[0]
+    flip_bit(chunk_files(workspace.grams / grams.key.path / "grams")[0])
+
+
+def test_damage_is_found_in_its_turn_and_repaired(known):
+    before = contents(Path(known.grams))
+    damage_grams(known)
+    found = []
+    for _ in range(8):
+        summary = run_night(known, share=1 / 7)
+        assert summary.verified.n_units == 1
+        found.append(len(summary.verified.damage))
+    assert sorted(found) == [0] * 7 + [1]
+    after = contents(Path(known.grams))
+    assert {name for name in before if before[name] != after[name]} == set()
+
+
+def test_damage_is_told_where_it_must_not_be_repaired(known):
+    damage_grams(known)
+    summary = run_night(known, repair=False)
+    (said,) = summary.verified.said
+    assert "damaged" in said
+    assert summary.verified.n_repaired == 0
+    assert "1 damaged" in headline(summary)
+    assert said in markdown(summary)
+    assert said in text(summary)
+
+
+def test_a_share_a_night_comes_round_in_so_many_nights(known):
+    every = units(known)
+    assert len(every) == 7
+    verified, seen = {}, []
+    for day in range(4):
+        chosen = in_turn(every, verified, 0.25)
+        assert len(chosen) == 2
+        seen += chosen
+        verified |= dict.fromkeys(chosen, f"2026-01-0{day + 1}")
+    assert set(seen) == set(every)
+    assert in_turn(every, {}, 1 / 7) == every[:1]
+
+
+def test_a_ledger_that_is_lost_costs_only_what_it_remembered(known, counted):
+    path = known.root / "nightly/ledger.json"
+    path.write_text("{")
+    counted.reset()
+    summary = run_night(known)
+    assert (counted.forward, counted.pairs) == ([], [])
+    assert "is not to be used" in summary.notes[0]
+    assert [each.change for each in summary.moved] == ["unchanged"]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
+    assert "it is of another version" in run_night(known).notes[0]
+
+
+def test_each_sample_set_has_a_matrix_of_its_own(known):
+    config = record.read_record(known, ONE).config
+    train.train(replace(config, image_size=16, prefix="other", epochs=1), known)
+    summary = run_night(known)
+    assert summary.failed == []
+    sets = {result.rows[0].sample_set for result in results(known)}
+    assert len(sets) == 2
+    assert [each.change for each in summary.changed] == ["new"]
+
+
+def test_the_report_marks_what_is_outdated(known):
+    retrain(known, ONE, learning_rate=0.05)
+    run_night(known)
+    page = (known.root / "report/index.html").read_text()
+    assert "trained again since" in page
+    for result in results(known):
+        assert page.count(f'<article id="{result.name}">') == 1
+        assert (known.root / f"report/figures/{result.name}.png").is_file()
+    assert "allcnn matrix &#39;*@*:conv[12]&#39;" in page
+
+
+def test_a_plan_refuses_what_no_night_can_do():
+    with pytest.raises(ConfigError, match="share is 0; use a number above 0 and at most 1"):
+        plan_of(share=0)
+    with pytest.raises(ConfigError, match="all taps are stored together; leave out ':conv1'"):
+        plan_of(networks=Selection("*", "*", "conv1"))
+    with pytest.raises(ConfigError, match="the exact estimator needs activations"):
+        plan_of(estimator="exact")
+
+
+def make_result(name, taps, cka, digests="a"):
+    keys = tuple(RepresentationKey("set-test-8-00000000", "run", "final", tap) for tap in taps)
+    n = len(keys)
+    of = {"run@final": digests}
+    return SimilarityResult(
+        name,
+        keys,
+        keys,
+        np.array(cka, float),
+        np.ones((n, n)),
+        np.ones(n),
+        np.ones(n),
+        8,
+        "linear",
+        None,
+        "unbiased",
+        8,
+        provenance={"checkpoint_digests": {"rows": of, "columns": of}},
+    )
+
+
+def test_movement_is_of_what_both_have():
+    before = make_result("before", "ab", [[1, 0.5], [0.5, 1]])
+    now = make_result("now", "cba", [[1, 0.2, 0.3], [0.2, 1, 0.4], [0.3, 0.4, 1]])
+    found = moved(before, now, "these")
+    assert (found.change, found.n_added, found.before) == ("extended", 1, "before")
+    assert found.largest == pytest.approx(0.1)
+    assert found.mean == pytest.approx(0.05)
+    assert found.where in ("run@final:a with run@final:b", "run@final:b with run@final:a")
+
+
+def test_movement_between_numbers_and_none():
+    nan = np.nan
+    before = make_result("before", "ab", [[1, nan], [nan, nan]], "a")
+    now = make_result("now", "ab", [[1, 0.5], [0.5, nan]], "b")
+    found = moved(before, now, "these")
+    assert (found.change, found.largest, found.mean) == ("recomputed", 0.0, 0.0)
+    found = moved(make_result("before", "x", [[1]]), make_result("now", "y", [[1]]), "these")
+    assert (found.change, found.largest, found.n_added) == ("recomputed", None, 1)
+
+
+def test_a_full_disk_at_the_end_is_an_error(known, monkeypatch):
+    def full(*_):
+        raise WorkspaceError("cannot write: no space left")
+
+    monkeypatch.setattr("flows.upkeep.ledger.write_json", full)
+    with pytest.raises(WorkspaceError, match="no space left"):
+        run_night(known)
