@@ -21,7 +21,7 @@ from flows.parameters import NightlyParameters
 from flows.retries import HOUR_S, SAFE_TO_REPEAT
 from flows.upkeep.night import Night, night, work_through
 from flows.upkeep.plan import Nightly
-from flows.upkeep.summary import headline, markdown
+from flows.upkeep.summary import counted, headline, markdown
 from store import ClaimedError, SimilarityResult
 
 T = TypeVar("T")
@@ -55,7 +55,8 @@ def nightly(settings: NightlyParameters) -> State[str]:
     get_run_logger().info("report: %s", page)
     if work.summary.failed:
         told = "; ".join(f"{each.what}: {each.reason}" for each in work.summary.failed[:3])
-        return Failed(message=f"{len(work.summary.failed)} pieces of the night failed: {told}")
+        n_failed = counted(len(work.summary.failed), "piece")
+        return Failed(message=f"{n_failed} of the night failed: {told}")
     return Completed(message=headline(work.summary))
 
 

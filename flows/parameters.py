@@ -68,8 +68,12 @@ class Parameters(BaseModel):
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         """Refuse what no single field's bounds can, such as a network that is named twice."""
-        self.job()
+        self.check()
         return self
+
+    def check(self) -> None:
+        """Raise ConfigError for settings that do not go together."""
+        self.job()
 
     @property
     def title(self) -> str:
@@ -89,6 +93,11 @@ class OnCluster(Parameters):
     def spec(self) -> ClusterSpec:
         """Return where tasks run."""
         return ClusterSpec.parse(self.cluster)
+
+    def check(self) -> None:
+        """Raise ConfigError for settings that do not go together, or for no cluster."""
+        super().check()
+        self.spec()
 
 
 class Recipe(Parameters):

@@ -1,11 +1,12 @@
 """Run a flow of Prefect in this process, by its name."""
 
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from prefect import Flow
 from prefect.client.schemas.objects import State
-from prefect.exceptions import ParameterTypeError
+from prefect.exceptions import MissingResult, ParameterTypeError
 from pydantic import ValidationError
 
 from allcnn.errors import AllcnnError, ConfigError
@@ -51,14 +52,21 @@ def run(name: str, settings: dict[str, Any]) -> list[str]:
     except ParameterTypeError as error:
         raise ConfigError(str(error)) from error
     assert isinstance(state, State)
-    if state.is_failed() or state.is_crashed() or state.is_cancelled():
-        if isinstance(state.data, BaseException):
-            raise state.data
-        raise FlowFailedError(state.message or f"the flow {name} ended as {state.name}")
-    found = state.result()
+    if not state.is_completed():
+        raise _failure(name, state)
+    found = state.result() if state.data is not None else None
     if not isinstance(found, (str, list)):
         return [state.message or str(state.name)]
     return [found] if isinstance(found, str) else [str(each) for each in found]
+
+
+def _failure(name: str, state: State[Any]) -> BaseException:
+    """Return what a flow raised, or else what its state says."""
+    with suppress(MissingResult):
+        found = state.result(raise_on_failure=False)
+        if isinstance(found, BaseException):
+            return found
+    return FlowFailedError(state.message or f"the flow {name} ended as {state.name}")
 
 
 def _sentence(error: ValidationError) -> str:

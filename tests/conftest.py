@@ -44,6 +44,22 @@ def workspace(trained: Workspace, tmp_path: Path) -> Workspace:
     return Workspace.at(tmp_path / "workspace")
 
 
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return the server that Prefect embeds in a process without one; one for all tests."""
+    # Seconds that other tests need not wait for.
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings  # noqa: PLC0415
+    from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415
+
+    from tests.prefect_api import Api  # noqa: PLC0415
+
+    home = tmp_path_factory.mktemp("prefect")
+    with temporary_settings({PREFECT_HOME: home}), prefect_test_harness(120):
+        found = Api(PREFECT_API_URL.value())
+        with found.http:
+            yield found
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], object]]]:
     """Return a disk and a function that sets its size; needs a system that lets us mount one."""

@@ -1,98 +1,48 @@
 """The flows under Prefect: embedded, and with a server, a worker and deployments."""
 
-import base64
 import json
-import os
+import logging
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import httpx
 import numpy as np
 import pytest
-from prefect import flow
+from prefect import flow, task
 from prefect.exceptions import ParameterTypeError
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 
 import store
+from allcnn import extract as extraction
 from allcnn import record
 from allcnn import train as training
-from allcnn.config import RunConfig
-from allcnn.errors import RunError
+from allcnn.config import RunConfig, Selection
+from allcnn.errors import ClusterError, ConfigError, RunError
 from allcnn.workspace import Workspace
-from flows import artifacts
+from flows import artifacts, logs, running
 from flows.compare import compare
 from flows.extract import extract
 from flows.keys import key
 from flows.matrix import matrix
+from flows.nightly import nightly, piece_of_work
 from flows.parameters import (
     CompareParameters,
     ExtractParameters,
     MatrixParameters,
+    NightlyParameters,
     PipelineParameters,
+    ReportParameters,
     TrainParameters,
 )
 from flows.pipeline import pipeline
-from flows.train import train
-
-REPOSITORY = Path(__file__).parents[1]
+from flows.report import report
+from flows.train import train, train_run
+from flows.upkeep import night as nights
+from store import ClaimedError
+from tests.prefect_api import Api, picture_of
 
 SAMPLES = {"n_samples": 64, "minibatch": 32}
-
-
-def wait_for(what: str, found: Callable[[], bool], limit_s: float) -> None:
-    """Return as soon as ``found`` does; logs arrive in batches, and servers start slowly."""
-    deadline = time.monotonic() + limit_s
-    while not found():
-        assert time.monotonic() < deadline, f"no {what} within {limit_s:g} s"
-        time.sleep(0.2)
-
-
-class Api:
-    """Asks a Prefect server about a flow run, as its web page does."""
-
-    def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, timeout=30)
-
-    def find(self, kind: str, **query: Any) -> list[dict[str, Any]]:
-        return self.http.post(f"/{kind}/filter", json=query).raise_for_status().json()
-
-    def of_run(self, kind: str, flow_run: str) -> list[dict[str, Any]]:
-        return self.find(kind, flow_runs={"id": {"any_": [flow_run]}})
-
-    def task_runs(self, flow_run: str) -> dict[str, dict[str, Any]]:
-        return {run["name"]: run for run in self.of_run("task_runs", flow_run)}
-
-    def artifacts(self, flow_run: str, kind: str) -> dict[str, dict[str, Any]]:
-        found = self.of_run("artifacts", flow_run)
-        return {each["key"]: each for each in found if each["type"] == kind}
-
-    def logs(self, flow_run: str, last: str) -> list[str]:
-        def messages() -> list[str]:
-            query = {"flow_run_id": {"any_": [flow_run]}}
-            return [log["message"] for log in self.find("logs", logs=query, sort="TIMESTAMP_ASC")]
-
-        wait_for(f"log {last!r}", lambda: any(last in line for line in messages()), 30)
-        return messages()
-
-
-@pytest.fixture(scope="session")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """Return the server that Prefect embeds in a process without one."""
-    home = tmp_path_factory.mktemp("prefect")
-    with temporary_settings({PREFECT_HOME: home}), prefect_test_harness(120):
-        api = Api(PREFECT_API_URL.value())
-        with api.http:
-            yield api
 
 
 def settings_of(config: RunConfig, workspace: Workspace) -> dict[str, Any]:
@@ -103,30 +53,30 @@ def flow_run_of(state: Any) -> str:
     return str(state.state_details.flow_run_id)
 
 
-def picture_of(artifact: dict[str, Any]) -> bytes:
-    head, _, data = artifact["data"].partition(",")
-    assert head == "data:image/png;base64"
-    return base64.b64decode(data)
-
-
-def table_of(result: store.SimilarityResult) -> list[dict[str, Any]]:
+def table_of(result: store.SimilarityResult, *, full_names: bool) -> list[dict[str, Any]]:
     """Return a CKA matrix as its artifact shows it: the last layer on top."""
+
+    def name(key: store.RepresentationKey) -> str:
+        return f"{key.run}@{key.checkpoint}:{key.tap}" if full_names else key.tap
+
     table = []
     for i in reversed(range(len(result.rows))):
-        row = {"tap": result.rows[i].tap}
+        row = {"tap": name(result.rows[i])}
         for j, column in enumerate(result.columns):
-            row[column.tap] = round(float(result.cka[i, j]), 4)
+            row[name(column)] = round(float(result.cka[i, j]), 4)
         table.append(row)
     return table
 
 
-def check_artifacts(api: Api, flow_run: str, workspace: Workspace, name: str) -> None:
+def check_artifacts(
+    api: Api, flow_run: str, workspace: Workspace, name: str, *, full_names: bool = False
+) -> None:
     """Check that a flow run shows a result's picture and its numbers as they are stored."""
     key = name.replace("_", "-").replace(".", "-")
     pictures, tables = api.artifacts(flow_run, "image"), api.artifacts(flow_run, "table")
     assert picture_of(pictures[key]) == (workspace.figures / f"{name}.png").read_bytes()
     result = store.read_result(workspace.similarity, name)
-    assert json.loads(tables[f"{key}-numbers"]["data"]) == table_of(result)
+    assert json.loads(tables[f"{key}-numbers"]["data"]) == table_of(result, full_names=full_names)
 
 
 def test_train_trains_a_network(api: Api, workspace: Workspace):
@@ -136,10 +86,19 @@ def test_train_trains_a_network(api: Api, workspace: Workspace):
     assert record.read_record(workspace, "small-d1-v2-s3").config == config
     assert workspace.checkpoints("small-d1-v2-s3") == ["init", "epoch-0001", "final"]
     assert list(api.task_runs(flow_run_of(state))) == ["train-small-d1-v2-s3"]
+    assert api.flow_run(flow_run_of(state))["name"] == "train-small-d1-v2-s3"
     api.logs(flow_run_of(state), "training small-d1-v2-s3: 36 of 36, epoch 2 of 2, loss")
 
 
-def test_extract_stores_every_checkpoint(api: Api, workspace: Workspace):
+def test_a_run_that_is_trained_is_not_trained_again(api: Api, workspace: Workspace, monkeypatch):
+    monkeypatch.setattr(training, "_train", None)  # nobody calls it
+    config = record.read_record(workspace, "small-d1-v2-s0").config
+    state = train(TrainParameters(**settings_of(config, workspace)), return_state=True)
+    assert state.result() == "small-d1-v2-s0"
+    api.logs(flow_run_of(state), "1 of 1, small-d1-v2-s0: already trained")
+
+
+def test_extract_stores_every_checkpoint_once(api: Api, workspace: Workspace, monkeypatch):
     settings = ExtractParameters(
         workspace=str(workspace.root),
         run="small-d1-v2-s0",
@@ -158,6 +117,10 @@ def test_extract_stores_every_checkpoint(api: Api, workspace: Workspace):
     tasks = {f"extract-small-d1-v2-s0@{name}" for name in names}
     assert set(api.task_runs(flow_run_of(state))) == tasks
     api.logs(flow_run_of(state), "extracting: 64 of 64, small-d1-v2-s0@final")
+    assert api.flow_run(flow_run_of(state))["name"] == "extract-small-d1-v2-s0@all"
+    monkeypatch.setattr(extraction.work, "take_minibatch", None)  # nobody calls it
+    state = extract(settings, return_state=True)
+    api.logs(flow_run_of(state), "64 of 64, small-d1-v2-s0@final: already extracted")
 
 
 class Piped(NamedTuple):
@@ -226,8 +189,18 @@ def test_compare_shows_the_matrix_and_logs_only_progress(api: Api, piped: Piped)
     assert store.read_result(piped.workspace.similarity, name).kernel == "rbf"
     check_artifacts(api, flow_run_of(state), piped.workspace, name)
     end = "comparing: 1 of 1, small-d1-v2-s0@init with small-d2-v2-s0@final: pairs"
-    logs = api.logs(flow_run_of(state), end)
-    assert not [line for line in logs if "distributed" in line or "tcp" in line]
+    lines = api.logs(flow_run_of(state), end)
+    assert not [line for line in lines if "distributed" in line or "tcp" in line]
+    assert [line for line in lines if "dashboard http://127.0.0.1:" in line]
+    run = api.flow_run(flow_run_of(state))
+    assert run["name"] == "compare-small-d1-v2-s0@init-small-d2-v2-s0@final"
+    link = api.artifacts(flow_run_of(state), "markdown")[f"{key(name)}-result"]
+    assert link["data"] == f"[{name}]({(piped.workspace.similarity / name).as_uri()})"
+    # Again: nothing is computed, and no cluster started.
+    state = compare(settings, return_state=True)
+    assert state.result() == [name]
+    lines = api.logs(flow_run_of(state), "already computed")
+    assert not [line for line in lines if "dashboard" in line]
 
 
 def test_matrix_compares_all_that_fit(api: Api, piped: Piped):
@@ -285,10 +258,63 @@ def test_a_failing_task_says_its_sentence(api: Api, workspace: Workspace):
     assert task_run["state"]["message"] == sentence
 
 
+def test_a_failed_run_is_named_with_its_cause_and_without_a_traceback(
+    api: Api, workspace: Workspace, caplog
+):
+    with caplog.at_level(logging.ERROR):
+        settings = ExtractParameters(workspace=str(workspace.root), run="nobody")
+        state = extract(settings, return_state=True)
+    name = api.flow_run(flow_run_of(state))["name"]
+    assert name == "extract-nobody@final"
+    lines = api.logs(flow_run_of(state), "what was finished is kept")
+    sentence = f"run {name!r} of the flow 'extract' failed: {state.message}; "
+    assert [line for line in lines if line.startswith(sentence)]
+    ours = [each for each in caplog.records if each.name in ("prefect.flow_runs", TASKS)]
+    assert ours
+    assert not [each for each in ours if each.exc_info or "Traceback" in each.getMessage()]
+
+
+TASKS = "prefect.task_runs"
+
+
+def test_errors_that_nobody_foresaw_keep_their_traceback(caplog):
+    logs.without_tracebacks()
+    logs.without_tracebacks()
+    logger = logging.getLogger(TASKS)
+    filters = [each for each in logger.filters if isinstance(each, logs._KnownErrors)]
+    assert len(filters) == 1
+    for error, is_kept in ((RunError("no run"), False), (OSError("disk"), True)):
+        found = logging.LogRecord("a", 1, "b", 2, "c", (), (type(error), error, None))
+        assert filters[0].filter(found)
+        assert bool(found.exc_info) == is_kept
+
+
+def test_long_work_shows_its_progress(api: Api, monkeypatch):
+    monkeypatch.setattr(logs, "_EVERY_S", 0.0)
+
+    @task
+    def long() -> None:
+        report = logs.logged("a long piece: of work")
+        for done in range(1, 5):
+            report(done, 4, f"part {done}")
+
+    @flow
+    def work() -> None:
+        long()
+
+    state = work(return_state=True)
+    (shown,) = api.artifacts(flow_run_of(state), "progress").values()
+    assert shown["key"] == "progress-a-long-piece-of-work"
+    assert shown["data"] == 100.0
+    assert shown["description"] == "a long piece: of work: part 4"
+
+
 @pytest.mark.parametrize(
     ("error", "n_tries"),
     [
         (RunError("the run exists"), 1),
+        (ClusterError("the scheduler is gone"), 2),
+        (ClaimedError("somebody writes it"), 2),
         (store.DamagedChunkError("the chunk is damaged"), 1),
         (OSError("the disk is full"), 2),
     ],
@@ -301,153 +327,123 @@ def test_only_what_may_pass_is_tried_again(api: Api, tmp_path: Path, monkeypatch
         raise error
 
     monkeypatch.setattr(training, "train", fail)
+    monkeypatch.setattr(train_run, "retry_delay_seconds", 0)
     settings = TrainParameters(**settings_of(RunConfig(), Workspace.at(tmp_path)))
     with pytest.raises(type(error), match=str(error)):
         train(settings)
     assert len(tries) == n_tries
 
 
-class Clone(NamedTuple):
-    """A copy of the repository's flows, deployed to a server of its own, with a worker."""
-
-    folder: Path
-    api: Api
-    prefect: Callable[..., subprocess.CompletedProcess[str]]
-    worker_log: Path
+def night_settings(workspace: Workspace, **more: Any) -> NightlyParameters:
+    where = {"workspace": str(workspace.root), "matrices": ["*@*:conv[12]"]}
+    return NightlyParameters(**where | SAMPLES | more)
 
 
-@contextmanager
-def running(*command: str, log: Path, **how: Any) -> Iterator[None]:
-    """Run a Prefect command in the background; stop it, and all that it started, at the end."""
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *command],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            **how,
-        )
-        try:
-            yield
-        finally:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def test_a_night_shows_what_it_did_and_its_matrices(api: Api, workspace: Workspace):
+    state = nightly(night_settings(workspace), return_state=True)
+    assert state.is_completed()
+    assert state.message.startswith("6 networks added, 0 stored again, 0 as they were, 1 matrix")
+    run = flow_run_of(state)
+    assert api.flow_run(run)["name"] == "nightly-workspace"
+    (name,) = store.list_results(workspace.similarity)
+    check_artifacts(api, run, workspace, name, full_names=True)
+    shown = api.artifacts(run, "markdown")
+    assert set(shown) == {"nightly-workspace", f"{key(name)}-result"}
+    summary = shown["nightly-workspace"]
+    assert "- small-d2-v2-s0@final on digits-test-64-" in summary["data"]
+    stored = {f"store-{run}@{each}" for run in RUNS for each in ("init", "epoch-0001", "final")}
+    others = {"survey", "compare-*@*:conv[12]-*@*:conv[12]", "verify", "draw"}
+    assert set(api.task_runs(run)) == stored | others
+    state = nightly(night_settings(workspace), return_state=True)
+    assert state.message.startswith("0 networks added, 0 stored again, 6 as they were, 0 matrices")
+    assert api.artifacts(flow_run_of(state), "image") == {}
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+RUNS = ("small-d1-v2-s0", "small-d2-v2-s0")
 
 
-def clean_environment(home: Path, url: str) -> dict[str, str]:
-    """Return an environment in which the copy is found, not the repository, and nothing leaks."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    kept.pop("PYTHONPATH", None)
-    return kept | {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": url,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "DO_NOT_TRACK": "1",
-        "PWD": "/",  # stale, as a program leaves it that starts others in another folder
+def test_a_night_beside_another_one_steps_aside_or_waits(
+    api: Api, workspace: Workspace, monkeypatch
+):
+    settings = night_settings(workspace)
+    with nights.night(workspace, settings.job()):
+        state = nightly(settings, return_state=True)
+    assert (state.type.value, state.name) == ("COMPLETED", "SteppedAside")
+    assert state.message.startswith("another night is at work: ")
+    assert not workspace.grams.exists()
+    holding = nights.night(workspace, settings.job())
+    holding.__enter__()
+
+    def end(seconds: float) -> None:
+        assert seconds == 30
+        holding.__exit__(None, None, None)
+
+    monkeypatch.setattr("flows.nightly.time", SimpleNamespace(sleep=end))
+    state = nightly(night_settings(workspace, busy="wait"), return_state=True)
+    assert state.message.startswith("6 networks added")
+    api.logs(flow_run_of(state), "waiting for another night: ")
+
+
+def test_a_night_of_which_a_piece_fails_fails_and_does_the_rest(
+    api: Api, workspace: Workspace, monkeypatch
+):
+    keep = nights.keep
+
+    def failing(workspace: Workspace, source: Any, *others: Any) -> None:
+        if source.checkpoint == "init" and source.run == RUNS[0]:
+            raise OSError("the disk is full")
+        keep(workspace, source, *others)
+
+    monkeypatch.setattr(nights, "keep", failing)
+    monkeypatch.setattr(piece_of_work, "retry_delay_seconds", 0)
+    state = nightly(night_settings(workspace), return_state=True)
+    assert state.is_failed()
+    sentence = f"1 piece of the night failed: store-{RUNS[0]}@init: OSError: the disk is full"
+    assert state.message == sentence
+    summary = api.artifacts(flow_run_of(state), "markdown")["nightly-workspace"]
+    assert "### Failed, and tried again the next night" in summary["data"]
+    (name,) = store.list_results(workspace.similarity)
+    assert len(store.read_result(workspace.similarity, name).rows) == 2 * 5
+
+
+def test_a_report_is_linked(api: Api, piped: Piped):
+    settings = ReportParameters(workspace=str(piped.workspace.root))
+    state = report(settings, return_state=True)
+    page = piped.workspace.root / "report/index.html"
+    assert state.result() == page.as_uri()
+    (link,) = api.artifacts(flow_run_of(state), "markdown").values()
+    assert link["data"] == f"[the report]({page.as_uri()})"
+    text = page.read_text()
+    for name in store.list_results(piped.workspace.similarity):
+        assert f'<article id="{name}">' in text
+
+
+def test_flows_run_by_name_and_say_what_is_wrong(api: Api, piped: Piped):
+    where = {"workspace": str(piped.workspace.root)}
+    sides = {"rows": f"{RUNS[0]}@final", "columns": f"{RUNS[1]}@final"}
+    found = running.run("compare", where | sides | {"batch_size": 32})
+    assert found == [piped.results[1]]
+    with pytest.raises(ConfigError, match=r"^batch_size: Input should be greater than or equal"):
+        running.run("compare", where | sides | {"batch_size": 3})
+    with pytest.raises(ConfigError, match=r"^cluster is 'local:x'; use threads, local|^cluster: "):
+        running.run("compare", where | sides | {"cluster": "local:x"})
+    with pytest.raises(RunError, match="no run 'nobody'"):
+        running.run("extract", where | {"run": "nobody"})
+
+
+def test_every_flow_can_be_run_by_its_name():
+    assert set(running.PARAMETERS) == {"train", "extract", "compare", "matrix"} | {
+        *("pipeline", "report", "nightly")
     }
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    """Do what README.md says, in a copy: start a server, make a pool, deploy, start a worker."""
-    root = tmp_path_factory.mktemp("clone")
-    folder = root / "repository"
-    for name in ("flows", "allcnn", "store"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
-    shutil.copy(REPOSITORY / "prefect.yaml", folder)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    how = {"cwd": folder, "env": clean_environment(root / "home", url)}
-
-    def prefect(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "prefect", *command],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-            **how,
-        )
-
-    def healthy() -> bool:
-        with suppress(httpx.TransportError):
-            return httpx.get(f"{url}/health").is_success
-        return False
-
-    serve = ("server", "start", "--host", "127.0.0.1", "--port", str(port))
-    work = ("worker", "start", "--pool", "allcnn", "--limit", "1")
-    api = Api(url)
-    with api.http, running(*serve, log=root / "server.log", **how):
-        wait_for("answer of the server", healthy, 120)
-        for command in (
-            ("work-pool", "create", "--type", "process", "allcnn"),
-            ("deploy", "--all", "--no-prompt"),
-        ):
-            done = prefect(*command)
-            assert done.returncode == 0, done.stdout + done.stderr
-        with running(*work, log=root / "worker.log", **how):
-            yield Clone(folder, api, prefect, root / "worker.log")
-
-
-RIGHT = {
-    "settings": {
-        "image_size": 12,
-        "width": 0.05,
-        "epochs": 1,
-        "batch_size": 64,
-        "prefix": "real",
-        "depths": [1],
-        "seeds": [0, 1],
-        **SAMPLES,
-    }
-}
-
-
-@pytest.mark.slow
-def test_a_server_refuses_wrong_settings(clone: Clone):
-    for name, settings, sentence in [
-        ("train", {"depth": 0}, "0 is less than the minimum of 1"),
-        ("train", {"width": 0}, "0 is less than or equal to the minimum of 0"),
-        ("extract", {"run": "a", "batch_size": 3}, "3 is less than the minimum of 4"),
-        ("compare", {"rows": "a", "columns": "b@final"}, "'a' does not match"),
-        ("pipeline", {"depth": 1}, "Additional properties are not allowed"),
-    ]:
-        found = clone.api.http.get(f"/deployments/name/{name}/{name}").raise_for_status().json()
-        parameters = {"parameters": {"settings": settings}}
-        path = f"/deployments/{found['id']}/create_flow_run"
-        answer = clone.api.http.post(path, json=parameters)
-        assert answer.status_code == httpx.codes.CONFLICT
-        assert sentence in answer.json()["detail"]
-    assert not [run for run in clone.api.find("flow_runs") if run["parameters"] != RIGHT]
-
-
-@pytest.mark.slow
-def test_a_deployment_runs_the_pipeline(clone: Clone):
-    parameters = json.dumps(RIGHT)
-    command = ("deployment", "run", "pipeline/pipeline", "--params", parameters, "--watch")
-    done = clone.prefect(*command)
-    log = clone.worker_log.read_text()
-    assert done.returncode == 0, done.stdout + log
-    assert "finished successfully" in done.stdout
-    (flow_run,) = clone.api.find("flow_runs")
-    workspace = Workspace.at(clone.folder / "workspace")
-    names = store.list_results(workspace.similarity)
-    between = [name for name in names if "init" not in name]
-    assert len(between) == 3
-    for name in between:
-        check_artifacts(clone.api, flow_run["id"], workspace, name)
-    clone.api.logs(flow_run["id"], "training real-d1-v2-s1: 18 of 18, epoch 1 of 1, loss")
-    assert "distributed" not in log
-    assert "Traceback" not in log
+def test_settings_say_where_tasks_run():
+    for model, more in (
+        (MatrixParameters, {"rows": "*@*"}),
+        (PipelineParameters, {}),
+        (NightlyParameters, {}),
+    ):
+        assert str(model(cluster="local:2", **more).spec()) == "local:2"
+        with pytest.raises(ValueError, match="cluster"):
+            model(cluster="nowhere", **more)
+    assert NightlyParameters().job().networks == Selection("*", "*")

@@ -58,17 +58,24 @@ class Summary:
 
 def headline(summary: Summary) -> str:
     """Return one line on a night."""
-    verified, changed = summary.verified, summary.changed
+    verified, n_changed = summary.verified, len(summary.changed)
     counts = [
-        f"{len(summary.added)} networks added",
+        f"{counted(len(summary.added), 'network')} added",
         f"{len(summary.again)} stored again",
         f"{summary.n_present} as they were",
-        f"{len(changed)} matrices changed, {len(summary.moved) - len(changed)} as they were",
-        f"{verified.n_units} of {verified.n_all} pieces verified, {len(verified.damage)} damaged",
+        f"{counted(n_changed, 'matrix', 'matrices')} changed",
+        f"{len(summary.moved) - n_changed} as they were",
+        f"{verified.n_units} of {counted(verified.n_all, 'piece')} verified",
+        f"{len(verified.damage)} damaged",
         f"{len(summary.skipped)} skipped",
         f"{len(summary.failed)} failed",
     ]
-    return "; ".join(counts)
+    return ", ".join(counts)
+
+
+def counted(n: int, one: str, several: str = "") -> str:
+    """Return a number of things."""
+    return f"{n} {one if n == 1 else several or one + 's'}"
 
 
 def markdown(summary: Summary) -> str:
@@ -111,10 +118,10 @@ def _why(each: Skipped) -> str:
 
 def _change(each: Moved) -> str:
     if each.change == "new":
-        return f"{each.networks}: new, {each.n_added} representations"
+        return f"{each.networks}: new, {counted(each.n_added, 'representation')}"
     told = f"{each.networks}: {each.change}"
     if each.n_added:
-        told += f" by {each.n_added} representations"
+        told += f" by {counted(each.n_added, 'representation')}"
     if each.largest is None:
         return f"{told}; no number in common with what was there before"
     if each.largest == 0:
@@ -128,9 +135,10 @@ def _notes(summary: Summary) -> list[str]:
     if verified.n_units:
         notes.append(f"{size(verified.n_bytes)} were read to verify them")
     if verified.n_repaired:
-        notes.append(f"{verified.n_repaired} pieces of damage repaired")
+        notes.append(f"{counted(verified.n_repaired, 'piece')} of damage repaired")
     if summary.n_superseded:
         notes.append(
-            f"{summary.n_superseded} older results removed, as newer ones have all their numbers"
+            f"{counted(summary.n_superseded, 'older result')} removed, as newer ones have all their"
+            " numbers"
         )
     return notes
