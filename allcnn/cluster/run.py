@@ -164,6 +164,8 @@ class Cluster:
                 continue
             for future, result in ready.next_batch(block=False):
                 found[future.key] = self._value(future, result, what)
+                # Else what a worker returned would be computed again once that worker dies.
+                future.release()
                 done(len(found), len(futures))
             watch.progressed()
         return found
