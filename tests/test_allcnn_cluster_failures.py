@@ -115,18 +115,19 @@ def test_workers_killed_in_the_middle_change_nothing(fresh, wanted):
 
 
 def test_what_a_worker_returned_before_it_died_is_not_computed_again(tmp_path):
-    before = children()
+    before, told = children(), []
 
     def kill(done, total):
         if done == 4:
             time.sleep(0.5)  # nothing can be known of what the last moment brought
             workers_since(before)[0].kill()
 
-    with Cluster(ClusterSpec("local", 1)) as cluster:
+    with Cluster(ClusterSpec("local", 1), told.append) as cluster:
         calls = [(value, 0.2, str(tmp_path)) for value in range(10)]
         assert cluster.gather(bodies.notes, calls, "testing", kill) == [*range(10)]
     n_times = Counter(path.name.partition("-")[0] for path in tmp_path.iterdir())
     assert [n_times[str(value)] for value in range(4)] == [1, 1, 1, 1]
+    assert any("is gone; others take its tasks" in sentence for sentence in told)
 
 
 def test_a_task_that_kills_its_worker_once_is_done_by_another(tmp_path):
