@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from distributed import Client
+from distributed.comm import CommClosedError
 
 from allcnn.cluster.run import Cluster, Limits
 from allcnn.cluster.spec import ClusterSpec
@@ -172,6 +174,17 @@ def test_what_a_task_raises_is_raised():
             cluster.gather(bodies.raises_oddly, [(7,)], "testing", quiet)
         # The error of one task is no harm to the next.
         assert cluster.gather(bodies.doubled, [(2,)], "testing", quiet) == [4]
+
+
+def test_a_transfer_that_breaks_off_is_told_in_a_sentence(monkeypatch, caplog):
+    async def broken(*arguments, **options):
+        raise CommClosedError("Stream is closed")
+
+    monkeypatch.setattr(Client, "_gather_remote", broken)
+    with Cluster(ClusterSpec("local", 1), limits=QUICK) as cluster:
+        with pytest.raises(ClusterError, match=r"no task of local:1 ended within 6 s"):
+            cluster.gather(bodies.doubled, [(2,)], "testing", quiet)
+    assert caplog.text == ""
 
 
 def test_no_task_is_waited_for_longer_than_said():
