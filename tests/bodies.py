@@ -17,6 +17,13 @@ def slow(value, seconds, *, wanted):
     return value
 
 
+def notes(value, seconds, folder, *, wanted):
+    """Note each time that a value is asked for, and take some seconds for it."""
+    (Path(folder) / f"{value}-{time.time_ns()}").mkdir()
+    time.sleep(seconds)
+    return value
+
+
 def dies_once(value, folder, *, wanted):
     """Kill this worker the first time that it is asked for a value."""
     try:

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+import store
 from allcnn.compare import compare
 from allcnn.config import Comparison, Selection
+from allcnn.workspace import Workspace
 from store import SimilarityResult, Writer
 from tests.strategies import batches, coordinates, make_meta
 
@@ -51,6 +53,13 @@ def compare_one(workspace, *sides, **how) -> SimilarityResult:
     """Return the single result of a comparison in minibatches of 8."""
     (result,) = compare(workspace, job(*sides, **how))
     return result
+
+
+def kept_grams(workspace: Workspace) -> int:
+    """Return how many minibatches are kept of all Grams."""
+    if not store.has_store(workspace.grams):
+        return 0
+    return sum(grams.n_committed for grams in store.open_grams(workspace.grams).find())
 
 
 NUMBERS = (

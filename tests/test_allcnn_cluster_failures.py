@@ -7,14 +7,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from distributed import Client
+from distributed.comm import CommClosedError
 
-import store
 from allcnn.cluster.run import Cluster, Limits
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.compare import compare
@@ -23,7 +25,7 @@ from allcnn.config import Selection
 from allcnn.errors import ClusterError
 from allcnn.workspace import Workspace
 from tests import bodies
-from tests.networks import ALL, assert_same_bits, compare_one, job, write_network
+from tests.networks import ALL, assert_same_bits, compare_one, job, kept_grams, write_network
 
 LOCAL = ClusterSpec("local", 2)
 REPOSITORY = Path(__file__).parents[1]
@@ -40,6 +42,15 @@ def wait_for(found, limit_s=60):
     while not found():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def children():
+    return set(psutil.Process().children(recursive=True))
+
+
+def workers_since(before):
+    """Return the worker processes of this machine that were started since."""
+    return [each for each in children() - before if "spawn_main" in " ".join(each.cmdline())]
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +82,6 @@ def wanted(wide, tmp_path_factory):
         return compare(Workspace.at(root), job(ALL, ALL, batch_size=16), cluster=cluster)[0]
 
 
-def kept_grams(workspace):
-    """Return how many minibatches are kept of all Grams."""
-    if not store.has_store(workspace.grams):
-        return 0
-    return sum(g.n_committed for g in store.open_grams(workspace.grams).find())
-
-
 N_GRAMS = 12 * 512 // 16
 
 
@@ -93,18 +97,15 @@ def test_threads_agree_with_processes_to_a_millionth(fresh, wanted):
 
 
 def test_workers_killed_in_the_middle_change_nothing(fresh, wanted):
-    told, before = [], set(psutil.Process().children(recursive=True))
-    killed = []
+    before, killed = children(), []
 
     def kill():
         wait_for(lambda: 0 < kept_grams(fresh) < N_GRAMS - 16)
-        for each in set(psutil.Process().children(recursive=True)) - before:
-            if "spawn_main" in " ".join(each.cmdline()):
-                killed.append((each.pid, kept_grams(fresh)))
-                each.kill()
-                return
+        worker = workers_since(before)[0]
+        killed.append((worker.pid, kept_grams(fresh)))
+        worker.kill()
 
-    with Cluster(LOCAL, told.append) as cluster:
+    with Cluster(LOCAL) as cluster:
         cluster.check_sees(fresh.root)
         killer = threading.Thread(target=kill)
         killer.start()
@@ -113,6 +114,22 @@ def test_workers_killed_in_the_middle_change_nothing(fresh, wanted):
     ((_, n_kept),) = killed
     assert 0 < n_kept < N_GRAMS
     assert_same_bits(wanted, found)
+
+
+def test_what_a_worker_returned_before_it_died_is_not_computed_again(tmp_path):
+    before, told = children(), []
+
+    def kill(done, total):
+        if done == 4:
+            time.sleep(0.5)  # nothing can be known of what the last moment brought
+            workers_since(before)[0].kill()
+
+    with Cluster(ClusterSpec("local", 1), told.append) as cluster:
+        calls = [(value, 0.2, str(tmp_path)) for value in range(10)]
+        assert cluster.gather(bodies.notes, calls, "testing", kill) == [*range(10)]
+    n_times = Counter(path.name.partition("-")[0] for path in tmp_path.iterdir())
+    assert [n_times[str(value)] for value in range(4)] == [1, 1, 1, 1]
+    assert any("is gone; others take its tasks" in sentence for sentence in told)
 
 
 def test_a_task_that_kills_its_worker_once_is_done_by_another(tmp_path):
@@ -157,6 +174,17 @@ def test_what_a_task_raises_is_raised():
             cluster.gather(bodies.raises_oddly, [(7,)], "testing", quiet)
         # The error of one task is no harm to the next.
         assert cluster.gather(bodies.doubled, [(2,)], "testing", quiet) == [4]
+
+
+def test_a_transfer_that_breaks_off_is_told_in_a_sentence(monkeypatch, caplog):
+    async def broken(*arguments, **options):
+        raise CommClosedError("Stream is closed")
+
+    monkeypatch.setattr(Client, "_gather_remote", broken)
+    with Cluster(ClusterSpec("local", 1), limits=QUICK) as cluster:
+        with pytest.raises(ClusterError, match=r"no task of local:1 ended within 6 s"):
+            cluster.gather(bodies.doubled, [(2,)], "testing", quiet)
+    assert caplog.text == ""
 
 
 def test_no_task_is_waited_for_longer_than_said():

@@ -67,6 +67,7 @@ class Cluster:
         self._memory_bytes = memory_bytes
         self._stack = ExitStack()
         self._started: Started | None = None
+        self._watch: _Watch | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +77,7 @@ class Cluster:
 
     def close(self) -> None:
         """Stop what was started; who needs workers later starts others."""
-        self._started = None
+        self._started = self._watch = None
         # A scheduler that is gone cannot be told that we leave.
         with suppress(OSError):
             self._stack.close()
@@ -155,7 +156,7 @@ class Cluster:
         found: dict[Key, Any] = {}
         client = self.started.client
         ready = as_completed(futures, loop=client.loop, with_results=True, raise_errors=False)
-        watch = _Watch(self.started, self.spec, self._limits, self._tell)
+        watch = self._watching()
         while len(found) < len(futures):
             if not ready.has_ready():
                 with ready.thread_condition:
@@ -164,9 +165,19 @@ class Cluster:
                 continue
             for future, result in ready.next_batch(block=False):
                 found[future.key] = self._value(future, result, what)
+                # Else what a worker returned would be computed again once that worker dies.
+                future.release()
                 done(len(found), len(futures))
             watch.progressed()
+        watch.end()
         return found
+
+    def _watching(self) -> "_Watch":
+        """Return what watches the workers, from one gathering to the next."""
+        if self._watch is None:
+            self._watch = _Watch(self.started, self.spec, self._limits, self._tell)
+        self._watch.begin()
+        return self._watch
 
     def _value(self, future: Future[Any], result: Any, what: str) -> Any:
         """Return what a task returned, or raise what became of it."""
@@ -200,11 +211,23 @@ class _Watch:
     def __init__(self, cluster: Started, spec: ClusterSpec, limits: Limits, tell: Tell) -> None:
         self._cluster, self._spec, self._limits, self._tell = cluster, spec, limits, tell
         self._workers: set[str] | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Note that tasks were given: none has ended, and nobody was silent until now."""
         self._looked = self._progressed = self._answered = self._had_workers = time.monotonic()
+        if self._workers is None:
+            self._workers = self._present()
 
     def progressed(self) -> None:
         """Note that a task ended."""
         self._progressed = time.monotonic()
+
+    def end(self) -> None:
+        """Tell of workers that came and went since the last look."""
+        workers = self._present()
+        if workers is not None:
+            self._compare(workers)
 
     def look(self, what: str) -> None:
         """Look every few seconds; raises ClusterError."""

@@ -72,6 +72,8 @@ def started(spec: ClusterSpec, memory_bytes: int | None = None) -> Iterator[Star
         # Each start and stop would otherwise log a page, where any handler listens to INFO; and
         # what goes wrong reaches whoever asked for the result.
         stack.enter_context(_level("distributed", logging.CRITICAL))
+        # Its loop logs the traceback of a transfer that a connection's end breaks off.
+        stack.enter_context(_level("tornado.application", logging.CRITICAL))
         if spec.kind == "threads":
             yield _threads(stack)
         elif spec.kind == "local":
