@@ -47,10 +47,19 @@ def show_matrix(result: SimilarityResult) -> None:
 
 def show_link(workspace: Workspace, result: SimilarityResult) -> None:
     """Attach the address of a stored result to the flow run; files open where they are alone."""
-    place = workspace.similarity / result.name
-    address = place.as_uri() if isinstance(place, Path) else str(place)
+    address = _address(workspace.similarity / result.name)
     described = f"{figures.method(result)}; read it with store.read_result"
     create_link_artifact(address, result.name, f"{key(result.name)}-result", described)
+
+
+def show_report(page: Place, workspace: str) -> str:
+    """Attach the address of the report on a workspace to the flow run, and return it."""
+    create_link_artifact(_address(page), "the report", f"report-{key(workspace)}")
+    return _address(page)
+
+
+def _address(place: Place) -> str:
+    return place.as_uri() if isinstance(place, Path) else str(place)
 
 
 def _rounded(value: float) -> float | None:

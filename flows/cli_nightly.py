@@ -34,7 +34,7 @@ _WAIT_S = 10.0
 @options.dtype
 @option("--keep", "grams", metavar="WHAT")
 @options.kernels
-@option("--share", 1 / 7, metavar="SHARE")
+@option("--share", 0.15, metavar="SHARE")
 @click.option("--repair/--no-repair", default=True, help=options.HELP["repair"])
 @click.option("--wait", is_flag=True, help="wait while another night is at work")
 @options.cluster

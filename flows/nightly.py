@@ -52,7 +52,7 @@ def nightly(settings: NightlyParameters) -> State[str]:
     except ClaimedError as error:
         return Completed(name="SteppedAside", message=f"another night is at work: {error}")
     _show(workspace, work, results)
-    get_run_logger().info("report: %s", page)
+    artifacts.show_report(page, workspace.root.name)
     if work.summary.failed:
         told = "; ".join(f"{each.what}: {each.reason}" for each in work.summary.failed[:3])
         n_failed = counted(len(work.summary.failed), "piece")

@@ -1,14 +1,10 @@
 """The flow that writes the report on a workspace."""
 
-from pathlib import Path
-
 from prefect import flow, task
-from prefect.artifacts import create_link_artifact
 
 from allcnn.workspace import Workspace
-from flows import reporting
+from flows import artifacts, reporting
 from flows.hooks import WATCHED
-from flows.keys import key
 from flows.logs import logged, without_tracebacks
 from flows.parameters import ReportParameters
 from flows.retries import HOUR_S, SAFE_TO_REPEAT
@@ -20,10 +16,7 @@ def make_report(workspace: Workspace) -> str:
     """Draw what has no picture, and write the page; return its address."""
     reporting.draw_missing(workspace, reporting.results_of(workspace), logged("drawing"))
     reporting.draw_curves(workspace)
-    page = reporting.write_report(workspace)
-    address = page.as_uri() if isinstance(page, Path) else str(page)
-    create_link_artifact(address, "the report", f"report-{key(workspace.root.name)}")
-    return address
+    return artifacts.show_report(reporting.write_report(workspace), workspace.root.name)
 
 
 @flow(name="report", flow_run_name="report-{settings.title}", **WATCHED)

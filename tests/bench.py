@@ -27,7 +27,7 @@ from cka.cka import cka_from_features
 from cka.hsic import hsic as pytorch_hsic
 
 import store
-from allcnn import hsic, kernels, network, steps, train
+from allcnn import checkpoint, hsic, kernels, network, record, steps, train
 from allcnn.cluster.run import Cluster
 from allcnn.cluster.spec import THREADS, ClusterSpec
 from allcnn.compare import compare
@@ -45,7 +45,10 @@ from allcnn.config import (
 from allcnn.extract import keep
 from allcnn.extract.forward import Samples, Source
 from allcnn.presets import preset
+from allcnn.progress import silent
 from allcnn.workspace import Workspace
+from flows.upkeep.night import night, work_through
+from flows.upkeep.plan import Nightly
 from store import SampleSet
 
 SHAPES = [(32, 96), (32, 96), (16, 96), (16, 192), (16, 192), (8, 192), (6, 192), (6, 192), (6, 10)]
@@ -83,6 +86,7 @@ def main() -> None:
         "read": read_speed,
         "compare": comparison,
         "added": added_checkpoint,
+        "nightly": nightly,
         "classes": classes,
         "dask": dask_share,
         "scaling": scaling,
@@ -381,6 +385,53 @@ def added_checkpoint() -> None:
 
         afresh_s, added_s = side_by_side(afresh, added, rounds=3)
     tell("one checkpoint added to 20", added_s, "all 21 afresh", afresh_s, "0.1")
+
+
+def nightly() -> None:
+    """Time a night with one new checkpoint beside 20, against one that has all 21 to do."""
+    with scratch() as workspace:
+        run = write_checkpoints(workspace, 21)
+        newest = workspace.checkpoints_folder(run) / "final"
+        hidden = newest.with_name("hidden")
+        # The digits' training split is the largest that is always here.
+        plan = Nightly(extraction=replace(Nightly.extraction, split="train", n_samples=1198))
+
+        def spend_night() -> float:
+            began = time.perf_counter()
+            with night(workspace, plan) as work, Cluster() as workers:
+                work_through(work, workers, lambda name, body: body(silent))
+                work.end()
+            assert work.summary.failed == work.summary.skipped == []
+            return time.perf_counter() - began
+
+        def spend_first_night() -> float:
+            for path in workspace.root.iterdir():
+                if path.name != "runs":
+                    shutil.rmtree(path)
+            return spend_night()
+
+        newest.rename(hidden)
+        spend_first_night()
+        hidden.rename(newest)
+        added_s, nothing_s = spend_night(), spend_night()
+        whole_s = spend_first_night()
+    tell("a night with one checkpoint new beside 20", added_s, "with all 21", whole_s, "0.1")
+    tell("a night with nothing to do", nothing_s, "with all 21", whole_s, "-")
+
+
+def write_checkpoints(workspace: Workspace, n: int) -> str:
+    """Write a run of so many checkpoints of depth 1 at width 1, untrained; return its name."""
+    config = RunConfig(epochs=n - 1, checkpoint_every=1)
+    entry = train.RunRecord(config, tuple("0123456789"), 1)
+    record.write_record(workspace, entry)
+    plan = train._plan(entry, 1198)
+    names = ["init", *(f"epoch-{k:04d}" for k in range(1, n - 1)), "final"]
+    for seed, name in enumerate(names):
+        state = train._initial_state(
+            plan, jax.random.key(seed), np.full(1, 120.0), np.full(1, 60.0)
+        )
+        checkpoint.save(workspace.checkpoints_folder(config.name) / name, state)
+    return config.name
 
 
 def classes() -> None:

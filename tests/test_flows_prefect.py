@@ -348,7 +348,7 @@ def test_a_night_shows_what_it_did_and_its_matrices(api: Api, workspace: Workspa
     (name,) = store.list_results(workspace.similarity)
     check_artifacts(api, run, workspace, name, full_names=True)
     shown = api.artifacts(run, "markdown")
-    assert set(shown) == {"nightly-workspace", f"{key(name)}-result"}
+    assert set(shown) == {"nightly-workspace", "report-workspace", f"{key(name)}-result"}
     summary = shown["nightly-workspace"]
     assert "- small-d2-v2-s0@final on digits-test-64-" in summary["data"]
     stored = {f"store-{run}@{each}" for run in RUNS for each in ("init", "epoch-0001", "final")}

@@ -43,7 +43,7 @@ class Nightly:
     extraction: Extraction = _STORED
     matrices: tuple[Selection, ...] = (EVERYTHING,)
     comparison: Comparison = Comparison(EVERYTHING, EVERYTHING, stale="skip")  # noqa: RUF009
-    share: float = 1 / 7
+    share: float = 0.15
     repair: bool = True
     busy: Busy = "step-aside"
 
