@@ -393,8 +393,7 @@ def nightly() -> None:
         run = write_checkpoints(workspace, 21)
         newest = workspace.checkpoints_folder(run) / "final"
         hidden = newest.with_name("hidden")
-        # The digits' training split is the largest that is always here.
-        plan = Nightly(extraction=replace(Nightly.extraction, split="train", n_samples=1198))
+        plan = Nightly()
 
         def spend_night() -> float:
             began = time.perf_counter()
@@ -420,8 +419,8 @@ def nightly() -> None:
 
 
 def write_checkpoints(workspace: Workspace, n: int) -> str:
-    """Write a run of so many checkpoints of depth 1 at width 1, untrained; return its name."""
-    config = RunConfig(epochs=n - 1, checkpoint_every=1)
+    """Write a run of so many checkpoints of depth 1, untrained; return its name."""
+    config = RunConfig(width=0.5, epochs=n - 1, checkpoint_every=1)
     entry = train.RunRecord(config, tuple("0123456789"), 1)
     record.write_record(workspace, entry)
     plan = train._plan(entry, 1198)
