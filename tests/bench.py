@@ -6,12 +6,16 @@ Run by `make bench`. Prints ratios; machines are noisy, so nothing here passes o
 import argparse
 import contextlib
 import functools
+import math
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,11 +31,14 @@ from cka.cka import cka_from_features
 from cka.hsic import hsic as pytorch_hsic
 
 import store
-from allcnn import checkpoint, hsic, kernels, network, record, steps, train
+from allcnn import checkpoint, figures, hsic, kernels, network, products, record, steps, train
 from allcnn.cluster.run import Cluster
 from allcnn.cluster.spec import THREADS, ClusterSpec
 from allcnn.compare import compare
-from allcnn.compare.tasks import keep_grams
+from allcnn.compare.results import Slot, result_of
+from allcnn.compare.sources import Source as Compared
+from allcnn.compare.tasks import Operand, Part, keep_grams
+from allcnn.compare.work import _block_size as block_size
 from allcnn.config import (
     DEFAULT_SAMPLES,
     Comparison,
@@ -43,7 +50,7 @@ from allcnn.config import (
     Selection,
 )
 from allcnn.extract import keep
-from allcnn.extract.forward import Samples, Source
+from allcnn.extract.forward import Samples, Source, tap_shapes
 from allcnn.presets import preset
 from allcnn.progress import silent
 from allcnn.workspace import Workspace
@@ -93,10 +100,14 @@ def main() -> None:
         "memory": memory,
         "step": training_step,
         "flops": flops,
+        "units": units,
+        "kept": kept_grams,
     }
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", help=f"any of: {', '.join(rows)}; all by default")
-    for name in parser.parse_args().rows or rows:
+    parser.add_argument(
+        "rows", nargs="*", help=f"any of: {', '.join(rows)}; all but kept by default"
+    )
+    for name in parser.parse_args().rows or [name for name in rows if name != "kept"]:
         rows[name]()
     print(f"\non {jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} cores")
     print(f"{'ratio':>7}  {'budget':>7}  what")
@@ -192,10 +203,10 @@ def scratch() -> Iterator[Workspace]:
 
 
 def a_network(
-    width: float, n: int = 1024
+    width: float, n: int = 1024, depth: int = 1
 ) -> tuple[Samples, Callable[[np.ndarray], dict[str, jax.Array]]]:
-    """Return random images and an untrained network of depth 1."""
-    spec = network.all_cnn_c(RunConfig(width=width), 10, 3)
+    """Return random images and an untrained network."""
+    spec = network.all_cnn_c(RunConfig(width=width, depth=depth), 10, 3)
     statistics = np.full(3, 120.0), np.full(3, 60.0)
     variables = network.init(spec, jax.random.key(0), *statistics)
     images = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
@@ -248,15 +259,9 @@ def write_network(
     path: Path, n: int, width: float = 0.25, run: str = "run"
 ) -> list[store.Representation]:
     """Store half-zero activations of n examples of ten classes in minibatches of 256."""
-    sample_set = SampleSet("noise", "test", n, (32, 32, 3), "0" * 64)
     shapes = [(side, side, round(channels * width)) for side, channels in SHAPES] + [(10,)]
     for index, shape in enumerate(shapes):
-        key = store.RepresentationKey(sample_set.name, run, "final", f"tap{index}")
-        made = ("bench", "2026-01-01T00:00:00+00:00")
-        meta = store.RepresentationMeta(
-            key, sample_set, "sha256:0", index, shape, "float16", 256, *made
-        )
-        writer = store.Writer.open(path, meta, np.arange(n), np.arange(n, dtype=np.int32) % 10)
+        writer = open_writer(path, n, shape, "float16", run, index)
         generator = np.random.default_rng(index)
         block = np.maximum(generator.standard_normal((256, *shape), np.float32), 0)
         block = block.astype(np.float16)
@@ -265,6 +270,17 @@ def write_network(
             rows = np.roll(block, writer.n_committed // 256, axis=0)
             writer.append(rows[: min(256, n - writer.n_committed)])
     return store.open(path).find(run=run)
+
+
+def open_writer(
+    path: Path, n: int, shape: tuple[int, ...], dtype: DType, run: str = "run", index: int = 0
+) -> store.Writer:
+    """Open a tap of n examples of ten classes for writing, in minibatches of 256."""
+    sample_set = SampleSet("noise", "test", n, (32, 32, 3), "0" * 64)
+    key = store.RepresentationKey(sample_set.name, run, "final", f"tap{index}")
+    made = ("bench", "2026-01-01T00:00:00+00:00")
+    meta = store.RepresentationMeta(key, sample_set, "sha256:0", index, shape, dtype, 256, *made)
+    return store.Writer.open(path, meta, np.arange(n), np.arange(n, dtype=np.int32) % 10)
 
 
 def read_speed() -> None:
@@ -665,6 +681,274 @@ def torch_network(spec: network.NetworkSpec) -> torch.nn.Module:
     head = [torch.nn.Linear(inputs, spec.n_classes)] if spec.head == "linear" else []
     module = torch.nn.Sequential(*layers, *pooled, *head)
     return module.to(memory_format=torch.channels_last)
+
+
+N_EXAMPLES, MINIBATCH, N_CHECKPOINTS = 10_000, 256, 1000
+"""What docs/scale.md plans for, beside the 17 taps of depth 2."""
+
+
+def units() -> None:
+    """Measure the cost of one of everything that docs/scale.md reckons with, on this device."""
+    for measure in (start, forward_pass, grams_by_tap, stores, pairs, tasks, results):
+        measure()
+
+
+def say(what: str, seconds: float, amount: float = 0, unit: str = "") -> None:
+    """Print what something takes, and how much a second that is."""
+    rate = f"; {amount / seconds:.4g} {unit}/s" if amount else ""
+    print(f"{what}: {1e3 * seconds:.4g} ms{rate}", flush=True)
+
+
+def start() -> None:
+    """Time what a process does before its first task; this one's own imports would count here."""
+    imports = "import jax, allcnn.compare, allcnn.extract; jax.devices()"
+    workers = f"""{imports}
+from allcnn.cluster.run import Cluster
+from allcnn.cluster.spec import ClusterSpec
+with Cluster(ClusterSpec.parse("{{}}")) as cluster:
+    cluster.started
+"""
+    codes = imports, workers.format(THREADS), workers.format(ONE_PROCESS)
+    commands = ([sys.executable, "-c", code] for code in codes)
+    quiet = functools.partial(subprocess.run, check=True, capture_output=True)
+    times_s = side_by_side(*(functools.partial(quiet, c) for c in commands), rounds=3)
+    for what, s in zip(("imports", f"and {THREADS}", f"and {ONE_PROCESS}"), times_s, strict=True):
+        say(f"a process started and ended: {what}", s)
+
+
+ONE_PROCESS = ClusterSpec("local", 1)
+
+
+def forward_pass() -> None:
+    """Time depth 2 at width 1, all 17 taps, and count its operations as XLA does."""
+    samples, forward = a_network(1.0, MINIBATCH, depth=2)
+
+    def run() -> None:
+        jax.block_until_ready(forward(samples.images))
+
+    began = time.perf_counter()
+    run()
+    first_s = time.perf_counter() - began
+    (s,) = side_by_side(run, rounds=3)
+    counted = float(jax.jit(forward).lower(samples.images).cost_analysis()["flops"])
+    print(f"forward pass: {counted / MINIBATCH / 1e9:.3f} GFLOP an image")
+    say(f"forward pass, minibatch of {MINIBATCH}", s, counted / 1e9, "GFLOP")
+    say("its first run, with compilation", first_s)
+
+
+def grams_by_tap() -> None:
+    """Time the Gram of a minibatch of each tap of depth 2, where its rows lie and from the host."""
+    samples, forward = a_network(1.0, MINIBATCH, depth=2)
+    generator, total = np.random.default_rng(0), np.zeros(4)
+    products_a_pair = 2 if products.backend() is products.XLA else 1
+    for shape, count in Counter(tap_shapes(forward, samples.images[:1]).values()).items():
+        rows = np.maximum(generator.standard_normal((MINIBATCH, *shape), np.float32), 0)
+        there = jax.device_put(rows)
+        works = (functools.partial(kernels.gram, X) for X in (there, rows))
+        there_s, host_s = side_by_side(*works, rounds=5)
+        copied_s = fetched(rows)
+        flop = products_a_pair * MINIBATCH**2 * math.prod(shape)
+        total += count * np.array([there_s, host_s, copied_s, flop])
+        say(f"Gram of {shape} ({count} taps), {flop / 1e9:.3f} GFLOP", there_s, flop / 1e9, "GFLOP")
+    there_s, host_s, copied_s, flop = total
+    say(f"Grams of a minibatch, all taps, {flop / 1e9:.1f} GFLOP", there_s, flop / 1e9, "GFLOP")
+    say("the same from rows on the host, as extraction has them", host_s)
+    n_bytes = 4 * flop / (products_a_pair * MINIBATCH)
+    say("rows of a minibatch fetched from the device", copied_s, n_bytes / 1e6, "MB")
+
+
+def fetched(rows: np.ndarray) -> float:
+    """Return the median seconds of fetching an array from the device, each time a new one."""
+    times = []
+    for _ in range(5):
+        there = jax.block_until_ready(jax.device_put(rows))
+        began = time.perf_counter()
+        np.asarray(there)
+        times.append(time.perf_counter() - began)
+    return median(times)
+
+
+def stores() -> None:
+    """Time writing and reading a minibatch of the first tap, and packed Grams."""
+    with scratch() as workspace:
+        shape, n_blocks = (32, 32, 96), 4
+        writer = open_writer(workspace.activations, n_blocks * MINIBATCH, shape, "float32")
+        rows = np.maximum(np.random.default_rng(0).standard_normal((MINIBATCH, *shape)), 0)
+        rows = rows.astype(np.float32)
+        (s,) = side_by_side(lambda: writer.append(rows), rounds=n_blocks - 1)
+        say(f"a minibatch of {shape} written, to the disk", s, rows.nbytes / 1e6, "MB")
+        (tap,) = store.open(workspace.activations).find()
+        (s,) = side_by_side(lambda: tap.read(0, MINIBATCH), rounds=5)
+        say("the same read from memory", s, rows.nbytes / 1e6, "MB")
+        gram_stores(workspace.grams)
+
+
+def gram_stores(path: Path, count: int = 48) -> None:
+    """Time making, writing, finding, opening and reading packed Grams."""
+    began = time.perf_counter()
+    keys = write_grams(path, count)
+    say(f"packed Grams of {N_EXAMPLES:,} examples written", (time.perf_counter() - began) / count)
+    files = [file for file in (path / keys[0].path).rglob("*") if file.is_file()]
+    n_bytes = sum(file.stat().st_size for file in files)
+    print(f"their group: {len(files)} files, {n_bytes / 1e6:.3f} MB")
+    opened = store.open_grams(path)
+    length = opened[keys[0]].meta.block_length
+    grams = [opened[key] for key in keys]
+    find_s, open_s, read_s = side_by_side(
+        opened.find,
+        lambda: [opened[key] for key in keys],
+        lambda: [each.read(0, length) for each in grams],
+    )
+    say("a group found, of a store's", find_s / count)
+    say("a group opened by its key", open_s / count)
+    n_bytes = 4 * length * store.grams.triangle_size(MINIBATCH)
+    say(f"a chunk of {length} packed Grams read from memory", read_s / count, n_bytes / 1e6, "MB")
+
+
+def write_grams(path: Path, count: int, n: int = N_EXAMPLES) -> list[store.GramKey]:
+    """Keep Grams of as many representations of n examples as are asked for."""
+    sample_set = SampleSet("noise", "test", n, (32, 32, 3), "0" * 64)
+    ranges = tuple(hsic.split_minibatches(n, MINIBATCH))
+    examples = np.arange(n), np.arange(n, dtype=np.int32) % 10
+    X = np.random.default_rng(0).standard_normal((MINIBATCH + count, 64)).astype(np.float32)
+    K = X @ X.T
+    keys = []
+    for i in range(count):
+        of = store.RepresentationKey(sample_set.name, f"run{i:04}", "final", "conv1")
+        key = store.GramKey(of, "linear", "whole", MINIBATCH, "float32", "sha256:0")
+        made = {"created_by": "bench", "created_at": "2026-01-01T00:00:00+00:00"}
+        meta = store.GramMeta(key, sample_set, 0, ranges, n_taps=1, **made)
+        with store.GramWriter.open(path, meta, *examples) as writer:
+            for begin, end in ranges:
+                # Another part of one large Gram each, so that they all differ.
+                writer.append(K[i : i + end - begin, i : i + end - begin])
+        keys.append(key)
+    return keys
+
+
+def pairs() -> None:
+    """Time what a task does with a minibatch of the two sides of a block of pairs."""
+    count = block_size(MINIBATCH)
+    size = store.grams.triangle_size(MINIBATCH)
+    packed = list(np.random.default_rng(0).standard_normal((count, size), np.float32))
+    Ks = store.unpack(np.stack(packed))
+    Ls = Ks[::-1].copy()
+    centre = jax.jit(hsic._features, static_argnames="estimator")
+    multiply = jax.jit(hsic._products)
+    there = jax.device_put(Ks)
+    F, G = (centre(Ms, MINIBATCH, "unbiased")[0] for Ms in (Ks, Ls))
+    unpack_s, centre_s, multiply_s, cross_s, own_s = side_by_side(
+        lambda: store.unpack(np.stack(packed)),
+        lambda: jax.block_until_ready(centre(there, MINIBATCH, "unbiased")),
+        lambda: jax.block_until_ready(multiply(F, G)),
+        lambda: hsic.minibatch_hsic(Ks, Ls),
+        lambda: hsic.minibatch_hsic(Ks),
+        rounds=7,
+    )
+    flop = 2 * count**2 * MINIBATCH**2
+    say(f"{count} Grams unpacked", unpack_s, 4e-6 * count * size, "packed MB")
+    say(f"{count} Grams centred", centre_s, count, "Grams")
+    say(f"{count} x {count} pairs, {flop / 1e9:.1f} GFLOP", multiply_s, flop / 1e9, "GFLOP")
+    say("both sides centred and multiplied, from the host and back", cross_s)
+    say("one side with itself, the same", own_s)
+
+
+def idle(*_: object, wanted: Callable[[], bool]) -> None:
+    """Do nothing, as a task."""
+
+
+def sums(shape: tuple[int, ...], *, wanted: Callable[[], bool]) -> np.ndarray:
+    """Return as many numbers as a task does."""
+    return np.ones(shape)
+
+
+def tasks(count: int = 200) -> None:
+    """Time what Dask adds to a task, with the arguments and the results of a block of pairs."""
+    side = block_size(MINIBATCH)
+    sample_set = SampleSet("noise", "test", N_EXAMPLES, (32, 32, 3), "0" * 64)
+    keys = [
+        store.RepresentationKey(sample_set.name, f"run{i:04}", "final", "conv1")
+        for i in range(side)
+    ]
+    rows = [
+        Operand(store.GramKey(key, "linear", "whole", MINIBATCH, "float32", "sha256:0"), None)
+        for key in keys
+    ]
+    print(f"arguments of a block of pairs: {2e-3 * len(pickle.dumps(rows)):.0f} kB")
+    shape = (8, side, side)
+    for spec in (THREADS, ONE_PROCESS):
+        with connected(spec) as workers:
+
+            def gather(body: Callable[..., object], calls: list[tuple[object, ...]]) -> None:
+                workers.gather(body, calls, "nothing", lambda *_: None)
+
+            bare_s, full_s, sums_s = side_by_side(
+                functools.partial(gather, idle, [()] * count),
+                functools.partial(gather, idle, [(rows, rows[::-1])] * count),
+                functools.partial(gather, sums, [(shape,)] * 20),
+                rounds=3,
+            )
+        say(f"a task of Dask, {spec}", bare_s / count)
+        say(f"with the arguments of a block of pairs, {spec}", full_s / count)
+        say(f"with its sums, {spec}", sums_s / 20, 8e-6 * math.prod(shape), "MB")
+
+
+def results(count: int = N_CHECKPOINTS, n_minibatches: int = 40) -> None:
+    """Time what the client does with the sums of all pairs, and the memory that it takes."""
+    sample_set = SampleSet("noise", "test", N_EXAMPLES, (32, 32, 3), "0" * 64)
+    made = "sha256:0", sample_set, 0, "float32", 0, True, "", "2026-01-01T00:00:00+00:00"
+    side = [
+        Compared(store.RepresentationKey(sample_set.name, f"run{i:04}", "final", "conv1"), *made)
+        for i in range(count)
+    ]
+    own = np.ones((n_minibatches, count))
+    cross = np.random.default_rng(0).random((n_minibatches, count, count))
+    sizes = np.full(n_minibatches, MINIBATCH)
+    part = Part(hsic.HsicParts(cross, own, own, sizes), np.zeros((0, count, count)), 0)
+    how = Slot(0, None, None, "bench"), Comparison(EVERYTHING, EVERYTHING)
+    none = [[None] * count] * 2
+
+    with scratch() as workspace:
+
+        def divide() -> store.SimilarityResult:
+            return result_of(*how, (side, side), none, part)
+
+        result = divide()
+        works = {
+            "divided, with standard errors": divide,
+            "written": lambda: store.write_result(workspace.similarity, result),
+            "drawn": lambda: figures.draw_comparison(workspace, result),
+        }
+        times_s = side_by_side(*works.values(), rounds=3)
+        print(f"sums of {count:,} x {count:,} pairs: {cross.nbytes / 1e6:.0f} MB")
+        for (what, step), s in zip(works.items(), times_s, strict=True):
+            say(f"they are {what}, {peak_bytes(step) / 1e6:.0f} MB more", s)
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """Return the most memory that a piece of work takes beside what was there before."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def kept_grams() -> None:
+    """Compare kept Grams: 10 networks of 10 taps, then one tap of 1,000 checkpoints, 6 GB."""
+    for count, n_examples, rounds in ((100, 2048, 9), (N_CHECKPOINTS, N_EXAMPLES, 0)):
+        with scratch() as workspace, connected() as workers:
+            write_grams(workspace.grams, count, n_examples)
+            times_s = []
+            # The first one compiles, which counts where there is no other.
+            for _ in range(rounds + 1):
+                forget(workspace, grams=False)
+                began = time.perf_counter()
+                compare(workspace, Comparison(EVERYTHING, EVERYTHING), cluster=workers)
+                times_s.append(time.perf_counter() - began)
+            s = median(times_s[1:] or times_s)
+            say(f"all pairs of {count:,} representations of {n_examples:,} examples", s)
 
 
 if __name__ == "__main__":
