@@ -235,6 +235,11 @@ def _wait_for(client: Client, n_workers: int, name: str, patience_s: float) -> N
         ) from error
 
 
+def memory_bytes() -> int:
+    """Return the memory that this process may use, as far as the machine or its container tells."""
+    return int(MEMORY_LIMIT)
+
+
 def _own_dashboard(client: Client) -> str:
     # Dask would name an address of this machine on which nothing listens.
     services: Mapping[str, int] = client.scheduler_info()["services"]

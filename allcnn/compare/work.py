@@ -11,6 +11,7 @@ import numpy as np
 import store
 from allcnn import exact
 from allcnn.cluster.run import Cluster, using
+from allcnn.cluster.start import memory_bytes
 from allcnn.compare import tasks
 from allcnn.compare.choice import choose
 from allcnn.compare.results import Slot, known_results, result_of, slots
@@ -27,6 +28,9 @@ from store.samples import NO_LABEL
 
 _BLOCK_BYTES = 2**29
 """Gram matrices of one minibatch that a task holds, with the copies that centring makes."""
+
+_COPIES = 2
+"""Of the sums of each minibatch: as they come, and put together."""
 
 _TILE_ROWS = 1024
 _TILE_BYTES = 2**27
@@ -54,6 +58,7 @@ def compare(
     if known is not None:
         report(1, 1, f"{job.rows} with {job.columns}: already computed")
         return known
+    _check_fits(job, rows, columns, len(wanted))
     check_writable(workspace.similarity)
     with using(cluster) as workers:
         workers.check_sees(workspace.root)
@@ -62,6 +67,21 @@ def compare(
     for result in results:
         store.write_result(workspace.similarity, result)
     return results
+
+
+def _check_fits(job: Comparison, rows: list[Source], columns: list[Source], n: int) -> None:
+    """Raise ComparisonError where the sums of all minibatches would not fit this machine."""
+    if job.estimator == "exact":
+        return
+    n_minibatches = max(1, rows[0].sample_set.n_samples // job.batch_size)
+    layers = _COPIES * n_minibatches + job.permutations
+    needed = 8 * n * layers * len(rows) * len(columns)
+    if needed > (there := memory_bytes()):
+        raise ComparisonError(
+            f"{job.rows} with {job.columns} are {len(rows)} x {len(columns)} representations, whose"
+            f" sums over {n_minibatches} minibatches would take {needed / 1e9:.0f} GB here, and"
+            f" there are {there / 1e9:.0f}; narrow the patterns, or use larger minibatches"
+        )
 
 
 def _labels(workspace: Workspace, job: Comparison, source: Source) -> tuple[int, ...] | None:
