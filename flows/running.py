@@ -45,7 +45,7 @@ def run(name: str, settings: dict[str, Any]) -> list[str]:
     try:
         checked = PARAMETERS[name](**settings)
     except ValidationError as error:
-        raise ConfigError(_sentence(error)) from error
+        raise ConfigError(_sentence(PARAMETERS[name], error)) from error
     flow: Flow[..., Any] = getattr(import_module(f"flows.{name}"), name)
     try:
         state: Any = flow(settings=checked, return_state=True)
@@ -69,10 +69,14 @@ def _failure(name: str, state: State[Any]) -> BaseException:
     return FlowFailedError(state.message or f"the flow {name} ended as {state.name}")
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(model: type[Parameters], error: ValidationError) -> str:
     """Return the first thing that is wrong with settings, in one sentence."""
     first, *others = error.errors()
-    name = ".".join(map(str, first["loc"])) or "settings"
-    told = first["msg"].removeprefix("Value error, ")
     more = f" (and {len(others)} more)" if others else ""
-    return f"{name}: {told}; found {first['input']!r}{more}" if first["loc"] else f"{told}{more}"
+    if not first["loc"]:
+        return first["msg"].removeprefix("Value error, ") + more
+    name, told = ".".join(map(str, first["loc"])), first["msg"]
+    field = model.model_fields.get(str(first["loc"][0]))
+    if first["type"] == "string_pattern_mismatch" and field is not None:
+        told = f"it is no such thing as wanted, which is {field.description}"
+    return f"{name}: {told}; found {first['input']!r}{more}"

@@ -5,6 +5,7 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic, sleep
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -21,8 +22,8 @@ from allcnn.config import RunConfig, Selection
 from allcnn.errors import ClusterError, ConfigError, RunError
 from allcnn.workspace import Workspace
 from flows import artifacts, logs, running
-from flows.compare import compare
-from flows.extract import extract
+from flows.compare import compare, compare_representations
+from flows.extract import extract, extract_checkpoint
 from flows.keys import key
 from flows.matrix import matrix
 from flows.nightly import nightly, piece_of_work
@@ -35,8 +36,9 @@ from flows.parameters import (
     ReportParameters,
     TrainParameters,
 )
-from flows.pipeline import pipeline
-from flows.report import report
+from flows.pipeline import compare_stages, pipeline
+from flows.report import make_report, report
+from flows.retries import may_pass
 from flows.train import train, train_run
 from flows.upkeep import night as nights
 from store import ClaimedError
@@ -435,6 +437,37 @@ def test_every_flow_can_be_run_by_its_name():
     assert set(running.PARAMETERS) == {"train", "extract", "compare", "matrix"} | {
         *("pipeline", "report", "nightly")
     }
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        train_run,
+        extract_checkpoint,
+        compare_representations,
+        compare_stages,
+        piece_of_work,
+        make_report,
+    ],
+    ids=lambda each: each.name,
+)
+def test_every_task_ends_at_some_time_and_is_tried_again(work):
+    assert work.timeout_seconds >= 3600
+    assert (work.retries, work.retry_condition_fn) == (1, may_pass)
+    assert work.retry_delay_seconds == 30
+
+
+def test_a_task_that_takes_too_long_is_ended(api: Api):
+    @flow
+    def slow() -> None:
+        piece_of_work.with_options(timeout_seconds=0.5, retries=0)("slow", lambda _: sleep(20))
+
+    began = monotonic()
+    state = slow(return_state=True)
+    assert state.is_failed()
+    assert monotonic() - began < 15
+    (run,) = api.task_runs(flow_run_of(state)).values()
+    assert run["state"]["name"] == "TimedOut"
 
 
 def test_settings_say_where_tasks_run():

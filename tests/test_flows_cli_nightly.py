@@ -1,0 +1,161 @@
+"""``allcnn nightly``, ``report`` and ``flow``: what they print, and what wrong input gets."""
+
+import json
+import shutil
+
+import pytest
+
+import store
+from allcnn import compare as comparing
+from allcnn import extract
+from allcnn.config import Comparison, Extraction, Selection
+from allcnn.workspace import Workspace
+from flows.cli import main
+from flows.cli_nightly import FLOWS
+from flows.running import PARAMETERS
+from flows.upkeep import night as nights
+from flows.upkeep.plan import Nightly
+from tests.commands import CliRunner, run, succeed
+
+ONE = "small-d1-v2-s0"
+FEW = ("--samples", 64, "--minibatch", 32, "--matrices", "*@final:conv[12]")
+
+
+def test_a_night_prints_what_it_did_and_where_the_report_is(workspace):
+    out = succeed("nightly", *FEW, workspace=workspace)
+    head, *_, last = out.splitlines()
+    assert head.startswith("6 networks added, 0 stored again, 0 as they were, 1 matrix changed, ")
+    assert "Added:\n  small-d1-v2-s0@init on digits-test-64-" in out
+    assert last == f"report   {workspace.root / 'report/index.html'}"
+    out = succeed("nightly", *FEW, "--json", workspace=workspace)
+    document = json.loads(out)
+    assert (document["added"], document["n_unchanged"], document["failed"]) == ([], 1, [])
+
+
+def test_a_night_can_keep_several_matrices_and_another_kernel(workspace):
+    more = ("--matrices", "*@init:conv1", "--kernel", "rbf", "--sigma", "0.2,0.8")
+    succeed("nightly", *FEW, *more, workspace=workspace)
+    names = store.list_results(workspace.similarity)
+    results = [store.read_result(workspace.similarity, name) for name in names]
+    found = sorted((len(result.rows), result.sigma) for result in results)
+    assert found == [(2, 0.2), (2, 0.8), (4, 0.2), (4, 0.8)]
+
+
+def test_what_failed_is_told_with_the_status(workspace, monkeypatch):
+    def failing(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(nights, "keep", failing)
+    result = run("nightly", *FEW, workspace=workspace)
+    assert result.exit_code == 1
+    assert f"store-{ONE}@init: OSError: the disk is full" in result.stdout
+
+
+def test_a_second_night_steps_aside_in_one_sentence(workspace):
+    with nights.night(workspace, Nightly()):
+        result = run("nightly", *FEW, workspace=workspace)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {workspace.root / 'nightly'} is being written by ")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--share", "0"), "share is 0; use a number above 0 and at most 1"),
+        (("--share", "nan"), "share is nan; use a number above 0 and at most 1"),
+        (("--networks", "a"), "'a' names no network"),
+        (("--networks", "a@b:c"), "all taps are stored together"),
+        (("--matrices", "a"), "'a' names no network"),
+        (("--minibatch", "3"), "batch-size is 3; use 4 or more"),
+        (("--keep", "all"), "keep is 'all'; use activations, grams"),
+        (("--estimator", "exact"), "the exact estimator needs activations"),
+        (("--cluster", "nowhere"), "cluster is 'nowhere'; use threads, local, local:WORKERS, gpu"),
+    ],
+)
+def test_wrong_settings_of_a_night_get_one_sentence(workspace, options, sentence):
+    result = run("nightly", *options, workspace=workspace)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (workspace.root / "nightly").exists()
+
+
+def test_a_workspace_without_runs_has_a_quiet_night(tmp_path):
+    out = succeed("nightly", workspace=Workspace.at(tmp_path / "new"))
+    assert out.startswith("0 networks added, 0 stored again, 0 as they were, 0 matrices changed, ")
+
+
+def test_a_workspace_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    command = ["nightly", "--workspace", str(tmp_path / "file")]
+    result = CliRunner().invoke(main, command, prog_name="allcnn")
+    assert result.exit_code == 1
+    assert "is a file; name a folder with --workspace" in result.stderr
+
+
+def test_a_report_is_written_alone(workspace):
+    extract.extract(workspace, Extraction(ONE, "final", n_samples=64, batch_size=32))
+    (result,) = comparing.compare(
+        workspace, Comparison(Selection(ONE, "final"), Selection(ONE, "final"), batch_size=32)
+    )
+    page = workspace.root / "report/index.html"
+    assert succeed("report", workspace=workspace) == f"{page}\n"
+    assert (page.parent / "figures" / f"{result.name}.png").is_file()
+    text = page.read_text()
+    assert f"allcnn compare {ONE}@final {ONE}@final" in text
+    # A result that is damaged is named, and hides no other.
+    shutil.copytree(workspace.similarity / result.name, workspace.similarity / "copy")
+    succeed("report", workspace=workspace)
+    assert f"holds result {result.name}; rename the folder" in page.read_text()
+
+
+def test_an_empty_workspace_has_a_report(tmp_path):
+    workspace = Workspace.at(tmp_path / "new")
+    succeed("report", workspace=workspace)
+    text = (workspace.root / "report/index.html").read_text()
+    assert "There are no runs yet." in text
+    assert "Nothing is compared yet." in text
+
+
+def test_the_report_escapes_what_comes_from_elsewhere(workspace):
+    path = workspace.run_folder(ONE) / "config.json"
+    path.write_text(path.read_text().replace('"digits"', '"digits<script>"'))
+    root = workspace.root.rename(workspace.root.parent / "<b>bold")
+    succeed("report", workspace=Workspace.at(root))
+    text = (root / "report/index.html").read_text()
+    assert "<b>bold" not in text
+    assert "<script>" not in text
+
+
+def flow(*words):
+    return CliRunner().invoke(main, ["flow", *words], prog_name="allcnn")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("train", "--settings", "{"), "settings is no JSON"),
+        (("train", "--settings", "[1]"), "settings is [1]; write an object"),
+        (
+            ("train", "--settings", '{"depth": 0}'),
+            "depth: Input should be greater than or equal to",
+        ),
+        (("train", "--settings", '{"deep": 1}'), "deep: Extra inputs are not permitted"),
+        (("compare",), "rows: Field required"),
+        (("pipeline", "--settings", '{"architecture": "tiny"}'), "depth is 2, and tiny has one"),
+        (
+            ("matrix", "--settings", '{"rows": "*@*", "cluster": "gpu:1"}'),
+            "cluster is 'gpu:1'; use",
+        ),
+    ],
+)
+def test_wrong_settings_of_a_flow_get_one_sentence(words, sentence):
+    result = flow(*words)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_flows_have_the_names_of_their_modules():
+    assert set(FLOWS) == set(PARAMETERS)
+    assert "Invalid value for" in flow("nobody").stderr
