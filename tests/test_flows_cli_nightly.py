@@ -145,7 +145,7 @@ def flow(*words):
         (("pipeline", "--settings", '{"architecture": "tiny"}'), "depth is 2, and tiny has one"),
         (
             ("matrix", "--settings", '{"rows": "*@*", "cluster": "gpu:1"}'),
-            "cluster is 'gpu:1'; use",
+            "cluster: it is no such thing as wanted, which is where tasks run: threads, local",
         ),
     ],
 )
