@@ -533,6 +533,17 @@ def test_movement_is_of_what_both_have():
     assert found.where in ("run@final:a with run@final:b", "run@final:b with run@final:a")
 
 
+def test_a_result_goes_only_where_a_newer_one_has_its_numbers(tmp_path):
+    workspace = Workspace.at(tmp_path)
+    same, other = [[1, 0.5], [0.5, 1]], [[1, 0.50001], [0.50001, 1]]
+    for name, cka in (("same", same), ("other", other)):
+        store.write_result(workspace.similarity, make_result(name, "ab", cka))
+    now = make_result("now", "cba", [[1, 0.2, 0.3], [0.2, 1, 0.5], [0.3, 0.5, 1]])
+    store.write_result(workspace.similarity, now)
+    assert renewal.remove_superseded(workspace, now, ["same", "other", "now"]) == 1
+    assert sorted(store.list_results(workspace.similarity)) == ["now", "other"]
+
+
 def test_movement_between_numbers_and_none():
     nan = np.nan
     before = make_result("before", "ab", [[1, nan], [nan, nan]], "a")
