@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import threading
 import time
 import urllib.request
@@ -136,6 +137,15 @@ def test_processes_are_pinned_to_a_core_each_and_listen_on_loopback_alone():
     assert children() <= before
 
 
+def test_a_terminals_ctrl_c_is_left_to_the_process_that_started_the_workers(capfd):
+    with Cluster(ClusterSpec("local", 1)) as cluster:
+        ((pid, _),) = gather(cluster, process, [(1,)])
+        os.kill(pid, signal.SIGINT)
+        time.sleep(0.5)
+        assert gather(cluster, process, [(2,)])[0][0] == pid
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_local_takes_as_many_processes_as_cores_and_memory_allow(monkeypatch):
     available = len(os.sched_getaffinity(0))
     assert len(start._cores(None)) == available
@@ -227,6 +237,8 @@ def address():
     return ADDRESS
 def nothing():
     return None
+def failing():
+    raise KeyError("partition")
 """
 
 
@@ -234,6 +246,7 @@ def nothing():
 def mine(scheduler, tmp_path, monkeypatch):
     """Put a module with functions of a user on the path."""
     (tmp_path / "mine.py").write_text(MADE.format(address=scheduler.scheduler_address))
+    (tmp_path / "malformed.py").write_text("def start(:")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "mine", raising=False)
 
@@ -251,11 +264,31 @@ def test_a_function_makes_a_cluster_a_client_or_an_address(mine, name):
         ("mine:absent", "no such function .*put its module on PYTHONPATH"),
         ("no_such_module:start", "no such function"),
         ("mine:ADDRESS", "is no function"),
+        ("malformed:start", "malformed cannot be imported: SyntaxError"),
     ],
 )
 def test_a_function_that_makes_none_is_told_of(mine, target, sentence):
     with Cluster(ClusterSpec.parse(target)) as cluster:
         with pytest.raises(ConfigError, match=f"^cluster is {target}, .*{sentence}"):
+            gather(cluster, negated, [(1,)])
+
+
+def test_a_function_that_fails_is_told_of(mine):
+    with Cluster(ClusterSpec.parse("mine:failing")) as cluster:
+        with pytest.raises(ClusterError, match=r"^mine:failing failed: KeyError: 'partition'"):
+            gather(cluster, negated, [(1,)])
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("tcp://[::1:8786", "which is no address: invalid address"),
+        ("tls://127.0.0.1:8786", "Dask has no certificates to reach it by"),
+    ],
+)
+def test_an_address_that_cannot_be_reached_so_is_told_of_at_once(address, sentence):
+    with Cluster(ClusterSpec.parse(address)) as cluster:
+        with pytest.raises(ConfigError, match=sentence):
             gather(cluster, negated, [(1,)])
 
 

@@ -15,11 +15,11 @@ from allcnn import extract, record, train
 from allcnn.cluster.run import Cluster
 from allcnn.compare import tasks
 from allcnn.config import Comparison, Extraction, Selection
-from allcnn.errors import ConfigError, WorkspaceError
+from allcnn.errors import ConfigError, RunError, WorkspaceError
 from allcnn.progress import silent
 from allcnn.workspace import Workspace
 from flows.upkeep import night as nights
-from flows.upkeep import renewal
+from flows.upkeep import renewal, turns
 from flows.upkeep.ledger import Ledger
 from flows.upkeep.movement import moved
 from flows.upkeep.night import night, work_through
@@ -318,6 +318,23 @@ def test_an_interrupted_night_is_finished_by_the_next(known, tmp_path, monkeypat
     assert Ledger.read(known)[0].pending == []
 
 
+def test_nothing_goes_where_its_checkpoint_cannot_be_read(known, monkeypatch):
+    extract.extract(known, Extraction(ONE, "final", n_samples=32, batch_size=8))
+    retrain(known, ONE, learning_rate=0.05)
+
+    def damaged(_, run, checkpoint):
+        raise RunError(f"the checkpoint {run}/{checkpoint} cannot be read")
+
+    monkeypatch.setattr(nights, "load_source", damaged)
+    before = contents(known.activations) | contents(known.grams)
+    summary = run_night(known)
+    assert {each.what for each in summary.failed} == {
+        f"store-{ONE}@epoch-0001",
+        f"store-{ONE}@final",
+    }
+    assert contents(known.activations) | contents(known.grams) == before
+
+
 def test_a_second_night_steps_aside_while_the_first_is_at_work(known):
     with night(known, plan_of()), pytest.raises(ClaimedError, match="is being written by"):
         run_night(known)
@@ -370,6 +387,58 @@ def test_damage_is_found_in_its_turn_and_repaired(known):
     assert sorted(found) == [0] * 7 + [1]
     after = contents(Path(known.grams))
     assert {name for name in before if before[name] != after[name]} == set()
+
+
+def test_what_cannot_be_verified_keeps_nothing_else_from_its_turn(known, monkeypatch):
+    original, stuck = turns._checked, units(known)[0]
+
+    def unreadable(workspace, unit):
+        if unit == stuck:
+            raise OSError("Input/output error")
+        return original(workspace, unit)
+
+    monkeypatch.setattr(turns, "_checked", unreadable)
+    damage_grams(known)
+    summary = run_night(known)
+    assert summary.failed == []
+    assert summary.verified.n_units == 6
+    assert f"{stuck} cannot be verified: Input/output error" in summary.verified.said
+    assert summary.verified.n_repaired == 1
+    assert len(Ledger.read(known)[0].verified) == 7
+
+
+def test_damage_is_told_where_its_repair_fails(known, monkeypatch):
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(turns, "repair", full)
+    damage_grams(known)
+    summary = run_night(known)
+    (said,) = summary.verified.said
+    assert "not repaired: no space left" in said
+    assert len(summary.verified.damage) == 1
+
+
+def test_a_verification_that_is_killed_is_remembered(known, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    original, looked = turns._checked, []
+
+    def third(workspace, unit):
+        looked.append(unit)
+        if len(looked) == 3:
+            raise Killed
+        return original(workspace, unit)
+
+    monkeypatch.setattr(turns, "_checked", third)
+    monkeypatch.setattr(turns, "_WRITE_EVERY_S", 0.0)
+    remembered = Ledger.read(known)[0]
+    remembered.verified = {}
+    remembered.write(known)
+    with pytest.raises(Killed):
+        run_night(known)
+    assert list(Ledger.read(known)[0].verified) == looked[:2]
 
 
 def test_damage_is_told_where_it_must_not_be_repaired(known):
@@ -467,6 +536,17 @@ def test_movement_is_of_what_both_have():
     assert found.largest == pytest.approx(0.1)
     assert found.mean == pytest.approx(0.05)
     assert found.where in ("run@final:a with run@final:b", "run@final:b with run@final:a")
+
+
+def test_a_result_goes_only_where_a_newer_one_has_its_numbers(tmp_path):
+    workspace = Workspace.at(tmp_path)
+    same, other = [[1, 0.5], [0.5, 1]], [[1, 0.50001], [0.50001, 1]]
+    for name, cka in (("same", same), ("other", other)):
+        store.write_result(workspace.similarity, make_result(name, "ab", cka))
+    now = make_result("now", "cba", [[1, 0.2, 0.3], [0.2, 1, 0.5], [0.3, 0.5, 1]])
+    store.write_result(workspace.similarity, now)
+    assert renewal.remove_superseded(workspace, now, ["same", "other", "now"]) == 1
+    assert sorted(store.list_results(workspace.similarity)) == ["now", "other"]
 
 
 def test_movement_between_numbers_and_none():

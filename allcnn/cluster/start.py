@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import Any, Final
 
 import dask
-from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
+from distributed import Client, LocalCluster, Nanny, Scheduler, Security, SpecCluster
+from distributed.comm.addressing import parse_host_port
 from distributed.deploy.cluster import Cluster as DaskCluster
 from distributed.system import MEMORY_LIMIT
 
@@ -181,6 +182,8 @@ def gpu_names() -> list[str]:
 
 def _connected(stack: ExitStack, scheduler: Any, name: str, patience_s: float) -> Started:
     """Connect to a scheduler that runs already, and wait for the first of its workers."""
+    if isinstance(scheduler, str):
+        _check_address(scheduler)
     try:
         client = stack.enter_context(Client(scheduler, timeout=CONNECT_S, set_as_default=False))
     except (OSError, ValueError) as error:
@@ -192,9 +195,27 @@ def _connected(stack: ExitStack, scheduler: Any, name: str, patience_s: float) -
     return Started(client, f"the workers of {name}", client.dashboard_link)
 
 
+def _check_address(address: str) -> None:
+    """Raise ConfigError for what a client would fail at with a traceback, half a minute later."""
+    protocol, _, where = address.partition("://")
+    try:
+        parse_host_port(where)
+    except ValueError as error:
+        raise ConfigError(f"cluster is {address}, which is no address: {error}") from error
+    if protocol == "tls" and Security().get_connection_args("client").get("ssl_context") is None:
+        raise ConfigError(
+            f"cluster is {address}, and Dask has no certificates to reach it by; name them in its"
+            " configuration, distributed.comm.tls"
+        )
+
+
 def _made(stack: ExitStack, target: str) -> Started:
     """Call a user's function, which returns a cluster, a client or a scheduler's address."""
-    made = _function(target)()
+    function = _function(target)
+    try:
+        made = function()
+    except Exception as error:  # the user's: whatever it raises is theirs to mend
+        raise ClusterError(f"{target} failed: {_told(error)}; mend that function") from error
     if isinstance(made, Client):
         if made.cluster is not None:  # which nobody else can stop
             stack.callback(made.cluster.close)
@@ -220,9 +241,17 @@ def _function(target: str) -> Callable[[], object]:
             f"cluster is {target}, and there is no such function ({error}); put its module on"
             " PYTHONPATH"
         ) from error
+    except Exception as error:  # of the module's own lines
+        raise ConfigError(
+            f"cluster is {target}, and {module} cannot be imported: {_told(error)}; mend it"
+        ) from error
     if not callable(found):
         raise ConfigError(f"cluster is {target}, which is no function but {found!r}")
     return found  # type: ignore[no-any-return]
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _wait_for(client: Client, n_workers: int, name: str, patience_s: float) -> None:

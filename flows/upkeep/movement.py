@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from store import RepresentationKey, SimilarityResult
 
 Change = Literal["new", "extended", "recomputed", "unchanged"]
+
+_BETWEEN_DEVICES: Final = 1e-6
+"""To which the same number agrees, wherever it is computed."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,14 @@ def has_same_inputs(before: SimilarityResult, now: SimilarityResult) -> bool:
         for side in ("rows", "columns")
         for network, digest in _digests(before, side).items()
     )
+
+
+def has_same_numbers(before: SimilarityResult, now: SimilarityResult) -> bool:
+    """Return whether every number of a result is in another, which has all its representations."""
+    rows = [now.rows.index(key) for key in before.rows]
+    columns = [now.columns.index(key) for key in before.columns]
+    found = now.cka[np.ix_(rows, columns)]
+    return np.allclose(found, before.cka, rtol=0, atol=_BETWEEN_DEVICES, equal_nan=True)
 
 
 def _digests(result: SimilarityResult, side: str) -> Mapping[str, str]:

@@ -82,6 +82,9 @@ class Night:
         Raises ClaimedError where another process writes it.
         """
         noted = piece.to_json()
+        # Before anything goes: what cannot be stored again has to stay.
+        source = load_source(self.workspace, piece.network.run, piece.network.checkpoint)
+        samples = [self._examples.of(self.workspace, job) for job in piece.jobs]
         if piece.again:
             if noted not in self._ledger.pending:
                 self._ledger.pending.append(noted)
@@ -89,10 +92,8 @@ class Night:
             # Not what a night has stored already that was killed in between.
             if is_other(self.workspace, piece.network, piece.sample_set):
                 self._discard(piece)
-        source = load_source(self.workspace, piece.network.run, piece.network.checkpoint)
-        for job in piece.jobs:
-            samples = self._examples.of(self.workspace, job)
-            keep(self.workspace, source, samples, job, self._renewing(report))
+        for job, of_job in zip(piece.jobs, samples, strict=True):
+            keep(self.workspace, source, of_job, job, self._renewing(report))
         if piece.again:
             self._ledger.pending.remove(noted)
             self._ledger.write(self.workspace)

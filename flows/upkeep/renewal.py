@@ -10,7 +10,7 @@ from allcnn.config import Comparison
 from allcnn.errors import ConfigError
 from allcnn.repair.results import recorded
 from allcnn.workspace import Workspace
-from flows.upkeep.movement import has_same_inputs
+from flows.upkeep.movement import has_same_inputs, has_same_numbers
 from store import SimilarityResult, StoreError, has_store, read_result
 from store.nodes import NODE
 from store.place import child_names, is_file
@@ -75,12 +75,15 @@ def read(workspace: Workspace, name: str) -> SimilarityResult | None:
 def remove_superseded(workspace: Workspace, now: SimilarityResult, older: Iterable[str]) -> int:
     """Remove results of which every number is in a newer one; return how many.
 
-    Those of checkpoints that have become others are kept: nobody can compute them again.
+    Those of checkpoints that have become others are kept: nobody can compute them again. So are
+    those that moved all the same, as of activations in another precision, or imported again.
     """
     n_removed = 0
     for name in older:
         before = read(workspace, name)
-        if before is not None and name != now.name and has_same_inputs(before, now):
+        if before is None or name == now.name:
+            continue
+        if has_same_inputs(before, now) and has_same_numbers(before, now):
             remove(workspace.similarity, Usage("similarity", name, frozenset({NODE}), 0, 0, 0.0))
             for suffix in _SUFFIXES:
                 picture = workspace.figures / f"{name}{suffix}.png"

@@ -1,19 +1,25 @@
 """Verification in turn: a share of what is stored each night, the longest unverified first."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
+from allcnn.errors import AllcnnError
 from allcnn.housekeeping import NETWORK_KINDS, place_of
 from allcnn.progress import Report
 from allcnn.provenance import now
 from allcnn.repair import repair
 from allcnn.workspace import Workspace
 from flows.upkeep.ledger import Ledger
-from store import has_store
+from store import StoreError, has_store
 from store.damage import Checked, Damage
 from store.place import child_names
 from store.verify import verify
+
+_WRITE_EVERY_S: Final = 60.0
+"""A ledger names every unit, and at an address each writing is a request."""
 
 
 @dataclass
@@ -58,28 +64,53 @@ def verify_in_turn(
 ) -> Verified:
     """Look through the units whose turn it is, noting each in the ledger, and repair what can be.
 
-    Killed in between, the next night goes on with the others.
+    Killed in between, the next night goes on with the others. A unit that cannot be looked through
+    is told, and has had its turn: it must not keep the others from theirs.
     """
     every = units(workspace)
     chosen = in_turn(every, ledger.verified, share)
     found = Verified(n_all=len(every))
-    ledger.verified = {unit: at for unit, at in ledger.verified.items() if unit in set(every)}
+    there = set(every)
+    ledger.verified = {unit: at for unit, at in ledger.verified.items() if unit in there}
+    written, damaged = time.monotonic(), []
     for done, unit in enumerate(chosen, start=1):
-        for checked in _checked(workspace, unit):
-            found.n_bytes += checked.n_bytes
-            found.damage += [each for each in checked.damage if each not in found.damage]
-        found.n_units += 1
-        ledger.verified[unit] = now()
+        if _look(workspace, unit, found):
+            ledger.verified[unit] = now()
+        else:  # only once that is told
+            damaged.append(unit)
+        if time.monotonic() - written >= _WRITE_EVERY_S:
+            ledger.write(workspace)
+            written = time.monotonic()
         report(done, len(chosen), f"verifying {unit}")
     if found.damage and want_repair:
         _repair(workspace, found, report)
     else:
         found.said += map(str, found.damage)
+    ledger.verified |= dict.fromkeys(damaged, now())
     return found
 
 
+def _look(workspace: Workspace, unit: str, found: Verified) -> bool:
+    """Look through one unit; return whether it is free of damage, as far as it can be read."""
+    n_damaged = len(found.damage)
+    try:
+        for checked in _checked(workspace, unit):
+            found.n_bytes += checked.n_bytes
+            found.damage += [each for each in checked.damage if each not in found.damage]
+        found.n_units += 1
+    except (AllcnnError, StoreError, OSError) as error:
+        found.said.append(f"{unit} cannot be verified: {' '.join(str(error).split())}")
+    return len(found.damage) == n_damaged
+
+
 def _repair(workspace: Workspace, found: Verified, report: Report) -> None:
-    for outcome in repair(workspace, found.damage, report):
+    try:
+        outcomes = repair(workspace, found.damage, report)
+    except (AllcnnError, StoreError, OSError) as error:
+        told = " ".join(str(error).split())
+        found.said += [f"{each}; not repaired: {told}" for each in found.damage]
+        return
+    for outcome in outcomes:
         found.n_repaired += outcome.repaired
         what = "repaired" if outcome.repaired else "not repaired"
         found.said.append(f"{outcome.damage}; {what}: {outcome.said}")
