@@ -16,7 +16,7 @@ Pool = Literal["whole", "mean"]
 Estimator = Literal["unbiased", "biased", "exact"]
 Keep = Literal["activations", "grams"]
 Compression = Literal["none", "zstd"]
-Stale = Literal["refuse", "skip"]
+Unusable = Literal["refuse", "skip"]
 
 MIN_IMAGE_SIZE = 12
 """Two strides and one VALID 3x3 convolution leave one pixel of twelve."""
@@ -260,7 +260,8 @@ class Comparison:
         pool: ``mean`` averages convolutional taps over space.
         label: compare the examples of this class alone; ``each`` for every class, a result each.
         permutations: how often examples are matched at random, for a baseline.
-        stale: what an earlier run of the same name left is refused, or skipped.
+        unusable: what cannot be compared, as it is unfinished, kept in another way, or left of an
+            earlier run of the same name, is refused, or skipped.
     """
 
     rows: Selection
@@ -273,11 +274,11 @@ class Comparison:
     pool: Pool = "whole"
     label: int | Literal["each"] | None = None
     permutations: int = 0
-    stale: Stale = "refuse"
+    unusable: Unusable = "refuse"
 
     def __post_init__(self) -> None:
         _one_of("kernel", self.kernel, get_args(Kernel))
-        _one_of("stale", self.stale, get_args(Stale))
+        _one_of("unusable", self.unusable, get_args(Unusable))
         _one_of("estimator", self.estimator, get_args(Estimator))
         _one_of("pool", self.pool, get_args(Pool))
         if not self.sigmas or len(set(self.sigmas)) < len(self.sigmas):

@@ -120,6 +120,7 @@ def report(workspace: str) -> None:
     from flows.progress import Progress
 
     place = Workspace.at(workspace)
+    reporting.check_there(place)
     with Progress([1.0]) as progress, progress.step("drawing") as told:
         reporting.draw_missing(place, reporting.results_of(place), told)
     reporting.draw_curves(place)

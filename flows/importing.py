@@ -96,8 +96,14 @@ class Import:
 def import_files(place: Workspace, job: Import) -> tuple[str, list[str]]:
     """Store what the files hold as the taps of a network; return the sample set and the taps.
 
-    Goes on where it was; what is there already is not written again.
+    Goes on where it was; what is there already is not written again. Raises RunError for the name
+    of a run that is trained here, whose own activations it would stand for.
     """
+    if job.run in place.runs():
+        raise RunError(
+            f"{job.run} is a run of {place.root}, and what is stored under its name is extracted"
+            " from it; import under another --run"
+        )
     with ExitStack() as opened:
         network = _named(opened.enter_context(open_arrays(job.files)), job)
         own = {name: network.pop(name) for name in _COORDINATES if _is_coordinate(network, name)}

@@ -20,7 +20,7 @@ from allcnn.config import (
     Precision,
     RunConfig,
     Selection,
-    Stale,
+    Unusable,
     Variant,
 )
 from allcnn.errors import ConfigError
@@ -64,7 +64,8 @@ HELP = {
     "cluster": "where tasks run: threads, local[:WORKERS] on a core each, gpu, tcp://HOST:PORT of a"
     " scheduler, or MODULE:FUNCTION that starts one",
     "pattern": "RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...], as in *@final:conv[1-9]",
-    "networks": "checkpoints that are stored: RUN@CHECKPOINT with *, ? and [...]",
+    "networks": "checkpoints that are stored: RUN@CHECKPOINT with *, ? and [...]; what is stored of"
+    " others is renewed, too, where their checkpoint has become another one",
     "matrices": "all-pairs matrices that are kept up to date, besides all results that are there:"
     " patterns as in *@final:conv[1-9]",
     "share": "of what is stored, verified in one night; above 0 and at most 1",
@@ -72,7 +73,8 @@ HELP = {
     "busy": "while another night is at work: step-aside, or wait",
     "each_label": "compare the examples of every class, a matrix each",
     "permutations": "match examples at random so many times, for a baseline",
-    "stale": "what an earlier run of the same name left: refuse to compare it, or skip it",
+    "unusable": "networks that cannot be compared, being unfinished, kept in another way, or left"
+    " of an earlier run of the same name: refuse, or skip them",
     "keep": "activations, grams, or activations,grams",
     "gram_kernel": "of kept Grams; rbf keeps linear ones with the median distance",
     "errors": "show standard errors (jackknife over minibatches)",
@@ -131,7 +133,7 @@ _CHOOSING: list[Decorator] = [
     option("--label", type=int, metavar="N"),
     click.option("--each-label", is_flag=True, help=HELP["each_label"]),
     option("--permutations", Comparison.permutations, metavar="N"),
-    option("--stale", Comparison.stale, type=click.Choice(get_args(Stale))),
+    option("--unusable", Comparison.unusable, type=click.Choice(get_args(Unusable))),
 ]
 
 _SHOWING: list[Decorator] = [

@@ -28,7 +28,7 @@ from allcnn.config import (
     Precision,
     RunConfig,
     Selection,
-    Stale,
+    Unusable,
     Variant,
 )
 from allcnn.workspace import Workspace
@@ -187,7 +187,7 @@ class Comparing(OnCluster):
     permutations: int = Field(
         Comparison.permutations, ge=0, le=MAX_PERMUTATIONS, description=HELP["permutations"]
     )
-    stale: Stale = Field(Comparison.stale, description=HELP["stale"])
+    unusable: Unusable = Field(Comparison.unusable, description=HELP["unusable"])
     errors: bool = Field(False, description=HELP["errors"])
 
     def comparison(self, rows: Selection, columns: Selection) -> Comparison:

@@ -44,9 +44,10 @@ def pipeline(settings: PipelineParameters) -> list[str]:
     without_tracebacks()
     plan, workspace = settings.job(), settings.place()
     check(workspace, plan)
-    runs = [train_run(config, workspace) for config in plan.configs()]
-    sample_set = [extract_checkpoint(job, workspace) for job in plan.extractions()][-1]
+    # Entered first, lest a cluster that cannot be is found after hours of training.
     with Cluster(settings.spec(), telling()) as cluster:
+        runs = [train_run(config, workspace) for config in plan.configs()]
+        sample_set = [extract_checkpoint(job, workspace) for job in plan.extractions()][-1]
         pairs = plan.between_runs(sample_set)
         names = [name for job in pairs for name in compare_representations(job, workspace, cluster)]
         for config in plan.configs():

@@ -14,6 +14,7 @@ from flows.retries import HOUR_S, SAFE_TO_REPEAT
 @task(task_run_name="report-{workspace.root.name}", timeout_seconds=HOUR_S, **SAFE_TO_REPEAT)
 def make_report(workspace: Workspace) -> str:
     """Draw what has no picture, and write the page; return its address."""
+    reporting.check_there(workspace)
     reporting.draw_missing(workspace, reporting.results_of(workspace), logged("drawing"))
     reporting.draw_curves(workspace)
     return artifacts.show_report(reporting.write_report(workspace), workspace.root.name)

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from allcnn import figures
 from allcnn.config import Comparison, Selection
-from allcnn.errors import AllcnnError, ConfigError
+from allcnn.errors import AllcnnError, ConfigError, RunError
 from allcnn.progress import Report, silent
 from allcnn.provenance import now
 from allcnn.repair.results import command_of
@@ -18,10 +18,19 @@ from allcnn.workspace import Workspace
 from flows.upkeep.ledger import Ledger
 from flows.upkeep.survey import digest_now
 from store import SimilarityResult, StoreError, has_store, list_results, read_result
-from store.place import Place, is_file, make_folder, read_bytes, write_bytes
+from store.place import (
+    Place,
+    entry_names,
+    is_file,
+    make_folder,
+    read_bytes,
+    write_bytes,
+)
 
 CURVES: Final = "nightly-curves"
 """The picture of the learning curves of all runs."""
+
+_CURVES_PNG: Final = f"{CURVES}.png"
 
 _PAGE = "index.html"
 
@@ -36,6 +45,16 @@ class Shown:
     picture: str
     facts: dict[str, str]
     outdated: str
+
+
+def check_there(workspace: Workspace) -> None:
+    """Raise RunError for a workspace with nothing in it, as one of a mistyped name."""
+    stores = (workspace.activations, workspace.grams, workspace.similarity)
+    if not (workspace.runs() or any(map(has_store, stores))):
+        raise RunError(
+            f"{workspace.root} holds no runs and no stores; train a network first with 'allcnn"
+            " train', or name another --workspace"
+        )
 
 
 def draw_missing(
@@ -60,21 +79,21 @@ def write_report(workspace: Workspace) -> Place:
     """Write the report on all runs and results; return its page.
 
     Pictures are copied, so that the folder can be sent around. Results that cannot be read are
-    named on the page.
+    named on the page. Raises RunError for a workspace with nothing in it.
     """
+    check_there(workspace)
     folder = workspace.root / "report"
     make_folder(folder / "figures")
     results, unreadable = _results(workspace)
-    shown = [_shown(workspace, result) for result in results]
-    for name in [*(each.picture for each in shown), f"{CURVES}.png"]:
-        if is_file(workspace.figures / name):
-            write_bytes(folder / "figures" / name, read_bytes(workspace.figures / name))
+    today = _Today(workspace)
+    shown = [_shown(workspace, result, today) for result in results]
+    _copy_pictures(workspace, folder / "figures", [*(each.picture for each in shown), _CURVES_PNG])
     ledger, _ = Ledger.read(workspace)
     page = _template().render(
         workspace=str(workspace.root),
         made_at=now(),
         runs=_runs(workspace),
-        curves=f"{CURVES}.png" if is_file(folder / "figures" / f"{CURVES}.png") else "",
+        curves=_CURVES_PNG if is_file(folder / "figures" / _CURVES_PNG) else "",
         results=[each for each in shown if not each.outdated],
         outdated=[each for each in shown if each.outdated],
         unreadable=unreadable,
@@ -82,6 +101,16 @@ def write_report(workspace: Workspace) -> Place:
     )
     write_bytes(folder / _PAGE, page.encode())
     return folder / _PAGE
+
+
+def _copy_pictures(workspace: Workspace, folder: Place, names: Sequence[str]) -> None:
+    """Copy pictures, and remove those of results that are there no more."""
+    for name in names:
+        if is_file(workspace.figures / name):
+            write_bytes(folder / name, read_bytes(workspace.figures / name))
+    for name in {*entry_names(folder)} - set(names):
+        if name.endswith(".png"):
+            (folder / name).unlink(missing_ok=True)
 
 
 def results_of(workspace: Workspace) -> list[SimilarityResult]:
@@ -107,7 +136,24 @@ def _runs(workspace: Workspace) -> list[Run]:
     return [run for run in list_runs(workspace, "*") if isinstance(run, Run)]
 
 
-def _shown(workspace: Workspace, result: SimilarityResult) -> Shown:
+class _Today:
+    """The digests of checkpoints as they are now, each looked up once."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._found: dict[str, str | None] = {}
+
+    def is_other(self, network: str, digest: str) -> bool:
+        """Return whether a checkpoint has another digest; without it, nothing tells."""
+        if network not in self._found:
+            try:
+                self._found[network] = digest_now(self._workspace, Selection.parse(network))
+            except (AllcnnError, StoreError, OSError):
+                self._found[network] = None
+        return self._found[network] not in (None, digest)
+
+
+def _shown(workspace: Workspace, result: SimilarityResult, today: _Today) -> Shown:
     rows, columns = (figures.side(keys) for keys in (result.rows, result.columns))
     title = rows.label if result.rows == result.columns else f"{rows.label} with {columns.label}"
     return Shown(
@@ -116,7 +162,7 @@ def _shown(workspace: Workspace, result: SimilarityResult) -> Shown:
         figures.method(result),
         f"{result.name}.png",
         dict(_facts(workspace, result)),
-        _outdated(workspace, result),
+        _outdated(result, today),
     )
 
 
@@ -138,21 +184,14 @@ def _facts(workspace: Workspace, result: SimilarityResult) -> Iterator[tuple[str
         yield "not defined", f"{n_undefined} values, such as: {result.reasons[0][2]}"
 
 
-def _outdated(workspace: Workspace, result: SimilarityResult) -> str:
+def _outdated(result: SimilarityResult, today: _Today) -> str:
     """Return in words why a result is of other networks than those of today; empty if it is not."""
     digests: Mapping[str, Any] = result.provenance.get("checkpoint_digests") or {}
     networks = {name: digest for side in digests.values() for name, digest in side.items()}
-    changed = [name for name, digest in networks.items() if _is_other(workspace, name, digest)]
+    changed = [name for name, digest in networks.items() if today.is_other(name, digest)]
     if not changed:
         return ""
     return f"{', '.join(_few(changed))}: trained again since"
-
-
-def _is_other(workspace: Workspace, name: str, digest: str) -> bool:
-    try:
-        return digest_now(workspace, Selection.parse(name)) != digest
-    except (AllcnnError, StoreError, OSError):
-        return False  # without the checkpoint nothing tells
 
 
 def _few(names: Sequence[str]) -> list[str]:

@@ -17,6 +17,8 @@ HOUR_S: Final = 3600.0
 
 def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Return whether a failure may be gone next time, as a full disk's; not so a wrong setting."""
+    if state.name == "TimedOut":
+        return False  # it would take as long again
     passing = isinstance(state.data, (ClusterError, ClaimedError))
     return passing or not isinstance(state.data, (AllcnnError, StoreError))
 

@@ -79,4 +79,6 @@ def _sentence(model: type[Parameters], error: ValidationError) -> str:
     field = model.model_fields.get(str(first["loc"][0]))
     if first["type"] == "string_pattern_mismatch" and field is not None:
         told = f"it is no such thing as wanted, which is {field.description}"
+    if first["type"] == "missing":
+        return f"{name}: {told}{more}"
     return f"{name}: {told}; found {first['input']!r}{more}"

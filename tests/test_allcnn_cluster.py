@@ -103,9 +103,8 @@ def test_too_many_workers_are_refused():
     with pytest.raises(ConfigError, match="cluster is 'local:9999'; use 1024 workers or fewer"):
         ClusterSpec.parse("local:9999")
     available = len(os.sched_getaffinity(0))
-    with Cluster(ClusterSpec("local", available + 1)) as cluster:
-        with pytest.raises(ConfigError, match=f"may use {available} cores, one for each worker"):
-            gather(cluster, negated, [(1,)])
+    with pytest.raises(ConfigError, match=f"may use {available} cores, one for each worker"):
+        start.check_possible(ClusterSpec("local", available + 1))
 
 
 def test_threads_take_tasks_in_order_and_tell_where_they_are():
@@ -174,9 +173,11 @@ def test_without_a_gpu_the_sentence_says_what_else_there_is(monkeypatch, tmp_pat
     if given is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with Cluster(ClusterSpec("gpu")) as cluster:
-        with pytest.raises(ConfigError, match=r"no NVIDIA GPU is found.*use threads or local"):
-            cluster.check_sees("s3://bucket")
+    with (
+        pytest.raises(ConfigError, match=r"no NVIDIA GPU is found.*use threads or local"),
+        Cluster(ClusterSpec("gpu")),
+    ):
+        pytest.fail("something was done")
 
 
 def test_a_machine_whose_jax_sees_no_gpu_is_told_what_to_install(monkeypatch):
@@ -268,9 +269,11 @@ def test_a_function_makes_a_cluster_a_client_or_an_address(mine, name):
     ],
 )
 def test_a_function_that_makes_none_is_told_of(mine, target, sentence):
-    with Cluster(ClusterSpec.parse(target)) as cluster:
-        with pytest.raises(ConfigError, match=f"^cluster is {target}, .*{sentence}"):
-            gather(cluster, negated, [(1,)])
+    with (
+        pytest.raises(ConfigError, match=f"^cluster is {target}, .*{sentence}"),
+        Cluster(ClusterSpec.parse(target)) as cluster,
+    ):
+        gather(cluster, negated, [(1,)])
 
 
 def test_a_function_that_fails_is_told_of(mine):
@@ -287,9 +290,11 @@ def test_a_function_that_fails_is_told_of(mine):
     ],
 )
 def test_an_address_that_cannot_be_reached_so_is_told_of_at_once(address, sentence):
-    with Cluster(ClusterSpec.parse(address)) as cluster:
-        with pytest.raises(ConfigError, match=sentence):
-            gather(cluster, negated, [(1,)])
+    with (
+        pytest.raises(ConfigError, match=sentence),
+        Cluster(ClusterSpec.parse(address)) as cluster,
+    ):
+        gather(cluster, negated, [(1,)])
 
 
 def test_workers_must_see_the_workspace(scheduler, tmp_path):
@@ -364,3 +369,19 @@ def test_tasks_that_nobody_wants_any_more_end_by_themselves():
         assert len(STEPS) == n_steps
         # The workers are free for others.
         assert gather(cluster, negated, [(5,)]) == [-5]
+
+
+def test_a_cluster_that_cannot_be_is_refused_before_any_work():
+    available = len(os.sched_getaffinity(0))
+    for text in (f"local:{available + 1}", "no_such_module:start", "tcp://[::1:80"):
+        with pytest.raises(ConfigError, match="cluster is "), Cluster(ClusterSpec.parse(text)):
+            pytest.fail("something was done")
+
+
+def test_a_worker_with_another_version_is_refused(scheduler, monkeypatch, tmp_path):
+    monkeypatch.setattr("allcnn.cluster.run.version", lambda _: "99")
+    with (
+        Cluster(ClusterSpec.parse(scheduler.scheduler_address)) as cluster,
+        pytest.raises(ClusterError, match=r"has allcnn-cka 0\.1\.0, and here is 99; install the"),
+    ):
+        cluster.check_sees(tmp_path)

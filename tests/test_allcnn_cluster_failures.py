@@ -257,6 +257,14 @@ def test_a_scheduler_that_disappears_is_told_of(foreign, monkeypatch, how):
             assert time.monotonic() - began < 30
 
 
+def test_a_worker_that_does_not_answer_is_told_of(foreign):
+    with Cluster(foreign.spec, limits=QUICK) as cluster:
+        cluster.check_sees(REPOSITORY)
+        foreign.workers[0].send_signal(signal.SIGSTOP)
+        with pytest.raises(ClusterError, match=r"a worker of .* does not answer within 4 s; look"):
+            cluster.check_sees(REPOSITORY)
+
+
 def test_workers_that_are_all_gone_are_told_of_and_one_that_comes_goes_on(foreign):
     told = []
     with Cluster(foreign.spec, told.append, QUICK) as cluster:

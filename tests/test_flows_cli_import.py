@@ -224,12 +224,16 @@ def test_a_run_of_the_workspace_is_not_mistaken_for_an_imported_one(
     file = tmp_path / "mine.npz"
     refused = run("store", "import", file, "--run", D1, *like, workspace=workspace)
     assert refused.exit_code == 1
-    assert f"{D1}@final:conv1 on digits-test-{N}-" in refused.stderr
-    assert "is stored with checkpoint_digest" in refused.stderr
-    # The other way round: an imported network where a run's checkpoint would go.
+    assert f"Error: {D1} is a run of {workspace.root}, and what is stored under its name" in (
+        refused.stderr
+    )
+    # The other way round: a network imported before the run came, where its checkpoint would go.
+    runs = workspace.root / "runs"
+    runs.rename(workspace.root / "elsewhere")
     succeed(
         "store", "import", file, "--run", D1, "--checkpoint", "init", *like, workspace=workspace
     )
+    (workspace.root / "elsewhere").rename(runs)
     refused = run("extract", D1, "--checkpoint", "init", *extraction, workspace=workspace)
     assert refused.exit_code == 1
     assert len(refused.stderr.splitlines()) == 1

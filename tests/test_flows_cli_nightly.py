@@ -16,6 +16,7 @@ from flows.running import PARAMETERS
 from flows.upkeep import night as nights
 from flows.upkeep.plan import Nightly
 from tests.commands import CliRunner, run, succeed
+from tests.networks import A, make_taps, write_network
 
 ONE = "small-d1-v2-s0"
 FEW = ("--samples", 64, "--minibatch", 32, "--matrices", "*@final:conv[12]")
@@ -80,9 +81,12 @@ def test_wrong_settings_of_a_night_get_one_sentence(workspace, options, sentence
     assert not (workspace.root / "nightly").exists()
 
 
-def test_a_workspace_without_runs_has_a_quiet_night(tmp_path):
-    out = succeed("nightly", workspace=Workspace.at(tmp_path / "new"))
-    assert out.startswith("0 networks added, 0 stored again, 0 as they were, 0 matrices changed, ")
+@pytest.mark.parametrize("command", ["nightly", "report"])
+def test_a_workspace_with_nothing_in_it_is_refused_and_not_made(tmp_path, command):
+    result = run(command, workspace=Workspace.at(tmp_path / "mistyped"))
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'mistyped'} holds no runs and no stores; train" in result.stderr
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_a_workspace_that_is_a_file_is_refused(tmp_path):
@@ -109,12 +113,24 @@ def test_a_report_is_written_alone(workspace):
     assert f"holds result {result.name}; rename the folder" in page.read_text()
 
 
-def test_an_empty_workspace_has_a_report(tmp_path):
-    workspace = Workspace.at(tmp_path / "new")
+def test_a_workspace_without_results_has_a_report(workspace):
     succeed("report", workspace=workspace)
     text = (workspace.root / "report/index.html").read_text()
-    assert "There are no runs yet." in text
     assert "Nothing is compared yet." in text
+    shutil.rmtree(workspace.root / "runs")
+    write_network(workspace.activations, A, make_taps())
+    succeed("report", workspace=workspace)
+    assert "There are no runs yet." in (workspace.root / "report/index.html").read_text()
+
+
+def test_a_report_shows_no_pictures_of_results_that_went(workspace):
+    succeed("nightly", *FEW, workspace=workspace)
+    (name,) = store.list_results(workspace.similarity)
+    picture = workspace.root / "report/figures" / f"{name}.png"
+    assert picture.is_file()
+    shutil.rmtree(workspace.similarity / name)
+    succeed("report", workspace=workspace)
+    assert not picture.exists()
 
 
 def test_the_report_escapes_what_comes_from_elsewhere(workspace):

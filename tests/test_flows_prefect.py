@@ -354,7 +354,7 @@ def test_a_night_shows_what_it_did_and_its_matrices(api: Api, workspace: Workspa
     summary = shown["nightly-workspace"]
     assert "- small-d2-v2-s0@final on digits-test-64-" in summary["data"]
     stored = {f"store-{run}@{each}" for run in RUNS for each in ("init", "epoch-0001", "final")}
-    others = {"survey", "compare-*@*:conv[12]-*@*:conv[12]", "verify", "draw"}
+    others = {"survey", "list", "compare-*@*:conv[12]-*@*:conv[12]", "verify", "draw"}
     assert set(api.task_runs(run)) == stored | others
     state = nightly(night_settings(workspace), return_state=True)
     assert state.message.startswith("0 networks added, 0 stored again, 6 as they were, 0 matrices")

@@ -29,6 +29,8 @@ from flows.upkeep.turns import in_turn, units
 from store import ClaimedError, RepresentationKey, SimilarityResult, Store, open_grams
 from tests.commands import contents
 from tests.faults import chunk_files, flip_bit
+from tests.networks import make_taps, write_network
+from tests.prefect_api import wait_for
 
 ONE, TWO = "small-d1-v2-s0", "small-d2-v2-s0"
 N = 64
@@ -566,3 +568,123 @@ def test_a_full_disk_at_the_end_is_an_error(known, monkeypatch):
     monkeypatch.setattr("flows.upkeep.ledger.write_json", full)
     with pytest.raises(WorkspaceError, match="no space left"):
         run_night(known)
+
+
+def test_an_unfinished_network_keeps_no_other_from_being_compared(workspace, monkeypatch):
+    original = extract.work.take_minibatch
+    calls = []
+
+    def fails_once(*arguments):
+        calls.append(1)
+        if len(calls) == 6:  # in the middle of the second network
+            raise OSError("the disk is full")
+        original(*arguments)
+
+    # And one whose writer is gone for good.
+    taps = make_taps(n=N)
+    write_network(workspace.activations, Selection("gone", "final"), taps, n_committed=16)
+    with monkeypatch.context() as patch:
+        patch.setattr(extract.work, "take_minibatch", fails_once)
+        summary = run_night(workspace)
+    (failed,) = summary.failed
+    assert failed.reason == "OSError: the disk is full"
+    (result,) = results(workspace)
+    assert len(result.rows) == 2 * 5
+    summary = run_night(workspace)
+    assert summary.failed == []
+    assert summary.changed[0].change == "extended"
+    assert len(results(workspace)[0].rows) == 2 * 6
+
+
+def test_damaged_metadata_of_one_network_block_no_other(known):
+    config = record.read_record(known, ONE).config
+    tap = open_grams(known.grams).find(run=TWO, checkpoint="final", tap="conv1")[0]
+    (known.grams / tap.key.path / "zarr.json").write_text("{")
+    train.train(replace(config, seed=5), known)
+    summary = run_night(known, repair=False)
+    assert summary.changed[0].n_added == 2 * 3
+    assert [each for each in summary.skipped if f"{TWO}@final" in each.what]
+
+
+def test_imported_activations_under_a_runs_name_stay(known):
+    (path,) = (known.activations,)
+    examples = extract.load_samples("digits", 12, "test", N)
+    meta = {"run": ONE, "checkpoint": "final", "examples": examples}
+    taps = {"mine": np.random.default_rng(0).standard_normal((N, 5), np.float32)}
+    store.write_network(path, taps, **meta)
+    before = contents(Path(path))
+    summary = run_night(known)
+    assert summary.again == []
+    assert "not of the run of that name, but imported" in summary.skipped[0].reason
+    assert contents(Path(path)) == before
+
+
+def test_a_matrix_of_a_command_is_extended_not_doubled(workspace):
+    (workspace.checkpoints_folder(ONE) / "final").rename(workspace.root / "hidden")
+    run_night(workspace)
+    # The same by hand, where nothing has to be skipped; and in two bandwidths.
+    sides = FIRST_LAYERS * 2
+    comparing.compare(workspace, Comparison(*sides, batch_size=16))
+    comparing.compare(workspace, Comparison(*sides, batch_size=16, kernel="rbf", sigmas=(0.2, 0.8)))
+    (workspace.root / "hidden").rename(workspace.checkpoints_folder(ONE) / "final")
+    summary = run_night(workspace)
+    assert [each.change for each in summary.moved] == ["extended"] * 3
+    assert len(results(workspace)) == 3
+    summary = run_night(workspace, kernel="rbf", sigmas=(0.2, 0.8))
+    assert [each.change for each in summary.moved] == ["unchanged"] * 3
+
+
+def test_a_step_that_is_tried_again_notes_nothing_twice(known):
+    retrain(known, ONE, learning_rate=0.05)
+    (known.run_folder(TWO) / "config.json").write_text("{}")
+    with night(known, plan_of()) as at_work, Cluster() as cluster:
+        first = at_work.pieces()
+        at_work.summary.skipped.clear()
+        assert at_work.pieces() == first
+        assert [each.what for each in at_work.summary.skipped] == [f"run {TWO}"]
+        for piece in first:
+            at_work.store(piece, silent)
+        (job, *_) = at_work.comparisons()
+        at_work.compare(job, cluster, silent)
+        at_work.compare(job, cluster, silent)
+        assert [each.change for each in at_work.summary.moved] == ["recomputed"]
+
+
+def test_a_night_that_lost_the_workspace_ends(known, monkeypatch):
+    monkeypatch.setattr(nights, "_RENEW_EVERY_S", 0.01)
+
+    def taken():
+        raise ClaimedError("somebody else has it")
+
+    before = untouched(known)
+    with nights._kept_alive(taken) as check:
+        wait_for("loss", lambda: raises(check), 10)
+        at_work = nights.Night(known, plan_of(), check)
+        with pytest.raises(nights.LostNightError, match="another night has taken the workspace"):
+            at_work.end()
+        with Cluster() as cluster, pytest.raises(nights.LostNightError):
+            work_through(at_work, cluster, step)
+    assert untouched(known) == before
+
+
+def raises(check):
+    try:
+        check()
+    except nights.LostNightError:
+        return True
+    return False
+
+
+def test_a_ledger_that_cannot_be_used_is_kept_aside(known):
+    path = known.root / "nightly/ledger.json"
+    path.write_text('{"schema_version": 99}')
+    run_night(known)
+    aside = known.root / "nightly/ledger.unusable.json"
+    assert aside.read_text() == '{"schema_version": 99}'
+
+
+def test_numbers_that_become_undefined_are_counted():
+    before = make_result("before", "ab", [[1, 0.5], [0.5, 1]], "a")
+    now = make_result("now", "ab", [[1, np.nan], [np.nan, 1]], "b")
+    found = moved(before, now, "these")
+    assert (found.largest, found.n_redefined) == (0.0, 2)

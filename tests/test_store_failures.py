@@ -68,8 +68,9 @@ def check_sentence(result, *parts):
 
 
 def last_line(stderr):
-    """Return the one sentence of an error, which progress may precede."""
-    errors = [line for line in stderr.splitlines() if not line.startswith("[")]
+    """Return the one sentence of an error, which progress and the dashboard may precede."""
+    before = ("[", "tasks run on threads of this process; dashboard http://127.0.0.1:")
+    errors = [line for line in stderr.splitlines() if not line.startswith(before)]
     assert len(errors) == 1, stderr
     assert errors[0].startswith("Error: ")
     return errors[0]

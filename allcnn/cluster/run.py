@@ -4,15 +4,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Self
 
 from dask.typing import Key
 from distributed import CancelledError, Future, KilledWorker, as_completed
 
-from allcnn.cluster.running import Facts, look, run
+from allcnn.cluster.running import PACKAGE, Facts, look, run
 from allcnn.cluster.spec import THREADS, ClusterSpec
-from allcnn.cluster.start import Started, started
+from allcnn.cluster.start import QUEUE_S, Started, check_possible, started
 from allcnn.errors import ClusterError, ConfigError
 from store.place import Place
 
@@ -34,7 +35,7 @@ class Limits:
     """How long to wait for what may never come, in seconds.
 
     Attributes:
-        no_workers_s: for a worker, where none is left.
+        no_workers_s: for a worker, where none is left; an hour where a user's function starts them.
         silent_s: for an answer of the scheduler.
         stalled_s: for the end of any task, where there are workers.
     """
@@ -70,6 +71,7 @@ class Cluster:
         self._watch: _Watch | None = None
 
     def __enter__(self) -> Self:
+        check_possible(self.spec)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,7 +102,16 @@ class Cluster:
                 f"{root} lies in the memory of this process, and cluster is {self.spec}; use"
                 " --cluster threads"
             )
-        found = self.started.client.run(look, folder, on_error="return")
+        limit_s = self._limits.silent_s
+        try:
+            found = self.started.client.run(
+                look, folder, on_error="return", callback_timeout=limit_s
+            )
+        except TimeoutError as error:
+            raise ClusterError(
+                f"a worker of {self.spec} does not answer within {limit_s:g} s; look at"
+                f" {self.started.dashboard}, and stop it or start it again"
+            ) from error
         for worker, facts in found.items():
             self._check(worker, facts, folder)
         kinds = {(facts.device, facts.n_cores) for facts in found.values()}
@@ -113,6 +124,11 @@ class Cluster:
             raise ClusterError(
                 f"worker {worker} of {self.spec} cannot run tasks ({facts}); install the same"
                 " allcnn-cka there as here"
+            )
+        if facts.version != (here := version(PACKAGE)):
+            raise ClusterError(
+                f"worker {worker} of {self.spec} has {PACKAGE} {facts.version}, and here is {here};"
+                " install the same"
             )
         if not facts.sees:
             raise ClusterError(
@@ -243,12 +259,14 @@ class _Watch:
             if workers:
                 self._had_workers = now
         limits = self._limits
+        # Workers of a batch system may have to wait in its queue again.
+        no_workers_s = QUEUE_S if self._spec.kind == "function" else limits.no_workers_s
         if self._cluster.client.status == "closed" or now - self._answered > limits.silent_s:
             raise _gone(self._spec, what)
-        if now - max(self._had_workers, self._progressed) > limits.no_workers_s:
+        if now - max(self._had_workers, self._progressed) > no_workers_s:
             raise ClusterError(
                 f"{what}: all workers of {self._spec} are gone, and none came back within"
-                f" {limits.no_workers_s:g} s; start workers there and run it again: what was"
+                f" {no_workers_s:g} s; start workers there and run it again: what was"
                 " finished is kept"
             )
         if now - self._progressed > limits.stalled_s:

@@ -2,19 +2,23 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from importlib.metadata import version
+from typing import Any, Final, NamedTuple
 
 import jax
 from distributed import get_worker
 from distributed.core import Status
+
+PACKAGE: Final = "allcnn-cka"
 
 _WANTED = ("executing", "long-running", "resumed")
 _WORKING = (Status.running, Status.paused)
 
 
 class Facts(NamedTuple):
-    """What a worker is: its device, its cores, and whether it has the folder that was asked for."""
+    """What a worker is: our version there, its device, its cores, and whether it has a folder."""
 
+    version: str
     device: str
     n_cores: int
     sees: bool
@@ -37,4 +41,4 @@ def look(folder: str | None) -> Facts:
     """Return what this worker is."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     sees = folder is None or os.path.isdir(folder)
-    return Facts(jax.devices()[0].device_kind, cores or 1, sees)
+    return Facts(version(PACKAGE), jax.devices()[0].device_kind, cores or 1, sees)

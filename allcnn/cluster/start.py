@@ -62,6 +62,18 @@ class Started:
     memory_bytes: int | None = None
 
 
+def check_possible(spec: ClusterSpec) -> None:
+    """Raise ConfigError for workers that this machine cannot have, before any work."""
+    if spec.kind == "local":
+        _cores(spec.n_workers)
+    elif spec.kind == "gpu":
+        _gpus()
+    elif spec.kind == "address":
+        _check_address(spec.target)
+    elif spec.kind == "function":
+        _function(spec.target)
+
+
 @contextmanager
 def started(spec: ClusterSpec, memory_bytes: int | None = None) -> Iterator[Started]:
     """Yield workers, which are stopped at the end unless they ran before.
@@ -282,5 +294,8 @@ def _level(name: str, level: int) -> Iterator[None]:
     logger.setLevel(level)
     try:
         yield
+    except KeyboardInterrupt:
+        before = level  # what was still starting fails, and this process ends
+        raise
     finally:
         logger.setLevel(before)

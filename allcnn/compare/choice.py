@@ -54,7 +54,7 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
     _check_one_sample_set([*sides[0], *sides[1]])
     stale = _stale(workspace, [*sides[0], *sides[1]])
     left = tuple([s for s in side if s.network not in stale] for side in sides)
-    if stale and (job.stale == "refuse" or not all(left)):
+    if stale and (job.unusable == "refuse" or not all(left)):
         raise ComparisonError(next(iter(stale.values())))
     return left[0], left[1]
 
@@ -113,10 +113,11 @@ def _digest_now(workspace: Workspace, network: Selection) -> str | None:
 
 def _stored(workspace: Workspace, side: Selection, job: Comparison) -> dict[str, list[Source]]:
     """Return what a selection finds, by sample sets that hold all its networks whole."""
-    found = find(workspace, side, job.sample_set)
+    skips = job.unusable == "skip"
+    found = find(workspace, side, job.sample_set, skip=skips)
     if not found and job.sample_set:
         # Elsewhere it may be stored, which the error then says.
-        found = find(workspace, side, None)
+        found = find(workspace, side, None, skip=skips)
     if not found:
         raise ComparisonError(
             f"{workspace.root} holds no activations or Grams of {side}; {advice(workspace, side)}"
@@ -127,11 +128,14 @@ def _stored(workspace: Workspace, side: Selection, job: Comparison) -> dict[str,
     networks = {network_of(each.key) for each in found}
     whole = {}
     for name, members in sets.items():
-        of_network = by_network(members).values()
-        sources = [source for taps in of_network for source in sources_of(taps, job)]
-        if any(missing_tap(taps, side) is not None for taps in of_network):
-            continue
-        if len(sources) == len(members) and {s.network for s in sources} == networks:
+        sources = [
+            source
+            for taps in by_network(members).values()
+            if missing_tap(taps, side) is None
+            for source in sources_of(taps, job)
+        ]
+        has_all = len(sources) == len(members) and {s.network for s in sources} == networks
+        if has_all or (skips and sources):
             whole[name] = sorted(sources, key=lambda s: (*_order(s.key), s.tap_index, s.key.tap))
     if not whole or (job.sample_set in sets and job.sample_set not in whole):
         raise ComparisonError(why_not(workspace, side, job, sets))

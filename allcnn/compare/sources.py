@@ -9,6 +9,7 @@ import store
 from allcnn.config import Comparison, DType, Selection
 from allcnn.workspace import Workspace
 from store import (
+    Attributes,
     GramKey,
     GramMeta,
     Grams,
@@ -123,6 +124,11 @@ class Found:
         return self._meta.sample_set
 
     @property
+    def attributes(self) -> Attributes:
+        """What its network is found by."""
+        return self._meta.attributes
+
+    @property
     def created_at(self) -> str:
         """When it was begun to be stored."""
         return self._meta.created_at
@@ -221,16 +227,24 @@ def missing_tap(taps: list[Found], side: Selection) -> int | None:
     return next((index for index in range(n_taps) if index not in there), None)
 
 
-def find(workspace: Workspace, side: Selection, sample_set: str | None) -> list[Found]:
-    """Open the activations and the Grams that a selection names, whole or not."""
+def find(
+    workspace: Workspace, side: Selection, sample_set: str | None, *, skip: bool = False
+) -> list[Found]:
+    """Open the activations and the Grams that a selection names, whole or not.
+
+    Raises what keeps any of them from being opened, or else skips those.
+    """
     # Patterns too: nothing else is opened.
     where = {"sample_set": sample_set, "run": side.run, "checkpoint": side.checkpoint}
     taps: dict[RepresentationKey, Representation] = {}
     if store.has_store(workspace.activations):
-        taps = {tap.key: tap for tap in store.open(workspace.activations).find(**where)}
+        opened = store.open(workspace.activations)
+        found = opened.scan(**where).found if skip else opened.find(**where)
+        taps = {tap.key: tap for tap in found}
     grams: dict[RepresentationKey, list[Grams]] = {}
     if store.has_store(workspace.grams):
-        for each in store.open_grams(workspace.grams).find(**where):
+        kept = store.open_grams(workspace.grams)
+        for each in kept.scan(**where).found if skip else kept.find(**where):
             grams.setdefault(each.key.of, []).append(each)
     return [
         Found(key, taps.get(key), tuple(grams.get(key, ())))

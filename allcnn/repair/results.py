@@ -125,7 +125,7 @@ def command_of(workspace: Workspace, job: Comparison) -> str:
         "pool": job.pool,
         "label": job.label,
         "permutations": job.permutations or None,
-        "stale": None if job.stale == "refuse" else job.stale,
+        "unusable": None if job.unusable == "refuse" else job.unusable,
         "sample-set": job.sample_set,
         "workspace": workspace.root,
     }

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from allcnn.errors import WorkspaceError
 from allcnn.workspace import Workspace, read_json, write_json
-from store.place import Place, is_file, make_folder
+from store.place import Place, is_file, make_folder, read_bytes, write_bytes
 
 _SCHEMA_VERSION = 1
 
@@ -49,7 +49,10 @@ class Ledger:
                     raise TypeError(f"{name} is no {kind.__name__}")
             return cls(**values), ""
         except (WorkspaceError, AttributeError, KeyError, TypeError, ValueError) as error:
-            return cls(), f"{path} is not to be used ({error}), so that this night began anew"
+            aside = folder(workspace) / "ledger.unusable.json"
+            write_bytes(aside, read_bytes(path))
+            told = f"{path} is not to be used ({error}) and kept as {aside.name}"
+            return cls(), f"{told}, so that this night began anew"
 
     def write(self, workspace: Workspace) -> None:
         """Keep it, whole or as it was; raises WorkspaceError where that is not possible."""

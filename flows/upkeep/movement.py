@@ -27,6 +27,7 @@ class Moved:
             nothing is common, or nothing changed.
         mean: of the same.
         where: the pair that moved furthest.
+        n_redefined: values that are defined now and were not, or the other way round.
         before: name of the result that was there, if it was another one.
     """
 
@@ -38,6 +39,7 @@ class Moved:
     mean: float | None = None
     where: str = ""
     before: str = ""
+    n_redefined: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -57,11 +59,13 @@ def moved(before: SimilarityResult | None, now: SimilarityResult, networks: str)
         return Moved(now.name, networks, change, n_added, before=before.name)
     old = before.cka[np.ix_([i for i, _ in rows], [i for i, _ in columns])]
     new = now.cka[np.ix_([j for _, j in rows], [j for _, j in columns])]
+    n_redefined = int(np.sum(np.isnan(new) != np.isnan(old)))
     distance = np.abs(new - old)
-    # One that is defined on one side alone has moved, by no number.
     distance[np.isnan(new) & np.isnan(old)] = 0
     if np.isnan(distance).all():
-        return Moved(now.name, networks, change, n_added, before=before.name)
+        return Moved(
+            now.name, networks, change, n_added, before=before.name, n_redefined=n_redefined
+        )
     row, column = np.unravel_index(np.nanargmax(distance), distance.shape)
     furthest = now.rows[rows[int(row)][1]], now.columns[columns[int(column)][1]]
     where = " with ".join(f"{key.run}@{key.checkpoint}:{key.tap}" for key in furthest)
@@ -74,6 +78,7 @@ def moved(before: SimilarityResult | None, now: SimilarityResult, networks: str)
         float(np.nanmean(distance)),
         where if distance[row, column] > 0 else "",
         before.name,
+        n_redefined,
     )
 
 

@@ -1,9 +1,10 @@
 """One night on a workspace, in steps that a flow or a command takes one after the other."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from allcnn import compare as comparing
 from allcnn import figures, record
@@ -16,7 +17,7 @@ from allcnn.housekeeping import NETWORK_KINDS, discard, place_of
 from allcnn.progress import Report
 from allcnn.provenance import now
 from allcnn.workspace import Workspace
-from flows.reporting import CURVES, draw_missing, write_report
+from flows.reporting import CURVES, check_there, draw_missing, write_report
 from flows.upkeep import ledger as remembered
 from flows.upkeep import renewal
 from flows.upkeep.ledger import Ledger
@@ -26,10 +27,12 @@ from flows.upkeep.summary import Summary
 from flows.upkeep.survey import Examples, Piece, Skipped, is_other, stored_networks, survey
 from flows.upkeep.turns import verify_in_turn
 from store import ClaimedError, SimilarityResult, StoreError, has_store
-from store.place import Place, child_names
+from store.place import Place, child_names, is_file
 from store.usage import measure
 
 T = TypeVar("T")
+
+_RENEW_EVERY_S: Final = 60.0
 
 
 class Night:
@@ -45,35 +48,42 @@ class Night:
         self.summary = Summary(now())
         self._renew = renew
         self._examples = Examples()
+        self._settled: set[str] = set()
         self._ledger, lost = Ledger.read(workspace)
         if lost:
             self.summary.notes.append(lost)
 
     def pieces(self) -> list[Piece]:
         """Return what has to be stored; what cannot be is noted as skipped."""
-        found = {(piece.network, piece.sample_set): piece for piece in self._unfinished()}
+        pending = list(self._unfinished())
+        found = {(piece.network, piece.sample_set): piece for piece in pending}
+        skipped = []
         for each in survey(self.workspace, self.plan, self._examples):
             if isinstance(each, Skipped):
-                self.summary.skipped.append(each)
+                skipped.append(each)
             else:
                 found.setdefault((each.network, each.sample_set), each)
+        unusable = {each.what for each in skipped}
         stored = stored_networks(self.workspace)
-        self.summary.n_present = sum(
+        n_present = sum(
             (Selection(run, name), sample_set) not in found
+            and f"{run}@{name} on {sample_set}" not in unusable
             for run, names in stored.items()
             for name, sets in names.items()
             for sample_set in sets
         )
+        # Last, so that a step that is tried again notes nothing twice.
+        self._ledger.pending = [piece.to_json() for piece in pending]
+        self.summary.skipped += skipped
+        self.summary.n_present = n_present
         return list(found.values())
 
     def _unfinished(self) -> Iterator[Piece]:
         """Yield what an earlier night had removed, and not stored again before it was killed."""
-        pending, self._ledger.pending = self._ledger.pending, []
-        for values in pending:
+        for values in self._ledger.pending:
             with suppress(AllcnnError, KeyError, TypeError, ValueError):
                 piece = Piece.from_json(values)
                 if piece.network.checkpoint in self.workspace.checkpoints(piece.network.run):
-                    self._ledger.pending.append(values)
                     yield piece
 
     def store(self, piece: Piece, report: Report) -> None:
@@ -151,22 +161,45 @@ class Night:
         for result in results:
             identity = renewal.identity(renewal.job_of(result))
             self._settle(result, identity, older.get(identity, []))
+        self._note_left_out(job, results)
         return results
+
+    def is_settled(self, job: Comparison) -> bool:
+        """Return whether the result of a comparison was brought up to date this night."""
+        return renewal.identity(job) in self._settled
 
     def _settle(
         self, result: SimilarityResult, identity: str, older: Sequence[renewal.Kept]
     ) -> None:
         """Note how a result moved since a night last looked, then let go what it supersedes."""
-        last = self._ledger.results.get(identity)
-        if last is None:  # the newest that was there before any night looked
-            ordered = sorted(older, key=lambda each: (each.name != result.name, each.created_at))
-            last = ordered[-1].name if ordered else None
-        before = None if last is None else renewal.read(self.workspace, last)
-        self.summary.moved.append(moved(before, result, _networks(result)))
-        self._ledger.results[identity] = result.name
-        self._ledger.write(self.workspace)
+        if identity not in self._settled:
+            last = self._ledger.results.get(identity)
+            if last is None:  # the newest that was there before any night looked
+                ordered = sorted(
+                    older, key=lambda each: (each.name != result.name, each.created_at)
+                )
+                last = ordered[-1].name if ordered else None
+            before = None if last is None else renewal.read(self.workspace, last)
+            change = moved(before, result, _networks(result))
+            self._ledger.results[identity] = result.name
+            self._ledger.write(self.workspace)
+            self._settled.add(identity)
+            self.summary.moved.append(change)
         names = [each.name for each in older]
         self.summary.n_superseded += renewal.remove_superseded(self.workspace, result, names)
+
+    def _note_left_out(self, job: Comparison, results: Sequence[SimilarityResult]) -> None:
+        """Name the networks that a matrix does without, where nothing else tells of them."""
+        told = " ".join(each.what for each in [*self.summary.skipped, *self.summary.failed])
+        there = {(key.run, key.checkpoint) for r in results for key in (*r.rows, *r.columns)}
+        for run, names in stored_networks(self.workspace).items():
+            for name, sets in names.items():
+                wanted = any(side.matches(run, name, side.tap) for side in (job.rows, job.columns))
+                left_out = wanted and job.sample_set in sets and (run, name) not in there
+                if left_out and f"{run}@{name}" not in told:
+                    reason = "it is not stored whole, or not as this matrix needs it; left out"
+                    what = f"{run}@{name} on {job.sample_set}"
+                    self.summary.skipped.append(Skipped(what, reason))
 
     def verify(self, report: Report) -> None:
         """Look through what has its turn, and repair what can be."""
@@ -183,7 +216,8 @@ class Night:
         """Draw what has no picture yet, and the learning curves where they have grown."""
         drawn = draw_missing(self.workspace, results, self._renewing(report))
         n_epochs = self._n_epochs()
-        if n_epochs and n_epochs != self._ledger.curves:
+        is_drawn = is_file(self.workspace.figures / f"{CURVES}.png")
+        if n_epochs and not (is_drawn and n_epochs == self._ledger.curves):
             drawn.append(figures.draw_learning_curves(self.workspace, [*n_epochs], CURVES))
             self._ledger.curves = n_epochs
         return drawn
@@ -200,6 +234,7 @@ class Night:
 
     def end(self) -> Place:
         """Write the report, and remember the night; return the report's page."""
+        self._renew()
         self.summary.ended_at = now()
         self._ledger.nights.append(self.summary.to_json())
         there = set(child_names(self.workspace.similarity))
@@ -221,10 +256,52 @@ class Night:
 def night(workspace: Workspace, plan: Nightly) -> Iterator[Night]:
     """Yield a night's work, while no other night works on the workspace.
 
-    Raises ClaimedError at once where one does.
+    Raises ClaimedError at once where one does, and RunError where there is nothing to work on.
     """
-    with holding_folder(remembered.folder(workspace)) as renew:
-        yield Night(workspace, plan, renew)
+    check_there(workspace)
+    with (
+        holding_folder(remembered.folder(workspace)) as renew,
+        _kept_alive(renew) as check,
+    ):
+        yield Night(workspace, plan, check)
+
+
+class LostNightError(AllcnnError, RuntimeError):
+    """Another night has taken the workspace, since this one seemed to be dead."""
+
+
+@contextmanager
+def _kept_alive(renew: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Renew a hold every minute in a thread, whatever takes so long; yield what raises if it went.
+
+    At an address a hold runs out after ten minutes.
+    """
+    ended, lost = threading.Event(), threading.Event()
+
+    def keep_on() -> None:
+        while not ended.wait(_RENEW_EVERY_S):
+            try:
+                renew()
+            except ClaimedError:
+                lost.set()
+                return
+            except (StoreError, OSError):
+                continue  # an address that cannot be reached for a moment
+
+    def check() -> None:
+        if lost.is_set():
+            raise LostNightError(
+                "another night has taken the workspace, as this one was silent for ten minutes;"
+                " what is done is kept, and that one does the rest"
+            )
+
+    thread = threading.Thread(target=keep_on, name="night", daemon=True)
+    thread.start()
+    try:
+        yield check
+    finally:
+        ended.set()
+        thread.join()
 
 
 class Step(Protocol):
@@ -239,11 +316,13 @@ def work_through(night: Night, cluster: Cluster, step: Step) -> list[SimilarityR
 
     What fails is noted, and keeps no other piece from being done.
     """
-    for piece in step("survey", lambda _: night.pieces()):
+    for piece in _attempt(night, step, "survey", lambda _: night.pieces()) or []:
         name = f"store-{piece.network}"
         _attempt(night, step, name, partial(night.store, piece))
     results: list[SimilarityResult] = []
-    for job in night.comparisons():
+    for job in _attempt(night, step, "list", lambda _: night.comparisons()) or []:
+        if night.is_settled(job):
+            continue
         name = f"compare-{job.rows}-{job.columns}"
         found = _attempt(night, step, name, partial(night.compare, job, cluster))
         results += found or []
@@ -256,6 +335,8 @@ def _attempt(night: Night, step: Step, name: str, work: Callable[[Report], T]) -
     """Take a step; what it raises is noted instead."""
     try:
         return step(name, work)
+    except LostNightError:
+        raise
     except (ClaimedError, ComparisonError) as error:
         # Somebody else is at it, or what a comparison asks for is not there any more.
         night.summary.skipped.append(Skipped(name, _sentence(error)))

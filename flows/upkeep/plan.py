@@ -42,7 +42,7 @@ class Nightly:
     networks: Selection = EVERYTHING
     extraction: Extraction = _STORED
     matrices: tuple[Selection, ...] = (EVERYTHING,)
-    comparison: Comparison = Comparison(EVERYTHING, EVERYTHING, stale="skip")  # noqa: RUF009
+    comparison: Comparison = Comparison(EVERYTHING, EVERYTHING, unusable="skip")  # noqa: RUF009
     share: float = 0.15
     repair: bool = True
     busy: Busy = "step-aside"
@@ -103,7 +103,7 @@ class Nightly:
             estimator=estimator,
             batch_size=minibatch,
             pool=pool,
-            stale="skip",
+            unusable="skip",
         )
         return cls(networks, extraction, tuple(matrices), comparison, share, repair, busy)
 

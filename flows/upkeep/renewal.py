@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from allcnn.compare.results import JOB
@@ -48,8 +48,11 @@ def kept_results(workspace: Workspace) -> Iterator[Kept | str]:
 
 
 def identity(job: Comparison) -> str:
-    """Return a text that comparisons share only where they ask for the same."""
-    return json.dumps(job.to_json(), sort_keys=True)
+    """Return a text that comparisons share only where they ask for the same numbers.
+
+    What is to become of unusable networks is none of it.
+    """
+    return json.dumps(replace(job, unusable="refuse").to_json(), sort_keys=True)
 
 
 def job_of(result: SimilarityResult) -> Comparison:

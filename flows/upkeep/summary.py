@@ -122,6 +122,8 @@ def _change(each: Moved) -> str:
     told = f"{each.networks}: {each.change}"
     if each.n_added:
         told += f" by {counted(each.n_added, 'representation')}"
+    if each.n_redefined:
+        told += f"; {counted(each.n_redefined, 'value')} became defined or undefined"
     if each.largest is None:
         return f"{told}; no number in common with what was there before"
     if each.largest == 0:

@@ -154,6 +154,9 @@ def _piece(
     taps = find(workspace, network, sample_set)
     own = plan.extraction_of(network.run, network.checkpoint)
     if _is_other(workspace, network, taps):
+        if is_foreign(taps):
+            reason = "it is not of the run of that name, but imported; store it under another name"
+            return Skipped(f"{network} on {sample_set}", reason)
         jobs = list(_as_stored(network, taps))
         if is_own:
             jobs.append(replace(own, n_samples=taps[0].sample_set.n_samples))
@@ -170,11 +173,17 @@ def _piece(
 
 def is_other(workspace: Workspace, network: Selection, sample_set: str) -> bool:
     """Return whether something is stored of a network that comes from another checkpoint."""
-    return _is_other(workspace, network, find(workspace, network, sample_set))
+    taps = find(workspace, network, sample_set)
+    return not is_foreign(taps) and _is_other(workspace, network, taps)
 
 
 def _is_other(workspace: Workspace, network: Selection, taps: list[Found]) -> bool:
     return bool(taps) and digests_of(taps) != [digest_now(workspace, network)]
+
+
+def is_foreign(taps: list[Found]) -> bool:
+    """Return whether what is stored was not extracted from a run, so that no run replaces it."""
+    return not all({"seed", "epoch"} <= set(tap.attributes) for tap in taps)
 
 
 def _is_whole(plan: Nightly, network: Selection, sample_set: str, taps: list[Found]) -> bool:
