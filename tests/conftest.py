@@ -28,6 +28,28 @@ SMALL = RunConfig(
 """Learns a little from the digits in a few seconds."""
 
 
+_STATUS = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remember how it ended."""
+    session.config.stash[_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End at once after all tests and their clean-up, without taking the interpreter apart.
+
+    Hundreds of native threads of JAX, TensorStore and gRPC are left of a whole run, and now
+    and then one of them crashed then, after everything had passed. Commands, which have few,
+    end as they should; tests of them see their exit status.
+    """
+    if _STATUS in config.stash:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[_STATUS])
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Return a workspace with two small trained runs, of depth 1 and 2; copy it before writing."""
