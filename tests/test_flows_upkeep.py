@@ -627,6 +627,8 @@ def test_a_matrix_of_a_command_is_extended_not_doubled(workspace):
     comparing.compare(workspace, Comparison(*sides, batch_size=16))
     comparing.compare(workspace, Comparison(*sides, batch_size=16, kernel="rbf", sigmas=(0.2, 0.8)))
     (workspace.root / "hidden").rename(workspace.checkpoints_folder(ONE) / "final")
+    with night(workspace, plan_of()) as at_work:
+        assert [job.unusable for job in at_work.comparisons()] == ["skip", "refuse", "refuse"]
     summary = run_night(workspace)
     assert [each.change for each in summary.moved] == ["extended"] * 3
     assert len(results(workspace)) == 3

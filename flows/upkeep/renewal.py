@@ -63,8 +63,10 @@ def job_of(result: SimilarityResult) -> Comparison:
 def distinct(own: Iterable[Comparison], kept: Iterable[Kept]) -> list[Comparison]:
     """Return the comparisons to look at: the plan's first, then those of results, each once."""
     ordered = sorted(kept, key=lambda each: (each.created_at, each.name))
-    jobs = [*own, *(each.job for each in ordered)]
-    return list({identity(job): job for job in jobs}.values())
+    found: dict[str, Comparison] = {}
+    for job in [*own, *(each.job for each in ordered)]:
+        found.setdefault(identity(job), job)  # the plan's skips what cannot be compared
+    return list(found.values())
 
 
 def read(workspace: Workspace, name: str) -> SimilarityResult | None:
