@@ -25,6 +25,7 @@ from allcnn.hsic import HsicParts
 from allcnn.workspace import Workspace
 from store import DamagedChunkError, Grams, StoreLocationError
 from store.reader import Representation
+from tests.counting import calls_of
 from tests.faults import chunk_files, flip_bit
 from tests.networks import (
     ALL,
@@ -89,18 +90,6 @@ def make_small(root, **how):
     for seed, side in enumerate((A, B)):
         write_network(workspace.activations, side, make_taps(seed), **how)
     return workspace
-
-
-def calls_of(monkeypatch, owner, name):
-    """Return a list that grows with the arguments of every call of a function."""
-    calls, original = [], getattr(owner, name)
-
-    def counted(*arguments, **options):
-        calls.append(arguments)
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(owner, name, counted)
-    return calls
 
 
 def test_where_the_result_cannot_be_kept_nothing_is_computed(small, monkeypatch):

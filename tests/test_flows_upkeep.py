@@ -18,8 +18,8 @@ from allcnn.config import Comparison, Extraction, Selection
 from allcnn.errors import ConfigError, RunError, WorkspaceError
 from allcnn.progress import silent
 from allcnn.workspace import Workspace
+from flows.upkeep import alive, renewal, turns
 from flows.upkeep import night as nights
-from flows.upkeep import renewal, turns
 from flows.upkeep.ledger import Ledger
 from flows.upkeep.movement import moved
 from flows.upkeep.night import night, work_through
@@ -28,6 +28,7 @@ from flows.upkeep.summary import headline, markdown, text
 from flows.upkeep.turns import in_turn, units
 from store import ClaimedError, RepresentationKey, SimilarityResult, Store, open_grams
 from tests.commands import contents
+from tests.counting import calls_of
 from tests.faults import chunk_files, flip_bit
 from tests.networks import make_taps, write_network
 from tests.prefect_api import wait_for
@@ -77,19 +78,9 @@ class Counted:
     """How often the functions that do the work were called."""
 
     def __init__(self, monkeypatch):
-        self.forward = self._count(monkeypatch, extract.work, "take_minibatch")
-        self.pairs = self._count(monkeypatch, tasks.hsic, "minibatch_hsic")
-        self.grams = self._count(monkeypatch, tasks, "_gram_writer")
-
-    def _count(self, monkeypatch, owner, name):
-        calls, original = [], getattr(owner, name)
-
-        def counted(*arguments, **options):
-            calls.append(arguments)
-            return original(*arguments, **options)
-
-        monkeypatch.setattr(owner, name, counted)
-        return calls
+        self.forward = calls_of(monkeypatch, extract.work, "take_minibatch")
+        self.pairs = calls_of(monkeypatch, tasks.hsic, "minibatch_hsic")
+        self.grams = calls_of(monkeypatch, tasks, "_gram_writer")
 
     def reset(self):
         for calls in (self.forward, self.pairs, self.grams):
@@ -653,18 +644,18 @@ def test_a_step_that_is_tried_again_notes_nothing_twice(known):
 
 
 def test_a_night_that_lost_the_workspace_ends(known, monkeypatch):
-    monkeypatch.setattr(nights, "_RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr(alive, "_RENEW_EVERY_S", 0.01)
 
     def taken():
         raise ClaimedError("somebody else has it")
 
     before = untouched(known)
-    with nights._kept_alive(taken) as check:
+    with alive.kept_alive(taken) as check:
         wait_for("loss", lambda: raises(check), 10)
         at_work = nights.Night(known, plan_of(), check)
-        with pytest.raises(nights.LostNightError, match="another night has taken the workspace"):
+        with pytest.raises(alive.LostNightError, match="another night has taken the workspace"):
             at_work.end()
-        with Cluster() as cluster, pytest.raises(nights.LostNightError):
+        with Cluster() as cluster, pytest.raises(alive.LostNightError):
             work_through(at_work, cluster, step)
     assert untouched(known) == before
 
@@ -672,7 +663,7 @@ def test_a_night_that_lost_the_workspace_ends(known, monkeypatch):
 def raises(check):
     try:
         check()
-    except nights.LostNightError:
+    except alive.LostNightError:
         return True
     return False
 

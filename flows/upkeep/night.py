@@ -1,10 +1,9 @@
 """One night on a workspace, in steps that a flow or a command takes one after the other."""
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from allcnn import compare as comparing
 from allcnn import figures, record
@@ -20,6 +19,7 @@ from allcnn.workspace import Workspace
 from flows.reporting import CURVES, check_there, draw_missing, write_report
 from flows.upkeep import ledger as remembered
 from flows.upkeep import renewal
+from flows.upkeep.alive import LostNightError, kept_alive
 from flows.upkeep.ledger import Ledger
 from flows.upkeep.movement import moved
 from flows.upkeep.plan import Nightly
@@ -31,8 +31,6 @@ from store.place import Place, child_names, is_file
 from store.usage import measure
 
 T = TypeVar("T")
-
-_RENEW_EVERY_S: Final = 60.0
 
 
 class Night:
@@ -49,6 +47,7 @@ class Night:
         self._renew = renew
         self._examples = Examples()
         self._settled: set[str] = set()
+        self._older: dict[str, list[renewal.Kept]] = {}
         self._ledger, lost = Ledger.read(workspace)
         if lost:
             self.summary.notes.append(lost)
@@ -120,15 +119,16 @@ class Night:
 
     def comparisons(self) -> list[Comparison]:
         """Return the comparisons of the plan, and those of all results that tell theirs."""
-        kept, silent = [], 0
-        for each in renewal.kept_results(self.workspace):
-            if isinstance(each, str):
-                silent += 1
-            else:
-                kept.append(each)
-        if silent:
+        found = list(renewal.kept_results(self.workspace))
+        kept = [each for each in found if not isinstance(each, str)]
+        older: dict[str, list[renewal.Kept]] = {}
+        for each in kept:
+            older.setdefault(renewal.identity(each.job), []).append(each)
+        # Once a night: a look for each of them would read all of them for each.
+        self._older = older
+        if n_silent := len(found) - len(kept):
             self.summary.notes.append(
-                f"{silent} results of an earlier version do not tell their comparison, and stay"
+                f"{n_silent} results of an earlier version do not tell their comparison, and stay"
             )
         own = [job for name in self._sample_sets() for job in self.plan.comparisons(name)]
         return renewal.distinct(own, kept)
@@ -152,15 +152,14 @@ class Night:
         return self.plan.networks.matches(run, name, "")
 
     def compare(self, job: Comparison, cluster: Cluster, report: Report) -> list[SimilarityResult]:
-        """Bring the results of a comparison up to date, and note how they moved; return them."""
-        older: dict[str, list[renewal.Kept]] = {}
-        for each in renewal.kept_results(self.workspace):
-            if not isinstance(each, str):
-                older.setdefault(renewal.identity(each.job), []).append(each)
+        """Bring the results of a comparison up to date, and note how they moved; return them.
+
+        After ``comparisons``, which has found the results that were there before.
+        """
         results = comparing.compare(self.workspace, job, self._renewing(report), cluster)
         for result in results:
             identity = renewal.identity(renewal.job_of(result))
-            self._settle(result, identity, older.get(identity, []))
+            self._settle(result, identity, self._older.get(identity, []))
         self._note_left_out(job, results)
         return results
 
@@ -261,47 +260,9 @@ def night(workspace: Workspace, plan: Nightly) -> Iterator[Night]:
     check_there(workspace)
     with (
         holding_folder(remembered.folder(workspace)) as renew,
-        _kept_alive(renew) as check,
+        kept_alive(renew) as check,
     ):
         yield Night(workspace, plan, check)
-
-
-class LostNightError(AllcnnError, RuntimeError):
-    """Another night has taken the workspace, since this one seemed to be dead."""
-
-
-@contextmanager
-def _kept_alive(renew: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Renew a hold every minute in a thread, whatever takes so long; yield what raises if it went.
-
-    At an address a hold runs out after ten minutes.
-    """
-    ended, lost = threading.Event(), threading.Event()
-
-    def keep_on() -> None:
-        while not ended.wait(_RENEW_EVERY_S):
-            try:
-                renew()
-            except ClaimedError:
-                lost.set()
-                return
-            except (StoreError, OSError):
-                continue  # an address that cannot be reached for a moment
-
-    def check() -> None:
-        if lost.is_set():
-            raise LostNightError(
-                "another night has taken the workspace, as this one was silent for ten minutes;"
-                " what is done is kept, and that one does the rest"
-            )
-
-    thread = threading.Thread(target=keep_on, name="night", daemon=True)
-    thread.start()
-    try:
-        yield check
-    finally:
-        ended.set()
-        thread.join()
 
 
 class Step(Protocol):

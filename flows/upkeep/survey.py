@@ -13,7 +13,7 @@ from allcnn.extract import Samples, load_samples, load_source
 from allcnn.workspace import Workspace
 from flows.upkeep.plan import Nightly
 from store import Grams, Representation, StoreError
-from store.place import child_names
+from store.place import Place, child_names
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,19 @@ def stored_networks(workspace: Workspace) -> dict[str, dict[str, list[str]]]:
     """Return the sample sets that something is stored on, by run and by checkpoint."""
     found: dict[str, dict[str, list[str]]] = {}
     for place in (workspace.activations, workspace.grams):
-        for sample_set in child_names(place):
-            for run in child_names(place / sample_set):
-                for name in child_names(place / sample_set / run):
-                    sets = found.setdefault(run, {}).setdefault(name, [])
-                    if sample_set not in sets:
-                        sets.append(sample_set)
+        for sample_set, run, name in network_folders(place):
+            sets = found.setdefault(run, {}).setdefault(name, [])
+            if sample_set not in sets:
+                sets.append(sample_set)
     return found
+
+
+def network_folders(place: Place) -> Iterator[tuple[str, str, str]]:
+    """Yield sample set, run and checkpoint of what a store has folders of."""
+    for sample_set in child_names(place):
+        for run in child_names(place / sample_set):
+            for name in child_names(place / sample_set / run):
+                yield sample_set, run, name
 
 
 def _survey_run(

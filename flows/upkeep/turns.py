@@ -13,6 +13,7 @@ from allcnn.provenance import now
 from allcnn.repair import repair
 from allcnn.workspace import Workspace
 from flows.upkeep.ledger import Ledger
+from flows.upkeep.survey import network_folders
 from store import StoreError, has_store
 from store.damage import Checked, Damage
 from store.place import child_names
@@ -38,11 +39,8 @@ def units(workspace: Workspace) -> list[str]:
     """Return what has turns: networks on sample sets, of each store, and results."""
     found: list[str] = []
     for kind in NETWORK_KINDS:
-        place = place_of(workspace, kind)
-        for sample_set in child_names(place):
-            for run in child_names(place / sample_set):
-                names = child_names(place / sample_set / run)
-                found += [f"{kind}/{sample_set}/{run}/{name}" for name in names]
+        folders = network_folders(place_of(workspace, kind))
+        found += ["/".join((kind, *names)) for names in folders]
     results = child_names(place_of(workspace, "similarity"))
     return found + [f"similarity/{name}" for name in results]
 
