@@ -1,0 +1,157 @@
+"""Write tables.md: the numbers that docs/study.md speaks of, from the study's workspace.
+
+Run by run.sh: python docs/study/tables.py WORKSPACE
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+
+import store
+from allcnn import record
+from allcnn.identify import identify
+from allcnn.runs import Run, list_runs
+from allcnn.workspace import Workspace
+from store import SimilarityResult
+
+TINY = "allcnn-tiny-10-s*"
+PUBLISHED = {"linear CKA": 99.3, "linear HSIC": 22.2} | {
+    f"RBF {sigma} CKA": percent for sigma, percent in ((0.2, 80.6), (0.4, 99.1), (0.8, 99.3))
+}
+"""Kornblith et al. 2019, Table 2, in percent."""
+
+
+def results(workspace: Workspace, rows: str, **wanted: object) -> Iterator[SimilarityResult]:
+    """Yield the stored results whose rows were asked for by this pattern, in these ways."""
+    for name in store.list_results(workspace.similarity):
+        result = store.read_result(workspace.similarity, name)
+        if result.provenance["job"]["rows"] == rows and all(
+            getattr(result, field) == value for field, value in wanted.items()
+        ):
+            yield result
+
+
+def blocks(result: SimilarityResult) -> dict[tuple[str, str, str, str], np.ndarray]:
+    """Return CKA by run and checkpoint of the rows and of the columns."""
+    networks = [(key.run, key.checkpoint) for key in result.rows]
+    places = {each: [k for k, one in enumerate(networks) if one == each] for each in networks}
+    return {
+        (*a, *b): result.cka[np.ix_(places[a], places[b])] for a in places for b in places
+    }
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
+
+
+def trained(workspace: Workspace) -> str:
+    """Tell how every network was trained, and how well it does."""
+    rows = []
+    for run in list_runs(workspace):
+        assert isinstance(run, Run)
+        config = record.read_record(workspace, run.run).config
+        last = record.read_history(workspace, run.run)
+        minutes = sum(epoch.wall_s for epoch in last) / 60
+        accuracy = f"{100 * last[-1].test_accuracy:.1f} %"
+        rows.append((run.run, f"{config.width:g}", run.epochs, f"{minutes:.0f}", accuracy))
+    return table(("run", "width", "epochs", "minutes", "test accuracy"), rows)
+
+
+def identified(workspace: Workspace) -> str:
+    """Tell how often the corresponding layer was the most similar one."""
+    rows = []
+    for result in results(workspace, f"{TINY}@final", label=None):
+        ways = {f"RBF {result.sigma} CKA": result.cka}
+        if result.kernel == "linear":
+            ways = {"linear CKA": result.cka, "linear HSIC": result.hsic}
+        for way, matrix in ways.items():
+            found = identify(matrix, [k.run for k in result.rows], [k.tap for k in result.rows])
+            percent = [f"{100 * share:.0f}" for share in found.per_layer.values()]
+            rows.append((way, f"{100 * found.accuracy:.1f}", PUBLISHED[way], *percent))
+            layers = list(found.per_layer)
+    return table(("measure", "found (%)", "published (%)", *layers), sorted(rows))
+
+
+def over_training(workspace: Workspace) -> str:
+    """Tell when a layer becomes like itself at the end, and like that of other seeds."""
+    (result,) = results(workspace, f"{TINY}@*", label=None, kernel="linear")
+    taps = list(dict.fromkeys(key.tap for key in result.rows))
+    runs = list(dict.fromkeys(key.run for key in result.rows))
+    checkpoints = list(dict.fromkeys(key.checkpoint for key in result.rows))
+    block = blocks(result)
+    rows = []
+    for checkpoint in checkpoints:
+        own = np.mean([block[r, checkpoint, r, "final"].diagonal() for r in runs], axis=0)
+        pairs = [block[a, checkpoint, b, checkpoint] for a, b in permutations(runs, 2)]
+        others = np.mean([pair.diagonal() for pair in pairs], axis=0)
+        there = [k for k, key in enumerate(result.rows) if key.checkpoint == checkpoint]
+        names = [result.rows[k].run for k in there]
+        share = identify(result.cka[np.ix_(there, there)], names, len(runs) * taps).accuracy
+        numbers = (own.mean(), own.min(), others.mean(), others.min())
+        rows.append((checkpoint, *(f"{x:.3f}" for x in numbers), f"{100 * share:.1f}"))
+    head = ("checkpoint", "with itself at the end", "least tap", "with other seeds", "least tap")
+    return table((*head, "layers identified (%)"), rows)
+
+
+def between_seeds(workspace: Workspace) -> str:
+    """Tell how alike corresponding layers of two seeds are, tap by tap."""
+    (result,) = results(workspace, f"{TINY}@final", label=None, kernel="linear")
+    taps = list(dict.fromkeys(key.tap for key in result.rows))
+    runs = list(dict.fromkeys(key.run for key in result.rows))
+    block = blocks(result)
+    pairs = [block[a, "final", b, "final"] for a, b in permutations(runs, 2)]
+    diagonals = np.array([pair.diagonal() for pair in pairs])
+    rows = [
+        (tap, f"{mean:.3f}", f"{spread:.3f}", f"{least:.3f}")
+        for tap, mean, spread, least in zip(
+            taps, diagonals.mean(0), diagonals.std(0), diagonals.min(0), strict=True
+        )
+    ]
+    return table(("tap", "mean CKA of two seeds", "standard deviation", "least pair"), rows)
+
+
+def by_class(workspace: Workspace) -> str:
+    """Tell how alike two seeds are on the examples of each class, and the mean over classes."""
+    names = record.read_record(workspace, TINY.replace("*", "0")).class_names
+    found = {r.label: r for r in results(workspace, f"{TINY}@final", kernel="linear")}
+    rows, means = [], []
+    for label, result in sorted(found.items(), key=lambda each: -1 if each[0] is None else each[0]):
+        runs = list(dict.fromkeys(key.run for key in result.rows))
+        block = blocks(result)
+        pairs = [block[a, "final", b, "final"] for a, b in permutations(runs, 2)]
+        means.append(np.mean(pairs, axis=0))
+        same, apart = means[-1].diagonal(), means[-1][~np.eye(len(means[-1]), dtype=bool)]
+        name = "all" if label is None else names[label]
+        rows.append((name, f"{same.mean():.3f}", f"{same.min():.3f}", f"{apart.mean():.3f}"))
+    whole, *single = means
+    mean = np.mean(single, axis=0)
+    same, apart = mean.diagonal(), mean[~np.eye(len(mean), dtype=bool)]
+    rows.append(("mean of classes", f"{same.mean():.3f}", f"{same.min():.3f}", f"{apart.mean():.3f}"))
+    correlation = np.corrcoef(whole.ravel(), mean.ravel())[0, 1]
+    head = ("class", "same layer of two seeds", "least layer", "other layers")
+    return table(head, rows) + (
+        f"\nThe matrix averaged over classes and that over all examples correlate at {correlation:.3f}.\n"
+    )
+
+
+def main() -> None:
+    """Write all tables beside this file."""
+    workspace = Workspace.at(sys.argv[1])
+    parts = {
+        "Networks": trained,
+        "Layers identified among ten seeds of Tiny-10": identified,
+        "Ten seeds of Tiny-10, tap by tap": between_seeds,
+        "Ten seeds of Tiny-10 over training": over_training,
+        "Ten seeds of Tiny-10 on single classes": by_class,
+    }
+    text = "\n".join(f"## {title}\n\n{part(workspace)}" for title, part in parts.items())
+    Path(__file__).with_name("tables.md").write_text(f"# Tables of the study\n\n{text}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
