@@ -13,7 +13,8 @@ from store.errors import DamagedChunkError, SchemaError, StoreError
 from store.nodes import NODE, SEAL, read_array, read_attributes
 from store.place import Place, check_inside, child_names, walk_files, zarr_store
 from store.prescribed import TEXT, array_problem, chunk_problem, group_problem, read_node
-from store.results import ARRAYS, DIGESTS, RESULT, dtype_of, read_numbers, rebuild
+from store.records import DIGESTS, read_numbers
+from store.results import ARRAYS, RESULT, RESULTS
 from store.schema import RepresentationKey
 
 _KNOWN: Final = frozenset({RESULT, DIGESTS, SEAL})
@@ -73,14 +74,14 @@ def _examined(place: Place, name: str, attributes: Mapping[str, Any]) -> Checked
         problems[array] = _form_problem(folder / array, attributes)
         if problems[array] is None:
             try:
-                arrays[array] = read_numbers(folder, array, attributes[DIGESTS][array])
+                arrays[array] = read_numbers(folder, RESULTS, array, attributes[DIGESTS][array])
             except DamagedChunkError as error:
                 problems[array] = reason_of(error)
     try:
         for dimension, side in _SIDES.items():
             problems[dimension] = _names_problem(folder / dimension, _keys(attributes, side))
         if not any(problems.values()):
-            rebuild(folder, name, attributes[RESULT], arrays)
+            RESULTS.rebuild(folder, name, attributes[RESULT], arrays)
     except StoreError as error:
         problems[METADATA] = reason_of(error)
     damage = [Damage("similarity", name, part, why) for part, why in problems.items() if why]
@@ -99,7 +100,7 @@ def _form_problem(folder: Place, attributes: Mapping[str, Any]) -> str | None:
     sizes = zip(dimensions, node.shape if node else (), strict=False)
     # How many minibatches there are, the digest says.
     shape = tuple(lengths.get(dimension, size) for dimension, size in sizes)
-    return _array_problem(folder, shape, dtype_of(folder.name), dimensions)
+    return _array_problem(folder, shape, RESULTS.dtype_of(folder.name), dimensions)
 
 
 def _array_problem(

@@ -19,7 +19,8 @@ from store.nodes import read_array, read_attributes
 from store.place import Place, check_inside, is_leftover, walk_files
 from store.reach import reaching
 from store.reader import Store
-from store.results import DIGESTS, RESULT
+from store.records import DIGESTS
+from store.results import RESULT
 from store.schema import RepresentationKey
 
 DEPTHS: Final[dict[Kind, int]] = {
