@@ -26,7 +26,7 @@ from store.place import (
 from store.reach import reaching
 from store.schema import SCHEMA_VERSION, RepresentationMeta
 
-Kind = Literal["activations", "grams", "similarity"]
+Kind = Literal["activations", "grams", "similarity", "probes"]
 
 MAX_CHUNK_BYTES = 64 * 2**20
 """Above this a minibatch is split over its first spatial axis."""
