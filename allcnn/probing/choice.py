@@ -6,12 +6,13 @@ from typing import Literal
 
 import numpy as np
 
+from allcnn import record
 from allcnn.cluster.start import memory_bytes
 from allcnn.compare.choice import left_behind
 from allcnn.compare.reasons import advice, samples_flags
 from allcnn.compare.sources import Found, Source, by_network, digests_of, find, missing_tap
 from allcnn.config import Probing, Selection
-from allcnn.errors import ProbeError
+from allcnn.errors import AllcnnError, ProbeError
 from allcnn.probe import FOLDS
 from allcnn.stages import checkpoint_order
 from allcnn.workspace import Workspace
@@ -62,10 +63,9 @@ def choose(workspace: Workspace, job: Probing) -> list[Task]:
     """
     found = find(workspace, job.networks, None)
     if not found:
-        side = job.networks
         raise ProbeError(
-            f"{workspace.root} holds no activations of {side};"
-            f" {_advice(workspace, side, 'train')}, and the same for the split test"
+            f"{workspace.root} holds no activations of {job.networks};"
+            f" {_advice(workspace, job.networks, 'train')}, and again for the split test"
         )
     networks = sorted(by_network(found).items(), key=lambda each: _order(each[0]))
     return [_task(workspace, job, *each) for each in networks]
@@ -140,8 +140,20 @@ def _why_not(
 
 
 def _advice(workspace: Workspace, side: Selection, role: Role) -> str:
-    options = f" --split {role} --keep activations --samples {_SAMPLES[role]}"
-    return advice(workspace, side, options)
+    network = side if side.is_network else Selection("RUN", "NAME")
+    options = f" --split {role} --keep activations"
+    if not _is_small(workspace, network.run):
+        options += f" --samples {_SAMPLES[role]}"
+    command = f"allcnn extract {network.run} --checkpoint {network.checkpoint}{options}"
+    return f"run '{command} --workspace {workspace.root}'"
+
+
+def _is_small(workspace: Workspace, run: str) -> bool:
+    """Return whether a run is of examples that are fewer than is advised: all are taken then."""
+    try:
+        return record.read_record(workspace, run).config.dataset == "digits"
+    except AllcnnError:
+        return False
 
 
 def _check_apart(network: Selection, train: SampleSet, test: SampleSet) -> None:
