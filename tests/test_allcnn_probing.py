@@ -47,7 +47,7 @@ def write(
     taps = {}
     for index, (tap, shape) in enumerate(shapes.items()):
         centres = np.random.default_rng(index).standard_normal((100, *shape))
-        taps[tap] = (centres[classes] + 2 * rng.standard_normal((n, *shape))).astype(np.float32)
+        taps[tap] = (centres[classes] + rng.standard_normal((n, *shape))).astype(np.float32)
         edit(tap, taps[tap])
         meta = make_meta(
             tap,
