@@ -98,8 +98,7 @@ def write_probe(store: Address, probe: ProbeResult) -> None:
     At an address, where nothing can be renamed at once, the old one is removed first.
     """
     arrays = {name: getattr(probe, name) for name in ARRAYS}
-    labels = {"tap": list(map(str, probe.taps)), "class": list(map(str, probe.classes))}
-    records.write_record(store, PROBES, Content(probe.name, _to_json(probe), arrays, labels))
+    records.write_record(store, PROBES, Content(probe.name, _to_json(probe), arrays))
 
 
 def read_probe(store: Address, name: str) -> ProbeResult:
@@ -146,6 +145,11 @@ PROBES: Final = RecordForm(
     kind="probes",
     noun="probe",
     mark=PROBE,
+    sides=("taps",),
+    labels=lambda facts: {
+        "tap": records.tap_names(facts["taps"]),
+        "class": list(map(str, facts["classes"])),
+    },
     arrays=ARRAYS,
     integers=frozenset({"n_features"}),
     unknown=UnknownProbeError,

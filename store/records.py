@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ from store.place import (
     zarr_store,
 )
 from store.reach import reaching
-from store.schema import check_component
+from store.schema import RepresentationKey, check_component
 
 DIGESTS: Final = "allcnn_digests"
 """Attribute of a record: a digest of each of its arrays."""
@@ -72,6 +72,8 @@ class RecordForm(Generic[T]):
         kind: of store.
         noun: what errors call a record.
         mark: attribute of a group that holds the facts.
+        sides: facts that list the representations which a record is about, by their paths.
+        labels: returns by dimension, from the facts, the names of its places, which xarray shows.
         arrays: names of the arrays of numbers, each with its dimensions; not all need be there.
         integers: those of int64; others are float64.
         unknown: what is raised for a record that is not there.
@@ -82,6 +84,8 @@ class RecordForm(Generic[T]):
     kind: Kind
     noun: str
     mark: str
+    sides: tuple[str, ...]
+    labels: Callable[[Mapping[str, Any]], dict[str, list[str]]]
     arrays: Mapping[str, tuple[str, ...]]
     integers: frozenset[str]
     unknown: type[StoreError]
@@ -100,13 +104,11 @@ class Content:
         name: of the record, and of its folder.
         facts: JSON values.
         arrays: of numbers, those that are there.
-        labels: by dimension, the names of its places, which xarray shows.
     """
 
     name: str
     facts: dict[str, Any]
     arrays: Arrays
-    labels: Mapping[str, Sequence[str]]
 
 
 def check_writable(store: Address, kind: Kind) -> None:
@@ -126,6 +128,11 @@ def check_writable(store: Address, kind: Kind) -> None:
                 f"cannot write to {place} ({error.strerror or error}), where the result would be"
                 " kept; make it writable, or use a workspace of your own"
             ) from error
+
+
+def tap_names(paths: list[str]) -> list[str]:
+    """Return what representations are called, of their paths."""
+    return [str(RepresentationKey.from_path(path)) for path in paths]
 
 
 def check_json(what: str, facts: dict[str, Any]) -> dict[str, Any]:
@@ -276,8 +283,8 @@ def _write_arrays(group: zarr.Group, form: RecordForm[Any], content: Content) ->
             dimension_names=form.arrays[name],
             config={"write_empty_chunks": True},
         )
-    for name, names in content.labels.items():
-        labels = np.array(list(names), dtype=np.dtypes.StringDType())
+    for name, names in form.labels(content.facts).items():
+        labels = np.array(names, dtype=np.dtypes.StringDType())
         group.create_array(name, data=labels, chunks=(max(1, len(names)),), dimension_names=(name,))
 
 

@@ -118,8 +118,7 @@ def write_result(store: Address, result: SimilarityResult) -> None:
     """
     present = {name: getattr(result, name) for name in ARRAYS}
     arrays = {name: values for name, values in present.items() if values is not None}
-    labels = {"row": list(map(str, result.rows)), "column": list(map(str, result.columns))}
-    records.write_record(store, RESULTS, Content(result.name, _to_json(result), arrays, labels))
+    records.write_record(store, RESULTS, Content(result.name, _to_json(result), arrays))
 
 
 def read_result(store: Address, name: str) -> SimilarityResult:
@@ -178,6 +177,11 @@ RESULTS: Final = RecordForm(
     kind="similarity",
     noun="result",
     mark=RESULT,
+    sides=("rows", "columns"),
+    labels=lambda facts: {
+        "row": records.tap_names(facts["rows"]),
+        "column": records.tap_names(facts["columns"]),
+    },
     arrays=ARRAYS,
     integers=frozenset(_INTEGERS),
     unknown=UnknownResultError,
