@@ -87,15 +87,16 @@ class Classifier(NamedTuple):
     offsets: Float64[np.ndarray, "c"]
 
     def predict(self, rows: Float[np.ndarray, "n p"]) -> Labels:
-        """Return the class of each row, by its place among the classes."""
-        best: Labels = np.argmax(self.scores(rows), axis=1)
-        return best
+        """Return the class of each row, by its place among the classes; -1 if it is not finite."""
+        scores = self.scores(rows)
+        return np.where(np.isfinite(scores).all(axis=1), np.argmax(scores, axis=1), -1)
 
     def scores(self, rows: Float[np.ndarray, "n p"]) -> Float64[np.ndarray, "n c"]:
         """Return the scores of all classes for each row."""
-        found: Float64[np.ndarray, "n c"]
-        found = _shifted(rows, self.reference) @ self.weights + self.offsets
-        return found
+        with np.errstate(over="ignore", invalid="ignore"):
+            found: Float64[np.ndarray, "n c"]
+            found = _shifted(rows, self.reference) @ self.weights + self.offsets
+            return found
 
 
 class Probe(NamedTuple):
@@ -132,7 +133,8 @@ def train(
     """
     fitted, held_out = split(classes)
     first = source.rows(*next(source.spans()))
-    reference = np.asarray(kernels.mean_row(first))
+    with np.errstate(over="ignore", invalid="ignore"):
+        reference = np.asarray(kernels.mean_row(first))
     row_bytes, p = first[0].nbytes, first.shape[1]
     del first
     source = source.held(row_bytes)
@@ -158,7 +160,7 @@ def train(
 
 
 def evaluate(classifier: Classifier, source: Source) -> Labels:
-    """Return the predicted class of every example, by its place among the classes."""
+    """Return the predicted class of every example, by its place; -1 where it is not finite."""
     return np.concatenate([classifier.predict(source.rows(*span)) for span in source.spans()])
 
 
@@ -328,4 +330,6 @@ def _classifier(
 def _shifted(rows: Float[np.ndarray, "n p"], reference: Rows) -> Float32[np.ndarray, "n p"]:
     """Subtract the reference in the precision of the rows, float32 at least; then narrow."""
     wide = rows if rows.dtype == np.float64 else rows.astype(np.float32, copy=False)
-    return np.asarray(wide - np.ravel(reference)[None, :].astype(wide.dtype), np.float32)
+    # What is not finite makes numbers so, which are looked at later.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(wide - np.ravel(reference)[None, :].astype(wide.dtype), np.float32)

@@ -133,11 +133,20 @@ def test_a_constant_tap_gives_the_most_frequent_class(p, value):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("row", [0, 17, 159])
 @pytest.mark.parametrize("p", [6, 300])
-def test_activations_that_are_not_finite_have_no_probe(p, value):
+def test_activations_that_are_not_finite_have_no_probe(p, row, value):
     (X, classes), _ = make_data((p,))
-    X[17, 2] = value
+    X[row, 2] = value
     assert probe.train(source(X), classes, CLASSES, ONE) is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_test_example_that_is_not_finite_has_no_class(value):
+    training, (Z, classes) = make_data((6,))
+    Z[3, 1] = value
+    _, predicted = train_and_test(training, (Z, classes))
+    assert np.flatnonzero(predicted < 0).tolist() == [3]
 
 
 @pytest.mark.parametrize("shape", [(6,), (5, 5, 8)])

@@ -278,12 +278,13 @@ def test_single_taps_can_be_named(place, counted):
     assert len(counted) == 1
 
 
-def test_a_tap_that_is_not_finite_has_no_accuracy(place):
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_tap_that_is_not_finite_has_no_accuracy(place, split):
     def edit(tap, values):
         values[3, 1] = np.inf if tap == "narrow" else 0
 
-    write(place, "train", 60, edit=edit)
-    write(place, "test", 40)
+    for each, n in (("train", 60), ("test", 40)):
+        write(place, each, n, **({"edit": edit} if each == split else {}))
     (found,) = probe(place, JOB)
     assert np.isfinite(found.accuracy).tolist() == [True, False]
     assert np.isnan(found.penalties[1])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import pytest
 
 import store
 from allcnn import probing
-from allcnn.config import Extraction
+from allcnn.config import Extraction, Probing, Selection
 from allcnn.extract import extract
 from allcnn.workspace import Workspace
 from flows.keys import key
 from flows.parameters import ProbeParameters
 from flows.probe import probe
 from tests.commands import contents, run, succeed
+from tests.faults import chunk_files, flip_bit
 from tests.prefect_api import Api
+from tests.test_store_probes import make_probe
 
 RUN = "small-d1-v2-s0"
 TAPS = f"{RUN}@final:conv[68]"
@@ -107,6 +110,54 @@ def test_bad_input_is_one_sentence_and_touches_nothing(
 def test_the_advice_for_small_data_takes_what_there_is(both_splits: Workspace) -> None:
     result = run("probe", f"{RUN}@init", workspace=both_splits)
     assert "--samples" not in result.stderr
+
+
+@pytest.fixture
+def kept(extracted: Workspace) -> Workspace:
+    """Return a workspace with a probe of the run, and one of a run that is gone."""
+    store.write_probe(extracted.probes, _probe_of(RUN, name="mine"))
+    store.write_probe(extracted.probes, _probe_of("gone-s0", name="gone"))
+    return extracted
+
+
+def _probe_of(run_name: str, **how: Any) -> store.ProbeResult:
+    made = make_probe(**how)
+    taps = tuple(replace(tap, run=run_name) for tap in made.taps)
+    job = Probing(Selection(run_name, "final"), "train-set", "test-set").to_json()
+    return replace(made, taps=taps, provenance={"job": job})
+
+
+def test_du_counts_probes(kept: Workspace) -> None:
+    told = json.loads(succeed("store", "du", "--json", workspace=kept))
+    stored = sum(f.stat().st_size for f in kept.probes.rglob("*") if f.is_file())
+    assert told["by_store"]["probes"]["stored_bytes"] == stored
+    found = {each["probe"] for each in told["entries"] if "probe" in each}
+    assert found == {"mine", "gone"}
+    lines = succeed("store", "du", workspace=kept).splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("probes")] == ["2"]
+
+
+def test_rm_removes_the_probes_of_what_a_pattern_names(kept: Workspace) -> None:
+    succeed("store", "rm", f"{RUN}@*", "--what", "probes", "--yes", workspace=kept)
+    assert store.list_probes(kept.probes) == ["gone"]
+    assert store.open(kept.activations).find(run=RUN)
+
+
+def test_gc_removes_the_probes_of_runs_that_are_gone(kept: Workspace) -> None:
+    out = succeed("store", "gc", "--what", "orphaned", "--yes", workspace=kept)
+    assert "gone: gone-s0" in out
+    assert store.list_probes(kept.probes) == ["mine"]
+
+
+def test_verify_names_damage_and_the_command_that_mends_it(kept: Workspace) -> None:
+    assert "no damage" in succeed("store", "verify", workspace=kept)
+    flip_bit(chunk_files(kept.probes / "mine" / "accuracy")[0])
+    result = run("store", "verify", "--repair", workspace=kept)
+    assert result.exit_code == 1
+    assert "accuracy of probe mine is damaged" in result.output
+    wanted = f"'allcnn probe {RUN}@final --train-set train-set --test-set test-set --pool whole"
+    assert wanted in result.output
+    assert (kept.probes / "mine").exists()
 
 
 def test_the_flow_shows_the_numbers(api: Api, extracted: Workspace) -> None:

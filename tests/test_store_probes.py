@@ -1,5 +1,6 @@
 """Probes: a round trip, never half of one, and nothing that damage or another folder passes for."""
 
+import time
 from dataclasses import fields, replace
 
 import numpy as np
@@ -22,6 +23,9 @@ from store import (
     write_probe,
 )
 from store.probes import ARRAYS
+from store.tidy import abandoned, remove
+from store.usage import measure, result_facts
+from store.verify import verify
 from tests.faults import chunk_files, edit_attributes, flip_bit, kill_series
 
 
@@ -235,6 +239,80 @@ def test_xarray_reads_it(path):
         assert found.dims == ("tap", "class")
         value = found.sel(tap="net-s0@final:c1").sel({"class": "7"}).item()
         assert value == make_probe().class_accuracy[1, 1]
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_verification_names_the_damaged_array(path, name):
+    write_probe(path, make_probe())
+    flip_bit(chunk_files(path / "net" / name)[0])
+    (damage,) = _damage(path)
+    assert (damage.kind, damage.path, damage.part) == ("probes", "net", name)
+    assert str(damage).startswith(f"{name} of probe net is damaged (")
+
+
+def test_verification_of_what_is_whole_finds_nothing(path):
+    write_probe(path, make_probe())
+    write_probe(path, make_probe("other"))
+    (path / ".third.partial").write_text("{}")
+    root, *found = verify(path, "probes")
+    assert [each.path for each in found] == ["net", "other"]
+    assert not any(each.damage for each in (root, *found))
+    assert found[0].n_bytes == 8 * (3 + 3 + 6 + 3 + 3)
+    assert [each.path for each in verify(path, "probes", run="net-s1")] == [""]
+    assert [each.path for each in verify(path, "probes", run="net-*", result="o*")] == ["", "other"]
+
+
+@pytest.mark.parametrize("edit", [{"taps": "a"}, {"taps": ["a"]}, {"classes": 3}, {"n_test": 0}])
+def test_verification_names_malformed_facts(path, edit):
+    write_probe(path, make_probe())
+    edit_attributes(path / "net", lambda found: found["allcnn_probe"].update(edit))
+    (damage,) = _damage(path)
+    assert damage.part == "metadata"
+    assert str(damage).startswith("metadata of probe net are damaged (")
+
+
+@pytest.mark.parametrize("dimension", ["tap", "class"])
+def test_verification_finds_names_that_xarray_would_show_wrong(path, dimension):
+    write_probe(path, make_probe())
+    array = zarr.open_array(path / "net" / dimension, mode="r+")
+    array[0] = "another"
+    (damage,) = _damage(path)
+    assert damage.part == dimension
+
+
+def test_a_folder_that_is_no_probe_is_told(path):
+    write_probe(path, make_probe())
+    (path / "notes").mkdir()
+    (path / "notes" / "a.txt").write_text("mine")
+    (damage,) = _damage(path)
+    assert str(damage) == "probe notes is nothing that a store wrote (it holds 'a.txt')"
+
+
+def _damage(path):
+    return [damage for checked in verify(path, "probes") for damage in checked.damage]
+
+
+def test_what_it_takes_is_measured_and_removed(path):
+    write_probe(path, make_probe())
+    write_probe(path, make_probe("other"))
+    groups = [each for each in measure(path, "probes") if not each.is_file]
+    assert [each.path for each in groups] == ["net", "other"]
+    n_bytes, keys = result_facts(path, "net", "probes")
+    assert n_bytes == 8 * (3 + 3 + 6 + 3 + 3)
+    assert tuple(keys) == make_probe().taps
+    remove(path, groups[0])
+    assert list_probes(path) == ["other"]
+    assert not (path / "net").exists()
+
+
+def test_only_what_kills_left_is_abandoned(path):
+    write_probe(path, make_probe())
+    write_probe(path, make_probe("half"))
+    (path / "half" / "zarr.json").unlink()
+    (path / ".third.partial").write_text("{}")
+    found = abandoned(path, measure(path, "probes"), before=time.time() + 60)
+    assert sorted(each.path for each in found) == [".third.partial", "half"]
+    assert abandoned(path, measure(path, "probes"), before=time.time() - 60) == []
 
 
 def test_it_is_kept_at_an_address():

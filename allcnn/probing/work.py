@@ -140,8 +140,11 @@ def _score(tap: Tap, classes: tuple[int, ...], job: Probing) -> _Score:
     )
     if found is None:
         return _undefined(tap, len(classes))
+    predicted = classifier.evaluate(found.classifier, _source(tap.test, job))
+    if np.any(predicted < 0):
+        return _undefined(tap, len(classes))
     wanted = np.searchsorted(known, tap.test.labels)
-    hits = classifier.evaluate(found.classifier, _source(tap.test, job)) == wanted
+    hits = predicted == wanted
     return _Score(
         accuracy=float(hits.mean()),
         train_accuracy=found.train_accuracy,
