@@ -39,6 +39,9 @@ MAX_CHANNELS = 9999
 MAX_PERMUTATIONS = 1000
 """Each costs one more matrix product a minibatch."""
 
+PENALTIES = tuple(float(f"{10 ** (-k / 2):.2g}") for k in range(2, 13))
+"""From 0.1, where features of norm 1 are hardly used, to 1e-6, where thousands of them are fit."""
+
 # At most 100 letters: store keys join several names into one, and a file name has 255 bytes.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -329,6 +332,45 @@ class Comparison:
             return cls(**values | sides | {"sigmas": tuple(values["sigmas"])})
         except (AttributeError, TypeError) as error:
             raise ConfigError(f"{values!r} are no settings of a comparison ({error})") from error
+
+
+@dataclass(frozen=True)
+class Probing:
+    """Which linear classifiers to train, and how.
+
+    Attributes:
+        networks: whose taps are probed, one result a network.
+        train_set: name of the stored sample set that is trained on; None for the largest of the
+            split ``train`` that is stored of a network.
+        test_set: the same of the examples that are classified, of the split ``test``.
+        pool: ``mean`` averages convolutional taps over space.
+        penalties: factors of the l2 term, of which one is chosen for each tap.
+    """
+
+    networks: Selection
+    train_set: str | None = None
+    test_set: str | None = None
+    pool: Pool = "whole"
+    penalties: tuple[float, ...] = PENALTIES
+
+    def __post_init__(self) -> None:
+        _one_of("pool", self.pool, get_args(Pool))
+        for name, sample_set in (("train-set", self.train_set), ("test-set", self.test_set)):
+            if sample_set is not None:
+                check_name(name, sample_set)
+        if not self.penalties or len(set(self.penalties)) < len(self.penalties):
+            raise ConfigError(
+                f"penalties are {list(self.penalties)}; name one penalty or more, each once"
+            )
+        for penalty in self.penalties:
+            _above_zero("penalty", penalty)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values, the networks as people write them."""
+        return asdict(self) | {
+            "networks": str(self.networks),
+            "penalties": list(self.penalties),
+        }
 
 
 def _at_least(name: str, value: object, least: int) -> None:

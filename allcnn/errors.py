@@ -21,6 +21,10 @@ class ComparisonError(AllcnnError, ValueError):
     """Two sets of representations cannot be compared."""
 
 
+class ProbeError(AllcnnError, ValueError):
+    """Linear classifiers cannot be trained from what is stored."""
+
+
 class ClusterError(AllcnnError, RuntimeError):
     """Workers, or the scheduler that gives them tasks, are not there or are gone."""
 

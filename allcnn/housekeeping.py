@@ -9,7 +9,7 @@ from allcnn.config import Selection
 from allcnn.errors import WorkspaceError
 from allcnn.workspace import Workspace
 from store import has_store
-from store.layout import Kind, open_root
+from store.layout import NAMED, Kind, open_root
 from store.place import Place, as_place
 from store.tidy import check_removable, check_unlinked, remove
 from store.usage import (
@@ -22,7 +22,7 @@ from store.usage import (
     result_facts,
 )
 
-KINDS: Final[tuple[Kind, ...]] = ("activations", "grams", "similarity")
+KINDS: Final[tuple[Kind, ...]] = ("activations", "grams", "similarity", "probes")
 
 NETWORK_KINDS: Final[tuple[Literal["activations", "grams"], ...]] = ("activations", "grams")
 """Stores whose groups belong to one network each."""
@@ -40,8 +40,8 @@ class Inventory:
     def select(self, kind: Kind, side: Selection, sample_set: str | None = None) -> list[Usage]:
         """Return the groups that a selection, and a pattern of sample sets, name, whole or not.
 
-        Of results, those that compare something that it names; one that is not whole is named by
-        the widest selection alone, and drafts by none.
+        Of results and probes, those about something that it names; one that is not whole is named
+        by the widest selection alone, and drafts by none.
         """
         groups = [each for each in self.found[kind] if not each.is_file]
         groups = [each for each in groups if not each.path.startswith(".")]
@@ -51,9 +51,9 @@ class Inventory:
 
     def _names(self, side: Selection, sample_set: str | None, found: Usage) -> bool:
         sets = sample_set or "*"
-        if found.kind != "similarity":
+        if found.kind not in NAMED:
             return side.matches(*found.names[1:4]) and fnmatchcase(found.names[0], sets)
-        facts = result_facts(place_of(self.workspace, "similarity"), found.path)
+        facts = result_facts(place_of(self.workspace, found.kind), found.path, found.kind)
         return facts is not None and any(
             side.matches(key.run, key.checkpoint, key.tap) and fnmatchcase(key.sample_set, sets)
             for key in facts[1]
@@ -62,12 +62,13 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a network, a result, or all that belongs to none, takes in one store.
+    """What a network, a record, or all that belongs to none, takes in one store.
 
     Attributes:
         kind: of the store.
-        names: sample set, run and checkpoint; a result's name; nothing for what belongs to none.
-        n_groups: taps, or kinds of Grams of them; 1 for a result.
+        names: sample set, run and checkpoint; that of a result or probe; nothing for what belongs
+            to none.
+        n_groups: taps, or kinds of Grams of them; 1 for a record.
         raw_bytes: of what counts, as it is in memory; None where some of it cannot be opened.
         stored_bytes: of the files.
     """
@@ -94,6 +95,7 @@ def place_of(workspace: Workspace, kind: Kind) -> Place:
         "activations": workspace.activations,
         "grams": workspace.grams,
         "similarity": workspace.similarity,
+        "probes": workspace.probes,
     }
     return as_place(places[kind])
 
@@ -130,7 +132,7 @@ def check_links(
         place = place_of(workspace, kind)
         for path in linked_folders(place, kind):
             names = path.split("/")
-            if kind == "similarity" or all(map(fnmatchcase, names, wanted)):
+            if kind in NAMED or all(map(fnmatchcase, names, wanted)):
                 check_unlinked(place, names)
 
 
@@ -163,10 +165,11 @@ def _networks(inventory: Inventory, side: Selection) -> Iterator[Entry]:
 
 
 def _results(inventory: Inventory, side: Selection) -> Iterator[Entry]:
-    place = place_of(inventory.workspace, "similarity")
-    for each in inventory.select("similarity", side):
-        facts = result_facts(place, each.path)
-        yield Entry("similarity", each.names, 1, facts and facts[0], each.n_bytes)
+    for kind in NAMED:
+        place = place_of(inventory.workspace, kind)
+        for each in inventory.select(kind, side):
+            facts = result_facts(place, each.path, kind)
+            yield Entry(kind, each.names, 1, facts and facts[0], each.n_bytes)
 
 
 def _rest(inventory: Inventory, entries: list[Entry]) -> Iterator[Entry]:

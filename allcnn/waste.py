@@ -11,6 +11,7 @@ from allcnn.housekeeping import EVERYTHING, KINDS, Inventory, Removal, place_of
 from allcnn.repair import network as repair
 from allcnn.workspace import Workspace
 from store import Grams, Representation, SampleSet, StoreError, has_store
+from store.layout import NAMED
 from store.place import as_place, child_names
 from store.tidy import abandoned, is_held
 from store.usage import Usage, committed, networks, result_facts
@@ -48,7 +49,8 @@ def find_waste(
     Gram turns out to be damaged when it is read.
     Abandoned are partial writes that no living writer holds, and what kills left of single files,
     which the widest selection alone names.
-    Orphaned are results that compare a run of which neither its folder nor anything stored is left.
+    Orphaned are results and probes of a run of which neither its folder nor anything stored is
+    left.
 
     Args:
         inventory: of all stores.
@@ -198,10 +200,9 @@ def _abandoned(inventory: Inventory, side: Selection, before: float) -> list[Rem
 
 def _orphaned(inventory: Inventory, side: Selection) -> list[Removal]:
     known = _known_runs(inventory)
-    place = place_of(inventory.workspace, "similarity")
     waste = []
-    for each in inventory.select("similarity", side):
-        facts = result_facts(place, each.path)
+    for each in (found for kind in NAMED for found in inventory.select(kind, side)):
+        facts = result_facts(place_of(inventory.workspace, each.kind), each.path, each.kind)
         gone = sorted({key.run for key in facts[1]} - known) if facts else []
         if gone:
             waste.append(Removal(each, "orphaned", "gone: " + ", ".join(gone)))

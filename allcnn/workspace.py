@@ -52,6 +52,11 @@ class Workspace:
         return self.root / "similarity.zarr"
 
     @property
+    def probes(self) -> Place:
+        """The Zarr store of linear probes."""
+        return self.root / "probes.zarr"
+
+    @property
     def figures(self) -> Place:
         """The folder of pictures."""
         return self.root / "figures"

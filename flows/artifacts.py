@@ -15,6 +15,7 @@ from allcnn.compare import SimilarityResult
 from allcnn.workspace import Workspace
 from flows.keys import key
 from flows.tables import MOST_COLUMNS
+from store import ProbeResult
 from store.place import Place, read_bytes
 
 
@@ -50,6 +51,28 @@ def show_link(workspace: Workspace, result: SimilarityResult) -> None:
     address = _address(workspace.similarity / result.name)
     described = f"{figures.method(result)}; read it with store.read_result"
     create_link_artifact(address, result.name, f"{key(result.name)}-result", described)
+
+
+def show_probe(workspace: Workspace, probe: ProbeResult) -> None:
+    """Attach how well each tap is classified to the flow run, and where that is stored."""
+    table = [
+        {
+            "tap": of.tap,
+            "accuracy": _rounded(accuracy),
+            "standard error": _rounded(error),
+            "training accuracy": _rounded(trained),
+        }
+        for of, accuracy, error, trained in zip(
+            probe.taps, probe.accuracy, probe.standard_errors, probe.train_accuracy, strict=True
+        )
+    ]
+    network = f"{probe.taps[0].run}@{probe.taps[0].checkpoint}"
+    title = (
+        f"Linear probes of {network}: trained on {probe.train_set}, {probe.n_test} test examples"
+    )
+    create_table_artifact(table, f"{key(probe.name)}-numbers", title)
+    address = _address(workspace.probes / probe.name)
+    create_link_artifact(address, probe.name, f"{key(probe.name)}-result", "store.read_probe")
 
 
 def show_report(page: Place, workspace: str) -> str:

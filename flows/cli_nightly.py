@@ -16,7 +16,7 @@ from flows.plan import parse_fractions
 
 T = TypeVar("T")
 
-FLOWS = ("train", "extract", "compare", "matrix", "pipeline", "report", "nightly")
+FLOWS = ("train", "extract", "compare", "matrix", "probe", "pipeline", "report", "nightly")
 """Names of flows: of the module, of the function in it, and of the deployment."""
 
 _WAIT_S = 10.0

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from allcnn.housekeeping import Removal
     from allcnn.waste import Findings
 
-_KINDS: Final = {"activations": "activations", "grams": "grams", "results": "similarity"}
+_KINDS: Final = {
+    "activations": "activations",
+    "grams": "grams",
+    "results": "similarity",
+    "probes": "probes",
+}
 """What a user calls the kinds of stores."""
 
 _MOST: Final = "activations,grams"
@@ -66,7 +71,7 @@ def usage(pattern: str | None, workspace: str, by: str, as_json: bool) -> None:
     default=_MOST,
     show_default=True,
     metavar="LIST",
-    help="activations, grams, and results that compare what PATTERN names, separated by commas",
+    help="activations, grams, and results and probes of what PATTERN names, separated by commas",
 )
 @click.option(
     "--sample-set", metavar="NAME", help="only what is stored on these sample sets; a pattern too"
@@ -109,7 +114,7 @@ def remove(pattern: str, workspace: str, what: str, sample_set: str | None, **ho
     show_default=True,
     metavar="LIST",
     help="superseded: activations whose Grams are kept; abandoned: partial writes that no living"
-    " process goes on with; orphaned: results of runs that are gone",
+    " process goes on with; orphaned: results and probes of runs that are gone",
 )
 @click.option(
     "--older-than",

@@ -77,6 +77,10 @@ HELP = {
     " of an earlier run of the same name: refuse, or skip them",
     "keep": "activations, grams, or activations,grams",
     "gram_kernel": "of kept Grams; rbf keeps linear ones with the median distance",
+    "train_set": "stored sample set that is trained on [default: the largest of the split train]",
+    "test_set": "stored sample set that is classified [default: the largest of the split test]",
+    "penalties": "factors of the l2 term, of which one is chosen for each tap by a fifth of the"
+    " training examples [default: 0.1 to 1e-6, two a decade]",
     "errors": "show standard errors (jackknife over minibatches)",
     "convergence": "draw CKA against the number of minibatches",
     "exclude": "taps that are left out, separated by commas",

@@ -26,6 +26,7 @@ from allcnn.config import (
     Kernel,
     Pool,
     Precision,
+    Probing,
     RunConfig,
     Selection,
     Unusable,
@@ -230,6 +231,28 @@ class MatrixParameters(Comparing):
     def title(self) -> str:
         """The patterns."""
         return "-".join(dict.fromkeys((self.rows, self.columns or self.rows)))
+
+
+class ProbeParameters(Parameters):
+    """Networks whose taps are probed by linear classifiers."""
+
+    networks: str = Field(pattern=_PATTERN, description=HELP["pattern"])
+    train_set: str | None = Field(None, pattern=_NAME, description=HELP["train_set"])
+    test_set: str | None = Field(None, pattern=_NAME, description=HELP["test_set"])
+    pool: Pool = Field(Probing.pool, description=HELP["pool"])
+    penalties: Annotated[Distinct[Fraction], Field(description=HELP["penalties"])] = list(
+        Probing.penalties
+    )
+
+    def job(self) -> Probing:
+        """Return what is probed, and how."""
+        how = self.model_dump(include={"train_set", "test_set", "pool"})
+        return Probing(Selection.parse(self.networks), **how, penalties=tuple(self.penalties))
+
+    @property
+    def title(self) -> str:
+        """The pattern."""
+        return self.networks
 
 
 class PipelineParameters(Recipe, OnCluster):

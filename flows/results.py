@@ -9,7 +9,8 @@ from store.damage import METADATA, Damage, reason_of
 from store.nodes import read_attributes
 from store.place import Place, child_names, walk_files
 from store.reach import each
-from store.results import DIGESTS, RESULT
+from store.records import DIGESTS
+from store.results import RESULT
 from store.usage import array_bytes, result_facts
 
 

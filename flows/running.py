@@ -17,6 +17,7 @@ from flows.parameters import (
     NightlyParameters,
     Parameters,
     PipelineParameters,
+    ProbeParameters,
     ReportParameters,
     TrainParameters,
 )
@@ -26,6 +27,7 @@ PARAMETERS: dict[str, type[Parameters]] = {
     "extract": ExtractParameters,
     "compare": CompareParameters,
     "matrix": MatrixParameters,
+    "probe": ProbeParameters,
     "pipeline": PipelineParameters,
     "report": ReportParameters,
     "nightly": NightlyParameters,

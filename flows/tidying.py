@@ -15,9 +15,15 @@ from allcnn.waste import Findings
 from allcnn.workspace import Workspace
 from flows.listing import size
 from flows.tables import aligned
+from store.layout import NAMED
 from store.usage import Usage
 
-_NAMES: Final = {"activations": "activations", "grams": "Grams", "similarity": "results"}
+_NAMES: Final = {
+    "activations": "activations",
+    "grams": "Grams",
+    "similarity": "results",
+    "probes": "probes",
+}
 """What people call the kinds of stores."""
 
 _HEADS: Final = {
@@ -46,7 +52,7 @@ def show_usage(place: Workspace, entries: Sequence[Entry], by: str, *, as_json: 
 def _grouped(entries: Sequence[Entry], by: str) -> dict[tuple[Row, str], list[Entry]]:
     groups: dict[tuple[Row, str], list[Entry]] = defaultdict(list)
     for entry in entries:
-        if by in _HEADS and entry.kind != "similarity" and entry.names:
+        if by in _HEADS and entry.kind not in NAMED and entry.names:
             groups[_label(entry, by), entry.kind].append(entry)
     return dict(sorted(groups.items()))
 
@@ -80,7 +86,8 @@ def _totals(entries: Sequence[Entry]) -> dict[str, Any]:
 def _usage_json(place: Workspace, entries: Sequence[Entry]) -> dict[str, Any]:
     document: dict[str, Any] = {"workspace": str(place.root), "entries": []}
     for entry in entries:
-        names = ("sample_set", "run", "checkpoint") if len(entry.names) == 3 else ("result",)
+        one = "probe" if entry.kind == "probes" else "result"
+        names = ("sample_set", "run", "checkpoint") if len(entry.names) == 3 else (one,)
         of = dict(zip(names, entry.names, strict=False))
         document["entries"].append({"store": entry.kind} | of | _totals([entry]))
     for by in _HEADS:
@@ -96,7 +103,7 @@ def _sums(entries: Sequence[Entry], by: str) -> list[dict[str, Any]]:
     keys = names.get(by, ("sample_set",))
     sums: dict[Row, list[Entry]] = defaultdict(list)
     for entry in entries:
-        if entry.kind != "similarity" and entry.names:
+        if entry.kind not in NAMED and entry.names:
             of = dict(zip(names["checkpoint"], entry.names, strict=True))
             sums[tuple(of[key] for key in keys)].append(entry)
     return [dict(zip(keys, of, strict=True)) | _totals(group) for of, group in sorted(sums.items())]
@@ -181,7 +188,7 @@ def _removal_table(removals: Sequence[Removal]) -> str:
 def _line(removal: Removal) -> tuple[str, Row, str, str]:
     """Return what removals of one line have in common: a network, a result, or a file."""
     found = removal.found
-    if found.is_file or found.kind == "similarity":
+    if found.is_file or found.kind in NAMED:
         return found.kind, (found.path, ""), removal.reason, removal.note
     sample_set, run, checkpoint = found.names[:3]
     return found.kind, (f"{run}@{checkpoint}", sample_set), removal.reason, removal.note

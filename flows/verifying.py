@@ -47,6 +47,7 @@ def look_through(place: Workspace, side: Selection | None) -> Found:
         "activations": place.activations,
         "grams": place.grams,
         "similarity": place.similarity,
+        "probes": place.probes,
     }
     present = {kind: path for kind, path in stores.items() if has_store(path)}
     if not present:

@@ -1,4 +1,4 @@
-"""Data at rest: activations, their Grams and similarity results in Zarr.
+"""Data at rest: activations, their Grams, similarity results and probes in Zarr.
 
 Knows NumPy and Zarr alone, so that stores can be written and read without JAX, Dask or Prefect.
 """
@@ -19,6 +19,7 @@ from store.errors import (
     StoreLocationError,
     UnfinishedError,
     UnknownGramsError,
+    UnknownProbeError,
     UnknownRepresentationError,
     UnknownResultError,
 )
@@ -27,6 +28,7 @@ from store.grams import Grams, GramStore, GramWriter, open_grams, pack, unpack
 from store.importing import write_network
 from store.layout import has_store
 from store.network import NetworkWriter
+from store.probes import ProbeResult, has_probe, list_probes, read_probe, write_probe
 from store.reader import Representation, Store, Summary, open
 from store.results import SimilarityResult, has_result, list_results, read_result, write_result
 from store.samples import Examples
@@ -63,6 +65,7 @@ __all__ = [
     "MisalignedWriteError",
     "NetworkWriter",
     "PackingError",
+    "ProbeResult",
     "QueryError",
     "Representation",
     "RepresentationKey",
@@ -78,18 +81,23 @@ __all__ = [
     "Summary",
     "UnfinishedError",
     "UnknownGramsError",
+    "UnknownProbeError",
     "UnknownRepresentationError",
     "UnknownResultError",
     "Writer",
     "digest",
+    "has_probe",
     "has_result",
     "has_store",
+    "list_probes",
     "list_results",
     "open",
     "open_grams",
     "pack",
+    "read_probe",
     "read_result",
     "unpack",
     "write_network",
+    "write_probe",
     "write_result",
 ]

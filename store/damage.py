@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from store.layout import Kind
+from store.layout import NAMED, Kind
 
 _SENTENCE: Final = re.compile(
     r".* (?:is|are) damaged \((.*)\)[:;] .*"
@@ -23,7 +23,7 @@ class Damage:
         kind: of the store.
         path: of the folder below the store's root; empty for the root itself.
         part: ``rows``, or ``minibatches`` of Grams; ``samples`` or ``labels``; ``metadata``; of a
-            result the name of an array; ``folder`` for one that no store wrote.
+            result or a probe the name of an array; ``folder`` for one that no store wrote.
         reason: what was found.
         start: the first damaged row or minibatch; None where the part is damaged as a whole.
         stop: the first one after them.
@@ -43,7 +43,7 @@ class Damage:
         some = self.part
         if self.start is not None and self.stop is not None:
             some += f" {self.start} to {self.stop - 1}"
-        is_one = self.kind == "similarity" and self.part != METADATA
+        is_one = self.kind in NAMED and self.part != METADATA
         return f"{some} of {of} {'is' if is_one else 'are'} damaged ({reason})"
 
 
@@ -96,8 +96,8 @@ def owner(kind: Kind, path: str) -> str:
     parts = path.split("/")
     if not path:
         return f"the store of {kind}"
-    if kind == "similarity":
-        return f"result {path}"
+    if kind in NAMED:
+        return f"{'probe' if kind == 'probes' else 'result'} {path}"
     if len(parts) < 4:
         return f"the folder {path}"
     sample_set, run, checkpoint, tap = parts[:4]

@@ -29,6 +29,10 @@ class UnknownResultError(StoreError, LookupError):
     """A store does not hold the result that was asked for."""
 
 
+class UnknownProbeError(StoreError, LookupError):
+    """A store does not hold the probe that was asked for."""
+
+
 class QueryError(StoreError, ValueError):
     """A filter or a selection names what is not there, or compares what cannot be compared."""
 

@@ -26,7 +26,10 @@ from store.place import (
 from store.reach import reaching
 from store.schema import SCHEMA_VERSION, RepresentationMeta
 
-Kind = Literal["activations", "grams", "similarity"]
+Kind = Literal["activations", "grams", "similarity", "probes"]
+
+NAMED: Final[tuple[Kind, ...]] = ("similarity", "probes")
+"""Stores of records, each of which has a name of its own and belongs to no one representation."""
 
 MAX_CHUNK_BYTES = 64 * 2**20
 """Above this a minibatch is split over its first spatial axis."""

@@ -13,13 +13,16 @@ from typing import Final
 from store.activations import ACTIVATIONS
 from store.claim import claim, is_claimed
 from store.errors import ClaimedError, StoreError
+from store.forms import FORMS
 from store.grams import GRAMS
-from store.layout import Kind
+from store.layout import NAMED, Kind
 from store.nodes import NODE
 from store.place import Place, entry_names, is_leftover, remove_tree, write_bytes
 from store.place import check_unlinked as check_unlinked
+from store.probes import ProbeResult
 from store.reach import reaching
-from store.results import SimilarityResult, has_result
+from store.records import has_record
+from store.results import SimilarityResult
 from store.schema import is_component
 from store.usage import DEPTHS, Usage, committed, networks
 from store.writer import written
@@ -33,6 +36,7 @@ _MEMBERS: Final[dict[Kind, set[str]]] = {
     "activations": {NODE, "sample", "label", _ARRAYS["activations"]},
     "grams": {NODE, "sample", "label", _ARRAYS["grams"]},
     "similarity": {NODE, "row", "column", *(f.name for f in fields(SimilarityResult))},
+    "probes": {NODE, "tap", "class", *(f.name for f in fields(ProbeResult))},
 }
 """What a group's folder can hold: a folder with anything else was not written by a store."""
 
@@ -54,7 +58,7 @@ def remove(place: Place, found: Usage) -> None:
             with _claimed(place, found):
                 (target / NODE).unlink(missing_ok=True)
                 # Chunks without metadata and without a claim would be taken for a damaged group.
-                if found.kind != "similarity":
+                if found.kind not in NAMED:
                     _remove_chunks(target / _ARRAYS[found.kind])
                 remove_tree(target)
         _remove_emptied(place, found.names[:-1])
@@ -76,14 +80,14 @@ def check_removable(place: Place, found: Usage) -> None:
 
 def is_held(place: Place, found: Usage) -> bool:
     """Return whether a living writer holds the group that this is, or lies in."""
-    if found.kind == "similarity" or len(found.names) < DEPTHS[found.kind]:
+    if found.kind in NAMED or len(found.names) < DEPTHS[found.kind]:
         return False
     return is_claimed(place / found.group / _ARRAYS[found.kind])
 
 
 def _claimed(place: Place, found: Usage) -> AbstractContextManager[object]:
     """Keep writers out of a group while it is removed."""
-    if found.kind == "similarity":
+    if found.kind in NAMED:
         return nullcontext()
     folder = place / found.path / _ARRAYS[found.kind]
     if folder.is_symlink():
@@ -99,15 +103,15 @@ def _claimed(place: Place, found: Usage) -> AbstractContextManager[object]:
 def abandoned(place: Place, found: list[Usage], before: float) -> list[Usage]:
     """Return what nobody goes on with, of all that ``measure`` found.
 
-    Unfinished and half-made groups, half-removed ones, drafts of results and what kills left of
-    single files, unless they changed at ``before`` or later, or a living writer holds them. What
-    no store wrote is left alone, and so are the groups of a network of which one is damaged.
+    Unfinished and half-made groups, half-removed ones, drafts of results and probes, and what kills
+    left of single files, unless they changed at ``before`` or later, or a living writer holds them.
+    What no store wrote is left alone, and so are the groups of a network of which one is damaged.
     """
     old = [each for each in found if each.changed < before]
     leftovers = [each for each in old if each.is_file and is_leftover(each.names[-1])]
-    unfinished = [each for each in found if not each.is_file and each.kind == "similarity"]
+    unfinished = [each for each in found if not each.is_file and each.kind in NAMED]
     unfinished = [each for each in unfinished if _is_draft(place, each)]
-    for network, groups in networks([each for each in found if each.kind != "similarity"]):
+    for network, groups in networks([each for each in found if each.kind not in NAMED]):
         unfinished += _unfinished(place, network, groups)
     old_paths = {each.path for each in old}
     wanted = [*leftovers, *(each for each in unfinished if each.path in old_paths)]
@@ -130,7 +134,7 @@ def _is_draft(place: Place, found: Usage) -> bool:
     if name.startswith(".") and name.endswith((".partial", ".replaced")):
         return True
     try:
-        return _is_ours(found) and not has_result(place, name)
+        return _is_ours(found) and not has_record(place, FORMS[found.kind], name)
     except StoreError:
         return False  # damaged, not unfinished
 

@@ -13,19 +13,21 @@ import numpy as np
 from store.activations import ACTIVATIONS
 from store.committed import CommittedReader
 from store.errors import StoreError
+from store.forms import FORMS
 from store.grams import GRAMS, GramStore
 from store.layout import Kind
 from store.nodes import read_array, read_attributes
 from store.place import Place, check_inside, is_leftover, walk_files
 from store.reach import reaching
 from store.reader import Store
-from store.results import DIGESTS, RESULT
+from store.records import DIGESTS
 from store.schema import RepresentationKey
 
 DEPTHS: Final[dict[Kind, int]] = {
     "activations": ACTIVATIONS.depth,
     "grams": GRAMS.depth,
     "similarity": 1,
+    "probes": 1,
 }
 """Components of a group's path in each kind of store."""
 
@@ -123,16 +125,18 @@ def committed(place: Place, kind: Kind, network: tuple[str, ...]) -> dict[str, A
         return None
 
 
-def result_facts(place: Place, name: str) -> tuple[int, list[RepresentationKey]] | None:
-    """Return the bytes of a result's arrays and what it compares; None where it is not whole."""
+def result_facts(
+    place: Place, name: str, kind: Kind = "similarity"
+) -> tuple[int, list[RepresentationKey]] | None:
+    """Return the bytes of a record's arrays and what it is about; None where it is not whole."""
+    form = FORMS[kind]
     try:
         check_inside(place, place / name)
         attributes = read_attributes(place / name)
-        if attributes is None or RESULT not in attributes:
+        if attributes is None or form.mark not in attributes:
             return None
         n_bytes = sum(array_bytes(place / name / array) for array in attributes[DIGESTS])
-        record = attributes[RESULT]
-        paths = dict.fromkeys([*record["rows"], *record["columns"]])
+        paths = dict.fromkeys(path for side in form.sides for path in attributes[form.mark][side])
         return n_bytes, [RepresentationKey.from_path(path) for path in paths]
     except (StoreError, KeyError, TypeError):
         return None

@@ -12,8 +12,8 @@ from store.claim import CLAIM
 from store.damage import FOLDER, METADATA, Checked, Damage, Unfinished, reason_of
 from store.errors import DamagedChunkError, SchemaError
 from store.examine import COORDINATE_ARRAYS, READERS, examine
-from store.examine_results import examine_results
-from store.layout import STORE_MARK, Kind, open_root
+from store.examine_records import examine_records
+from store.layout import NAMED, STORE_MARK, Kind, open_root
 from store.nodes import NODE, SEAL
 from store.place import (
     Address,
@@ -43,15 +43,15 @@ def verify(
     """Look through what is stored of the representations whose names fit shell patterns.
 
     Yields every folder that was looked through, with all that is damaged in it; no damage hides
-    another. Of results, those of a name that fits, with such a representation on either side.
+    another. Of results and probes, those of a name that fits, that are about such a representation.
 
     Raises StoreLocationError where no store is, SchemaError for a foreign or newer one.
     """
     place, patterns = as_place(path), (sample_set, run, checkpoint, tap)
     with reaching(place):
         yield _root(place, kind)
-        if kind == "similarity":
-            yield from examine_results(place, patterns, result)
+        if kind in NAMED:
+            yield from examine_records(place, kind, patterns, result)
         else:
             yield from _Walk(place, kind, patterns).folders("")
 
@@ -59,7 +59,7 @@ def verify(
 def n_expected(path: Address, kind: Kind) -> int:
     """Return how many folders of data a store seems to hold, without looking into any."""
     place = as_place(path)
-    depth = 1 if kind == "similarity" else READERS[kind].form.depth
+    depth = 1 if kind in NAMED else READERS[kind].form.depth
     with reaching(place):
         return _n_below(place, depth)
 
@@ -92,7 +92,7 @@ def _is_newer(place: Place) -> bool:
 
 def _holds_ours(place: Place, kind: Kind) -> bool:
     """Return whether something lies below a root that a store of this kind holds."""
-    depth = 1 if kind == "similarity" else READERS[kind].form.depth
+    depth = 1 if kind in NAMED else READERS[kind].form.depth
     nodes = [name for name, *_ in walk_files(place) if name.rpartition("/")[2] == NODE]
     found = (place / name for name in nodes if name.count("/") == depth)
     return any(b'"allcnn_' in node.read_bytes() for node in found)

@@ -6,12 +6,13 @@ import jsonschema
 import pydantic
 import pytest
 
-from allcnn.config import Comparison, Extraction, RunConfig, Selection
+from allcnn.config import Comparison, Extraction, Probing, RunConfig, Selection
 from flows.parameters import (
     CompareParameters,
     ExtractParameters,
     MatrixParameters,
     PipelineParameters,
+    ProbeParameters,
     TrainParameters,
 )
 from flows.plan import Pipeline
@@ -67,6 +68,14 @@ def test_a_matrix_compares_patterns():
     wide = MatrixParameters(rows=str(rows), columns=str(columns), **COMPARING).job()
     assert wide == Comparison(rows, columns, **COMPARING | {"sigmas": (0.2, 0.8)})
     assert MatrixParameters(rows=str(rows)).job() == Comparison(rows, rows)
+
+
+def test_every_setting_of_a_probe_arrives():
+    how = {"train_set": "digits-train-100", "test_set": "digits-test-100", "pool": "mean"}
+    networks = Selection("a-*", "epoch-000?", "conv[1-9]")
+    job = ProbeParameters(networks=str(networks), **how, penalties=[0.1, 1e-3]).job()
+    assert job == Probing(networks, **how, penalties=(0.1, 1e-3))
+    assert ProbeParameters(networks="a@final").job() == Probing(Selection("a", "final"))
 
 
 def test_every_setting_of_a_pipeline_arrives():
@@ -127,6 +136,12 @@ WRONG = [
     (ExtractParameters, {"run": "a", "keep": ["all"]}, "keep.0\n.*'activations' or 'grams'"),
     (CompareParameters, PAIR | {"sample_set": "a/b"}, "sample_set\n.*match pattern"),
     (CompareParameters, PAIR | {"n_samples": 64}, "n_samples\n.*not permitted"),
+    (ProbeParameters, {}, "networks\n.*required"),
+    (ProbeParameters, {"networks": "a*"}, "networks\n.*match pattern"),
+    (ProbeParameters, {"networks": "a@b", "train_set": "a/b"}, "train_set\n.*match pattern"),
+    (ProbeParameters, {"networks": "a@b", "pool": "max"}, "pool\n.*'whole' or 'mean'"),
+    (ProbeParameters, {"networks": "a@b", "penalties": [0]}, "penalties.0\n.*greater than 0"),
+    (ProbeParameters, {"networks": "a@b", "penalties": []}, "penalties\n.*at least 1 item"),
     (PipelineParameters, {"depths": [1, 0]}, "depths.1\n.*greater than or equal to 1"),
     (PipelineParameters, {"seeds": []}, "seeds\n.*at least 1 item"),
     (PipelineParameters, {"seeds": [2, 2]}, r"\(1, 2\), \(1, 2\).*name each once"),
@@ -164,6 +179,7 @@ def test_what_only_python_can_say_is_refused_with_the_sentence_of_the_settings(n
         (CompareParameters, PAIR | COMPARING | {"sample_set": None}),
         (CompareParameters, PAIR | {"label": "each", "errors": True}),
         (MatrixParameters, {"rows": "a-*@*:conv[1-9]", "permutations": 20}),
+        (ProbeParameters, {"networks": "a-*@*:conv[1-9]", "penalties": [0.1], "train_set": None}),
         (PipelineParameters, TRAINING | {"depths": [2], "seeds": [0, 1], "n_samples": None}),
     ],
 )

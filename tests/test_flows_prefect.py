@@ -37,6 +37,7 @@ from flows.parameters import (
     TrainParameters,
 )
 from flows.pipeline import compare_stages, pipeline
+from flows.probe import probe_networks
 from flows.report import make_report, report
 from flows.retries import may_pass
 from flows.train import train, train_run
@@ -435,7 +436,7 @@ def test_flows_run_by_name_and_say_what_is_wrong(api: Api, piped: Piped):
 
 def test_every_flow_can_be_run_by_its_name():
     assert set(running.PARAMETERS) == {"train", "extract", "compare", "matrix"} | {
-        *("pipeline", "report", "nightly")
+        *("probe", "pipeline", "report", "nightly")
     }
 
 
@@ -445,6 +446,7 @@ def test_every_flow_can_be_run_by_its_name():
         train_run,
         extract_checkpoint,
         compare_representations,
+        probe_networks,
         compare_stages,
         piece_of_work,
         make_report,

@@ -93,6 +93,7 @@ def test_only_the_bridges_touch_the_store():
     bridges = (
         "allcnn.extract",
         "allcnn.compare",
+        "allcnn.probing",
         "allcnn.repair",
         "allcnn.housekeeping",
         "allcnn.waste",

@@ -252,7 +252,7 @@ def test_a_disk_that_refuses_keeps_the_old_result_and_no_draft(path, monkeypatch
     def full(*_):
         raise OSError(errno.ENOSPC, "no space")
 
-    monkeypatch.setattr("store.results.write_attributes", full)
+    monkeypatch.setattr("store.records.write_attributes", full)
     with pytest.raises(OSError, match="no space"):
         write_result(path, make_result(seed=1))
     assert_same(read_result(path, "seeds"), make_result())

@@ -52,7 +52,7 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
         )
     sides = rows[chosen], columns[chosen]
     _check_one_sample_set([*sides[0], *sides[1]])
-    stale = _stale(workspace, [*sides[0], *sides[1]])
+    stale = left_behind(workspace, [*sides[0], *sides[1]])
     left = tuple([s for s in side if s.network not in stale] for side in sides)
     if stale and (job.unusable == "refuse" or not all(left)):
         raise ComparisonError(next(iter(stale.values())))
@@ -70,7 +70,7 @@ def _check_one_sample_set(sources: list[Source]) -> None:
             )
 
 
-def _stale(workspace: Workspace, sources: list[Source]) -> dict[Selection, str]:
+def left_behind(workspace: Workspace, sources: list[Source]) -> dict[Selection, str]:
     """Say of networks that they are left of an earlier run which had the name of one that is there.
 
     One of which nothing tells whether it is counts as one.

@@ -23,7 +23,7 @@ from allcnn.hsic import Estimator, HsicParts, HsicSums
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
 from store import SimilarityResult
-from store.results import check_writable
+from store.records import check_writable
 from store.samples import NO_LABEL
 
 _BLOCK_BYTES = 2**29
@@ -59,7 +59,7 @@ def compare(
         report(1, 1, f"{job.rows} with {job.columns}: already computed")
         return known
     _check_fits(job, rows, columns, len(wanted))
-    check_writable(workspace.similarity)
+    check_writable(workspace.similarity, "similarity")
     with using(cluster) as workers:
         workers.check_sees(workspace.root)
         work = _Work(workers, workspace, job, (rows, columns), labels, report)

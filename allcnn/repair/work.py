@@ -7,6 +7,7 @@ from itertools import groupby
 
 from allcnn.errors import RunError
 from allcnn.progress import Report, silent
+from allcnn.repair import probes
 from allcnn.repair.grams import GramsAgain
 from allcnn.repair.network import Network
 from allcnn.repair.results import command_for
@@ -22,7 +23,7 @@ from store.place import Place, as_place
 from store.tidy import remove
 from store.usage import Usage
 
-_DEPTH: dict[Kind, int] = {"activations": 4, "grams": 5, "similarity": 1}
+_DEPTH: dict[Kind, int] = {"activations": 4, "grams": 5, "similarity": 1, "probes": 1}
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def repair(
     # Without the folders nothing below them is found, and Grams come from activations.
     found = [outcome for stage in (work.folders, work.networks) for outcome in stage(damage)]
     found += work.results(damage, [each.damage.path for each in found if not each.repaired])
+    found += work.probes(damage)
     order = {each: index for index, each in enumerate(damage)}
     return sorted(found, key=lambda outcome: order[outcome.damage])
 
@@ -66,6 +68,7 @@ class _Repair:
             "activations": as_place(workspace.activations),
             "grams": as_place(workspace.grams),
             "similarity": as_place(workspace.similarity),
+            "probes": as_place(workspace.probes),
         }
 
     def folders(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
@@ -105,6 +108,15 @@ class _Repair:
             for each in members:
                 said = f"removed; '{command}' computes it again"
                 yield _tried(each, said, partial(self._remove, name))
+
+    def probes(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
+        """Say how damaged probes are computed again, which takes minutes: they stay until then."""
+        for name, members in _grouped(_data_of(damage, "probes"), 1):
+            try:
+                said = f"'{probes.command_for(self._workspace, name)}' computes it again"
+            except RunError as error:
+                said = str(error)
+            yield from [Outcome(each, False, said) for each in members]
 
     def _remove(self, name: str) -> None:
         found = Usage("similarity", name, frozenset({NODE}), 0, 0, 0.0)

@@ -16,6 +16,7 @@ from flows.upkeep.ledger import Ledger
 from flows.upkeep.survey import network_folders
 from store import StoreError, has_store
 from store.damage import Checked, Damage
+from store.layout import NAMED
 from store.place import child_names
 from store.verify import verify
 
@@ -36,13 +37,14 @@ class Verified:
 
 
 def units(workspace: Workspace) -> list[str]:
-    """Return what has turns: networks on sample sets, of each store, and results."""
+    """Return what has turns: networks on sample sets, of each store, results and probes."""
     found: list[str] = []
     for kind in NETWORK_KINDS:
         folders = network_folders(place_of(workspace, kind))
         found += ["/".join((kind, *names)) for names in folders]
-    results = child_names(place_of(workspace, "similarity"))
-    return found + [f"similarity/{name}" for name in results]
+    for store in NAMED:
+        found += [f"{store}/{name}" for name in child_names(place_of(workspace, store))]
+    return found
 
 
 def in_turn(every: Sequence[str], verified: dict[str, str], share: float) -> list[str]:
@@ -119,8 +121,8 @@ def _checked(workspace: Workspace, unit: str) -> Iterator[Checked]:
     place = place_of(workspace, kind)  # type: ignore[arg-type]  # as ``units`` begins them
     if not has_store(place):
         return
-    if kind == "similarity":
-        yield from verify(place, kind, result=rest)  # type: ignore[arg-type]
+    if kind in NAMED:
+        yield from verify(place, kind, result=rest)
         return
     sample_set, run, checkpoint = rest.split("/")
     names = {"sample_set": sample_set, "run": run, "checkpoint": checkpoint}

@@ -1,0 +1,32 @@
+"""The flow that trains linear classifiers on the taps of networks, from what is stored of them."""
+
+from prefect import flow, task
+
+from allcnn import probing
+from allcnn.config import Probing
+from allcnn.workspace import Workspace
+from flows import artifacts
+from flows.hooks import WATCHED
+from flows.logs import logged, without_tracebacks
+from flows.parameters import ProbeParameters
+from flows.retries import HOUR_S, SAFE_TO_REPEAT
+
+
+# Safe to repeat: it goes on after the last tap that was finished.
+@task(task_run_name="probe-{job.networks}", timeout_seconds=24 * HOUR_S, **SAFE_TO_REPEAT)
+def probe_networks(job: Probing, workspace: Workspace) -> list[str]:
+    """Probe networks, keep and show how well that went; return the results' names."""
+    results = probing.probe(workspace, job, logged("probing"))
+    for result in results:
+        artifacts.show_probe(workspace, result)
+    return [result.name for result in results]
+
+
+@flow(name="probe", flow_run_name="probe-{settings.title}", **WATCHED)
+def probe(settings: ProbeParameters) -> list[str]:
+    """Train a linear classifier on each tap of networks, from stored activations, and test it.
+
+    Returns the results' names, one a network.
+    """
+    without_tracebacks()
+    return probe_networks(settings.job(), settings.place())
