@@ -55,7 +55,7 @@ def fit_around(figure: Figure, placed: Sequence[tuple[Axes, float, float]]) -> N
     """
     boxes = []
     for axes, width, height in placed:
-        _set_inches(figure, axes, (0, 0, width, height))
+        set_inches(figure, axes, (0, 0, width, height))
         box = axes.get_tightbbox() or axes.bbox
         boxes.append(box.transformed(figure.dpi_scale_trans.inverted()))
     bottom = _MARGIN - min(box.y0 for box in boxes)
@@ -65,18 +65,20 @@ def fit_around(figure: Figure, placed: Sequence[tuple[Axes, float, float]]) -> N
     )
     left = _MARGIN
     for (axes, width, height), box in zip(placed, boxes, strict=True):
-        _set_inches(figure, axes, (left - box.x0, bottom, width, height))
+        set_inches(figure, axes, (left - box.x0, bottom, width, height))
         left += box.width + _BETWEEN
 
 
-def _set_inches(figure: Figure, axes: Axes, bounds: tuple[float, float, float, float]) -> None:
+def set_inches(figure: Figure, axes: Axes, bounds: tuple[float, float, float, float]) -> None:
+    """Place axes by left, bottom, width and height in inches."""
     (left, bottom, width, height), (w, h) = bounds, figure.get_size_inches()
     axes.set_position((left / w, bottom / h, width / w, height / h))
 
 
-def save(figure: Figure, path: Address) -> Place:
+def save(figure: Figure, path: Address, dpi: int = 150) -> Place:
     """Write a figure as PNG, PDF or SVG by its suffix, at once or not at all; return the place.
 
+    ``dpi`` are the dots an inch of a bitmap.
     Carries no date and no random name: the same figure gives the same bytes. Folders are made.
     """
     place = as_place(path)
@@ -84,26 +86,26 @@ def save(figure: Figure, path: Address) -> Place:
     if kind not in _FORMATS:
         raise ValueError(f"{place.name} is no picture; use a name in .{', .'.join(_FORMATS)}")
     if isinstance(place, Path):
-        _save_file(figure, place, kind)
+        _save_file(figure, place, kind, dpi)
     else:
         drawn = io.BytesIO()
-        _write(figure, drawn, kind)
+        _write(figure, drawn, kind, dpi)
         write_bytes(place, drawn.getvalue())
     return place
 
 
-def _save_file(figure: Figure, path: Path, kind: str) -> None:
+def _save_file(figure: Figure, path: Path, kind: str, dpi: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        _write(figure, partial, kind)
+        _write(figure, partial, kind, dpi)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _write(figure: Figure, path: Path | io.BytesIO, kind: str) -> None:
-    options: dict[str, Any] = {"format": kind, "dpi": 150, "metadata": _FORMATS[kind]}
+def _write(figure: Figure, path: Path | io.BytesIO, kind: str, dpi: int) -> None:
+    options: dict[str, Any] = {"format": kind, "dpi": dpi, "metadata": _FORMATS[kind]}
     if kind != "svg":
         figure.savefig(path, **options)
         return
