@@ -20,6 +20,12 @@ ROUNDING: Final = 1e-6
 _SEPARATOR: Final = "#00B7B7"
 """Neither in the colours of CKA nor lost on the lightest or the darkest of them."""
 
+_SMALLER: Final = 2
+"""Points by which errors are smaller than the numbers above them."""
+
+_LEAST: Final = 5
+"""Points of the smallest errors that can be read."""
+
 
 class Scale(NamedTuple):
     """What colours stand for.
@@ -91,10 +97,14 @@ def label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None
 
 
 def fits_numbers(panel: Panel, cell: float, font_size: float) -> bool:
-    """Return whether numbers of two decimals fit cells of so many inches."""
+    """Return whether numbers of two decimals, and errors below them, fit such cells."""
+    below = 0 if panel.errors is None else font_size - _SMALLER
+    if 0 < below < _LEAST:
+        return False
     shown = [_decimals(value) for value in np.ravel(panel.matrix) if np.isfinite(value)]
     widest = max(shown, key=len, default="")
-    return max(text_inches(widest, font_size), 1.3 * font_size / 72) <= 0.92 * cell
+    height = 1.3 * (font_size + below) / 72
+    return max(text_inches(widest, font_size) / 0.85, height) <= cell
 
 
 def write_numbers(axes: Axes, panel: Panel, scale: ScalarMappable, font_size: float) -> None:
@@ -108,7 +118,7 @@ def write_numbers(axes: Axes, panel: Panel, scale: ScalarMappable, font_size: fl
         if np.isfinite(errors[i, j]):
             axes.text(j, i, _decimals(value), fontsize=font_size, va="bottom", **style)
             error = f"±{_short(float(errors[i, j]))}"
-            axes.text(j, i, error, fontsize=font_size - 2, va="top", **style)
+            axes.text(j, i, error, fontsize=font_size - _SMALLER, va="top", **style)
         else:
             axes.text(j, i, _decimals(value), fontsize=font_size, va="center", **style)
 

@@ -6,7 +6,7 @@ the figure is as large as their names need, or the cells as large as a column of
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
-from allcnn.canvas import set_inches, wrapped
+from allcnn.canvas import new_figure, set_inches, wrapped
 from allcnn.drawing.style import Style
 
 _MARGIN: Final = 0.06
 _BETWEEN: Final = 0.1
 _BAR: Final = 0.1
+_AFTER_NAMES: Final = 0.05
 _SMALLEST: Final = 0.15
 _TRIES: Final = 6
 _CLOSE: Final = 0.97
@@ -50,14 +51,27 @@ class Bar:
 
 @dataclass
 class Sheet:
-    """A figure in the making; axes are placed by their lines, from the top, and columns."""
+    """A figure in the making; axes are placed by their lines, from the top, and columns.
+
+    ``row_label`` and ``column_label`` are what the rows and columns of all matrices are.
+    """
 
     figure: Figure
     style: Style
     title: str = ""
     placed: list[Placed] = field(default_factory=list)
-    bar: Bar | None = None
+    bars: list[Bar] = field(default_factory=list)
     legend: Sequence[Any] = ()
+    row_label: str = ""
+    column_label: str = ""
+
+    @classmethod
+    def new(cls, style: Style, title: str = "") -> Self:
+        """Return an empty one."""
+        figure = new_figure(style.width, style.width, layout=None)
+        # Letters have other lengths at other dots an inch, and everything is measured at these.
+        figure.set_dpi(style.dpi)
+        return cls(figure, style, title)
 
     def place(self, line: int, column: int, width: float, height: float) -> Axes:
         """Return new axes of so many inches."""
@@ -116,29 +130,54 @@ def _arrange(sheet: Sheet) -> tuple[float, float]:
     """Give everything its place; return the width needed, and how much of it are axes."""
     figure, style = sheet.figure, sheet.style
     columns, lines = _measured(sheet)
-    x, right = columns.starts(_MARGIN, sorted(columns.own))
-    bar, bar_inches = _colour_bar(sheet)
+    line_of_text = 1.4 * style.label / 72 + _AFTER_NAMES
+    x, right = columns.starts(
+        _MARGIN + (line_of_text if sheet.row_label else 0), sorted(columns.own)
+    )
+    bars, bar_inches = _colour_bars(sheet)
     needed = right + bar_inches + _MARGIN
     width = style.width if style.fills and needed <= style.width else needed
-    legend, y_start = _legend(sheet, width)
-    y, top = lines.starts(y_start + _MARGIN, sorted(lines.own, reverse=True))
+    shift = (width - needed) / 2
+    x = {column: start + shift for column, start in x.items()}
+    legend, low = _legend(sheet, width)
+    low += _MARGIN + (line_of_text if sheet.column_label else 0)
+    y, top = lines.starts(low, sorted(lines.own, reverse=True))
     title, title_inches = _title(sheet, width)
     height = top + title_inches + _MARGIN
     figure.set_size_inches(width, height)
-    shift = (width - needed) / 2
     for one in sheet.placed:
         # Those that are lower than others of their line hang from the same height.
         bottom = y[one.line] + lines.own[one.line] - one.height
-        set_inches(figure, one.axes, (x[one.column] + shift, bottom, one.width, one.height))
-    if bar is not None and sheet.bar is not None:
-        first, last = sheet.bar.lines
-        high = y[first] + lines.own[first] - y[last]
-        set_inches(figure, bar, (right + _BETWEEN + shift, y[last], _BAR, high))
+        set_inches(figure, one.axes, (x[one.column], bottom, one.width, one.height))
+    for axes, bar in zip(bars, sheet.bars, strict=True):
+        bottom = y[bar.lines[1]]
+        high = y[bar.lines[0]] + lines.own[bar.lines[0]] - bottom
+        set_inches(figure, axes, (right + _BETWEEN + shift, bottom, _BAR, high))
     if legend is not None:
         legend.set_bbox_to_anchor((0.5, _MARGIN / height), figure.transFigure)
     if title is not None:
         title.set_position((0.5, 1 - _MARGIN / height))
+    across = (min(x.values()) + max(x[k] + columns.own[k] for k in x)) / 2
+    down = (min(y.values()) + max(y[k] + lines.own[k] for k in y)) / 2
+    _name_sides(
+        sheet,
+        across / width,
+        down / height,
+        (_MARGIN + shift) / width,
+        (low - _AFTER_NAMES) / height,
+    )
     return needed, sum(columns.own.values())
+
+
+def _name_sides(sheet: Sheet, across: float, down: float, left: float, low: float) -> None:
+    """Write what all rows and columns are beside the middle of the matrices."""
+    size = sheet.style.label
+    if sheet.row_label:
+        sheet.figure.text(
+            left, down, sheet.row_label, size=size, rotation=90, ha="left", va="center"
+        )
+    if sheet.column_label:
+        sheet.figure.text(across, low, sheet.column_label, size=size, ha="center", va="top")
 
 
 def _measured(sheet: Sheet) -> tuple[_Tracks, _Tracks]:
@@ -153,17 +192,19 @@ def _measured(sheet: Sheet) -> tuple[_Tracks, _Tracks]:
     return _Tracks.of(across), _Tracks.of(down)
 
 
-def _colour_bar(sheet: Sheet) -> tuple[Axes | None, float]:
-    """Draw the bar; return it with the inches that it and its numbers need."""
-    if sheet.bar is None:
-        return None, 0.0
-    axes = sheet.figure.add_axes((0, 0, 0.1, 0.5))
-    bar = sheet.figure.colorbar(sheet.bar.scale, cax=axes, extend=sheet.bar.extend)
-    bar.set_label(sheet.bar.label, fontsize=sheet.style.label)
-    axes.tick_params(labelsize=sheet.style.tick, length=2)
-    set_inches(sheet.figure, axes, (0, 0, _BAR, 1))
-    box = axes.get_tightbbox() or axes.bbox
-    return axes, _BETWEEN + float(box.x1) / sheet.figure.dpi
+def _colour_bars(sheet: Sheet) -> tuple[list[Axes], float]:
+    """Draw the bars; return them with the inches that they and their numbers need."""
+    drawn, widest = [], 0.0
+    for each in sheet.bars:
+        axes = sheet.figure.add_axes((0, 0, 0.1, 0.5))
+        bar = sheet.figure.colorbar(each.scale, cax=axes, extend=each.extend)
+        bar.set_label(each.label, fontsize=sheet.style.label)
+        axes.tick_params(labelsize=sheet.style.tick, length=2)
+        set_inches(sheet.figure, axes, (0, 0, _BAR, 1))
+        box = axes.get_tightbbox() or axes.bbox
+        widest = max(widest, _BETWEEN + float(box.x1) / sheet.figure.dpi)
+        drawn.append(axes)
+    return drawn, widest
 
 
 def _legend(sheet: Sheet, width: float) -> tuple[Legend | None, float]:

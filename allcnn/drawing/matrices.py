@@ -6,14 +6,14 @@ Layer 1 is at the bottom left; colours of CKA run from 0 to 1; what is not defin
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from allcnn.canvas import new_figure, set_title
+from allcnn.canvas import wrapped
 from allcnn.drawing.cells import (
     CKA,
     ERRORS,
@@ -56,8 +56,7 @@ def matrix(panel: Panel, style: Style = PAGE) -> Figure:
 
     def build(side: float) -> Sheet:
         cell = side / _longest(panel)
-        room = cell if panel.errors is None else cell * 0.62
-        numbered = fits_numbers(panel, cell, style.number) and room > 1.3 * style.number / 72
+        numbered = fits_numbers(panel, cell, style.number)
         maps = [Map(panel, CKA, has_bar=True, is_numbered=numbered)]
         if panel.errors is not None and not numbered:
             maps.append(Map(_error_panel(panel), ERRORS, has_bar=True))
@@ -98,7 +97,7 @@ def mean_and_spread(
             Map(each, scale, True, fits_numbers(each, side / _longest(each), small.number))
             for each, scale in ((mean, CKA), (other, SPREAD))
         ]
-        return _sheet(maps, 1 if style.fills else 2, side, small, title, shares=False)
+        return _sheet(maps, 1 if style.fills else 2, side, small, title)
 
     return fitted(build, small, max(1.5, side))
 
@@ -117,13 +116,30 @@ def classes(
     leaves the examples of all classes together out.
     """
     _check(panels)
-    between = replace(mean, matrix=spread, title="standard deviation between classes", errors=None)
-    maps = [Map(panel) for panel in (*panels, mean, *([] if whole is None else [whole]))]
-    maps.append(Map(between, SPREAD, has_bar=True))
+    between = replace(mean, matrix=spread, title="standard deviation", errors=None)
     small = style.small
-    abreast = min(5, len(maps)) if not style.fills else _abreast(len(maps), style)
-    side = min(1.7, _grid_side(panels))
-    return fitted(lambda side: _sheet(maps, abreast, side, small, title), small, side)
+    abreast = _abreast(len(panels), style) if style.fills else min(5, len(panels))
+    abreast = max(abreast, 3 if whole else 2)
+    n_lines = math.ceil(len(panels) / abreast)
+
+    def build(side: float) -> Sheet:
+        sheet = Sheet.new(small, title)
+        sheet.row_label, sheet.column_label = mean.row_label, mean.column_label
+        places = [(k // abreast, k % abreast) for k in range(len(panels))]
+        summary = [Map(mean), *([] if whole is None else [Map(whole)])]
+        places += [(n_lines, k) for k in range(len(summary))] + [(n_lines, abreast - 1)]
+        maps = [*map(Map, panels), *summary, Map(between, SPREAD)]
+        for one, (line, column) in zip(maps, places, strict=True):
+            names = Names(column == 0, line == n_lines, sides=False)
+            _place(sheet, one, line, column, side / _longest(mean), names)
+        scale = SPREAD.mappable([spread])
+        sheet.bars = [
+            Bar(CKA.mappable(()), CKA.label, extend(panels), (0, n_lines - 1)),
+            Bar(scale, SPREAD.label, "neither", (n_lines, n_lines)),
+        ]
+        return sheet
+
+    return fitted(build, small, min(1.7, _grid_side(panels)))
 
 
 def errors(panel: Panel, style: Style = PAGE) -> Figure:
@@ -140,6 +156,14 @@ def _error_panel(panel: Panel) -> Panel:
     return replace(panel, matrix=panel.errors, title="standard error", errors=None)
 
 
+class Names(NamedTuple):
+    """What stands beside a matrix: the names of its rows, of its columns, and what both are."""
+
+    left: bool = True
+    bottom: bool = True
+    sides: bool = True
+
+
 def _sheet(
     maps: Sequence[Map],
     abreast: int,
@@ -150,40 +174,42 @@ def _sheet(
     shares: bool = True,
 ) -> Sheet:
     """Put maps into lines, the longest side of the longest having so many inches."""
-    sheet = Sheet(new_figure(style.width, style.width, layout=None), style, title)
+    sheet = Sheet.new(style, title)
     shared = shares and len({one.panel.names for one in maps}) == 1
-    cell = side / max(_longest(one.panel) for one in maps)
+    if shared and len(maps) > 1:
+        sheet.row_label, sheet.column_label = maps[0].panel.row_label, maps[0].panel.column_label
     for k, one in enumerate(maps):
-        r, c = np.shape(one.panel.matrix)
-        # Grids of different networks have matrices of one size, others cells of one size.
-        own = cell if shared else side / _longest(one.panel)
-        axes = sheet.place(k // abreast, k % abreast, c * own, r * own)
-        left = not shared or k % abreast == 0
-        bottom = not shared or k + abreast >= len(maps)
-        draw_map(axes, one, own, style, left=left, bottom=bottom)
-    with_bar = [k for k, one in enumerate(maps) if not one.has_bar]
-    if with_bar:
-        panels = [maps[k].panel for k in with_bar]
-        lines = with_bar[0] // abreast, with_bar[-1] // abreast
-        sheet.bar = Bar(CKA.mappable(()), CKA.label, extend(panels), lines)
+        names = Names()
+        if shared:
+            names = Names(k % abreast == 0, k + abreast >= len(maps), sides=len(maps) == 1)
+        # Of different networks, matrices have one size, not cells.
+        _place(sheet, one, k // abreast, k % abreast, side / _longest(one.panel), names)
+    alike = [k for k, one in enumerate(maps) if not one.has_bar]
+    if alike:
+        lines = alike[0] // abreast, alike[-1] // abreast
+        ends = extend([maps[k].panel for k in alike])
+        sheet.bars.append(Bar(CKA.mappable(()), CKA.label, ends, lines))
     return sheet
 
 
-def draw_map(
-    axes: Axes, one: Map, cell: float, style: Style, *, left: bool = True, bottom: bool = True
-) -> None:
-    """Draw a map in axes of cells of so many inches, with names at the left and the bottom."""
+def _place(sheet: Sheet, one: Map, line: int, column: int, cell: float, names: Names) -> None:
+    r, c = np.shape(one.panel.matrix)
+    draw_map(sheet.place(line, column, c * cell, r * cell), one, cell, sheet.style, names)
+
+
+def draw_map(axes: Axes, one: Map, cell: float, style: Style, names: Names) -> None:
+    """Draw a map in axes of cells of so many inches."""
     panel, scale = one.panel, one.scale.mappable([one.panel.matrix])
     width = cell * len(panel.columns)
     draw_cells(axes, panel.matrix, scale)
     part_groups(axes, panel, cell)
     label_ticks(axes, panel, cell, style.tick)
-    axes.tick_params(which="both", labelleft=left, labelbottom=bottom, width=0.6)
-    axes.set_ylabel(panel.row_label if left else "", fontsize=style.label)
-    axes.set_xlabel(panel.column_label if bottom else "", fontsize=style.label)
+    axes.tick_params(which="both", labelleft=names.left, labelbottom=names.bottom, width=0.6)
     axes.spines[:].set_linewidth(0.6)
-    set_title(axes, panel.title, width, style.title)
-    axes.title.set_linespacing(1.05)
+    if names.sides:
+        axes.set_ylabel(panel.row_label, fontsize=style.label)
+        axes.set_xlabel(panel.column_label, fontsize=style.label)
+    axes.set_title(wrapped(panel.title, width, style.title), fontsize=style.title, pad=4)
     if one.is_numbered:
         write_numbers(axes, panel, scale, style.number)
     if one.has_bar:
