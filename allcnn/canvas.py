@@ -137,11 +137,13 @@ def line_colours(n: int) -> list[Any]:
     return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.95, n)))
 
 
-def finish_axes(axes: Axes, x_label: str, y_label: str) -> None:
+def finish_axes(
+    axes: Axes, x_label: str, y_label: str, label_size: float = 10, tick_size: float = 9
+) -> None:
     """Name the axes of a plot of curves, and draw its grid behind them."""
-    axes.set_xlabel(x_label, fontsize=10)
-    axes.set_ylabel(y_label, fontsize=10)
-    axes.tick_params(labelsize=9)
+    axes.set_xlabel(x_label, fontsize=label_size)
+    axes.set_ylabel(y_label, fontsize=label_size)
+    axes.tick_params(labelsize=tick_size)
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
