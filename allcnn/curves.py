@@ -332,7 +332,7 @@ def _spans_decades(histories: Mapping[str, History]) -> bool:
 def _learning_legend(figure: Figure, axes: Axes, style: Style) -> None:
     runs = [line for line in axes.lines if line.get_linestyle() == "-"]
     styles = [
-        Line2D([], [], color="0.3", linestyle=line, label=name)
-        for line, name in (("--", "training"), ("-", "test"))
+        Line2D([], [], color="0.3", linestyle="--", label="training"),
+        Line2D([], [], color="0.3", linestyle="-", label="test"),
     ]
     _legend_below(figure, [*styles, *runs], style)

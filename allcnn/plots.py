@@ -24,6 +24,7 @@ from allcnn.curves import (
 from allcnn.drawing.cells import (
     CKA,
     ERRORS,
+    Colouring,
     draw_cells,
     extend,
     label_ticks,
@@ -69,7 +70,7 @@ def heatmap(panel: Panel) -> Figure:
     axes.set_ylabel(panel.row_label, fontsize=10)
     axes.set_xlabel(panel.column_label, fontsize=10)
     set_title(axes, panel.title, width, font_size=11)
-    _add_bar(axes, width, _colour_scale(), extend([panel]))
+    _add_bar(axes, width, _colour_scale().bar, extend([panel]))
     placed = [(axes, width, height)]
     if _is_numbered(panel):
         write_numbers(axes, panel, _colour_scale(), font_size=7)
@@ -105,7 +106,7 @@ def heatmap_grid(panels: Sequence[Panel], title: str = "") -> Figure:
         axes.set_ylabel(panel.row_label if left else "", fontsize=9)
         axes.set_xlabel(panel.column_label if bottom else "", fontsize=9)
         set_title(axes, panel.title, width, font_size=9)
-    bar = figure.colorbar(_colour_scale(), ax=drawn, extend=extend(panels), aspect=30, pad=0.02)
+    bar = figure.colorbar(_colour_scale().bar, ax=drawn, extend=extend(panels), aspect=30, pad=0.02)
     _label_bar(bar, "CKA", font_size=8)
     if title:
         figure.suptitle(wrapped(title, figure.get_figwidth(), 12), fontsize=12)
@@ -137,15 +138,15 @@ def _draw(axes: Axes, panel: Panel, cell: float) -> None:
 def _draw_errors(figure: Figure, panel: Panel) -> tuple[Axes, float, float]:
     """Draw standard errors from 0 to the largest of them; return axes, width and height."""
     errors = np.asarray(panel.errors, np.float64)
-    scale = ERRORS.mappable([errors])
+    scale = ERRORS.over([errors])
     height, width = _inches(panel, ERROR_INCHES)
     axes = figure.add_subplot()
     shown = np.ma.masked_invalid(errors)
-    axes.imshow(shown, cmap=scale.cmap, norm=scale.norm, origin="lower", interpolation="none")
+    axes.imshow(shown, cmap=scale.colours, norm=scale.norm, origin="lower", interpolation="none")
     part_groups(axes, panel, cell := height / len(panel.rows))
     label_ticks(axes, panel, cell, font_size=6.5)
     set_title(axes, "standard error", width, font_size=9)
-    _add_bar(axes, width, scale, "neither", "", font_size=6.5)
+    _add_bar(axes, width, scale.bar, "neither", "", font_size=6.5)
     return axes, width, height
 
 
@@ -163,8 +164,8 @@ def _add_bar(
     _label_bar(bar, label, font_size)
 
 
-def _colour_scale() -> ScalarMappable:
-    return CKA.mappable(())
+def _colour_scale() -> Colouring:
+    return CKA.over()
 
 
 def _label_bar(bar: Colorbar, label: str, font_size: float) -> None:

@@ -77,7 +77,7 @@ def depths(
                 below.tick_params(labelleft=column == 0)
                 below.set_ylabel("Accuracy (%)" if column == 0 else "", fontsize=small.label)
         panels = [panel for panel, _ in networks]
-        sheet.bars = [Bar(CKA.mappable(()), CKA.label, extend(panels), (0, 0))]
+        sheet.bars = [Bar(CKA.over().bar, CKA.label, extend(panels), (0, 0))]
         return sheet
 
     return fitted(build, small, 1.9 if len(networks) > 1 else 3.0)
@@ -130,7 +130,7 @@ def _draw_below(
             " give probes of the same layers"
         )
     if probe is None:
-        middle = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
         axes.text(0.5, 0.5, "no probes", color="0.4", fontsize=style.tick, **middle)
     else:
         _draw_curve(axes, probe, line_colours(1)[0], style)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 
 from allcnn.canvas import text_inches
 from allcnn.drawing.panel import Panel
@@ -40,15 +40,32 @@ class Scale(NamedTuple):
     colours: str
     high: float | None
 
-    def mappable(self, matrices: Sequence[Float[np.ndarray, "r c"]]) -> ScalarMappable:
-        """Return the colours from 0 on."""
+    def over(self, matrices: Sequence[Float[np.ndarray, "r c"]] = ()) -> "Colouring":
+        """Return the colours from 0 on, for values of these matrices."""
         high = self.high
         if high is None:
             finite = np.concatenate([np.ravel(matrix) for matrix in matrices])
             finite = finite[np.isfinite(finite)]
             # Of zeros alone, any scale shows them as its first colour.
             high = (float(finite.max()) if len(finite) else 0.0) or 1.0
-        return ScalarMappable(Normalize(0, high), matplotlib.colormaps[self.colours])
+        return Colouring(Normalize(0, high), matplotlib.colormaps[self.colours])
+
+
+class Colouring(NamedTuple):
+    """Which colour each value has."""
+
+    norm: Normalize
+    colours: Colormap
+
+    @property
+    def bar(self) -> ScalarMappable:
+        """What a colour bar shows."""
+        return ScalarMappable(self.norm, self.colours)
+
+    def is_dark(self, value: float) -> bool:
+        """Return whether white is read better than black on the colour of a value."""
+        red, green, blue, _ = self.colours(float(np.clip(float(self.norm(value)), 0, 1)))
+        return bool(0.299 * red + 0.587 * green + 0.114 * blue < 0.5)
 
 
 CKA: Final = Scale("CKA", "magma", 1.0)
@@ -56,14 +73,14 @@ SPREAD: Final = Scale("standard deviation", "cividis", None)
 ERRORS: Final = Scale("standard error", "cividis", None)
 
 
-def draw_cells(axes: Axes, matrix: Float[np.ndarray, "r c"], scale: ScalarMappable) -> None:
+def draw_cells(axes: Axes, matrix: Float[np.ndarray, "r c"], colouring: Colouring) -> None:
     """Draw the first row at the bottom, in square cells; NaN is hatched."""
     # The hatched ground shows through cells that are NaN, and through these alone.
     axes.patch.set(facecolor="0.88", edgecolor="0.6", hatch="////", linewidth=0)
     axes.imshow(
         np.ma.masked_invalid(matrix),
-        cmap=scale.cmap,
-        norm=scale.norm,
+        cmap=colouring.colours,
+        norm=colouring.norm,
         origin="lower",
         aspect="equal",
         interpolation="none",
@@ -107,14 +124,17 @@ def fits_numbers(panel: Panel, cell: float, font_size: float) -> bool:
     return max(text_inches(widest, font_size) / 0.85, height) <= cell
 
 
-def write_numbers(axes: Axes, panel: Panel, scale: ScalarMappable, font_size: float) -> None:
+def write_numbers(axes: Axes, panel: Panel, colouring: Colouring, font_size: float) -> None:
     """Write each value into its cell, and its standard error, where it has one, below it."""
     matrix = np.asarray(panel.matrix)
     errors = np.full(matrix.shape, np.nan) if panel.errors is None else np.asarray(panel.errors)
     for (i, j), value in np.ndenumerate(matrix):
         if not np.isfinite(value):
             continue
-        style: dict[str, Any] = {"color": _readable_on(scale, value), "ha": "center"}
+        style: dict[str, Any] = {
+            "color": "white" if colouring.is_dark(value) else "black",
+            "ha": "center",
+        }
         if np.isfinite(errors[i, j]):
             axes.text(j, i, _decimals(value), fontsize=font_size, va="bottom", **style)
             error = f"±{_short(float(errors[i, j]))}"
@@ -125,11 +145,6 @@ def write_numbers(axes: Axes, panel: Panel, scale: ScalarMappable, font_size: fl
 
 def _decimals(value: float) -> str:
     return f"{value:z.2f}"
-
-
-def _readable_on(scale: ScalarMappable, value: float) -> str:
-    red, green, blue, _ = scale.cmap(float(np.clip(scale.norm(value), 0, 1)))
-    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"
 
 
 def _short(error: float) -> str:

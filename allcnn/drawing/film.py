@@ -80,7 +80,7 @@ def film(panels: Sequence[Panel], title: str = "", style: Style = PAGE) -> Film:
         axes = sheet.place(0, 0, c * cell, r * cell)
         draw_map(axes, Map(first), cell, small, Names())
         axes.set_title("epoch 0", fontsize=small.title, pad=4)
-        sheet.bars = [Bar(CKA.mappable(()), CKA.label, extend(panels), (0, 0))]
+        sheet.bars = [Bar(CKA.over().bar, CKA.label, extend(panels), (0, 0))]
         return sheet
 
     side = min(FILM_INCHES, max(1.8, style.cell * max(np.shape(first.matrix))))
@@ -148,7 +148,9 @@ def _palette() -> Image.Image:
     colours = matplotlib.colormaps[CKA.colours](np.linspace(0, 1, 256 - _GREYS))[:, :3]
     greys = np.repeat(np.linspace(0, 1, _GREYS)[:, None], 3, axis=1)
     palette = Image.new("P", (1, 1))
-    palette.putpalette(np.round(255 * np.concatenate([colours, greys])).astype(int).ravel())
+    palette.putpalette(
+        np.round(255 * np.concatenate([colours, greys])).astype(int).ravel().tolist()
+    )
     return palette
 
 

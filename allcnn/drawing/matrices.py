@@ -132,9 +132,9 @@ def classes(
         for one, (line, column) in zip(maps, places, strict=True):
             names = Names(column == 0, line == n_lines, sides=False)
             _place(sheet, one, line, column, side / _longest(mean), names)
-        scale = SPREAD.mappable([spread])
+        scale = SPREAD.over([spread]).bar
         sheet.bars = [
-            Bar(CKA.mappable(()), CKA.label, extend(panels), (0, n_lines - 1)),
+            Bar(CKA.over().bar, CKA.label, extend(panels), (0, n_lines - 1)),
             Bar(scale, SPREAD.label, "neither", (n_lines, n_lines)),
         ]
         return sheet
@@ -188,7 +188,7 @@ def _sheet(
     if alike:
         lines = alike[0] // abreast, alike[-1] // abreast
         ends = extend([maps[k].panel for k in alike])
-        sheet.bars.append(Bar(CKA.mappable(()), CKA.label, ends, lines))
+        sheet.bars.append(Bar(CKA.over().bar, CKA.label, ends, lines))
     return sheet
 
 
@@ -199,7 +199,7 @@ def _place(sheet: Sheet, one: Map, line: int, column: int, cell: float, names: N
 
 def draw_map(axes: Axes, one: Map, cell: float, style: Style, names: Names) -> None:
     """Draw a map in axes of cells of so many inches."""
-    panel, scale = one.panel, one.scale.mappable([one.panel.matrix])
+    panel, scale = one.panel, one.scale.over([one.panel.matrix])
     width = cell * len(panel.columns)
     draw_cells(axes, panel.matrix, scale)
     part_groups(axes, panel, cell)
@@ -215,13 +215,13 @@ def draw_map(axes: Axes, one: Map, cell: float, style: Style, names: Names) -> N
     if one.has_bar:
         ends = extend([panel]) if one.scale.high is not None else "neither"
         inset = axes.inset_axes((1 + 0.08 / width, 0, 0.1 / width, 1))
-        bar = axes.figure.colorbar(scale, cax=inset, extend=ends)
+        bar = axes.figure.colorbar(scale.bar, cax=inset, extend=ends)
         bar.set_label(one.scale.label, fontsize=style.label)
         inset.tick_params(labelsize=style.tick, length=2)
 
 
 def _longest(panel: Panel) -> int:
-    return max(np.shape(panel.matrix))
+    return max(len(panel.rows), len(panel.columns))
 
 
 def _grid_side(panels: Sequence[Panel]) -> float:
