@@ -16,7 +16,16 @@ from allcnn import presets
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError
-from flows import cli_import, cli_nightly, cli_query, cli_run, cli_tidy, cli_verify, options
+from flows import (
+    cli_figure,
+    cli_import,
+    cli_nightly,
+    cli_query,
+    cli_run,
+    cli_tidy,
+    cli_verify,
+    options,
+)
 from flows.options import option
 from flows.plan import DEMO, Pipeline, parse_fractions, parse_numbers
 
@@ -312,6 +321,7 @@ def _tell(outcome: "Outcome") -> None:
 
 
 main.add_command(cli_run.run_group)
+main.add_command(cli_figure.figure)
 main.add_command(cli_nightly.nightly)
 main.add_command(cli_nightly.report)
 main.add_command(cli_nightly.run_flow)

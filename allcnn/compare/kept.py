@@ -156,7 +156,7 @@ class Catalogue:
             network in there
             for side in (job.rows, job.columns)
             if not side.is_network
-            for network in _stored_networks(self._workspace, sample_set)
+            for network in stored_networks(self._workspace, sample_set)
             if _fits(side, network)
         )
 
@@ -241,14 +241,16 @@ def _fits(side: Selection, network: Selection) -> bool:
     return replace(side, tap="*").matches(network.run, network.checkpoint, "")
 
 
-def _stored_networks(workspace: Workspace, sample_set: str) -> list[Selection]:
-    """Return the networks that have a folder of activations or Grams on a sample set."""
-    return [
+def stored_networks(workspace: Workspace, sample_set: str | None = None) -> list[Selection]:
+    """Return the networks that have a folder of activations or Grams, on any sample set or one."""
+    found = [
         Selection(run, checkpoint)
-        for place in (workspace.activations / sample_set, workspace.grams / sample_set)
-        for run in child_names(place)
-        for checkpoint in child_names(place / run)
+        for place in (workspace.activations, workspace.grams)
+        for name in ([sample_set] if sample_set else child_names(place))
+        for run in child_names(place / name)
+        for checkpoint in child_names(place / name / run)
     ]
+    return list(dict.fromkeys(found))
 
 
 def _kept_digest(workspace: Workspace, network: Selection) -> str | None:
