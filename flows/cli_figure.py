@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from allcnn.config import Comparison, Selection
+from allcnn.config import Comparison, Estimator, Selection
 from allcnn.errors import ConfigError
 from flows import options
-from flows.options import option
+from flows.options import Decorator, option
 from flows.plan import parse_fractions
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def figure() -> None:
 
 def _looking(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what all figures have: where they go, and how they look."""
-    added = [
+    added: list[Decorator] = [
         click.option(
             "--to",
             multiple=True,
@@ -54,20 +54,21 @@ def _looking(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--title", metavar="TEXT", help="in place of the one that tells the method"),
         options.workspace,
     ]
-    for decorator in reversed(added):
-        command = decorator(command)
-    return command
+    return _stack(added, command)
 
 
 def _comparing(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add how representations are compared, and where."""
-    added = [options.kernels, *_CHOOSING, options.cluster]
-    for decorator in reversed(added):
+    return _stack([options.kernels, *_CHOOSING, options.cluster], command)
+
+
+def _stack(decorators: Sequence[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:
+    for decorator in reversed(decorators):
         command = decorator(command)
     return command
 
 
-_CHOOSING = (
+_CHOOSING: Sequence[Decorator] = (
     option("--batch-size", Comparison.batch_size, topic="minibatch", metavar="N"),
     click.option(
         "--sample-set",
@@ -77,7 +78,7 @@ _CHOOSING = (
 )
 _LABEL = option("--label", type=int, metavar="N")
 _NETWORKS = click.argument("networks", metavar="RUN@CHECKPOINT...", nargs=-1, required=True)
-_SIDES: tuple[Callable[..., Any], ...] = (
+_SIDES: Sequence[Decorator] = (
     click.argument("rows", metavar="RUN@CHECKPOINT"),
     click.argument("columns", metavar="[RUN@CHECKPOINT]", required=False),
 )
@@ -85,9 +86,7 @@ _SIDES: tuple[Callable[..., Any], ...] = (
 
 def _sides(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add two sides, of which the second may be left out for the first."""
-    for decorator in reversed(_SIDES):
-        command = decorator(command)
-    return command
+    return _stack(_SIDES, command)
 
 
 @figure.command()
@@ -226,8 +225,12 @@ def classes(rows: str, columns: str | None, **given: Any) -> None:
     from flows.figures import many
 
     sources, method, look = _parse(given)
-    sides = _each([rows, columns or rows])
-    _draw(sources.place, look, lambda how: many.draw_classes(sources, *sides, method, how))
+    first, second = _each([rows, columns or rows])
+    _draw(
+        sources.place,
+        look,
+        lambda how: many.draw_classes(sources, first, second, method, how),
+    )
 
 
 @figure.command()
@@ -245,7 +248,8 @@ def invariance(network: str, samples: int, **given: Any) -> None:
     """Draw CKA of a network with copies of it that CKA should not tell apart, and with one control.
 
     Neurons permuted, scaled alike, and rotated; and, as the control, an invertible transformation
-    that is not orthogonal. Each with the largest deviation from the untransformed. Needs activations.
+    that is not orthogonal. Each with the largest deviation from the untransformed. It needs stored
+    activations.
     """
     from flows.figures import many
 
@@ -259,7 +263,7 @@ def invariance(network: str, samples: int, **given: Any) -> None:
 @click.argument("pattern", metavar="PATTERN")
 @option("--exclude", "logits", metavar="LIST")
 @option("--sigma", "0.2,0.4,0.8", metavar="LIST")
-@option("--estimator", Comparison.estimator, type=click.Choice(get_args(options.Estimator)))
+@option("--estimator", Comparison.estimator, type=click.Choice(get_args(Estimator)))
 @options.pool
 @_CHOOSING[0]
 @_CHOOSING[1]

@@ -74,11 +74,10 @@ class Sources:
             Cluster(self._spec, progress.tell) as cluster,
             progress.step("comparing") as report,
         ):
+            if len(jobs) == 1:
+                return {jobs[0]: compare(self.place, jobs[0], report, cluster)}
             for job in jobs:
-                of_one = report if len(jobs) == 1 else None
-                found[job] = compare(
-                    self.place, job, *([of_one] if of_one else []), cluster=cluster
-                )
+                found[job] = compare(self.place, job, cluster=cluster)
                 report(len(found), len(jobs), f"{job.rows} with {job.columns}")
         return found
 
