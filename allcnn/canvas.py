@@ -120,9 +120,13 @@ def set_title(axes: Axes, title: str, width: float, font_size: float) -> None:
 
 
 def wrapped(text: str, width: float, font_size: float) -> str:
-    """Break a text into lines of at most so many inches."""
+    """Break a text into lines of at most so many inches, all about as long."""
     # A letter is about 0.55 of its size wide, and there are 72 points an inch.
-    return textwrap.fill(text, max(12, int(width * 72 / (0.55 * font_size))))
+    letters = max(12, int(width * 72 / (0.55 * font_size)))
+    lines = textwrap.wrap(text, letters)
+    even = max(12, -(-len(text) // max(len(lines), 1)))
+    tries = (textwrap.wrap(text, n) for n in range(even, letters))
+    return "\n".join(next((some for some in tries if len(some) == len(lines)), lines))
 
 
 def text_inches(text: str, font_size: float) -> float:

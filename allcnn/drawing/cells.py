@@ -101,7 +101,8 @@ def part_groups(axes: Axes, panel: Panel, cell: float) -> None:
 def label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None:
     """Name as many rows and columns as fit cells of so many inches, with groups beyond them."""
     axes.tick_params(which="both", length=2, labelsize=font_size)
-    axes.tick_params(axis="x", which="both", rotation=90)
+    short = panel.column_groups is None and _are_short(panel.columns, cell, font_size)
+    axes.tick_params(axis="x", which="both", rotation=0 if short else 90)
     sides = (
         (axes.xaxis, panel.columns, panel.column_groups, 0),
         (axes.yaxis, panel.rows, panel.row_groups, 90),
@@ -111,6 +112,11 @@ def label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None
             name_members(axis, names, cell, font_size)
         else:
             name_groups(axis, names, groups, cell, font_size, angle)
+
+
+def _are_short(names: Sequence[str], cell: float, font_size: float) -> bool:
+    """Return whether names stand side by side, each below its cell."""
+    return text_inches(max(names, key=len), font_size) <= 0.75 * cell
 
 
 def fits_numbers(panel: Panel, cell: float, font_size: float) -> bool:

@@ -178,10 +178,12 @@ def _sheet(
     shared = shares and len({one.panel.names for one in maps}) == 1
     if shared and len(maps) > 1:
         sheet.row_label, sheet.column_label = maps[0].panel.row_label, maps[0].panel.column_label
+    last = (len(maps) - 1) // abreast
     for k, one in enumerate(maps):
         names = Names()
         if shared:
-            names = Names(k % abreast == 0, k + abreast >= len(maps), sides=len(maps) == 1)
+            # Names below a hole in the last line would push the lines apart.
+            names = Names(k % abreast == 0, k // abreast == last, sides=len(maps) == 1)
         # Of different networks, matrices have one size, not cells.
         _place(sheet, one, k // abreast, k % abreast, side / _longest(one.panel), names)
     alike = [k for k, one in enumerate(maps) if not one.has_bar]

@@ -82,10 +82,13 @@ class Sources:
         return found
 
     def checkpoints(self, run: str, method: Method) -> list[str]:
-        """Return the checkpoints of a run that are stored, or of which results are, in order."""
-        job = method.job(Selection(run, "final"), Selection(run, "*"))
-        found = [network.checkpoint for network in self.catalogue.networks(job, job.bandwidths[0])]
-        found += [
-            network.checkpoint for network in stored_networks(self.place) if network.run == run
-        ]
-        return sorted(set(found), key=lambda name: (checkpoint_order(name), name))
+        """Return the checkpoints of a run that are stored, or compared with the last, in order."""
+        final = Selection(run, "final")
+        names = {each.checkpoint for each in stored_networks(self.place) if each.run == run}
+        job = method.job(final, Selection(run, "*"))
+        for network in self.catalogue.networks(job, job.bandwidths[0]):
+            if network.checkpoint not in names and self.catalogue.results(
+                method.job(final, network)
+            ):
+                names.add(network.checkpoint)
+        return sorted(names, key=lambda name: (checkpoint_order(name), name))

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+import click
+
 from allcnn import curves, figures, record
 from allcnn.compare import SimilarityResult
 from allcnn.config import Selection, check_name
@@ -74,15 +76,19 @@ def spread_out(names: Sequence[str], most: int) -> list[str]:
 
 
 def _checkpoints(sources: Sources, run: str, method: Method) -> list[str]:
-    """Return the checkpoints that can be drawn; raises RunError where there are none."""
+    """Return the checkpoints that can be drawn, and tell of those that a run has beside them.
+
+    Raises RunError where the last is not among them.
+    """
     check_name("run", run)
-    names = sources.checkpoints(run, method)
+    place, names = sources.place, sources.checkpoints(run, method)
+    extract = f"'allcnn extract {run} --checkpoint all{in_workspace(place)}'"
     if "final" not in names:
-        place = sources.place
-        raise RunError(
-            f"nothing is stored of {run}@final in {place.root}; run 'allcnn extract {run}"
-            f" --checkpoint all{in_workspace(place)}'"
-        )
+        raise RunError(f"nothing is stored of {run}@final in {place.root}; run {extract}")
+    others = [name for name in place.checkpoints(run) if name not in names]
+    if others:
+        told = ", ".join(others[:4]) + (", …" if len(others) > 4 else "")
+        click.echo(f"not stored, and left out: {told}; {extract} stores all", err=True)
     return names
 
 
