@@ -115,7 +115,7 @@ def has_ffmpeg() -> bool:
 
 
 def _gif(made: Film) -> bytes:
-    frame_ms = round(1000 / FRAMES_A_SECOND)
+    frame_ms = 10 * round(100 / FRAMES_A_SECOND)  # a GIF counts hundredths of a second
     palette = _palette()
     # One palette for all, and no dithering: frames differ where colours do, and compress well.
     frames = [
