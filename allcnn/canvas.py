@@ -55,7 +55,7 @@ def fit_around(figure: Figure, placed: Sequence[tuple[Axes, float, float]]) -> N
     """
     boxes = []
     for axes, width, height in placed:
-        _set_inches(figure, axes, (0, 0, width, height))
+        set_inches(figure, axes, (0, 0, width, height))
         box = axes.get_tightbbox() or axes.bbox
         boxes.append(box.transformed(figure.dpi_scale_trans.inverted()))
     bottom = _MARGIN - min(box.y0 for box in boxes)
@@ -65,18 +65,20 @@ def fit_around(figure: Figure, placed: Sequence[tuple[Axes, float, float]]) -> N
     )
     left = _MARGIN
     for (axes, width, height), box in zip(placed, boxes, strict=True):
-        _set_inches(figure, axes, (left - box.x0, bottom, width, height))
+        set_inches(figure, axes, (left - box.x0, bottom, width, height))
         left += box.width + _BETWEEN
 
 
-def _set_inches(figure: Figure, axes: Axes, bounds: tuple[float, float, float, float]) -> None:
+def set_inches(figure: Figure, axes: Axes, bounds: tuple[float, float, float, float]) -> None:
+    """Place axes by left, bottom, width and height in inches."""
     (left, bottom, width, height), (w, h) = bounds, figure.get_size_inches()
     axes.set_position((left / w, bottom / h, width / w, height / h))
 
 
-def save(figure: Figure, path: Address) -> Place:
+def save(figure: Figure, path: Address, dpi: int = 150) -> Place:
     """Write a figure as PNG, PDF or SVG by its suffix, at once or not at all; return the place.
 
+    ``dpi`` are the dots an inch of a bitmap.
     Carries no date and no random name: the same figure gives the same bytes. Folders are made.
     """
     place = as_place(path)
@@ -84,26 +86,26 @@ def save(figure: Figure, path: Address) -> Place:
     if kind not in _FORMATS:
         raise ValueError(f"{place.name} is no picture; use a name in .{', .'.join(_FORMATS)}")
     if isinstance(place, Path):
-        _save_file(figure, place, kind)
+        _save_file(figure, place, kind, dpi)
     else:
         drawn = io.BytesIO()
-        _write(figure, drawn, kind)
+        _write(figure, drawn, kind, dpi)
         write_bytes(place, drawn.getvalue())
     return place
 
 
-def _save_file(figure: Figure, path: Path, kind: str) -> None:
+def _save_file(figure: Figure, path: Path, kind: str, dpi: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        _write(figure, partial, kind)
+        _write(figure, partial, kind, dpi)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _write(figure: Figure, path: Path | io.BytesIO, kind: str) -> None:
-    options: dict[str, Any] = {"format": kind, "dpi": 150, "metadata": _FORMATS[kind]}
+def _write(figure: Figure, path: Path | io.BytesIO, kind: str, dpi: int) -> None:
+    options: dict[str, Any] = {"format": kind, "dpi": dpi, "metadata": _FORMATS[kind]}
     if kind != "svg":
         figure.savefig(path, **options)
         return
@@ -118,9 +120,13 @@ def set_title(axes: Axes, title: str, width: float, font_size: float) -> None:
 
 
 def wrapped(text: str, width: float, font_size: float) -> str:
-    """Break a text into lines of at most so many inches."""
+    """Break a text into lines of at most so many inches, all about as long."""
     # A letter is about 0.55 of its size wide, and there are 72 points an inch.
-    return textwrap.fill(text, max(12, int(width * 72 / (0.55 * font_size))))
+    letters = max(12, int(width * 72 / (0.55 * font_size)))
+    lines = textwrap.wrap(text, letters)
+    even = max(12, -(-len(text) // max(len(lines), 1)))
+    tries = (textwrap.wrap(text, n) for n in range(even, letters))
+    return "\n".join(next((some for some in tries if len(some) == len(lines)), lines))
 
 
 def text_inches(text: str, font_size: float) -> float:
@@ -135,11 +141,13 @@ def line_colours(n: int) -> list[Any]:
     return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.95, n)))
 
 
-def finish_axes(axes: Axes, x_label: str, y_label: str) -> None:
+def finish_axes(
+    axes: Axes, x_label: str, y_label: str, label_size: float = 10, tick_size: float = 9
+) -> None:
     """Name the axes of a plot of curves, and draw its grid behind them."""
-    axes.set_xlabel(x_label, fontsize=10)
-    axes.set_ylabel(y_label, fontsize=10)
-    axes.tick_params(labelsize=9)
+    axes.set_xlabel(x_label, fontsize=label_size)
+    axes.set_ylabel(y_label, fontsize=label_size)
+    axes.tick_params(labelsize=tick_size)
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from allcnn.canvas import finish_axes, line_colours, new_figure, set_title, text_inches
+from allcnn.canvas import (
+    finish_axes,
+    line_colours,
+    new_figure,
+    set_title,
+    text_inches,
+    wrapped,
+)
+from allcnn.drawing.style import PAGE, Style
 
 History = Mapping[str, Sequence[float]]
 Pairs = list[tuple[int, int]]
@@ -21,7 +29,9 @@ MAX_DOTS = 40
 _BARS: dict[str, Any] = {"markersize": 3, "capsize": 2, "linewidth": 1}
 
 
-def learning_curves(histories: Mapping[str, History]) -> Figure:
+def learning_curves(
+    histories: Mapping[str, History], title: str = "", style: Style = PAGE
+) -> Figure:
     """Draw loss and accuracy of each run against the epoch: training dashed, test solid.
 
     A history has ``epoch``, ``train_loss``, ``test_loss``, ``train_accuracy`` and
@@ -29,27 +39,34 @@ def learning_curves(histories: Mapping[str, History]) -> Figure:
     """
     if not histories:
         raise ValueError("there are no histories to draw; give that of one run or more")
-    figure = new_figure(9.0, 3.9, layout="constrained")
-    loss, accuracy = figure.subplots(1, 2)
+    if style.fills:
+        figure = new_figure(style.width, 1.4 * style.width, layout="constrained")
+        loss, accuracy = figure.subplots(2, 1)
+    else:
+        figure = new_figure(9.0, 3.9, layout="constrained")
+        loss, accuracy = figure.subplots(1, 2)
     for (run, history), colour in zip(histories.items(), line_colours(len(histories)), strict=True):
         for axes, quantity, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
-            for split, style in (("train", "--"), ("test", "-")):
+            for split, dash in (("train", "--"), ("test", "-")):
                 axes.plot(
                     history["epoch"],
                     factor * np.asarray(history[f"{split}_{quantity}"], np.float64),
-                    linestyle=style,
+                    linestyle=dash,
                     color=colour,
-                    linewidth=1.5,
+                    linewidth=style.line,
                     marker="o" if len(history["epoch"]) == 1 else None,
                     fillstyle="full" if split == "test" else "none",
                     label=run if split == "test" else None,
                 )
     for axes, label in ((loss, "Loss"), (accuracy, "Accuracy (%)")):
-        finish_axes(axes, "Epoch", label)
+        finish_axes(axes, "Epoch", label, style.label, _ticks(style))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if _spans_decades(histories):
         loss.set_yscale("log")
-    _learning_legend(figure, loss)
+    if title:
+        width = figure.get_figwidth()
+        figure.suptitle(wrapped(title, width, style.title), fontsize=style.title)
+    _learning_legend(figure, loss, style)
     return figure
 
 
@@ -85,6 +102,7 @@ def convergence_curves(
     *,
     is_self: bool = False,
     title: str = "",
+    style: Style = PAGE,
 ) -> Figure:
     """Draw CKA of the first minibatches against their number, a line for each chosen pair.
 
@@ -95,7 +113,8 @@ def convergence_curves(
     _check_curves(curves, row_names, column_names, sizes, errors)
     pairs = choose_pairs(curves[-1], is_self=is_self)
     numbers = np.arange(1, len(curves) + 1)
-    figure = new_figure(8.0, 4.4, layout="constrained")
+    width = min(8.0, style.width)
+    figure = new_figure(width, 3.6 if style.fills else 4.4, layout="constrained")
     axes = figure.add_subplot()
     drawn: list[Any] = []
     for k, ((i, j), colour) in enumerate(zip(pairs, line_colours(len(pairs)), strict=True)):
@@ -103,7 +122,7 @@ def convergence_curves(
             numbers,
             curves[:, i, j],
             color=colour,
-            linewidth=1.2,
+            linewidth=0.8 * style.line,
             marker="o" if len(numbers) == 1 else None,
             markersize=4,
             label=_pair_name(row_names[i], column_names[j]),
@@ -112,11 +131,14 @@ def convergence_curves(
             # Side by side, as the ends of several lines are often at one height.
             x = len(curves) * (1 + 0.012 * (k + 1))
             axes.errorbar(x, curves[-1, i, j], errors[i][j], fmt="o", color=colour, **_BARS)
-    finish_axes(axes, "Minibatches", "CKA")
-    _count_examples(axes, np.cumsum(sizes))
+    finish_axes(axes, "Minibatches", "CKA", style.label, _ticks(style))
+    _count_examples(axes, np.cumsum(sizes), style)
     if title:
-        set_title(axes, title, 6.0, font_size=11)
-    figure.legend(handles=drawn, loc="outside right center", fontsize=9, frameon=False)
+        set_title(axes, title, width - (0.5 if style.fills else 2), style.title)
+    if style.fills:
+        _legend_below(figure, drawn, style)
+    else:
+        figure.legend(handles=drawn, loc="outside right center", fontsize=9, frameon=False)
     return figure
 
 
@@ -216,16 +238,34 @@ def _pair_name(row: str, column: str) -> str:
     return row if row == column else f"{row}, {column}"
 
 
-def _count_examples(axes: Axes, examples: Int[np.ndarray, "b"]) -> None:
+def _ticks(style: Style) -> float:
+    # Curves have fewer numbers at their axes than matrices have names.
+    return style.tick if style.fills else style.tick + 1
+
+
+def _legend_below(figure: Figure, drawn: Sequence[Any], style: Style) -> None:
+    size = _ticks(style)
+    longest = max((text_inches(str(each.get_label()), size) for each in drawn), default=0.0)
+    figure.legend(
+        handles=drawn,
+        loc="outside lower center",
+        # With the line before a name, and the room between columns.
+        ncols=max(1, min(6, int(figure.get_figwidth() / (longest + 6 * size / 72)))),
+        fontsize=size,
+        frameon=False,
+    )
+
+
+def _count_examples(axes: Axes, examples: Int[np.ndarray, "b"], style: Style) -> None:
     """Mark whole minibatches below, and at the top how many examples those are."""
     b = len(examples)
-    ticks = MaxNLocator(8, integer=True, min_n_ticks=1).tick_values(1, b)
+    ticks = MaxNLocator(4 if style.fills else 8, integer=True, min_n_ticks=1).tick_values(1, b)
     marked = [int(k) for k in ticks if 1 <= k <= b]
     axes.set_xticks(marked)
     top = axes.secondary_xaxis("top")
     top.set_xticks(marked, [f"{examples[k - 1]:,}" for k in marked])
-    top.set_xlabel("Examples", fontsize=10)
-    top.tick_params(labelsize=9)
+    top.set_xlabel("Examples", fontsize=style.label)
+    top.tick_params(labelsize=_ticks(style))
 
 
 def _check_curves(
@@ -289,14 +329,10 @@ def _spans_decades(histories: Mapping[str, History]) -> bool:
     return len(finite) > 0 and finite.min() > 0 and finite.max() > 10 * finite.min()
 
 
-def _learning_legend(figure: Figure, axes: Axes) -> None:
+def _learning_legend(figure: Figure, axes: Axes, style: Style) -> None:
     runs = [line for line in axes.lines if line.get_linestyle() == "-"]
-    styles = [Line2D([], [], color="0.3", linestyle=style) for style in ("--", "-")]
-    figure.legend(
-        [*styles, *runs],
-        ["training", "test", *(str(line.get_label()) for line in runs)],
-        loc="outside lower center",
-        ncols=min(6, len(runs) + 2),
-        fontsize=9,
-        frameon=False,
-    )
+    styles = [
+        Line2D([], [], color="0.3", linestyle="--", label="training"),
+        Line2D([], [], color="0.3", linestyle="-", label="test"),
+    ]
+    _legend_below(figure, [*styles, *runs], style)

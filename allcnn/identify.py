@@ -47,15 +47,9 @@ def identify(
     wrong one is not found: the first such layer counts as the answer.
     Raises ValueError for fewer than two networks and for networks whose taps differ.
     """
-    matrix = np.asarray(matrix)
-    _check_lengths(matrix, networks, taps)
-    rows = _rows_by_network(networks, taps, exclude)
-    layers = _common_taps(rows)
-    n, n_layers = len(rows), len(layers)
-    order = np.array([list(of_network.values()) for of_network in rows.values()]).ravel()
-    blocks = matrix[np.ix_(order, order)].reshape(n, n_layers, n, n_layers).swapaxes(1, 2)
-    confusion = _confusion(blocks[~np.eye(n, dtype=bool)])
-    n_pairs = n * (n - 1)
+    layers, blocks = as_blocks(matrix, networks, taps, exclude)
+    n_layers, n_pairs = len(layers), len(blocks)
+    confusion = _confusion(blocks)
     shares = confusion.diagonal() / n_pairs
     return Identification(
         accuracy=float(confusion.trace() / (n_pairs * n_layers)),
@@ -64,6 +58,26 @@ def identify(
         n_layers=n_layers,
         confusion=confusion,
     )
+
+
+def as_blocks(
+    matrix: Float[np.ndarray, "m m"],
+    networks: Sequence[str],
+    taps: Sequence[str],
+    exclude: Collection[str] = (),
+) -> tuple[list[str], Float[np.ndarray, "p l l"]]:
+    """Return the layers that all networks have, and the matrix of each ordered pair of networks.
+
+    Arguments and errors are those of ``identify``; pairs of a network with itself are left out.
+    """
+    matrix = np.asarray(matrix)
+    _check_lengths(matrix, networks, taps)
+    rows = _rows_by_network(networks, taps, exclude)
+    layers = _common_taps(rows)
+    n, n_layers = len(rows), len(layers)
+    order = np.array([list(of_network.values()) for of_network in rows.values()]).ravel()
+    blocks = matrix[np.ix_(order, order)].reshape(n, n_layers, n, n_layers).swapaxes(1, 2)
+    return layers, blocks[~np.eye(n, dtype=bool)]
 
 
 def _check_lengths(

@@ -17,6 +17,7 @@ from allcnn.cluster.spec import ClusterSpec
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError
 from flows import (
+    cli_figure,
     cli_import,
     cli_nightly,
     cli_probe,
@@ -322,6 +323,7 @@ def _tell(outcome: "Outcome") -> None:
 
 main.add_command(cli_run.run_group)
 main.add_command(cli_probe.probe)
+main.add_command(cli_figure.figure)
 main.add_command(cli_nightly.nightly)
 main.add_command(cli_nightly.report)
 main.add_command(cli_nightly.run_flow)

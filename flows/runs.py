@@ -12,6 +12,7 @@ import click
 from allcnn import record
 from allcnn.errors import RunError
 from allcnn.figures import draw_learning_curves
+from allcnn.record import History
 from allcnn.runs import Description, Removable, Run, Unreadable, find_removable, remove_run
 from allcnn.soundness import check_curves
 from allcnn.transfer import Imported
@@ -116,21 +117,27 @@ def in_doubt(workspace: Workspace, imported: Imported) -> list[str]:
 
 def draw_curves(workspace: Workspace, patterns: Sequence[str]) -> Place:
     """Draw the learning curves of the runs that fit; raises RunError where one has none."""
+    names = list(histories_of(workspace, patterns))
+    return draw_learning_curves(workspace, names, f"{name_of_all(names)}-curves")
+
+
+def histories_of(workspace: Workspace, patterns: Sequence[str]) -> dict[str, History]:
+    """Return the learning curves of the runs that fit; raises RunError where one has none."""
     names: dict[str, None] = {}
     for pattern in patterns:
         fitting = [run for run in workspace.runs() if fnmatchcase(run, pattern)]
         if not fitting:
             raise no_runs(workspace, pattern)
         names |= dict.fromkeys(fitting)
-    for run in names:
-        history = record.read_history(workspace, run)
+    histories = {run: record.read_history(workspace, run) for run in names}
+    for run, history in histories.items():
         check_curves(run, history)
         if not history:
             raise RunError(f"run {run!r} has no learning curves before the end of its first epoch")
-    return draw_learning_curves(workspace, list(names), f"{_name_of_all(list(names))}-curves")
+    return histories
 
 
-def _name_of_all(runs: Sequence[str]) -> str:
+def name_of_all(runs: Sequence[str]) -> str:
     """Return a name of several runs that others do not have."""
     first, *others = runs
     if not others:

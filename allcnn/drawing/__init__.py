@@ -1,0 +1,1 @@
+"""Pictures as Matplotlib figures: matrices, films of them, bars and curves."""

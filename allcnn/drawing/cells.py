@@ -1,0 +1,165 @@
+"""The cells of a heat map: their colours, numbers and names, and lines between groups of them."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+
+from allcnn.canvas import text_inches
+from allcnn.drawing.panel import Panel
+from allcnn.ticks import name_groups, name_members, spans
+
+ROUNDING: Final = 1e-6
+"""How far rounding alone takes CKA out of 0 to 1."""
+
+_SEPARATOR: Final = "#00B7B7"
+"""Neither in the colours of CKA nor lost on the lightest or the darkest of them."""
+
+_SMALLER: Final = 2
+"""Points by which errors are smaller than the numbers above them."""
+
+_LEAST: Final = 5
+"""Points of the smallest errors that can be read."""
+
+
+class Scale(NamedTuple):
+    """What colours stand for.
+
+    Attributes:
+        label: of the colour bar.
+        colours: a map of Matplotlib's that colour-blind readers can read.
+        high: the value of the last colour; None for the largest of a matrix.
+    """
+
+    label: str
+    colours: str
+    high: float | None
+
+    def over(self, matrices: Sequence[Float[np.ndarray, "r c"]] = ()) -> "Colouring":
+        """Return the colours from 0 on, for values of these matrices."""
+        high = self.high
+        if high is None:
+            finite = np.concatenate([np.ravel(matrix) for matrix in matrices])
+            finite = finite[np.isfinite(finite)]
+            # Of zeros alone, any scale shows them as its first colour.
+            high = (float(finite.max()) if len(finite) else 0.0) or 1.0
+        return Colouring(Normalize(0, high), matplotlib.colormaps[self.colours])
+
+
+class Colouring(NamedTuple):
+    """Which colour each value has."""
+
+    norm: Normalize
+    colours: Colormap
+
+    @property
+    def bar(self) -> ScalarMappable:
+        """What a colour bar shows."""
+        return ScalarMappable(self.norm, self.colours)
+
+    def is_dark(self, value: float) -> bool:
+        """Return whether white is read better than black on the colour of a value."""
+        red, green, blue, _ = self.colours(float(np.clip(float(self.norm(value)), 0, 1)))
+        return bool(0.299 * red + 0.587 * green + 0.114 * blue < 0.5)
+
+
+CKA: Final = Scale("CKA", "magma", 1.0)
+SPREAD: Final = Scale("standard deviation", "cividis", None)
+ERRORS: Final = Scale("standard error", "cividis", None)
+
+
+def draw_cells(axes: Axes, matrix: Float[np.ndarray, "r c"], colouring: Colouring) -> None:
+    """Draw the first row at the bottom, in square cells; NaN is hatched."""
+    # The hatched ground shows through cells that are NaN, and through these alone.
+    axes.patch.set(facecolor="0.88", edgecolor="0.6", hatch="////", linewidth=0)
+    axes.imshow(
+        np.ma.masked_invalid(matrix),
+        cmap=colouring.colours,
+        norm=colouring.norm,
+        origin="lower",
+        aspect="equal",
+        interpolation="none",
+    )
+
+
+def part_groups(axes: Axes, panel: Panel, cell: float) -> None:
+    """Draw lines between groups, in cells of so many inches."""
+    for groups, draw in ((panel.row_groups, axes.axhline), (panel.column_groups, axes.axvline)):
+        if groups is None:
+            continue
+        # Hundreds of lines would tint the matrix, were they not thinner than few are.
+        points = 72 * cell * min(count for _, count in groups)
+        for _, first, _ in spans(groups)[1:]:
+            draw(first - 0.5, color=_SEPARATOR, linewidth=min(0.7, 0.04 * points))
+
+
+def label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None:
+    """Name as many rows and columns as fit cells of so many inches, with groups beyond them."""
+    axes.tick_params(which="both", length=2, labelsize=font_size)
+    short = panel.column_groups is None and _are_short(panel.columns, cell, font_size)
+    axes.tick_params(axis="x", which="both", rotation=0 if short else 90)
+    sides = (
+        (axes.xaxis, panel.columns, panel.column_groups, 0),
+        (axes.yaxis, panel.rows, panel.row_groups, 90),
+    )
+    for axis, names, groups, angle in sides:
+        if groups is None:
+            name_members(axis, names, cell, font_size)
+        else:
+            name_groups(axis, names, groups, cell, font_size, angle)
+
+
+def _are_short(names: Sequence[str], cell: float, font_size: float) -> bool:
+    """Return whether names stand side by side, each below its cell."""
+    return text_inches(max(names, key=len), font_size) <= 0.75 * cell
+
+
+def fits_numbers(panel: Panel, cell: float, font_size: float) -> bool:
+    """Return whether numbers of two decimals, and errors below them, fit such cells."""
+    below = 0 if panel.errors is None else font_size - _SMALLER
+    if 0 < below < _LEAST:
+        return False
+    shown = [_decimals(value) for value in np.ravel(panel.matrix) if np.isfinite(value)]
+    widest = max(shown, key=len, default="")
+    height = 1.3 * (font_size + below) / 72
+    return max(text_inches(widest, font_size) / 0.85, height) <= cell
+
+
+def write_numbers(axes: Axes, panel: Panel, colouring: Colouring, font_size: float) -> None:
+    """Write each value into its cell, and its standard error, where it has one, below it."""
+    matrix = np.asarray(panel.matrix)
+    errors = np.full(matrix.shape, np.nan) if panel.errors is None else np.asarray(panel.errors)
+    for (i, j), value in np.ndenumerate(matrix):
+        if not np.isfinite(value):
+            continue
+        style: dict[str, Any] = {
+            "color": "white" if colouring.is_dark(value) else "black",
+            "ha": "center",
+        }
+        if np.isfinite(errors[i, j]):
+            axes.text(j, i, _decimals(value), fontsize=font_size, va="bottom", **style)
+            error = f"±{_short(float(errors[i, j]))}"
+            axes.text(j, i, error, fontsize=font_size - _SMALLER, va="top", **style)
+        else:
+            axes.text(j, i, _decimals(value), fontsize=font_size, va="center", **style)
+
+
+def _decimals(value: float) -> str:
+    return f"{value:z.2f}"
+
+
+def _short(error: float) -> str:
+    # Near a self-HSIC of zero errors grow without bound; the cell does not.
+    return f"{error:.3f}" if error < 10 else f"{error:.1f}" if error < 1000 else f"{error:.0e}"
+
+
+def extend(panels: Sequence[Panel]) -> str:
+    """Say at which ends of the colour bar an arrow stands for values beyond 0 to 1."""
+    values = np.concatenate([np.ravel(panel.matrix) for panel in panels])
+    below, above = bool((values < -ROUNDING).any()), bool((values > 1 + ROUNDING).any())
+    return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]

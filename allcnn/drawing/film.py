@@ -1,0 +1,169 @@
+"""Matrices one after the other, as a film: written as GIF, or as MP4 where ffmpeg is installed.
+
+Only colours and the words above them change: axes, names and the colour bar stay where they are.
+"""
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import matplotlib
+import numpy as np
+from matplotlib.animation import FFMpegWriter
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.text import Text
+from PIL import Image
+
+from allcnn.drawing.cells import CKA, extend
+from allcnn.drawing.layout import Bar, Sheet, fitted
+from allcnn.drawing.matrices import Map, Names, draw_map
+from allcnn.drawing.panel import Panel
+from allcnn.drawing.style import PAGE, Style
+from store.place import Address, Place, as_place, write_bytes
+
+FRAMES_A_SECOND: Final = 3
+HELD: Final = 6
+"""Times that the last frame is shown as long as another."""
+
+FILM_INCHES: Final = 4.6
+_GREYS: Final = 40
+_DPI: Final = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    """A figure that shows one of several matrices at a time.
+
+    Attributes:
+        figure: as it looks now.
+        panels: what its frames show.
+    """
+
+    figure: Figure
+    panels: tuple[Panel, ...]
+    _image: AxesImage
+    _title: Text
+
+    def __len__(self) -> int:
+        return len(self.panels)
+
+    def show(self, k: int) -> None:
+        """Let the figure show frame ``k``."""
+        panel = self.panels[k]
+        self._image.set_data(np.ma.masked_invalid(panel.matrix))
+        self._title.set_text(panel.title)
+
+
+def film(panels: Sequence[Panel], title: str = "", style: Style = PAGE) -> Film:
+    """Return a film of matrices, whose panels differ in their values and titles alone.
+
+    The title of a panel, one line, stands above its frame, and ``title`` above them all.
+    """
+    if not panels:
+        raise ValueError("there are no panels to show; give one or more")
+    if len({panel.names for panel in panels}) > 1:
+        raise ValueError("the panels of a film differ in their names; give those of one size")
+    small = style.small
+    # Letters and digits of one frame's title are as high as those of another's.
+    first = replace(panels[0], title="")
+
+    def build(side: float) -> Sheet:
+        sheet = Sheet.new(replace(small, dpi=_DPI if not style.fills else style.dpi), title)
+        r, c = np.shape(first.matrix)
+        cell = side / max(r, c)
+        axes = sheet.place(0, 0, c * cell, r * cell)
+        draw_map(axes, Map(first), cell, small, Names())
+        axes.set_title("epoch 0", fontsize=small.title, pad=4)
+        sheet.bars = [Bar(CKA.over().bar, CKA.label, extend(panels), (0, 0))]
+        return sheet
+
+    side = min(FILM_INCHES, max(1.8, style.cell * max(np.shape(first.matrix))))
+    figure = fitted(build, small, side)
+    axes = figure.axes[0]
+    made = Film(figure, tuple(panels), axes.images[0], axes.title)
+    made.show(0)
+    return made
+
+
+def save_film(made: Film, path: Address) -> Place:
+    """Write a film as GIF or MP4 by its suffix, at once or not at all; return the place.
+
+    Three frames a second, the last one held. The same film gives the same bytes as GIF. MP4 needs
+    ffmpeg: raises ValueError where there is none.
+    """
+    place = as_place(path)
+    kind = place.suffix[1:].lower()
+    if kind not in ("gif", "mp4"):
+        raise ValueError(f"{place.name} is no film; use a name in .gif or .mp4")
+    if kind == "mp4" and not has_ffmpeg():
+        raise ValueError(f"{place.name} needs ffmpeg, which is not installed; use a name in .gif")
+    if isinstance(place, Path):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(place, _gif(made) if kind == "gif" else _mp4(made))
+    return place
+
+
+def has_ffmpeg() -> bool:
+    """Return whether there is an ffmpeg to write MP4 with."""
+    return shutil.which(matplotlib.rcParams["animation.ffmpeg_path"]) is not None
+
+
+def _gif(made: Film) -> bytes:
+    frame_ms = 10 * round(100 / FRAMES_A_SECOND)  # a GIF counts hundredths of a second
+    palette = _palette()
+    # One palette for all, and no dithering: frames differ where colours do, and compress well.
+    frames = [
+        frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in _pictures(made)
+    ]
+    durations = [frame_ms] * (len(frames) - 1) + [HELD * frame_ms]
+    written = io.BytesIO()
+    frames[0].save(
+        written,
+        "GIF",
+        save_all=True,
+        append_images=frames[1:],
+        duration=durations,
+        loop=0,
+        optimize=False,
+    )
+    return written.getvalue()
+
+
+def _pictures(made: Film) -> Iterator[Image.Image]:
+    for k in range(len(made)):
+        made.show(k)
+        made.figure.canvas.draw()
+        pixels = np.asarray(made.figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
+        yield Image.fromarray(pixels[:, :, :3])
+
+
+def _palette() -> Image.Image:
+    """Return the colours of CKA, and greys for letters."""
+    colours = matplotlib.colormaps[CKA.colours](np.linspace(0, 1, 256 - _GREYS))[:, :3]
+    greys = np.repeat(np.linspace(0, 1, _GREYS)[:, None], 3, axis=1)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(
+        np.round(255 * np.concatenate([colours, greys])).astype(int).ravel().tolist()
+    )
+    return palette
+
+
+def _mp4(made: Film) -> bytes:
+    # Most players want 4:2:0, which has an even number of pixels each way.
+    size = "pad=ceil(iw/2)*2:ceil(ih/2)*2:color=white"
+    writer = FFMpegWriter(
+        fps=FRAMES_A_SECOND, codec="h264", extra_args=["-vf", size, "-pix_fmt", "yuv420p"]
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "film.mp4")
+        with writer.saving(made.figure, path, dpi=made.figure.dpi):
+            for k in [*range(len(made)), *[len(made) - 1] * (HELD - 1)]:
+                made.show(k)
+                writer.grab_frame()
+        return Path(path).read_bytes()

@@ -1,0 +1,238 @@
+"""Axes of given sizes in lines and columns, and a figure around them that cuts nothing off.
+
+Matplotlib's own layouts fit axes into a figure; here matrices keep square cells of one size, and
+the figure is as large as their names need, or the cells as large as a column of print lets them be.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
+
+from allcnn.canvas import new_figure, set_inches, wrapped
+from allcnn.drawing.style import Style
+
+_MARGIN: Final = 0.06
+_BETWEEN: Final = 0.1
+_BAR: Final = 0.1
+_AFTER_NAMES: Final = 0.05
+_SMALLEST: Final = 0.15
+_TRIES: Final = 6
+_CLOSE: Final = 0.97
+"""Of the width that is there, what is enough to have used."""
+
+
+@dataclass
+class Placed:
+    """Axes of so many inches, and the line and column that they stand in."""
+
+    axes: Axes
+    line: int
+    column: int
+    width: float
+    height: float
+
+
+@dataclass
+class Bar:
+    """A colour bar at the right of the lines that share it, the first and the last given."""
+
+    scale: ScalarMappable
+    label: str
+    extend: str
+    lines: tuple[int, int]
+
+
+@dataclass
+class Sheet:
+    """A figure in the making; axes are placed by their lines, from the top, and columns.
+
+    ``row_label`` and ``column_label`` are what the rows and columns of all matrices are.
+    """
+
+    figure: Figure
+    style: Style
+    title: str = ""
+    placed: list[Placed] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
+    legend: Sequence[Any] = ()
+    row_label: str = ""
+    column_label: str = ""
+
+    @classmethod
+    def new(cls, style: Style, title: str = "") -> Self:
+        """Return an empty one."""
+        figure = new_figure(style.width, style.width, layout=None)
+        # Letters have other lengths at other dots an inch, and everything is measured at these.
+        figure.set_dpi(style.dpi)
+        return cls(figure, style, title)
+
+    def place(self, line: int, column: int, width: float, height: float) -> Axes:
+        """Return new axes of so many inches."""
+        axes = self.figure.add_subplot()
+        self.placed.append(Placed(axes, line, column, width, height))
+        return axes
+
+
+class _Tracks(NamedTuple):
+    """Of each line or column: the room before its axes, theirs, and that after them, in inches."""
+
+    before: dict[int, float]
+    own: dict[int, float]
+    after: dict[int, float]
+
+    @classmethod
+    def of(cls, sizes: Iterable[tuple[int, float, float, float]]) -> "_Tracks":
+        """Gather key, size, and where what is drawn begins and ends beside axes that begin at 0."""
+        tracks = cls({}, {}, {})
+        for key, size, low, high in sizes:
+            for of, inches in zip(tracks, (-low, size, high - size), strict=True):
+                of[key] = max(of.get(key, 0.0), inches)
+        return tracks
+
+    def starts(self, at: float, keys: Iterable[int]) -> tuple[dict[int, float], float]:
+        """Return where the axes of each begin, one after the other, and where the last ends."""
+        found = {}
+        for key in keys:
+            found[key] = at + self.before[key]
+            at = found[key] + self.own[key] + self.after[key] + _BETWEEN
+        return found, at - _BETWEEN
+
+
+def fitted(build: Callable[[float], Sheet], style: Style, side: float) -> Figure:
+    """Return a figure of the style's width, or less where that suffices.
+
+    Args:
+        build: makes the sheet with matrices whose longest side has so many inches.
+        style: says how wide.
+        side: as many inches at most; fewer where the width asks for it.
+    """
+    largest = side
+    for _ in range(_TRIES):
+        sheet = build(side)
+        width, stretch = _arrange(sheet)
+        room = style.width - width
+        done = room >= 0 and (side >= largest or width >= _CLOSE * style.width)
+        if done or side <= _SMALLEST:
+            break
+        # A little less than would fill it: names may need more room once cells have another size.
+        side = float(np.clip(side * (1 + 0.99 * room / stretch - 0.002), _SMALLEST, largest))
+    return sheet.figure
+
+
+def _arrange(sheet: Sheet) -> tuple[float, float]:
+    """Give everything its place; return the width needed, and how much of it are axes."""
+    figure, style = sheet.figure, sheet.style
+    columns, lines = _measured(sheet)
+    line_of_text = 1.4 * style.label / 72 + _AFTER_NAMES
+    x, right = columns.starts(
+        _MARGIN + (line_of_text if sheet.row_label else 0), sorted(columns.own)
+    )
+    bars, bar_inches = _colour_bars(sheet)
+    needed = right + bar_inches + _MARGIN
+    width = style.width if style.fills and needed <= style.width else needed
+    shift = (width - needed) / 2
+    x = {column: start + shift for column, start in x.items()}
+    legend, low = _legend(sheet, width)
+    low += _MARGIN + (line_of_text if sheet.column_label else 0)
+    y, top = lines.starts(low, sorted(lines.own, reverse=True))
+    title, title_inches = _title(sheet, width)
+    height = top + title_inches + _MARGIN
+    figure.set_size_inches(width, height)
+    for one in sheet.placed:
+        # Those that are lower than others of their line hang from the same height.
+        bottom = y[one.line] + lines.own[one.line] - one.height
+        set_inches(figure, one.axes, (x[one.column], bottom, one.width, one.height))
+    for axes, bar in zip(bars, sheet.bars, strict=True):
+        bottom = y[bar.lines[1]]
+        high = y[bar.lines[0]] + lines.own[bar.lines[0]] - bottom
+        set_inches(figure, axes, (right + _BETWEEN + shift, bottom, _BAR, high))
+    if legend is not None:
+        legend.set_bbox_to_anchor((0.5, _MARGIN / height), figure.transFigure)
+    if title is not None:
+        title.set_position((0.5, 1 - _MARGIN / height))
+    across = (min(x.values()) + max(x[k] + columns.own[k] for k in x)) / 2
+    down = (min(y.values()) + max(y[k] + lines.own[k] for k in y)) / 2
+    _name_sides(
+        sheet,
+        across / width,
+        down / height,
+        (_MARGIN + shift) / width,
+        (low - _AFTER_NAMES) / height,
+    )
+    return needed, sum(columns.own.values())
+
+
+def _name_sides(sheet: Sheet, across: float, down: float, left: float, low: float) -> None:
+    """Write what all rows and columns are beside the middle of the matrices."""
+    size = sheet.style.label
+    if sheet.row_label:
+        sheet.figure.text(
+            left, down, sheet.row_label, size=size, rotation=90, ha="left", va="center"
+        )
+    if sheet.column_label:
+        sheet.figure.text(across, low, sheet.column_label, size=size, ha="center", va="top")
+
+
+def _measured(sheet: Sheet) -> tuple[_Tracks, _Tracks]:
+    """Return the room that columns and lines need for the axes in them and their names."""
+    to_inches = sheet.figure.dpi_scale_trans.inverted()
+    across, down = [], []
+    for one in sheet.placed:
+        set_inches(sheet.figure, one.axes, (0, 0, one.width, one.height))
+        box = (one.axes.get_tightbbox() or one.axes.bbox).transformed(to_inches)
+        across.append((one.column, one.width, box.x0, box.x1))
+        down.append((one.line, one.height, box.y0, box.y1))
+    return _Tracks.of(across), _Tracks.of(down)
+
+
+def _colour_bars(sheet: Sheet) -> tuple[list[Axes], float]:
+    """Draw the bars; return them with the inches that they and their numbers need."""
+    drawn, widest = [], 0.0
+    for each in sheet.bars:
+        axes = sheet.figure.add_axes((0, 0, 0.1, 0.5))
+        bar = sheet.figure.colorbar(each.scale, cax=axes, extend=each.extend)
+        bar.set_label(each.label, fontsize=sheet.style.label)
+        axes.tick_params(labelsize=sheet.style.tick, length=2)
+        set_inches(sheet.figure, axes, (0, 0, _BAR, 1))
+        box = axes.get_tightbbox() or axes.bbox
+        widest = max(widest, _BETWEEN + float(box.x1) / sheet.figure.dpi)
+        drawn.append(axes)
+    return drawn, widest
+
+
+def _legend(sheet: Sheet, width: float) -> tuple[Legend | None, float]:
+    """Draw the legend in as few lines as fit; return it with the inches that it needs."""
+    for n in range(min(len(sheet.legend), 6), 0, -1):
+        legend = sheet.figure.legend(
+            handles=list(sheet.legend),
+            loc="lower center",
+            ncols=n,
+            fontsize=sheet.style.tick,
+            frameon=False,
+            borderaxespad=0,
+            borderpad=0,
+            columnspacing=1.2,
+            handlelength=1.8,
+        )
+        box = legend.get_window_extent()
+        if n == 1 or box.width <= (width - 2 * _MARGIN) * sheet.figure.dpi:
+            return legend, float(box.height) / sheet.figure.dpi + _BETWEEN
+        legend.remove()
+    return None, 0.0
+
+
+def _title(sheet: Sheet, width: float) -> tuple[Text | None, float]:
+    """Write the title of the whole; return it with the inches that it needs."""
+    if not sheet.title:
+        return None, 0.0
+    size = sheet.style.title
+    lines = wrapped(sheet.title, width - 2 * _MARGIN, size)
+    text = sheet.figure.text(0.5, 1, lines, fontsize=size, ha="center", va="top")
+    return text, float(text.get_window_extent().height) / sheet.figure.dpi + _BETWEEN

@@ -1,0 +1,240 @@
+"""Matrices as heat maps, alone or in a grid, for pages and for columns of print.
+
+Layer 1 is at the bottom left; colours of CKA run from 0 to 1; what is not defined is hatched.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from allcnn.canvas import wrapped
+from allcnn.drawing.cells import (
+    CKA,
+    ERRORS,
+    SPREAD,
+    Scale,
+    draw_cells,
+    extend,
+    fits_numbers,
+    label_ticks,
+    part_groups,
+    write_numbers,
+)
+from allcnn.drawing.layout import Bar, Sheet, fitted
+from allcnn.drawing.panel import Panel
+from allcnn.drawing.style import PAGE, Style
+
+GROUPED_INCHES: Final = 8.0
+GRID_INCHES: Final = 2.2
+PAIR_INCHES: Final = 3.4
+
+
+@dataclass(frozen=True)
+class Map:
+    """A panel with what its colours stand for, and whether it has a bar that says so."""
+
+    panel: Panel
+    scale: Scale = CKA
+    has_bar: bool = False
+    is_numbered: bool = False
+
+
+def matrix(panel: Panel, style: Style = PAGE) -> Figure:
+    """Draw one matrix, with numbers in its cells where they fit.
+
+    Standard errors, where the panel has them, stand below the numbers, or where those leave no
+    room in a second map with colours of their own.
+    """
+    largest = max(style.matrix, GROUPED_INCHES) if panel.is_grouped else style.matrix
+    side = min(largest, max(1.5, style.cell * _longest(panel)))
+
+    def build(side: float) -> Sheet:
+        cell = side / _longest(panel)
+        numbered = fits_numbers(panel, cell, style.number)
+        maps = [Map(panel, CKA, has_bar=True, is_numbered=numbered)]
+        if panel.errors is not None and not numbered:
+            maps.append(Map(_error_panel(panel), ERRORS, has_bar=True))
+        abreast = 1 if style.fills else 2
+        return _sheet(maps, abreast, side, style, shares=False)
+
+    return fitted(build, style, side)
+
+
+def grid(
+    panels: Sequence[Panel],
+    title: str = "",
+    style: Style = PAGE,
+    abreast: int | None = None,
+) -> Figure:
+    """Draw matrices of CKA side by side, with one colour bar.
+
+    Where all panels share their names, those stand at the outer panels alone. ``abreast`` are the
+    matrices of a line; None for as many as the style has, in lines of about one length.
+    """
+    _check(panels)
+    small = style.small
+    abreast = _abreast(len(panels), style) if abreast is None else abreast
+    maps = [Map(panel) for panel in panels]
+    return fitted(lambda side: _sheet(maps, abreast, side, small, title), small, _grid_side(panels))
+
+
+def mean_and_spread(
+    mean: Panel, spread: Float[np.ndarray, "r c"], title: str = "", style: Style = PAGE
+) -> Figure:
+    """Draw a matrix of means and, in colours of its own, how far single values lie from them."""
+    other = replace(mean, matrix=spread, title="standard deviation", errors=None)
+    side = min(PAIR_INCHES, style.cell * _longest(mean))
+    small = style.small
+
+    def build(side: float) -> Sheet:
+        maps = [
+            Map(each, scale, True, fits_numbers(each, side / _longest(each), small.number))
+            for each, scale in ((mean, CKA), (other, SPREAD))
+        ]
+        return _sheet(maps, 1 if style.fills else 2, side, small, title)
+
+    return fitted(build, small, max(1.5, side))
+
+
+def classes(
+    panels: Sequence[Panel],
+    mean: Panel,
+    whole: Panel | None,
+    spread: Float[np.ndarray, "r c"],
+    title: str = "",
+    style: Style = PAGE,
+) -> Figure:
+    """Draw one matrix a class, their mean, that of all examples together, and their spread.
+
+    The spread, in colours of its own, is the standard deviation between classes. ``whole`` None
+    leaves the examples of all classes together out.
+    """
+    _check(panels)
+    between = replace(mean, matrix=spread, title="standard deviation", errors=None)
+    small = style.small
+    abreast = _abreast(len(panels), style) if style.fills else min(5, len(panels))
+    abreast = max(abreast, 3 if whole else 2)
+    n_lines = math.ceil(len(panels) / abreast)
+
+    def build(side: float) -> Sheet:
+        sheet = Sheet.new(small, title)
+        sheet.row_label, sheet.column_label = mean.row_label, mean.column_label
+        places = [(k // abreast, k % abreast) for k in range(len(panels))]
+        summary = [Map(mean), *([] if whole is None else [Map(whole)])]
+        places += [(n_lines, k) for k in range(len(summary))] + [(n_lines, abreast - 1)]
+        maps = [*map(Map, panels), *summary, Map(between, SPREAD)]
+        for one, (line, column) in zip(maps, places, strict=True):
+            names = Names(column == 0, line == n_lines, sides=False)
+            _place(sheet, one, line, column, side / _longest(mean), names)
+        scale = SPREAD.over([spread]).bar
+        sheet.bars = [
+            Bar(CKA.over().bar, CKA.label, extend(panels), (0, n_lines - 1)),
+            Bar(scale, SPREAD.label, "neither", (n_lines, n_lines)),
+        ]
+        return sheet
+
+    return fitted(build, small, min(1.7, _grid_side(panels)))
+
+
+def errors(panel: Panel, style: Style = PAGE) -> Figure:
+    """Draw the standard errors of a matrix as a map, from 0 to the largest of them."""
+    if panel.errors is None:
+        raise ValueError(f"panel {panel.title!r} has no standard errors to draw")
+    of = replace(_error_panel(panel), title=panel.title)
+    side = min(style.matrix, max(1.5, style.cell * _longest(panel)))
+    return fitted(lambda side: _sheet([Map(of, ERRORS, has_bar=True)], 1, side, style), style, side)
+
+
+def _error_panel(panel: Panel) -> Panel:
+    assert panel.errors is not None
+    return replace(panel, matrix=panel.errors, title="standard error", errors=None)
+
+
+class Names(NamedTuple):
+    """What stands beside a matrix: the names of its rows, of its columns, and what both are."""
+
+    left: bool = True
+    bottom: bool = True
+    sides: bool = True
+
+
+def _sheet(
+    maps: Sequence[Map],
+    abreast: int,
+    side: float,
+    style: Style,
+    title: str = "",
+    *,
+    shares: bool = True,
+) -> Sheet:
+    """Put maps into lines, the longest side of the longest having so many inches."""
+    sheet = Sheet.new(style, title)
+    shared = shares and len({one.panel.names for one in maps}) == 1
+    if shared and len(maps) > 1:
+        sheet.row_label, sheet.column_label = maps[0].panel.row_label, maps[0].panel.column_label
+    last = (len(maps) - 1) // abreast
+    for k, one in enumerate(maps):
+        names = Names()
+        if shared:
+            # Names below a hole in the last line would push the lines apart.
+            names = Names(k % abreast == 0, k // abreast == last, sides=len(maps) == 1)
+        # Of different networks, matrices have one size, not cells.
+        _place(sheet, one, k // abreast, k % abreast, side / _longest(one.panel), names)
+    alike = [k for k, one in enumerate(maps) if not one.has_bar]
+    if alike:
+        lines = alike[0] // abreast, alike[-1] // abreast
+        ends = extend([maps[k].panel for k in alike])
+        sheet.bars.append(Bar(CKA.over().bar, CKA.label, ends, lines))
+    return sheet
+
+
+def _place(sheet: Sheet, one: Map, line: int, column: int, cell: float, names: Names) -> None:
+    r, c = np.shape(one.panel.matrix)
+    draw_map(sheet.place(line, column, c * cell, r * cell), one, cell, sheet.style, names)
+
+
+def draw_map(axes: Axes, one: Map, cell: float, style: Style, names: Names) -> None:
+    """Draw a map in axes of cells of so many inches."""
+    panel, scale = one.panel, one.scale.over([one.panel.matrix])
+    width = cell * len(panel.columns)
+    draw_cells(axes, panel.matrix, scale)
+    part_groups(axes, panel, cell)
+    label_ticks(axes, panel, cell, style.tick)
+    axes.tick_params(which="both", labelleft=names.left, labelbottom=names.bottom, width=0.6)
+    axes.spines[:].set_linewidth(0.6)
+    if names.sides:
+        axes.set_ylabel(panel.row_label, fontsize=style.label)
+        axes.set_xlabel(panel.column_label, fontsize=style.label)
+    axes.set_title(wrapped(panel.title, width, style.title), fontsize=style.title, pad=4)
+    if one.is_numbered:
+        write_numbers(axes, panel, scale, style.number)
+    if one.has_bar:
+        ends = extend([panel]) if one.scale.high is not None else "neither"
+        inset = axes.inset_axes((1 + 0.08 / width, 0, 0.1 / width, 1))
+        bar = axes.figure.colorbar(scale.bar, cax=inset, extend=ends)
+        bar.set_label(one.scale.label, fontsize=style.label)
+        inset.tick_params(labelsize=style.tick, length=2)
+
+
+def _longest(panel: Panel) -> int:
+    return max(len(panel.rows), len(panel.columns))
+
+
+def _grid_side(panels: Sequence[Panel]) -> float:
+    return min(GRID_INCHES, max(1.2, 0.25 * max(map(_longest, panels))))
+
+
+def _abreast(n: int, style: Style) -> int:
+    """Return how many matrices a line has, all lines having about as many."""
+    return math.ceil(n / math.ceil(n / style.abreast))
+
+
+def _check(panels: Sequence[Panel]) -> None:
+    if not panels:
+        raise ValueError("there are no panels to draw; give one or more")

@@ -1,0 +1,86 @@
+"""One matrix to draw: its values, the names of its rows and columns, and their groups."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from allcnn.ticks import Groups, spans
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One CKA matrix to draw, with the taps of its rows and columns in order.
+
+    Attributes:
+        matrix: of any values; NaN is drawn hatched, values outside 0 to 1 as the nearest colour.
+        rows: names, from the bottom up.
+        columns: names, from left to right.
+        title: above the matrix.
+        row_label: what the rows are, such as the run.
+        column_label: what the columns are.
+        errors: standard errors of the values, where NaN is left blank.
+        row_groups: names and numbers of rows that belong together, such as those of one network.
+        column_groups: the same of columns.
+    """
+
+    matrix: Float[np.ndarray, "r c"]
+    rows: Sequence[str]
+    columns: Sequence[str]
+    title: str = ""
+    row_label: str = ""
+    column_label: str = ""
+    errors: Float[np.ndarray, "r c"] | None = None
+    row_groups: Groups | None = None
+    column_groups: Groups | None = None
+
+    def __post_init__(self) -> None:
+        shape = (len(self.rows), len(self.columns))
+        if np.shape(self.matrix) != shape or 0 in shape:
+            raise ValueError(
+                f"the matrix of panel {self.title!r} has shape {np.shape(self.matrix)}, its names"
+                f" {shape}; give one name a row and column, and at least one of each"
+            )
+        if self.errors is not None and np.shape(self.errors) != shape:
+            raise ValueError(
+                f"the errors of panel {self.title!r} have shape {np.shape(self.errors)}, its"
+                f" matrix {shape}; give one error a value, NaN where there is none"
+            )
+        self._check_groups("row", self.row_groups, len(self.rows))
+        self._check_groups("column", self.column_groups, len(self.columns))
+
+    def _check_groups(self, kind: str, groups: Groups | None, n: int) -> None:
+        if groups is None:
+            return
+        counts = [count for _, count in groups]
+        if sum(counts) != n or min(counts) < 1:
+            raise ValueError(
+                f"the {kind} groups of panel {self.title!r} have {counts} {kind}s, its matrix {n};"
+                " give groups of one or more that add up to all"
+            )
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether rows or columns are of several networks."""
+        return self.row_groups is not None or self.column_groups is not None
+
+    @property
+    def names(self) -> tuple[object, ...]:
+        """All that stands at the axes, to tell whether two panels share them."""
+        groups = (tuple(self.row_groups or ()), tuple(self.column_groups or ()))
+        return tuple(self.rows), tuple(self.columns), self.row_label, self.column_label, groups
+
+
+def by_number(panel: Panel) -> Panel:
+    """Call rows and columns L1, L2, ..., beginning again with each group."""
+    return replace(
+        panel,
+        rows=_numbers(len(panel.rows), panel.row_groups),
+        columns=_numbers(len(panel.columns), panel.column_groups),
+    )
+
+
+def _numbers(n: int, groups: Groups | None) -> list[str]:
+    parts = spans(groups if groups is not None else [("", n)])
+    return [f"L{k + 1}" for _, first, stop in parts for k in range(stop - first)]

@@ -1,0 +1,1 @@
+"""Published figures from what is stored: one function each, which returns a figure or a film."""

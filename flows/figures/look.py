@@ -1,0 +1,54 @@
+"""How a figure is to look: its purpose, the names of layers, and its title."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from matplotlib.figure import Figure
+
+from allcnn import figures
+from allcnn.compare import SimilarityResult
+from allcnn.drawing.film import Film
+from allcnn.drawing.panel import Panel, by_number
+from allcnn.drawing.style import STYLES, Purpose, Style
+
+Naming = Literal["taps", "numbers"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What of a figure is the reader's choice.
+
+    Attributes:
+        purpose: a page, or a column of print, 3.3 inches wide.
+        names: of the layers: those of their taps, or L1, L2, ...
+        title: in place of the one that says what is drawn; empty for none.
+    """
+
+    purpose: Purpose = "page"
+    names: Naming = "taps"
+    title: str | None = None
+
+    @property
+    def style(self) -> Style:
+        """The sizes of figures of this purpose."""
+        return STYLES[self.purpose]
+
+    def titled(self, otherwise: str) -> str:
+        """Return the title that was asked for, or else this one."""
+        return otherwise if self.title is None else self.title
+
+    def panel(self, result: SimilarityResult, title: str = "", *, errors: bool = False) -> Panel:
+        """Return a result as something to draw."""
+        drawn = figures.panel(result, title, errors=errors)
+        return by_number(drawn) if self.names == "numbers" else drawn
+
+    def layers(self, taps: list[str]) -> list[str]:
+        """Return what layers are called."""
+        return [f"L{k + 1}" for k in range(len(taps))] if self.names == "numbers" else taps
+
+
+class Drawn(NamedTuple):
+    """A figure, or a film, and the words that its file's name is made of."""
+
+    picture: Figure | Film
+    words: tuple[str, ...]

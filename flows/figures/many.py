@@ -1,0 +1,234 @@
+"""Figures of several networks, or of one in several ways: depths, seeds, classes, invariances."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+import store
+from allcnn import figures, record
+from allcnn.compare import SimilarityResult, network_of
+from allcnn.config import Comparison, Selection
+from allcnn.drawing import bars, matrices
+from allcnn.drawing.accuracy import Accuracies, depths, probe_curves
+from allcnn.drawing.panel import Panel
+from allcnn.errors import AllcnnError, ComparisonError, ConfigError, RunError
+from allcnn.invariance import check_invariance
+from allcnn.published import TABLE_2, TABLE_2_SOURCE
+from allcnn.spread import between_networks, spread
+from allcnn.workspace import Workspace
+from flows import comparing
+from flows.figures.look import Drawn, Look
+from flows.figures.pairs import words_of
+from flows.figures.probing import accuracies, stored_probes
+from flows.figures.sources import Method, Sources
+from flows.nothing import in_workspace
+from store import Representation
+from store.samples import NO_LABEL
+
+
+def draw_depths(
+    sources: Sources, networks: Sequence[Selection], method: Method, look: Look
+) -> Drawn:
+    """Draw networks side by side, CKA within each, and below it what probes find in its layers."""
+    results = sources.results([method.job(network, network) for network in networks])
+    probes = stored_probes(sources.place)
+    shown: list[tuple[Panel, Accuracies | None]] = []
+    for network, result in zip(networks, results, strict=True):
+        taps = [key.tap for key in result.rows]
+        found = accuracies(probes, network, sample_set=result.rows[0].sample_set, taps=taps)
+        shown.append((look.panel(result, str(network)), found))
+    figure = depths(shown, look.titled(figures.method(results[0])), look.style)
+    words = words_of(method.job(networks[0], networks[0]))[2:]
+    return Drawn(figure, ("depths", *map(str, networks), *words))
+
+
+def draw_seeds(sources: Sources, pattern: Selection, method: Method, look: Look) -> Drawn:
+    """Draw mean and spread of CKA over all ordered pairs of different networks that fit."""
+    job = method.job(pattern, pattern)
+    result = sources.result(job)
+    names = [str(network_of(key)) for key in result.rows]
+    taps = [key.tap for key in result.rows]
+    try:
+        found = between_networks(result.cka, names, taps)
+    except ValueError as error:
+        raise ComparisonError(str(error)) from error
+    layers = list(dict.fromkeys(taps))
+    panel = Panel(
+        found.mean,
+        look.layers(layers),
+        look.layers(layers),
+        f"mean of {found.n} ordered pairs",
+        "one network",
+        "another network",
+    )
+    title = f"{len(set(names))} networks {pattern}: {figures.method(result)}"
+    figure = matrices.mean_and_spread(panel, found.deviation, look.titled(title), look.style)
+    return Drawn(figure, ("seeds", *words_of(job)))
+
+
+def draw_classes(
+    sources: Sources, rows: Selection, columns: Selection, method: Method, look: Look
+) -> Drawn:
+    """Draw one matrix a class, their mean and spread, and that of all classes together."""
+    names = _class_names(sources.place, rows.run)
+    results = _of_classes(sources, method.job(rows, columns), names)
+    # On the sample set that the classes are of, whatever larger ones there are.
+    of_all = method.job(rows, columns, sample_set=results[0].rows[0].sample_set)
+    whole = sources.result(of_all)
+    found = spread([result.cka for result in results])
+    mean = replace(look.panel(whole, "mean of classes"), matrix=found.mean)
+    panels = [look.panel(each, _class_name(names, each.label)) for each in results]
+    title = figures.method(replace(whole, label=None))
+    figure = matrices.classes(
+        panels,
+        mean,
+        look.panel(whole, "all classes together"),
+        found.deviation,
+        look.titled(title),
+        look.style,
+    )
+    return Drawn(figure, ("classes", *words_of(method.job(rows, columns))))
+
+
+def _of_classes(sources: Sources, job: Comparison, names: Sequence[str]) -> list[SimilarityResult]:
+    """Return a result a class: of all that are stored if those are all, or else computed."""
+    labels = sources.catalogue.labels(job, job.bandwidths[0])
+    if labels and (not names or len(labels) == len(names)):
+        return sources.results([replace(job, label=label) for label in labels])
+    try:
+        return sources.results([replace(job, label="each")])
+    except ComparisonError:
+        if len(labels) < 2:
+            raise
+        return sources.results([replace(job, label=label) for label in labels])
+
+
+def _class_names(place: Workspace, run: str) -> tuple[str, ...]:
+    try:
+        return record.read_record(place, run).class_names
+    except AllcnnError:  # removed, or imported without its run
+        return ()
+
+
+def _class_name(names: Sequence[str], label: object) -> str:
+    if isinstance(label, int) and NO_LABEL < label < len(names):
+        return names[label]
+    return f"class {label}"
+
+
+def draw_layers(
+    sources: Sources, pattern: Selection, method: Method, exclude: Sequence[str], look: Look
+) -> Drawn:
+    """Draw how often layers are found by each way of comparing, beside published numbers."""
+    linear = replace(method, kernel="linear").job(pattern, pattern)
+    rbf = replace(method, kernel="rbf").job(pattern, pattern)
+    results = sources.results([linear, rbf])
+    try:
+        found = comparing.identify_layers(results, exclude)
+    except ValueError as error:
+        raise ComparisonError(str(error)) from error
+    # HSIC last, as it is another measure.
+    ways = sorted(found, key=lambda way: way.endswith("HSIC"))
+    some = found[ways[0]]
+    title = f"Layers found among {some.n_layers}, {some.n_pairs} ordered pairs of {pattern}"
+    figure = bars.correspondence_bars(
+        {way: found[way].accuracy for way in ways},
+        TABLE_2 if method.pool == "whole" else {},
+        1 / some.n_layers,
+        source=TABLE_2_SOURCE,
+        title=look.titled(title),
+        style=look.style,
+    )
+    sigmas = "_".join(f"{sigma:g}" for sigma in method.sigmas)
+    words = [word for word in words_of(linear) if word != "linear"]
+    return Drawn(figure, ("layers", *words, f"rbf{sigmas}"))
+
+
+def draw_probes(place: Workspace, networks: Sequence[Selection], look: Look) -> Drawn:
+    """Draw the accuracy of linear probes along the layers, a line a network."""
+    probes = stored_probes(place)
+    found: dict[str, Accuracies] = {}
+    for network in networks:
+        one = accuracies(probes, network)
+        if one is None:
+            raise RunError(
+                f"no probes of {network} are stored in {place.root}; train them with 'allcnn probe"
+                f" {network}{in_workspace(place)}'"
+            )
+        found[str(network)] = replace(one, names=look.layers(list(one.names)))
+    title = look.titled("Linear probes of each layer")
+    return Drawn(probe_curves(found, title, look.style), ("probes", *map(str, networks)))
+
+
+def draw_invariance(
+    place: Workspace, network: Selection, method: Method, n_examples: int, look: Look
+) -> Drawn:
+    """Draw CKA of a network with transformed copies of itself, and how far it is from without."""
+    taps = _activations(place, network, method.sample_set)
+    n = min(n_examples, taps[0].meta.n_samples)
+    if n < 4:
+        raise ConfigError(f"samples is {n_examples}; HSIC needs 4 examples or more")
+    plain, checks = check_invariance(
+        [_First(tap, n) for tap in taps],
+        kernel=method.kernel,
+        sigma=method.sigmas[0],
+        estimator=method.estimator,
+        batch_size=method.batch_size,
+        pool=method.pool,
+    )
+    names = look.layers([tap.key.tap for tap in taps])
+    panels = [Panel(plain, names, names, "untransformed", str(network), "its copy")]
+    for name, check in checks.items():
+        title = f"{name}{'' if check.keeps else ' (control)'}: {_deviation(check.deviation)}"
+        panels.append(replace(panels[0], matrix=check.values, title=title))
+    job = method.job(network, network)
+    kernel = f"RBF {method.sigmas[0]:g}" if method.kernel == "rbf" else method.kernel
+    title = f"{network} with copies of it, and the largest deviation: {kernel} CKA, {n:,} examples"
+    figure = matrices.grid(panels, look.titled(title), look.style)
+    return Drawn(figure, ("invariance", *words_of(job)))
+
+
+def _deviation(value: float) -> str:
+    return "not defined" if np.isnan(value) else f"{value:.2g}"
+
+
+class _First:
+    """The first rows of a stored representation, read as far as they are asked for."""
+
+    def __init__(self, tap: Representation, n: int) -> None:
+        self._tap, self._n = tap, n
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self._n, *self._tap.meta.shape)
+
+    @property
+    def dtype(self) -> "np.dtype[np.float32]":
+        return np.dtype(np.float32)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(self._n)
+        return self._tap.read(start, stop).astype(np.float32)
+
+
+def _activations(
+    place: Workspace, network: Selection, sample_set: str | None
+) -> list[Representation]:
+    """Return all taps of a network on the sample set named, or on the largest; RunError if none."""
+    found: list[Representation] = []
+    if store.has_store(place.activations):
+        kept = store.open(place.activations)
+        found = kept.find(
+            run=network.run, checkpoint=network.checkpoint, sample_set=sample_set, complete=True
+        )
+    sets = {tap.key.sample_set: tap.meta.n_samples for tap in found}
+    if not sets:
+        on = f" on {sample_set}" if sample_set else ""
+        raise RunError(
+            f"no activations of {network} are stored{on} in {place.root}, and only they can be"
+            f" transformed; run 'allcnn extract {network.run} --checkpoint {network.checkpoint}"
+            f"{in_workspace(place)}'"
+        )
+    largest = max(sets, key=lambda name: (sets[name], name))
+    return [tap for tap in found if tap.key.sample_set == largest]

@@ -1,0 +1,73 @@
+"""Figures of one comparison: its matrix, its standard errors, and how its values settle."""
+
+import numpy as np
+
+from allcnn import curves, figures
+from allcnn.alignment import convergence
+from allcnn.compare import SimilarityResult
+from allcnn.config import Comparison
+from allcnn.drawing import matrices
+from allcnn.errors import ComparisonError
+from flows.figures.look import Drawn, Look
+from flows.figures.sources import Sources
+
+
+def draw_matrix(sources: Sources, job: Comparison, look: Look, *, errors: bool) -> Drawn:
+    """Draw CKA of all representations of two sides, with its standard errors where asked for."""
+    result = sources.result(job)
+    if errors:
+        _check_errors(result)
+    panel = look.panel(result, look.titled(figures.method(result)), errors=errors)
+    words = ("matrix", *words_of(job), *(["errors"] if errors else []))
+    return Drawn(matrices.matrix(panel, look.style), words)
+
+
+def draw_errors(sources: Sources, job: Comparison, look: Look) -> Drawn:
+    """Draw the standard errors of CKA as a map."""
+    result = sources.result(job)
+    _check_errors(result)
+    panel = look.panel(result, look.titled(figures.method(result)), errors=True)
+    return Drawn(matrices.errors(panel, look.style), ("errors", *words_of(job)))
+
+
+def draw_convergence(sources: Sources, job: Comparison, look: Look) -> Drawn:
+    """Draw CKA of chosen pairs of layers against the number of minibatches."""
+    result = sources.result(job)
+    if result.estimator == "exact":
+        raise ComparisonError("the exact estimate is of a single batch; use another --estimator")
+    try:
+        parts = figures.parts_of(result)
+    except ValueError as error:
+        raise ComparisonError(str(error)) from error
+    rows, columns = (figures.side(keys) for keys in (result.rows, result.columns))
+    figure = curves.convergence_curves(
+        convergence(parts),
+        look.layers(rows.full_names),
+        look.layers(columns.full_names),
+        parts.sizes,
+        result.standard_errors,
+        is_self=result.rows == result.columns,
+        title=look.titled(figures.method(result)),
+        style=look.style,
+    )
+    return Drawn(figure, ("convergence", *words_of(job)))
+
+
+def _check_errors(result: SimilarityResult) -> None:
+    errors = result.standard_errors
+    if errors is None or not np.isfinite(errors).any():
+        why = result.standard_errors_reason or f"result {result.name} has none; compute it again"
+        raise ComparisonError(f"there are no standard errors to draw: {why}")
+
+
+def words_of(job: Comparison) -> tuple[str, ...]:
+    """Return the words that tell a comparison's figures from those of others."""
+    kernel = f"rbf{job.sigmas[0]:g}" if job.kernel == "rbf" else job.kernel
+    return (
+        str(job.rows).replace(":", "_"),
+        str(job.columns).replace(":", "_"),
+        kernel,
+        "" if job.estimator == "unbiased" else job.estimator,
+        "pooled" if job.pool == "mean" else "",
+        "" if job.label is None else f"class{job.label}",
+    )

@@ -1,0 +1,505 @@
+"""``allcnn figure``: every figure from what is stored, and one sentence for whatever goes wrong."""
+
+import itertools
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import store
+from allcnn import record
+from allcnn.compare import compare
+from allcnn.config import Comparison, Extraction, Selection
+from allcnn.drawing import film as films
+from allcnn.errors import ComparisonError, ConfigError, RunError
+from allcnn.extract import each_checkpoint, extract
+from allcnn.identify import identify
+from allcnn.workspace import Workspace
+from flows.figures import many, pairs, sources, training
+from flows.figures.files import Targets, speaking_name
+from flows.figures.look import Look
+from flows.figures.sources import Method, Sources
+from store import RepresentationKey
+from tests.commands import run, succeed
+
+D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
+FINAL, DEEP, INIT = (Selection(D1, "final"), Selection(D2, "final"), Selection(D1, "init"))
+ALL = Selection(D1, "*")
+BATCH = 16
+METHOD = Method(batch_size=BATCH)
+BY = ["--batch-size", BATCH]
+LOOK = Look()
+TAPS = [*(f"conv{k}" for k in range(1, 10)), "logits"]
+
+
+@pytest.fixture(scope="module")
+def stored(trained, tmp_path_factory):
+    """Return a workspace of two runs with activations, and one result: all checkpoints of one."""
+    workspace = Workspace.at(tmp_path_factory.mktemp("stored") / "workspace")
+    shutil.copytree(trained.root, workspace.root)
+    jobs = each_checkpoint(workspace, Extraction(D1, "all", n_samples=64, batch_size=BATCH))
+    for job in [*jobs, Extraction(D2, "final", n_samples=64, batch_size=BATCH)]:
+        extract(workspace, job)
+    compare(workspace, Comparison(ALL, ALL, batch_size=BATCH))
+    return workspace
+
+
+@pytest.fixture
+def place(stored, tmp_path):
+    """Return a copy of it, to write into."""
+    shutil.copytree(stored.root, tmp_path / "workspace")
+    return Workspace.at(tmp_path / "workspace")
+
+
+@pytest.fixture
+def bare(place):
+    """Return it without activations, Grams and runs: results are all that is left."""
+    for name in ("activations.zarr", "grams.zarr", "runs"):
+        shutil.rmtree(place.root / name, ignore_errors=True)
+    return place
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Let nothing be computed."""
+    monkeypatch.setattr(sources, "compare", None)
+
+
+def whole(workspace):
+    """Return the result that is stored of all checkpoints."""
+    (name,) = [n for n in store.list_results(workspace.similarity) if n.startswith(f"{D1}_x-lin")]
+    return store.read_result(workspace.similarity, name)
+
+
+def block(result, rows, columns):
+    """Return CKA between two networks of a result, found key by key."""
+    return np.array(
+        [
+            [
+                result.cka[i, j]
+                for j, b in enumerate(result.columns)
+                if (b.run, b.checkpoint) == (columns.run, columns.checkpoint)
+            ]
+            for i, a in enumerate(result.rows)
+            if (a.run, a.checkpoint) == (rows.run, rows.checkpoint)
+        ]
+    )
+
+
+def maps(drawn):
+    return [axes for axes in drawn.picture.axes if axes.images]
+
+
+def values(axes):
+    return np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
+
+
+def words(drawn):
+    return [text.get_text().replace("\n", " ") for text in drawn.picture.texts]
+
+
+# what is drawn
+
+
+def test_a_matrix_is_a_block_of_what_is_stored(bare, no_work):
+    drawn = pairs.draw_matrix(Sources(bare), METHOD.job(FINAL, INIT), LOOK, errors=False)
+    (axes,) = maps(drawn)
+    np.testing.assert_array_equal(values(axes), block(whole(bare), FINAL, INIT))
+    assert axes.get_title().replace("\n", " ") == (
+        "linear CKA, unbiased, 64 examples in minibatches of 16"
+    )
+    assert (axes.get_ylabel(), axes.get_xlabel()) == (f"{D1}@final", f"{D1}@init")
+
+
+def test_what_is_not_stored_is_computed_and_kept(place):
+    job = METHOD.job(FINAL, DEEP)
+    first = pairs.draw_matrix(Sources(place), job, LOOK, errors=False)
+    assert values(maps(first)[0]).shape == (10, 17)
+    (name,) = set(store.list_results(place.similarity)) - {whole(place).name}
+    for other in ("activations", "grams"):
+        shutil.rmtree(place.root / f"{other}.zarr")
+    again = pairs.draw_matrix(Sources(place), job, LOOK, errors=False)
+    np.testing.assert_array_equal(values(maps(again)[0]), values(maps(first)[0]))
+    result = store.read_result(place.similarity, name)
+    np.testing.assert_array_equal(values(maps(again)[0]), result.cka)
+
+
+def test_layers_are_numbered_and_titled_as_asked(place, no_work):
+    look = Look("column", "numbers", "my title")
+    job = METHOD.job(FINAL, FINAL)
+    drawn = pairs.draw_matrix(Sources(place), job, look, errors=False)
+    (axes,) = maps(drawn)
+    assert [label.get_text() for label in axes.get_yticklabels()][-1] == "L10"
+    assert axes.get_title() == "my title"
+    assert drawn.picture.get_figwidth() == pytest.approx(3.3)
+    untitled = pairs.draw_matrix(Sources(place), job, Look(title=""), errors=False)
+    assert maps(untitled)[0].get_title() == ""
+
+
+def test_standard_errors_are_those_of_the_block(bare, no_work):
+    drawn = pairs.draw_errors(Sources(bare), METHOD.job(FINAL, INIT), LOOK)
+    result = whole(bare)
+    rows = [k for k, key in enumerate(result.rows) if key.checkpoint == "final"]
+    columns = [k for k, key in enumerate(result.columns) if key.checkpoint == "init"]
+    wanted = result.standard_errors[np.ix_(rows, columns)]
+    np.testing.assert_array_equal(values(maps(drawn)[0]), wanted)
+
+
+def test_a_convergence_ends_at_the_stored_values(bare, no_work):
+    drawn = pairs.draw_convergence(Sources(bare), METHOD.job(FINAL, INIT), LOOK)
+    matrix = block(whole(bare), FINAL, INIT)
+    lines = [line for line in drawn.picture.axes[0].lines if len(line.get_xdata()) == 4]
+    ends = [line.get_ydata()[-1] for line in lines]
+    np.testing.assert_allclose(ends, np.diag(matrix), rtol=1e-12)
+
+
+def test_stages_are_the_final_network_against_each(bare, no_work):
+    drawn = training.draw_stages(Sources(bare), D1, (), METHOD, LOOK)
+    names = ["init", "epoch-0001", "final"]
+    assert [axes.get_title() for axes in maps(drawn)] == ["epoch 0", "epoch 1", "final"]
+    for axes, name in zip(maps(drawn), names, strict=True):
+        wanted = block(whole(bare), FINAL, Selection(D1, name))
+        np.testing.assert_array_equal(values(axes), wanted)
+
+
+def test_stages_tell_epoch_and_accuracy_where_the_run_is_there(place, no_work):
+    drawn = training.draw_stages(Sources(place), D1, ("epoch-0001", "final"), METHOD, LOOK)
+    history = record.read_history(place, D1)
+    assert [axes.get_title() for axes in maps(drawn)] == [
+        f"epoch {k} ({row.test_accuracy:.1%})" for k, row in enumerate(history, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("n", "chosen"),
+    [
+        (1, [0]),
+        (3, [0, 1, 2]),
+        (6, [0, 1, 2, 3, 4, 5]),
+        (7, [0, 1, 2, 3, 4, 6]),
+        (12, [0, 1, 2, 3, 6, 11]),
+        (71, [0, 1, 4, 15, 36, 70]),
+    ],
+)
+def test_stages_are_denser_in_the_beginning(n, chosen):
+    names = [f"epoch-{k:04d}" for k in range(n)]
+    assert training.spread_out(names, 6) == [names[k] for k in chosen]
+
+
+def test_a_film_has_all_checkpoints(place, no_work, tmp_path):
+    drawn = training.draw_film(Sources(place), D1, METHOD, LOOK)
+    history = record.read_history(place, D1)
+    titles = [
+        f"epoch {k} · test accuracy {row.test_accuracy:.1%}" for k, row in enumerate(history, 1)
+    ]
+    assert [panel.title for panel in drawn.picture.panels] == ["epoch 0", *titles]
+    for panel, name in zip(drawn.picture.panels, ("init", "epoch-0001", "final"), strict=True):
+        wanted = block(whole(place), FINAL, Selection(D1, name))
+        np.testing.assert_array_equal(panel.matrix, wanted)
+
+
+def test_checkpoints_that_are_not_stored_are_told(place):
+    shutil.rmtree(place.activations / whole(place).rows[0].sample_set / D2)
+    result = run("figure", "stages", D2, *BY, workspace=place)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: nothing is stored of {D2}@final in {place.root}; run 'allcnn extract {D2}"
+        f" --checkpoint all --workspace {place.root}'\n"
+    )
+    sample_set = whole(place).rows[0].sample_set
+    shutil.rmtree(place.activations / sample_set / D1 / "init")
+    shutil.rmtree(place.grams)
+    for name in store.list_results(place.similarity):
+        shutil.rmtree(place.similarity / name)
+    result = run("figure", "animation", D1, *BY, workspace=place)
+    assert result.exit_code == 0, result.output
+    assert f"not stored, and left out: init; 'allcnn extract {D1} --checkpoint all" in result.stderr
+    with Image.open(result.stdout.strip()) as picture:
+        assert picture.n_frames == 2
+
+
+def test_seeds_are_averaged_over_all_ordered_pairs(bare, no_work):
+    drawn = many.draw_seeds(Sources(bare), ALL, METHOD, LOOK)
+    result = whole(bare)
+    networks = [Selection(D1, name) for name in ("init", "epoch-0001", "final")]
+    blocks = [block(result, a, b) for a, b in itertools.permutations(networks, 2)]
+    mean, deviation = maps(drawn)
+    for i, j in itertools.product(range(10), range(10)):
+        entries = [each[i, j] for each in blocks]
+        middle = sum(entries) / 6
+        spread = (sum((x - middle) ** 2 for x in entries) / 5) ** 0.5
+        assert values(mean)[i, j] == pytest.approx(middle, rel=1e-12)
+        assert values(deviation)[i, j] == pytest.approx(spread, rel=1e-9, abs=1e-12)
+    assert mean.get_title() == "mean of 6 ordered pairs"
+    assert words(drawn)[0].startswith(f"3 networks {D1}@*: linear CKA")
+
+
+def test_one_network_has_no_pairs(bare, no_work):
+    with pytest.raises(ComparisonError, match="there are 1 networks"):
+        many.draw_seeds(Sources(bare), FINAL, METHOD, LOOK)
+
+
+def test_depths_stand_side_by_side_with_the_probes_there_are(place, monkeypatch):
+    probe = FakeProbe(FINAL, whole(place).rows[0].sample_set)
+    monkeypatch.setattr(many, "stored_probes", lambda workspace: [probe])
+    drawn = many.draw_depths(Sources(place), [FINAL, DEEP], METHOD, LOOK)
+    first, second = maps(drawn)
+    np.testing.assert_array_equal(values(first), block(whole(place), FINAL, FINAL))
+    assert values(second).shape == (17, 17)
+    assert [axes.get_title().replace("\n", " ") for axes in (first, second)] == [
+        f"{D1}@final",
+        f"{D2}@final",
+    ]
+    below = [a for a in drawn.picture.axes if not a.images and not hasattr(a, "_colorbar")]
+    line = below[0].containers[0].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), 100 * probe.accuracy)
+    assert [text.get_text() for text in below[1].texts] == ["no probes"]
+
+
+@dataclass
+class FakeProbe:
+    """What stored probes of one network tell of it."""
+
+    network: Selection
+    sample_set: str
+    created_at: str = "2026-01-01"
+    taps: tuple[RepresentationKey, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        of = self.network
+        self.taps = tuple(
+            RepresentationKey(self.sample_set, of.run, of.checkpoint, tap) for tap in TAPS
+        )
+        self.provenance = {"created_at": self.created_at}
+        self.accuracy = np.linspace(0.3, 0.9, 10) + 0.01 * len(self.created_at)
+        self.standard_errors = np.full(10, 0.01)
+
+
+def test_probes_are_drawn_of_each_network(place, monkeypatch):
+    probes = [FakeProbe(FINAL, "one"), FakeProbe(INIT, "one")]
+    monkeypatch.setattr(many, "stored_probes", lambda workspace: probes)
+    drawn = many.draw_probes(place, [FINAL, INIT], LOOK)
+    (axes,) = drawn.picture.axes
+    assert len(axes.containers) == 2
+    legend = [text.get_text() for text in drawn.picture.legends[0].get_texts()]
+    assert legend == [f"{D1}@final", f"{D1}@init"]
+    with pytest.raises(RunError, match=f"no probes of {D2}@final are stored"):
+        many.draw_probes(place, [DEEP], LOOK)
+
+
+def test_probes_of_the_same_examples_come_first():
+    old, new = FakeProbe(FINAL, "same", "2026-01"), FakeProbe(FINAL, "other", "2026-01-02")
+    newest_first = [new, old]
+    assert many.accuracies(newest_first, FINAL).accuracy[0] == new.accuracy[0]
+    found = many.accuracies(newest_first, FINAL, sample_set="same")
+    assert found.accuracy[0] == old.accuracy[0]
+    assert many.accuracies(newest_first, FINAL, taps=TAPS[1:]) is None
+    assert many.accuracies(newest_first, INIT) is None
+
+
+def test_classes_are_averaged_and_spread(place):
+    shutil.rmtree(place.root / "runs")
+    drawn = many.draw_classes(Sources(place), FINAL, FINAL, METHOD, LOOK)
+    job = METHOD.job(FINAL, FINAL, label="each")
+    results = {result.label: result.cka for result in compare(place, job)}
+    *singles, mean, together, spread = maps(drawn)
+    assert [axes.get_title() for axes in singles] == [f"class {k}" for k in results]
+    for axes, wanted in zip(singles, results.values(), strict=True):
+        np.testing.assert_array_equal(values(axes), wanted)
+    np.testing.assert_array_equal(values(together), block(whole(place), FINAL, FINAL))
+    for i, j in itertools.product(range(10), range(10)):
+        there = [x[i, j] for x in results.values() if np.isfinite(x[i, j])]
+        middle = sum(there) / len(there) if there else np.nan
+        np.testing.assert_allclose(values(mean)[i, j], middle, rtol=1e-12)
+        if len(there) > 1:
+            wanted = (sum((x - middle) ** 2 for x in there) / (len(there) - 1)) ** 0.5
+            np.testing.assert_allclose(values(spread)[i, j], wanted, rtol=1e-9, atol=1e-12)
+        else:
+            assert np.isnan(values(spread)[i, j])
+    # The same from results alone.
+    for name in ("activations.zarr", "grams.zarr"):
+        shutil.rmtree(place.root / name)
+    again = many.draw_classes(Sources(place), FINAL, FINAL, METHOD, LOOK)
+    np.testing.assert_array_equal(values(maps(again)[-1]), values(spread))
+
+
+def test_classes_have_their_names_where_the_run_is_there(place):
+    drawn = many.draw_classes(Sources(place), FINAL, FINAL, METHOD, LOOK)
+    names = record.read_record(place, D1).class_names
+    assert [axes.get_title() for axes in maps(drawn)[:-3]] == list(names)
+
+
+def test_layers_found_stand_beside_the_published(place):
+    method = Method(batch_size=BATCH, sigmas=(0.2, 0.4, 0.8))
+    drawn = many.draw_layers(Sources(place), ALL, method, ["logits"], LOOK)
+    (axes,) = drawn.picture.axes
+    ours, theirs = axes.containers
+    networks = [f"{key.run}@{key.checkpoint}" for key in whole(place).rows]
+    taps = [key.tap for key in whole(place).rows]
+    found = identify(whole(place).cka, networks, taps)
+    assert ours[0].get_height() == pytest.approx(100 * found.accuracy)
+    hsic = identify(whole(place).hsic, networks, taps)
+    assert ours[-1].get_height() == pytest.approx(100 * hsic.accuracy)
+    published = [bar.get_height() for bar in theirs]
+    np.testing.assert_allclose(published, [99.3, 80.6, 99.1, 99.3, 22.2])
+    assert axes.lines[0].get_ydata()[0] == pytest.approx(100 / 9)
+    legend = [text.get_text() for text in drawn.picture.legends[0].get_texts()]
+    assert legend[1] == "published: Kornblith et al. 2019, Table 2"
+    with pytest.raises(ComparisonError, match="networks of one architecture"):
+        many.draw_layers(Sources(place), Selection("*", "final"), method, ["logits"], LOOK)
+
+
+def test_invariance_is_told_with_its_deviation(place):
+    drawn = many.draw_invariance(place, FINAL, METHOD, 48, LOOK)
+    plain, *others = maps(drawn)
+    titles = [axes.get_title().replace("\n", " ") for axes in others]
+    assert [title.split(": ")[0] for title in titles] == [
+        "neurons permuted",
+        "scaled by 7",
+        "rotated",
+        "stretched (control)",
+    ]
+    *same, control = [float(title.split(": ")[1]) for title in titles]
+    assert max(same) < 1e-4
+    assert control > 0.05
+    for axes, told in zip(others, [*same, control], strict=True):
+        largest = np.nanmax(np.abs(values(axes) - values(plain)))
+        assert told == pytest.approx(largest, rel=0.05)
+    assert "48 examples" in words(drawn)[0]
+
+
+def test_several_sample_sets_are_not_mixed(place):
+    other = extract(place, Extraction(D2, "final", n_samples=32, batch_size=BATCH))
+    shutil.rmtree(place.activations / whole(place).rows[0].sample_set / D2)
+    with pytest.raises(ComparisonError, match="of several sample sets") as error:
+        many.draw_depths(Sources(place), [FINAL, DEEP], METHOD, LOOK)
+    assert other in str(error.value)
+
+
+# the command line
+
+COMMANDS = {
+    "curves": [D1, D2],
+    "matrix": [f"{D1}@final", f"{D1}@init", "--errors", *BY],
+    "stages": [D1, *BY],
+    "animation": [D1, *BY],
+    "depths": [f"{D1}@final", f"{D1}@init", *BY],
+    "seeds": [f"{D1}@*", *BY],
+    "errors": [f"{D1}@final", *BY],
+    "convergence": [f"{D1}@final", *BY],
+    "invariance": [f"{D1}@final", "--samples", "32"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_prints_the_files_it_wrote(place, no_work, command, tmp_path):
+    suffix = ".gif" if command == "animation" else ".png"
+    (printed,) = succeed("figure", command, *COMMANDS[command], workspace=place).splitlines()
+    assert Path(printed).parent == place.figures
+    assert Path(printed).name.startswith(f"{command}-{D1}")
+    assert Path(printed).suffix == suffix
+    with Image.open(printed) as picture:
+        assert min(picture.size) > 100
+    kinds = [".gif"] if command == "animation" else [".png", ".pdf", ".svg"]
+    named = [tmp_path / f"own{kind}" for kind in kinds]
+    to = [word for path in named for word in ("--to", path)]
+    look = ["--for", "column", "--names", "numbers", "--title", "mine", *to]
+    out = succeed("figure", command, *COMMANDS[command], *look, workspace=place)
+    assert out.splitlines() == list(map(str, named))
+    before = [path.read_bytes() for path in named]
+    assert all(before)
+    succeed("figure", command, *COMMANDS[command], *look, workspace=place)
+    assert [path.read_bytes() for path in named] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["matrix", "nobody@final"], 1, "holds no activations or Grams of nobody@final"),
+        (["matrix", "nobody"], 2, "'nobody' names no network; write RUN@CHECKPOINT"),
+        (["stages", "nobody"], 1, "nothing is stored of nobody@final"),
+        (["stages", D1, "--checkpoints", "init,,final"], 2, "write names, as in init,epoch-0005"),
+        (["stages", D1, "--checkpoints", "../x", *BY], 2, "checkpoint '../x' is not a name"),
+        (["stages", D1, "--checkpoints", "epoch-0007", *BY], 1, f"of {D1}@epoch-0007"),
+        (["animation", "nobody"], 1, "nothing is stored of nobody@final"),
+        (["animation", "../x"], 2, "run '../x' is not a name"),
+        (["depths", f"{D1}@*"], 2, f"'{D1}@*' is a pattern; name one RUN@CHECKPOINT"),
+        (["curves", "nobody"], 1, "no run in"),
+        (["probes", f"{D1}@final"], 1, f"no probes of {D1}@final are stored"),
+        (["invariance", "nobody@final"], 1, "no activations of nobody@final are stored"),
+        (["invariance", f"{D1}@final", "--samples", "3"], 2, "samples is 3; HSIC needs 4"),
+        (["matrix", f"{D1}@final", "--to", "a.txt"], 2, "use a name in .png, .pdf, .svg"),
+        (["matrix", f"{D1}@final", "--to", "a.gif"], 2, "use a name in .png, .pdf, .svg"),
+        (["animation", D1, "--to", "a.png"], 2, "to is a.png; use a name in .gif, .mp4"),
+        (["matrix", f"{D1}@final", "--to", "s3://b/a.png"], 2, "is an address; give a local file"),
+        (["matrix", f"{D1}@final", "--to", "nowhere/a.png"], 2, "nowhere is no folder; make it"),
+        (["matrix", f"{D1}@final", "--kernel", "rbf", "--sigma", "1,2"], 2, "shows one bandwidth"),
+        (["matrix", f"{D1}@final", "--batch-size", "3"], 2, "batch-size is 3; use 4 or more"),
+        (["errors", f"{D1}@final", "--estimator", "exact"], 1, "the jackknife needs minibatches"),
+        (["convergence", f"{D1}@final", "--estimator", "exact"], 1, "is of a single batch"),
+        (["seeds", "nobody*@final"], 1, "holds no activations or Grams of nobody*@final"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_what_goes_wrong_is_one_sentence(place, arguments, status, sentence):
+    result = run("figure", *arguments, workspace=place)
+    assert result.exit_code == status, result.output
+    assert len([line for line in result.stderr.splitlines() if line.startswith("Error: ")]) == 1
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+    assert not place.figures.exists()
+
+
+def test_where_nothing_can_be_written_is_one_sentence(place, tmp_path):
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    result = run("figure", "matrix", f"{D1}@final", *BY, "--to", folder, workspace=place)
+    assert (result.exit_code, "which is a folder; name a file" in result.stderr) == (2, True)
+    result = run("figure", "matrix", f"{D1}@final", *BY, "--to", "/proc/a.png", workspace=place)
+    assert result.exit_code in (1, 2)
+    assert "Error: " in result.stderr
+    assert "/proc" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_without_ffmpeg_an_mp4_is_refused_before_any_work(place, no_work, monkeypatch):
+    monkeypatch.setattr(films.shutil, "which", lambda name: None)
+    result = run("figure", "animation", D1, *BY, "--to", "film.mp4", workspace=place)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "Error: to is film.mp4, and there is no ffmpeg to write it; install ffmpeg, or name a"
+        " .gif\n",
+    )
+
+
+def test_files_speak_of_what_they_show():
+    assert speaking_name("matrix", "a@final", "a@final", "rbf0.4", "") == "matrix-a_final-rbf0.4"
+    assert speaking_name("seeds", "tiny-[0-9]*@final", "ä/b") == "seeds-tiny-x0-9xx_final-xxb"
+    with pytest.raises(ConfigError, match=r"use a name in \.png, \.pdf, \.svg"):
+        Targets.parse(["a"])
+
+
+def test_long_names_are_told_apart(tmp_path):
+    workspace = Workspace.at(tmp_path)
+    panel = many.Panel(np.zeros((1, 1)), ["a"], ["b"])
+    figure = pairs.matrices.matrix(panel)
+    names = [f"depths-{'x' * 300}{end}" for end in "ab"]
+    paths = [Targets().write(workspace, figure, name, LOOK)[0] for name in names]
+    assert len({path.name for path in paths}) == 2
+    assert all(len(path.name) < 200 for path in paths)
+
+
+def test_help_needs_no_picture_library():
+    code = (
+        "import sys; from click.testing import CliRunner; from flows.cli import main;"
+        "r = CliRunner().invoke(main, ['figure', 'matrix', '--help']); assert r.exit_code == 0;"
+        "assert not {'jax', 'matplotlib', 'dask', 'zarr'} & set(sys.modules), 'slow'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
