@@ -4,6 +4,7 @@
 report.heatmap = (() => {
   const MOST_ITEMS = 40_000; // the charting library keeps an object each cell
   const NUMBERED_CELL = 34;
+  const NARROWEST_NETWORK = 10; // where lines would hide what is between them
   const HIGHEST = 720;
 
   /** Return the options of a chart that shows a block. */
@@ -24,7 +25,7 @@ report.heatmap = (() => {
   }
 
   function xAxis(side, size, colours) {
-    const nameGap = size.below - 62 - 18;
+    const nameGap = size.below - 18;
     const label = { rotate: size.rotated ? 90 : 0, width: 160 };
     return axis(side, size.columns, size, colours, { name: `columns: ${named(side)}`, nameGap }, label);
   }
@@ -53,9 +54,9 @@ report.heatmap = (() => {
       axisLine: { show: false },
       axisTick: { show: false },
       splitLine: {
-        show: firsts.size > 0,
+        show: firsts.size > 0 && (size.cell * side.length) / firsts.size >= NARROWEST_NETWORK,
         interval: (index) => firsts.has(index),
-        lineStyle: { color: colours.cursor, width: size.cell * side.length > 250 ? 1.5 : 1 },
+        lineStyle: { color: colours.cursor, width: 1 },
       },
       axisLabel: {
         color: colours.quiet, fontSize: size.font, margin: 5, overflow: "truncate", hideOverlap: false,

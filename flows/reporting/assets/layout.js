@@ -4,7 +4,7 @@
 report.layout = (() => {
   const LARGEST_CELL = 58;
   const FONT = 11;
-  const LEGEND = 62;
+  const LEGEND = 44;
   const context = document.createElement("canvas").getContext("2d");
 
   /** Return the names along a side, and where they stand: of layers, or of networks if several. */
@@ -49,7 +49,8 @@ report.layout = (() => {
     const below = (rotated ? wide : FONT + 6) + 34 + LEGEND;
     const size = { width: cell * block.columns.length, height: cell * block.rows.length };
     return {
-      ...size, left, top, cell, rotated, rows, columns, room, below,
+      ...size, left, top, cell, rotated, rows, columns,
+      below: below - LEGEND,
       total: top + size.height + below,
       font: FONT,
     };
