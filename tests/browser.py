@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,11 +45,13 @@ class Watched:
     page: Page
     complaints: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    failed: dict[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.page.on("console", lambda message: self._note(message.type, message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("requestfailed", lambda r: self.failed.update({r.url: r.failure}))
 
     def _note(self, kind: str, text: str) -> None:
         if kind in ("error", "warning", "assert"):
@@ -60,8 +63,16 @@ class Watched:
         wait_ready(self.page)
 
 
+def until(page: Page, expression: str, argument: object = None, timeout_s: float = 20) -> None:
+    """Wait until an expression holds; Playwright's own way needs eval, which the page forbids."""
+    end = time.monotonic() + timeout_s
+    while not page.evaluate(expression, argument):
+        assert time.monotonic() < end, f"it never came true: {expression}"
+        page.wait_for_timeout(20)
+
+
 def wait_ready(page: Page) -> float:
     """Return how many milliseconds a page took until it could be used."""
-    page.wait_for_function("performance.getEntriesByName('ready').length === 1")
+    until(page, "performance.getEntriesByName('ready').length === 1")
     found: float = page.evaluate("performance.getEntriesByName('ready')[0].startTime")
     return found

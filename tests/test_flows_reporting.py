@@ -188,7 +188,7 @@ def test_names_from_elsewhere_end_no_script(place):
 def test_nights_are_told(place):
     write_run(place, config(0))
     verified = {"n_units": 3, "n_all": 9, "damage": []}
-    lists = dict.fromkeys(("added", "again", "moved", "skipped", "failed"), [1, 2])
+    lists = {name: [1, 2] for name in ("added", "again", "moved", "skipped", "failed")}
     times = {"began_at": "2026-03-01T01:00", "ended_at": "2026-03-01T02:00"}
     ledger = Ledger(nights=[times | lists | {"verified": verified, "n_unchanged": 7}])
     ledger.write(place)

@@ -54,9 +54,12 @@ report.downloads = (() => {
     const option = report.heatmap.option(block, numbers, size, colours);
     chart.setOption({ ...option, title: { text: title, ...texts, ...subtexts } });
     const url = chart.getDataURL({ type: "png", pixelRatio: 2, backgroundColor: colours.panel });
-    chart.dispose();
-    host.remove();
     save(`${nameOf(block)}.png`, url);
+    setTimeout(() => {
+      // Not at once, as the library still has a frame of it to draw.
+      chart.dispose();
+      host.remove();
+    }, 500);
   }
 
   function nameOf({ result, rows, columns }) {
