@@ -59,7 +59,7 @@ def write_result(workspace: Workspace, name: str, rows, columns, **changes) -> S
     shape = (len(rows), len(columns))
     i, j = np.indices(shape)
     near = np.exp(-(((i % 10) - (j % 10)) ** 2) / 30)
-    job = Comparison(Selection(rows[0].run, "*"), Selection(columns[0].run, "*"))
+    job = Comparison(*(Selection(side[0].run if side else "*", "*") for side in (rows, columns)))
     networks = [{f"{k.run}@{k.checkpoint}" for k in side} for side in (rows, columns)]
     digests = [{n: digest_of(*n.split("@")) for n in side} for side in networks]
     provenance = {

@@ -159,6 +159,7 @@ def test_what_cannot_be_read_is_named_and_hides_nothing(place):
     (place.run_folder(config(1).name) / "history.json").write_text("{")
     result_on(place, "one")
     shutil.copytree(place.similarity / "one", place.similarity / "copy")
+    write_result(place, "empty", [], keys(RUN))
     write_report(place)
     facts = facts_of(place)
     assert [each["run"] for each in facts["runs"]] == [RUN]
@@ -166,6 +167,8 @@ def test_what_cannot_be_read_is_named_and_hides_nothing(place):
     assert unreadable["run"] == config(1).name
     assert "is no JSON" in unreadable["reason"]
     assert "holds result one; rename the folder" in facts["unreadable"][0]
+    assert "result empty in" in facts["unreadable"][1]
+    assert "compares nothing; delete it" in facts["unreadable"][1]
     assert not (place.root / "report/data/copy.js").exists()
 
 

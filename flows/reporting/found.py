@@ -31,9 +31,12 @@ def result_names(workspace: Workspace) -> list[str]:
 def result_of(workspace: Workspace, name: str) -> SimilarityResult | str:
     """Return a result, or why it cannot be read."""
     try:
-        return read_result(workspace.similarity, name)
+        result = read_result(workspace.similarity, name)
     except StoreError as error:
         return str(error)
+    if not (result.rows and result.columns):
+        return f"result {name} in {workspace.similarity} compares nothing; delete it"
+    return result
 
 
 def probes(workspace: Workspace) -> Iterator[Any]:

@@ -53,11 +53,9 @@ report.blocks = (() => {
     for (const name of FACETS) narrow(name, (result) => [result[name]], among(PREFERRED[name]), natural);
     const at = (axisOf, run) => (result) => axisOf(result).byRun.get(run).map((g) => g.checkpoint);
     narrow("rows-at", at(rowsOf, chosen.rows), last, byEpoch);
-    const columnsAt = at(columnsOf, chosen.columns);
-    const together = wanted.together ? { ...wanted, "columns-at": chosen["rows-at"] } : wanted;
-    wanted = together;
-    narrow("columns-at", columnsAt, last, byEpoch);
-    chosen.together = wanted.together ? "1" : "";
+    chosen.together = wanted.together === "1" ? "1" : "";
+    if (chosen.together) wanted = { ...wanted, "columns-at": chosen["rows-at"] };
+    narrow("columns-at", at(columnsOf, chosen.columns), last, byEpoch);
     left = left.map((result) => block(result, chosen)).sort(better);
     options.from = left.map((each) => each.result.name);
     const found = left.find((each) => each.result.name === wanted.from);
