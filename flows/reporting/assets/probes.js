@@ -56,7 +56,8 @@ report.probes = (() => {
         const [[at, low], [, high]] = [share - error, share + error].map((y) => api.coord([x, y]));
         const style = { stroke: colour, lineWidth: 1.2, fill: "none" };
         const bar = (x1, y1, x2, y2) => ({ type: "line", shape: { x1, y1, x2, y2 }, style });
-        const ends = [low, high].map((y) => bar(at - 3, y, at + 3, y));
+        const half = Math.min(3, api.size([1, 0])[0] / 4);
+        const ends = [low, high].map((y) => bar(at - half, y, at + half, y));
         return { type: "group", children: [bar(at, low, at, high), ...ends] };
       },
     };
