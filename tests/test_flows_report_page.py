@@ -270,6 +270,10 @@ def test_a_click_shows_both_layers(opened, seen):
     rows = page.evaluate("report.facts.runs[0].curves.test_accuracy")
     assert [float(each) for each in accuracies] == [round(100 * rows[at], 1) for at in (2, 1)]
     assert "50.0 % ± 6.3 (probe)" in found
+    # It stays chosen when the slider moves.
+    slide(page, "columns", "init")
+    exact = page.locator("#cell-body data").first.get_attribute("value")
+    assert float(exact) == result.cka[30, 9]
 
 
 def test_cells_are_reached_by_keyboard(opened, seen):
@@ -410,6 +414,7 @@ def test_a_whole_result_is_shown_from_the_list_and_its_networks_alone(opened, se
     page.click("#result-many a")
     until(page, "document.getElementById('shown-title').textContent === '17 networks'")
     assert "#matrix=many" in page.url
+    assert page.evaluate("document.activeElement.id") == "heat"
     assert page.evaluate(drawn_cells()) == 170 * 170
     page.mouse.click(*middle(page, 25, 169, 170))
     page.click("text=Show these two networks alone")
@@ -585,6 +590,7 @@ def test_numbers_that_are_gone_are_told(opened, seen, tmp_path):
     assert watched.page.inner_text("#shown-warning") == (
         "data/seeds.js cannot be read; write the report again"
     )
+    assert watched.page.inner_text("#shown-title") == ""
     assert any("ERR_FILE_NOT_FOUND" in each for each in watched.complaints)
     watched.complaints.clear()
 

@@ -50,8 +50,12 @@ report.blocks = (() => {
     const runs = (axisOf) => (result) => [...axisOf(result).byRun.keys()];
     narrow("rows", runs(rowsOf), first(runs(rowsOf)), natural);
     narrow("columns", runs(columnsOf), among(chosen.rows), natural);
-    for (const name of FACETS) narrow(name, (result) => [result[name]], among(PREFERRED[name]), natural);
-    const at = (axisOf, run) => (result) => axisOf(result).byRun.get(run).map((g) => g.checkpoint);
+    for (const name of FACETS)
+      narrow(name, (result) => [result[name]], among(PREFERRED[name]), natural);
+    const at = (axisOf, run) => (result) =>
+      axisOf(result)
+        .byRun.get(run)
+        .map((g) => g.checkpoint);
     narrow("rows-at", at(rowsOf, chosen.rows), last, byEpoch);
     chosen.together = wanted.together === "1" ? "1" : "";
     if (chosen.together) wanted = { ...wanted, "columns-at": chosen["rows-at"] };

@@ -24,17 +24,30 @@ report.curves = (() => {
 
   function option(drawn, colours) {
     const { axis, tooltip } = report.lines;
-    const grids = [{ top: 12, height: "38%" }, { bottom: 46, height: "38%" }];
+    const grids = [
+      { top: 12, height: "38%" },
+      { bottom: 46, height: "38%" },
+    ];
     return {
       animation: false,
       grid: grids.map((grid) => ({ left: 58, right: 16, outerBoundsMode: "none", ...grid })),
       xAxis: [0, 1].map((gridIndex) =>
-        axis(gridIndex ? "epoch" : "", colours, { gridIndex, minInterval: 1, min: "dataMin", max: "dataMax", splitLine: { show: false } }),
+        axis(gridIndex ? "epoch" : "", colours, {
+          gridIndex,
+          minInterval: 1,
+          min: "dataMin",
+          max: "dataMax",
+          splitLine: { show: false },
+        }),
       ),
-      yAxis: ["loss", "accuracy"].map((name, gridIndex) => axis(name, colours, { gridIndex, scale: true, nameGap: 42 })),
+      yAxis: ["loss", "accuracy"].map((name, gridIndex) =>
+        axis(name, colours, { gridIndex, scale: true, nameGap: 42 }),
+      ),
       axisPointer: { link: [{ xAxisIndex: "all" }] },
       tooltip: tooltip("axis", describe, colours),
-      series: drawn.flatMap(({ item, colour }) => ["loss", "accuracy"].flatMap((what, at) => lines(item, colour, what, at))),
+      series: drawn.flatMap(({ item, colour }) =>
+        ["loss", "accuracy"].flatMap((what, at) => lines(item, colour, what, at)),
+      ),
     };
   }
 
@@ -66,7 +79,9 @@ report.curves = (() => {
       curves.epoch.map((epoch, i) => [
         label,
         String(epoch),
-        ...["train_loss", "test_loss", "train_accuracy", "test_accuracy"].map((name) => number(curves[name][i])),
+        ...["train_loss", "test_loss", "train_accuracy", "test_accuracy"].map((name) =>
+          number(curves[name][i]),
+        ),
       ]),
     );
     const head = ["run", "epoch", "train loss", "test loss", "train accuracy", "test accuracy"];

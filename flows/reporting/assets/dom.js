@@ -33,7 +33,9 @@ report.dom = (() => {
 
   /** Make a table; the first cell of each row names it. */
   function table(head, rows, caption) {
-    const names = head.map((name, at) => element("th", { scope: "col", class: at ? "number" : "" }, name));
+    const names = head.map((name, at) =>
+      element("th", { scope: "col", class: at ? "number" : "" }, name),
+    );
     const body = rows.map(([first, ...cells]) =>
       element(
         "tr",

@@ -49,7 +49,9 @@ report.downloads = (() => {
     document.body.append(host);
     const chart = echarts.init(host, null, { renderer: "canvas" });
     const colours = report.colours.page();
-    const texts = { textStyle: { color: colours.text, fontSize: 15, width: 860, overflow: "truncate" } };
+    const texts = {
+      textStyle: { color: colours.text, fontSize: 15, width: 860, overflow: "truncate" },
+    };
     const subtexts = { subtext: method, subtextStyle: { color: colours.quiet } };
     const option = report.heatmap.option(block, numbers, size, colours);
     chart.setOption({ ...option, title: { text: title, ...texts, ...subtexts } });

@@ -7,8 +7,8 @@ report.explorer = (() => {
   const SELECTS = ["rows", "columns", "kernel", "estimator", "set", "label", "pool"];
   const MOST_LISTED = 40_000;
   let view = {};
-  let options = {};
   let shown = null;
+  let chosen = null;
   let turn = 0;
   let parts = null;
 
@@ -27,13 +27,19 @@ report.explorer = (() => {
 
   function connect() {
     for (const name of SELECTS) {
-      find(`choose-${name}`).addEventListener("change", (event) => pick({ [name]: event.target.value, from: "" }));
+      find(`choose-${name}`).addEventListener("change", (event) =>
+        pick({ [name]: event.target.value, from: "" }),
+      );
     }
     find("choose-from").addEventListener("change", (event) => pick({ from: event.target.value }));
-    find("together").addEventListener("change", (event) => pick({ together: event.target.checked ? "1" : "" }));
+    find("together").addEventListener("change", (event) =>
+      pick({ together: event.target.checked ? "1" : "" }),
+    );
     find("whole").addEventListener("change", (event) => pick({ matrix: event.target.value }));
     for (const radio of find("controls").elements.mode) {
-      radio.addEventListener("change", () => pick({ matrix: radio.value === "whole" ? currentName() : "" }));
+      radio.addEventListener("change", () =>
+        pick({ matrix: radio.value === "whole" ? currentName() : "" }),
+      );
     }
     find("controls").addEventListener("submit", (event) => event.preventDefault());
     find("numbers").addEventListener("toggle", listNumbers);
@@ -42,8 +48,9 @@ report.explorer = (() => {
     report.hash.onChange((wanted) => {
       stopPlaying();
       show(wanted);
-      find("matrices").scrollIntoView();
     });
+    // Also where the address stays as it is, as that result is shown already.
+    find("results-table").addEventListener("click", (event) => event.target.closest("a") && goTo());
     report.colours.onChange(redraw);
     let width = find("heat").clientWidth;
     new ResizeObserver(() => {
@@ -51,6 +58,12 @@ report.explorer = (() => {
       width = find("heat").clientWidth;
       redraw();
     }).observe(find("heat"));
+  }
+
+  /** Bring the matrix into view, and go on there by keyboard. */
+  function goTo() {
+    find("matrices").scrollIntoView();
+    find("heat").focus({ preventScroll: true });
   }
 
   const currentName = () => shown?.block.result.name ?? results[0].name;
@@ -78,39 +91,51 @@ report.explorer = (() => {
       ? { block: report.blocks.whole(result), chosen: { ...wanted } }
       : report.blocks.choose({ ...wanted, matrix: "" });
     view = found.chosen;
-    options = found.options ?? null;
-    fillControls(result);
+    fillControls(result, found.options);
     report.hash.write(view);
-    await draw(block, mine);
+    find("heat").setAttribute("aria-busy", "true");
+    const numbers = await report.numbers.load(block.result.name).catch((error) => error);
+    if (mine !== turn) return; // something else is wanted by now
+    find("heat").removeAttribute("aria-busy");
+    if (numbers instanceof Error) fail(numbers.message);
+    else draw({ block, numbers });
   }
 
-  async function draw(block, mine) {
-    find("heat").setAttribute("aria-busy", "true");
-    try {
-      const numbers = await report.numbers.load(block.result.name);
-      if (mine !== turn) return; // something else is wanted by now
-      shown = { block, numbers };
-      describe();
-      redraw();
-      listNumbers();
-      report.layers.clear();
-      warn(report.layers.provenance(shown));
-    } catch (error) {
-      if (mine === turn) say(error.message);
-    } finally {
-      if (mine === turn) find("heat").removeAttribute("aria-busy");
-    }
+  function draw(what) {
+    shown = what;
+    describe();
+    redraw();
+    listNumbers();
+    showLayers();
+    warn(report.layers.provenance(shown));
+  }
+
+  /** Show nothing, lest the numbers of another matrix are taken for those that are missing. */
+  function fail(reason) {
+    shown = null;
+    parts.chart.clear();
+    parts.pointer.show(null);
+    find("shown-title").textContent = find("shown-method").textContent = "";
+    for (const id of ["numbers-body", "provenance-body", "command"]) find(id).replaceChildren();
+    report.layers.clear();
+    say(reason);
   }
 
   function redraw() {
     if (!shown) return;
     const host = find("heat");
-    shown.size = report.heatmap.draw(parts.chart, host.querySelector(".chart"), shown.block, shown.numbers);
-    parts.pointer.show(shown.block, shown.numbers, shown.size);
+    shown.size = report.heatmap.draw(
+      parts.chart,
+      host.querySelector(".chart"),
+      shown.block,
+      shown.numbers,
+    );
+    parts.pointer.show(shown);
   }
 
-  function fillControls(result) {
-    for (const radio of find("controls").elements.mode) radio.checked = (radio.value === "whole") === Boolean(result);
+  function fillControls(result, options) {
+    for (const radio of find("controls").elements.mode)
+      radio.checked = (radio.value === "whole") === Boolean(result);
     find("whole-fields").hidden = !result;
     find("pair-fields").hidden = find("sliders").hidden = Boolean(result);
     if (result) {
@@ -118,7 +143,8 @@ report.explorer = (() => {
       fillSelect(find("whole"), names, result.name, nameOfResult);
       return;
     }
-    for (const name of SELECTS) fillSelect(find(`choose-${name}`), options[name], view[name], namesOf[name]);
+    for (const name of SELECTS)
+      fillSelect(find(`choose-${name}`), options[name], view[name], namesOf[name]);
     find("from-field").hidden = options.from.length < 2;
     fillSelect(find("choose-from"), options.from, view.from || options.from[0], nameOfResult);
     parts.rows.fill(options["rows-at"], view["rows-at"]);
@@ -139,9 +165,15 @@ report.explorer = (() => {
 
   function describe() {
     const { result, rows, columns } = shown.block;
-    const [first, second] = [rows, columns].map((side) => (side.groups.length === 1 ? side.groups[0].network : null));
+    const [first, second] = [rows, columns].map((side) =>
+      side.groups.length === 1 ? side.groups[0].network : null,
+    );
     const one = first && second;
-    find("shown-title").textContent = !one ? result.title : first === second ? first : `${first} with ${second}`;
+    find("shown-title").textContent = !one
+      ? result.title
+      : first === second
+        ? first
+        : `${first} with ${second}`;
     find("shown-method").textContent = result.method;
     const label = `CKA of ${find("shown-title").textContent}, ${result.method}, ${rows.length} by ${columns.length}`;
     find("heat").setAttribute("aria-label", label);
@@ -159,18 +191,31 @@ report.explorer = (() => {
   }
 
   function chooseCell(cell) {
-    const { block } = shown;
-    const several = block.rows.groups.length > 1 || block.columns.groups.length > 1;
-    report.layers.show(shown, cell, several ? showAlone : null);
+    chosen = cell;
+    showLayers();
     const aside = find("cell");
     // Where it stands below the matrix, nobody would see that it changed.
-    if (aside.getBoundingClientRect().top > window.innerHeight) aside.scrollIntoView({ block: "nearest" });
+    if (aside.getBoundingClientRect().top > window.innerHeight)
+      aside.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Show the layers of the chosen cell, which stays chosen from one matrix to the next. */
+  function showLayers() {
+    const { rows, columns } = shown.block;
+    if (!chosen || chosen[0] >= rows.length || chosen[1] >= columns.length) {
+      report.layers.clear();
+      return;
+    }
+    const several = rows.groups.length > 1 || columns.groups.length > 1;
+    report.layers.show(shown, chosen, several ? showAlone : null);
   }
 
   /** Show the two networks of a cell by themselves, in the same way. */
   function showAlone(layers) {
     const { result } = shown.block;
-    const same = Object.fromEntries(["set", "kernel", "estimator", "pool", "label"].map((name) => [name, result[name]]));
+    const same = Object.fromEntries(
+      ["set", "kernel", "estimator", "pool", "label"].map((name) => [name, result[name]]),
+    );
     const [rows, columns] = layers.map(({ group }) => group);
     const at = { "rows-at": rows.checkpoint, "columns-at": columns.checkpoint, from: result.name };
     pick({ ...same, rows: rows.run, columns: columns.run, ...at, matrix: "", together: "" });
@@ -182,14 +227,24 @@ report.explorer = (() => {
     const { block, numbers } = shown;
     const [nRows, nColumns] = [block.rows.length, block.columns.length];
     if (nRows * nColumns > MOST_LISTED) {
-      find("numbers-body").replaceChildren(element("p", {}, `${nRows} × ${nColumns} numbers: download them as CSV.`));
+      find("numbers-body").replaceChildren(
+        element("p", {}, `${nRows} × ${nColumns} numbers: download them as CSV.`),
+      );
       return;
     }
     const name = (side) => (index) => report.blocks.layer(side, index).name;
-    const cells = (i) => Array.from({ length: nColumns }, (_, j) => digits(report.heatmap.valueAt(block, numbers, i, j)));
-    const rows = Array.from({ length: nRows }, (_, i) => [name(block.rows)(i), ...cells(i)]).reverse();
+    const cells = (i) =>
+      Array.from({ length: nColumns }, (_, j) =>
+        digits(report.heatmap.valueAt(block, numbers, i, j)),
+      );
+    const rows = Array.from({ length: nRows }, (_, i) => [
+      name(block.rows)(i),
+      ...cells(i),
+    ]).reverse();
     const head = ["layer", ...Array.from({ length: nColumns }, (_, j) => name(block.columns)(j))];
-    find("numbers-body").replaceChildren(table(head, rows, find("heat").getAttribute("aria-label")));
+    find("numbers-body").replaceChildren(
+      table(head, rows, find("heat").getAttribute("aria-label")),
+    );
   }
 
   function digits(value) {

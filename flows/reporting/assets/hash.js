@@ -3,18 +3,23 @@
 
 report.hash = (() => {
   const NAMES = [
-    "matrix", "rows", "columns", "rows-at", "columns-at", "kernel", "estimator", "set", "label",
-    "pool", "from", "together",
+    "matrix",
+    "rows",
+    "columns",
+    "rows-at",
+    "columns-at",
+    "kernel",
+    "estimator",
+    "set",
+    "label",
+    "pool",
+    "from",
+    "together",
   ];
 
   /** Return what the address asks for, or null where it asks for no view. */
   function read() {
-    let given;
-    try {
-      given = new URLSearchParams(window.location.hash.slice(1));
-    } catch {
-      return null;
-    }
+    const given = new URLSearchParams(window.location.hash.slice(1));
     const known = NAMES.filter((name) => given.has(name)).map((name) => [name, given.get(name)]);
     return known.length ? Object.fromEntries(known) : null;
   }

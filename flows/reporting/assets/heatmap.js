@@ -14,8 +14,14 @@ report.heatmap = (() => {
       animation: false,
       backgroundColor: "transparent",
       grid: {
-        left: size.left, top: size.top, width: size.width, height: size.height, outerBoundsMode: "none",
-        show: true, backgroundColor: colours.undefined, borderColor: colours.line,
+        left: size.left,
+        top: size.top,
+        width: size.width,
+        height: size.height,
+        outerBoundsMode: "none",
+        show: true,
+        backgroundColor: colours.undefined,
+        borderColor: colours.line,
       },
       xAxis: xAxis(block.columns, size, colours),
       yAxis: yAxis(block.rows, size, colours),
@@ -27,7 +33,14 @@ report.heatmap = (() => {
   function xAxis(side, size, colours) {
     const nameGap = size.below - 18;
     const label = { rotate: size.rotated ? 90 : 0, width: 160 };
-    return axis(side, size.columns, size, colours, { name: `columns: ${named(side)}`, nameGap }, label);
+    return axis(
+      side,
+      size.columns,
+      size,
+      colours,
+      { name: `columns: ${named(side)}`, nameGap },
+      label,
+    );
   }
 
   function yAxis(side, size, colours) {
@@ -50,7 +63,9 @@ report.heatmap = (() => {
       nameLocation: "middle",
       nameTextStyle: { color: colours.text, width: 360, overflow: "truncate" },
       ...about,
-      nameTruncate: { maxWidth: Math.max(140, about.name.startsWith("rows") ? size.height : size.width) },
+      nameTruncate: {
+        maxWidth: Math.max(140, about.name.startsWith("rows") ? size.height : size.width),
+      },
       axisLine: { show: false },
       axisTick: { show: false },
       splitLine: {
@@ -59,7 +74,11 @@ report.heatmap = (() => {
         lineStyle: { color: colours.cursor, width: 1 },
       },
       axisLabel: {
-        color: colours.quiet, fontSize: size.font, margin: 5, overflow: "truncate", hideOverlap: false,
+        color: colours.quiet,
+        fontSize: size.font,
+        margin: 5,
+        overflow: "truncate",
+        hideOverlap: false,
         interval,
         ...label,
       },
@@ -86,10 +105,19 @@ report.heatmap = (() => {
 
   function legend(size, colours, many) {
     return {
-      type: "continuous", min: 0, max: 1, calculable: false, hoverLink: false, precision: 2,
-      orient: "horizontal", left: size.left, bottom: 4, itemWidth: 12,
+      type: "continuous",
+      min: 0,
+      max: 1,
+      calculable: false,
+      hoverLink: false,
+      precision: 2,
+      orient: "horizontal",
+      left: size.left,
+      bottom: 4,
+      itemWidth: 12,
       itemHeight: Math.max(90, Math.min(220, size.width - 60)),
-      text: ["1", "CKA 0"], textStyle: { color: colours.quiet, fontSize: size.font },
+      text: ["1", "CKA 0"],
+      textStyle: { color: colours.quiet, fontSize: size.font },
       inRange: { color: report.colours.MAGMA },
       // Values beyond 0 and 1 have the colours of the ends.
       outOfRange: { color: report.colours.MAGMA },
@@ -105,11 +133,19 @@ report.heatmap = (() => {
         const value = valueAt(block, numbers, i, j);
         if (value === null) continue; // the ground shows through
         const seen = [j, i, value];
-        data.push(numbered ? { value: seen, label: { color: report.colours.textOn(value) } } : seen);
+        data.push(
+          numbered ? { value: seen, label: { color: report.colours.textOn(value) } } : seen,
+        );
       }
     }
     const formatter = ({ value }) => value[2].toFixed(2);
-    return { type: "heatmap", silent: true, progressive: 0, data, label: { show: numbered, formatter, fontSize: 10 } };
+    return {
+      type: "heatmap",
+      silent: true,
+      progressive: 0,
+      data,
+      label: { show: numbered, formatter, fontSize: 10 },
+    };
   }
 
   /** Draw a matrix of very many cells as one picture, a dot a cell. */

@@ -12,7 +12,10 @@ report.layers = (() => {
     const body = [
       element("p", { class: "value" }, `CKA ${report.pointer.short(value, error)}`),
       facts([
-        ["exactly", value === null ? null : element("data", { value: String(value) }, String(value))],
+        [
+          "exactly",
+          value === null ? null : element("data", { value: String(value) }, String(value)),
+        ],
         ["standard error", error === null ? numbers.standard_errors_reason : String(error)],
         ["not defined, as", reason],
       ]),
@@ -44,10 +47,12 @@ report.layers = (() => {
       ["layer", position(group, tap)],
       ["epochs seen", epochs === null ? null : String(epochs)],
       ["test accuracy", accuracy === null ? null : percent(accuracy)],
-      ...known.probesOf(network, tap).map(({ probe, at: i }) => [
-        "probe accuracy",
-        `${percent(probe.accuracy[i])}${error(probe.standard_errors[i])} (${probe.name})`,
-      ]),
+      ...known
+        .probesOf(network, tap)
+        .map(({ probe, at: i }) => [
+          "probe accuracy",
+          `${percent(probe.accuracy[i])}${error(probe.standard_errors[i])} (${probe.name})`,
+        ]),
       ["HSIC with itself", numberOf(hsic[at])],
       ["bandwidth", bandwidths ? numberOf(bandwidths[at]) : null],
     ]);
@@ -82,13 +87,20 @@ report.layers = (() => {
         ["result", result.name],
         ["sample set", `${result.set}, ${result.n_examples.toLocaleString("en")} examples`],
         ["class", result.label === "" ? "all" : known.className(groups[0].run, result.label)],
-        ["kernel", result.kernel + (result.pool === "mean" ? ", convolutional taps averaged over space" : "")],
+        [
+          "kernel",
+          result.kernel +
+            (result.pool === "mean" ? ", convolutional taps averaged over space" : ""),
+        ],
         ["estimator", result.estimator],
         ["minibatches skipped", result.n_skipped ? String(result.n_skipped) : null],
         ["computed at", result.created_at || "not known"],
         ["by", result.versions],
         ["from", sources(result.sources)],
-        ["outdated", changed.length ? `${changed.slice(0, 4).join(", ")}: trained again since` : null],
+        [
+          "outdated",
+          changed.length ? `${changed.slice(0, 4).join(", ")}: trained again since` : null,
+        ],
         ...digests,
         ["standard errors", numbers.standard_errors_reason],
       ]),

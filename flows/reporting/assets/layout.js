@@ -49,7 +49,13 @@ report.layout = (() => {
     const below = (rotated ? wide : FONT + 6) + 34 + LEGEND;
     const size = { width: cell * block.columns.length, height: cell * block.rows.length };
     return {
-      ...size, left, top, cell, rotated, rows, columns,
+      ...size,
+      left,
+      top,
+      cell,
+      rotated,
+      rows,
+      columns,
       below: below - LEGEND,
       total: top + size.height + below,
       font: FONT,

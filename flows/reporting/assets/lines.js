@@ -49,7 +49,10 @@ report.lines = (() => {
   /** Return an axis in the page's colours. */
   function axis(name, colours, more = {}) {
     return {
-      type: "value", name, nameLocation: "middle", nameGap: 32,
+      type: "value",
+      name,
+      nameLocation: "middle",
+      nameGap: 32,
       nameTextStyle: { color: colours.text },
       axisLabel: { color: colours.quiet, hideOverlap: true },
       axisLine: { show: true, lineStyle: { color: colours.quiet } },
@@ -61,8 +64,11 @@ report.lines = (() => {
   /** Return a tip in the page's colours; ``describe`` returns its lines, each with its colour. */
   function tooltip(trigger, describe, colours) {
     return {
-      trigger, confine: true, transitionDuration: 0,
-      backgroundColor: colours.panel, borderColor: colours.line,
+      trigger,
+      confine: true,
+      transitionDuration: 0,
+      backgroundColor: colours.panel,
+      borderColor: colours.line,
       textStyle: { color: colours.text, fontSize: 12 },
       axisPointer: { type: "line", lineStyle: { color: colours.quiet } },
       formatter: (params) => lines(describe([params].flat())),

@@ -4,8 +4,14 @@
 report.pointer = (() => {
   const { find, element } = report.dom;
   const STEPS = {
-    ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1],
-    PageUp: [Infinity, 0], PageDown: [-Infinity, 0], Home: [0, -Infinity], End: [0, Infinity],
+    ArrowUp: [1, 0],
+    ArrowDown: [-1, 0],
+    ArrowLeft: [0, -1],
+    ArrowRight: [0, 1],
+    PageUp: [Infinity, 0],
+    PageDown: [-Infinity, 0],
+    Home: [0, -Infinity],
+    End: [0, Infinity],
   };
 
   /** Follow the pointer and the keys in a heat map; ``choose`` is called with a cell. */
@@ -16,10 +22,11 @@ report.pointer = (() => {
     let shown = null;
     let cell = null;
 
-    /** Take what is drawn now, and forget the cell where it has no such cell. */
-    function show(block, numbers, size) {
-      shown = { block, numbers, size };
-      if (cell && !(cell[0] < block.rows.length && cell[1] < block.columns.length)) cell = null;
+    /** Take what is drawn now, if anything, and forget the cell where that has no such cell. */
+    function show(drawn) {
+      shown = drawn;
+      const { rows, columns } = shown?.block ?? { rows: [], columns: [] };
+      if (cell && !(cell[0] < rows.length && cell[1] < columns.length)) cell = null;
       if (cell && !tip.hidden) point(cell);
       else hide();
     }
@@ -41,9 +48,17 @@ report.pointer = (() => {
     function point(at) {
       cell = at;
       const { size } = shown;
-      const [x, y] = [size.left + at[1] * size.cell, size.top + size.height - (at[0] + 1) * size.cell];
+      const [x, y] = [
+        size.left + at[1] * size.cell,
+        size.top + size.height - (at[0] + 1) * size.cell,
+      ];
       const side = Math.max(size.cell, 3);
-      Object.assign(cursor.style, { left: `${x}px`, top: `${y}px`, width: `${side}px`, height: `${side}px` });
+      Object.assign(cursor.style, {
+        left: `${x}px`,
+        top: `${y}px`,
+        width: `${side}px`,
+        height: `${side}px`,
+      });
       cursor.hidden = false;
       tip.replaceChildren(...describe(shown, at));
       tip.hidden = false;
@@ -114,7 +129,10 @@ report.pointer = (() => {
   function describe(shown, cell) {
     const { value, error, reason, layers } = at(shown, cell);
     const lines = [element("p", {}, element("strong", {}, short(value, error)))];
-    if (value !== null) lines.push(element("p", { class: "quiet" }, element("data", { value: String(value) }, String(value))));
+    if (value !== null)
+      lines.push(
+        element("p", { class: "quiet" }, element("data", { value: String(value) }, String(value))),
+      );
     if (reason) lines.push(element("p", {}, reason));
     lines.push(element("p", {}, `row ${layers[0].group.network}:${layers[0].tap}`));
     lines.push(element("p", {}, `column ${layers[1].group.network}:${layers[1].tap}`));

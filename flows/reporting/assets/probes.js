@@ -28,8 +28,17 @@ report.probes = (() => {
     return {
       animation: false,
       grid: { left: 62, right: 16, top: 14, bottom: 48, outerBoundsMode: "none" },
-      xAxis: axis("layer", colours, { minInterval: 1, min: 1, max: "dataMax", splitLine: { show: false } }),
-      yAxis: axis("accuracy", colours, { scale: true, nameGap: 46, axisLabel: { color: colours.quiet, formatter: percentAxis } }),
+      xAxis: axis("layer", colours, {
+        minInterval: 1,
+        min: 1,
+        max: "dataMax",
+        splitLine: { show: false },
+      }),
+      yAxis: axis("accuracy", colours, {
+        scale: true,
+        nameGap: 46,
+        axisLabel: { color: colours.quiet, formatter: percentAxis },
+      }),
       tooltip: tooltip("item", (params) => describe(drawn, params), colours),
       series: drawn.flatMap(({ item, colour }) => [line(item, colour), errors(item, colour)]),
     };
@@ -39,8 +48,12 @@ report.probes = (() => {
 
   function line({ label, probe }, colour) {
     return {
-      type: "line", name: label, symbol: "circle", symbolSize: 6,
-      lineStyle: { color: colour, width: 2 }, itemStyle: { color: colour },
+      type: "line",
+      name: label,
+      symbol: "circle",
+      symbolSize: 6,
+      lineStyle: { color: colour, width: 2 },
+      itemStyle: { color: colour },
       data: probe.accuracy.map((share, i) => [i + 1, share]),
     };
   }
@@ -49,7 +62,10 @@ report.probes = (() => {
   function errors({ label, probe }, colour) {
     const data = probe.accuracy.map((share, i) => [i + 1, share, probe.standard_errors[i]]);
     return {
-      type: "custom", name: label, silent: true, data: data.filter(([, share, error]) => share !== null && error !== null),
+      type: "custom",
+      name: label,
+      silent: true,
+      data: data.filter(([, share, error]) => share !== null && error !== null),
       encode: { x: 0, y: 1 },
       renderItem: (_, api) => {
         const [x, share, error] = [0, 1, 2].map((dimension) => api.value(dimension));
@@ -69,18 +85,32 @@ report.probes = (() => {
     return [
       [seriesName, color],
       [`layer ${dataIndex + 1}: ${probe.taps[dataIndex]}`],
-      [`accuracy ${report.pointer.short(probe.accuracy[dataIndex], probe.standard_errors[dataIndex])}`],
+      [
+        `accuracy ${report.pointer.short(probe.accuracy[dataIndex], probe.standard_errors[dataIndex])}`,
+      ],
       [`training accuracy ${report.layers.percent(probe.train_accuracy[dataIndex])}`],
     ];
   }
 
   function list(items) {
-    const head = ["layer", "network", "accuracy", "standard error", "training accuracy", "l2 factor", "features", "training examples", "test examples"];
+    const head = [
+      "layer",
+      "network",
+      "accuracy",
+      "standard error",
+      "training accuracy",
+      "l2 factor",
+      "features",
+      "training examples",
+      "test examples",
+    ];
     const rows = items.flatMap(({ probe }) =>
       probe.taps.map((tap, i) => [
         tap,
         probe.network,
-        ...[probe.accuracy[i], probe.standard_errors[i], probe.train_accuracy[i]].map((n) => number(n)),
+        ...[probe.accuracy[i], probe.standard_errors[i], probe.train_accuracy[i]].map((n) =>
+          number(n),
+        ),
         penalty(probe.penalties[i]),
         ...[probe.n_features[i], probe.n_train, probe.n_test].map((n) => n.toLocaleString("en")),
       ]),

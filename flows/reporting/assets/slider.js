@@ -12,7 +12,7 @@ report.slider = (() => {
     const button = root.querySelector("button");
     const output = root.querySelector("output");
     let values = [];
-    let playing = 0;
+    let playing = null; // what tells one play from a later one
 
     /** Show the checkpoints there are, and which of them is looked at. */
     function fill(options, chosen) {
@@ -25,14 +25,13 @@ report.slider = (() => {
     }
 
     function stop() {
-      playing = 0;
+      playing = null;
       button.setAttribute("aria-pressed", "false");
       button.textContent = "Play";
     }
 
     async function play() {
-      const mine = Date.now() + Math.random(); // a later play ends this one
-      playing = mine;
+      const mine = (playing = {});
       button.setAttribute("aria-pressed", "true");
       button.textContent = "Stop";
       let next = Number(range.value) + 1;
