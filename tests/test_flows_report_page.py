@@ -4,7 +4,6 @@ import csv
 import io
 import re
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -238,14 +237,18 @@ def middle(page, i: int, j: int, n_rows: int) -> tuple[float, float]:
     """Return where the middle of a cell is on the screen."""
     page.locator("#heat").scroll_into_view_if_needed()
     box = page.locator("#heat .chart").bounding_box()
-    grid = page.evaluate(
+    x, y, _, height = grid_of(page)
+    cell = height / n_rows
+    return box["x"] + x + (j + 0.5) * cell, box["y"] + y + height - (i + 0.5) * cell
+
+
+def grid_of(page) -> list[float]:
+    """Return where the cells are in the chart: left, top, width and height."""
+    return page.evaluate(
         "(() => { const chart = echarts.getInstanceByDom(document.querySelector('#heat .chart'));"
         " const grid = chart.getModel().getComponent('grid').coordinateSystem.getRect();"
         " return [grid.x, grid.y, grid.width, grid.height]; })()"
     )
-    x, y, _, height = grid
-    cell = height / n_rows
-    return box["x"] + x + (j + 0.5) * cell, box["y"] + y + height - (i + 0.5) * cell
 
 
 def test_a_click_shows_both_layers(opened, seen):
@@ -345,11 +348,18 @@ def test_the_picture_shows_the_colours_of_the_numbers(opened, seen, tmp_path):
     with Image.open(tmp_path / "it.png") as picture:
         dots = np.asarray(picture.convert("RGB"))
     assert dots.shape[1] == 1800
-    found = Counter(map(tuple, dots.reshape(-1, 3).tolist()))
-    # The colours of magma stand there for the numbers.
-    cka = result_of(seen, "deep").cka
-    wanted = [page.evaluate("(x) => report.colours.at(x)", float(x)) for x in cka.flat[:40]]
-    assert all(found[tuple(each)] for each in wanted)
+    wanted = colours_at(page, result_of(seen, "deep").cka)
+    assert np.isin(packed(wanted), packed(dots)).all()
+
+
+def colours_at(page, values: np.ndarray) -> np.ndarray:
+    """Return the colours that stand for values, as the page's own table has them."""
+    colours = page.evaluate("(all) => all.map(report.colours.at)", values.ravel().tolist())
+    return np.array(colours).reshape(*values.shape, 3)
+
+
+def packed(colours: np.ndarray) -> np.ndarray:
+    return colours.astype(int) @ [65536, 256, 1]
 
 
 def test_the_command_is_shown_and_copied(opened, seen):
@@ -434,8 +444,14 @@ def drawn_cells() -> str:
 def test_a_network_of_66_layers_is_shown(opened, seen):
     page = opened("#rows=deep").page
     assert page.evaluate(drawn_cells()) == 66 * 66
+    cka = result_of(seen, "deep").cka
+    # The first layer is at the bottom left, and each cell has the colour of its number.
+    dots, (x, y, _, height) = screenshot(page), grid_of(page)
+    middles = (np.arange(66) + 0.5) * height / 66
+    found = dots[np.ix_((y + height - middles).astype(int), (x + middles).astype(int))]
+    assert np.abs(found - colours_at(page, cka)).max() <= 1  # as colours are rounded
     open_table(page)
-    np.testing.assert_array_equal(table_of(page), result_of(seen, "deep").cka)
+    np.testing.assert_array_equal(table_of(page), cka)
     page.mouse.move(*middle(page, 65, 64, 66))
     tip = page.locator("#heat .tip p").all_inner_texts()
     assert tip[2:] == ["row deep@final:logits", "column deep@final:pooled"]
@@ -622,11 +638,13 @@ def test_a_thousand_checkpoints_are_shown(opened, tmp_path):
     assert value == result.cka[299, 150]
     page.locator("#numbers > summary").click()
     page.wait_for_selector("text=numbers: download them as CSV")
-    # Of one layer each, as they are too many for an object a cell.
-    shot = page.locator("#heat .chart").screenshot()
-    assert len({*colours_of(shot)}) > 100
+    # Drawn as one picture, as there are too many for an object a cell.
+    shot = screenshot(page)
+    assert len(np.unique(packed(shot))) > 100
 
 
-def colours_of(png: bytes) -> list[tuple[int, ...]]:
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    return [tuple(pixel) for pixel in np.asarray(picture).reshape(-1, 3)[::7]]
+def screenshot(page) -> np.ndarray:
+    """Return the dots of the heat map, a row a line of them."""
+    png = page.locator("#heat .chart").screenshot()
+    with Image.open(io.BytesIO(png)) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
