@@ -114,17 +114,16 @@ def _whole_night(place: Any, plan: Any, spec: ClusterSpec) -> tuple[Any, Any]:
 @click.command()
 @options.workspace
 def report(workspace: str) -> None:
-    """Write a page on all runs and results, with the pictures it shows; print where it is."""
+    """Write a page to explore all runs and results, that opens from the disk; print where it is."""
     from allcnn.workspace import Workspace
     from flows import reporting
     from flows.progress import Progress
 
     place = Workspace.at(workspace)
     reporting.check_there(place)
-    with Progress([1.0]) as progress, progress.step("drawing") as told:
-        reporting.draw_missing(place, reporting.results_of(place), told)
-    reporting.draw_curves(place)
-    click.echo(reporting.write_report(place))
+    with Progress([1.0]) as progress, progress.step("reading") as told:
+        page = reporting.write_report(place, told)
+    click.echo(page)
 
 
 @click.command("flow")

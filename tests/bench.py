@@ -26,7 +26,9 @@ import google_crc32c
 import jax
 import jax.numpy as jnp
 import numpy as np
+import reports
 import torch
+from browser import browsing, find_browser, wait_ready
 from cka.cka import cka_from_features
 from cka.hsic import hsic as pytorch_hsic
 
@@ -54,6 +56,7 @@ from allcnn.extract.forward import Samples, Source, tap_shapes
 from allcnn.presets import preset
 from allcnn.progress import silent
 from allcnn.workspace import Workspace
+from flows.reporting import write_report
 from flows.upkeep.night import night, work_through
 from flows.upkeep.plan import Nightly
 from store import SampleSet
@@ -94,6 +97,7 @@ def main() -> None:
         "compare": comparison,
         "added": added_checkpoint,
         "nightly": nightly,
+        "report": report_page,
         "classes": classes,
         "dask": dask_share,
         "scaling": scaling,
@@ -432,6 +436,30 @@ def nightly() -> None:
         whole_s = spend_first_night()
     tell("a night with one checkpoint new beside 20", added_s, "with all 21", whole_s, "0.1")
     tell("a night with nothing to do", nothing_s, "with all 21", whole_s, "-")
+
+
+def report_page() -> None:
+    """Time a report on 100 matrices, opened from the disk until all of it can be used."""
+    path = find_browser()
+    if path is None:
+        print("report: no browser is here, which ALLCNN_CHROMIUM could name")
+        return
+    with scratch() as workspace, browsing(path) as browser:
+        for seed in range(10):
+            reports.write_run(workspace, reports.config(seed, epochs=60))
+        side = reports.keys(reports.config(0).name, reports.CHECKPOINTS)
+        for n in range(100):
+            how = {"kernel": "rbf", "sigma": 0.1 * (1 + n // 10), "label": n % 10}
+            reports.write_result(workspace, f"result-{n}", side, side, **how)
+        address = write_report(workspace).as_uri()
+
+        def load() -> float:
+            with browser.new_page() as page:
+                page.goto(address)
+                return wait_ready(page) / 1000
+
+        ready_s = median([load() for _ in range(6)][1:])
+    tell("a report on 100 matrices, until it can be used", ready_s, "a second", 1, "1")
 
 
 def write_checkpoints(workspace: Workspace, n: int) -> str:

@@ -104,7 +104,7 @@ def test_a_report_is_written_alone(workspace):
     )
     page = workspace.root / "report/index.html"
     assert succeed("report", workspace=workspace) == f"{page}\n"
-    assert (page.parent / "figures" / f"{result.name}.png").is_file()
+    assert (page.parent / "data" / f"{result.name}.js").is_file()
     text = page.read_text()
     assert f"allcnn compare {ONE}@final {ONE}@final" in text
     # A result that is damaged is named, and hides no other.
@@ -123,14 +123,14 @@ def test_a_workspace_without_results_has_a_report(workspace):
     assert "There are no runs yet." in (workspace.root / "report/index.html").read_text()
 
 
-def test_a_report_shows_no_pictures_of_results_that_went(workspace):
+def test_a_report_keeps_no_numbers_of_results_that_went(workspace):
     succeed("nightly", *FEW, workspace=workspace)
     (name,) = store.list_results(workspace.similarity)
-    picture = workspace.root / "report/figures" / f"{name}.png"
-    assert picture.is_file()
+    numbers = workspace.root / "report/data" / f"{name}.js"
+    assert numbers.is_file()
     shutil.rmtree(workspace.similarity / name)
     succeed("report", workspace=workspace)
-    assert not picture.exists()
+    assert not numbers.exists()
 
 
 def test_the_report_escapes_what_comes_from_elsewhere(workspace):
@@ -139,8 +139,9 @@ def test_the_report_escapes_what_comes_from_elsewhere(workspace):
     root = workspace.root.rename(workspace.root.parent / "<b>bold")
     succeed("report", workspace=Workspace.at(root))
     text = (root / "report/index.html").read_text()
+    assert "&lt;b&gt;bold" in text
     assert "<b>bold" not in text
-    assert "<script>" not in text
+    assert "digits<script>" not in text
 
 
 def flow(*words):

@@ -418,7 +418,7 @@ def test_a_report_is_linked(api: Api, piped: Piped):
     assert link["data"] == f"[the report]({page.as_uri()})"
     text = page.read_text()
     for name in store.list_results(piped.workspace.similarity):
-        assert f'<article id="{name}">' in text
+        assert f'<tr id="result-{name}">' in text
 
 
 def test_flows_run_by_name_and_say_what_is_wrong(api: Api, piped: Piped):

@@ -486,9 +486,9 @@ def test_the_report_marks_what_is_outdated(known):
     page = (known.root / "report/index.html").read_text()
     assert "trained again since" in page
     for result in results(known):
-        assert page.count(f'<article id="{result.name}">') == 1
-        assert (known.root / f"report/figures/{result.name}.png").is_file()
-    assert "allcnn matrix &#39;*@*:conv[12]&#39;" in page
+        assert page.count(f'<tr id="result-{result.name}">') == 1
+        assert (known.root / f"report/data/{result.name}.js").is_file()
+    assert "allcnn matrix '*@*:conv[12]'" in page
 
 
 def test_a_plan_refuses_what_no_night_can_do():

@@ -16,12 +16,13 @@ from allcnn.housekeeping import NETWORK_KINDS, discard, place_of
 from allcnn.progress import Report
 from allcnn.provenance import now
 from allcnn.workspace import Workspace
-from flows.reporting import CURVES, check_there, draw_missing, write_report
+from flows.reporting import check_there, write_report
 from flows.upkeep import ledger as remembered
 from flows.upkeep import renewal
 from flows.upkeep.alive import LostNightError, kept_alive
 from flows.upkeep.ledger import Ledger
 from flows.upkeep.movement import moved
+from flows.upkeep.pictures import CURVES, draw_missing
 from flows.upkeep.plan import Nightly
 from flows.upkeep.summary import Summary
 from flows.upkeep.survey import Examples, Piece, Skipped, is_other, stored_networks, survey

@@ -1,0 +1,121 @@
+"use strict";
+/* What is known of the two layers of a cell, and of the numbers of a block. */
+
+report.layers = (() => {
+  const { find, element, facts, number } = report.dom;
+  const known = report.known;
+
+  /** Show both layers of a cell; ``alone`` shows their networks by themselves, where it is given. */
+  function show(shown, cell, alone) {
+    const { value, error, reason, layers } = report.pointer.at(shown, cell);
+    const { numbers } = shown;
+    const body = [
+      element("p", { class: "value" }, `CKA ${report.pointer.short(value, error)}`),
+      facts([
+        [
+          "exactly",
+          value === null ? null : element("data", { value: String(value) }, String(value)),
+        ],
+        ["standard error", error === null ? numbers.standard_errors_reason : String(error)],
+        ["not defined, as", reason],
+      ]),
+      element("h4", {}, `Row: ${layers[0].tap}`),
+      layer(layers[0], numbers.hsic_rows, numbers.bandwidths_rows),
+      element("h4", {}, `Column: ${layers[1].tap}`),
+      layer(layers[1], numbers.hsic_columns, numbers.bandwidths_columns),
+    ];
+    if (alone) {
+      const button = element("button", { type: "button" }, "Show these two networks alone");
+      button.addEventListener("click", () => alone(layers));
+      body.push(button);
+    }
+    find("cell-body").replaceChildren(...body);
+  }
+
+  /** Say that no cell is chosen. */
+  function clear() {
+    const text = element("p", { class: "quiet" }, "Choose a cell of the matrix.");
+    find("cell-body").replaceChildren(text);
+  }
+
+  function layer({ group, tap, at }, hsic, bandwidths) {
+    const { run, checkpoint, network } = group;
+    const epochs = known.epochsOf(run, checkpoint);
+    const accuracy = known.accuracyAt(run, checkpoint);
+    return facts([
+      ["network", network],
+      ["layer", position(group, tap)],
+      ["epochs seen", epochs === null ? null : String(epochs)],
+      ["test accuracy", accuracy === null ? null : percent(accuracy)],
+      ...known
+        .probesOf(network, tap)
+        .map(({ probe, at: i }) => [
+          "probe accuracy",
+          `${percent(probe.accuracy[i])}${error(probe.standard_errors[i])} (${probe.name})`,
+        ]),
+      ["HSIC with itself", numberOf(hsic[at])],
+      ["bandwidth", bandwidths ? numberOf(bandwidths[at]) : null],
+    ]);
+  }
+
+  const error = (value) => (value === null ? "" : ` ± ${(100 * value).toFixed(1)}`);
+  const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)} %`);
+
+  function numberOf(value) {
+    if (value === null) return "not defined";
+    return element("data", { value: String(value) }, value.toPrecision(5));
+  }
+
+  /** Say which layer of its network it is; of a network that is not here, of those compared. */
+  function position(group, tap) {
+    const all = known.runOf.get(group.run)?.taps ?? [];
+    if (all.includes(tap)) return `${all.indexOf(tap) + 1} of ${all.length}`;
+    return `${group.taps.indexOf(tap) + 1} of the ${group.taps.length} compared here`;
+  }
+
+  /** Show where the numbers of a block come from. */
+  function provenance({ block, numbers }) {
+    const { result } = block;
+    const groups = [...block.rows.groups, ...block.columns.groups];
+    const shownNetworks = [...new Set(groups.map((group) => group.network))].slice(0, 8);
+    const digests = shownNetworks
+      .filter((network) => numbers.digests[network])
+      .map((network) => [`digest of ${network}`, numbers.digests[network]]);
+    const changed = result.outdated.filter((network) => groups.some((g) => g.network === network));
+    find("provenance-body").replaceChildren(
+      facts([
+        ["result", result.name],
+        ["sample set", `${result.set}, ${result.n_examples.toLocaleString("en")} examples`],
+        ["class", result.label === "" ? "all" : known.className(groups[0].run, result.label)],
+        [
+          "kernel",
+          result.kernel +
+            (result.pool === "mean" ? ", convolutional taps averaged over space" : ""),
+        ],
+        ["estimator", result.estimator],
+        ["minibatches skipped", result.n_skipped ? String(result.n_skipped) : null],
+        ["computed at", result.created_at || "not known"],
+        ["by", result.versions],
+        ["from", sources(result.sources)],
+        [
+          "outdated",
+          changed.length ? `${changed.slice(0, 4).join(", ")}: trained again since` : null,
+        ],
+        ...digests,
+        ["standard errors", numbers.standard_errors_reason],
+      ]),
+    );
+    find("command").textContent = result.command || "not known: an earlier version computed it";
+    find("copy-command").hidden = !result.command;
+    return changed;
+  }
+
+  function sources([computed, kept]) {
+    const told = [];
+    if (computed) told.push(`activations of ${computed} representations`);
+    if (kept) told.push(`kept Grams of ${kept} representations`);
+    return told.join(" and ");
+  }
+
+  return { show, clear, provenance, percent };
+})();

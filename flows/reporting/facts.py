@@ -1,0 +1,120 @@
+"""What the page tells of runs, results and probes, as JSON values; no matrix is among them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from allcnn import figures, record
+from allcnn.config import Comparison
+from allcnn.errors import AllcnnError, ConfigError
+from allcnn.repair.results import command_of
+from allcnn.runs import Run, Unreadable, list_runs
+from allcnn.workspace import Workspace
+from flows.reporting.found import Today
+from flows.reporting.script import finite
+from flows.reporting.sides import Sides
+from store import SimilarityResult
+
+_CURVES = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
+def runs(workspace: Workspace) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Return the runs with their settings and learning curves, and those that cannot be read."""
+    found, unreadable = [], []
+    for run in list_runs(workspace):
+        try:
+            if isinstance(run, Unreadable):
+                unreadable.append({"run": run.run, "reason": run.reason})
+            else:
+                found.append(_run(workspace, run))
+        except AllcnnError as error:  # it was removed meanwhile
+            unreadable.append({"run": run.run, "reason": str(error)})
+    return found, unreadable
+
+
+def _run(workspace: Workspace, run: Run) -> dict[str, Any]:
+    entry = record.read_record(workspace, run.run)
+    curves = record.columns(record.read_history(workspace, run.run))
+    return {
+        "run": run.run,
+        "dataset": run.dataset,
+        "epochs_done": run.epochs_done,
+        "test_accuracy": run.test_accuracy,
+        "checkpoints": run.checkpoints,
+        "created_at": run.created_at,
+        "settings": entry.config.to_json(),
+        "class_names": entry.class_names,
+        "taps": entry.spec.taps,
+        "curves": {name: list(map(finite, curves[name])) for name in _CURVES},
+    }
+
+
+def result(
+    workspace: Workspace, found: SimilarityResult, sides: Sides, today: Today
+) -> dict[str, Any]:
+    """Return what the page tells of a result before its numbers are looked at."""
+    rows, columns = (figures.side(keys).label for keys in (found.rows, found.columns))
+    return {
+        "name": found.name,
+        "title": rows if found.rows == found.columns else f"{rows} with {columns}",
+        "method": figures.method(found),
+        "rows": sides.number(found.rows),
+        "columns": sides.number(found.columns),
+        "shape": found.cka.shape,
+        "set": found.rows[0].sample_set,
+        "n_examples": found.n_examples,
+        "kernel": found.kernel if found.sigma is None else f"RBF {found.sigma:g}",
+        "estimator": _estimator(found),
+        "pool": found.pool,
+        "label": "" if found.label is None else str(found.label),
+        "n_skipped": found.n_skipped,
+        "sources": found.sources,
+        "created_at": str(found.provenance.get("created_at", "")),
+        "versions": _versions(found.provenance),
+        "command": _command(workspace, found.provenance),
+        "outdated": today.changed(found),
+    }
+
+
+def _estimator(found: SimilarityResult) -> str:
+    if found.estimator == "exact":
+        return "exact"
+    return f"{found.estimator}, minibatches of {found.batch_size}"
+
+
+def _versions(provenance: Mapping[str, Any]) -> str:
+    versions = provenance.get("versions")
+    if not isinstance(versions, dict):
+        return ""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _command(workspace: Workspace, provenance: Mapping[str, Any]) -> str:
+    """Return the command that computes a result; empty for one of an earlier version."""
+    try:
+        return command_of(workspace, Comparison.from_json(provenance["job"]))
+    except (KeyError, ConfigError):
+        return ""
+
+
+def probe(found: Any) -> dict[str, Any]:
+    """Return a probe of the taps of a network, with its numbers: they are few."""
+    first = found.taps[0]
+    arrays = ("accuracy", "train_accuracy", "standard_errors", "penalties", "n_features")
+    return {
+        "name": found.name,
+        "network": f"{first.run}@{first.checkpoint}",
+        "taps": [key.tap for key in found.taps],
+        "set": first.sample_set,
+        "train_set": found.train_set,
+        "n_train": found.n_train,
+        "n_test": found.n_test,
+        "pool": found.pool,
+        "created_at": str(found.provenance.get("created_at", "")),
+        "versions": _versions(found.provenance),
+    } | {name: list(_values(getattr(found, name))) for name in arrays}
+
+
+def _values(array: Sequence[float] | np.ndarray) -> Iterator[float | None]:
+    yield from map(finite, np.asarray(array).tolist())

@@ -1,0 +1,153 @@
+"""The report's folder: the page, what it looks and works by, and a file of numbers a result."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from allcnn.progress import Report, silent
+from allcnn.provenance import now
+from allcnn.workspace import Workspace
+from flows.reporting import facts, found
+from flows.reporting.script import numbers_script, to_script
+from flows.reporting.sides import Sides
+from flows.upkeep.ledger import Ledger
+from store.place import (
+    Place,
+    entry_names,
+    make_folder,
+    read_bytes,
+    write_bytes,
+)
+from store.reach import reaching
+
+_PAGE = "index.html"
+_MOST_NIGHTS = 14
+_KINDS = (".js", ".css", ".txt", ".png")
+"""What reports write, of this version and of those before."""
+
+SCRIPTS = (
+    "facts",
+    "dom",
+    "colours",
+    "hash",
+    "numbers",
+    "blocks",
+    "layout",
+    "heatmap",
+    "pointer",
+    "layers",
+    "slider",
+    "downloads",
+    "explorer",
+    "lines",
+    "curves",
+    "probes",
+    "tables",
+    "main",
+)
+"""Our own scripts, each after those that it needs."""
+
+
+def write_report(workspace: Workspace, report: Report = silent) -> Place:
+    """Write the report on all runs, results and probes; return its page.
+
+    What cannot be read is named on the page. Files that are as they were are left alone. Raises
+    RunError for a workspace with nothing in it.
+    """
+    found.check_there(workspace)
+    folder = workspace.root / "report"
+    told = _facts(workspace, folder / "data", report)
+    _fill(folder / "assets", dict(_assets()))
+    # Where an earlier version wrote the report.
+    _remove_others(folder / "figures", set())
+    page = _template().render(told, facts=Markup(to_script(told)), scripts=SCRIPTS)
+    # Last, so that whoever opens it finds everything else.
+    write_bytes(folder / _PAGE, page.encode())
+    return folder / _PAGE
+
+
+def _facts(workspace: Workspace, folder: Place, report: Report) -> dict[str, Any]:
+    """Write the numbers of all results; return all else that the page tells."""
+    runs, unreadable_runs = facts.runs(workspace)
+    sides = Sides()
+    results, unreadable = _results(workspace, folder, sides, report)
+    probes = list(found.probes(workspace))
+    ledger, _ = Ledger.read(workspace)
+    return {
+        "workspace": str(workspace.root),
+        "made_at": now(),
+        "runs": runs,
+        "unreadable_runs": unreadable_runs,
+        "results": results,
+        "unreadable": [*unreadable, *(each for each in probes if isinstance(each, str))],
+        "probes": [facts.probe(each) for each in probes if not isinstance(each, str)],
+        "nights": list(reversed(ledger.nights))[:_MOST_NIGHTS],
+    } | sides.to_json()
+
+
+def _results(
+    workspace: Workspace, folder: Place, sides: Sides, report: Report
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Write the numbers of each result in turn, as all of them need not fit into memory."""
+    make_folder(folder)
+    names, today = found.result_names(workspace), found.Today(workspace)
+    told, unreadable = [], []
+    for done, name in enumerate(names, start=1):
+        result = found.result_of(workspace, name)
+        if isinstance(result, str):
+            unreadable.append(result)
+        else:
+            told.append(facts.result(workspace, result, sides, today))
+            _keep(folder / f"{name}.js", numbers_script(result))
+        report(done, len(names), f"reading {name}")
+    _remove_others(folder, {f"{each['name']}.js" for each in told})
+    # The newest first, after those that are of today's networks.
+    told.sort(key=lambda each: each["created_at"], reverse=True)
+    told.sort(key=lambda each: bool(each["outdated"]))
+    return told, unreadable
+
+
+def _fill(folder: Place, contents: dict[str, bytes]) -> None:
+    """Let a folder hold these files and no others."""
+    make_folder(folder)
+    for name, content in contents.items():
+        _keep(folder / name, content)
+    _remove_others(folder, {*contents})
+
+
+def _keep(file: Place, content: bytes) -> None:
+    """Write a file unless it holds that already: a night changes little."""
+    with reaching(file), suppress(FileNotFoundError):
+        if read_bytes(file) == content:
+            return
+    write_bytes(file, content)
+
+
+def _remove_others(folder: Place, names: set[str]) -> None:
+    """Remove what an earlier report wrote and this one does not; nothing of any other kind."""
+    for name in {*entry_names(folder)} - names:
+        if name.endswith(_KINDS):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _assets() -> Iterator[tuple[str, bytes]]:
+    package = files("flows.reporting")
+    for name in ("report.css", *(f"{script}.js" for script in SCRIPTS)):
+        yield name, (package / "assets" / name).read_bytes()
+    vendored = package / "vendor" / "echarts"
+    yield "echarts.min.js", (vendored / "echarts.min.js").read_bytes()
+    for name in ("LICENSE", "NOTICE", "LICENSE-d3"):
+        yield f"echarts.{name}.txt", (vendored / name).read_bytes()
+
+
+@cache
+def _template() -> Any:
+    loader = PackageLoader("flows.reporting", "templates")
+    # What runs and results are called comes from elsewhere.
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("index.html.j2")

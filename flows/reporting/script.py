@@ -1,0 +1,47 @@
+"""JSON that scripts of the page read: inside the page, and in a file of its own a result."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from flows.reporting.found import digests_of
+from store import SimilarityResult
+
+_ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&"}
+"""No name may end the script that it stands in."""
+
+
+def to_script(values: object) -> str:
+    """Return JSON that is safe inside a script: ASCII, and without letters that HTML reads."""
+    text = json.dumps(values, allow_nan=False, separators=(",", ":"))
+    return text.translate(_ESCAPED)
+
+
+def finite(number: Any) -> Any:
+    """Return a number, or None for NaN and infinities, which JSON does not have."""
+    return None if isinstance(number, float) and not math.isfinite(number) else number
+
+
+def numbers_script(result: SimilarityResult) -> bytes:
+    """Return the script that hands the page the numbers of a result, with all their digits."""
+    arrays = ("cka", "standard_errors", "hsic_rows", "hsic_columns")
+    values = {name: _nested(getattr(result, name)) for name in arrays}
+    values |= {
+        "bandwidths_rows": _nested(result.bandwidths_rows),
+        "bandwidths_columns": _nested(result.bandwidths_columns),
+        "reasons": result.reasons,
+        "standard_errors_reason": result.standard_errors_reason,
+        "digests": digests_of(result),
+    }
+    return f"reportNumbers({to_script(result.name)},{to_script(values)});\n".encode()
+
+
+def _nested(array: np.ndarray | None) -> Any:
+    """Return numbers as lists; a float's repr, which JSON writes, has all its digits."""
+    if array is None:
+        return None
+    numbers = array.astype(object)
+    numbers[~np.isfinite(array)] = None
+    return numbers.tolist()

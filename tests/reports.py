@@ -1,0 +1,87 @@
+"""Workspaces with known numbers, as reports show them; nothing is trained."""
+
+import json
+
+import numpy as np
+
+import store
+from allcnn import record
+from allcnn.config import Comparison, RunConfig, Selection
+from allcnn.network import spec_of
+from allcnn.workspace import WHOLE, Workspace
+from store import RepresentationKey, SimilarityResult
+
+CHECKPOINTS = ("init", "epoch-0001", "epoch-0002", "final")
+SET = "digits-test-64-0123abcd"
+EVIL = "</script><script>alert(1)</script>\u2028'\"<b>"
+"""A name that ends scripts and quotes wherever it is not escaped."""
+
+
+def config(seed: int, **changes) -> RunConfig:
+    return RunConfig(**{"epochs": 3, "image_size": 12, "prefix": "seen", "seed": seed} | changes)
+
+
+def write_run(
+    workspace: Workspace, config: RunConfig, names=CHECKPOINTS, class_names=("zero", EVIL, "two")
+) -> record.RunRecord:
+    """Write a run as training leaves it, but for its arrays."""
+    entry = record.RunRecord(config, tuple(class_names), 1, "2026-01-31T12:00:00+00:00")
+    record.write_record(workspace, entry)
+    rng = np.random.default_rng(config.seed)
+    curves = np.sort(rng.random((4, config.epochs)))
+    rows = [
+        record.Epoch(n, 2 - train, train, 2.1 - test, test, 1.0)
+        for n, (train, test) in enumerate(zip(curves[0], curves[1], strict=True), start=1)
+    ]
+    record.write_history(workspace, config.name, tuple(rows))
+    for name in names:
+        folder = workspace.checkpoints_folder(config.name) / name
+        folder.mkdir(parents=True)
+        digests = {"variables": digest_of(config.name, name)}
+        (folder / WHOLE).write_text(json.dumps({"custom_metadata": {"digests": digests}}))
+    return entry
+
+
+def digest_of(run: str, checkpoint: str) -> str:
+    return f"sha256:{run}@{checkpoint}"
+
+
+def keys(run: str, checkpoints=("final",), taps=None, sample_set=SET) -> list[RepresentationKey]:
+    """Return all taps of some checkpoints of a run, those of All-CNN-C by default."""
+    names = taps or spec_of(RunConfig(), 10, 3).taps
+    return [RepresentationKey(sample_set, run, each, tap) for each in checkpoints for tap in names]
+
+
+def write_result(workspace: Workspace, name: str, rows, columns, **changes) -> SimilarityResult:
+    """Write a result of random numbers, some of them close to each other, with all their digits."""
+    seed = sum(map(ord, name))
+    rng = np.random.default_rng(seed)
+    shape = (len(rows), len(columns))
+    i, j = np.indices(shape)
+    near = np.exp(-(((i % 10) - (j % 10)) ** 2) / 30)
+    job = Comparison(*(Selection(side[0].run if side else "*", "*") for side in (rows, columns)))
+    networks = [{f"{k.run}@{k.checkpoint}" for k in side} for side in (rows, columns)]
+    digests = [{n: digest_of(*n.split("@")) for n in side} for side in networks]
+    provenance = {
+        "created_at": "2026-02-01T08:00:00+00:00",
+        "versions": {"allcnn-cka": "0.1.0", "numpy": "2.3"},
+        "checkpoint_digests": dict(zip(("rows", "columns"), digests, strict=True)),
+        "job": job.to_json(),
+    }
+    how = {
+        "cka": near * (1 - 0.15 * rng.random(shape)),
+        "hsic": rng.random(shape),
+        "hsic_rows": rng.random(shape[0]),
+        "hsic_columns": rng.random(shape[1]),
+        "n_examples": 64,
+        "kernel": "linear",
+        "sigma": None,
+        "estimator": "unbiased",
+        "batch_size": 16,
+        "standard_errors": 0.01 * rng.random(shape),
+        "sources": (0, len(rows)),
+        "provenance": provenance,
+    }
+    result = SimilarityResult(name, tuple(rows), tuple(columns), **how | changes)
+    store.write_result(workspace.similarity, result)
+    return result
