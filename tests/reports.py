@@ -6,10 +6,10 @@ import numpy as np
 
 import store
 from allcnn import record
-from allcnn.config import Comparison, RunConfig, Selection
+from allcnn.config import Comparison, Probing, RunConfig, Selection
 from allcnn.network import spec_of
 from allcnn.workspace import WHOLE, Workspace
-from store import RepresentationKey, SimilarityResult
+from store import ProbeResult, RepresentationKey, SimilarityResult
 
 CHECKPOINTS = ("init", "epoch-0001", "epoch-0002", "final")
 SET = "digits-test-64-0123abcd"
@@ -50,6 +50,38 @@ def keys(run: str, checkpoints=("final",), taps=None, sample_set=SET) -> list[Re
     """Return all taps of some checkpoints of a run, those of All-CNN-C by default."""
     names = taps or spec_of(RunConfig(), 10, 3).taps
     return [RepresentationKey(sample_set, run, each, tap) for each in checkpoints for tap in names]
+
+
+def probe_of(name: str, taps, *, digest: str | None = None, **changes) -> ProbeResult:
+    """Return a probe of known numbers: half of 64 test examples right, then more and more."""
+    n, of = len(taps), taps[0]
+    digest = digest or digest_of(of.run, of.checkpoint)
+    job = Probing(Selection(of.run, of.checkpoint), "digits-train-1000-89abcdef", of.sample_set)
+    values = {
+        "train_set": "digits-train-1000-89abcdef",
+        "accuracy": np.linspace(0.5, 0.75, n),
+        "train_accuracy": np.ones(n),
+        "class_accuracy": np.full((n, 2), 0.5),
+        "penalties": np.geomspace(0.01, 0.1, n),
+        "n_features": 96 * np.arange(1, n + 1),
+        "classes": (0, 1),
+        "n_train": 1000,
+        "n_test": 64,
+        "provenance": {
+            "created_at": "2026-04-01",
+            "versions": {"numpy": "2.3"},
+            "checkpoint_digest": digest,
+            "job": job.to_json(),
+        },
+    }
+    return ProbeResult(name=name, taps=tuple(taps), **values | changes)
+
+
+def write_probe(workspace: Workspace, name: str, taps, **changes) -> ProbeResult:
+    """Write a probe of known numbers."""
+    probe = probe_of(name, taps, **changes)
+    store.write_probe(workspace.probes, probe)
+    return probe
 
 
 def write_result(workspace: Workspace, name: str, rows, columns, **changes) -> SimilarityResult:

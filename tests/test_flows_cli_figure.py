@@ -4,9 +4,7 @@ import itertools
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +19,13 @@ from allcnn.errors import ComparisonError, ConfigError, RunError
 from allcnn.extract import each_checkpoint, extract
 from allcnn.identify import identify
 from allcnn.workspace import Workspace
-from flows.figures import many, pairs, sources, training
+from flows.figures import many, pairs, probing, sources, training
 from flows.figures.files import Targets, speaking_name
 from flows.figures.look import Look
 from flows.figures.sources import Method, Sources
-from store import RepresentationKey
+from flows.upkeep.survey import digest_now
 from tests.commands import run, succeed
+from tests.reports import keys, probe_of, write_probe
 
 D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
 FINAL, DEEP, INIT = (Selection(D1, "final"), Selection(D2, "final"), Selection(D1, "init"))
@@ -246,7 +245,7 @@ def test_one_network_has_no_pairs(bare, no_work):
 
 
 def test_depths_stand_side_by_side_with_the_probes_there_are(place, monkeypatch):
-    probe = FakeProbe(FINAL, whole(place).rows[0].sample_set)
+    probe = probe_on(FINAL, whole(place).rows[0].sample_set)
     monkeypatch.setattr(many, "stored_probes", lambda workspace: [probe])
     drawn = many.draw_depths(Sources(place), [FINAL, DEEP], METHOD, LOOK)
     first, second = maps(drawn)
@@ -262,28 +261,26 @@ def test_depths_stand_side_by_side_with_the_probes_there_are(place, monkeypatch)
     assert [text.get_text() for text in below[1].texts] == ["no probes"]
 
 
-@dataclass
-class FakeProbe:
-    """What stored probes of one network tell of it."""
+def probe_on(network: Selection, sample_set: str, created_at: str = "2026-01-01"):
+    taps = keys(network.run, (network.checkpoint,), sample_set=sample_set)
+    accuracy = np.linspace(0.3, 0.9, 10) + 0.01 * len(created_at) / 10
+    return probe_of("probe", taps, accuracy=accuracy, provenance={"created_at": created_at})
 
-    network: Selection
-    sample_set: str
-    created_at: str = "2026-01-01"
-    taps: tuple[RepresentationKey, ...] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
-        of = self.network
-        self.taps = tuple(
-            RepresentationKey(self.sample_set, of.run, of.checkpoint, tap) for tap in TAPS
-        )
-        self.provenance = {"created_at": self.created_at}
-        self.accuracy = np.linspace(0.3, 0.9, 10) + 0.01 * len(self.created_at)
-        self.standard_errors = np.full(10, 0.01)
+def test_probes_that_are_read_are_of_networks_as_they_are_now(place):
+    taps = keys(D1)
+    now = digest_now(place, FINAL)
+    write_probe(place, "old", taps, digest=now, provenance={"created_at": "2026-01"})
+    write_probe(place, "new", taps, digest=now)
+    write_probe(place, "before", taps, digest="sha256:another")
+    shutil.copytree(place.probes / "new", place.probes / "damaged")
+    assert [probe.name for probe in probing.stored_probes(place)] == ["new", "old"]
+    (path,) = succeed("figure", "probes", f"{D1}@final", workspace=place).splitlines()
+    assert Path(path).is_file()
 
 
 def test_probes_are_drawn_of_each_network(place, monkeypatch):
-    probes = [FakeProbe(FINAL, "one"), FakeProbe(INIT, "one")]
+    probes = [probe_on(FINAL, "one"), probe_on(INIT, "one")]
     monkeypatch.setattr(many, "stored_probes", lambda workspace: probes)
     drawn = many.draw_probes(place, [FINAL, INIT], LOOK)
     (axes,) = drawn.picture.axes
@@ -295,7 +292,7 @@ def test_probes_are_drawn_of_each_network(place, monkeypatch):
 
 
 def test_probes_of_the_same_examples_come_first():
-    old, new = FakeProbe(FINAL, "same", "2026-01"), FakeProbe(FINAL, "other", "2026-01-02")
+    old, new = probe_on(FINAL, "same", "2026-01"), probe_on(FINAL, "other", "2026-01-02")
     newest_first = [new, old]
     assert many.accuracies(newest_first, FINAL).accuracy[0] == new.accuracy[0]
     found = many.accuracies(newest_first, FINAL, sample_set="same")

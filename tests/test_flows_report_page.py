@@ -15,7 +15,6 @@ from allcnn.repair.results import command_of
 from allcnn.workspace import Workspace
 from flows.reporting import write_report
 from store import RepresentationKey, SimilarityResult, read_result
-from store.layout import create_root
 from tests.browser import Watched, browsing, find_browser, until, wait_ready
 from tests.reports import (
     CHECKPOINTS,
@@ -24,10 +23,10 @@ from tests.reports import (
     config,
     digest_of,
     keys,
+    write_probe,
     write_result,
     write_run,
 )
-from tests.test_flows_reporting import probe_of, with_probes
 
 ONE, TWO = (config(seed).name for seed in (0, 1))
 REASON = f"{ONE}@final:conv4 with {TWO}@final:conv5: the median is 0 {EVIL}"
@@ -61,11 +60,10 @@ def seen(tmp_path_factory) -> Workspace:
     write_result(place, "deep", keys("deep", taps=DEEP), keys("deep", taps=DEEP))
     many = [key for n in range(17) for key in keys(f"many-{n}")]
     write_result(place, "many", many, many, standard_errors=None)
-    with pytest.MonkeyPatch.context() as patch:
-        probe = probe_of(taps=tuple(keys(ONE, taps=("conv1", "conv2"))))
-        with_probes(patch, {"probe": probe})
-        create_root(place.probes, "similarity")
-        write_report(place)
+    write_probe(
+        place, "probe", keys(ONE, taps=("conv1", "conv2")), accuracy=np.array([0.5, np.nan])
+    )
+    write_report(place)
     return place
 
 
@@ -504,12 +502,13 @@ def test_probes_are_drawn_with_their_errors(opened):
     page.wait_for_selector("#probes-body table")
     rows = page.locator("#probes-body tbody tr").all_inner_texts()
     assert rows[0].split("\t")[:5] == ["conv1", f"{ONE}@final", "0.5000", "0.0625", "1.0000"]
-    assert rows[1].split("\t")[3] == "\N{EN DASH}"
+    assert rows[1].split("\t")[2:4] == 2 * ["\N{EN DASH}"]
+    assert rows[0].split("\t")[-1].startswith(f"allcnn probe {ONE}@final --train-set digits-")
     series = page.evaluate(
         "echarts.getInstanceByDom(document.querySelector('#probes-body .chart')).getOption()"
         ".series.map((each) => each.data)"
     )
-    assert series == [[[1, 0.5], [2, 0.75]], [[1, 0.5, 0.0625]]]
+    assert series == [[[1, 0.5], [2, None]], [[1, 0.5, 0.0625]]]
 
 
 @pytest.mark.parametrize("view", [OVER_TIME, "#matrix=many", f"#rows={ONE}&columns={TWO}"])

@@ -7,26 +7,22 @@ import re
 import shutil
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-import store
 from allcnn.errors import RunError
 from allcnn.workspace import Workspace
 from flows.reporting import page, write_report
 from flows.upkeep.ledger import Ledger
-from store import RepresentationKey
-from store.layout import create_root
 from tests.commands import contents
 from tests.reports import (
     CHECKPOINTS,
     EVIL,
-    SET,
     config,
     digest_of,
     keys,
+    write_probe,
     write_result,
     write_run,
 )
@@ -201,51 +197,30 @@ def test_nights_are_told(place):
     assert "3 of 9" in text
 
 
-def probe_of(**changes):
-    taps = tuple(RepresentationKey(SET, RUN, "final", tap) for tap in TAPS)
-    values = {
-        "name": "probe",
-        "taps": taps,
-        "train_set": "digits-train-1000-89abcdef",
-        "accuracy": np.array([0.5, 0.75]),
-        "train_accuracy": np.array([1.0, 1.0]),
-        "penalties": np.array([0.01, 0.1]),
-        "n_features": np.array([96, 192]),
-        "standard_errors": np.array([0.0625, np.nan]),
-        "n_train": 1000,
-        "n_test": 64,
-        "pool": "whole",
-        "provenance": {"created_at": "2026-04-01", "versions": {"numpy": "2.3"}},
-    }
-    return SimpleNamespace(**values | changes)
-
-
-def with_probes(monkeypatch: pytest.MonkeyPatch, found: dict) -> None:
-    """Let stores of probes hold these; what is a sentence cannot be read."""
-
-    def read(_, name):
-        if isinstance(found[name], str):
-            raise store.StoreError(found[name])
-        return found[name]
-
-    probes = property(lambda self: self.root / "probes.zarr")
-    monkeypatch.setattr(Workspace, "probes", probes, raising=False)
-    monkeypatch.setattr(store, "list_probes", lambda _: sorted(found), raising=False)
-    monkeypatch.setattr(store, "read_probe", read, raising=False)
-
-
-def test_probes_are_told_with_their_numbers(place, monkeypatch):
+def test_probes_are_told_with_their_numbers(place):
     write_run(place, config(0))
-    with_probes(monkeypatch, {"probe": probe_of(), "worse": "probe worse is damaged"})
     write_report(place)
     assert facts_of(place)["probes"] == []  # there is no store of them yet
-    create_root(place.probes, "similarity")
+    accuracy = np.array([0.5, np.nan])
+    write_probe(place, "probe", keys(RUN, taps=TAPS), accuracy=accuracy)
+    shutil.copytree(place.probes / "probe", place.probes / "worse")
     write_report(place)
     (found,) = facts_of(place)["probes"]
     assert found["network"] == f"{RUN}@final"
-    assert found["accuracy"] == [0.5, 0.75]
+    assert found["accuracy"] == [0.5, None]
     assert found["standard_errors"] == [0.0625, None]
-    assert facts_of(place)["unreadable"] == ["probe worse is damaged"]
+    assert not found["outdated"]
+    assert found["command"].startswith(f"allcnn probe {RUN}@final --train-set digits-train-1000-")
+    (unreadable,) = facts_of(place)["unreadable"]
+    assert "holds probe probe" in unreadable
+
+
+def test_a_probe_of_a_network_that_was_trained_again_is_marked(place):
+    write_run(place, config(0))
+    write_probe(place, "probe", keys(RUN, taps=TAPS), digest="sha256:of-before")
+    write_report(place)
+    (found,) = facts_of(place)["probes"]
+    assert found["outdated"]
 
 
 def test_a_report_tells_how_far_it_is(place):

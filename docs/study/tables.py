@@ -38,9 +38,7 @@ def blocks(result: SimilarityResult) -> dict[tuple[str, str, str, str], np.ndarr
     """Return CKA by run and checkpoint of the rows and of the columns."""
     networks = [(key.run, key.checkpoint) for key in result.rows]
     places = {each: [k for k, one in enumerate(networks) if one == each] for each in networks}
-    return {
-        (*a, *b): result.cka[np.ix_(places[a], places[b])] for a in places for b in places
-    }
+    return {(*a, *b): result.cka[np.ix_(places[a], places[b])] for a in places for b in places}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -131,7 +129,9 @@ def by_class(workspace: Workspace) -> str:
     whole, *single = means
     mean = np.mean(single, axis=0)
     same, apart = mean.diagonal(), mean[~np.eye(len(mean), dtype=bool)]
-    rows.append(("mean of classes", f"{same.mean():.3f}", f"{same.min():.3f}", f"{apart.mean():.3f}"))
+    rows.append(
+        ("mean of classes", f"{same.mean():.3f}", f"{same.min():.3f}", f"{apart.mean():.3f}")
+    )
     correlation = np.corrcoef(whole.ravel(), mean.ravel())[0, 1]
     head = ("class", "same layer of two seeds", "least layer", "other layers")
     return table(head, rows) + (

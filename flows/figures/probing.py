@@ -1,28 +1,30 @@
 """The accuracy of linear probes, from what is stored of them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-import store
 from allcnn.config import Selection
 from allcnn.drawing.accuracy import Accuracies
 from allcnn.workspace import Workspace
+from flows.reporting.found import probes
+from flows.today import Today
+from store import ProbeResult
 
 
-def stored_probes(place: Workspace) -> list[Any]:
-    """Return the probes that are stored, the newest first; none where nothing keeps any."""
-    names = getattr(store, "list_probes", None)
-    folder = place.root / "probes.zarr"
-    if names is None or not store.has_store(folder):
-        return []
-    found = [store.read_probe(folder, name) for name in names(folder)]  # type: ignore[attr-defined]
+def stored_probes(place: Workspace) -> list[ProbeResult]:
+    """Return the probes that can be read, of networks as they are now, the newest first."""
+    today = Today(place)
+    found = [
+        probe
+        for probe in probes(place)
+        if isinstance(probe, ProbeResult) and not today.is_outdated(probe)
+    ]
     return sorted(found, key=lambda probe: str(probe.provenance.get("created_at")), reverse=True)
 
 
 def accuracies(
-    probes: Sequence[Any],
+    found: Sequence[ProbeResult],
     network: Selection,
     *,
     sample_set: str | None = None,
@@ -34,7 +36,7 @@ def accuracies(
     """
     fitting = [
         probe
-        for probe in probes
+        for probe in found
         if (probe.taps[0].run, probe.taps[0].checkpoint) == (network.run, network.checkpoint)
         and (taps is None or [key.tap for key in probe.taps] == list(taps))
     ]

@@ -7,14 +7,16 @@ import numpy as np
 
 from allcnn import figures, record
 from allcnn.config import Comparison
-from allcnn.errors import AllcnnError, ConfigError
+from allcnn.errors import AllcnnError, ConfigError, RunError
+from allcnn.repair.probes import command_for
 from allcnn.repair.results import command_of
 from allcnn.runs import Run, Unreadable, list_runs
 from allcnn.workspace import Workspace
-from flows.reporting.found import Today
+from flows.reporting.found import changed
 from flows.reporting.script import finite
 from flows.reporting.sides import Sides
-from store import SimilarityResult
+from flows.today import Today
+from store import ProbeResult, SimilarityResult
 
 _CURVES = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -73,7 +75,7 @@ def result(
         "created_at": str(found.provenance.get("created_at", "")),
         "versions": _versions(found.provenance),
         "command": _command(workspace, found.provenance),
-        "outdated": today.changed(found),
+        "outdated": changed(found, today),
     }
 
 
@@ -98,7 +100,7 @@ def _command(workspace: Workspace, provenance: Mapping[str, Any]) -> str:
         return ""
 
 
-def probe(found: Any) -> dict[str, Any]:
+def probe(workspace: Workspace, found: ProbeResult, today: Today) -> dict[str, Any]:
     """Return a probe of the taps of a network, with its numbers: they are few."""
     first = found.taps[0]
     arrays = ("accuracy", "train_accuracy", "standard_errors", "penalties", "n_features")
@@ -113,7 +115,16 @@ def probe(found: Any) -> dict[str, Any]:
         "pool": found.pool,
         "created_at": str(found.provenance.get("created_at", "")),
         "versions": _versions(found.provenance),
+        "command": _probe_command(workspace, found.name),
+        "outdated": today.is_outdated(found),
     } | {name: list(_values(getattr(found, name))) for name in arrays}
+
+
+def _probe_command(workspace: Workspace, name: str) -> str:
+    try:
+        return command_for(workspace, name)
+    except RunError:
+        return ""
 
 
 def _values(array: Sequence[float] | np.ndarray) -> Iterator[float | None]:

@@ -1,16 +1,21 @@
 """What a workspace holds that a report tells of, and what of it cannot be read."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
-import store
-from allcnn.config import Selection
-from allcnn.errors import AllcnnError, RunError
+from allcnn.errors import RunError
 from allcnn.workspace import Workspace
-from flows.upkeep.survey import digest_now
-from store import SimilarityResult, StoreError, has_store, list_results, read_result
-
-_NEWER: Final = ("list_probes", "read_probe")
+from flows.today import Today
+from store import (
+    ProbeResult,
+    SimilarityResult,
+    StoreError,
+    has_store,
+    list_probes,
+    list_results,
+    read_probe,
+    read_result,
+)
 
 
 def check_there(workspace: Workspace) -> None:
@@ -39,38 +44,20 @@ def result_of(workspace: Workspace, name: str) -> SimilarityResult | str:
     return result
 
 
-def probes(workspace: Workspace) -> Iterator[Any]:
+def probes(workspace: Workspace) -> Iterator[ProbeResult | str]:
     """Yield the probes, and for each that cannot be read the reason."""
-    place = getattr(workspace, "probes", None)
-    list_probes, read_probe = (getattr(store, name, None) for name in _NEWER)
-    if place is None or list_probes is None or read_probe is None or not has_store(place):
+    if not has_store(workspace.probes):
         return
-    for name in list_probes(place):
+    for name in list_probes(workspace.probes):
         try:
-            yield read_probe(place, name)
+            yield read_probe(workspace.probes, name)
         except StoreError as error:
             yield str(error)
 
 
-class Today:
-    """The digests of checkpoints as they are now, each looked up once."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._found: dict[str, str | None] = {}
-
-    def changed(self, result: SimilarityResult) -> list[str]:
-        """Return the networks of a result that have been trained again since."""
-        return [name for name, digest in digests_of(result).items() if self._is_other(name, digest)]
-
-    def _is_other(self, network: str, digest: str) -> bool:
-        """Return whether a checkpoint has another digest; without it, nothing tells."""
-        if network not in self._found:
-            try:
-                self._found[network] = digest_now(self._workspace, Selection.parse(network))
-            except (AllcnnError, StoreError, OSError):
-                self._found[network] = None
-        return self._found[network] not in (None, digest)
+def changed(result: SimilarityResult, today: Today) -> list[str]:
+    """Return the networks of a result that have been trained again since."""
+    return [name for name, digest in digests_of(result).items() if today.is_other(name, digest)]
 
 
 def digests_of(result: SimilarityResult) -> dict[str, str]:

@@ -15,6 +15,7 @@ from allcnn.workspace import Workspace
 from flows.reporting import facts, found
 from flows.reporting.script import numbers_script, to_script
 from flows.reporting.sides import Sides
+from flows.today import Today
 from flows.upkeep.ledger import Ledger
 from store.place import (
     Place,
@@ -74,8 +75,8 @@ def write_report(workspace: Workspace, report: Report = silent) -> Place:
 def _facts(workspace: Workspace, folder: Place, report: Report) -> dict[str, Any]:
     """Write the numbers of all results; return all else that the page tells."""
     runs, unreadable_runs = facts.runs(workspace)
-    sides = Sides()
-    results, unreadable = _results(workspace, folder, sides, report)
+    sides, today = Sides(), Today(workspace)
+    results, unreadable = _results(workspace, folder, sides, today, report)
     probes = list(found.probes(workspace))
     ledger, _ = Ledger.read(workspace)
     return {
@@ -85,17 +86,19 @@ def _facts(workspace: Workspace, folder: Place, report: Report) -> dict[str, Any
         "unreadable_runs": unreadable_runs,
         "results": results,
         "unreadable": [*unreadable, *(each for each in probes if isinstance(each, str))],
-        "probes": [facts.probe(each) for each in probes if not isinstance(each, str)],
+        "probes": [
+            facts.probe(workspace, each, today) for each in probes if not isinstance(each, str)
+        ],
         "nights": list(reversed(ledger.nights))[:_MOST_NIGHTS],
     } | sides.to_json()
 
 
 def _results(
-    workspace: Workspace, folder: Place, sides: Sides, report: Report
+    workspace: Workspace, folder: Place, sides: Sides, today: Today, report: Report
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Write the numbers of each result in turn, as all of them need not fit into memory."""
     make_folder(folder)
-    names, today = found.result_names(workspace), found.Today(workspace)
+    names = found.result_names(workspace)
     told, unreadable = [], []
     for done, name in enumerate(names, start=1):
         result = found.result_of(workspace, name)

@@ -20,7 +20,8 @@ report.probes = (() => {
 
   function labelOf(probe) {
     const alone = report.facts.probes.filter((each) => each.network === probe.network).length === 1;
-    return alone ? probe.network : `${probe.network} (${probe.name})`;
+    const label = alone ? probe.network : `${probe.network} (${probe.name})`;
+    return probe.outdated ? `${label}, outdated: trained again since` : label;
   }
 
   function option(drawn, colours) {
@@ -103,6 +104,12 @@ report.probes = (() => {
       "features",
       "training examples",
       "test examples",
+      "trained on",
+      "tested on",
+      "pooling",
+      "computed at",
+      "by",
+      "command",
     ];
     const rows = items.flatMap(({ probe }) =>
       probe.taps.map((tap, i) => [
@@ -113,6 +120,7 @@ report.probes = (() => {
         ),
         penalty(probe.penalties[i]),
         ...[probe.n_features[i], probe.n_train, probe.n_test].map((n) => n.toLocaleString("en")),
+        ...[probe.train_set, probe.set, probe.pool, probe.created_at, probe.versions, probe.command],
       ]),
     );
     return table(head, rows, "Accuracy of linear probes");
