@@ -114,9 +114,9 @@ def consequences(findings: Findings) -> list[str]:
     notes = []
     if any(each.reason == "superseded" for each in findings.waste):
         notes.append(
-            "Without its activations a network cannot be read, queried or compared with --estimator"
-            " exact, nor with other kernels, pooling or minibatches than those of its Grams, until"
-            " 'allcnn extract' has computed them again."
+            "Without its activations a network cannot be read, queried, probed or compared with"
+            " --estimator exact, nor with other kernels, pooling or minibatches than those of its"
+            " Grams, until 'allcnn extract' has computed them again."
         )
     if findings.irreplaceable:
         names = list(dict.fromkeys("@".join(e.names[1:3]) for e in findings.irreplaceable))

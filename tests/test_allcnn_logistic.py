@@ -99,6 +99,24 @@ def test_a_start_changes_nothing_but_the_way(is_gram):
     np.testing.assert_allclose(again.scores, cold.scores, atol=1e-2)
 
 
+def test_lengths_of_steps_are_those_of_the_weights():
+    """Whichever way the weights are given: by these the penalty and the end are defined."""
+    X, classes = make_problem(40)
+    rng = np.random.default_rng(1)
+    A, B = rng.standard_normal((2, N, CLASSES))
+    b, c = rng.standard_normal((2, CLASSES))
+    targets = np.eye(CLASSES)[classes]
+    for basis, is_gram, V, W in ((X @ X.T, True, A, B), (X, False, X.T @ A, X.T @ B)):
+        problem = logistic._Problem(np.float32(basis), np.float32(targets), 1.0, is_gram)
+        first, second = (
+            problem.at(np.float32(each), np.float32(of)) for each, of in ((V, b), (W, c))
+        )
+        wanted = np.sum((X.T @ A) * (X.T @ B))
+        size = np.linalg.norm(X.T @ A) * np.linalg.norm(X.T @ B)
+        assert abs(problem.of_weights(first, second) - wanted) < 1e-5 * size
+        assert abs(problem.inner(first, second) - wanted - b @ c) < 1e-5 * size
+
+
 def test_a_looser_tolerance_takes_fewer_steps():
     X, classes = make_problem(300)
     K = np.float32(X @ X.T)

@@ -84,6 +84,7 @@ def test_du_has_a_line_for_each_checkpoint_and_store(untouched):
         ["activations", "4"],
         ["Grams", "4"],
         ["results", "1"],
+        ["probes", "0"],
         ["all", "9"],
     ]
 
@@ -98,7 +99,8 @@ def test_du_adds_up_by_what_is_asked_for(untouched, by, of):
 
 def test_du_by_store_has_the_totals_alone(untouched):
     lines = columns(succeed("store", "du", "--by", "store", workspace=untouched))
-    assert [line[0] for line in lines] == ["store", "activations", "Grams", "results", "all"]
+    kinds = ["activations", "Grams", "results", "probes"]
+    assert [line[0] for line in lines] == ["store", *kinds, "all"]
 
 
 def test_du_of_a_pattern_leaves_out_the_rest(untouched):

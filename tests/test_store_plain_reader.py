@@ -17,6 +17,7 @@ from store import (
     Commit,
     GramKey,
     GramMeta,
+    ProbeResult,
     RepresentationMeta,
     SampleSet,
     SimilarityResult,
@@ -154,7 +155,7 @@ def test_it_compares_every_digest(tmp_path, kind, attribute):
 
 @pytest.mark.parametrize(
     "described",
-    [SampleSet, RepresentationMeta, GramKey, GramMeta, Commit, SimilarityResult],
+    [SampleSet, RepresentationMeta, GramKey, GramMeta, Commit, SimilarityResult, ProbeResult],
 )
 def test_the_page_names_every_field(described):
     page = Path(__file__).parents[1].joinpath("docs", "layout.md").read_text("utf-8")

@@ -26,7 +26,7 @@ from store.probes import ARRAYS
 from store.tidy import abandoned, remove
 from store.usage import measure, result_facts
 from store.verify import verify
-from tests.faults import chunk_files, edit_attributes, flip_bit, kill_series
+from tests.faults import chunk_files, edit_attributes, flip_bit, kill_series, swap
 
 
 def make_probe(name="net", seed=0, **changes) -> ProbeResult:
@@ -184,6 +184,15 @@ def test_damage_is_found(path, name):
     flip_bit(chunk_files(path / "net" / name)[0])
     with pytest.raises(DamagedChunkError, match=f"{name} of probe net in .* compute it again"):
         read_probe(path, "net")
+
+
+def test_exchanged_arrays_are_found(path):
+    """Each has a right checksum, and values that could be the other's."""
+    write_probe(path, make_probe())
+    swap(*(chunk_files(path / "net" / name)[0] for name in ("accuracy", "train_accuracy")))
+    with pytest.raises(DamagedChunkError, match=r"accuracy of probe net in .* is not what was wri"):
+        read_probe(path, "net")
+    assert [each.part for each in _damage(path)] == ["accuracy", "train_accuracy"]
 
 
 def test_an_array_that_is_gone_is_noticed(path):
