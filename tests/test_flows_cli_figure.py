@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import store
-from allcnn import record
+from allcnn import checkpoint, record
 from allcnn.compare import compare
 from allcnn.config import Comparison, Extraction, Selection
 from allcnn.drawing import film as films
@@ -294,14 +294,24 @@ def test_probes_are_drawn_of_each_network(place, monkeypatch):
         many.draw_probes(place, [DEEP], LOOK)
 
 
-def test_probes_of_the_same_examples_come_first():
+def test_probes_of_the_same_examples_come_first(place):
     old, new = FakeProbe(FINAL, "same", "2026-01"), FakeProbe(FINAL, "other", "2026-01-02")
     newest_first = [new, old]
-    assert many.accuracies(newest_first, FINAL).accuracy[0] == new.accuracy[0]
-    found = many.accuracies(newest_first, FINAL, sample_set="same")
+    assert many.accuracies(place, newest_first, FINAL).accuracy[0] == new.accuracy[0]
+    found = many.accuracies(place, newest_first, FINAL, sample_set="same")
     assert found.accuracy[0] == old.accuracy[0]
-    assert many.accuracies(newest_first, FINAL, taps=TAPS[1:]) is None
-    assert many.accuracies(newest_first, INIT) is None
+    assert many.accuracies(place, newest_first, FINAL, taps=TAPS[1:]) is None
+    assert many.accuracies(place, newest_first, INIT) is None
+
+
+def test_probes_of_another_checkpoint_of_that_name_are_none(place):
+    probe = FakeProbe(FINAL, "same")
+    digest = checkpoint.kept_digests(place.find_checkpoint(D1, "final"))["variables"]
+    for known, counts in ((digest, True), ("5eed", False)):
+        probe.provenance["checkpoint_digest"] = known
+        assert (many.accuracies(place, [probe], FINAL) is not None) is counts
+    shutil.rmtree(place.root / "runs")
+    assert many.accuracies(place, [probe], FINAL) is not None  # nothing tells
 
 
 def test_classes_are_averaged_and_spread(place):
@@ -500,6 +510,6 @@ def test_help_needs_no_picture_library():
     code = (
         "import sys; from click.testing import CliRunner; from flows.cli import main;"
         "r = CliRunner().invoke(main, ['figure', 'matrix', '--help']); assert r.exit_code == 0;"
-        "assert not {'jax', 'matplotlib', 'dask', 'zarr'} & set(sys.modules), 'slow'"
+        "assert not {'jax', 'matplotlib', 'dask', 'PIL'} & set(sys.modules), 'slow'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

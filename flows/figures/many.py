@@ -36,7 +36,8 @@ def draw_depths(
     shown: list[tuple[Panel, Accuracies | None]] = []
     for network, result in zip(networks, results, strict=True):
         taps = [key.tap for key in result.rows]
-        found = accuracies(probes, network, sample_set=result.rows[0].sample_set, taps=taps)
+        on = result.rows[0].sample_set
+        found = accuracies(sources.place, probes, network, sample_set=on, taps=taps)
         shown.append((look.panel(result, str(network)), found))
     figure = depths(shown, look.titled(figures.method(results[0])), look.style)
     words = words_of(method.job(networks[0], networks[0]))[2:]
@@ -150,7 +151,7 @@ def draw_probes(place: Workspace, networks: Sequence[Selection], look: Look) -> 
     probes = stored_probes(place)
     found: dict[str, Accuracies] = {}
     for network in networks:
-        one = accuracies(probes, network)
+        one = accuracies(place, probes, network)
         if one is None:
             raise RunError(
                 f"no probes of {network} are stored in {place.root}; train them with 'allcnn probe"

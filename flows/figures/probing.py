@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import store
+from allcnn.compare.kept import kept_digest
 from allcnn.config import Selection
 from allcnn.drawing.accuracy import Accuracies
 from allcnn.workspace import Workspace
@@ -22,6 +23,7 @@ def stored_probes(place: Workspace) -> list[Any]:
 
 
 def accuracies(
+    place: Workspace,
     probes: Sequence[Any],
     network: Selection,
     *,
@@ -30,12 +32,14 @@ def accuracies(
 ) -> Accuracies | None:
     """Return those of a network, on a sample set rather than on others, or None.
 
-    ``taps`` are the layers that they must be of; None for any.
+    Those of another checkpoint than the one that is there under its name do not count. ``taps`` are the layers that they must be of; None for any.
     """
+    digest = kept_digest(place, network)
     fitting = [
         probe
         for probe in probes
         if (probe.taps[0].run, probe.taps[0].checkpoint) == (network.run, network.checkpoint)
+        and (digest is None or probe.provenance.get("checkpoint_digest") in (None, digest))
         and (taps is None or [key.tap for key in probe.taps] == list(taps))
     ]
     fitting.sort(key=lambda probe: probe.taps[0].sample_set != sample_set)
