@@ -32,7 +32,8 @@ def accuracies(
 ) -> Accuracies | None:
     """Return those of a network, on a sample set rather than on others, or None.
 
-    Those of another checkpoint than the one that is there under its name do not count. ``taps`` are the layers that they must be of; None for any.
+    Those of another checkpoint than the one that is there under its name do not count. ``taps`` are
+    the layers that they must be of; None for any.
     """
     digest = kept_digest(place, network)
     fitting = [
