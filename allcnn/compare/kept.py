@@ -166,7 +166,7 @@ class Catalogue:
     def _is_of_now(self, kept: Kept, network: Selection) -> bool:
         """Return whether a result is of the checkpoint that is there, as far as anything tells."""
         digest = kept.digest(network)
-        now = _kept_digest(self._workspace, network)
+        now = kept_digest(self._workspace, network)
         if now is not None:
             return digest in (None, now)
         if kept.created_at < record.begun_at(self._workspace, network.run):
@@ -253,7 +253,7 @@ def stored_networks(workspace: Workspace, sample_set: str | None = None) -> list
     return list(dict.fromkeys(found))
 
 
-def _kept_digest(workspace: Workspace, network: Selection) -> str | None:
+def kept_digest(workspace: Workspace, network: Selection) -> str | None:
     """Return the digest that is kept with a checkpoint; None where it is not there."""
     if not is_checkpoint(network.checkpoint):
         return None

@@ -6,6 +6,7 @@ Only colours and the words above them change: axes, names and the colour bar sta
 import io
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -95,7 +96,7 @@ def save_film(made: Film, path: Address) -> Place:
     """Write a film as GIF or MP4 by its suffix, at once or not at all; return the place.
 
     Three frames a second, the last one held. The same film gives the same bytes as GIF. MP4 needs
-    ffmpeg: raises ValueError where there is none.
+    ffmpeg: raises ValueError where there is none, OSError where it fails.
     """
     place = as_place(path)
     kind = place.suffix[1:].lower()
@@ -162,8 +163,11 @@ def _mp4(made: Film) -> bytes:
     )
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "film.mp4")
-        with writer.saving(made.figure, path, dpi=made.figure.dpi):
-            for k in [*range(len(made)), *[len(made) - 1] * (HELD - 1)]:
-                made.show(k)
-                writer.grab_frame()
+        try:
+            with writer.saving(made.figure, path, dpi=made.figure.dpi):
+                for k in [*range(len(made)), *[len(made) - 1] * (HELD - 1)]:
+                    made.show(k)
+                    writer.grab_frame()
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise OSError("ffmpeg failed to write H.264") from error
         return Path(path).read_bytes()
