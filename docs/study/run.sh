@@ -1,59 +1,107 @@
 #!/bin/sh
-# Everything that docs/study.md shows, in commands each of which goes on where a kill left it.
+# Everything that docs/study.md shows, in commands that go on where a kill left them.
 #
 #   docs/study/run.sh [STEP...]      steps: train store compare probe draw; all of them by default
 #
-# Networks are trained two at a time, each on a core of its own, where the machine can do that.
-# Needs the virtual environment (make .venv/.installed), CIFAR-10, and about 40 GB of disk in WORKSPACE.
+# Networks are trained two at a time, each on a core of its own. Needs the virtual environment
+# (make .venv/.installed), CIFAR-10, and about 30 GB of disk where WORKSPACE is.
 set -eu
 cd "$(dirname "$0")/../.."
-: "${WORKSPACE:=workspace-study}"
+: "${WORKSPACE:=$PWD/workspace-study}"
 PATH="$PWD/.venv/bin:$PATH"
-SETS="--samples 10000 --workspace $WORKSPACE"
-TINY="0 1 2 3 4 5 6 7 8 9"
-PLAIN="10 18 34 66"
+HERE=docs/study
+FINALS='allcnn-tiny-10-s*@final'
+DEPTHS='10 18 34 66'
 
-on() { # CORE COMMAND...: run on one core
+on() { # CORE COMMAND...
   core=$1
   shift
   if command -v taskset >/dev/null; then taskset -c "$core" "$@"; else "$@"; fi
 }
 
-tiny() { on "$1" allcnn train --preset tiny-10 --epochs 10 --checkpoint-every 1 --seed "$2" --workspace "$WORKSPACE"; }
-plain() { on "$1" allcnn train --preset "plain-$2" --width 0.1667 --epochs 6 --checkpoint-every 1 --workspace "$WORKSPACE"; }
-deep() { on "$1" allcnn train --preset "d$2-v2" --width 0.25 --epochs 8 --seed "$3" --workspace "$WORKSPACE"; }
+tiny() { on "$1" allcnn train --workspace "$WORKSPACE" --preset tiny-10 --epochs 10 --checkpoint-every 1 --seed "$2"; }
+plain() { on "$1" allcnn train --workspace "$WORKSPACE" --preset "plain-$2" --width 0.1667 --epochs 6 --checkpoint-every 1; }
+all_cnn() { on "$1" allcnn train --workspace "$WORKSPACE" --preset "d$2-v2" --width 0.25 --epochs 8 --seed "$3"; }
 
-train() {
-  (for seed in 0 1 2 3 4; do tiny 0 $seed; done; plain 0 66) &
-  first=$!
+train_first() {
+  for seed in 0 1 2 3 4; do tiny 0 $seed; done
+  plain 0 66
+}
+
+train_second() {
   for seed in 5 6 7 8 9; do tiny 1 $seed; done
   for n in 34 18 10; do plain 1 $n; done
-  deep 1 1 0
-  deep 1 1 1
+  all_cnn 1 1 0
+  all_cnn 1 1 1
+  all_cnn 1 2 0
+}
+
+train() {
+  train_first &
+  first=$!
+  train_second
   wait $first
-  on 0,1 true
-  allcnn train --preset d2-v2 --width 0.25 --epochs 8 --workspace "$WORKSPACE"
 }
 
 store() {
-  for seed in $TINY; do
-    allcnn extract "allcnn-tiny-10-s$seed" --checkpoint all --keep grams --kernel rbf $SETS
+  for run in $(seq -f allcnn-tiny-10-s%.0f 0 9) allcnn-d1-v2-s0 allcnn-d1-v2-s1 allcnn-d2-v2-s0; do
+    allcnn extract $run --workspace "$WORKSPACE" --checkpoint all --samples 10000 --keep grams --kernel rbf
   done
-  for run in allcnn-d1-v2-s0 allcnn-d1-v2-s1 allcnn-d2-v2-s0; do
-    allcnn extract $run --checkpoint all --keep grams --kernel rbf $SETS
-  done
-  for n in $PLAIN; do
-    allcnn extract "allcnn-plain-$n-s0" --keep grams $SETS
+  for n in $DEPTHS; do
+    allcnn extract allcnn-plain-$n-s0 --workspace "$WORKSPACE" --samples 10000 --keep grams
   done
 }
 
 compare() {
-  finals='allcnn-tiny-10-s*@final'
   allcnn matrix 'allcnn-tiny-10-s*@*' --workspace "$WORKSPACE"
-  allcnn identify "$finals" --json "$WORKSPACE/identify-linear.json" --workspace "$WORKSPACE"
-  allcnn identify "$finals" --kernel rbf --sigma 0.2,0.4,0.8 --json "$WORKSPACE/identify-rbf.json" --workspace "$WORKSPACE"
-  allcnn matrix "$finals" --each-label --workspace "$WORKSPACE"
-  for n in $PLAIN; do
-    allcnn compare "allcnn-plain-$n-s0@final" "allcnn-plain-$n-s0@final" --workspace "$WORKSPACE"
+  allcnn matrix "$FINALS" --kernel rbf --sigma 0.2,0.4,0.8 --workspace "$WORKSPACE"
+  allcnn matrix "$FINALS" --each-label --workspace "$WORKSPACE"
+  allcnn matrix 'allcnn-d[12]-v2-s*@*' --workspace "$WORKSPACE"
+  for n in $DEPTHS; do
+    allcnn compare allcnn-plain-$n-s0@final allcnn-plain-$n-s0@final --workspace "$WORKSPACE"
   done
 }
+
+probe() {
+  for n in $DEPTHS; do
+    run=allcnn-plain-$n-s0
+    # One network at a time: its activations take up to 20 GB, and are needed no more afterwards.
+    if ! ls "$WORKSPACE/probes.zarr" 2>/dev/null | grep -q "^${run}_final-probe"; then
+      for set in "train --samples 5000" "test --samples 10000"; do
+        allcnn extract $run --workspace "$WORKSPACE" --dtype float16 --split $set
+      done
+      allcnn probe $run@final --workspace "$WORKSPACE"
+    fi
+    allcnn store rm $run@final --workspace "$WORKSPACE" --what activations --yes || true
+  done
+}
+
+figure() { # NAME ARGUMENTS...: one of the committed figures
+  to="$HERE/$1.png"
+  shift
+  allcnn figure "$@" --workspace "$WORKSPACE" --to "$to"
+}
+
+draw() {
+  figure layers layers "$FINALS"
+  figure seeds seeds "$FINALS"
+  figure classes classes allcnn-tiny-10-s0@final allcnn-tiny-10-s1@final
+  figure depths depths $(for n in $DEPTHS; do echo allcnn-plain-$n-s0@final; done)
+  figure two-seeds matrix allcnn-d1-v2-s0@final allcnn-d1-v2-s1@final
+  figure two-depths matrix allcnn-d2-v2-s0@final allcnn-d1-v2-s0@final
+  figure stages stages allcnn-tiny-10-s0
+  allcnn figure animation allcnn-tiny-10-s0 --workspace "$WORKSPACE" --to $HERE/animation.gif
+  python $HERE/tables.py "$WORKSPACE"
+  allcnn report --workspace "$WORKSPACE"
+}
+
+for step in "${@:-all}"; do
+  case $step in
+    all) train; store; compare; probe; draw ;;
+    train | store | compare | probe | draw) $step ;;
+    *)
+      echo "$step is no step; name some of train, store, compare, probe and draw" >&2
+      exit 2
+      ;;
+  esac
+done

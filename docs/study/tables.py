@@ -135,7 +135,8 @@ def by_class(workspace: Workspace) -> str:
     correlation = np.corrcoef(whole.ravel(), mean.ravel())[0, 1]
     head = ("class", "same layer of two seeds", "least layer", "other layers")
     return table(head, rows) + (
-        f"\nThe matrix averaged over classes and that over all examples correlate at {correlation:.3f}.\n"
+        "\nThe matrix averaged over classes and that over all examples correlate at"
+        f" {correlation:.3f}.\n"
     )
 
 
