@@ -1,9 +1,11 @@
 """``allcnn figure``: every figure from what is stored, and one sentence for whatever goes wrong."""
 
 import itertools
+import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 import store
 from allcnn import record
 from allcnn.compare import compare
+from allcnn.compare.kept import Catalogue
 from allcnn.config import Comparison, Extraction, Selection
 from allcnn.drawing import film as films
 from allcnn.errors import ComparisonError, ConfigError, RunError
@@ -127,6 +130,27 @@ def test_what_is_not_stored_is_computed_and_kept(place):
     np.testing.assert_array_equal(values(maps(again)[0]), values(maps(first)[0]))
     result = store.read_result(place.similarity, name)
     np.testing.assert_array_equal(values(maps(again)[0]), result.cka)
+
+
+def test_results_of_another_checkpoint_of_that_name_are_not_drawn(place):
+    result, job = whole(place), METHOD.job(FINAL, INIT)
+    digests = {side: dict(of) for side, of in result.provenance["checkpoint_digests"].items()}
+    for of in digests.values():
+        of[f"{D1}@init"] = "5eed"
+    changed = result.provenance | {"checkpoint_digests": digests}
+    store.write_result(place.similarity, replace(result, provenance=changed))
+    assert Catalogue(place).results(job) is None
+    assert Catalogue(place).results(METHOD.job(FINAL, FINAL)) is not None
+    # Gone, the checkpoint tells nothing; but what is stored of it does, and then when it was begun.
+    shutil.rmtree(place.find_checkpoint(D1, "init"))
+    assert Catalogue(place).results(job) is None
+    for name in ("activations.zarr", "grams.zarr"):
+        shutil.rmtree(place.root / name, ignore_errors=True)
+    assert Catalogue(place).results(job) is not None
+    settings = json.loads((place.run_folder(D1) / "config.json").read_text())
+    settings["created_at"] = "2999-01-01T00:00:00+00:00"
+    (place.run_folder(D1) / "config.json").write_text(json.dumps(settings))
+    assert Catalogue(place).results(job) is None
 
 
 def test_layers_are_numbered_and_titled_as_asked(place, no_work):
