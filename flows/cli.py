@@ -45,6 +45,8 @@ class Group(click.Group):
         """Run a command; status 2 for a wrong setting, 1 for what went wrong later."""
         try:
             return super().invoke(ctx)
+        except click.exceptions.Exit:
+            raise  # of --help, for which nothing is imported
         except ConfigError as error:
             raise Failure(error, 2) from error
         except AllcnnError as error:
