@@ -338,14 +338,16 @@ def test_the_csv_has_the_stored_numbers(opened, seen, tmp_path):
     assert (lines[1]["row"], lines[1]["column"]) == (f"{ONE}@final:conv1", f"{TWO}@final:conv2")
 
 
-def test_the_picture_shows_the_colours_of_the_numbers(opened, seen, tmp_path):
-    page = opened("#matrix=deep").page
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_picture_shows_the_colours_of_the_numbers_on_white(opened, seen, tmp_path, scheme):
+    page = opened("#matrix=deep", color_scheme=scheme).page
     with page.expect_download() as download:
         page.click("#get-png")
     download.value.save_as(tmp_path / "it.png")
     with Image.open(tmp_path / "it.png") as picture:
         dots = np.asarray(picture.convert("RGB"))
     assert dots.shape[1] == 1800
+    assert dots[0, 0].tolist() == [255, 255, 255]
     wanted = colours_at(page, result_of(seen, "deep").cka)
     assert np.isin(packed(wanted), packed(dots)).all()
 

@@ -58,9 +58,9 @@ report.colours = (() => {
     return 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#000000" : "#ffffff";
   }
 
-  /** Return the page's colours as they are now. */
-  function page() {
-    const style = getComputedStyle(document.documentElement);
+  /** Return the page's colours as they are now, or those of paper inside of such an element. */
+  function page(element = document.documentElement) {
+    const style = getComputedStyle(element);
     return Object.fromEntries(NAMES.map((n) => [n, style.getPropertyValue(`--${n}`).trim()]));
   }
 

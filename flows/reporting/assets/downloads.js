@@ -41,14 +41,14 @@ report.downloads = (() => {
 
   /** Save a block as a picture of its own, with its title in it, however narrow the page is. */
   function savePng({ block, numbers }, title, method) {
-    const host = element("div");
+    const host = element("div", { class: "paper" }); // light, whatever the page is now
     const size = report.layout.measure(block, PICTURE_WIDTH, 720);
     size.top += 52;
     Object.assign(host.style, { position: "absolute", left: "-9999px" });
     Object.assign(host.style, { width: `${PICTURE_WIDTH}px`, height: `${size.total + 52}px` });
     document.body.append(host);
     const chart = echarts.init(host, null, { renderer: "canvas" });
-    const colours = report.colours.page();
+    const colours = report.colours.page(host);
     const texts = {
       textStyle: { color: colours.text, fontSize: 15, width: 860, overflow: "truncate" },
     };
