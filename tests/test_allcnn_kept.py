@@ -166,6 +166,26 @@ def test_a_pattern_stands_for_all_that_is_stored_now(three):
     assert kept(three, ALL, ALL).name == whole.name
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["stored", "gone"])
+def test_each_side_has_all_that_its_pattern_stands_for(three, gone):
+    some = Selection("[ab]", "final")
+    compare_one(three, A, B)
+    if gone:
+        forget(three)
+    assert kept(three, some, B) is None
+    assert kept(three, A, some) is None
+    assert kept(three, some, some) is None
+
+
+def test_what_has_most_on_both_sides_answers_first(three):
+    some = Selection("[ab]", "final")
+    whole = compare_one(three, some, some)
+    few = compare_one(three, some, B)
+    forget(three)
+    assert few.provenance["created_at"] >= whole.provenance["created_at"]
+    assert kept(three, some, some).name == whole.name
+
+
 def test_without_what_is_stored_a_pattern_stands_for_the_most(three):
     some = Selection("[ab]", "final")
     whole = compare_one(three, ALL, ALL)
