@@ -1,5 +1,6 @@
 """Stored results that answer a comparison: exactly what is asked, and never anything else."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from allcnn import figures
 from allcnn.compare import blocks, compare
 from allcnn.compare.kept import Catalogue
 from allcnn.config import Selection
-from allcnn.workspace import Workspace
+from allcnn.workspace import WHOLE, Workspace
 from tests.networks import (
     ALL,
     A,
@@ -219,6 +220,20 @@ def test_other_activations_under_the_same_digest_are_not_answered(three):
     compare_one(three, A, B)
     shutil.rmtree(three.activations / "digits-test-66-01234567" / "a")
     shutil.rmtree(three.grams)
+    write(three, A, 9)
+    assert kept(three) is None
+
+
+def test_nor_are_they_where_the_checkpoint_is_there(three):
+    folder = three.checkpoints_folder("a") / "final"
+    folder.mkdir(parents=True)
+    digests = {"digests": {"variables": "feedc0de"}}
+    (folder / WHOLE).write_text(json.dumps({"custom_metadata": digests}))
+    result = compare_one(three, A, B)
+    assert kept(three).name == result.name
+    shutil.rmtree(three.activations / "digits-test-66-01234567" / "a")
+    shutil.rmtree(three.grams)
+    assert kept(three).name == result.name
     write(three, A, 9)
     assert kept(three) is None
 

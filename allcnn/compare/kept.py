@@ -175,12 +175,12 @@ class Catalogue:
         """Return whether a result is of the checkpoint that is there, as far as anything tells."""
         digest = kept.digest(network)
         now = kept_digest(self._workspace, network)
-        if now is not None:
-            return digest in (None, now)
-        if kept.created_at < record.begun_at(self._workspace, network.run):
+        begun_at = record.begun_at(self._workspace, network.run)
+        if now is None and kept.created_at < begun_at:
             return False  # of an earlier run of that name, or nobody knows
         taps = self._stored(network, kept.sample_set)
-        return not taps or (digest in (None, *digests_of(taps)) and _has_these_rows(kept, taps))
+        known = digests_of(taps) if now is None else [now]
+        return (not known or digest in (None, *known)) and _has_these_rows(kept, taps)
 
     def _stored(self, network: Selection, sample_set: str) -> list[Found]:
         key = network, sample_set
