@@ -28,6 +28,7 @@ from flows.figures.look import Look
 from flows.figures.sources import Method, Sources
 from flows.upkeep.survey import digest_now
 from tests.commands import run, succeed
+from tests.networks import make_taps, write_network
 from tests.reports import keys, probe_of, write_probe
 
 D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
@@ -227,6 +228,17 @@ def test_a_film_has_all_checkpoints(place, no_work, tmp_path):
         np.testing.assert_array_equal(panel.matrix, wanted)
 
 
+def test_checkpoints_of_other_taps_make_no_film(tmp_path):
+    workspace = Workspace.at(tmp_path / "workspace")
+    for seed, (checkpoint, names) in enumerate((("init", ("one", "three")), ("final", ("one",)))):
+        taps = make_taps(seed, names=names)
+        write_network(workspace.activations, Selection("a", checkpoint), taps)
+    result = run("figure", "animation", "a", *BY, workspace=workspace)
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert "a@init has the taps one, three and a@final one" in line
+
+
 def test_checkpoints_that_are_not_stored_are_told(place):
     shutil.rmtree(place.activations / whole(place).rows[0].sample_set / D2)
     result = run("figure", "stages", D2, *BY, workspace=place)
@@ -315,12 +327,25 @@ def test_probes_are_drawn_of_each_network(place, monkeypatch):
         many.draw_probes(place, [DEEP], LOOK)
 
 
+def test_probes_of_means_over_space_are_drawn_as_such(tmp_path, monkeypatch):
+    place = Workspace.at(tmp_path)
+    probes = [replace(probe_on(FINAL, "one"), pool="mean"), probe_on(INIT, "one")]
+    monkeypatch.setattr(many, "stored_probes", lambda workspace: probes)
+    drawn = many.draw_probes(place, [FINAL, INIT], LOOK)
+    legend = [text.get_text() for text in drawn.picture.legends[0].get_texts()]
+    assert legend == [f"{D1}@final, mean over space", f"{D1}@init"]
+
+
 def test_probes_of_the_same_examples_come_first():
     old, new = probe_on(FINAL, "same", "2026-01"), probe_on(FINAL, "other", "2026-01-02")
     newest_first = [new, old]
     assert many.accuracies(newest_first, FINAL).accuracy[0] == new.accuracy[0]
     found = many.accuracies(newest_first, FINAL, sample_set="same")
     assert found.accuracy[0] == old.accuracy[0]
+    pooled = replace(new, pool="mean")
+    assert many.accuracies([pooled, old], FINAL, pool="whole").accuracy[0] == old.accuracy[0]
+    assert many.accuracies([old, pooled], FINAL, pool="mean").accuracy[0] == pooled.accuracy[0]
+    assert many.accuracies([pooled], FINAL, pool="whole") is None
     assert many.accuracies(newest_first, FINAL, taps=TAPS[1:]) is None
     assert many.accuracies(newest_first, INIT) is None
 
