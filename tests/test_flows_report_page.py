@@ -632,6 +632,17 @@ def test_a_network_trained_again_is_marked(opened, seen, tmp_path):
     assert "trained again since" in page.inner_text("#result-older")
 
 
+def test_a_probe_of_a_network_trained_again_is_marked_beside_its_layer(opened, seen, tmp_path):
+    place = copied(seen, tmp_path)
+    write_probe(place, "before", keys(ONE, taps=("conv1", "conv2")), digest="sha256:older")
+    write_report(place)
+    page = opened(OVER_TIME, workspace=place).page
+    page.mouse.click(*middle(page, 0, 0, 10))
+    found = page.inner_text("#cell-body")
+    assert "50.0 % ± 6.3 (before, outdated: trained again since)" in found
+    assert "50.0 % ± 6.3 (probe)" in found
+
+
 def test_a_matrix_of_very_many_cells_is_shown(opened, tmp_path):
     place = Workspace.at(tmp_path)
     taps = [RepresentationKey(SET, "long", f"epoch-{n:04d}", "conv1") for n in range(300)]
