@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -292,6 +293,17 @@ def test_a_tap_that_is_not_finite_has_no_accuracy(place, split):
     assert found.n_features.tolist() == [128, 5]
 
 
+def test_means_over_space_that_are_not_finite_are_counted_as_such(place):
+    def edit(tap, values):
+        values[3, 1] = np.inf
+
+    write(place, "train", 60, edit=edit)
+    write(place, "test", 40)
+    (found,) = probe(place, replace(JOB, pool="mean"))
+    assert np.isnan(found.accuracy).all()
+    assert found.n_features.tolist() == [8, 5]
+
+
 def refuse(place, text, job=JOB):
     with pytest.raises(ProbeError, match=text):
         probe(place, job)
@@ -404,6 +416,15 @@ def test_more_examples_than_memory_are_refused(place, monkeypatch):
     write(place, "test", 40)
     monkeypatch.setattr(choice, "memory_bytes", lambda: 60 * 60 * 16 - 1)
     refuse(place, "to train on the 60 examples of digits-train-60-01234567, for net@final, would")
+
+
+def test_features_that_are_few_need_no_room_for_a_gram_matrix(place, monkeypatch):
+    write(place, "train", 200)
+    write(place, "test", 40)
+    monkeypatch.setattr(choice, "memory_bytes", lambda: 200 * 64 * 16)
+    refuse(place, "to train on the 200 examples of")
+    (found,) = probe(place, replace(JOB, pool="mean"))
+    assert found.n_features.tolist() == [8, 5]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Which activations a probe is trained on, and which it is tested on."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +12,9 @@ from allcnn.cluster.start import memory_bytes
 from allcnn.compare.choice import left_behind
 from allcnn.compare.reasons import advice, samples_flags
 from allcnn.compare.sources import Found, Source, by_network, digests_of, find, missing_tap
-from allcnn.config import Probing, Selection
+from allcnn.config import Pool, Probing, Selection
 from allcnn.errors import AllcnnError, ProbeError
-from allcnn.probe import FOLDS
+from allcnn.probe import FOLDS, count_columns
 from allcnn.stages import checkpoint_order
 from allcnn.workspace import Workspace
 from store import Representation, SampleSet
@@ -26,7 +27,7 @@ _SAMPLES = {"train": 5000, "test": 10000}
 """Of which split how many examples are advised."""
 
 _COPIES = 4
-"""Of a Gram matrix of all training examples: as it comes, centred, on the device, and to spare."""
+"""Of all examples' features or Gram matrix: as it comes, centred, on the device, and to spare."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Tap:
 
     train: Representation
     test: Representation
+
+    def count_features(self, pool: Pool) -> int:
+        """Return how many numbers it has of each example, pooled as asked."""
+        shape = self.test.meta.shape
+        return shape[-1] if pool == "mean" and len(shape) > 1 else math.prod(shape)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def _task(workspace: Workspace, job: Probing, network: Selection, found: list[Fo
     by_name = {tap.key.tap: tap for tap in train}
     _check_same_taps(network, train, test)
     taps = tuple(Tap(by_name[tap.key.tap], tap) for tap in test)
-    _check_fits(network, taps[0].train.meta.sample_set)
+    _check_fits(network, taps, job.pool)
     return Task(network, taps, _classes(network, taps[0]))
 
 
@@ -181,9 +187,11 @@ def _check_one_network(
         raise ProbeError(next(iter(stale.values())))
 
 
-def _check_fits(network: Selection, train: SampleSet) -> None:
-    """Raise ProbeError where the Gram matrix of the training examples would not fit here."""
-    needed = 4 * _COPIES * train.n_samples**2
+def _check_fits(network: Selection, taps: Sequence[Tap], pool: Pool) -> None:
+    """Raise ProbeError where what training needs of all examples would not fit here."""
+    train = taps[0].train.meta.sample_set
+    n = train.n_samples
+    needed = 4 * _COPIES * n * max(count_columns(n, tap.count_features(pool)) for tap in taps)
     if needed > (there := memory_bytes()):
         raise ProbeError(
             f"to train on the {train.n_samples} examples of {train.name}, for {network}, would take"
