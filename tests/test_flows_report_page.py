@@ -511,6 +511,20 @@ def test_probes_are_drawn_with_their_errors(opened):
     assert series == [[[1, 0.5], [2, None]], [[1, 0.5, 0.0625]]]
 
 
+def test_probes_of_some_layers_stand_at_their_places_in_the_network(opened, tmp_path):
+    place = Workspace.at(tmp_path)
+    write_run(place, config(0))
+    some = keys(ONE, taps=("conv3", "logits"))
+    write_probe(place, "some", some, accuracy=np.array([0.5, 0.75]))
+    write_report(place)
+    page = opened(workspace=place).page
+    line, errors = page.evaluate(
+        "echarts.getInstanceByDom(document.querySelector('#probes-body .chart')).getOption()"
+        ".series.map((each) => each.data.map(([layer]) => layer))"
+    )
+    assert line == errors == [3, 10]
+
+
 @pytest.mark.parametrize("view", [OVER_TIME, "#matrix=many", f"#rows={ONE}&columns={TWO}"])
 def test_the_page_fits_a_phone(opened, view):
     page = opened(view, viewport={"width": 360, "height": 740}, has_touch=True).page
