@@ -327,6 +327,25 @@ def test_probes_are_drawn_of_each_network(place, monkeypatch):
         many.draw_probes(place, [DEEP], LOOK)
 
 
+def test_probes_of_all_layers_come_before_those_of_some():
+    every = probe_on(FINAL, "one")
+    some = probe_of("some", every.taps[2:3], provenance={"created_at": "2027-01-01"})
+    assert many.accuracies([some, every], FINAL).names == TAPS
+    assert many.accuracies([some], FINAL).names == TAPS[2:3]
+
+
+@pytest.mark.parametrize("draw", [pairs.draw_errors, pairs.draw_convergence, pairs.draw_matrix])
+def test_layers_of_a_part_of_a_network_have_no_numbers(tmp_path, draw):
+    some = replace(FINAL, tap="conv[3-5]")
+    how = {"errors": False} if draw == pairs.draw_matrix else {}
+    with pytest.raises(
+        ConfigError, match=r"names is numbers, and .*:conv\[3-5\] leaves out layers"
+    ):
+        draw(Sources(Workspace.at(tmp_path)), METHOD.job(FINAL, some), Look(names="numbers"), **how)
+    with pytest.raises(ConfigError, match="leaves out layers"):
+        many.draw_seeds(Sources(Workspace.at(tmp_path)), some, METHOD, Look(names="numbers"))
+
+
 def test_probes_of_means_over_space_are_drawn_as_such(tmp_path, monkeypatch):
     place = Workspace.at(tmp_path)
     probes = [replace(probe_on(FINAL, "one"), pool="mean"), probe_on(INIT, "one")]

@@ -47,6 +47,7 @@ def draw_depths(
 
 def draw_seeds(sources: Sources, pattern: Selection, method: Method, look: Look) -> Drawn:
     """Draw mean and spread of CKA over all ordered pairs of different networks that fit."""
+    look.check_numbers(pattern)
     job = method.job(pattern, pattern)
     result = sources.result(job)
     names = [str(network_of(key)) for key in result.rows]

@@ -31,7 +31,7 @@ def accuracies(
     taps: Sequence[str] | None = None,
     pool: Pool | None = None,
 ) -> Accuracies | None:
-    """Return those of a network, on a sample set rather than on others, or None.
+    """Return those of a network, on a sample set and of all layers rather than others, or None.
 
     ``taps`` are the layers that they must be of, ``pool`` how these were pooled; None for any.
     """
@@ -42,7 +42,7 @@ def accuracies(
         and (taps is None or [key.tap for key in probe.taps] == list(taps))
         and pool in (None, probe.pool)
     ]
-    fitting.sort(key=lambda probe: probe.taps[0].sample_set != sample_set)
+    fitting.sort(key=lambda probe: (probe.taps[0].sample_set != sample_set, -len(probe.taps)))
     if not fitting:
         return None
     chosen = fitting[0]
