@@ -15,6 +15,7 @@ from allcnn.config import Selection
 from allcnn.workspace import WHOLE, Workspace
 from tests.networks import (
     ALL,
+    NUMBERS,
     A,
     B,
     C,
@@ -270,6 +271,16 @@ def test_a_result_that_tells_no_comparison_is_passed_over(three):
     provenance = {name: x for name, x in result.provenance.items() if name != "job"}
     store.write_result(three.similarity, replace(result, provenance=provenance))
     assert kept(three) is None
+
+
+def test_a_result_of_nothing_is_passed_over(three):
+    result = compare_one(three, A, B)
+    none, empty = np.zeros(0), np.zeros((0, 0))
+    absent = dict.fromkeys(NUMBERS) | {"cka": empty, "hsic": empty}
+    absent |= {"hsic_rows": none, "hsic_columns": none}
+    nothing = replace(result, name="nothing", rows=(), columns=(), **absent)
+    store.write_result(three.similarity, nothing)
+    assert kept(three).name == result.name
 
 
 def test_classes_are_found_one_by_one(three):

@@ -198,7 +198,7 @@ def _scan(place: Place) -> Iterator[Kept]:
         try:
             found = (read_attributes(place / name) or {}).get(RESULT)
             kept = Kept(name, found if isinstance(found, dict) else {})
-            _ = kept.sides, kept.job, kept.n_samples, kept.record["name"]
+            _ = kept.sample_set, kept.job, kept.n_samples, kept.record["name"]
         except (StoreError, AllcnnError, LookupError, TypeError, ValueError, AttributeError):
             return None
         return kept
