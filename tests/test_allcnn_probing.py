@@ -30,6 +30,7 @@ def write(
     n,
     run="net",
     *,
+    dataset="digits",
     shapes=SHAPES,
     seed=0,
     labels=None,
@@ -44,7 +45,7 @@ def write(
     """
     rng = np.random.default_rng([seed, len(split), n])
     classes = rng.integers(CLASSES, size=n) if labels is None else np.asarray(labels)
-    sample_set = SampleSet("digits", split, n, (8, 8, 1), f"{seed}123456789abcdef")
+    sample_set = SampleSet(dataset, split, n, (8, 8, 1), f"{seed}123456789abcdef")
     taps = {}
     for index, (tap, shape) in enumerate(shapes.items()):
         centres = np.random.default_rng(index).standard_normal((100, *shape))
@@ -151,6 +152,20 @@ def test_the_largest_sets_are_taken_unless_others_are_named(place):
     (named,) = probe(place, Probing(NET, penalties=JOB.penalties, **names))
     assert (named.n_train, named.n_test) == (60, 60)
     assert named.name != found.name
+
+
+def test_sets_of_two_data_sets_are_taken_only_where_they_are_named(place):
+    write(place, "train", 60)
+    write(place, "test", 90, dataset="others")
+    refuse(place, "no activations of net@final of examples of the split test of digits are in")
+    write(place, "test", 40)
+    (found,) = probe(place, JOB)
+    assert found.taps[0].sample_set == "digits-test-40-01234567"
+    others = replace(JOB, train_set="digits-train-60-01234567", test_set="others-test-90-01234567")
+    assert probe(place, others)[0].n_test == 90
+    write(place, "train", 70, dataset="others")
+    (found,) = probe(place, replace(JOB, test_set="digits-test-40-01234567"))
+    assert found.train_set == "digits-train-60-01234567"
 
 
 def test_an_unfinished_larger_set_is_passed_over(place):

@@ -82,8 +82,13 @@ def _order(network: Selection) -> tuple[str, float, str]:
 
 
 def _task(workspace: Workspace, job: Probing, network: Selection, found: list[Found]) -> Task:
-    train = _stored(workspace, job, network, found, "train")
-    test = _stored(workspace, job, network, found, "test")
+    # What is named first: the other one is of the same data set, unless it is named too.
+    roles: tuple[Role, Role] = ("test", "train") if job.test_set else ("train", "test")
+    first, second = roles
+    sides = {first: _stored(workspace, job, network, found, first)}
+    dataset = sides[first][0].meta.sample_set.dataset
+    sides[second] = _stored(workspace, job, network, found, second, dataset)
+    train, test = sides["train"], sides["test"]
     _check_apart(network, train[0].meta.sample_set, test[0].meta.sample_set)
     _check_one_network(workspace, network, [*train, *test])
     by_name = {tap.key.tap: tap for tap in train}
@@ -94,24 +99,37 @@ def _task(workspace: Workspace, job: Probing, network: Selection, found: list[Fo
 
 
 def _stored(
-    workspace: Workspace, job: Probing, network: Selection, found: list[Found], role: Role
+    workspace: Workspace,
+    job: Probing,
+    network: Selection,
+    found: list[Found],
+    role: Role,
+    dataset: str | None = None,
 ) -> list[Representation]:
-    """Return the activations on the sample set that is named, or on the largest of a split."""
+    """Return the activations on the sample set that is named, or on the largest of a split.
+
+    ``dataset`` is the one that this split is of, None for any.
+    """
     name = job.train_set if role == "train" else job.test_set
-    fitting = [
-        each
-        for each in found
-        if (each.key.sample_set == name if name else each.sample_set.split == role)
-    ]
+    fitting = [each for each in found if _serves(each, name, role, dataset)]
     sets: dict[str, list[Found]] = {}
     for each in fitting:
         sets.setdefault(each.key.sample_set, []).append(each)
     whole = {of: taps for of, taps in sets.items() if _is_whole(taps, job.networks)}
     if not whole:
-        raise ProbeError(_why_not(workspace, network, sets, role, name))
+        of_split = f"of examples of the split {role}" + (f" of {dataset}" if dataset else "")
+        wanted = f"on {name}" if name else of_split
+        raise ProbeError(_why_not(workspace, network, sets, role, wanted, name))
     chosen = max(whole.values(), key=lambda taps: (taps[0].sample_set.n_samples, taps[0].key))
     ordered = sorted(chosen, key=lambda each: (each.tap_index, each.key.tap))
     return [each.activations for each in ordered if each.activations is not None]
+
+
+def _serves(found: Found, name: str | None, role: Role, dataset: str | None) -> bool:
+    if name:
+        return found.key.sample_set == name
+    sample_set = found.sample_set
+    return sample_set.split == role and dataset in (None, sample_set.dataset)
 
 
 def _is_whole(taps: list[Found], side: Selection) -> bool:
@@ -124,9 +142,9 @@ def _why_not(
     network: Selection,
     sets: dict[str, list[Found]],
     role: Role,
+    wanted: str,
     name: str | None,
 ) -> str:
-    wanted = f"on {name}" if name else f"of examples of the split {role}"
     if not sets:
         help_ = (
             f"'allcnn store ls --workspace {workspace.root}' lists what is stored"
