@@ -395,6 +395,15 @@ def test_classes_are_averaged_and_spread(place):
     np.testing.assert_array_equal(values(maps(again)[-1]), values(spread))
 
 
+def test_one_stored_class_does_not_stand_for_all(tmp_path):
+    place, some = Workspace.at(tmp_path / "workspace"), Selection("a", "final")
+    write_network(place.activations, some, make_taps(), labels=np.arange(66) % 3)
+    compare(place, METHOD.job(some, some, label=1))
+    drawn = many.draw_classes(Sources(place), some, some, METHOD, LOOK)
+    titles = [axes.get_title() for axes in maps(drawn)[:-3]]
+    assert titles == ["class 0", "class 1", "class 2"]
+
+
 def test_classes_have_their_names_where_the_run_is_there(place):
     drawn = many.draw_classes(Sources(place), FINAL, FINAL, METHOD, LOOK)
     names = record.read_record(place, D1).class_names

@@ -95,9 +95,12 @@ def draw_classes(
 
 
 def _of_classes(sources: Sources, job: Comparison, names: Sequence[str]) -> list[SimilarityResult]:
-    """Return a result a class: of all that are stored if those are all, or else computed."""
+    """Return a result a class: of all that are stored if those are all, or else computed.
+
+    Where nothing is left to compute from, those that are stored.
+    """
     labels = sources.catalogue.labels(job, job.bandwidths[0])
-    if labels and (not names or len(labels) == len(names)):
+    if labels and len(labels) == len(names):
         return sources.results([replace(job, label=label) for label in labels])
     try:
         return sources.results([replace(job, label="each")])
