@@ -200,10 +200,16 @@ class _Standardised(NamedTuple):
     size: float
 
 
-def _matrix(source: Source, reference: Rows, p: int, row_bytes: int) -> _Matrix:
+def count_columns(n: int, p: int) -> int:
+    """Return how many columns training has in memory, of n rows: p padded, or n of a Gram."""
     width = max(_COMPILED_COLUMNS, 1 << (p - 1).bit_length())
     # A step multiplies with the features twice, with a Gram matrix once.
-    if 2 * width > source.n:
+    return n if 2 * width > n else width
+
+
+def _matrix(source: Source, reference: Rows, p: int, row_bytes: int) -> _Matrix:
+    width = count_columns(source.n, p)
+    if width == source.n:
         return _Matrix(_gram(source, reference, row_bytes), is_gram=True)
     features = np.zeros((source.n, width), np.float32)
     for start, stop in source.spans():

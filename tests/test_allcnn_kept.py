@@ -1,5 +1,6 @@
 """Stored results that answer a comparison: exactly what is asked, and never anything else."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -11,9 +12,10 @@ from allcnn import figures
 from allcnn.compare import blocks, compare
 from allcnn.compare.kept import Catalogue
 from allcnn.config import Selection
-from allcnn.workspace import Workspace
+from allcnn.workspace import WHOLE, Workspace
 from tests.networks import (
     ALL,
+    NUMBERS,
     A,
     B,
     C,
@@ -166,6 +168,26 @@ def test_a_pattern_stands_for_all_that_is_stored_now(three):
     assert kept(three, ALL, ALL).name == whole.name
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["stored", "gone"])
+def test_each_side_has_all_that_its_pattern_stands_for(three, gone):
+    some = Selection("[ab]", "final")
+    compare_one(three, A, B)
+    if gone:
+        forget(three)
+    assert kept(three, some, B) is None
+    assert kept(three, A, some) is None
+    assert kept(three, some, some) is None
+
+
+def test_what_has_most_on_both_sides_answers_first(three):
+    some = Selection("[ab]", "final")
+    whole = compare_one(three, some, some)
+    few = compare_one(three, some, B)
+    forget(three)
+    assert few.provenance["created_at"] >= whole.provenance["created_at"]
+    assert kept(three, some, some).name == whole.name
+
+
 def test_without_what_is_stored_a_pattern_stands_for_the_most(three):
     some = Selection("[ab]", "final")
     whole = compare_one(three, ALL, ALL)
@@ -203,6 +225,20 @@ def test_other_activations_under_the_same_digest_are_not_answered(three):
     assert kept(three) is None
 
 
+def test_nor_are_they_where_the_checkpoint_is_there(three):
+    folder = three.checkpoints_folder("a") / "final"
+    folder.mkdir(parents=True)
+    digests = {"digests": {"variables": "feedc0de"}}
+    (folder / WHOLE).write_text(json.dumps({"custom_metadata": digests}))
+    result = compare_one(three, A, B)
+    assert kept(three).name == result.name
+    shutil.rmtree(three.activations / "digits-test-66-01234567" / "a")
+    shutil.rmtree(three.grams)
+    assert kept(three).name == result.name
+    write(three, A, 9)
+    assert kept(three) is None
+
+
 def test_where_nothing_tells_the_newest_answers(three):
     old = compare_one(three, A, B)
     shutil.rmtree(three.activations / "digits-test-66-01234567" / "a")
@@ -235,6 +271,16 @@ def test_a_result_that_tells_no_comparison_is_passed_over(three):
     provenance = {name: x for name, x in result.provenance.items() if name != "job"}
     store.write_result(three.similarity, replace(result, provenance=provenance))
     assert kept(three) is None
+
+
+def test_a_result_of_nothing_is_passed_over(three):
+    result = compare_one(three, A, B)
+    none, empty = np.zeros(0), np.zeros((0, 0))
+    absent = dict.fromkeys(NUMBERS) | {"cka": empty, "hsic": empty}
+    absent |= {"hsic_rows": none, "hsic_columns": none}
+    nothing = replace(result, name="nothing", rows=(), columns=(), **absent)
+    store.write_result(three.similarity, nothing)
+    assert kept(three).name == result.name
 
 
 def test_classes_are_found_one_by_one(three):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ def write(
     n,
     run="net",
     *,
+    dataset="digits",
     shapes=SHAPES,
     seed=0,
     labels=None,
@@ -43,7 +45,7 @@ def write(
     """
     rng = np.random.default_rng([seed, len(split), n])
     classes = rng.integers(CLASSES, size=n) if labels is None else np.asarray(labels)
-    sample_set = SampleSet("digits", split, n, (8, 8, 1), f"{seed}123456789abcdef")
+    sample_set = SampleSet(dataset, split, n, (8, 8, 1), f"{seed}123456789abcdef")
     taps = {}
     for index, (tap, shape) in enumerate(shapes.items()):
         centres = np.random.default_rng(index).standard_normal((100, *shape))
@@ -150,6 +152,20 @@ def test_the_largest_sets_are_taken_unless_others_are_named(place):
     (named,) = probe(place, Probing(NET, penalties=JOB.penalties, **names))
     assert (named.n_train, named.n_test) == (60, 60)
     assert named.name != found.name
+
+
+def test_sets_of_two_data_sets_are_taken_only_where_they_are_named(place):
+    write(place, "train", 60)
+    write(place, "test", 90, dataset="others")
+    refuse(place, "no activations of net@final of examples of the split test of digits are in")
+    write(place, "test", 40)
+    (found,) = probe(place, JOB)
+    assert found.taps[0].sample_set == "digits-test-40-01234567"
+    others = replace(JOB, train_set="digits-train-60-01234567", test_set="others-test-90-01234567")
+    assert probe(place, others)[0].n_test == 90
+    write(place, "train", 70, dataset="others")
+    (found,) = probe(place, replace(JOB, test_set="digits-test-40-01234567"))
+    assert found.train_set == "digits-train-60-01234567"
 
 
 def test_an_unfinished_larger_set_is_passed_over(place):
@@ -292,6 +308,17 @@ def test_a_tap_that_is_not_finite_has_no_accuracy(place, split):
     assert found.n_features.tolist() == [128, 5]
 
 
+def test_means_over_space_that_are_not_finite_are_counted_as_such(place):
+    def edit(tap, values):
+        values[3, 1] = np.inf
+
+    write(place, "train", 60, edit=edit)
+    write(place, "test", 40)
+    (found,) = probe(place, replace(JOB, pool="mean"))
+    assert np.isnan(found.accuracy).all()
+    assert found.n_features.tolist() == [8, 5]
+
+
 def refuse(place, text, job=JOB):
     with pytest.raises(ProbeError, match=text):
         probe(place, job)
@@ -404,6 +431,15 @@ def test_more_examples_than_memory_are_refused(place, monkeypatch):
     write(place, "test", 40)
     monkeypatch.setattr(choice, "memory_bytes", lambda: 60 * 60 * 16 - 1)
     refuse(place, "to train on the 60 examples of digits-train-60-01234567, for net@final, would")
+
+
+def test_features_that_are_few_need_no_room_for_a_gram_matrix(place, monkeypatch):
+    write(place, "train", 200)
+    write(place, "test", 40)
+    monkeypatch.setattr(choice, "memory_bytes", lambda: 200 * 64 * 16)
+    refuse(place, "to train on the 200 examples of")
+    (found,) = probe(place, replace(JOB, pool="mean"))
+    assert found.n_features.tolist() == [8, 5]
 
 
 @pytest.mark.parametrize(

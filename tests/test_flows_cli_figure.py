@@ -28,6 +28,7 @@ from flows.figures.look import Look
 from flows.figures.sources import Method, Sources
 from flows.upkeep.survey import digest_now
 from tests.commands import run, succeed
+from tests.networks import make_taps, write_network
 from tests.reports import keys, probe_of, write_probe
 
 D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
@@ -227,6 +228,17 @@ def test_a_film_has_all_checkpoints(place, no_work, tmp_path):
         np.testing.assert_array_equal(panel.matrix, wanted)
 
 
+def test_checkpoints_of_other_taps_make_no_film(tmp_path):
+    workspace = Workspace.at(tmp_path / "workspace")
+    for seed, (checkpoint, names) in enumerate((("init", ("one", "three")), ("final", ("one",)))):
+        taps = make_taps(seed, names=names)
+        write_network(workspace.activations, Selection("a", checkpoint), taps)
+    result = run("figure", "animation", "a", *BY, workspace=workspace)
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert "a@init has the taps one, three and a@final one" in line
+
+
 def test_checkpoints_that_are_not_stored_are_told(place):
     shutil.rmtree(place.activations / whole(place).rows[0].sample_set / D2)
     result = run("figure", "stages", D2, *BY, workspace=place)
@@ -315,12 +327,44 @@ def test_probes_are_drawn_of_each_network(place, monkeypatch):
         many.draw_probes(place, [DEEP], LOOK)
 
 
+def test_probes_of_all_layers_come_before_those_of_some():
+    every = probe_on(FINAL, "one")
+    some = probe_of("some", every.taps[2:3], provenance={"created_at": "2027-01-01"})
+    assert many.accuracies([some, every], FINAL).names == TAPS
+    assert many.accuracies([some], FINAL).names == TAPS[2:3]
+
+
+@pytest.mark.parametrize("draw", [pairs.draw_errors, pairs.draw_convergence, pairs.draw_matrix])
+def test_layers_of_a_part_of_a_network_have_no_numbers(tmp_path, draw):
+    some = replace(FINAL, tap="conv[3-5]")
+    how = {"errors": False} if draw == pairs.draw_matrix else {}
+    with pytest.raises(
+        ConfigError, match=r"names is numbers, and .*:conv\[3-5\] leaves out layers"
+    ):
+        draw(Sources(Workspace.at(tmp_path)), METHOD.job(FINAL, some), Look(names="numbers"), **how)
+    with pytest.raises(ConfigError, match="leaves out layers"):
+        many.draw_seeds(Sources(Workspace.at(tmp_path)), some, METHOD, Look(names="numbers"))
+
+
+def test_probes_of_means_over_space_are_drawn_as_such(tmp_path, monkeypatch):
+    place = Workspace.at(tmp_path)
+    probes = [replace(probe_on(FINAL, "one"), pool="mean"), probe_on(INIT, "one")]
+    monkeypatch.setattr(many, "stored_probes", lambda workspace: probes)
+    drawn = many.draw_probes(place, [FINAL, INIT], LOOK)
+    legend = [text.get_text() for text in drawn.picture.legends[0].get_texts()]
+    assert legend == [f"{D1}@final, mean over space", f"{D1}@init"]
+
+
 def test_probes_of_the_same_examples_come_first():
     old, new = probe_on(FINAL, "same", "2026-01"), probe_on(FINAL, "other", "2026-01-02")
     newest_first = [new, old]
     assert many.accuracies(newest_first, FINAL).accuracy[0] == new.accuracy[0]
     found = many.accuracies(newest_first, FINAL, sample_set="same")
     assert found.accuracy[0] == old.accuracy[0]
+    pooled = replace(new, pool="mean")
+    assert many.accuracies([pooled, old], FINAL, pool="whole").accuracy[0] == old.accuracy[0]
+    assert many.accuracies([old, pooled], FINAL, pool="mean").accuracy[0] == pooled.accuracy[0]
+    assert many.accuracies([pooled], FINAL, pool="whole") is None
     assert many.accuracies(newest_first, FINAL, taps=TAPS[1:]) is None
     assert many.accuracies(newest_first, INIT) is None
 
@@ -349,6 +393,15 @@ def test_classes_are_averaged_and_spread(place):
         shutil.rmtree(place.root / name)
     again = many.draw_classes(Sources(place), FINAL, FINAL, METHOD, LOOK)
     np.testing.assert_array_equal(values(maps(again)[-1]), values(spread))
+
+
+def test_one_stored_class_does_not_stand_for_all(tmp_path):
+    place, some = Workspace.at(tmp_path / "workspace"), Selection("a", "final")
+    write_network(place.activations, some, make_taps(), labels=np.arange(66) % 3)
+    compare(place, METHOD.job(some, some, label=1))
+    drawn = many.draw_classes(Sources(place), some, some, METHOD, LOOK)
+    titles = [axes.get_title() for axes in maps(drawn)[:-3]]
+    assert titles == ["class 0", "class 1", "class 2"]
 
 
 def test_classes_have_their_names_where_the_run_is_there(place):

@@ -513,6 +513,20 @@ def test_probes_are_drawn_with_their_errors(opened):
     assert series == [[[1, 0.5], [2, None]], [[1, 0.5, 0.0625]]]
 
 
+def test_probes_of_some_layers_stand_at_their_places_in_the_network(opened, tmp_path):
+    place = Workspace.at(tmp_path)
+    write_run(place, config(0))
+    some = keys(ONE, taps=("conv3", "logits"))
+    write_probe(place, "some", some, accuracy=np.array([0.5, 0.75]))
+    write_report(place)
+    page = opened(workspace=place).page
+    line, errors = page.evaluate(
+        "echarts.getInstanceByDom(document.querySelector('#probes-body .chart')).getOption()"
+        ".series.map((each) => each.data.map(([layer]) => layer))"
+    )
+    assert line == errors == [3, 10]
+
+
 @pytest.mark.parametrize("view", [OVER_TIME, "#matrix=many", f"#rows={ONE}&columns={TWO}"])
 def test_the_page_fits_a_phone(opened, view):
     page = opened(view, viewport={"width": 360, "height": 740}, has_touch=True).page
@@ -632,6 +646,17 @@ def test_a_network_trained_again_is_marked(opened, seen, tmp_path):
     page = opened("#matrix=older", workspace=place).page
     assert page.inner_text("#shown-warning") == f"Outdated: {ONE}@final trained again since."
     assert "trained again since" in page.inner_text("#result-older")
+
+
+def test_a_probe_of_a_network_trained_again_is_marked_beside_its_layer(opened, seen, tmp_path):
+    place = copied(seen, tmp_path)
+    write_probe(place, "before", keys(ONE, taps=("conv1", "conv2")), digest="sha256:older")
+    write_report(place)
+    page = opened(OVER_TIME, workspace=place).page
+    page.mouse.click(*middle(page, 0, 0, 10))
+    found = page.inner_text("#cell-body")
+    assert "50.0 % ± 6.3 (before, outdated: trained again since)" in found
+    assert "50.0 % ± 6.3 (probe)" in found
 
 
 def test_a_matrix_of_very_many_cells_is_shown(opened, tmp_path):

@@ -215,6 +215,13 @@ def test_probes_are_told_with_their_numbers(place):
     assert "holds probe probe" in unreadable
 
 
+def test_probes_alone_are_told_too(place):
+    write_probe(place, "probe", keys(RUN, taps=TAPS), accuracy=np.array([0.5, 0.75]))
+    write_report(place)
+    (found,) = facts_of(place)["probes"]
+    assert found["accuracy"] == [0.5, 0.75]
+
+
 def test_a_probe_of_a_network_that_was_trained_again_is_marked(place):
     write_run(place, config(0))
     write_probe(place, "probe", keys(RUN, taps=TAPS), digest="sha256:of-before")

@@ -78,10 +78,17 @@ class _Block:
     columns: list[int]
     is_exchanged: bool
 
+    @cached_property
+    def sides(self) -> tuple[set[Selection], set[Selection]]:
+        """The networks that are rows and columns of what is asked for."""
+        places = zip(self.of.sides, (self.rows, self.columns), strict=True)
+        first, second = ({network_of(keys[k]) for k in chosen} for keys, chosen in places)
+        return (second, first) if self.is_exchanged else (first, second)
+
+    @property
     def networks(self) -> set[Selection]:
-        """Return what it compares."""
-        sides = zip(self.of.sides, (self.rows, self.columns), strict=True)
-        return {network_of(keys[k]) for keys, chosen in sides for k in chosen}
+        """What it compares."""
+        return set.union(*self.sides)
 
 
 class Catalogue:
@@ -145,34 +152,35 @@ class Catalogue:
         return exchanged(part) if block.is_exchanged else part
 
     def _rank(self, block: _Block, job: Comparison) -> tuple[Any, ...]:
-        n_networks = 0 if _are_networks(job) else len(block.networks())
+        n_networks = 0 if _are_networks(job) else sum(map(len, block.sides))
         return block.of.n_samples, n_networks, block.of.created_at, not block.is_exchanged
 
     def _is_whole(self, block: _Block, job: Comparison) -> bool:
-        """Return whether a block has all networks that patterns stand for now."""
-        sample_set = block.of.sample_set
-        there = block.networks()
+        """Return whether each side has all networks that its pattern stands for now."""
+        if _are_networks(job):
+            return True
+        known = {*stored_networks(self._workspace, block.of.sample_set), *block.networks}
         return all(
             network in there
-            for side in (job.rows, job.columns)
+            for side, there in zip((job.rows, job.columns), block.sides, strict=True)
             if not side.is_network
-            for network in stored_networks(self._workspace, sample_set)
+            for network in known
             if _fits(side, network)
         )
 
     def _is_current(self, block: _Block) -> bool:
-        return all(self._is_of_now(block.of, network) for network in block.networks())
+        return all(self._is_of_now(block.of, network) for network in block.networks)
 
     def _is_of_now(self, kept: Kept, network: Selection) -> bool:
         """Return whether a result is of the checkpoint that is there, as far as anything tells."""
         digest = kept.digest(network)
         now = kept_digest(self._workspace, network)
-        if now is not None:
-            return digest in (None, now)
-        if kept.created_at < record.begun_at(self._workspace, network.run):
+        begun_at = record.begun_at(self._workspace, network.run)
+        if now is None and kept.created_at < begun_at:
             return False  # of an earlier run of that name, or nobody knows
         taps = self._stored(network, kept.sample_set)
-        return not taps or (digest in (None, *digests_of(taps)) and _has_these_rows(kept, taps))
+        known = digests_of(taps) if now is None else [now]
+        return (not known or digest in (None, *known)) and _has_these_rows(kept, taps)
 
     def _stored(self, network: Selection, sample_set: str) -> list[Found]:
         key = network, sample_set
@@ -190,7 +198,7 @@ def _scan(place: Place) -> Iterator[Kept]:
         try:
             found = (read_attributes(place / name) or {}).get(RESULT)
             kept = Kept(name, found if isinstance(found, dict) else {})
-            _ = kept.sides, kept.job, kept.n_samples, kept.record["name"]
+            _ = kept.sample_set, kept.job, kept.n_samples, kept.record["name"]
         except (StoreError, AllcnnError, LookupError, TypeError, ValueError, AttributeError):
             return None
         return kept

@@ -1,5 +1,6 @@
 """Which activations a probe is trained on, and which it is tested on."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +12,9 @@ from allcnn.cluster.start import memory_bytes
 from allcnn.compare.choice import left_behind
 from allcnn.compare.reasons import advice, samples_flags
 from allcnn.compare.sources import Found, Source, by_network, digests_of, find, missing_tap
-from allcnn.config import Probing, Selection
+from allcnn.config import Pool, Probing, Selection
 from allcnn.errors import AllcnnError, ProbeError
-from allcnn.probe import FOLDS
+from allcnn.probe import FOLDS, count_columns
 from allcnn.stages import checkpoint_order
 from allcnn.workspace import Workspace
 from store import Representation, SampleSet
@@ -26,7 +27,7 @@ _SAMPLES = {"train": 5000, "test": 10000}
 """Of which split how many examples are advised."""
 
 _COPIES = 4
-"""Of a Gram matrix of all training examples: as it comes, centred, on the device, and to spare."""
+"""Of all examples' features or Gram matrix: as it comes, centred, on the device, and to spare."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Tap:
 
     train: Representation
     test: Representation
+
+    def count_features(self, pool: Pool) -> int:
+        """Return how many numbers it has of each example, pooled as asked."""
+        shape = self.test.meta.shape
+        return shape[-1] if pool == "mean" and len(shape) > 1 else math.prod(shape)
 
 
 @dataclass(frozen=True)
@@ -76,36 +82,54 @@ def _order(network: Selection) -> tuple[str, float, str]:
 
 
 def _task(workspace: Workspace, job: Probing, network: Selection, found: list[Found]) -> Task:
-    train = _stored(workspace, job, network, found, "train")
-    test = _stored(workspace, job, network, found, "test")
+    # What is named first: the other one is of the same data set, unless it is named too.
+    roles: tuple[Role, Role] = ("test", "train") if job.test_set else ("train", "test")
+    first, second = roles
+    sides = {first: _stored(workspace, job, network, found, first)}
+    dataset = sides[first][0].meta.sample_set.dataset
+    sides[second] = _stored(workspace, job, network, found, second, dataset)
+    train, test = sides["train"], sides["test"]
     _check_apart(network, train[0].meta.sample_set, test[0].meta.sample_set)
     _check_one_network(workspace, network, [*train, *test])
     by_name = {tap.key.tap: tap for tap in train}
     _check_same_taps(network, train, test)
     taps = tuple(Tap(by_name[tap.key.tap], tap) for tap in test)
-    _check_fits(network, taps[0].train.meta.sample_set)
+    _check_fits(network, taps, job.pool)
     return Task(network, taps, _classes(network, taps[0]))
 
 
 def _stored(
-    workspace: Workspace, job: Probing, network: Selection, found: list[Found], role: Role
+    workspace: Workspace,
+    job: Probing,
+    network: Selection,
+    found: list[Found],
+    role: Role,
+    dataset: str | None = None,
 ) -> list[Representation]:
-    """Return the activations on the sample set that is named, or on the largest of a split."""
+    """Return the activations on the sample set that is named, or on the largest of a split.
+
+    ``dataset`` is the one that this split is of, None for any.
+    """
     name = job.train_set if role == "train" else job.test_set
-    fitting = [
-        each
-        for each in found
-        if (each.key.sample_set == name if name else each.sample_set.split == role)
-    ]
+    fitting = [each for each in found if _serves(each, name, role, dataset)]
     sets: dict[str, list[Found]] = {}
     for each in fitting:
         sets.setdefault(each.key.sample_set, []).append(each)
     whole = {of: taps for of, taps in sets.items() if _is_whole(taps, job.networks)}
     if not whole:
-        raise ProbeError(_why_not(workspace, network, sets, role, name))
+        of_split = f"of examples of the split {role}" + (f" of {dataset}" if dataset else "")
+        wanted = f"on {name}" if name else of_split
+        raise ProbeError(_why_not(workspace, network, sets, role, wanted, name))
     chosen = max(whole.values(), key=lambda taps: (taps[0].sample_set.n_samples, taps[0].key))
     ordered = sorted(chosen, key=lambda each: (each.tap_index, each.key.tap))
     return [each.activations for each in ordered if each.activations is not None]
+
+
+def _serves(found: Found, name: str | None, role: Role, dataset: str | None) -> bool:
+    if name:
+        return found.key.sample_set == name
+    sample_set = found.sample_set
+    return sample_set.split == role and dataset in (None, sample_set.dataset)
 
 
 def _is_whole(taps: list[Found], side: Selection) -> bool:
@@ -118,9 +142,9 @@ def _why_not(
     network: Selection,
     sets: dict[str, list[Found]],
     role: Role,
+    wanted: str,
     name: str | None,
 ) -> str:
-    wanted = f"on {name}" if name else f"of examples of the split {role}"
     if not sets:
         help_ = (
             f"'allcnn store ls --workspace {workspace.root}' lists what is stored"
@@ -181,9 +205,11 @@ def _check_one_network(
         raise ProbeError(next(iter(stale.values())))
 
 
-def _check_fits(network: Selection, train: SampleSet) -> None:
-    """Raise ProbeError where the Gram matrix of the training examples would not fit here."""
-    needed = 4 * _COPIES * train.n_samples**2
+def _check_fits(network: Selection, taps: Sequence[Tap], pool: Pool) -> None:
+    """Raise ProbeError where what training needs of all examples would not fit here."""
+    train = taps[0].train.meta.sample_set
+    n = train.n_samples
+    needed = 4 * _COPIES * n * max(count_columns(n, tap.count_features(pool)) for tap in taps)
     if needed > (there := memory_bytes()):
         raise ProbeError(
             f"to train on the {train.n_samples} examples of {train.name}, for {network}, would take"

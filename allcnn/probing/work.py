@@ -139,10 +139,10 @@ def _score(tap: Tap, classes: tuple[int, ...], job: Probing) -> _Score:
         training, np.searchsorted(known, tap.train.labels), len(classes), job.penalties
     )
     if found is None:
-        return _undefined(tap, len(classes))
+        return _undefined(tap, len(classes), job)
     predicted = classifier.evaluate(found.classifier, _source(tap.test, job))
     if np.any(predicted < 0):
-        return _undefined(tap, len(classes))
+        return _undefined(tap, len(classes), job)
     wanted = np.searchsorted(known, tap.test.labels)
     hits = predicted == wanted
     return _Score(
@@ -158,8 +158,8 @@ def _source(tap: Representation, job: Probing) -> classifier.Source:
     return classifier.Source(tap.read, tap.meta.n_samples, tap.meta.batch_rows, job.pool)
 
 
-def _undefined(tap: Tap, n_classes: int) -> _Score:
-    n_features = int(np.prod(tap.test.meta.shape))
+def _undefined(tap: Tap, n_classes: int, job: Probing) -> _Score:
+    n_features = tap.count_features(job.pool)
     return _Score(np.nan, np.nan, (np.nan,) * n_classes, np.nan, n_features)
 
 

@@ -7,9 +7,11 @@ from matplotlib.figure import Figure
 
 from allcnn import figures
 from allcnn.compare import SimilarityResult
+from allcnn.config import Selection
 from allcnn.drawing.film import Film
 from allcnn.drawing.panel import Panel, by_number
 from allcnn.drawing.style import STYLES, Purpose, Style
+from allcnn.errors import ConfigError
 
 Naming = Literal["taps", "numbers"]
 
@@ -36,6 +38,12 @@ class Look:
     def titled(self, otherwise: str) -> str:
         """Return the title that was asked for, or else this one."""
         return otherwise if self.title is None else self.title
+
+    def check_numbers(self, *sides: Selection) -> None:
+        """Raise ConfigError for numbers of some layers alone, which would begin with 1 too."""
+        some = next((side for side in sides if side.tap != "*"), None)
+        if self.names == "numbers" and some is not None:
+            raise ConfigError(f"names is numbers, and {some} leaves out layers; use taps")
 
     def panel(self, result: SimilarityResult, title: str = "", *, errors: bool = False) -> Panel:
         """Return a result as something to draw."""

@@ -36,7 +36,9 @@ def draw_depths(
     shown: list[tuple[Panel, Accuracies | None]] = []
     for network, result in zip(networks, results, strict=True):
         taps = [key.tap for key in result.rows]
-        found = accuracies(probes, network, sample_set=result.rows[0].sample_set, taps=taps)
+        sample_set = result.rows[0].sample_set
+        # Of the same representations as are compared.
+        found = accuracies(probes, network, sample_set=sample_set, taps=taps, pool=method.pool)
         shown.append((look.panel(result, str(network)), found))
     figure = depths(shown, look.titled(figures.method(results[0])), look.style)
     words = words_of(method.job(networks[0], networks[0]))[2:]
@@ -45,6 +47,7 @@ def draw_depths(
 
 def draw_seeds(sources: Sources, pattern: Selection, method: Method, look: Look) -> Drawn:
     """Draw mean and spread of CKA over all ordered pairs of different networks that fit."""
+    look.check_numbers(pattern)
     job = method.job(pattern, pattern)
     result = sources.result(job)
     names = [str(network_of(key)) for key in result.rows]
@@ -92,9 +95,12 @@ def draw_classes(
 
 
 def _of_classes(sources: Sources, job: Comparison, names: Sequence[str]) -> list[SimilarityResult]:
-    """Return a result a class: of all that are stored if those are all, or else computed."""
+    """Return a result a class: of all that are stored if those are all, or else computed.
+
+    Where nothing is left to compute from, those that are stored.
+    """
     labels = sources.catalogue.labels(job, job.bandwidths[0])
-    if labels and (not names or len(labels) == len(names)):
+    if labels and len(labels) == len(names):
         return sources.results([replace(job, label=label) for label in labels])
     try:
         return sources.results([replace(job, label="each")])
@@ -150,13 +156,15 @@ def draw_probes(place: Workspace, networks: Sequence[Selection], look: Look) -> 
     probes = stored_probes(place)
     found: dict[str, Accuracies] = {}
     for network in networks:
-        one = accuracies(probes, network)
+        name, one = str(network), accuracies(probes, network, pool="whole")
+        if one is None:
+            name, one = f"{network}, mean over space", accuracies(probes, network, pool="mean")
         if one is None:
             raise RunError(
                 f"no probes of {network} are stored in {place.root}; train them with 'allcnn probe"
                 f" {network}{in_workspace(place)}'"
             )
-        found[str(network)] = replace(one, names=look.layers(list(one.names)))
+        found[name] = replace(one, names=look.layers(list(one.names)))
     title = look.titled("Linear probes of each layer")
     return Drawn(probe_curves(found, title, look.style), ("probes", *map(str, networks)))
 

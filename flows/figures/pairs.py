@@ -14,6 +14,7 @@ from flows.figures.sources import Sources
 
 def draw_matrix(sources: Sources, job: Comparison, look: Look, *, errors: bool) -> Drawn:
     """Draw CKA of all representations of two sides, with its standard errors where asked for."""
+    look.check_numbers(job.rows, job.columns)
     result = sources.result(job)
     if errors:
         _check_errors(result)
@@ -24,6 +25,7 @@ def draw_matrix(sources: Sources, job: Comparison, look: Look, *, errors: bool) 
 
 def draw_errors(sources: Sources, job: Comparison, look: Look) -> Drawn:
     """Draw the standard errors of CKA as a map."""
+    look.check_numbers(job.rows, job.columns)
     result = sources.result(job)
     _check_errors(result)
     panel = look.panel(result, look.titled(figures.method(result)), errors=True)
@@ -32,6 +34,7 @@ def draw_errors(sources: Sources, job: Comparison, look: Look) -> Drawn:
 
 def draw_convergence(sources: Sources, job: Comparison, look: Look) -> Drawn:
     """Draw CKA of chosen pairs of layers against the number of minibatches."""
+    look.check_numbers(job.rows, job.columns)
     result = sources.result(job)
     if result.estimator == "exact":
         raise ComparisonError("the exact estimate is of a single batch; use another --estimator")

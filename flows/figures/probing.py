@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from allcnn.config import Selection
+from allcnn.config import Pool, Selection
 from allcnn.drawing.accuracy import Accuracies
 from allcnn.workspace import Workspace
 from flows.reporting.found import probes
@@ -29,18 +29,20 @@ def accuracies(
     *,
     sample_set: str | None = None,
     taps: Sequence[str] | None = None,
+    pool: Pool | None = None,
 ) -> Accuracies | None:
-    """Return those of a network, on a sample set rather than on others, or None.
+    """Return those of a network, on a sample set and of all layers rather than others, or None.
 
-    ``taps`` are the layers that they must be of; None for any.
+    ``taps`` are the layers that they must be of, ``pool`` how these were pooled; None for any.
     """
     fitting = [
         probe
         for probe in found
         if (probe.taps[0].run, probe.taps[0].checkpoint) == (network.run, network.checkpoint)
         and (taps is None or [key.tap for key in probe.taps] == list(taps))
+        and pool in (None, probe.pool)
     ]
-    fitting.sort(key=lambda probe: probe.taps[0].sample_set != sample_set)
+    fitting.sort(key=lambda probe: (probe.taps[0].sample_set != sample_set, -len(probe.taps)))
     if not fitting:
         return None
     chosen = fitting[0]

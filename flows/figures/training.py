@@ -12,7 +12,7 @@ from allcnn.compare import SimilarityResult
 from allcnn.config import Selection, check_name
 from allcnn.drawing import film, matrices
 from allcnn.drawing.panel import Panel
-from allcnn.errors import AllcnnError, ConfigError, RunError
+from allcnn.errors import AllcnnError, ComparisonError, ConfigError, RunError
 from allcnn.stages import checkpoint_epoch, is_checkpoint
 from allcnn.workspace import Workspace
 from flows.figures.look import Drawn, Look
@@ -52,6 +52,7 @@ def draw_film(sources: Sources, run: str, method: Method, look: Look) -> Drawn:
     """Draw a run's final network against all its checkpoints, one after the other."""
     names = _checkpoints(sources, run, method)
     results = _against(sources, run, names, method)
+    _check_taps(results)
     moments = _Moments(sources.place, run)
     panels = _panels(results, look, [moments.long(name) for name in names])
     drawn = film.film(panels, look.titled(_title(run, results)), look.style)
@@ -100,6 +101,20 @@ def _against(
     check_name("run", run)
     final = Selection(run, "final")
     return sources.results([method.job(final, Selection(run, name)) for name in names])
+
+
+def _check_taps(results: Sequence[SimilarityResult]) -> None:
+    """Raise ComparisonError where checkpoints have other taps than the last one."""
+    for result in results:
+        final, other = ([key.tap for key in side] for side in (result.rows, result.columns))
+        if other != final:
+            names = (
+                f"{keys[0].run}@{keys[0].checkpoint}" for keys in (result.columns, result.rows)
+            )
+            raise ComparisonError(
+                f"{next(names)} has the taps {', '.join(other)} and {next(names)}"
+                f" {', '.join(final)}; a film needs checkpoints of the same taps: draw 'stages'"
+            )
 
 
 def _panels(results: Sequence[SimilarityResult], look: Look, titles: Sequence[str]) -> list[Panel]:

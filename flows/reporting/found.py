@@ -20,7 +20,7 @@ from store import (
 
 def check_there(workspace: Workspace) -> None:
     """Raise RunError for a workspace with nothing in it, as one of a mistyped name."""
-    stores = (workspace.activations, workspace.grams, workspace.similarity)
+    stores = (workspace.activations, workspace.grams, workspace.similarity, workspace.probes)
     if not (workspace.runs() or any(map(has_store, stores))):
         raise RunError(
             f"{workspace.root} holds no runs and no stores; train a network first with 'allcnn"

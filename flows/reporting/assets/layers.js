@@ -51,13 +51,14 @@ report.layers = (() => {
         .probesOf(network, tap)
         .map(({ probe, at: i }) => [
           "probe accuracy",
-          `${percent(probe.accuracy[i])}${error(probe.standard_errors[i])} (${probe.name})`,
+          `${percent(probe.accuracy[i])}${error(probe.standard_errors[i])} (${named(probe)})`,
         ]),
       ["HSIC with itself", numberOf(hsic[at])],
       ["bandwidth", bandwidths ? numberOf(bandwidths[at]) : null],
     ]);
   }
 
+  const named = ({ name, outdated }) => (outdated ? `${name}, outdated: trained again since` : name);
   const error = (value) => (value === null ? "" : ` ± ${(100 * value).toFixed(1)}`);
   const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)} %`);
 

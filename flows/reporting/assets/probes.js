@@ -18,6 +18,13 @@ report.probes = (() => {
     });
   }
 
+  /** Return the place of each layer in its network; of one that is not here, among those probed. */
+  function placesOf({ network, taps }) {
+    const all = report.known.runOf.get(network.split("@")[0])?.taps ?? [];
+    const known = taps.every((tap) => all.includes(tap));
+    return taps.map((tap, i) => (known ? all.indexOf(tap) : i) + 1);
+  }
+
   function labelOf(probe) {
     const alone = report.facts.probes.filter((each) => each.network === probe.network).length === 1;
     const label = alone ? probe.network : `${probe.network} (${probe.name})`;
@@ -48,6 +55,7 @@ report.probes = (() => {
   const percentAxis = (share) => `${Math.round(share * 1000) / 10} %`;
 
   function line({ label, probe }, colour) {
+    const places = placesOf(probe);
     return {
       type: "line",
       name: label,
@@ -55,13 +63,14 @@ report.probes = (() => {
       symbolSize: 6,
       lineStyle: { color: colour, width: 2 },
       itemStyle: { color: colour },
-      data: probe.accuracy.map((share, i) => [i + 1, share]),
+      data: probe.accuracy.map((share, i) => [places[i], share]),
     };
   }
 
   /** Draw one standard error up and down from each point. */
   function errors({ label, probe }, colour) {
-    const data = probe.accuracy.map((share, i) => [i + 1, share, probe.standard_errors[i]]);
+    const places = placesOf(probe);
+    const data = probe.accuracy.map((share, i) => [places[i], share, probe.standard_errors[i]]);
     return {
       type: "custom",
       name: label,
@@ -85,7 +94,7 @@ report.probes = (() => {
     const { probe } = item;
     return [
       [seriesName, color],
-      [`layer ${dataIndex + 1}: ${probe.taps[dataIndex]}`],
+      [`layer ${placesOf(probe)[dataIndex]}: ${probe.taps[dataIndex]}`],
       [
         `accuracy ${report.pointer.short(probe.accuracy[dataIndex], probe.standard_errors[dataIndex])}`,
       ],
