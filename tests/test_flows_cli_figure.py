@@ -560,6 +560,14 @@ def test_files_speak_of_what_they_show():
         Targets.parse(["a"])
 
 
+def test_figures_of_other_minibatches_or_examples_have_names_of_their_own():
+    jobs = [
+        Method(**how).job(FINAL, FINAL) for how in ({}, {"batch_size": 16}, {"sample_set": "a"})
+    ]
+    names = {speaking_name("matrix", *pairs.words_of(job)) for job in jobs}
+    assert names == {f"matrix-{D1}_final-linear{end}" for end in ("", "-batch16", "-a")}
+
+
 def test_long_names_are_told_apart(tmp_path):
     workspace = Workspace.at(tmp_path)
     panel = many.Panel(np.zeros((1, 1)), ["a"], ["b"])

@@ -73,4 +73,6 @@ def words_of(job: Comparison) -> tuple[str, ...]:
         "" if job.estimator == "unbiased" else job.estimator,
         "pooled" if job.pool == "mean" else "",
         "" if job.label is None else f"class{job.label}",
+        "" if job.batch_size == Comparison.batch_size else f"batch{job.batch_size}",
+        job.sample_set or "",
     )
