@@ -259,7 +259,8 @@ class Comparison:
         sigmas: bandwidths of the RBF kernel, as fractions of the median distance; a result each.
         estimator: of HSIC: unbiased or biased, summed over minibatches; exact, of the whole set.
         batch_size: examples a minibatch, at least 4.
-        sample_set: name of the stored sample set; None for the largest that all have.
+        sample_set: name of the stored sample set; None for the largest that all have, of training
+            examples only where they have no other.
         pool: ``mean`` averages convolutional taps over space.
         label: compare the examples of this class alone; ``each`` for every class, a result each.
         permutations: how often examples are matched at random, for a baseline.

@@ -73,7 +73,8 @@ _CHOOSING: Sequence[Decorator] = (
     click.option(
         "--sample-set",
         metavar="NAME",
-        help="name of a stored sample set [default: the largest that there are results of]",
+        help="name of a stored sample set [default: the largest that there are results of,"
+        " rather of test than of training examples]",
     ),
 )
 _LABEL = option("--label", type=int, metavar="N")

@@ -58,7 +58,8 @@ HELP = {
     "sigmas": "RBF bandwidths, as fractions of the median distance between examples",
     "estimator": "of HSIC: unbiased or biased, summed over minibatches; exact, of all examples",
     "pool": "mean: average convolutional taps over space first",
-    "sample_set": "name of a stored sample set [default: the largest that both sides have]",
+    "sample_set": "name of a stored sample set [default: the largest that both sides have,"
+    " rather of test than of training examples]",
     "label": "compare the examples of this class alone",
     "label_or_each": "compare the examples of this class alone, or of each class, a matrix each",
     "cluster": "where tasks run: threads, local[:WORKERS] on a core each, gpu, tcp://HOST:PORT of a"

@@ -16,10 +16,11 @@ def make_meta(
     run: str = "allcnn-d1-v2-s0",
     checkpoint: str = "final",
     tap_index: int = 0,
+    split: str = "test",
     **changes,
 ) -> RepresentationMeta:
     """Return valid metadata, small unless told otherwise."""
-    sample_set = SampleSet("digits", "test", n_samples, (8, 8, 1), "0123456789abcdef")
+    sample_set = SampleSet("digits", split, n_samples, (8, 8, 1), "0123456789abcdef")
     fields = {
         "key": RepresentationKey(sample_set.name, run, checkpoint, tap),
         "sample_set": sample_set,

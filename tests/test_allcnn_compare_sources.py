@@ -165,6 +165,16 @@ def test_the_largest_common_sample_set_is_compared(small):
         assert chosen.n_examples == 20
 
 
+def test_training_examples_are_compared_only_where_there_are_no_others(small):
+    for seed, side in enumerate((A, B)):
+        write_network(small.activations, side, make_taps(seed, n=80), split="train")
+    assert compare_one(small, A, B).n_examples == 66
+    assert compare_one(small, A, B, sample_set="digits-train-80-01234567").n_examples == 80
+    shutil.rmtree(small.activations / "digits-test-66-01234567")
+    shutil.rmtree(small.grams)
+    assert compare_one(small, A, B).n_examples == 80
+
+
 def test_a_sample_set_counts_only_where_it_is_whole(small):
     write_network(small.activations, A, make_taps(0, n=80))
     write_network(small.activations, B, make_taps(1, n=80), n_committed=64)

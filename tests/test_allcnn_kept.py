@@ -207,6 +207,15 @@ def test_the_largest_sample_set_answers_unless_one_is_named(three):
     assert named.name == small.name
 
 
+def test_results_on_training_examples_answer_last(three):
+    for seed, side in enumerate((A, B)):
+        write(three, side, seed, n=96, split="train")
+    trained = compare_one(three, A, B, sample_set="digits-train-96-01234567")
+    assert kept(three).name == trained.name
+    tested = compare_one(three, A, B)
+    assert kept(three).name == tested.name != trained.name
+
+
 def test_what_was_stored_anew_is_not_answered_by_the_old(three):
     old = compare_one(three, A, B)
     shutil.rmtree(three.activations / "digits-test-66-01234567" / "a")

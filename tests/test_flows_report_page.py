@@ -511,6 +511,10 @@ def test_probes_are_drawn_with_their_errors(opened):
         ".series.map((each) => each.data)"
     )
     assert series == [[[1, 0.5], [2, None]], [[1, 0.5, 0.0625]]]
+    axis = page.evaluate(
+        "echarts.getInstanceByDom(document.querySelector('#probes-body .chart')).getOption().yAxis"
+    )
+    assert (axis[0]["min"], axis[0]["max"]) == (0.43, 0.57)
 
 
 def test_probes_of_some_layers_stand_at_their_places_in_the_network(opened, tmp_path):

@@ -11,6 +11,7 @@ from allcnn.compare.sources import (
     find,
     missing_tap,
     network_of,
+    preference,
     sources_of,
 )
 from allcnn.config import MIN_MINIBATCH, Comparison, Selection
@@ -23,6 +24,8 @@ from store import RepresentationKey
 
 def choose(workspace: Workspace, job: Comparison) -> Sides:
     """Find both sides on the sample set asked for, or on the largest that both have whole.
+
+    Sets of training examples are chosen where there are no others.
 
     Raises ComparisonError where a side is not stored, or is stored on other sample sets, and
     where what is kept cannot give what is asked.
@@ -44,7 +47,7 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
             f"{told}{asked}; only representations of the same sample set compare:"
             " extract both alike"
         )
-    chosen = max(common, key=lambda name: (rows[name][0].sample_set.n_samples, name))
+    chosen = max(common, key=lambda name: preference(rows[name][0].sample_set))
     n_samples = rows[chosen][0].sample_set.n_samples
     if n_samples < MIN_MINIBATCH:
         raise ComparisonError(

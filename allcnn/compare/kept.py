@@ -13,12 +13,12 @@ from allcnn import record
 from allcnn.checkpoint import kept_digests
 from allcnn.compare.blocks import block_of, exchanged
 from allcnn.compare.results import JOB
-from allcnn.compare.sources import Found, digests_of, find, network_of
+from allcnn.compare.sources import Found, digests_of, find, network_of, preference
 from allcnn.config import Comparison, Selection
 from allcnn.errors import AllcnnError
 from allcnn.stages import is_checkpoint
 from allcnn.workspace import Workspace
-from store import RepresentationKey, SimilarityResult, StoreError
+from store import RepresentationKey, SampleSet, SimilarityResult, StoreError
 from store.nodes import read_attributes
 from store.place import Place, child_names
 from store.reach import each
@@ -52,10 +52,10 @@ class Kept:
         """The name of its examples."""
         return self.sides[0][0].sample_set
 
-    @property
-    def n_samples(self) -> int:
-        """How many there are in its sample set, whatever class was compared."""
-        return int(self.record["provenance"]["sample_set"]["n_samples"])
+    @cached_property
+    def examples(self) -> SampleSet:
+        """Its sample set, of which one class may be compared."""
+        return SampleSet.from_json(self.record["provenance"]["sample_set"])
 
     @property
     def created_at(self) -> str:
@@ -94,7 +94,8 @@ class _Block:
 class Catalogue:
     """The stored results of a workspace, looked up once.
 
-    Of results on several sample sets those of the largest answer, unless one is named; of those of
+    Of results on several sample sets those of the largest answer, of test examples rather than of
+    training ones, unless one is named; of those of
     several checkpoints under one name those of the one that is there now, or else the newest. A
     pattern stands for all networks that are stored now, as for a comparison; where none are, for
     those of the result that has most. Results of one class answer for that class alone.
@@ -153,7 +154,12 @@ class Catalogue:
 
     def _rank(self, block: _Block, job: Comparison) -> tuple[Any, ...]:
         n_networks = 0 if _are_networks(job) else sum(map(len, block.sides))
-        return block.of.n_samples, n_networks, block.of.created_at, not block.is_exchanged
+        return (
+            preference(block.of.examples),
+            n_networks,
+            block.of.created_at,
+            not block.is_exchanged,
+        )
 
     def _is_whole(self, block: _Block, job: Comparison) -> bool:
         """Return whether each side has all networks that its pattern stands for now."""
@@ -198,7 +204,7 @@ def _scan(place: Place) -> Iterator[Kept]:
         try:
             found = (read_attributes(place / name) or {}).get(RESULT)
             kept = Kept(name, found if isinstance(found, dict) else {})
-            _ = kept.sample_set, kept.job, kept.n_samples, kept.record["name"]
+            _ = kept.sample_set, kept.job, kept.examples, kept.record["name"]
         except (StoreError, AllcnnError, LookupError, TypeError, ValueError, AttributeError):
             return None
         return kept

@@ -62,6 +62,14 @@ class Source:
 Sides = tuple[list[Source], list[Source]]
 
 
+def preference(sample_set: SampleSet) -> tuple[bool, int, str]:
+    """Return what is largest for the sample set that is compared on, unless one is named.
+
+    Training examples are stored for probes, and are the last to be compared on.
+    """
+    return sample_set.split != "train", sample_set.n_samples, sample_set.name
+
+
 def network_of(key: RepresentationKey) -> Selection:
     """Return the network that a representation belongs to."""
     return Selection(key.run, key.checkpoint)

@@ -8,6 +8,7 @@ import numpy as np
 import store
 from allcnn import figures, record
 from allcnn.compare import SimilarityResult, network_of
+from allcnn.compare.sources import preference
 from allcnn.config import Comparison, Selection
 from allcnn.drawing import bars, matrices
 from allcnn.drawing.accuracy import Accuracies, depths, probe_curves
@@ -137,7 +138,7 @@ def draw_layers(
     # HSIC last, as it is another measure.
     ways = sorted(found, key=lambda way: way.endswith("HSIC"))
     some = found[ways[0]]
-    title = f"Layers found among {some.n_layers}, {some.n_pairs} ordered pairs of {pattern}"
+    title = f"{some.n_layers} layers, {some.n_pairs} ordered pairs of {pattern}"
     figure = bars.correspondence_bars(
         {way: found[way].accuracy for way in ways},
         TABLE_2 if method.pool == "whole" else {},
@@ -223,14 +224,17 @@ class _First:
 def _activations(
     place: Workspace, network: Selection, sample_set: str | None
 ) -> list[Representation]:
-    """Return all taps of a network on the sample set named, or on the largest; RunError if none."""
+    """Return all taps of a network on the sample set named, or on that of comparisons.
+
+    Raises RunError where there are none.
+    """
     found: list[Representation] = []
     if store.has_store(place.activations):
         kept = store.open(place.activations)
         found = kept.find(
             run=network.run, checkpoint=network.checkpoint, sample_set=sample_set, complete=True
         )
-    sets = {tap.key.sample_set: tap.meta.n_samples for tap in found}
+    sets = {tap.meta.sample_set for tap in found}
     if not sets:
         on = f" on {sample_set}" if sample_set else ""
         raise RunError(
@@ -238,5 +242,5 @@ def _activations(
             f" transformed; run 'allcnn extract {network.run} --checkpoint {network.checkpoint}"
             f"{in_workspace(place)}'"
         )
-    largest = max(sets, key=lambda name: (sets[name], name))
-    return [tap for tap in found if tap.key.sample_set == largest]
+    chosen = max(sets, key=preference)
+    return [tap for tap in found if tap.meta.sample_set == chosen]

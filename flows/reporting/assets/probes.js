@@ -43,13 +43,26 @@ report.probes = (() => {
         splitLine: { show: false },
       }),
       yAxis: axis("accuracy", colours, {
-        scale: true,
+        ...range(drawn),
         nameGap: 46,
         axisLabel: { color: colours.quiet, formatter: percentAxis },
       }),
       tooltip: tooltip("item", (params) => describe(drawn, params), colours),
       series: drawn.flatMap(({ item, colour }) => [line(item, colour), errors(item, colour)]),
     };
+  }
+
+  /** Return whole percents around all accuracies with their errors. */
+  function range(drawn) {
+    const ends = drawn.flatMap(({ item: { probe } }) =>
+      probe.accuracy.flatMap((share, i) => {
+        const error = probe.standard_errors[i] ?? 0;
+        return share === null ? [] : [share - error, share + error];
+      }),
+    );
+    if (!ends.length) return { min: 0, max: 1 };
+    const [low, high] = [Math.min(...ends), Math.max(...ends)];
+    return { min: Math.floor(100 * low) / 100, max: Math.ceil(100 * high) / 100 };
   }
 
   const percentAxis = (share) => `${Math.round(share * 1000) / 10} %`;
