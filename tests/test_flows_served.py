@@ -163,6 +163,7 @@ def test_a_server_refuses_wrong_settings(clone: Clone):
         ("matrix", {"rows": "*@*", "cluster": "rm -rf"}, "'rm -rf' does not match"),
         ("pipeline", {"depth": 1}, "Additional properties are not allowed"),
         ("nightly", {"share": 2}, "2 is greater than the maximum of 1"),
+        ("probe", {"networks": "a"}, "'a' does not match"),
         ("report", {"workspace": ""}, "'' should be non-empty"),
     ]:
         path = f"/deployments/{clone.api.deployment(name)['id']}/create_flow_run"
@@ -218,10 +219,18 @@ def test_every_deployment_runs_and_a_night_takes_up_a_new_checkpoint(clone: Clon
     assert changes["6 networks"]["largest"] == 0
     assert "added" in clone.api.artifacts(run["id"], "markdown")["nightly-workspace"]["data"]
 
+    for split, n_samples in (("train", 80), ("test", 64)):
+        how = {"split": split, "n_samples": n_samples, "batch_size": 32}
+        clone.run("extract", run="real-d1-v2-s0", **how)
+    run = clone.run("probe", networks="real-d1-v2-s0@final")
+    assert run["name"] == "probe-real-d1-v2-s0@final"
+    (probe,) = store.list_probes(clone.workspace.probes)
+
     run = clone.run("report")
     page = (clone.workspace.root / "report/index.html").read_text()
     assert "real-d1-v2-s2" in page
     assert changes["6 networks"]["result"] in page
+    assert probe in page
 
     assert "distributed" not in clone.log()
     assert "Traceback" not in clone.log()
