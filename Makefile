@@ -10,7 +10,7 @@ export DO_NOT_TRACK := 1
 
 help:
 	@echo "make run        train three small networks, compare them, draw the figures"
-	@echo "make test       the tests that take seconds each, 25 minutes in all"
+	@echo "make test       the tests that take seconds each, half an hour in all"
 	@echo "make test-slow  kill series, servers, networks that are cut"
 	@echo "make check      formatting, lint and types"
 	@echo "make bench      the budgets, side by side with the peers"

@@ -4,34 +4,35 @@ Run by run.sh: python docs/study/tables.py WORKSPACE
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-import store
 from allcnn import record
+from allcnn.compare.kept import Catalogue
+from allcnn.config import Comparison, Selection
 from allcnn.identify import identify
+from allcnn.published import TABLE_2
 from allcnn.runs import Run, list_runs
 from allcnn.workspace import Workspace
 from store import SimilarityResult
 
 TINY = "allcnn-tiny-10-s*"
-PUBLISHED = {"linear CKA": 99.3, "linear HSIC": 22.2} | {
-    f"RBF {sigma} CKA": percent for sigma, percent in ((0.2, 80.6), (0.4, 99.1), (0.8, 99.3))
-}
-"""Kornblith et al. 2019, Table 2, in percent."""
+FINALS = f"{TINY}@final"
 
 
-def results(workspace: Workspace, rows: str, **wanted: object) -> Iterator[SimilarityResult]:
-    """Yield the stored results whose rows were asked for by this pattern, in these ways."""
-    for name in store.list_results(workspace.similarity):
-        result = store.read_result(workspace.similarity, name)
-        if result.provenance["job"]["rows"] == rows and all(
-            getattr(result, field) == value for field, value in wanted.items()
-        ):
-            yield result
+def stored(workspace: Workspace, pattern: str, **how: Any) -> list[SimilarityResult]:
+    """Return the results that compare what fits a pattern with itself, one a bandwidth."""
+    side = Selection.parse(pattern)
+    found = Catalogue(workspace).results(Comparison(side, side, **how))
+    if found is None:
+        raise SystemExit(
+            f"{pattern} is not compared in this way yet: run docs/study/run.sh compare"
+        )
+    return found
 
 
 def blocks(result: SimilarityResult) -> dict[tuple[str, str, str, str], np.ndarray]:
@@ -63,21 +64,22 @@ def trained(workspace: Workspace) -> str:
 def identified(workspace: Workspace) -> str:
     """Tell how often the corresponding layer was the most similar one."""
     rows = []
-    for result in results(workspace, f"{TINY}@final", label=None):
+    linear = stored(workspace, FINALS)
+    for result in linear + stored(workspace, FINALS, kernel="rbf", sigmas=(0.2, 0.4, 0.8)):
         ways = {f"RBF {result.sigma} CKA": result.cka}
         if result.kernel == "linear":
             ways = {"linear CKA": result.cka, "linear HSIC": result.hsic}
         for way, matrix in ways.items():
             found = identify(matrix, [k.run for k in result.rows], [k.tap for k in result.rows])
             percent = [f"{100 * share:.0f}" for share in found.per_layer.values()]
-            rows.append((way, f"{100 * found.accuracy:.1f}", PUBLISHED[way], *percent))
+            rows.append((way, f"{100 * found.accuracy:.1f}", f"{100 * TABLE_2[way]:.1f}", *percent))
             layers = list(found.per_layer)
     return table(("measure", "found (%)", "published (%)", *layers), sorted(rows))
 
 
 def over_training(workspace: Workspace) -> str:
     """Tell when a layer becomes like itself at the end, and like that of other seeds."""
-    (result,) = results(workspace, f"{TINY}@*", label=None, kernel="linear")
+    (result,) = stored(workspace, f"{TINY}@*")
     taps = list(dict.fromkeys(key.tap for key in result.rows))
     runs = list(dict.fromkeys(key.run for key in result.rows))
     checkpoints = list(dict.fromkeys(key.checkpoint for key in result.rows))
@@ -98,7 +100,7 @@ def over_training(workspace: Workspace) -> str:
 
 def between_seeds(workspace: Workspace) -> str:
     """Tell how alike corresponding layers of two seeds are, tap by tap."""
-    (result,) = results(workspace, f"{TINY}@final", label=None, kernel="linear")
+    (result,) = stored(workspace, FINALS)
     taps = list(dict.fromkeys(key.tap for key in result.rows))
     runs = list(dict.fromkeys(key.run for key in result.rows))
     block = blocks(result)
@@ -116,9 +118,9 @@ def between_seeds(workspace: Workspace) -> str:
 def by_class(workspace: Workspace) -> str:
     """Tell how alike two seeds are on the examples of each class, and the mean over classes."""
     names = record.read_record(workspace, TINY.replace("*", "0")).class_names
-    found = {r.label: r for r in results(workspace, f"{TINY}@final", kernel="linear")}
     rows, means = [], []
-    for label, result in sorted(found.items(), key=lambda each: -1 if each[0] is None else each[0]):
+    for label in (None, *range(len(names))):
+        (result,) = stored(workspace, FINALS, label=label)
         runs = list(dict.fromkeys(key.run for key in result.rows))
         block = blocks(result)
         pairs = [block[a, "final", b, "final"] for a, b in permutations(runs, 2)]
