@@ -15,7 +15,7 @@ from store.layout import Kind
 from store.nodes import NODE, SEAL, read_array, read_attributes
 from store.place import Place, check_inside, child_names, walk_files, zarr_store
 from store.prescribed import TEXT, array_problem, chunk_problem, group_problem, read_node
-from store.records import DIGESTS, RecordForm, read_numbers
+from store.records import DIGESTS, RecordForm, read_numbers, rebuilt
 
 Form = RecordForm[Any]
 
@@ -88,7 +88,7 @@ def _examined(place: Place, form: Form, name: str, attributes: Mapping[str, Any]
         for dimension, names in labels.items():
             problems[dimension] = _names_problem(folder / dimension, names)
         if not any(problems.values()):
-            form.rebuild(folder, name, facts, arrays)
+            rebuilt(folder, form, facts, arrays)
     except StoreError as error:
         problems[METADATA] = reason_of(error)
     damage = [Damage(form.kind, name, part, why) for part, why in problems.items() if why]

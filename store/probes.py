@@ -1,5 +1,6 @@
 """Keep how well linear classifiers do on the taps of a network: one Zarr group a probe."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -8,7 +9,7 @@ import numpy as np
 from store import records
 from store.errors import SchemaError, UnknownProbeError
 from store.fields import check_count, check_text
-from store.place import Address, Place
+from store.place import Address
 from store.records import Arrays, Content, Matrix, RecordForm, Sizes
 from store.schema import RepresentationKey, check_component
 
@@ -126,19 +127,10 @@ def _to_json(probe: ProbeResult) -> dict[str, Any]:
     return records.check_json(f"probe {probe.name}", facts)
 
 
-def _rebuild(folder: Place, name: str, values: object, arrays: Arrays) -> ProbeResult:
-    """Put a probe together; raises SchemaError where its facts and its arrays do not fit."""
-    if not isinstance(values, dict):
-        raise SchemaError(f"{folder} is malformed; compute it again")
-    try:
-        taps = tuple(map(RepresentationKey.from_path, values["taps"]))
-        classes = tuple(map(int, values["classes"]))
-        probe = ProbeResult(**values | arrays | {"taps": taps, "classes": classes})
-    except (TypeError, KeyError, ValueError) as error:
-        raise SchemaError(f"{folder} is malformed ({error}); compute it again") from error
-    if probe.name != name:
-        raise SchemaError(f"{folder} holds probe {probe.name}; rename the folder to that")
-    return probe
+def _make(facts: Mapping[str, Any], arrays: Arrays) -> ProbeResult:
+    given: dict[str, Any] = {**facts, **arrays}
+    taps = tuple(map(RepresentationKey.from_path, facts["taps"]))
+    return ProbeResult(**given | {"taps": taps, "classes": tuple(map(int, facts["classes"]))})
 
 
 PROBES: Final = RecordForm(
@@ -153,6 +145,6 @@ PROBES: Final = RecordForm(
     arrays=ARRAYS,
     integers=frozenset({"n_features"}),
     unknown=UnknownProbeError,
-    rebuild=_rebuild,
+    make=_make,
 )
 """How a store keeps probes."""

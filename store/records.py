@@ -77,8 +77,8 @@ class RecordForm(Generic[T]):
         arrays: names of the arrays of numbers, each with its dimensions; not all need be there.
         integers: those of int64; others are float64.
         unknown: what is raised for a record that is not there.
-        rebuild: puts a record together from its folder, name, facts and arrays; raises SchemaError
-            where these do not fit.
+        make: puts a record together from its facts and arrays; raises TypeError, KeyError or
+            ValueError where these do not fit.
     """
 
     kind: Kind
@@ -89,7 +89,7 @@ class RecordForm(Generic[T]):
     arrays: Mapping[str, tuple[str, ...]]
     integers: frozenset[str]
     unknown: type[StoreError]
-    rebuild: Callable[[Place, str, object, Arrays], T]
+    make: Callable[[Mapping[str, Any], Arrays], T]
 
     def dtype_of(self, array: str) -> np.dtype[Any]:
         """Return the type of the numbers in an array."""
@@ -240,7 +240,20 @@ def _read(place: Place, form: RecordForm[T], name: str) -> T:
             for array in form.arrays
             if array in digests
         }
-    return form.rebuild(place / name, name, attributes[form.mark], arrays)
+    return rebuilt(place / name, form, attributes[form.mark], arrays)
+
+
+def rebuilt(folder: Place, form: RecordForm[T], facts: object, arrays: Arrays) -> T:
+    """Put a record together; raises SchemaError where it does not fit, or has another's name."""
+    if not isinstance(facts, dict):
+        raise SchemaError(f"{folder} is malformed; compute it again")
+    try:
+        record = form.make(facts, arrays)
+    except (TypeError, KeyError, ValueError) as error:
+        raise SchemaError(f"{folder} is malformed ({error}); compute it again") from error
+    if facts["name"] != folder.name:
+        raise SchemaError(f"{folder} holds {form.noun} {facts['name']}; rename the folder to that")
+    return record
 
 
 def _has_draft(place: Place, name: str) -> bool:

@@ -1,5 +1,6 @@
 """Keep the matrices of comparisons: one Zarr group a result, complete or absent."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from store import records
 from store.errors import SchemaError, UnknownResultError
-from store.place import Address, Place
+from store.place import Address
 from store.records import Arrays, Content, Matrix, RecordForm, Sizes
 from store.schema import RepresentationKey, check_component
 
@@ -151,26 +152,17 @@ def _to_json(result: SimilarityResult) -> dict[str, Any]:
     return records.check_json(f"result {result.name}", facts)
 
 
-def _rebuild(folder: Place, name: str, values: object, arrays: Arrays) -> SimilarityResult:
-    """Put a result together; raises SchemaError where its record and its arrays do not fit."""
-    if not isinstance(values, dict):
-        raise SchemaError(f"{folder} is malformed; compute it again")
-    try:
-        result = SimilarityResult(
-            **values
-            | arrays
-            | {
-                "rows": tuple(map(RepresentationKey.from_path, values["rows"])),
-                "columns": tuple(map(RepresentationKey.from_path, values["columns"])),
-                "reasons": tuple((i, j, why) for i, j, why in values["reasons"]),
-                "sources": tuple(values.get("sources", (0, 0))),
-            }
-        )
-    except (TypeError, KeyError, ValueError) as error:
-        raise SchemaError(f"{folder} is malformed ({error}); compute it again") from error
-    if result.name != name:
-        raise SchemaError(f"{folder} holds result {result.name}; rename the folder to that")
-    return result
+def _make(facts: Mapping[str, Any], arrays: Arrays) -> SimilarityResult:
+    given: dict[str, Any] = {**facts, **arrays}
+    return SimilarityResult(
+        **given
+        | {
+            "rows": tuple(map(RepresentationKey.from_path, facts["rows"])),
+            "columns": tuple(map(RepresentationKey.from_path, facts["columns"])),
+            "reasons": tuple((i, j, why) for i, j, why in facts["reasons"]),
+            "sources": tuple(facts.get("sources", (0, 0))),
+        }
+    )
 
 
 RESULTS: Final = RecordForm(
@@ -185,6 +177,6 @@ RESULTS: Final = RecordForm(
     arrays=ARRAYS,
     integers=frozenset(_INTEGERS),
     unknown=UnknownResultError,
-    rebuild=_rebuild,
+    make=_make,
 )
 """How a store keeps results."""
