@@ -20,8 +20,8 @@ on() { # CORE COMMAND...
 }
 
 tiny() { on "$1" allcnn train --workspace "$WORKSPACE" --preset tiny-10 --epochs 10 --checkpoint-every 1 --seed "$2"; }
-plain() { on "$1" allcnn train --workspace "$WORKSPACE" --preset "plain-$2" --width 0.1667 --epochs 6 --checkpoint-every 1; }
-all_cnn() { on "$1" allcnn train --workspace "$WORKSPACE" --preset "d$2-v2" --width 0.25 --epochs 8 --seed "$3"; }
+plain() { on "$1" allcnn train --workspace "$WORKSPACE" --preset "plain-$2" --width 0.1667 --epochs 4 --checkpoint-every 1; }
+all_cnn() { on "$1" allcnn train --workspace "$WORKSPACE" --preset "d$2-v2" --width 0.1667 --epochs 4 --checkpoint-every 1 --seed "$3"; }
 
 train_first() {
   for seed in 0 1 2 3 4; do tiny 0 $seed; done
