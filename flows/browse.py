@@ -9,7 +9,7 @@ from allcnn.config import Selection
 from allcnn.stages import checkpoint_order
 from allcnn.workspace import Workspace
 from flows.nothing import nothing_fits, of_option
-from flows.results import StoredResult, find_results
+from flows.results import StoredProbe, StoredResult, find_probes, find_results
 from flows.stored import (
     Files,
     Stored,
@@ -20,7 +20,7 @@ from flows.stored import (
     stored,
     stored_tap,
 )
-from flows.where import OF_RESULTS, Facts, Where
+from flows.where import OF_PROBES, OF_RESULTS, Facts, Where
 from store import (
     Grams,
     GramStore,
@@ -43,6 +43,7 @@ class Listing:
     activations: tuple[Stored, ...]
     grams: tuple[Stored, ...]
     results: tuple[StoredResult, ...]
+    probes: tuple[StoredProbe, ...]
     damaged: tuple[Damage, ...]
 
 
@@ -76,23 +77,26 @@ def list_stores(
 ) -> Listing:
     """Collect what fits a pattern and comparisons such as ``epoch>=5``; RunError for nothing.
 
-    Of results those are listed that compare what fits, and fit what is asked of their own names.
+    Of results and probes those are listed that are about what fits, and fit what is asked of their
+    own names.
     """
     wanted = Where.parse(pattern, where)
     opened = _open(workspace, wanted.folders)
     chosen = [one for one in opened.found if wanted.of_networks.matches(_facts(one))]
     among = {key_of(one) for one in chosen} if wanted.narrows else None
     results = list(find_results(workspace.similarity, pattern, among))
+    probes = list(find_probes(workspace.probes, pattern, among))
     _check_names(workspace, wanted, opened)
     found = _sorted_out(chosen, wanted, opened.damaged)
-    unreadable = [one for one in results if isinstance(one, Damage)]
+    unreadable = [one for one in (*results, *probes) if isinstance(one, Damage)]
     listing = Listing(
         tuple(stored(group, found.files) for group in _networks(found.taps)),
         tuple(stored(group, found.files) for group in _networks(found.grams)),
         tuple(one for one in results if isinstance(one, StoredResult) and wanted.admits(one)),
+        tuple(one for one in probes if isinstance(one, StoredProbe) and wanted.admits(one)),
         (*found.damaged, *unreadable),
     )
-    if not any((listing.activations, listing.grams, listing.results, listing.damaged)):
+    if not any(vars(listing).values()):
         raise nothing_fits(workspace, [pattern, *where])
     return listing
 
@@ -146,12 +150,13 @@ def _open(workspace: Workspace, folders: dict[str, Wanted]) -> _Opened:
 
 
 def _check_names(workspace: Workspace, wanted: Where, opened: _Opened) -> None:
-    """Raise QueryError for a name that neither a network nor a result has."""
+    """Raise QueryError for a name that no network, no result and no probe has."""
 
     def everything() -> Iterator[Facts]:
         yield from map(_facts, _open(workspace, {}).found)
-        if has_store(workspace.similarity) and child_names(workspace.similarity):
-            yield OF_RESULTS
+        for place, own in ((workspace.similarity, OF_RESULTS), (workspace.probes, OF_PROBES)):
+            if has_store(place) and child_names(place):
+                yield own
 
     wanted.check(workspace.root, map(_facts, opened.found), everything)
 

@@ -36,13 +36,14 @@ sample_set = click.option(
 @as_json
 @options.workspace
 def list_store(pattern: str | None, where: tuple[str, ...], as_json: bool, workspace: str) -> None:
-    """List what is stored: activations, kept Grams and results of comparisons.
+    """List what is stored: activations, kept Grams, results of comparisons and linear probes.
 
-    One line a run, checkpoint and sample set; a line a result. PATTERN is RUN, RUN@CHECKPOINT or
-    RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. Names to compare with --where are sample_set,
-    run, checkpoint, tap, dataset, split, n_samples, dtype, complete and every attribute of a
-    network, such as depth, seed and epoch; of Grams also kernel, pool and batch_size; of results
-    kernel, sigma, estimator, pool, batch_size and label, and all names of what they compare.
+    One line a run, checkpoint and sample set; a line a result or a probe. PATTERN is RUN,
+    RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. Names to compare with
+    --where are sample_set, run, checkpoint, tap, dataset, split, n_samples, dtype, complete and
+    every attribute of a network, such as depth, seed and epoch; of Grams also kernel, pool and
+    batch_size; of results kernel, sigma, estimator, pool, batch_size and label, and all names of
+    what they compare; of probes pool, and all names of what they were tested on.
     """
     chosen = None if pattern is None else options.networks(pattern)
     from flows.browse import list_stores

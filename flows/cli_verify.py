@@ -22,7 +22,7 @@ _HELP = {
 def verify(
     context: click.Context, pattern: str | None, workspace: str, want_repair: bool, want_json: bool
 ) -> None:
-    """Read all activations, Grams and results, and name what is not as it was written.
+    """Read all activations, Grams, results and probes, and name what is not as it was written.
 
     A pattern is RUN, RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]. The exit status is
     1 where damage is left.

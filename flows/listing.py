@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from flows.browse import Listing, Network
-from flows.results import StoredResult
+from flows.results import StoredProbe, StoredResult
 from flows.stored import Stored, StoredTap
 from flows.tables import aligned
 from store.damage import Damage
@@ -14,7 +14,7 @@ _STATE = ("raw", "stored", "age", "state")
 
 
 def listing_table(listing: Listing) -> str:
-    """Return a table each of activations, Grams and results, and a line each damage."""
+    """Return a table each of activations, Grams, results and probes, and a line each damage."""
     tables = []
     if listing.activations:
         tables.append(_activations_table(listing.activations))
@@ -22,6 +22,8 @@ def listing_table(listing: Listing) -> str:
         tables.append(_grams_table(listing.grams))
     if listing.results:
         tables.append(_results_table(listing.results))
+    if listing.probes:
+        tables.append(_probes_table(listing.probes))
     if listing.damaged:
         tables.append(damage_lines(listing.damaged))
     return "\n\n".join(tables)
@@ -112,6 +114,25 @@ def _results_table(results: Sequence[StoredResult]) -> str:
             age(result.created_at),
         )
         for result in results
+    ]
+    return aligned([head, *rows])
+
+
+def _probes_table(probes: Sequence[StoredProbe]) -> str:
+    head = ("probe", "of", "trained on", "tested on", "taps", "pool", "raw", "stored", "age")
+    rows = [
+        (
+            probe.name,
+            f"{probe.run}@{probe.checkpoint}",
+            probe.train_set,
+            probe.sample_set,
+            str(len(probe.taps)),
+            probe.pool,
+            size(probe.raw_bytes),
+            size(probe.stored_bytes),
+            age(probe.created_at),
+        )
+        for probe in probes
     ]
     return aligned([head, *rows])
 

@@ -45,4 +45,5 @@ def of_option(name: str, value: object | None) -> str | None:
 
 
 def _has_stores(workspace: Workspace) -> bool:
-    return any(map(has_store, (workspace.activations, workspace.grams, workspace.similarity)))
+    numbers = workspace.similarity, workspace.probes
+    return any(map(has_store, (workspace.activations, workspace.grams, *numbers)))

@@ -1,17 +1,21 @@
-"""What results of comparisons are: looked up for the commands that list them."""
+"""What results of comparisons and probes are: looked up for the commands that list them."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from allcnn.config import Selection
-from store import RepresentationKey, StoreError, has_result, has_store
+from store import RepresentationKey, StoreError, has_store
 from store.damage import METADATA, Damage, reason_of
+from store.forms import FORMS
+from store.layout import Kind
 from store.nodes import read_attributes
 from store.place import Place, child_names, walk_files
 from store.reach import each
-from store.records import DIGESTS
-from store.results import RESULT
+from store.records import DIGESTS, has_record
 from store.usage import array_bytes, result_facts
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,57 +38,110 @@ class StoredResult:
     created_at: str
 
 
+@dataclass(frozen=True)
+class StoredProbe:
+    """A probe of one network, without its values; ``sample_set`` is what it was tested on."""
+
+    name: str
+    run: str
+    checkpoint: str
+    train_set: str
+    sample_set: str
+    taps: tuple[str, ...]
+    pool: str
+    raw_bytes: int
+    stored_bytes: int
+    created_at: str
+
+
 def find_results(
     place: Place, pattern: Selection | None, among: Collection[RepresentationKey] | None
 ) -> Iterator[StoredResult | Damage]:
     """Look up the results that compare what a pattern names, and something among these keys."""
+    yield from _find(place, "similarity", _stored_result, pattern, among)
+
+
+def find_probes(
+    place: Place, pattern: Selection | None, among: Collection[RepresentationKey] | None
+) -> Iterator[StoredProbe | Damage]:
+    """Look up the probes of what a pattern names, tested on something among these keys."""
+    yield from _find(place, "probes", _stored_probe, pattern, among)
+
+
+_Facts = dict[str, Any]
+
+
+def _find(
+    place: Place,
+    kind: Kind,
+    make: Callable[[_Facts, list[RepresentationKey], _Facts], T],
+    pattern: Selection | None,
+    among: Collection[RepresentationKey] | None,
+) -> Iterator[T | Damage]:
     if not has_store(place):
         return
 
-    def looked_up(name: str) -> StoredResult | Damage | None:
-        keys = _compared(place, name)
+    def looked_up(name: str) -> T | Damage | None:
+        keys = _subjects(place, kind, name)
         if keys is None or isinstance(keys, Damage):
             return keys
         fits = pattern is None or any(pattern.matches(k.run, k.checkpoint, k.tap) for k in keys)
         if not fits or (among is not None and not any(key in among for key in keys)):
             return None
         try:
-            return _stored_result(place / name, keys)
+            attributes = read_attributes(place / name) or {}
+            record = attributes[FORMS[kind].mark]
+            return make(record, keys, _state(place / name, attributes, record))
         except (KeyError, TypeError, IndexError):
-            return _malformed(name)
+            return _malformed(kind, name)
 
     yield from filter(None, each(place, looked_up, child_names(place)))
 
 
-def _stored_result(place: Place, keys: list[RepresentationKey]) -> StoredResult:
+def _stored_result(record: _Facts, keys: list[RepresentationKey], state: _Facts) -> StoredResult:
     """Sum up a whole result from its metadata and the keys that it compares."""
-    attributes = read_attributes(place) or {}
-    record = attributes[RESULT]
     names = ("name", "kernel", "sigma", "estimator", "batch_size")
     return StoredResult(
-        **{name: record[name] for name in names},
+        **{name: record[name] for name in names} | state,
         sample_set=keys[0].sample_set,
         n_rows=len(record["rows"]),
         n_columns=len(record["columns"]),
         networks=tuple(dict.fromkeys(f"{key.run}@{key.checkpoint}" for key in keys)),
         pool=record.get("pool", "whole"),
         label=record.get("label"),
-        raw_bytes=sum(array_bytes(place / name) for name in attributes[DIGESTS]),
-        stored_bytes=sum(n_bytes for _, n_bytes, _ in walk_files(place)),
-        created_at=record.get("provenance", {}).get("created_at", ""),
     )
 
 
-def _compared(place: Place, name: str) -> list[RepresentationKey] | Damage | None:
-    """Return what a result compares, what is wrong with it, or None while it is being written."""
+def _stored_probe(record: _Facts, keys: list[RepresentationKey], state: _Facts) -> StoredProbe:
+    """Sum up a whole probe from its metadata and the taps that it is of."""
+    return StoredProbe(
+        **{name: record[name] for name in ("name", "train_set", "pool")} | state,
+        run=keys[0].run,
+        checkpoint=keys[0].checkpoint,
+        sample_set=keys[0].sample_set,
+        taps=tuple(key.tap for key in keys),
+    )
+
+
+def _state(place: Place, attributes: _Facts, record: _Facts) -> _Facts:
+    """Return the size and the age of a record."""
+    return {
+        "raw_bytes": sum(array_bytes(place / name) for name in attributes[DIGESTS]),
+        "stored_bytes": sum(n_bytes for _, n_bytes, _ in walk_files(place)),
+        "created_at": record.get("provenance", {}).get("created_at", ""),
+    }
+
+
+def _subjects(place: Place, kind: Kind, name: str) -> list[RepresentationKey] | Damage | None:
+    """Return what a record is about, what is wrong with it, or None while it is being written."""
     try:
-        if not has_result(place, name):
+        if not has_record(place, FORMS[kind], name):
             return None
     except StoreError as error:
-        return Damage("similarity", name, METADATA, reason_of(error))
-    facts = result_facts(place, name)
-    return facts[1] if facts else _malformed(name)
+        return Damage(kind, name, METADATA, reason_of(error))
+    facts = result_facts(place, name, kind)
+    return facts[1] if facts else _malformed(kind, name)
 
 
-def _malformed(name: str) -> Damage:
-    return Damage("similarity", name, METADATA, "it is malformed")
+def _malformed(kind: Kind, name: str) -> Damage:
+    return Damage(kind, name, METADATA, "it is malformed")

@@ -20,7 +20,7 @@ class Found:
     """What a look through a workspace found.
 
     Attributes:
-        n_checked: representations, Grams of them, and results.
+        n_checked: representations, Grams of them, results and probes.
         n_bytes: of values that were read.
         damage: all that is damaged.
         unfinished: what is missing without being damaged.
@@ -86,7 +86,7 @@ def report_lines(found: Found, told: Sequence[Told]) -> list[str]:
         if each.repaired is not None:
             lines.append(f"  {'repaired' if each.repaired else 'not repaired'}: {each.said}")
     left = sum(not each.repaired for each in told)
-    looked = f"{found.n_checked} representations, Grams and results, {size(found.n_bytes)}"
+    looked = f"{found.n_checked} representations, Grams, results and probes, {size(found.n_bytes)}"
     if not told:
         return [*lines, f"{looked}: no damage"]
     mended = f", {len(told) - left} repaired" if told[0].repaired is not None else ""

@@ -1,4 +1,4 @@
-"""What ``--where`` asks for: comparisons with names of networks, and with names of results."""
+"""What ``--where`` asks for: comparisons with names of networks, of results and of probes."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from allcnn.config import Selection
 from allcnn.errors import ConfigError
-from flows.results import StoredResult
+from flows.results import StoredProbe, StoredResult
 from store import QueryError
 from store.place import Place
 from store.query import LEVELS, Query, Scalar, Wanted, parse_where
@@ -21,6 +21,9 @@ OF_RESULTS: Final[Mapping[str, Scalar]] = {
     "sigma": 0.0,
 }
 """Names that a result has itself, each with a value of its kind; others are of what it compares."""
+
+OF_PROBES: Final[Mapping[str, Scalar]] = {"pool": ""}
+"""Those of them that a probe has."""
 
 _SIGNS: Final = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "ne": "!="}
 _COMPARED = re.compile(rf"\b(\w+?)__({'|'.join(_SIGNS)})\b")
@@ -36,8 +39,8 @@ class Where:
     Attributes:
         query: all of them.
         folders: those that folders answer by their names, so that no other is opened.
-        of_networks: those that choose networks; a result is chosen by what it compares.
-        of_results: those that a result answers itself.
+        of_networks: those that choose networks; a result or a probe is chosen by what it is about.
+        of_results: those that a result or a probe answers itself.
         narrows: whether there is a comparison that chooses networks, beside the pattern.
     """
 
@@ -66,9 +69,9 @@ class Where:
             any(name.split("__")[0] not in OF_RESULTS for name in compared),
         )
 
-    def admits(self, result: StoredResult) -> bool:
-        """Return whether a result fits the comparisons with its own names."""
-        found = {name: getattr(result, name) for name in OF_RESULTS}
+    def admits(self, one: StoredResult | StoredProbe) -> bool:
+        """Return whether a result or a probe fits the comparisons with its own names."""
+        found = {name: getattr(one, name, None) for name in OF_RESULTS}
         return self.of_results.matches({n: v for n, v in found.items() if v is not None})
 
     def check(

@@ -77,7 +77,8 @@ class Checked:
         path: of the folder below the store's root.
         damage: all that was found in it.
         n_bytes: of values that were read.
-        is_data: whether it holds a representation, its Grams or a result; else folders of these.
+        is_data: whether it holds a representation, its Grams, a result or a probe; else folders of
+            these.
         unfinished: what is missing without being damaged.
         n_missing_taps: of its network, as far as it knows.
     """

@@ -449,6 +449,20 @@ def test_invariance_is_told_with_its_deviation(place):
     assert "48 examples" in words(drawn)[0]
 
 
+def test_invariance_of_what_an_earlier_run_left_is_refused(place):
+    """As a comparison and a probe of it are."""
+    settings = json.loads((place.run_folder(D1) / "config.json").read_text())
+    settings["created_at"] = "2999-01-01T00:00:00+00:00"
+    (place.run_folder(D1) / "config.json").write_text(json.dumps(settings))
+    many.draw_invariance(place, FINAL, METHOD, 8, LOOK)  # it came to the same checkpoint again
+    shutil.rmtree(place.find_checkpoint(D1, "final"))
+    shutil.copytree(place.find_checkpoint(D1, "init"), place.checkpoints_folder(D1) / "final")
+    result = run("figure", "invariance", FINAL, "--samples", "32", workspace=place)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "its checkpoint is another one, so that this is of an earlier run" in result.stderr
+    assert f"remove it with 'allcnn store rm {FINAL} --yes --workspace" in result.stderr
+
+
 def test_several_sample_sets_are_not_mixed(place):
     other = extract(place, Extraction(D2, "final", n_samples=32, batch_size=BATCH))
     shutil.rmtree(place.activations / whole(place).rows[0].sample_set / D2)

@@ -28,6 +28,7 @@ from tests.strategies import (
     make_meta,
     make_rows,
 )
+from tests.test_store_probes import make_probe
 
 TAPS = {"conv1": (3, 2, 2), "tokens": (2, 3), "logits": (5,)}
 EPOCHS = {"init": 0, "final": 7}
@@ -317,6 +318,100 @@ def test_results_alone_are_listed(tmp_path: Path) -> None:
     place = Workspace.at(tmp_path)
     write_result(place, "one", "net-s0")
     assert first_words(succeed("store", "ls", workspace=place)) == ["one"]
+
+
+def write_probe(workspace: Workspace, name: str, network: str, **how: Any) -> None:
+    taps = tuple(meta_of(network, "final", tap).key for tap in TAPS)
+    provenance = {"created_at": "2026-01-31T12:00:00+00:00"}
+    made = make_probe(name, **{"taps": taps, "provenance": provenance} | how)
+    store.write_probe(workspace.probes, made)
+
+
+@pytest.fixture(scope="module")
+def probed(filled: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return the two networks, and a probe of each."""
+    place = Workspace.at(tmp_path_factory.mktemp("probed") / "workspace")
+    shutil.copytree(filled.root, place.root)
+    write_probe(place, "first", "net-s0", pool="whole")
+    write_probe(place, "second", "net-s1")
+    return place
+
+
+def test_ls_has_a_table_of_probes_behind_the_others(filled: Workspace, probed: Workspace) -> None:
+    *others, probes = succeed("store", "ls", workspace=probed).split("\n\n")
+    assert others == succeed("store", "ls", workspace=filled).rstrip().split("\n\n")
+    head, first, second = probes.splitlines()
+    assert head.split() == "probe of trained on tested on taps pool raw stored age".split()
+    sets = ["digits-train-50-89abcdef", meta_of("net-s0", "final", "conv1").key.sample_set]
+    # Four numbers of each of three taps, and a share of two classes, in 8 bytes each.
+    assert first.split()[:8] == ["first", "net-s0@final", *sets, "3", "whole", "144", "B"]
+    assert second.split()[:6] == ["second", "net-s1@final", *sets, "3", "mean"]
+    assert second.split()[-1] == "d"
+
+
+def test_json_of_ls_tells_what_probes_are_of(probed: Workspace) -> None:
+    out = succeed("store", "ls", "net-s0@final", "--json", workspace=probed)
+    (found,) = json.loads(out)["probes"]
+    files = [path for path in (probed.probes / "first").rglob("*") if path.is_file()]
+    assert found == {
+        "name": "first",
+        "run": "net-s0",
+        "checkpoint": "final",
+        "train_set": "digits-train-50-89abcdef",
+        "sample_set": meta_of("net-s0", "final", "conv1").key.sample_set,
+        "taps": list(TAPS),
+        "pool": "whole",
+        "raw_bytes": 144,
+        "stored_bytes": sum(path.stat().st_size for path in files),
+        "created_at": "2026-01-31T12:00:00+00:00",
+    }
+
+
+PROBES = {
+    "a run": (["net-s1"], "second"),
+    "a checkpoint that has none": (["*@init"], ""),
+    "a tap": (["*@final:tokens"], "first second"),
+    "a tap that is not probed": (["*@final:c0"], None),
+    "attribute": (["--where", "seed=1"], "second"),
+    "pool": (["--where", "pool=mean"], "second"),
+    "what they have no name for": (["--where", "estimator=unbiased"], ""),
+}
+
+
+@pytest.mark.parametrize(("arguments", "wanted"), PROBES.values(), ids=PROBES)
+def test_ls_lists_the_probes_that_fit(
+    probed: Workspace, arguments: list[str], wanted: str | None
+) -> None:
+    if wanted is None:
+        assert run("store", "ls", *arguments, workspace=probed).exit_code == 1
+        return
+    found = json.loads(succeed("store", "ls", *arguments, "--json", workspace=probed))["probes"]
+    assert [probe["name"] for probe in found] == wanted.split()
+
+
+def test_probes_alone_are_listed(tmp_path: Path) -> None:
+    place = Workspace.at(tmp_path)
+    write_probe(place, "one", "net-s0")
+    for where in ([], ["--where", "pool=mean"]):
+        assert first_words(succeed("store", "ls", *where, workspace=place)) == ["one"]
+    result = run("store", "ls", "--where", "kernel=rbf", workspace=place)
+    assert "has the name 'kernel'; use one of pool, as in" in result.stderr
+    assert " fits x@*; " in run("store", "ls", "x@*", workspace=place).stderr
+
+
+@pytest.mark.parametrize("lost", ["pool", "taps"])
+def test_ls_names_a_malformed_probe_and_lists_the_rest(
+    probed: Workspace, tmp_path: Path, lost: str
+) -> None:
+    place = Workspace.at(tmp_path / "workspace")
+    shutil.copytree(probed.root, place.root)
+    file = place.probes / "first" / "zarr.json"
+    written = json.loads(file.read_text())
+    del written["attributes"]["allcnn_probe"][lost], written["attributes"]["allcnn_seal"]
+    file.write_text(json.dumps(written))
+    *_, probes, damage = succeed("store", "ls", workspace=place).split("\n\n")
+    assert first_words(probes) == ["second"]
+    assert "metadata of probe first are damaged (it is malformed)" in damage
 
 
 def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:

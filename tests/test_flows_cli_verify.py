@@ -41,7 +41,7 @@ def test_a_whole_workspace_has_exit_status_0(place):
     result = run("store", "verify", workspace=place)
     assert result.exit_code == 0, result.output
     # Ten taps, their Grams, and a result.
-    assert result.stdout.startswith("21 representations, Grams and results, ")
+    assert result.stdout.startswith("21 representations, Grams, results and probes, ")
     assert re.search(r", \d+ kB: no damage\n$", result.stdout)
     assert contents(place.root) == before
 

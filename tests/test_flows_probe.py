@@ -150,7 +150,10 @@ def test_gc_removes_the_probes_of_runs_that_are_gone(kept: Workspace) -> None:
 
 
 def test_verify_names_damage_and_the_command_that_mends_it(kept: Workspace) -> None:
-    assert "no damage" in succeed("store", "verify", workspace=kept)
+    # Ten taps on two sample sets, and two probes.
+    told = succeed("store", "verify", workspace=kept)
+    assert told.startswith("22 representations, Grams, results and probes, ")
+    assert told.endswith(": no damage\n")
     flip_bit(chunk_files(kept.probes / "mine" / "accuracy")[0])
     result = run("store", "verify", "--repair", workspace=kept)
     assert result.exit_code == 1

@@ -4,17 +4,20 @@ import csv
 import io
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from allcnn.compare.blocks import exchanged
 from allcnn.config import Comparison, Selection
 from allcnn.repair.results import command_of
 from allcnn.workspace import Workspace
 from flows.reporting import write_report
 from store import RepresentationKey, SimilarityResult, read_result
+from store import write_result as keep_result
 from tests.browser import Watched, browsing, find_browser, until, wait_ready
 from tests.reports import (
     CHECKPOINTS,
@@ -336,6 +339,88 @@ def test_the_csv_has_the_stored_numbers(opened, seen, tmp_path):
     np.testing.assert_array_equal(numbers["cka"], result.cka)
     np.testing.assert_array_equal(numbers["standard_error"], result.standard_errors)
     assert (lines[1]["row"], lines[1]["column"]) == (f"{ONE}@final:conv1", f"{TWO}@final:conv2")
+
+
+def both_ways(tmp_path) -> tuple[Workspace, Workspace]:
+    """Return reports on one result, and on the same that was stored the other way round."""
+    one, other = (Workspace.at(tmp_path / name) for name in ("one", "other"))
+    cka = np.random.default_rng(3).random((10, 4))
+    cka[3, 2] = np.nan
+    how = {"kernel": "rbf", "sigma": 0.4, "cka": cka, "reasons": ((3, 2, REASON),)}
+    how |= {"bandwidths_rows": np.arange(10) / 7, "bandwidths_columns": np.arange(4) / 3}
+    few = keys(TWO, taps=("conv1", "conv2", "conv3", "logits"))
+    result = write_result(one, "seeds", keys(ONE), few, **how)
+    turned = exchanged(result)
+    job = Comparison(Selection(TWO, "*"), Selection(ONE, "*")).to_json()
+    digests = result.provenance["checkpoint_digests"]
+    digests = {"rows": digests["columns"], "columns": digests["rows"]}
+    told = turned.provenance | {"checkpoint_digests": digests, "job": job}
+    keep_result(other.similarity, replace(turned, provenance=told))
+    for place in (one, other):
+        write_report(place)
+    return one, other
+
+
+def test_what_is_stored_one_way_is_shown_the_other(opened, tmp_path):
+    """Nothing but the one line that says so tells it from what is stored that way."""
+    found = []
+    for place in both_ways(tmp_path):
+        page = opened(f"#rows={TWO}&columns={ONE}", workspace=place).page
+        open_table(page)
+        tips = []
+        for cell in ((1, 7), (2, 3)):
+            page.mouse.click(*middle(page, *cell, 4))
+            tips.append([page.inner_text(f"#{at}") for at in ("heat", "cell-body")])
+        files = []
+        for kind in ("csv", "png"):
+            with page.expect_download() as download:
+                page.click(f"#get-{kind}")
+            files.append((download.value.suggested_filename, download.value.path().read_bytes()))
+        command = page.inner_text("#command").replace(str(place.root), "")
+        said = [page.inner_text(f"#{at}") for at in ("shown-title", "shown-method")]
+        told = page.inner_text("#provenance-body dl").split("\n")
+        found.append((table_of(page), [tips, files, command, said], told))
+    (numbers, shown, told), (wanted, as_stored, plain) = found
+    np.testing.assert_array_equal(numbers, wanted)
+    assert numbers.shape == (4, 10)
+    assert shown == as_stored
+    assert f"row {TWO}@final:conv2" in shown[0][0][0]
+    assert "not defined" in shown[0][1][0]
+    assert REASON in shown[0][1][1]
+    assert shown[2].startswith(f"allcnn matrix '{TWO}@*' '{ONE}@*' ")
+    line = ["shown", "with its rows and columns exchanged"]
+    assert [each for each in told if each not in line] == plain
+    assert set(line) < set(told)
+
+
+def test_choosing_the_columns_for_the_rows_exchanges_them(opened, seen):
+    page = opened(f"#rows={ONE}&columns={TWO}").page
+    open_table(page)
+    select(page, "rows", TWO)
+    assert page.inner_text("#shown-title") == f"{TWO}@final with {ONE}@final"
+    np.testing.assert_array_equal(table_of(page), result_of(seen, "seeds").cka.T)
+    assert "exchanged" in page.inner_text("#provenance-body")
+    page.reload()
+    wait_ready(page)
+    assert page.inner_text("#shown-title") == f"{TWO}@final with {ONE}@final"
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_what_is_stored_as_it_is_shown_comes_first_unless_it_is_outdated(
+    opened, seen, tmp_path, changed
+):
+    place = copied(seen, tmp_path)
+    of = {"rows": {f"{TWO}@final": "sha256:older" if changed else digest_of(TWO, "final")}}
+    write_result(place, "back", keys(TWO), keys(ONE), provenance={"checkpoint_digests": of})
+    write_report(place)
+    page = opened(f"#rows={TWO}&columns={ONE}", workspace=place).page
+    open_table(page)
+    found, turned = result_of(place, "back").cka, result_of(place, "seeds").cka.T
+    np.testing.assert_array_equal(table_of(page), turned if changed else found)
+    assert page.is_visible("#from-field") is changed
+    if changed:
+        select(page, "from", "back")
+        np.testing.assert_array_equal(table_of(page), found)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -192,6 +192,22 @@ class Found:
         return same and grams.rows_digest == tap.rows_digest
 
 
+def activations_alone(tap: Representation) -> Source:
+    """Return the activations of a tap as a source, for what asks nothing of Grams."""
+    meta = tap.meta
+    return Source(
+        tap.key,
+        meta.checkpoint_digest,
+        meta.sample_set,
+        meta.tap_index,
+        meta.dtype,
+        0,
+        False,
+        tap.rows_digest,
+        meta.created_at,
+    )
+
+
 def _version_of(grams: Grams) -> Version:
     return grams.key.checkpoint_digest, grams.key.dtype
 

@@ -11,7 +11,14 @@ from allcnn import record
 from allcnn.cluster.start import memory_bytes
 from allcnn.compare.choice import left_behind
 from allcnn.compare.reasons import advice, samples_flags
-from allcnn.compare.sources import Found, Source, by_network, digests_of, find, missing_tap
+from allcnn.compare.sources import (
+    Found,
+    activations_alone,
+    by_network,
+    digests_of,
+    find,
+    missing_tap,
+)
 from allcnn.config import Pool, Probing, Selection
 from allcnn.errors import AllcnnError, ProbeError
 from allcnn.probe import FOLDS, count_columns
@@ -200,7 +207,7 @@ def _check_one_network(
             f" {taps[-1].key.sample_set} are of several checkpoints: {' and '.join(digests)};"
             f" remove them with 'allcnn store rm {network}', and extract both again"
         )
-    stale = left_behind(workspace, [_source(tap) for tap in taps])
+    stale = left_behind(workspace, list(map(activations_alone, taps)))
     if stale:
         raise ProbeError(next(iter(stale.values())))
 
@@ -216,21 +223,6 @@ def _check_fits(network: Selection, taps: Sequence[Tap], pool: Pool) -> None:
             f" {needed / 1e9:.0f} GB here, and there are {there / 1e9:.0f}; name a smaller set with"
             " --train-set"
         )
-
-
-def _source(tap: Representation) -> Source:
-    meta = tap.meta
-    return Source(
-        tap.key,
-        meta.checkpoint_digest,
-        meta.sample_set,
-        meta.tap_index,
-        meta.dtype,
-        0,
-        False,
-        tap.rows_digest,
-        meta.created_at,
-    )
 
 
 def _check_same_taps(

@@ -8,7 +8,8 @@ import numpy as np
 import store
 from allcnn import figures, record
 from allcnn.compare import SimilarityResult, network_of
-from allcnn.compare.sources import preference
+from allcnn.compare.choice import left_behind
+from allcnn.compare.sources import activations_alone, preference
 from allcnn.config import Comparison, Selection
 from allcnn.drawing import bars, matrices
 from allcnn.drawing.accuracy import Accuracies, depths, probe_curves
@@ -226,7 +227,8 @@ def _activations(
 ) -> list[Representation]:
     """Return all taps of a network on the sample set named, or on that of comparisons.
 
-    Raises RunError where there are none.
+    Raises RunError where there are none, ComparisonError where they are of an earlier run of that
+    name.
     """
     found: list[Representation] = []
     if store.has_store(place.activations):
@@ -243,4 +245,8 @@ def _activations(
             f"{in_workspace(place)}'"
         )
     chosen = max(sets, key=preference)
-    return [tap for tap in found if tap.meta.sample_set == chosen]
+    taps = [tap for tap in found if tap.meta.sample_set == chosen]
+    stale = left_behind(place, list(map(activations_alone, taps)))
+    if stale:
+        raise ComparisonError(next(iter(stale.values())))
+    return taps

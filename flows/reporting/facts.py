@@ -1,6 +1,7 @@
 """What the page tells of runs, results and probes, as JSON values; no matrix is among them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ def result(
         "created_at": str(found.provenance.get("created_at", "")),
         "versions": _versions(found.provenance),
         "command": _command(workspace, found.provenance),
+        "exchanged_command": _command(workspace, found.provenance, exchanged=True),
         "outdated": changed(found, today),
     }
 
@@ -92,12 +94,17 @@ def _versions(provenance: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _command(workspace: Workspace, provenance: Mapping[str, Any]) -> str:
+def _command(
+    workspace: Workspace, provenance: Mapping[str, Any], *, exchanged: bool = False
+) -> str:
     """Return the command that computes a result; empty for one of an earlier version."""
     try:
-        return command_of(workspace, Comparison.from_json(provenance["job"]))
+        job = Comparison.from_json(provenance["job"])
     except (KeyError, ConfigError):
         return ""
+    if exchanged:
+        job = replace(job, rows=job.columns, columns=job.rows)
+    return command_of(workspace, job)
 
 
 def probe(workspace: Workspace, found: ProbeResult, today: Today) -> dict[str, Any]:

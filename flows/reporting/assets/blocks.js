@@ -6,6 +6,15 @@ report.blocks = (() => {
   const FACETS = ["set", "kernel", "estimator", "pool", "label"];
   const PREFERRED = { kernel: "linear", pool: "whole", label: "" };
   const axes = new Map();
+  const views = results.flatMap(viewsOf).sort((a, b) => a.turned - b.turned);
+
+  /** Return a result as it is stored and, where its sides differ, with these exchanged. */
+  function viewsOf(result) {
+    const { rows, columns } = result;
+    const stored = { result, rows, columns, turned: false };
+    if (rows === columns) return [stored];
+    return [stored, { result, rows: columns, columns: rows, turned: true }];
+  }
 
   /** Return what is along a side: its networks, and for each the number of its first tap. */
   function axis(side) {
@@ -29,46 +38,47 @@ report.blocks = (() => {
     return { groups, byRun, length: start };
   }
 
-  const rowsOf = (result) => axis(result.rows);
-  const columnsOf = (result) => axis(result.columns);
+  const rowsOf = (view) => axis(view.rows);
+  const columnsOf = (view) => axis(view.columns);
 
   /** Choose a block that is stored, as near to what is wanted as there is one.
 
-      Each choice leaves some results; the next one is among what these have. Returns what was
-      chosen, the options of each choice, and the block. */
+      Each choice leaves some results, as stored or with their sides exchanged; the next one is
+      among what these have. Returns what was chosen, the options of each choice, and the block. */
   function choose(wanted) {
     const chosen = {};
     const options = {};
-    let left = results;
+    let left = views;
     const narrow = (name, valuesOf, fallback, order) => {
       options[name] = [...new Set(left.flatMap(valuesOf))].sort(order);
       const found = options[name].includes(wanted[name]);
       chosen[name] = found ? wanted[name] : fallback(options[name]);
-      left = left.filter((result) => valuesOf(result).includes(chosen[name]));
+      left = left.filter((view) => valuesOf(view).includes(chosen[name]));
     };
     const first = (valuesOf) => () => valuesOf(left[0])[0];
-    const runs = (axisOf) => (result) => [...axisOf(result).byRun.keys()];
+    const runs = (axisOf) => (view) => [...axisOf(view).byRun.keys()];
+    const other = first(runs(columnsOf));
     narrow("rows", runs(rowsOf), first(runs(rowsOf)), natural);
-    narrow("columns", runs(columnsOf), among(chosen.rows), natural);
+    narrow("columns", runs(columnsOf), among(chosen.rows, other), natural);
     for (const name of FACETS)
-      narrow(name, (result) => [result[name]], among(PREFERRED[name]), natural);
-    const at = (axisOf, run) => (result) =>
-      axisOf(result)
+      narrow(name, ({ result }) => [result[name]], among(PREFERRED[name]), natural);
+    const at = (axisOf, run) => (view) =>
+      axisOf(view)
         .byRun.get(run)
         .map((g) => g.checkpoint);
     narrow("rows-at", at(rowsOf, chosen.rows), last, byEpoch);
     chosen.together = wanted.together === "1" ? "1" : "";
     if (chosen.together) wanted = { ...wanted, "columns-at": chosen["rows-at"] };
     narrow("columns-at", at(columnsOf, chosen.columns), last, byEpoch);
-    left = left.map((result) => block(result, chosen)).sort(better);
+    left = asStored(left.map((view) => block(view, chosen)).sort(better));
     options.from = left.map((each) => each.result.name);
     const found = left.find((each) => each.result.name === wanted.from);
     chosen.from = found ? wanted.from : "";
     return { chosen, options, block: found ?? left[0] };
   }
 
-  function among(preferred) {
-    return (options) => (options.includes(preferred) ? preferred : options[0]);
+  function among(preferred, fallback = (options) => options[0]) {
+    return (options) => (options.includes(preferred) ? preferred : fallback(options));
   }
 
   const last = (options) => options[options.length - 1];
@@ -82,11 +92,19 @@ report.blocks = (() => {
     return first === second ? natural(a, b) : first - second;
   }
 
-  function block(result, chosen) {
+  function block(view, chosen) {
     const pick = (groups, at) => groups.find((group) => group.checkpoint === at);
-    const row = pick(rowsOf(result).byRun.get(chosen.rows), chosen["rows-at"]);
-    const column = pick(columnsOf(result).byRun.get(chosen.columns), chosen["columns-at"]);
-    return { result, rows: part([row]), columns: part([column]) };
+    const row = pick(rowsOf(view).byRun.get(chosen.rows), chosen["rows-at"]);
+    const column = pick(columnsOf(view).byRun.get(chosen.columns), chosen["columns-at"]);
+    return { ...view, rows: part([row]), columns: part([column]) };
+  }
+
+  /** Leave exchanged ones out, unless all that is stored as it is shown is outdated. */
+  function asStored(blocks) {
+    const stored = blocks.filter(({ turned }) => !turned);
+    if (stored.some(({ result }) => !result.outdated.length)) return stored;
+    const names = stored.map(({ result }) => result.name);
+    return blocks.filter(({ turned, result }) => !turned || !names.includes(result.name));
   }
 
   /** Put those first that are of today's networks, then those with more layers. */
@@ -97,7 +115,8 @@ report.blocks = (() => {
 
   /** Return a result as one block. */
   function whole(result) {
-    return { result, rows: part(rowsOf(result).groups), columns: part(columnsOf(result).groups) };
+    const [view] = viewsOf(result);
+    return { ...view, rows: part(rowsOf(view).groups), columns: part(columnsOf(view).groups) };
   }
 
   /** Return consecutive networks of a side as the side of a block. */

@@ -180,19 +180,27 @@ report.heatmap = (() => {
     return canvas;
   }
 
+  /** Return the row and the column of the stored matrix that a cell of a block shows. */
+  function placeOf({ rows, columns, turned }, i, j) {
+    const [row, column] = [rows.start + i, columns.start + j];
+    return turned ? [column, row] : [row, column];
+  }
+
   /** Return a value of a block, null where it is not defined. */
   function valueAt(block, numbers, i, j) {
-    return numbers.cka[block.rows.start + i][block.columns.start + j];
+    const [row, column] = placeOf(block, i, j);
+    return numbers.cka[row][column];
   }
 
   /** Return the standard error of a value, null where there is none. */
   function errorAt(block, numbers, i, j) {
-    return numbers.standard_errors?.[block.rows.start + i][block.columns.start + j] ?? null;
+    const [row, column] = placeOf(block, i, j);
+    return numbers.standard_errors?.[row][column] ?? null;
   }
 
   /** Return why a value is not defined, empty where nothing tells. */
   function reasonAt(block, numbers, i, j) {
-    const [row, column] = [block.rows.start + i, block.columns.start + j];
+    const [row, column] = placeOf(block, i, j);
     return numbers.reasons.find(([r, c]) => r === row && c === column)?.[2] ?? "";
   }
 

@@ -8,7 +8,8 @@ report.layers = (() => {
   /** Show both layers of a cell; ``alone`` shows their networks by themselves, where it is given. */
   function show(shown, cell, alone) {
     const { value, error, reason, layers } = report.pointer.at(shown, cell);
-    const { numbers } = shown;
+    const { block, numbers } = shown;
+    const [first, second] = block.turned ? ["columns", "rows"] : ["rows", "columns"];
     const body = [
       element("p", { class: "value" }, `CKA ${report.pointer.short(value, error)}`),
       facts([
@@ -20,9 +21,9 @@ report.layers = (() => {
         ["not defined, as", reason],
       ]),
       element("h4", {}, `Row: ${layers[0].tap}`),
-      layer(layers[0], numbers.hsic_rows, numbers.bandwidths_rows),
+      layer(layers[0], numbers, first),
       element("h4", {}, `Column: ${layers[1].tap}`),
-      layer(layers[1], numbers.hsic_columns, numbers.bandwidths_columns),
+      layer(layers[1], numbers, second),
     ];
     if (alone) {
       const button = element("button", { type: "button" }, "Show these two networks alone");
@@ -38,7 +39,9 @@ report.layers = (() => {
     find("cell-body").replaceChildren(text);
   }
 
-  function layer({ group, tap, at }, hsic, bandwidths) {
+  /** Return what is known of a layer; ``side`` is that of the stored matrix which it is on. */
+  function layer({ group, tap, at }, numbers, side) {
+    const bandwidths = numbers[`bandwidths_${side}`];
     const { run, checkpoint, network } = group;
     const epochs = known.epochsOf(run, checkpoint);
     const accuracy = known.accuracyAt(run, checkpoint);
@@ -53,7 +56,7 @@ report.layers = (() => {
           "probe accuracy",
           `${percent(probe.accuracy[i])}${error(probe.standard_errors[i])} (${named(probe)})`,
         ]),
-      ["HSIC with itself", numberOf(hsic[at])],
+      ["HSIC with itself", numberOf(numbers[`hsic_${side}`][at])],
       ["bandwidth", bandwidths ? numberOf(bandwidths[at]) : null],
     ]);
   }
@@ -76,7 +79,8 @@ report.layers = (() => {
 
   /** Show where the numbers of a block come from. */
   function provenance({ block, numbers }) {
-    const { result } = block;
+    const { result, turned } = block;
+    const command = turned ? result.exchanged_command : result.command;
     const groups = [...block.rows.groups, ...block.columns.groups];
     const shownNetworks = [...new Set(groups.map((group) => group.network))].slice(0, 8);
     const digests = shownNetworks
@@ -86,6 +90,7 @@ report.layers = (() => {
     find("provenance-body").replaceChildren(
       facts([
         ["result", result.name],
+        ["shown", turned ? "with its rows and columns exchanged" : null],
         ["sample set", `${result.set}, ${result.n_examples.toLocaleString("en")} examples`],
         ["class", result.label === "" ? "all" : known.className(groups[0].run, result.label)],
         [
@@ -106,8 +111,8 @@ report.layers = (() => {
         ["standard errors", numbers.standard_errors_reason],
       ]),
     );
-    find("command").textContent = result.command || "not known: an earlier version computed it";
-    find("copy-command").hidden = !result.command;
+    find("command").textContent = command || "not known: an earlier version computed it";
+    find("copy-command").hidden = !command;
     return changed;
   }
 
