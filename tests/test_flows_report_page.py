@@ -437,6 +437,23 @@ def test_the_picture_shows_the_colours_of_the_numbers_on_white(opened, seen, tmp
     assert np.isin(packed(wanted), packed(dots)).all()
 
 
+def picture(page) -> bytes:
+    """Return the picture of what is shown, as it is downloaded."""
+    with page.expect_download() as download:
+        page.click("#get-png")
+    return download.value.path().read_bytes()
+
+
+def test_every_picture_is_drawn_afresh(opened, seen):
+    """Pictures of one page share a chart: nothing of one, its size included, is in the next."""
+    page = opened("#matrix=deep").page
+    first = picture(page)
+    page.evaluate("location.hash = '#matrix=seeds'")
+    until(page, "document.getElementById('shown-title').textContent.includes(' with ')")
+    page.wait_for_selector("#heat:not([aria-busy])")
+    assert picture(page) == picture(opened("#matrix=seeds").page) != first
+
+
 def colours_at(page, values: np.ndarray) -> np.ndarray:
     """Return the colours that stand for values, as the page's own table has them."""
     colours = page.evaluate("(all) => all.map(report.colours.at)", values.ravel().tolist())

@@ -11,6 +11,7 @@ cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
 HERE=docs/study
 FINALS='allcnn-tiny-10-s*@final'
+OVER_TRAINING='allcnn-tiny-10-s[0-4]@*'
 DEPTHS='10 18 34 66'
 
 on() { # CORE COMMAND...
@@ -18,6 +19,9 @@ on() { # CORE COMMAND...
   shift
   if command -v taskset >/dev/null; then taskset -c "$core" "$@"; else "$@"; fi
 }
+
+extract() { allcnn extract "$@" --workspace "$WORKSPACE"; }
+matrix() { allcnn matrix "$@" --workspace "$WORKSPACE"; }
 
 tiny() { on "$1" allcnn train --workspace "$WORKSPACE" --preset tiny-10 --epochs 10 --checkpoint-every 1 --seed "$2"; }
 plain() { on "$1" allcnn train --workspace "$WORKSPACE" --preset "plain-$2" --width 0.1667 --epochs 4 --checkpoint-every 1; }
@@ -44,21 +48,26 @@ train() {
 }
 
 store() {
-  for run in $(seq -f allcnn-tiny-10-s%.0f 0 9) allcnn-d1-v2-s0 allcnn-d1-v2-s1 allcnn-d2-v2-s0; do
-    allcnn extract $run --workspace "$WORKSPACE" --checkpoint all --samples 10000 --keep grams --kernel rbf
+  for seed in $(seq 0 9); do
+    extract allcnn-tiny-10-s$seed --samples 10000 --keep grams --kernel rbf
+  done
+  # What training does to networks is seen in half of them.
+  for run in $(seq -f allcnn-tiny-10-s%.0f 0 4) allcnn-d1-v2-s0 allcnn-d1-v2-s1 allcnn-d2-v2-s0; do
+    extract $run --checkpoint all --samples 10000 --keep grams
   done
   for n in $DEPTHS; do
-    allcnn extract allcnn-plain-$n-s0 --workspace "$WORKSPACE" --samples 10000 --keep grams
+    extract allcnn-plain-$n-s0 --samples 10000 --keep grams
   done
 }
 
 compare() {
-  allcnn matrix 'allcnn-tiny-10-s*@*' --workspace "$WORKSPACE"
-  allcnn matrix "$FINALS" --kernel rbf --sigma 0.2,0.4,0.8 --workspace "$WORKSPACE"
-  allcnn matrix "$FINALS" --each-label --workspace "$WORKSPACE"
-  allcnn matrix 'allcnn-d[12]-v2-s*@*' --workspace "$WORKSPACE"
+  matrix "$FINALS"
+  matrix "$FINALS" --kernel rbf --sigma 0.2,0.4,0.8
+  matrix "$FINALS" --each-label
+  matrix "$OVER_TRAINING"
+  matrix 'allcnn-d[12]-v2-s*@*'
   for n in $DEPTHS; do
-    allcnn compare allcnn-plain-$n-s0@final allcnn-plain-$n-s0@final --workspace "$WORKSPACE"
+    matrix allcnn-plain-$n-s0@final
   done
 }
 
@@ -68,7 +77,7 @@ probe() {
     # One network at a time: its activations take up to 20 GB, and are needed no more afterwards.
     if ! ls "$WORKSPACE/probes.zarr" 2>/dev/null | grep -q "^${run}_final-probe"; then
       for set in "train --samples 5000" "test --samples 10000"; do
-        allcnn extract $run --workspace "$WORKSPACE" --dtype float16 --split $set
+        extract $run --dtype float16 --split $set
       done
       allcnn probe $run@final --workspace "$WORKSPACE"
     fi

@@ -22,6 +22,7 @@ from store import SimilarityResult
 
 TINY = "allcnn-tiny-10-s*"
 FINALS = f"{TINY}@final"
+OVER_TRAINING = "allcnn-tiny-10-s[0-4]@*"
 
 
 def stored(workspace: Workspace, pattern: str, **how: Any) -> list[SimilarityResult]:
@@ -79,7 +80,7 @@ def identified(workspace: Workspace) -> str:
 
 def over_training(workspace: Workspace) -> str:
     """Tell when a layer becomes like itself at the end, and like that of other seeds."""
-    (result,) = stored(workspace, f"{TINY}@*")
+    (result,) = stored(workspace, OVER_TRAINING)
     taps = list(dict.fromkeys(key.tap for key in result.rows))
     runs = list(dict.fromkeys(key.run for key in result.rows))
     checkpoints = list(dict.fromkeys(key.checkpoint for key in result.rows))
@@ -149,7 +150,7 @@ def main() -> None:
         "Networks": trained,
         "Layers identified among ten seeds of Tiny-10": identified,
         "Ten seeds of Tiny-10, tap by tap": between_seeds,
-        "Ten seeds of Tiny-10 over training": over_training,
+        "Five seeds of Tiny-10 over training": over_training,
         "Ten seeds of Tiny-10 on single classes": by_class,
     }
     text = "\n".join(f"## {title}\n\n{part(workspace)}" for title, part in parts.items())

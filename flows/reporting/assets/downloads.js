@@ -39,29 +39,39 @@ report.downloads = (() => {
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
   }
 
+  /**
+   * Return a chart out of sight, of a size, light whatever the page is now. There is one, kept for the
+   * next picture: the library fails where a chart is taken away that it has a frame of still to draw.
+   */
+  const paper = (() => {
+    let chart = null;
+    return (width, height) => {
+      if (chart === null) {
+        const host = element("div", { class: "paper" });
+        Object.assign(host.style, { position: "absolute", left: "-9999px" });
+        document.body.append(host);
+        chart = echarts.init(host, null, { renderer: "canvas", width, height });
+      } else {
+        chart.resize({ width, height });
+      }
+      return chart;
+    };
+  })();
+
   /** Save a block as a picture of its own, with its title in it, however narrow the page is. */
   function savePng({ block, numbers }, title, method) {
-    const host = element("div", { class: "paper" }); // light, whatever the page is now
     const size = report.layout.measure(block, PICTURE_WIDTH, 720);
     size.top += 52;
-    Object.assign(host.style, { position: "absolute", left: "-9999px" });
-    Object.assign(host.style, { width: `${PICTURE_WIDTH}px`, height: `${size.total + 52}px` });
-    document.body.append(host);
-    const chart = echarts.init(host, null, { renderer: "canvas" });
-    const colours = report.colours.page(host);
+    const chart = paper(PICTURE_WIDTH, size.total + 52);
+    const colours = report.colours.page(chart.getDom());
     const texts = {
       textStyle: { color: colours.text, fontSize: 15, width: 860, overflow: "truncate" },
     };
     const subtexts = { subtext: method, subtextStyle: { color: colours.quiet } };
     const option = report.heatmap.option(block, numbers, size, colours);
-    chart.setOption({ ...option, title: { text: title, ...texts, ...subtexts } });
+    chart.setOption({ ...option, title: { text: title, ...texts, ...subtexts } }, true);
     const url = chart.getDataURL({ type: "png", pixelRatio: 2, backgroundColor: colours.panel });
     save(`${nameOf(block)}.png`, url);
-    setTimeout(() => {
-      // Not at once, as the library still has a frame of it to draw.
-      chart.dispose();
-      host.remove();
-    }, 500);
   }
 
   function nameOf({ result, rows, columns }) {
