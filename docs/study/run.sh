@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
 HERE=docs/study
 FINALS='allcnn-tiny-10-s*@final'
-OVER_TRAINING='allcnn-tiny-10-s[0-4]@*'
+OVER_TRAINING='allcnn-tiny-10-s[01256]@*'
 DEPTHS='10 18 34 66'
 
 on() { # CORE COMMAND...
@@ -52,7 +52,8 @@ store() {
     extract allcnn-tiny-10-s$seed --samples 10000 --keep grams --kernel rbf
   done
   # What training does to networks is seen in half of them.
-  for run in $(seq -f allcnn-tiny-10-s%.0f 0 4) allcnn-d1-v2-s0 allcnn-d1-v2-s1 allcnn-d2-v2-s0; do
+  for run in allcnn-tiny-10-s0 allcnn-tiny-10-s1 allcnn-tiny-10-s2 allcnn-tiny-10-s5 allcnn-tiny-10-s6 \
+    allcnn-d1-v2-s0 allcnn-d1-v2-s1 allcnn-d2-v2-s0; do
     extract $run --checkpoint all --samples 10000 --keep grams
   done
   for n in $DEPTHS; do

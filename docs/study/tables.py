@@ -22,7 +22,7 @@ from store import SimilarityResult
 
 TINY = "allcnn-tiny-10-s*"
 FINALS = f"{TINY}@final"
-OVER_TRAINING = "allcnn-tiny-10-s[0-4]@*"
+OVER_TRAINING = "allcnn-tiny-10-s[01256]@*"
 
 
 def stored(workspace: Workspace, pattern: str, **how: Any) -> list[SimilarityResult]:
