@@ -8,7 +8,6 @@ import os
 import textwrap
 import threading
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,15 +28,13 @@ _FORMATS: dict[str, dict[str, None]] = {
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     "svg": {"Creator": None, "Date": None},
 }
-_MARGIN = 0.1
-_BETWEEN = 0.3
 _svg_lock = threading.Lock()
 
 
 def new_figure(
     width: float,
     height: float,
-    layout: Literal["compressed", "constrained"] | None = "compressed",
+    layout: Literal["constrained"] | None = None,
 ) -> Figure:
     """Return an empty white figure of so many inches."""
     figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
@@ -46,27 +43,6 @@ def new_figure(
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(w_pad=0.07, h_pad=0.07)
     return figure
-
-
-def fit_around(figure: Figure, placed: Sequence[tuple[Axes, float, float]]) -> None:
-    """Place axes of so many inches (width, height) side by side, and fit the figure around them.
-
-    Whatever their labels need is added, so that nothing is cut off and no room is left over.
-    """
-    boxes = []
-    for axes, width, height in placed:
-        set_inches(figure, axes, (0, 0, width, height))
-        box = axes.get_tightbbox() or axes.bbox
-        boxes.append(box.transformed(figure.dpi_scale_trans.inverted()))
-    bottom = _MARGIN - min(box.y0 for box in boxes)
-    figure.set_size_inches(
-        sum(box.width for box in boxes) + _BETWEEN * (len(boxes) - 1) + 2 * _MARGIN,
-        bottom + max(box.y1 for box in boxes) + _MARGIN,
-    )
-    left = _MARGIN
-    for (axes, width, height), box in zip(placed, boxes, strict=True):
-        set_inches(figure, axes, (left - box.x0, bottom, width, height))
-        left += box.width + _BETWEEN
 
 
 def set_inches(figure: Figure, axes: Axes, bounds: tuple[float, float, float, float]) -> None:

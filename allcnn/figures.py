@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from allcnn import curves, plots, record
+from allcnn import curves, record
 from allcnn.alignment import convergence
+from allcnn.canvas import save
 from allcnn.compare import RepresentationKey, SimilarityResult, network_of
+from allcnn.drawing import matrices
+from allcnn.drawing.panel import Panel
+from allcnn.drawing.style import SCREEN
 from allcnn.hsic import HsicParts
 from allcnn.identify import Identification
-from allcnn.plots import Panel
 from allcnn.workspace import Workspace
 from store.place import Place
 
@@ -112,16 +115,17 @@ def draw_comparison(
     workspace: Workspace, result: SimilarityResult, *, errors: bool = False
 ) -> Place:
     """Draw the heat map of one comparison; return the picture's path."""
-    figure = plots.heatmap(panel(result, method(result), errors=errors))
+    figure = matrices.matrix(panel(result, method(result), errors=errors), SCREEN)
     suffix = "-errors" if errors else ""
-    return plots.save(figure, workspace.figures / f"{result.name}{suffix}.png")
+    return save(figure, workspace.figures / f"{result.name}{suffix}.png")
 
 
 def draw_classes(workspace: Workspace, results: Sequence[SimilarityResult]) -> Place:
     """Draw the matrices of single classes in a grid."""
     panels = [panel(result, f"class {result.label}") for result in results]
-    figure = plots.heatmap_grid(panels, method(replace(results[0], label=None), examples=False))
-    return plots.save(figure, workspace.figures / f"classes-{results[0].name}.png")
+    title = method(replace(results[0], label=None), examples=False)
+    figure = matrices.grid(panels, title, SCREEN)
+    return save(figure, workspace.figures / f"classes-{results[0].name}.png")
 
 
 def draw_convergence(workspace: Workspace, result: SimilarityResult) -> Place:
@@ -137,7 +141,7 @@ def draw_convergence(workspace: Workspace, result: SimilarityResult) -> Place:
         is_self=result.rows == result.columns,
         title=method(result),
     )
-    return plots.save(figure, workspace.figures / f"{result.name}-convergence.png")
+    return save(figure, workspace.figures / f"{result.name}-convergence.png")
 
 
 def draw_baseline(workspace: Workspace, result: SimilarityResult) -> Place:
@@ -151,7 +155,7 @@ def draw_baseline(workspace: Workspace, result: SimilarityResult) -> Place:
         is_self=result.rows == result.columns,
         title=method(result),
     )
-    return plots.save(figure, workspace.figures / f"{result.name}-baseline.png")
+    return save(figure, workspace.figures / f"{result.name}-baseline.png")
 
 
 def draw_identification(
@@ -161,7 +165,7 @@ def draw_identification(
     layers = list(next(iter(found.values())).per_layer)
     shares = {way: np.array([*each.per_layer.values()]) for way, each in found.items()}
     figure = curves.identification_bars(shares, layers, title)
-    return plots.save(figure, workspace.figures / f"identify-{name}.png")
+    return save(figure, workspace.figures / f"identify-{name}.png")
 
 
 def draw_stages(workspace: Workspace, results: Sequence[SimilarityResult]) -> Place:
@@ -173,15 +177,15 @@ def draw_stages(workspace: Workspace, results: Sequence[SimilarityResult]) -> Pl
         for result in results
     ]
     title = f"{final} against its checkpoints: {method(results[0])}"
-    figure = plots.heatmap_grid(panels, title)
+    figure = matrices.grid(panels, title, SCREEN)
     # The name of the result of the final network with itself tells sigma and all else apart.
-    return plots.save(figure, workspace.figures / f"stages-{results[-1].name}.png")
+    return save(figure, workspace.figures / f"stages-{results[-1].name}.png")
 
 
 def draw_learning_curves(workspace: Workspace, runs: Sequence[str], name: str) -> Place:
     """Draw loss and accuracy over the epochs of some runs."""
     histories = {run: record.columns(record.read_history(workspace, run)) for run in runs}
-    return plots.save(curves.learning_curves(histories), workspace.figures / f"{name}.png")
+    return save(curves.learning_curves(histories), workspace.figures / f"{name}.png")
 
 
 def parts_of(result: SimilarityResult) -> HsicParts:

@@ -1,6 +1,11 @@
-"""Names of checkpoints: ``init``, ``epoch-0005``, ``final``."""
+"""Names of checkpoints: ``init``, ``epoch-0005``, ``final``; and which of many stand for all."""
 
 import re
+from collections.abc import Sequence
+from typing import Final
+
+MOST_STAGES: Final = 6
+"""Checkpoints of a run that its last one is compared with, unless others are asked for."""
 
 _CHECKPOINT = re.compile(r"init|final|epoch-(\d{4,})")
 
@@ -25,3 +30,19 @@ def checkpoint_epoch(name: str) -> float:
 def checkpoint_order(name: str) -> float:
     """Return a number that sorts checkpoints by epoch; names of other kinds go with the last."""
     return checkpoint_epoch(name) if is_checkpoint(name) else float("inf")
+
+
+def spread_out(names: Sequence[str], most: int = MOST_STAGES) -> list[str]:
+    """Return so many of some names at most, first and last among them, denser in the beginning.
+
+    Representations change most there: of 71 checkpoints, five epochs apart, epochs 0, 5, 20, 75,
+    180 and 350 are chosen.
+    """
+    n = min(most, len(names))
+    places: list[int] = []
+    for i in range(n):
+        share = (i / max(n - 1, 1)) ** 3
+        # Of few names, the next one that is left.
+        least = places[-1] + 1 if places else 0
+        places.append(min(max(least, round(share * (len(names) - 1))), len(names) - n + i))
+    return [names[k] for k in places]

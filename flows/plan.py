@@ -16,10 +16,7 @@ from allcnn.config import (
     Selection,
 )
 from allcnn.errors import ConfigError
-from allcnn.stages import checkpoint_name
-
-MAX_STAGES = 6
-"""Checkpoints before the final one that are extracted and compared with it."""
+from allcnn.stages import checkpoint_name, spread_out
 
 MAX_NUMBERS = 10_000
 """Depths or seeds of one pipeline: a mistyped range must not fill the memory."""
@@ -109,15 +106,10 @@ class Pipeline:
             yield self.comparison(final, Selection(config.name, checkpoint), sample_set)
 
 
-def stages(config: RunConfig, n: int = MAX_STAGES) -> list[str]:
-    """Return ``init``, ``final`` and up to ``n`` - 1 checkpoints spread between them."""
-    epochs = range(config.checkpoint_every, config.epochs, config.checkpoint_every)
-    n_between = min(n - 1, len(epochs))
-    # Denser in the beginning, where representations change most.
-    positions = {
-        round((len(epochs) - 1) * (i / max(n_between - 1, 1)) ** 2) for i in range(n_between)
-    }
-    return ["init", *(checkpoint_name(epochs[i]) for i in sorted(positions)), "final"]
+def stages(config: RunConfig) -> list[str]:
+    """Return the checkpoints of a run that are extracted and compared with its last one."""
+    between = range(config.checkpoint_every, config.epochs, config.checkpoint_every)
+    return spread_out(["init", *map(checkpoint_name, between), "final"])
 
 
 def parse_numbers(name: str, text: str) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from allcnn.drawing.bars import correspondence_bars
 from allcnn.drawing.film import FRAMES_A_SECOND, HELD, film, has_ffmpeg, save_film
 from allcnn.drawing.panel import Panel, by_number
 from allcnn.drawing.style import COLUMN, PAGE
+from tests.drawn import colour_bars, maps, ticks, values
 
 STYLES = pytest.mark.parametrize("style", [PAGE, COLUMN], ids=["page", "column"])
 SIZES = pytest.mark.parametrize("n", [10, 66])
@@ -98,24 +99,6 @@ FIGURES = {
         [panel(n, title="epoch 5 · test accuracy 90.1%")], TITLE, style
     ).figure,
 }  # fmt: skip
-
-
-def maps(figure):
-    return [axes for axes in figure.axes if axes.images]
-
-
-def bars(figure):
-    every = [*figure.axes, *(child for axes in figure.axes for child in axes.child_axes)]
-    return [axes._colorbar for axes in every if hasattr(axes, "_colorbar")]
-
-
-def values(axes):
-    return np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
-
-
-def ticks(axis):
-    places = map(round, axis.get_ticklocs())
-    return dict(zip(places, (label.get_text() for label in axis.get_ticklabels()), strict=True))
 
 
 def texts(figure):
@@ -243,7 +226,7 @@ def test_matrices_of_a_grid_share_one_bar_and_the_names_at_its_edge(style):
     assert left == [True, False, False, True, False]
     below = [axes.xaxis.get_tick_params()["labelbottom"] for axes in drawn]
     assert below == [False, False, False, True, True]
-    assert [(bar.vmin, bar.vmax) for bar in bars(figure)] == [(0, 1)]
+    assert [(bar.vmin, bar.vmax) for bar in colour_bars(figure)] == [(0, 1)]
     shown = [text.get_text() for text in figure.texts]
     assert shown.count(RUN) == 2  # what the rows are, and the columns
     assert "a run" in shown
@@ -256,7 +239,7 @@ def test_spread_has_colours_and_a_scale_of_its_own(style):
     first, second = maps(figure)
     np.testing.assert_array_equal(values(first), panel(10).matrix)
     np.testing.assert_array_equal(values(second), spread)
-    of_mean, of_spread = bars(figure)
+    of_mean, of_spread = colour_bars(figure)
     assert (of_mean.vmin, of_mean.vmax) == (0, 1)
     assert (of_spread.vmin, of_spread.vmax) == (0, spread.max())
     assert of_mean.cmap.name == "magma"
@@ -278,7 +261,7 @@ def test_classes_have_a_matrix_each_then_mean_whole_and_spread(style, n_classes)
     assert {axes.images[0].get_cmap().name for axes in others} == {"magma"}
     assert {axes.images[0].get_clim() for axes in others} == {(0, 1)}
     assert spread.images[0].get_cmap().name == "cividis"
-    assert [bar.ax.get_ylabel() for bar in bars(figure)] == ["CKA", "standard deviation"]
+    assert [bar.ax.get_ylabel() for bar in colour_bars(figure)] == ["CKA", "standard deviation"]
     # The summary stands in a line of its own.
     lows = [round(axes.get_position().y0, 3) for axes in others]
     assert spread.get_position().y0 == pytest.approx(lows[-1], abs=1e-3)
@@ -410,7 +393,7 @@ def test_only_colours_and_words_change_between_frames(style):
         assert box.x0 >= 0
         assert box.x1 <= made.figure.bbox.x1
     assert tuple(made.figure.get_size_inches()) == size
-    assert len(bars(made.figure)) == 1
+    assert len(colour_bars(made.figure)) == 1
 
 
 def test_a_gif_has_a_frame_a_matrix_and_holds_the_last(tmp_path):

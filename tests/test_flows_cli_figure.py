@@ -16,7 +16,7 @@ import store
 from allcnn import record
 from allcnn.compare import compare
 from allcnn.compare.kept import Catalogue
-from allcnn.config import Comparison, Extraction, Selection
+from allcnn.config import Comparison, Extraction, RunConfig, Selection
 from allcnn.drawing import film as films
 from allcnn.errors import ComparisonError, ConfigError, RunError
 from allcnn.extract import each_checkpoint, extract
@@ -26,6 +26,7 @@ from flows.figures import many, pairs, probing, sources, training
 from flows.figures.files import Targets, speaking_name
 from flows.figures.look import Look
 from flows.figures.sources import Method, Sources
+from flows.plan import stages
 from flows.upkeep.survey import digest_now
 from tests.commands import run, succeed
 from tests.networks import make_taps, write_network
@@ -200,20 +201,19 @@ def test_stages_tell_epoch_and_accuracy_where_the_run_is_there(place, no_work):
     ]
 
 
-@pytest.mark.parametrize(
-    ("n", "chosen"),
-    [
-        (1, [0]),
-        (3, [0, 1, 2]),
-        (6, [0, 1, 2, 3, 4, 5]),
-        (7, [0, 1, 2, 3, 4, 6]),
-        (12, [0, 1, 2, 3, 6, 11]),
-        (71, [0, 1, 4, 15, 36, 70]),
-    ],
-)
-def test_stages_are_denser_in_the_beginning(n, chosen):
-    names = [f"epoch-{k:04d}" for k in range(n)]
-    assert training.spread_out(names, 6) == [names[k] for k in chosen]
+def test_the_stages_drawn_are_those_of_a_pipeline(tmp_path, monkeypatch):
+    config, chosen = RunConfig(epochs=350), []
+    names = ["init", *(f"epoch-{epoch:04d}" for epoch in range(5, 350, 5)), "final"]
+    monkeypatch.setattr(training, "_checkpoints", lambda *_: names)
+
+    def against(sources, run, names, method):
+        chosen.extend(names)
+        raise ComparisonError("no more is asked")
+
+    monkeypatch.setattr(training, "_against", against)
+    with pytest.raises(ComparisonError, match="no more is asked"):
+        training.draw_stages(Sources(Workspace.at(tmp_path)), config.name, (), METHOD, LOOK)
+    assert chosen == stages(config)
 
 
 def test_a_film_has_all_checkpoints(place, no_work, tmp_path):

@@ -1,6 +1,6 @@
 """The cells of a heat map: their colours, numbers and names, and lines between groups of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import matplotlib
@@ -122,12 +122,22 @@ def _are_short(names: Sequence[str], cell: float, font_size: float) -> bool:
 def fits_numbers(panel: Panel, cell: float, font_size: float) -> bool:
     """Return whether numbers of two decimals, and errors below them, fit such cells."""
     below = 0 if panel.errors is None else font_size - _SMALLER
-    if 0 < below < _LEAST:
+    # The height first: matrices of millions of values need no words for them.
+    if 0 < below < _LEAST or 1.3 * (font_size + below) / 72 > cell:
         return False
-    shown = [_decimals(value) for value in np.ravel(panel.matrix) if np.isfinite(value)]
-    widest = max(shown, key=len, default="")
-    height = 1.3 * (font_size + below) / 72
-    return max(text_inches(widest, font_size) / 0.85, height) <= cell
+    numbers = _widest(map(_decimals, _finite(panel.matrix)), font_size)
+    errors = () if panel.errors is None else _finite(panel.errors)
+    return max(numbers, _widest(map(_plus_minus, errors), below)) <= 0.85 * cell
+
+
+def _finite(matrix: Float[np.ndarray, "r c"]) -> list[float]:
+    values = np.ravel(matrix)
+    return [float(value) for value in values[np.isfinite(values)]]
+
+
+def _widest(texts: Iterable[str], font_size: float) -> float:
+    """Return the inches of the text that has most letters."""
+    return text_inches(max(texts, key=len, default=""), font_size)
 
 
 def write_numbers(axes: Axes, panel: Panel, colouring: Colouring, font_size: float) -> None:
@@ -143,7 +153,7 @@ def write_numbers(axes: Axes, panel: Panel, colouring: Colouring, font_size: flo
         }
         if np.isfinite(errors[i, j]):
             axes.text(j, i, _decimals(value), fontsize=font_size, va="bottom", **style)
-            error = f"±{_short(float(errors[i, j]))}"
+            error = _plus_minus(float(errors[i, j]))
             axes.text(j, i, error, fontsize=font_size - _SMALLER, va="top", **style)
         else:
             axes.text(j, i, _decimals(value), fontsize=font_size, va="center", **style)
@@ -153,9 +163,10 @@ def _decimals(value: float) -> str:
     return f"{value:z.2f}"
 
 
-def _short(error: float) -> str:
+def _plus_minus(error: float) -> str:
     # Near a self-HSIC of zero errors grow without bound; the cell does not.
-    return f"{error:.3f}" if error < 10 else f"{error:.1f}" if error < 1000 else f"{error:.0e}"
+    short = f"{error:.3f}" if error < 10 else f"{error:.1f}" if error < 1000 else f"{error:.0e}"
+    return f"±{short}"
 
 
 def extend(panels: Sequence[Panel]) -> str:

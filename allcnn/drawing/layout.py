@@ -68,7 +68,7 @@ class Sheet:
     @classmethod
     def new(cls, style: Style, title: str = "") -> Self:
         """Return an empty one."""
-        figure = new_figure(style.width, style.width, layout=None)
+        figure = new_figure(style.width, style.width)
         # Letters have other lengths at other dots an inch, and everything is measured at these.
         figure.set_dpi(style.dpi)
         return cls(figure, style, title)
@@ -113,16 +113,19 @@ def fitted(build: Callable[[float], Sheet], style: Style, side: float) -> Figure
         style: says how wide.
         side: as many inches at most; fewer where the width asks for it.
     """
-    largest = side
-    for _ in range(_TRIES):
-        sheet = build(side)
+    largest, sheet = side, build(side)
+    for _ in range(_TRIES - 1):
         width, stretch = _arrange(sheet)
         room = style.width - width
         done = room >= 0 and (side >= largest or width >= _CLOSE * style.width)
         if done or side <= _SMALLEST:
-            break
+            return sheet.figure
         # A little less than would fill it: names may need more room once cells have another size.
         side = float(np.clip(side * (1 + 0.99 * room / stretch - 0.002), _SMALLEST, largest))
+        # Figure and axes hold each other: its matrices would stay until that cycle is collected.
+        sheet.figure.clear()
+        sheet = build(side)
+    _arrange(sheet)
     return sheet.figure
 
 

@@ -49,7 +49,7 @@ def matrix(panel: Panel, style: Style = PAGE) -> Figure:
     """Draw one matrix, with numbers in its cells where they fit.
 
     Standard errors, where the panel has them, stand below the numbers, or where those leave no
-    room in a second map with colours of their own.
+    room in a second map, with colours of its own, beside or below the first.
     """
     largest = max(style.matrix, GROUPED_INCHES) if panel.is_grouped else style.matrix
     side = min(largest, max(1.5, style.cell * _longest(panel)))
@@ -61,7 +61,7 @@ def matrix(panel: Panel, style: Style = PAGE) -> Figure:
         if panel.errors is not None and not numbered:
             maps.append(Map(_error_panel(panel), ERRORS, has_bar=True))
         abreast = 1 if style.fills else 2
-        return _sheet(maps, abreast, side, style, shares=False)
+        return _sheet(maps, abreast, side, style)
 
     return fitted(build, style, side)
 
@@ -170,12 +170,10 @@ def _sheet(
     side: float,
     style: Style,
     title: str = "",
-    *,
-    shares: bool = True,
 ) -> Sheet:
     """Put maps into lines, the longest side of the longest having so many inches."""
     sheet = Sheet.new(style, title)
-    shared = shares and len({one.panel.names for one in maps}) == 1
+    shared = len({one.panel.names for one in maps}) == 1
     if shared and len(maps) > 1:
         sheet.row_label, sheet.column_label = maps[0].panel.row_label, maps[0].panel.column_label
     last = (len(maps) - 1) // abreast

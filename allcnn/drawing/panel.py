@@ -20,7 +20,7 @@ class Panel:
         title: above the matrix.
         row_label: what the rows are, such as the run.
         column_label: what the columns are.
-        errors: standard errors of the values, where NaN is left blank.
+        errors: standard errors of the values; what is NaN is not written, and hatched in a map.
         row_groups: names and numbers of rows that belong together, such as those of one network.
         column_groups: the same of columns.
     """

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 import click
 
@@ -13,15 +12,13 @@ from allcnn.config import Selection, check_name
 from allcnn.drawing import film, matrices
 from allcnn.drawing.panel import Panel
 from allcnn.errors import AllcnnError, ComparisonError, ConfigError, RunError
-from allcnn.stages import checkpoint_epoch, is_checkpoint
+from allcnn.stages import checkpoint_epoch, is_checkpoint, spread_out
 from allcnn.workspace import Workspace
 from flows.figures.look import Drawn, Look
 from flows.figures.pairs import words_of
 from flows.figures.sources import Method, Sources
 from flows.nothing import in_workspace
 from flows.runs import histories_of, name_of_all
-
-MOST_STAGES: Final = 6
 
 
 def draw_curves(place: Workspace, patterns: Sequence[str], look: Look) -> Drawn:
@@ -39,7 +36,7 @@ def draw_stages(
 
     Without names of checkpoints: up to six spread over training, denser in the beginning.
     """
-    chosen = list(checkpoints) or spread_out(_checkpoints(sources, run, method), MOST_STAGES)
+    chosen = list(checkpoints) or spread_out(_checkpoints(sources, run, method))
     results = _against(sources, run, chosen, method)
     moments = _Moments(sources.place, run)
     panels = _panels(results, look, [moments.short(name) for name in chosen])
@@ -58,22 +55,6 @@ def draw_film(sources: Sources, run: str, method: Method, look: Look) -> Drawn:
     drawn = film.film(panels, look.titled(_title(run, results)), look.style)
     words = words_of(method.job(Selection(run, "final"), Selection(run, "final")))
     return Drawn(drawn, ("animation", *words))
-
-
-def spread_out(names: Sequence[str], most: int) -> list[str]:
-    """Return so many of some names at most, first and last among them, denser in the beginning.
-
-    Representations change most there: of 71 checkpoints, five epochs apart, epochs 0, 5, 25, 75,
-    180 and 350 are chosen.
-    """
-    n = min(most, len(names))
-    places: list[int] = []
-    for i in range(n):
-        share = (i / max(n - 1, 1)) ** 3
-        # Of few names, the next one that is left.
-        least = places[-1] + 1 if places else 0
-        places.append(min(max(least, round(share * (len(names) - 1))), len(names) - n + i))
-    return [names[k] for k in places]
 
 
 def _checkpoints(sources: Sources, run: str, method: Method) -> list[str]:
