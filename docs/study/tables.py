@@ -18,7 +18,7 @@ from allcnn.identify import identify
 from allcnn.published import TABLE_2
 from allcnn.runs import Run, list_runs
 from allcnn.workspace import Workspace
-from store import SimilarityResult
+from store import SimilarityResult, list_probes, read_probe
 
 TINY = "allcnn-tiny-10-s*"
 FINALS = f"{TINY}@final"
@@ -143,6 +143,24 @@ def by_class(workspace: Workspace) -> str:
     )
 
 
+def probed(workspace: Workspace) -> str:
+    """Tell how accurate linear probes on the taps of the networks of each depth are."""
+    probes = [read_probe(workspace.probes, name) for name in list_probes(workspace.probes)]
+    rows = []
+    for probe in sorted(probes, key=lambda probe: len(probe.taps)):
+        taps, percent = [key.tap for key in probe.taps], 100 * probe.accuracy
+        best = int(np.argmax(percent))
+        last = [k for k, tap in enumerate(taps) if tap.startswith("conv")][-1]
+        chosen = (0, best, last, len(taps) - 1)
+        told = [
+            f"{taps[k]} {percent[k]:.1f} ± {100 * probe.standard_errors[k]:.1f}" for k in chosen
+        ]
+        rows.append((probe.taps[0].run, len(taps), *told))
+    return table(
+        ("network", "taps", "first (%)", "best (%)", "last convolution (%)", "end (%)"), rows
+    )
+
+
 def main() -> None:
     """Write all tables beside this file."""
     workspace = Workspace.at(sys.argv[1])
@@ -151,6 +169,7 @@ def main() -> None:
         "Layers identified among ten seeds of Tiny-10": identified,
         "Ten seeds of Tiny-10, tap by tap": between_seeds,
         "Five seeds of Tiny-10 over training": over_training,
+        "Linear probes": probed,
         "Ten seeds of Tiny-10 on single classes": by_class,
     }
     text = "\n".join(f"## {title}\n\n{part(workspace)}" for title, part in parts.items())
