@@ -82,7 +82,9 @@ probe() {
       done
       allcnn probe $run@final --workspace "$WORKSPACE"
     fi
-    allcnn store rm $run@final --workspace "$WORKSPACE" --what activations --yes || true
+    if ls -d "$WORKSPACE"/activations.zarr/*/"$run"/final >/dev/null 2>&1; then
+      allcnn store rm $run@final --workspace "$WORKSPACE" --what activations --yes
+    fi
   done
 }
 
@@ -99,6 +101,7 @@ draw() {
   figure depths depths $(for n in $DEPTHS; do echo allcnn-plain-$n-s0@final; done)
   figure two-seeds matrix allcnn-d1-v2-s0@final allcnn-d1-v2-s1@final
   figure two-depths matrix allcnn-d2-v2-s0@final allcnn-d1-v2-s0@final
+  figure depth-2 matrix allcnn-d2-v2-s0@final
   figure stages stages allcnn-tiny-10-s0
   allcnn figure animation allcnn-tiny-10-s0 --workspace "$WORKSPACE" --to $HERE/animation.gif
   python $HERE/tables.py "$WORKSPACE"
