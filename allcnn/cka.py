@@ -13,24 +13,26 @@ diagonal, the unbiased estimate of HSIC is
 (Kornblith et al. 2019, eq. 2; Nguyen, Raghu and Kornblith 2021, eq. 3).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float, Float64, Int64
 from numpy.typing import ArrayLike
 
-from allcnn import exact, hsic, kernels
+import store
+from allcnn import bandwidth, exact, hsic, kernels
 from allcnn.alignment import align, jackknife
 from allcnn.hsic import HsicParts, HsicSums
 from allcnn.kernels import Pool, Rows
 
 Kernel = Literal["linear", "rbf", "cosine"]
 Estimator = Literal["unbiased", "biased", "exact"]
-Grams = Float32[np.ndarray, "m a b"]
+Grams = hsic.ManyGrams
+Packed = list[Float[np.ndarray, "t"]]
 Span = tuple[int, int]
 Named = Sequence[tuple[str, ArrayLike]]
 
@@ -102,7 +104,10 @@ def cka_matrix(
         Ys: c arrays over the same examples in the same order; None for ``Xs`` with themselves. Of
             an array that occurs more than once, in either list, Gram matrices are computed once.
         kernel: "linear", xᵀy; "rbf", exp(-|x-y|²/(2s²)); "cosine", xᵀy / (|x| |y|).
-        sigma: s as a fraction of the median distance between the first 1,024 examples of the array.
+        sigma: s as a fraction of the median distance between examples of the array: of all pairs
+            at a distance above 0 within minibatches, or for "exact" of 1,024 examples drawn from
+            all. Others count the zero distances of examples from themselves, which makes the
+            median smaller, or take it of a whole batch.
         estimator: "unbiased" as above; "biased", with tr(KHLH)/(n-1)² for HSIC (Gretton et al.
             2005, eq. 9); "exact", unbiased with all examples as one minibatch, in tiles.
         batch_size: rows of a minibatch, or of a tile. Larger tiles read the arrays fewer times.
@@ -155,18 +160,20 @@ class _Operand:
             rows = np.asarray(rows).astype(wanted)
         return kernels.pooled(rows, self.pool)
 
+    def read_rows(self, chosen: Int64[np.ndarray, "k"]) -> Float[np.ndarray, "k ..."]:
+        """Return single rows; arrays of any library give them by slicing."""
+        return np.concatenate([np.asarray(self.read(int(i), int(i) + 1)) for i in chosen])
+
 
 class _Operands(NamedTuple):
     """The distinct arrays of a comparison, and which of them are its rows and columns.
 
-    ``columns`` None stands for the rows. ``bandwidths`` are sigmas of the RBF kernel as distances,
-    not finite or 0 where an array defines none; None for other kernels.
+    ``columns`` None stands for the rows.
     """
 
     arrays: list[_Operand]
     rows: list[int]
     columns: list[int] | None
-    bandwidths: Float32[np.ndarray, "m"] | None
 
 
 def _compare(Xs: Named, Ys: Named | None, how: _Method) -> CkaMatrix:
@@ -174,59 +181,93 @@ def _compare(Xs: Named, Ys: Named | None, how: _Method) -> CkaMatrix:
     arrays, rows, columns = _distinct(Xs, Xs if Ys is None else Ys, how.pool)
     n = _n_examples(arrays)
     spans = hsic.split_minibatches(n, how.batch_size)
-    bandwidths = _bandwidths(arrays, n, how.sigma) if how.kernel == "rbf" else None
-    operands = _Operands(arrays, rows, None if columns == rows else columns, bandwidths)
-    base: kernels.BaseKernel = "cosine" if how.kernel == "cosine" else "linear"
-    if how.estimator == "exact":
-        # Arrays that are not finite give NaN, without a warning.
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = align(_exact_sums(operands, n, how.batch_size, base)).matrix
-        return CkaMatrix(values, np.full_like(values, np.nan))
-    estimator: hsic.Estimator = how.estimator
-    parts = HsicParts.stack(
-        [
-            hsic.minibatch_hsic(*_sides(_grams(operands, span, base), operands), estimator)
-            for span in spans
+    operands = _Operands(arrays, rows, None if columns == rows else columns)
+    # Arrays that are not finite give NaN, without a warning.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if how.estimator == "exact":
+            values = align(_exact_sums(operands, n, how)).matrix
+            return CkaMatrix(values, np.full_like(values, np.nan))
+        estimator: hsic.Estimator = how.estimator
+        grams = (_rbf_grams if how.kernel == "rbf" else _base_grams)(operands, spans, how)
+        parts = HsicParts.stack(
+            [hsic.minibatch_hsic(*_sides(Ks, operands), estimator) for Ks in grams]
+        )
+        return CkaMatrix(align(parts.total()).matrix, jackknife(parts).values)
+
+
+def _base_grams(operands: _Operands, spans: list[Span], how: _Method) -> Iterator[Grams]:
+    """Yield the linear or cosine Grams of all arrays, a minibatch at a time."""
+    base = _base(how)
+    units: list[int | None] = [None] * len(operands.arrays)
+    for span in spans:
+        grams = [
+            kernels.gram(X.read(*span), base, unit)
+            for X, unit in zip(operands.arrays, units, strict=True)
         ]
-    )
-    return CkaMatrix(align(parts.total()).matrix, jackknife(parts).values)
+        units = [each.unit for each in grams]
+        yield [each.values for each in grams]
 
 
-def _grams(operands: _Operands, span: Span, base: kernels.BaseKernel) -> Grams:
-    Ks = np.stack([kernels.gram(X.read(*span), base) for X in operands.arrays])
-    if operands.bandwidths is None:
-        return Ks
-    # Where no distance scales the kernel all examples count as alike, and CKA is NaN.
-    defined = _usable(operands.bandwidths)
-    Ks[~defined] = 0
-    return kernels.rbf(Ks, np.where(defined, operands.bandwidths, np.float32(1)))
+def _rbf_grams(operands: _Operands, spans: list[Span], how: _Method) -> Iterator[Grams]:
+    """Yield RBF Grams; the bandwidths need all linear ones, which are held as triangles."""
+    packed = [[store.pack(K) for K in Ks] for Ks in _base_grams(operands, spans, how)]
+    medians = np.array([bandwidth.median_of_grams(own) for own in zip(*packed, strict=True)])
+    defined = _usable(medians)
+    estimator: hsic.Estimator = "biased" if how.estimator == "biased" else "unbiased"
+    for triangles in packed:
+        # Where no distance scales the kernel all examples count as alike, and CKA is NaN.
+        Ks = [
+            store.unpack(K if is_defined else np.zeros_like(K))
+            for K, is_defined in zip(triangles, defined, strict=True)
+        ]
+        yield kernels.rbf(Ks, np.where(defined, how.sigma * medians, 1.0), estimator)
 
 
-def _exact_sums(operands: _Operands, n: int, tile_rows: int, base: kernels.BaseKernel) -> HsicSums:
-    # One shift for all tiles of an array's Gram.
-    references = [kernels.mean_row(X.read(0, min(tile_rows, n))) for X in operands.arrays]
-    spans = exact.tile_spans(n, tile_rows)
+def _base(how: _Method) -> kernels.BaseKernel:
+    return "cosine" if how.kernel == "cosine" else "linear"
+
+
+def _exact_sums(operands: _Operands, n: int, how: _Method) -> HsicSums:
+    rows = bandwidth.sample_rows(n)
+    arrays = [_Whole(X, rows, how) for X in operands.arrays]
+    spans = exact.tile_spans(n, how.batch_size)
     tiles = []
     for i, j in spans:
-        Ks = _tiles(operands, references, i, j, base)
-        tiles.append(exact.tile_sums(*_sides(Ks, operands), on_diagonal=i == j))
+        Ks = np.stack([X.tile(i, j) for X in arrays])
+        # Choosing all would copy them all.
+        is_all = operands.rows == list(range(len(Ks)))
+        first = Ks if is_all else Ks[operands.rows]
+        second = None if operands.columns is None else Ks[operands.columns]
+        tiles.append(exact.tile_sums(first, second, on_diagonal=i == j))
     return exact.exact_hsic(n, spans, tiles)
 
 
-def _tiles(
-    operands: _Operands, references: list[Rows], i: Span, j: Span, base: kernels.BaseKernel
-) -> Grams:
-    tiles = []
-    for k, (X, reference) in enumerate(zip(operands.arrays, references, strict=True)):
-        A = X.read(*i)
-        B = A if i == j else X.read(*j)
-        if operands.bandwidths is None:
-            tiles.append(kernels.cross_gram(A, B, reference, base))
-        elif _usable(operands.bandwidths[k]):
-            tiles.append(kernels.cross_rbf(A, B, reference, [float(operands.bandwidths[k])])[0])
-        else:
-            tiles.append(np.zeros((len(A), len(B)), np.float32))
-    return np.stack(tiles)
+class _Whole:
+    """The Gram of a whole array, of which a tile is there at a time."""
+
+    def __init__(self, X: _Operand, sample: Int64[np.ndarray, "k"], how: _Method) -> None:
+        self._X = X
+        self._how = how
+        block = X.read_rows(sample[: bandwidth.BLOCK_ROWS])
+        self._reference = kernels.reference(block, _base(how))
+        self._median: float | None = None
+        if how.kernel == "rbf":
+            self._median = bandwidth.median_of_rows(
+                lambda start, stop: X.read_rows(sample[start:stop]), len(sample), self._reference
+            )
+
+    def tile(self, i: Span, j: Span) -> Float[np.ndarray, "a b"]:
+        """Return the kernel of some rows with others, or zeros where no distance scales it."""
+        if self._median is not None and not _usable(self._median):
+            return np.zeros((i[1] - i[0], j[1] - j[0]))
+        A = self._X.read(*i)
+        B = A if i == j else self._X.read(*j)
+        tile = kernels.cross_gram(A, B, self._reference, _base(self._how))
+        if self._median is None:
+            return tile.values.astype(np.float64)
+        values: Float[np.ndarray, "a b"]
+        (values,) = kernels.tile_rbf(tile, [self._how.sigma * self._median], self._median)
+        return values
 
 
 def _sides(Ks: Grams, operands: _Operands) -> tuple[Grams, Grams | None]:
@@ -237,19 +278,15 @@ def _sides(Ks: Grams, operands: _Operands) -> tuple[Grams, Grams | None]:
 
 
 def _chosen(Ks: Grams, indices: list[int]) -> Grams:
+    if not isinstance(Ks, hsic.Scaled):
+        return [Ks[i] for i in indices]
     # Choosing all would copy them all.
-    return Ks if indices == list(range(len(Ks))) else Ks[indices]
+    is_all = indices == list(range(len(Ks.values)))
+    return Ks if is_all else hsic.Scaled(Ks.values[indices], Ks.exponents[indices])
 
 
-def _bandwidths(arrays: list[_Operand], n: int, sigma: float) -> Float32[np.ndarray, "m"]:
-    first = min(n, kernels.BANDWIDTH_EXAMPLES)
-    medians = [kernels.median_distance(X.read, first, kernels.BANDWIDTH_BLOCK) for X in arrays]
-    return np.float32(sigma) * np.array(medians, np.float32)
-
-
-def _usable(bandwidths: Float32[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-    usable: Bool[np.ndarray, "..."] = np.isfinite(bandwidths) & (bandwidths > 0)
-    return usable
+def _usable(medians: Any) -> Any:
+    return np.isfinite(medians) & (medians > 0)
 
 
 def _named(name: str, arrays: Sequence[ArrayLike]) -> Named:

@@ -1,6 +1,6 @@
 """Unbiased HSIC of a whole sample set, from tiles of Gram matrices that are never whole.
 
-All tiles of a Gram matrix share one reference row (``allcnn.kernels.cross_gram``). A tile is
+All tiles of a Gram matrix share one reference (``allcnn.kernels.cross_gram``). A tile is
 reduced to float64 sums: of products of entries, and of entries by row and by column.
 """
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float64
 
 from allcnn.hsic import MIN_ROWS, HsicSums
 
 Span = tuple[int, int]
-Tiles = Float32[np.ndarray, "m a b"]
+Tiles = Float[np.ndarray, "m a b"]
 Vector = Float64[np.ndarray, "m"]
 Matrix = Float64[np.ndarray, "r c"]
 Margins = Float64[np.ndarray, "m n"]

@@ -8,19 +8,29 @@ product.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, Self, overload
+from typing import Any, Literal, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Float64, Int32, Int64, Integer
+from jaxtyping import Array, Bool, Float, Float32, Float64, Int32, Int64, Integer
 
 Estimator = Literal["unbiased", "biased"]
 Scalar = Float32[Array, ""]
 Gram = Float32[Array, "n n"]
 Stack = Float32[Array, "m n n"]
-Grams = Float32[np.ndarray, "m n n"] | Stack
-ManyGrams = Grams | Sequence[Float32[np.ndarray, "n n"]]
+
+
+class Scaled(NamedTuple):
+    """Grams of which each is 2**exponent times its values."""
+
+    values: Float32[np.ndarray, "m n n"] | Stack
+    exponents: Int32[np.ndarray, "m"]
+
+
+ManyGrams = Float[np.ndarray, "m n n"] | Stack | Sequence[Float[np.ndarray, "n n"]] | Scaled
+"""Grams in float32, or in float64 where float32 does not hold their digits."""
+
 RowIndices = Integer[np.ndarray, "g"]
 Products = tuple[Float32[Array, "r c"], Float32[Array, "r"], Float32[Array, "c"]]
 SelfProducts = tuple[Float32[Array, "m m"], Int32[Array, "m"]]
@@ -166,12 +176,12 @@ def minibatch_hsic(
     cannot tell from one; Grams of any finite scale neither overflow nor vanish.
     Raises ValueError for fewer than 4 examples (unbiased) or 2 (biased), and for differing shapes.
     """
-    Ks, Ls = _stacked(Ks), _stacked(Ls)
-    n = _check_grams(Ks, Ls)
+    F, G = scaled(Ks, estimator), None if Ls is None else scaled(Ls, estimator)
+    n = _check_grams(F, G)
     _check_rows(n, estimator, "minibatch")
-    if Ls is None:
-        return _self_sums(_self_products(Ks, estimator), n, estimator)
-    return _cross_sums(_cross_products(Ks, Ls, estimator), n, estimator)
+    if G is None:
+        return _self_sums(_self_products(F.values, estimator), F, n, estimator)
+    return _cross_sums(_cross_products(F.values, G.values, estimator), F, G, n, estimator)
 
 
 def group_hsic(
@@ -188,16 +198,18 @@ def group_hsic(
     Raises ValueError for a group of fewer than 4 examples (unbiased) or 2 (biased), and for
     indices that are repeated or outside the minibatch.
     """
-    Ks, Ls = _stacked(Ks), _stacked(Ls)
-    n = _check_grams(Ks, Ls)
+    F, G = scaled(Ks, estimator), None if Ls is None else scaled(Ls, estimator)
+    n = _check_grams(F, G)
     padded = [_padded(np.asarray(group), n, estimator) for group in groups]
     # Sent to the device once for all groups; jnp.asarray would copy twice.
-    Ks, Ls = jax.device_put((Ks, Ls))
-    if Ls is None:
-        own = [_self_group_products(Ks, rows, g, estimator) for rows, g in padded]
-        return [_self_sums(p, int(g), estimator) for p, (_, g) in zip(own, padded, strict=True)]
-    cross = [_cross_group_products(Ks, Ls, rows, g, estimator) for rows, g in padded]
-    return [_cross_sums(p, int(g), estimator) for p, (_, g) in zip(cross, padded, strict=True)]
+    first, second = jax.device_put((F.values, None if G is None else G.values))
+    if G is None:
+        own = [_self_group_products(first, rows, g, estimator) for rows, g in padded]
+        return [_self_sums(p, F, int(g), estimator) for p, (_, g) in zip(own, padded, strict=True)]
+    cross = [_cross_group_products(first, second, rows, g, estimator) for rows, g in padded]
+    return [
+        _cross_sums(p, F, G, int(g), estimator) for p, (_, g) in zip(cross, padded, strict=True)
+    ]
 
 
 def permuted_hsic(
@@ -212,8 +224,8 @@ def permuted_hsic(
     ``Ls`` None takes ``Ks`` for them. Grams are centred once for all permutations.
     Raises ValueError for rows that are no permutations of the n examples, and as `minibatch_hsic`.
     """
-    Ks, Ls = _stacked(Ks), _stacked(Ls)
-    n = _check_grams(Ks, Ls)
+    F, G = scaled(Ks, estimator), None if Ls is None else scaled(Ls, estimator)
+    n = _check_grams(F, G)
     _check_rows(n, estimator, "minibatch")
     permutations = np.asarray(permutations)
     if permutations.shape[1:] != (n,) or (np.sort(permutations, axis=1) != np.arange(n)).any():
@@ -221,9 +233,41 @@ def permuted_hsic(
             f"the permutations of shape {permutations.shape} do not reorder {n} examples; give one"
             f" a row, each with every number from 0 to {n - 1} once"
         )
-    products, e, f = jax.device_get(_permuted_products(Ks, Ls, np.int32(permutations), estimator))
+    values = F.values, None if G is None else G.values
+    products, e, f = jax.device_get(_permuted_products(*values, np.int32(permutations), estimator))
+    e, f = e + F.exponents, f + (F if G is None else G).exponents
     factor = n * _factor(n, estimator)
     return factor * _rescaled(products, (e[:, None] + f[None, :])[None])
+
+
+def scaled(Ks: ManyGrams, estimator: Estimator) -> Scaled:
+    """Return Grams in float32, those in float64 centred before they are narrowed.
+
+    HSIC is the same: centring again changes nothing, also of some of the rows.
+    """
+    if isinstance(Ks, Scaled):
+        return Ks
+    if isinstance(Ks, np.ndarray | jax.Array) and Ks.dtype == np.float32:
+        return Scaled(Ks, np.zeros(len(Ks), np.int32))
+    if all(K.dtype == np.float32 for K in Ks):
+        return Scaled(np.stack(list(Ks)), np.zeros(len(Ks), np.int32))
+    pairs = [
+        (K, 0) if K.dtype == np.float32 else _narrowed(np.asarray(K, np.float64), estimator)
+        for K in Ks
+    ]
+    values, exponents = zip(*pairs, strict=True)
+    return Scaled(np.stack(values), np.array(exponents, np.int32))
+
+
+def _narrowed(
+    K: Float64[np.ndarray, "n n"], estimator: Estimator
+) -> tuple[Float32[np.ndarray, "n n"], int]:
+    n = len(K)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        centred = _centred(K, np.asarray(_pairs(n, n, estimator)), float(n), estimator)
+        largest = np.abs(centred).max(initial=0)
+        exponent = int(np.frexp(largest)[1]) if np.isfinite(largest) else 0
+        return np.ldexp(centred, -exponent).astype(np.float32), exponent
 
 
 def split_minibatches(n: int, batch_size: int) -> list[tuple[int, int]]:
@@ -242,28 +286,21 @@ def split_minibatches(n: int, batch_size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], n], strict=True))
 
 
-@overload
-def _stacked(Ks: ManyGrams) -> Grams: ...
-@overload
-def _stacked(Ks: ManyGrams | None) -> Grams | None: ...
-def _stacked(Ks: ManyGrams | None) -> Grams | None:
-    return Ks if Ks is None or isinstance(Ks, np.ndarray | jax.Array) else np.stack(Ks)
-
-
 def _check_some(sums: Sequence[object]) -> None:
     if not sums:
         raise ValueError("there are no HSIC sums to merge; give those of one minibatch or more")
 
 
-def _check_grams(Ks: Grams, Ls: Grams | None) -> int:
+def _check_grams(F: Scaled, G: Scaled | None) -> int:
     """Return the number of examples of both lists of Grams."""
-    shape, other = Ks.shape[1:], (Ks if Ls is None else Ls).shape[1:]
+    shape, other = F.values.shape[1:], (F if G is None else G).values.shape[1:]
     if len(shape) != 2 or shape[0] != shape[1] or shape != other:
         raise ValueError(
             f"Gram matrices of shapes {shape} and {other} cannot be compared; use square ones over"
             " the same examples"
         )
-    return shape[0]
+    n: int = shape[0]
+    return n
 
 
 def _check_rows(n: int, estimator: Estimator, whose: str) -> None:
@@ -291,15 +328,19 @@ def _padded(
     return rows, np.int32(g)
 
 
-def _self_sums(computed: SelfProducts, n: int, estimator: Estimator) -> HsicSums:
+def _self_sums(computed: SelfProducts, F: Scaled, n: int, estimator: Estimator) -> HsicSums:
     products, e = jax.device_get(computed)
+    e = e + F.exponents
     cross = n * _factor(n, estimator) * _rescaled(products, e[:, None] + e[None, :])
     cross = (cross + cross.T) / 2
     return HsicSums(cross, cross.diagonal().copy(), cross.diagonal().copy(), n)
 
 
-def _cross_sums(computed: CrossProducts, n: int, estimator: Estimator) -> HsicSums:
+def _cross_sums(
+    computed: CrossProducts, F: Scaled, G: Scaled, n: int, estimator: Estimator
+) -> HsicSums:
     (cross, rows, columns), e, f = jax.device_get(computed)
+    e, f = e + F.exponents, f + G.exponents
     factor = n * _factor(n, estimator)
     return HsicSums(
         factor * _rescaled(cross, e[:, None] + f[None, :]),
@@ -313,8 +354,8 @@ def _rescaled(
     products: Float32[np.ndarray, "..."], exponents: Int32[np.ndarray, "..."]
 ) -> Float64[np.ndarray, "..."]:
     # In float64: a Gram of 1e30 is a float32, its square is not.
-    scaled: Float64[np.ndarray, "..."] = np.ldexp(products.astype(np.float64), exponents)
-    return scaled
+    rescaled: Float64[np.ndarray, "..."] = np.ldexp(products.astype(np.float64), exponents)
+    return rescaled
 
 
 @partial(jax.jit, static_argnames="estimator")
@@ -398,9 +439,15 @@ def _signal(own: Float32[Array, "m"], n: int | Int32[Array, ""]) -> Float32[Arra
 
 
 def _hsic(K: Gram, L: Gram, estimator: Estimator) -> Scalar:
-    n = _check_grams(K[None], L[None])
+    n = len(K)
+    if K.shape != (n, n) or K.shape != L.shape:
+        raise ValueError(
+            f"Gram matrices of shapes {K.shape} and {L.shape} cannot be compared; use square ones"
+            " over the same examples"
+        )
     _check_rows(n, estimator, "minibatch")
-    centred = (_centred(M, _pairs(n, n, estimator), n, estimator) for M in (K, L))
+    pairs = _pairs(n, n, estimator)
+    centred = (_centred(M, pairs, jnp.float32(n), estimator) for M in (K, L))
     return _factor(n, estimator) * jnp.sum(next(centred) * next(centred))
 
 
@@ -417,13 +464,12 @@ def _features(
     """
     pairs = _pairs(Ks.shape[1], n, estimator)
     # HSIC ignores a constant added to a Gram, and float32 does not: a flat RBF Gram is near 1.
-    Ks = Ks.astype(jnp.float32)
     Ks = Ks - Ks[:, :1, 1:2]
     # The diagonal, which may be far larger, does not count where it is left out.
     largest = jnp.max(jnp.where(pairs[None], jnp.abs(Ks), 0), axis=(1, 2))
     _, exponents = jnp.frexp(largest)
-    scaled = jnp.ldexp(Ks, -exponents[:, None, None])
-    centred = jax.vmap(lambda K: _centred(K, pairs, n, estimator))(scaled)
+    divided = jnp.ldexp(Ks, -exponents[:, None, None])
+    centred = jax.vmap(lambda K: _centred(K, pairs, jnp.float32(n), estimator))(divided)
     return centred.reshape(len(Ks), -1), exponents
 
 
@@ -438,16 +484,14 @@ def _pairs(k: int, n: int | Int32[Array, ""], estimator: Estimator) -> Bool[Arra
     return pairs & ~jnp.eye(k, dtype=bool) if estimator == "unbiased" else pairs
 
 
-def _centred(
-    K: Gram, pairs: Bool[Array, "n n"], n: int | Int32[Array, ""], estimator: Estimator
-) -> Gram:
+def _centred(K: Any, pairs: Any, n: Any, estimator: Estimator) -> Any:
     """Return the U-centred Gram (Székely and Rizzo 2014), or HKH, H = I - 11ᵀ/n, for biased.
 
-    Its rows and columns sum to 0; where ``pairs`` is false it is 0.
+    Its rows and columns sum to 0; where ``pairs`` is false it is 0. Of NumPy's arrays or JAX's.
     """
-    n = jnp.float32(n)
+    xp = K.__array_namespace__()
     a, b = (n - 2, n - 1) if estimator == "unbiased" else (n, n)
-    K = jnp.where(pairs, K, 0)
-    rows, columns = jnp.sum(K, axis=1) / a, jnp.sum(K, axis=0) / a
-    centred = K - rows[:, None] - columns[None, :] + jnp.sum(rows) / b
-    return jnp.where(pairs, centred, 0)
+    K = xp.where(pairs, K, 0)
+    rows, columns = K.sum(axis=1) / a, K.sum(axis=0) / a
+    centred = K - rows[:, None] - columns[None, :] + rows.sum() / b
+    return xp.where(pairs, centred, 0)

@@ -1,93 +1,204 @@
-"""Gram matrices and distances of representations, accurate in float32 whatever the features' mean.
+"""Gram matrices of representations, as exact as their digits need, and kernels derived from them.
 
-Rows are shifted by a reference row first. HSIC, CKA and distances are invariant to the shift, and
-without it float32 loses the spread of features whose mean is large against it.
+Linear Grams are of rows shifted by one row, which HSIC, CKA and distances do not see. They are
+computed in float32; where a bound of the error of the distances in them says that float32 loses
+digits, as of examples far from all others, in float64.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Float64
+from jaxtyping import Array, Float, Float32, Float64, Int32
 
-from allcnn.products import BLAS, Matrix, Vector, Weights, backend, in_precision_of
+from allcnn import accuracy
+from allcnn.hsic import Estimator, Scaled, scaled
+from allcnn.products import (
+    ALWAYS,
+    BLAS,
+    FAR,
+    NEVER,
+    Matrix,
+    Row,
+    Vector,
+    backend,
+    in_precision_of,
+    wide_tiles,
+)
+from store.grams import as_narrow_as_exact
 
 BaseKernel = Literal["linear", "cosine"]
 Pool = Literal["whole", "mean"]
 Rows = Float[np.ndarray, "n ..."] | Float[Array, "n ..."]
-ReadBlock = Callable[[int, int], Rows]
+AnyMatrix = Float[np.ndarray, "n m"]
+Norms = Float[np.ndarray, "n"]
 
-BANDWIDTH_EXAMPLES = 1024
-"""The median distance, the unit of bandwidths, is taken between this many first examples."""
-
-BANDWIDTH_BLOCK = 256
-"""Of which so many are read at a time."""
+_LARGEST_EXPONENT = 106
+"""Rows of other magnitudes, 1e32 and 1e-32, are divided by a power of two: float64 would not hold
+the products of four of them that CKA is made of."""
 
 
-def gram(X: Rows, kernel: BaseKernel = "linear") -> Float32[np.ndarray, "n n"]:
-    """Return the Gram matrix of the rows of ``X``, each flattened; exactly symmetric.
+class Gram(NamedTuple):
+    """The Gram matrix of some rows, exactly symmetric.
 
-    All rows are shifted by one row, which HSIC, CKA and distances do not see: the first row, or 0
-    in columns where float32 needs no shift. The cosine kernel shifts what it has divided by its
-    norm; a row of zeros stays zero. Norms outside 1e-18 to 1e18 are beyond float32.
+    Attributes:
+        values: float32; float64 where float32 does not hold the digits of the distances.
+        bound: of the error of a squared distance, see `accuracy.error_bound`.
+        unit: rows were divided by 2**unit, as CKA does not see; 0 between 1e-32 and 1e32.
+    """
+
+    values: Float[np.ndarray, "n n"]
+    bound: float
+    unit: int
+
+
+class Reference(NamedTuple):
+    """What all tiles of one Gram matrix have in common.
+
+    Attributes:
+        row: subtracted from all rows, unless they are normalised.
+        unit: rows are divided by 2**unit.
+        usual: a squared distance, of which errors are shares.
+    """
+
+    row: Row
+    unit: int
+    usual: float
+
+
+class Tile(NamedTuple):
+    """Kernel values of rows with others, and the squared norms of both.
+
+    Attributes:
+        values: of shifted rows; for the cosine kernel they are normalised before.
+        rows: squared norms of the shifted rows.
+        columns: those of the others.
+    """
+
+    values: AnyMatrix
+    rows: Norms
+    columns: Norms
+
+    def squared_distances(self) -> AnyMatrix:
+        """Return the squared Euclidean distances, of a linear tile."""
+        return accuracy.squared_distances(self.values, self.rows, self.columns)
+
+
+def gram(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Gram:
+    """Return the Gram matrix of the rows of ``X``, each flattened.
 
     Args:
-        X: n examples of any shape, in float16, float32 or float64. A float64 difference is
-            narrowed after the shift. On an accelerator a JAX array is used where it lies.
-        kernel: "linear" or "cosine".
+        X: n examples of any shape, in float16, bfloat16, float32 or float64. On an accelerator a
+            JAX array is used where it lies.
+        kernel: "linear", of rows shifted by their mean or, near 0, not at all; "cosine", in which a
+            row of zeros stays zero.
+        unit: that of the representation's first minibatch; None for the first.
 
     Raises ValueError where there are no rows and for another kernel. Values that are not finite
     make the Gram not finite, without a warning.
     """
     _check_kernel(kernel)
     X = _flat(X)
-    origin = in_precision_of(X, X[0])
-    return backend().gram(X, origin, _weights(X, origin, kernel))
+    if not unit or kernel == "cosine":
+        narrow, bound = _narrow_gram(X, kernel)
+        if bound <= accuracy.LIMIT:
+            return Gram(narrow, bound, 0)
+    if kernel == "cosine":
+        X, unit = _normalised(X), 0
+    unit = _unit(X) if unit is None else unit
+    K = _wide_products(X, X, _central_row(X), unit)[0]
+    return Gram(as_narrow_as_exact(K), accuracy.error_bound(K), unit)
 
 
-def cross_gram(A: Rows, B: Rows, reference: Rows, kernel: BaseKernel = "linear") -> Matrix:
-    """Return the kernel of every row of ``A`` with every row of ``B``, both shifted alike.
+def reference(X: Rows, kernel: BaseKernel = "linear") -> Reference:
+    """Return the reference for the tiles of one Gram matrix, from a few rows.
 
-    Tiles of one Gram matrix share their reference: a row near the mean of all rows (see
-    ``mean_row``). The cosine kernel normalises it too. Exactly symmetric where B is A.
+    It is the mean of the half that lies closest together, so that rows far from the others do not
+    move it; of equal rows it is exactly that row.
+    """
+    flat = np.asarray(_flat(X))
+    own = gram(flat, kernel)
+    distances = accuracy.squared_distances(own.values)
+    medoid = distances[np.argmin(np.median(distances, axis=1))]
+    close = flat[np.sort(np.argsort(medoid, kind="stable")[: (len(flat) + 1) // 2])]
+    central = _central_row(_normalised(close) if kernel == "cosine" else close)
+    # As narrow tiles have it, so that wide ones beside them are shifted by the same row.
+    row = in_precision_of(flat, central)
+    return Reference(row, own.unit, accuracy.usual_distance(own.values))
+
+
+def cross_gram(A: Rows, B: Rows, common: Reference, kernel: BaseKernel = "linear") -> Tile:
+    """Return the kernel of every row of ``A`` with every row of ``B``, as exact as a `Gram`.
+
+    Exactly symmetric where B is A.
     """
     _check_kernel(kernel)
     a = _flat(A)
     b = a if B is A else _flat(B)
-    u = _weights(a, in_precision_of(a, reference), kernel)
-    v = u if b is a else _weights(b, in_precision_of(b, reference), kernel)
-    return backend().products(a, b, np.ravel(reference), u, v)
+    if not common.unit:
+        narrow = _narrow_cosine_tile if kernel == "cosine" else _narrow_linear_tile
+        tile, bound = narrow(a, b, common)
+        if bound <= accuracy.LIMIT:
+            return tile
+    if kernel == "cosine":
+        a, b = (u := _normalised(a)), (u if b is a else _normalised(b))
+    return Tile(*_wide_products(a, b, np.float64(common.row), common.unit))
 
 
 def rbf(
-    Ks: Float32[np.ndarray, "*m n n"], bandwidths: float | Float[np.ndarray, "*m"]
-) -> Float32[np.ndarray, "*m n n"]:
-    """Return exp(-d²/(2 sigma²)) for linear Grams, d² = K_ii + K_jj - 2 K_ij; its diagonal is 1.
+    Ks: Float[np.ndarray, "m n n"] | Sequence[Float[np.ndarray, "n n"]],
+    bandwidths: Float[np.ndarray, "m"],
+    estimator: Estimator = "unbiased",
+) -> Scaled:
+    """Return exp(-d²/(2 sigma²)) of m linear Grams, a constant less, which HSIC does not see.
+
+    The constant is the kernel of the nearest pair that the estimator counts, so that kernels that
+    are flat, or nearly 0, keep their digits.
 
     Args:
-        Ks: linear Grams, from ``gram`` so that d² is accurate.
-        bandwidths: sigma, a distance, one for all or one a Gram; broadcast, so that Grams of
-            shape (1, n, n) and three bandwidths give (3, n, n).
+        Ks: linear Grams, from ``gram``.
+        bandwidths: sigma, a distance, one a Gram.
+        estimator: that the values are for: whether the diagonal counts.
 
     Raises ValueError for a bandwidth that is not finite and above 0.
     """
     sigmas = _checked(bandwidths)
-    batch = (1,) * (Ks.ndim - 2 - sigmas.ndim) + sigmas.shape
-    return np.asarray(_rbf(Ks, sigmas.reshape(*batch, 1, 1)))
+    if all(K.dtype == np.float32 for K in Ks):
+        stacked = Ks if isinstance(Ks, np.ndarray) else np.stack(Ks)
+        narrow = _rbf(stacked, jnp.asarray(sigmas, jnp.float32), estimator)
+        return Scaled(np.asarray(narrow[0]), np.asarray(narrow[1]))
+    parts = [
+        _wide_rbf(K, sigma, estimator)
+        if K.dtype == np.float64
+        else rbf([K], np.array([sigma]), estimator)
+        for K, sigma in zip(Ks, sigmas, strict=True)
+    ]
+    return Scaled(
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.exponents for part in parts]),
+    )
 
 
-def cross_rbf(
-    A: Rows, B: Rows, reference: Rows, bandwidths: Sequence[float]
-) -> Float32[np.ndarray, "s a b"]:
-    """Return the RBF kernel of every row of ``A`` with every row of ``B``, for each bandwidth.
+def tile_rbf(
+    tile: Tile, bandwidths: Sequence[float], median: float
+) -> Float64[np.ndarray, "s a b"]:
+    """Return the RBF kernel of a linear tile for each of s bandwidths, as HSIC sees it.
 
-    One product serves all s bandwidths; ``reference`` is that of ``cross_gram``.
+    Less a constant: the kernel at the median distance; of bandwidths above that, where kernels are
+    nearly flat, less the kernels of both rows with the reference. All tiles are shifted alike.
     """
-    sigmas = _checked(bandwidths)
-    squared = cross_squared_distances(A, B, reference)
-    return np.asarray(_exponential(squared[None], sigmas[:, None, None]))
+    squared = tile.squared_distances().astype(np.float64)
+    return np.stack(
+        [
+            _less_constant(squared, sigma, median)
+            if sigma < median
+            else _centred(tile, squared, sigma)
+            for sigma in map(float, _checked(bandwidths))
+        ]
+    )
 
 
 def pooled(X: Rows, pool: Pool) -> Rows:
@@ -111,96 +222,161 @@ def pooled(X: Rows, pool: Pool) -> Rows:
     return means
 
 
-def mean_row(X: Rows) -> Rows:
-    """Return the mean over a few rows, flat: a reference for the tiles of one Gram matrix.
-
-    Of equal rows it is exactly that row, so that a constant representation has a Gram of zeros.
-    """
-    X = np.asarray(_flat(X))
-    first = X[:1].astype(np.float64)
-    return in_precision_of(X, first + np.mean(X - first, axis=0, keepdims=True))
-
-
-def cross_squared_distances(A: Rows, B: Rows, reference: Rows | None = None) -> Matrix:
-    """Return the squared Euclidean distance of every row of ``A`` from every row of ``B``.
-
-    Both are shifted by ``reference``, by default the first row of ``A``. A distance is off by
-    about 1e-6 of the two rows' squared distances from the reference; between rows that equal the
-    reference it is exactly 0.
-    """
-    a = _flat(A)
-    b = a if B is A else _flat(B)
-    origin = a[0] if reference is None else np.ravel(reference)
-    way = backend()
-    K = way.products(a, b, origin, None, None)
-    return _squared_distances(K, way.norms(a, origin), way.norms(b, origin))
+def _narrow_gram(X: Rows, kernel: BaseKernel) -> tuple[Matrix, float]:
+    if kernel == "cosine":
+        return _finished(backend().gram(X, NEVER), kernel)
+    K, bound = _finished(backend().gram(X, FAR), kernel)
+    if bound <= accuracy.LIMIT or not accuracy.centred_bound(K) <= accuracy.LIMIT:
+        return K, bound
+    return _finished(backend().gram(X, ALWAYS), kernel)
 
 
-def median_distance(read_block: ReadBlock, n: int, block_rows: int) -> float:
-    """Return the median Euclidean distance over all pairs of the first ``n`` examples.
-
-    ``read_block(start, stop)`` is called so that at most two blocks of ``block_rows`` examples are
-    held at a time. The median is 0.0 where more than half of the pairs are equal, as in a dead
-    layer, and NaN where an example is not finite: neither can scale a bandwidth.
-
-    Raises ValueError for n < 2 and for blocks of less than one row.
-    """
-    if n < 2 or block_rows < 1:
-        raise ValueError(
-            f"the median distance of {n} examples in blocks of {block_rows} is not defined;"
-            " use 2 examples and 1 row or more"
-        )
-    starts = range(0, n, block_rows)
-    spans = [(start, min(start + block_rows, n)) for start in starts]
-    origin = _central_row(read_block(*spans[0]))
-    distances: list[Vector] = []
-    for i, span in enumerate(spans):
-        A = read_block(*span)
-        pairs = np.triu_indices(len(A), k=1)
-        distances.append(np.sqrt(cross_squared_distances(A, A, origin)[pairs]))
-        distances += [_distances_from(A, read_block, other, origin) for other in spans[i + 1 :]]
-    return float(np.median(np.concatenate(distances)))
+def _finished(K: AnyMatrix, kernel: BaseKernel) -> tuple[AnyMatrix, float]:
+    """Return a Gram of a kernel from that of plain rows, and the bound of its errors."""
+    if kernel == "cosine":
+        if K.dtype == np.float32 and not _norms_in_range(K.diagonal()):
+            return K, np.inf
+        K = _cosines(K, K.diagonal(), K.diagonal())
+        np.fill_diagonal(K, 1)
+    return K, accuracy.error_bound(K)
 
 
-def _distances_from(A: Rows, read_block: ReadBlock, span: tuple[int, int], origin: Rows) -> Vector:
-    # The block lives in this call alone, so the next is not read while it is still held.
-    distances: Vector = np.sqrt(cross_squared_distances(A, read_block(*span), origin)).ravel()
-    return distances
+def _norms_in_range(norms: Norms) -> bool:
+    return bool(((norms > 1e-30) & (norms < 1e37)).all())
 
 
-def _central_row(A: Rows) -> Rows:
-    """Return a copy of the row whose median distance from the others is least.
-
-    As a reference it leaves bulk distances accurate where the first row is an outlier, and those
-    between the equal rows of a mostly dead layer exactly 0.
-    """
-    typical = np.median(cross_squared_distances(A, A), axis=1)
-    row: Rows = np.array(A[np.argmin(typical)])
-    return row
+def _cosines(K: AnyMatrix, a: Norms, b: Norms) -> AnyMatrix:
+    with np.errstate(invalid="ignore", over="ignore"):
+        # Their product first, which is symmetric.
+        cosines: AnyMatrix = K / (np.sqrt(a)[:, None] * np.sqrt(b)[None, :])
+    return cosines
 
 
-def _weights(A: Rows, origin: Rows, kernel: BaseKernel) -> Weights | None:
-    """Return the factors of the cosine kernel; None for the linear one."""
-    if kernel == "linear":
-        return None
+def _unit(X: Rows) -> int:
+    peak = max((float(np.abs(wide).max(initial=0)) for _, wide in wide_tiles(X)), default=0.0)
+    exponent = int(np.frexp(peak)[1]) if np.isfinite(peak) else 0
+    return exponent if abs(exponent) > _LARGEST_EXPONENT else 0
+
+
+def _central_row(X: Rows) -> Row:
+    """Return the mean row; of equal rows exactly that row."""
+    mean = np.empty(X.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
-        squared, excess = backend().moments(A, origin)
-        x, o = np.sqrt(squared)[:, None], np.linalg.norm(np.float64(origin))
-        # 1/x - 1/o, from |x|² - |o|² as one sum; it multiplies the shorter of the two, zero rows
-        # among them, so that nothing large cancels.
-        change = -_quotients(excess[:, None], x * o * (x + o))
-        return Weights(
-            _quotients(np.ones_like(x), np.maximum(x, o)),
-            np.where(x < o, change, 0),
-            np.where(x < o, 0, change),
+        for tile, wide in wide_tiles(X):
+            mean[tile] = wide[0] + (wide - wide[0]).mean(axis=0)
+    return mean
+
+
+def _wide_products(
+    A: Rows, B: Rows, origin: Row, unit: int
+) -> tuple[Float64[np.ndarray, "n m"], Float64[np.ndarray, "n"], Float64[np.ndarray, "m"]]:
+    """Return the products of shifted rows, and the squared norms of both, all in float64."""
+    K, norms = np.zeros((len(A), len(B))), [np.zeros(len(A)), np.zeros(len(B))]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for tile, wide in wide_tiles(A):
+            a = np.ldexp(wide - origin[tile], -unit)
+            # NumPy calls syrk, half the work of gemm, for an array and its own transpose.
+            b = a if B is A else np.ldexp(np.float64(np.asarray(B[:, tile])) - origin[tile], -unit)
+            K += a @ b.T
+            norms[0] += np.vecdot(a, a)
+            norms[1] += np.vecdot(b, b)
+    return (K, K.diagonal(), K.diagonal()) if B is A else (K, norms[0], norms[1])
+
+
+def _normalised(A: Rows) -> Float64[np.ndarray, "n p"]:
+    """Return rows of length 1; zeros stay."""
+    wide = np.asarray(A).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # By powers of two first, so that no square leaves float64.
+        peaks = np.abs(wide).max(axis=1, keepdims=True, initial=0)
+        wide = np.ldexp(wide, -np.frexp(peaks)[1])
+        lengths = np.sqrt(np.vecdot(wide, wide))[:, None]
+        normalised: Float64[np.ndarray, "n p"] = wide / np.where(lengths == 0, 1, lengths)
+    return normalised
+
+
+def _narrow_linear_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, float]:
+    way = backend()
+    K = way.products(a, b, common.row)
+    norms = [K.diagonal()] * 2 if b is a else [way.norms(x, common.row) for x in (a, b)]
+    return Tile(K, *norms), _tile_bound(K, None if b is a else norms, common)
+
+
+def _tile_bound(K: AnyMatrix, norms: list[Vector] | None, common: Reference) -> float:
+    a, b = norms or (None, None)
+    # Of dead rows nothing can be a share.
+    return accuracy.error_bound(K, a, b, common.usual or None)
+
+
+def _narrow_cosine_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, float]:
+    way, sides = backend(), ((a,) if b is a else (a, b))
+    squares = [way.norms(x, None) for x in sides]
+    if not all(map(_norms_in_range, squares)):
+        return Tile(np.empty((0, 0)), squares[0], squares[-1]), np.inf
+    cosines = _cosines(way.products(a, b, None), squares[0], squares[-1])
+    ones = [np.ones_like(each) for each in squares]
+    bound = _tile_bound(cosines, None if b is a else ones, common)
+    if b is a:
+        np.fill_diagonal(cosines, 1)
+    # (u - m)(v - m) of unit vectors u, v and their mean m.
+    m = common.row.astype(np.float32)[None]
+    along = [
+        way.products(x, m, None)[:, 0] / np.sqrt(s) for x, s in zip(sides, squares, strict=True)
+    ]
+    own = np.vecdot(m, m)
+    values = cosines - (along[0][:, None] + along[-1][None, :]) + own
+    norms = [1 - 2 * each + own for each in along]
+    return Tile(values, norms[0], norms[-1]), bound
+
+
+def _wide_rbf(K: Float64[np.ndarray, "n n"], sigma: float, estimator: Estimator) -> Scaled:
+    squared = accuracy.squared_distances(K)
+    nearest = _off_diagonal(squared).min() if estimator == "unbiased" else 0.0
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        values = np.expm1((nearest - squared) / sigma / sigma / 2)
+    np.fill_diagonal(values, 0)
+    exponent, factor = _power_of_two(-nearest / sigma / sigma / 2)
+    (narrow,), (own,) = scaled([values * factor], estimator)
+    return Scaled(narrow[None], np.array([own + exponent], np.int32))
+
+
+def _off_diagonal(squared: AnyMatrix) -> Float[np.ndarray, "k"]:
+    pairs: Float[np.ndarray, "k"] = squared[~np.eye(len(squared), dtype=bool)]
+    return pairs
+
+
+def _power_of_two(logarithm: float) -> tuple[int, float]:
+    """Return exp of a number not above 0 as a power of two, and a factor of 1 to 2."""
+    exponent = np.floor(logarithm / np.log(2)) if np.isfinite(logarithm) else 0.0
+    return int(max(exponent, _LEAST_EXPONENT)), float(np.exp2(logarithm / np.log(2) - exponent))
+
+
+_LEAST_EXPONENT = -(2**20)
+"""Of a kernel that is 0 in every float; sums of exponents do not overflow."""
+
+
+def _centred(
+    tile: Tile, squared: Float64[np.ndarray, "a b"], sigma: float
+) -> Float64[np.ndarray, "a b"]:
+    """Return k(x, y) - k(x, o) - k(y, o) + k(o, o), o the reference, without losing digits."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        own, a, b = (
+            np.expm1(-d / sigma / sigma / 2)
+            for d in (squared, np.float64(tile.rows), np.float64(tile.columns))
         )
+        values: Float64[np.ndarray, "a b"] = own - (a[:, None] + b[None, :])
+    return values
 
 
-def _quotients(
-    a: Float64[np.ndarray, "n 1"], b: Float64[np.ndarray, "n 1"]
-) -> Float64[np.ndarray, "n 1"]:
-    quotients: Float64[np.ndarray, "n 1"] = np.divide(a, b, out=np.zeros_like(b), where=b != 0)
-    return quotients
+def _less_constant(
+    squared: Float64[np.ndarray, "a b"], sigma: float, median: float
+) -> Float64[np.ndarray, "a b"]:
+    # Not beyond what float64 holds, for bandwidths of less than a thirtieth of the median.
+    reference_squared = min(median * median, 1200 * sigma * sigma)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        relative = np.expm1((reference_squared - squared) / sigma / sigma / 2)
+        values: Float64[np.ndarray, "a b"] = relative * np.exp(-reference_squared / sigma**2 / 2)
+    return values
 
 
 @jax.jit
@@ -209,28 +385,23 @@ def _pooled_differences(X: Float[Array, "n ... c"]) -> Float32[Array, "n c"]:
     return jnp.mean(wide - wide[:1], axis=tuple(range(1, X.ndim - 1)))
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="estimator")
 def _rbf(
-    Ks: Float32[Array, "*m n n"], sigmas: Float32[Array, "*m 1 1"]
-) -> Float32[Array, "*m n n"]:
-    norms = jnp.diagonal(Ks, axis1=-2, axis2=-1)
-    squared = norms[..., :, None] + norms[..., None, :] - 2 * Ks
-    Ls: Float32[Array, "*m n n"] = _exponential(jnp.maximum(squared, 0), sigmas)
-    return Ls
-
-
-@jax.jit
-def _exponential(
-    squared: Float32[Array, "*m a b"], sigmas: Float32[Array, "*m 1 1"]
-) -> Float32[Array, "*m a b"]:
+    Ks: Float32[Array, "m n n"], sigmas: Float32[Array, "m"], estimator: Estimator
+) -> tuple[Float32[Array, "m n n"], Int32[Array, "m"]]:
+    norms = jnp.diagonal(Ks, axis1=1, axis2=2)
+    squared = jnp.maximum(norms[:, :, None] + norms[:, None, :] - 2 * Ks, 0)
+    diagonal = jnp.eye(Ks.shape[1], dtype=bool)[None]
+    nearest = jnp.zeros(len(Ks), jnp.float32)
+    if estimator == "unbiased":
+        nearest = jnp.min(jnp.where(diagonal, jnp.inf, squared), axis=(1, 2))
     # Divided twice: the square of sigma may overflow where the distances do not.
-    return jnp.exp(-squared / sigmas / sigmas / 2)
-
-
-def _squared_distances(K: Matrix, a: Vector, b: Vector) -> Matrix:
-    with np.errstate(invalid="ignore"):
-        squared: Matrix = np.maximum(a[:, None] + b[None, :] - 2 * K, 0)
-    return squared
+    logarithms = (nearest[:, None, None] - squared) / sigmas[:, None, None] / sigmas[:, None, None]
+    octaves = -nearest / sigmas / sigmas / 2 / jnp.log(jnp.float32(2))
+    exponents = jnp.maximum(jnp.floor(jnp.nan_to_num(octaves)), _LEAST_EXPONENT)
+    factors = jnp.exp2(jnp.where(exponents > _LEAST_EXPONENT, octaves - exponents, 0))
+    values = jnp.expm1(logarithms / 2) * factors[:, None, None]
+    return jnp.where(diagonal, 0, values), exponents.astype(jnp.int32)
 
 
 def _flat(X: Rows) -> Rows:
@@ -249,8 +420,8 @@ def _check_kernel(kernel: str) -> None:
         raise ValueError(f"the kernel is {kernel!r}; use {' or '.join(get_args(BaseKernel))}")
 
 
-def _checked(bandwidths: float | Sequence[float] | Float[np.ndarray, "..."]) -> Vector:
-    sigmas = np.asarray(bandwidths, np.float32)
+def _checked(bandwidths: Sequence[float] | Float[np.ndarray, "..."]) -> Float64[np.ndarray, "m"]:
+    sigmas = np.asarray(bandwidths, np.float64)
     wrong = sigmas[~((sigmas > 0) & (sigmas < np.inf))]
     if wrong.size:
         raise ValueError(f"the RBF bandwidth is {wrong[0]}; use a finite distance above 0")

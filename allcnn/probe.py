@@ -134,7 +134,7 @@ def train(
     fitted, held_out = split(classes)
     first = source.rows(*next(source.spans()))
     with np.errstate(over="ignore", invalid="ignore"):
-        reference = np.asarray(kernels.mean_row(first))
+        reference = kernels.reference(first)
     row_bytes, p = first[0].nbytes, first.shape[1]
     del first
     source = source.held(row_bytes)
@@ -155,7 +155,7 @@ def train(
         tolerance=_FINAL,
     )
     hits = np.asarray(jnp.argmax(point.scores, axis=1)) == classes
-    classifier = _classifier(source, reference, matrix, whole, point)
+    classifier = _classifier(source, reference.row, matrix, whole, point)
     return Probe(classifier, float(hits.mean()), penalty, p)
 
 
@@ -207,25 +207,27 @@ def count_columns(n: int, p: int) -> int:
     return n if 2 * width > n else width
 
 
-def _matrix(source: Source, reference: Rows, p: int, row_bytes: int) -> _Matrix:
+def _matrix(source: Source, reference: kernels.Reference, p: int, row_bytes: int) -> _Matrix:
     width = count_columns(source.n, p)
     if width == source.n:
         return _Matrix(_gram(source, reference, row_bytes), is_gram=True)
     features = np.zeros((source.n, width), np.float32)
     for start, stop in source.spans():
-        features[start:stop, :p] = _shifted(source.rows(start, stop), reference)
+        features[start:stop, :p] = _shifted(source.rows(start, stop), reference.row)
     return _Matrix(features, is_gram=False)
 
 
-def _gram(source: Source, reference: Rows, row_bytes: int) -> Float32[np.ndarray, "n n"]:
+def _gram(
+    source: Source, reference: kernels.Reference, row_bytes: int
+) -> Float32[np.ndarray, "n n"]:
     """Return the Gram matrix of all examples, a bounded number of them in memory."""
     K = np.empty((source.n, source.n), np.float32)
     n_held = max(source.block_rows, _HELD_BYTES // row_bytes)
     for start, stop in source.spans(size=n_held):
         A = source.rows(start, stop)
-        K[start:stop, start:stop] = kernels.cross_gram(A, A, reference)
+        K[start:stop, start:stop] = kernels.cross_gram(A, A, reference).values
         for i, j in source.spans(stop):
-            K[i:j, start:stop] = kernels.cross_gram(source.rows(i, j), A, reference)
+            K[i:j, start:stop] = kernels.cross_gram(source.rows(i, j), A, reference).values
             K[start:stop, i:j] = K[i:j, start:stop].T
     return K
 

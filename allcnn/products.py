@@ -1,9 +1,9 @@
-"""Products of shifted rows, by what multiplies fastest on the device.
+"""Products of rows in float32, by what multiplies fastest on the device, and in float64.
 
-A row x is shifted to x - o, o a reference row near it; for the cosine kernel to x/|x| - o/|o|.
+Linear Grams may be of rows shifted by any one row: HSIC, CKA and distances do not see it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,46 +11,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Float64
-from numpy.typing import DTypeLike
 
 Rows = Float[np.ndarray, "n p"] | Float[Array, "n p"]
 Row = Float[np.ndarray, "p"]
 Vector = Float32[np.ndarray, "n"]
 Matrix = Float32[np.ndarray, "n m"]
-Moments = tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]
+WideMatrix = Float64[np.ndarray, "n m"]
 
 TILE_COLUMNS = 16384
-"""Columns multiplied at a time: 256 shifted rows of them stay in the processor's cache."""
+"""Columns multiplied at a time: 256 rows of them stay in the processor's cache."""
 
 _PROBED_COLUMNS = 2048
 """Columns multiplied first, to learn whether they need a shift: little to repeat if they do."""
 
-
-class Weights(NamedTuple):
-    """Factors by row that turn x into x/|x| - o/|o|: difference (x - o) + own x + reference o.
-
-    Rows near the reference o lose no digits, as they would in the difference of two unit vectors.
-    """
-
-    difference: Float[np.ndarray, "n 1"]
-    own: Float[np.ndarray, "n 1"]
-    reference: Float[np.ndarray, "n 1"]
+NEVER, FAR, ALWAYS = np.inf, 4.0, 0.0
+"""Rows are shifted where their mean square is more than so many times their variance."""
 
 
 class Backend(NamedTuple):
-    """One way to multiply shifted rows; all ways agree to float32 rounding.
+    """One way to multiply rows in float32; all ways agree to float32 rounding.
 
     Attributes:
-        gram: of flat rows with themselves, shifted by the origin or not at all.
-        products: of flat rows A and B, both shifted by the origin.
-        norms: squared Euclidean norms of the rows x of A - origin.
-        moments: x·x and (x - o)·(x + o) of the rows x of A, o the origin.
+        gram: of flat rows with themselves, shifted by their mean where they lie far from 0 by a
+            factor: ``NEVER``, ``FAR`` or ``ALWAYS``.
+        products: of flat rows A and B, both shifted by a row, None for 0.
+        norms: squared Euclidean norms of rows shifted in this way.
     """
 
-    gram: Callable[[Rows, Rows, Weights | None], Matrix]
-    products: Callable[[Rows, Rows, Rows, Weights | None, Weights | None], Matrix]
-    norms: Callable[[Rows, Rows], Vector]
-    moments: Callable[[Rows, Rows], Moments]
+    gram: Callable[[Rows, float], Matrix]
+    products: Callable[[Rows, Rows, Row | None], Matrix]
+    norms: Callable[[Rows, Row | None], Vector]
 
 
 def backend() -> Backend:
@@ -61,11 +51,17 @@ def backend() -> Backend:
     return {"cpu": BLAS, "gpu": SYMMETRIC}.get(jax.default_backend(), XLA)
 
 
-def in_precision_of(A: Rows, reference: Rows) -> Row:
-    """Return a reference row, flat, in the precision in which the rows of ``A`` are shifted."""
+def in_precision_of(A: Rows, row: Rows) -> Row:
+    """Return a row, flat, in the precision in which the rows of ``A`` are shifted."""
     dtype = np.float64 if A.dtype == np.float64 else np.float32
-    row: Row = np.ravel(np.asarray(reference)).astype(dtype)
-    return row
+    flat: Row = np.ravel(np.asarray(row)).astype(dtype)
+    return flat
+
+
+def wide_tiles(A: Rows) -> Iterator[tuple[slice, Float64[np.ndarray, "n t"]]]:
+    """Yield the columns of rows, some at a time, in float64."""
+    for tile in _tiles(A):
+        yield tile, np.asarray(A[:, tile]).astype(np.float64)
 
 
 def _tiles(A: Rows, first: int = TILE_COLUMNS) -> list[slice]:
@@ -74,75 +70,62 @@ def _tiles(A: Rows, first: int = TILE_COLUMNS) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise([*starts, width])]
 
 
-def _blas_gram(A: Rows, origin: Rows, weights: Weights | None) -> Matrix:
+def _blas_gram(A: Rows, far: float) -> Matrix:
     total = np.zeros((len(A), len(A)), np.float32)
-    shift = weights is not None or A.dtype != np.float32
+    # Narrowing would lose the spread of float64 rows that are far from 0.
+    shift = far == ALWAYS or (far != NEVER and A.dtype == np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         for tile in _tiles(A, _PROBED_COLUMNS):
-            # Shifting takes a fifth of the time. A tile may do without: the reference row is then 0
-            # in its columns.
-            a = _shifted(A, origin, weights, tile) if shift else np.asarray(A[:, tile])
-            K: Matrix = a @ a.T
-            if not shift and not _spread_out(K):
+            a = _wide(A[:, tile])
+            K = _own_products(a - _mean(a) if shift else a)
+            # Shifting takes a fifth of the time, and most activations are near 0.
+            if not shift and _is_far(K, far):
                 shift = True
-                a = _shifted(A, origin, weights, tile)
-                K = a @ a.T
+                K = _own_products(a - _mean(a))
             total += K
     return total
 
 
-def _spread_out(K: Matrix) -> bool:
-    """Return whether no row is more than 4 times as far from 0 as from the first row.
-
-    Then no row's rounding error is more than about 20 times what it is after the shift.
-    """
-    norms = K.diagonal()
-    squared = norms + norms[0] - 2 * K[0]
-    return bool((norms <= 16 * squared)[1:].all())
+def _own_products(a: Float[np.ndarray, "n t"]) -> Matrix:
+    narrow = np.asarray(a, np.float32)
+    # NumPy calls syrk, half the work of gemm, where it is given an array and its own transpose.
+    K: Matrix = narrow @ narrow.T
+    return K
 
 
-def _blas_products(A: Rows, B: Rows, origin: Rows, u: Weights | None, v: Weights | None) -> Matrix:
+def _mean(a: Float[np.ndarray, "n t"]) -> Float[np.ndarray, "t"]:
+    # By BLAS, in a third of the time of a sum over the first axis.
+    mean: Float[np.ndarray, "t"] = np.full(len(a), 1 / len(a), a.dtype) @ a
+    return mean
+
+
+def _is_far(K: Matrix, far: float) -> bool:
+    """Return whether the rows of an unshifted Gram lie far from 0 against their spread."""
+    mean_square, of_mean = float(K.diagonal().mean()), float(K.mean())
+    return far != NEVER and mean_square > far * (mean_square - of_mean)
+
+
+def _blas_products(A: Rows, B: Rows, origin: Row | None) -> Matrix:
     total = np.zeros((len(A), len(B)), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for tile in _tiles(A):
-            a = _shifted(A, origin, u, tile)
-            # NumPy calls syrk, half the work of gemm, where it is given an array and its own
-            # transpose.
-            b = a if B is A else _shifted(B, origin, v, tile)
-            total += a @ b.T
+            a = _shifted(A, origin, tile)
+            total += _own_products(a) if B is A else a @ _shifted(B, origin, tile).T
     return total
 
 
-def _blas_norms(A: Rows, origin: Rows) -> Vector:
+def _blas_norms(A: Rows, origin: Row | None) -> Vector:
     total = np.zeros(len(A), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for tile in _tiles(A):
-            a = _shifted(A, origin, None, tile)
+            a = _shifted(A, origin, tile)
             total += np.vecdot(a, a)
     return total
 
 
-def _blas_moments(A: Rows, origin: Rows) -> Moments:
-    squared, excess = np.zeros(len(A)), np.zeros(len(A))
-    for tile in _tiles(A):
-        a = _wide(A[:, tile])
-        o = in_precision_of(A, origin[tile])[None, :]
-        squared += np.vecdot(a, a)
-        excess += np.vecdot(a - o, a + o)
-    return squared, excess
-
-
-def _shifted(A: Rows, origin: Rows, weights: Weights | None, tile: slice) -> Matrix:
+def _shifted(A: Rows, origin: Row | None, tile: slice) -> Matrix:
     a = _wide(A[:, tile])
-    o = in_precision_of(A, origin[tile])[None, :]
-    if weights is None:
-        return np.asarray(a - o, np.float32)
-    w = _as_type(weights, a.dtype)
-    return np.asarray(w.difference * (a - o) + w.own * a + w.reference * o, np.float32)
-
-
-def _as_type(weights: Weights, dtype: DTypeLike) -> Weights:
-    return Weights(*(factors.astype(dtype) for factors in weights))
+    return np.asarray(a if origin is None else a - in_precision_of(A, origin[tile]), np.float32)
 
 
 def _wide(a: Rows) -> Float[np.ndarray, "n p"]:
@@ -153,40 +136,43 @@ def _wide(a: Rows) -> Float[np.ndarray, "n p"]:
     return wide
 
 
-def _symmetric_gram(A: Rows, origin: Rows, weights: Weights | None) -> Matrix:
-    return np.asarray(_symmetric_product(_device_shifted(A, origin, weights)))
+def _symmetric_gram(A: Rows, far: float) -> Matrix:
+    return np.asarray(_symmetric_product(_device_centred(A, far)))
 
 
-def _xla_gram(A: Rows, origin: Rows, weights: Weights | None) -> Matrix:
-    K = _xla_products(A, A, origin, weights, weights)
+def _xla_gram(A: Rows, far: float) -> Matrix:
+    a = _device_centred(A, far)
+    K = np.asarray(_matrix_product(a, a))
     symmetric: Matrix = (K + K.T) / 2  # XLA promises no symmetry
     return symmetric
 
 
-def _xla_products(A: Rows, B: Rows, origin: Rows, u: Weights | None, v: Weights | None) -> Matrix:
-    a = _device_shifted(A, origin, u)
-    b = a if B is A else _device_shifted(B, origin, v)
+def _xla_products(A: Rows, B: Rows, origin: Row | None) -> Matrix:
+    a = _device_shifted(A, origin)
+    b = a if B is A else _device_shifted(B, origin)
     return np.asarray(_matrix_product(a, b))
 
 
-def _device_shifted(A: Rows, origin: Rows, weights: Weights | None) -> Float32[Array, "n p"]:
+def _xla_norms(A: Rows, origin: Row | None) -> Vector:
+    return np.asarray(_squared_norms(_device_shifted(A, origin)))
+
+
+def _device_centred(A: Rows, far: float) -> Float32[Array, "n p"]:
+    if far == NEVER:
+        return _device_shifted(A, None)
+    if A.dtype == np.float64:
+        return _device_shifted(A, _mean(np.asarray(A)))
+    centred: Float32[Array, "n p"] = _xla_centred(A)
+    return centred
+
+
+def _device_shifted(A: Rows, origin: Row | None) -> Float32[Array, "n p"]:
     if A.dtype == np.float64:
         # JAX would narrow it before the shift.
-        return jnp.asarray(_shifted(np.asarray(A), origin, weights, slice(None)))
-    narrow = None if weights is None else _as_type(weights, np.float32)
-    shifted: Float32[Array, "n p"] = _xla_shifted(A, in_precision_of(A, origin), narrow)
+        return jnp.asarray(_shifted(np.asarray(A), origin, slice(None)))
+    o = np.zeros(A.shape[1], np.float32) if origin is None else in_precision_of(A, origin)
+    shifted: Float32[Array, "n p"] = _xla_shifted(A, o)
     return shifted
-
-
-def _xla_norms(A: Rows, origin: Rows) -> Vector:
-    return np.asarray(_squared_norms(_device_shifted(A, origin, None)))
-
-
-def _xla_moments(A: Rows, origin: Rows) -> Moments:
-    if A.dtype == np.float64:
-        return _blas_moments(np.asarray(A), origin)
-    squared, excess = _device_moments(A, in_precision_of(A, origin))
-    return np.asarray(squared, np.float64), np.asarray(excess, np.float64)
 
 
 @jax.jit
@@ -195,24 +181,14 @@ def _widened(a: Float[Array, "n p"]) -> Float32[Array, "n p"]:
 
 
 @jax.jit
-def _xla_shifted(
-    A: Float[Array, "n p"], origin: Float32[Array, "p"], weights: Weights | None
-) -> Float32[Array, "n p"]:
-    a, o = A.astype(jnp.float32), origin[None, :]
-    if weights is None:
-        return a - o
-    shifted: Float32[Array, "n p"] = (
-        weights.difference * (a - o) + weights.own * a + weights.reference * o
-    )
-    return shifted
+def _xla_centred(A: Float[Array, "n p"]) -> Float32[Array, "n p"]:
+    a = A.astype(jnp.float32)
+    return a - jnp.mean(a, axis=0, keepdims=True)
 
 
 @jax.jit
-def _device_moments(
-    A: Float[Array, "n p"], origin: Float32[Array, "p"]
-) -> tuple[Float32[Array, "n"], Float32[Array, "n"]]:
-    a, o = A.astype(jnp.float32), origin[None, :]
-    return _squared_norms(a), jnp.sum((a - o) * (a + o), axis=1)
+def _xla_shifted(A: Float[Array, "n p"], origin: Float32[Array, "p"]) -> Float32[Array, "n p"]:
+    return A.astype(jnp.float32) - origin[None, :]
 
 
 @jax.jit
@@ -246,6 +222,6 @@ def _stacked_tiles(a: Float32[Array, "n p"]) -> Float32[Array, "k n t"]:
     return padded.reshape(n, -1, width).transpose(1, 0, 2)
 
 
-BLAS = Backend(_blas_gram, _blas_products, _blas_norms, _blas_moments)
-SYMMETRIC = Backend(_symmetric_gram, _xla_products, _xla_norms, _xla_moments)
-XLA = Backend(_xla_gram, _xla_products, _xla_norms, _xla_moments)
+BLAS = Backend(_blas_gram, _blas_products, _blas_norms)
+SYMMETRIC = Backend(_symmetric_gram, _xla_products, _xla_norms)
+XLA = Backend(_xla_gram, _xla_products, _xla_norms)

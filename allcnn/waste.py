@@ -139,8 +139,7 @@ def _version(of: Any) -> tuple[str, str]:
 
 def _described(grams: list[Grams]) -> str:
     key = grams[0].key
-    has_medians = all(each.median_distance is not None for each in grams)
-    kernel = "linear and rbf" if key.kernel == "linear" and has_medians else key.kernel
+    kernel = "linear and rbf" if key.kernel == "linear" else key.kernel
     pooled = " pooled" if key.pool == "mean" else ""
     return f"{kernel}{pooled} Grams, minibatches of {key.batch_size}"
 

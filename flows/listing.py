@@ -164,15 +164,18 @@ def _n_taps(entry: Stored) -> str:
 
 def _grams_line(grams: Stored) -> str:
     taps = "1 tap" if len(grams.taps) == 1 else f"{_n_taps(grams)} taps"
+    bound = grams.error_bound
+    accuracy = "accuracy not known" if bound is None else f"squared distances within {bound:.1g}"
     return (
-        f"{grams.kind} of {taps} for {_kernels(grams)}, {size(grams.stored_bytes)}, {_state(grams)}"
+        f"{grams.kind} of {taps} for {_kernels(grams)}, {accuracy}, {size(grams.stored_bytes)},"
+        f" {_state(grams)}"
     )
 
 
 def _kernels(grams: Stored) -> str:
     """Return which kernels these Grams serve: RBF is derived from linear ones."""
     kernel = grams.kind.partition("-")[0]
-    return "linear and rbf" if kernel == "linear" and grams.median_distance else kernel
+    return "linear and rbf" if kernel == "linear" else kernel
 
 
 def _several(names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """What one network, tap or result is in a store: names, sizes and state, as plain values."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,8 @@ class Stored:
 
     ``n_committed`` is that of the tap with the fewest, of ``n`` rows, or of minibatches;
     ``n_missing_taps`` have no folder, as far as the others know;
-    ``median_distance`` tells whether Grams have one, which RBF needs; None for activations;
+    ``error_bound`` is the largest of Grams, of squared distances against usual ones; None for
+    activations, and for Grams with a minibatch of which none is known;
     ``raw_bytes`` counts what is committed, before compression; ``stored_bytes`` all files.
     """
 
@@ -26,7 +28,7 @@ class Stored:
     checkpoint: str
     sample_set: str
     kind: str
-    median_distance: bool | None
+    error_bound: float | None
     taps: tuple[str, ...]
     n_missing_taps: int
     n_committed: int
@@ -84,7 +86,7 @@ def stored(group: Sequence[Representation | Grams], files: Files) -> Stored:
         checkpoint=checkpoint,
         sample_set=sample_set,
         kind=kind,
-        median_distance=_have_median_distance(group),
+        error_bound=_error_bound(group),
         taps=tuple(key.tap for key in map(key_of, group)),
         n_missing_taps=n_missing,
         n_committed=min(one.n_committed for one in group),
@@ -134,9 +136,10 @@ def kind_of(one: Representation | Grams) -> tuple[str, ...]:
     return (*network_of(one), kind)
 
 
-def _have_median_distance(group: Sequence[Representation | Grams]) -> bool | None:
-    grams = [one for one in group if isinstance(one, Grams)]
-    return all(one.median_distance is not None for one in grams) if grams else None
+def _error_bound(group: Sequence[Representation | Grams]) -> float | None:
+    bounds = [bound for one in group if isinstance(one, Grams) for bound in one.bounds]
+    known = [bound for bound in bounds if bound is not None and math.isfinite(bound)]
+    return max(known) if known and len(known) == len(bounds) else None
 
 
 def _stored_bytes(one: Representation | Grams, files: Files) -> int:

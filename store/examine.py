@@ -9,7 +9,7 @@ from store.claim import is_claimed
 from store.committed import ArrayForm, CommittedReader, parse
 from store.damage import METADATA, Checked, Damage, Unfinished, reason_of
 from store.errors import DamagedChunkError, StoreError, StoreLocationError
-from store.grams import MEDIAN_DISTANCE, Grams
+from store.grams import BOUNDS, FIRST_MEDIAN_DISTANCE, MEDIAN_DISTANCE, UNIT, Grams
 from store.layout import COMMITS, COORDINATES, SOURCE, Kind
 from store.nodes import NODE, SEAL, read_attributes
 from store.place import Place, check_inside, is_remote
@@ -54,7 +54,8 @@ def opened(root: Place, kind: Kind, path: str) -> CommittedReader[Any] | str:
     except StoreError as error:
         return reason_of(error)
     node = read_node(root / path)
-    known = frozenset({form.mark, COORDINATES, COMMITS, SEAL, SOURCE, MEDIAN_DISTANCE})
+    of_grams = {MEDIAN_DISTANCE, FIRST_MEDIAN_DISTANCE, BOUNDS, UNIT} if kind == "grams" else set()
+    known = frozenset({form.mark, COORDINATES, COMMITS, SEAL, SOURCE, *of_grams})
     if not isinstance(node, dict):
         return node or f"it has no {NODE}"
     problem = group_problem(node, known)
@@ -67,7 +68,7 @@ def opened(root: Place, kind: Kind, path: str) -> CommittedReader[Any] | str:
             return f"it has no attribute {form.mark!r}"
         reader = READERS[kind](root, *stored, attributes)
         if isinstance(reader, Grams):
-            reader.median_distance  # noqa: B018  # raises for what is no number
+            _ = reader.median_distance, reader.bounds  # raises for what is no number
     except StoreError as error:
         return reason_of(error)
     # The first version had neither attributes of networks nor seals.

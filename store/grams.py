@@ -1,10 +1,12 @@
 """Keep the Gram of every minibatch of a representation, as packed triangles.
 
-Whoever compares the representation again reads 132 kB a minibatch of 256, and no activations.
+Another comparison of the representation reads 132 kB a minibatch of 256, and no activations.
+They are stored in float32, and from the first Gram whose digits that does not hold in float64.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 
@@ -20,15 +22,18 @@ from store.errors import (
     UnknownGramsError,
 )
 from store.finding import CommittedStore
-from store.layout import SOURCE
+from store.layout import COMMITS, SOURCE
 from store.place import Address, Place
 from store.reach import reaching
 from store.schema import Commit, GramKey, GramMeta
 from store.writer import CommittedWriter, narrow, written
 
-MEDIAN_DISTANCE: Final = "allcnn_median_distance"
+MEDIAN_DISTANCE: Final = "allcnn_median"
+FIRST_MEDIAN_DISTANCE: Final = "allcnn_median_distance"
+"""What versions before 3 kept: of the first 1,024 examples, zero distances among them."""
 
-_FLOAT32: Final = np.dtype(np.float32).newbyteorder("<")
+BOUNDS: Final = "allcnn_bounds"
+UNIT: Final = "allcnn_unit"
 
 
 def pack(K: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -65,7 +70,7 @@ def _array_form(meta: GramMeta) -> ArrayForm:
     return ArrayForm(
         shape=(meta.length, meta.width),
         chunks=(min(meta.block_length, meta.length), meta.width),
-        dtype=_FLOAT32,
+        dtype=np.dtype(meta.precision).newbyteorder("<"),
         dimensions=("minibatch", "pair"),
         attributes={},
     )
@@ -104,28 +109,51 @@ class GramWriter(CommittedWriter[GramMeta]):
     ) -> None:
         super().__init__(root, meta, commits, attributes, held)
         self._pending: list[npt.NDArray[Any]] = []
+        self._bounds = _bounds(attributes, meta)[: self.n_committed]
+        self._unit = _unit(attributes, meta.key)
 
     @property
     def median_distance(self) -> float | None:
-        """Median distance between examples, None where it was never set."""
+        """Median distance between examples, None where it is not kept."""
         return _median_distance(self._attributes, self.meta.key)
 
-    def append(self, K: npt.ArrayLike) -> None:
-        """Add the Gram of the next minibatch, of shape (n, n), stored as float32.
+    @property
+    def unit(self) -> int | None:
+        """Power of two that examples were divided by; None before the first Gram."""
+        return self._unit if self._bounds else None
+
+    def append(self, K: npt.ArrayLike, bound: float | None = None, unit: int = 0) -> None:
+        """Add the Gram of the next minibatch, of shape (n, n).
 
         It is written and committed with the others of its chunk, ``n_committed`` telling how far
         that went; a writer that ends before loses the few it had gathered. NaN and infinities are
-        stored as they are; a finite entry beyond float32 raises ActivationOverflowError.
+        stored as they are.
+
+        Args:
+            K: float64 whose digits float32 does not hold is stored as such, others as float32. What
+                was stored before is then written again in float64; killed in between, nothing is
+                stored, and writing begins afresh.
+            bound: of the errors of its squared distances, against usual ones; None if not known.
+            unit: the examples were divided by 2**unit, the same for all minibatches.
         """
         index = self.n_committed + len(self._pending)
-        gram = self._check_square(np.asarray(K), index)
-        pending = [*self._pending, pack(narrow(gram, "float32", str(self.meta.key)))]
+        gram = as_narrow_as_exact(self._check_square(np.asarray(K), index))
+        if gram.dtype == np.float64 and self.meta.precision == "float32":
+            self._widen()
+        self._unit = unit
+        self._bounds = [*self._bounds[:index], bound]
+        pending = [*self._pending, pack(narrow(gram, self.meta.precision, str(self.meta.key)))]
         if len(pending) == self.meta.block_length or index + 1 == self.meta.length:
-            self._write(_padded(pending, self.meta.width))
+            self._write(self._padded(pending))
             pending = []
         self._pending = pending
 
-    def replace(self, first: int, Ks: Sequence[npt.ArrayLike]) -> None:
+    def replace(
+        self,
+        first: int,
+        Ks: Sequence[npt.ArrayLike],
+        bounds: Sequence[float | None] | None = None,
+    ) -> None:
         """Write the committed Grams of a whole chunk again, from minibatch ``first`` on.
 
         Until that is done, a reader may find them damaged.
@@ -138,8 +166,11 @@ class GramWriter(CommittedWriter[GramMeta]):
                 f" committed; give {self.meta.block_length} at once, or what is left at the end"
             )
         grams = [self._check_square(np.asarray(K), first + i) for i, K in enumerate(Ks)]
-        packed = [pack(narrow(K, "float32", str(self.meta.key))) for K in grams]
-        self._rewrite(index, _padded(packed, self.meta.width))
+        # What was stored in float32 had no more digits, and the others are not at hand.
+        exact = [K.astype(self.meta.precision) for K in grams]
+        packed = [pack(narrow(K, self.meta.precision, str(self.meta.key))) for K in exact]
+        self._bounds[first : first + len(Ks)] = bounds or [None] * len(Ks)
+        self._rewrite(index, self._padded(packed))
 
     def set_median_distance(self, distance: float) -> None:
         """Keep the median distance between examples at once; 0.0 and NaN are allowed."""
@@ -150,8 +181,31 @@ class GramWriter(CommittedWriter[GramMeta]):
             reaching(self.store_path),
             written(f"cannot write to {self.place}", "; mend it and run again"),
         ):
-            # JSON has no NaN and no infinity.
-            self._put({MEDIAN_DISTANCE: value if math.isfinite(value) else str(value)})
+            self._put({MEDIAN_DISTANCE: _json(value)})
+
+    def _put_commits(self, commits: tuple[Commit, ...]) -> None:
+        bounds = self._bounds[: commits[-1].stop] if commits else []
+        told = {BOUNDS: [_json(bound) for bound in bounds]} | (
+            {UNIT: self._unit} if self._unit else {}
+        )
+        self._put({COMMITS: [each.to_json() for each in commits]} | told)
+        self._commits = commits
+
+    def _widen(self) -> None:
+        """Store everything in float64, what is committed included."""
+        there = Grams(self.store_path, self.meta, self._commits, self._attributes)
+        kept = there.read(0, self.n_committed)
+        blocks = [kept[each.start : each.stop] for each in self._commits]
+        self._make_again(replace(self.meta, precision="float64"))
+        for block in blocks:
+            self._write(self._padded(block))
+
+    def _padded(self, packed: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        dtype = np.dtype(self.meta.precision).newbyteorder("<")
+        rows = np.full((len(packed), self.meta.width), math.nan, dtype)
+        for row, values in zip(rows, packed, strict=True):
+            row[: len(values)] = values
+        return rows
 
     def _check_square(self, K: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
         if index == self.meta.length:
@@ -185,8 +239,18 @@ class Grams(CommittedReader[GramMeta]):
 
     @property
     def median_distance(self) -> float | None:
-        """Median distance between examples, None where it was never set."""
+        """Median distance between examples, None where it is not kept: the Grams hold it."""
         return _median_distance(self._attributes, self.key)
+
+    @property
+    def unit(self) -> int:
+        """Power of two that the examples were divided by."""
+        return _unit(self._attributes, self.key)
+
+    @property
+    def bounds(self) -> list[float | None]:
+        """Bounds of the errors of squared distances, one a minibatch; None where not known."""
+        return _bounds(self._attributes, self.meta)[: self.n_committed]
 
     @property
     def rows_digest(self) -> str | None:
@@ -194,21 +258,22 @@ class Grams(CommittedReader[GramMeta]):
         found = self._attributes.get(SOURCE)
         return found if isinstance(found, str) else None
 
-    def read(self, first: int, stop: int) -> list[npt.NDArray[np.float32]]:
+    def read(self, first: int, stop: int) -> list[npt.NDArray[Any]]:
         """Return the packed Grams of minibatches first to stop (exclusive), without padding.
 
-        They are views of whole chunks, each read once and its digest verified. Raises
+        Each is in float32 where that holds its digits, else in float64. They may be views of whole
+        chunks, each read once and its digest verified. Raises
         UnfinishedError for minibatches not yet committed and DamagedChunkError for values that
         are not those that were written.
         """
-        packed: list[npt.NDArray[np.float32]] = []
+        packed: list[npt.NDArray[Any]] = []
         for block in self._blocks(first, stop):
             rows = self._empty(block.stop - block.start)
             self._fill(block, rows)
             sizes = self.meta.sizes[block.start : block.stop]
             unpadded = [row[: triangle_size(n)] for row, n in zip(rows, sizes, strict=True)]
             packed += unpadded[max(first - block.start, 0) : stop - block.start]
-        return packed
+        return list(map(as_narrow_as_exact, packed))
 
     @property
     def _name(self) -> str:
@@ -245,21 +310,47 @@ def _reopen(path: Place, key: GramKey) -> Grams:
     return GramStore(path)[key]
 
 
-def _padded(packed: list[npt.NDArray[Any]], width: int) -> npt.NDArray[Any]:
-    rows = np.full((len(packed), width), math.nan, _FLOAT32)
-    for row, values in zip(rows, packed, strict=True):
-        row[: len(values)] = values
-    return rows
+def as_narrow_as_exact(K: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return values in float32 if that holds them exactly, else as they are."""
+    if K.dtype != np.float64:
+        return K
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        narrowed = K.astype(np.float32)
+    return narrowed if np.array_equal(narrowed, K, equal_nan=True) else K
+
+
+def _bounds(attributes: Mapping[str, Any], meta: GramMeta) -> list[float | None]:
+    """Return what is known of each minibatch's errors; nothing before version 3."""
+    found = attributes.get(BOUNDS, [])
+    if not isinstance(found, list) or len(found) > meta.length:
+        raise SchemaError(f"the bounds of {meta.key} are {found!r:.60}; want a list of numbers")
+    known = [_number(value, f"a bound of {meta.key}") for value in found]
+    return known + [None] * (meta.length - len(known))
+
+
+def _unit(attributes: Mapping[str, Any], key: GramKey) -> int:
+    found = attributes.get(UNIT, 0)
+    if not isinstance(found, int) or isinstance(found, bool) or abs(found) > 1100:
+        raise SchemaError(f"the unit of {key} is {found!r:.60}; want a power of two")
+    return found
+
+
+def _json(value: float | None) -> float | str | None:
+    # JSON has no NaN and no infinity.
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _number(value: object, name: str) -> float | None:
+    if value is None or (isinstance(value, int | float | str) and not isinstance(value, bool)):
+        try:
+            return None if value is None else float(value)
+        except (ValueError, OverflowError):
+            pass
+    raise SchemaError(f"{name} is {value!r:.60}, and no number; compute the Grams again")
 
 
 def _median_distance(attributes: Mapping[str, Any], key: GramKey) -> float | None:
-    value = attributes.get(MEDIAN_DISTANCE)
-    try:
-        return None if value is None else float(value)
-    except (TypeError, ValueError) as error:
-        raise SchemaError(
-            f"the median distance of {key} is {value!r}; set it again, or delete {key.path}"
-        ) from error
+    return _number(attributes.get(MEDIAN_DISTANCE), f"the median distance of {key}")
 
 
 # Minibatches come in few sizes; the two indices of 256 rows take 0.8 MB together.

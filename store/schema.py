@@ -32,6 +32,7 @@ GRAM_CHUNK_BYTES = 2**20
 """About the size of a chunk of Grams; part of the format, since commits go by whole chunks."""
 
 DType = Literal["float32", "float16"]
+Precision = Literal["float32", "float64"]
 Kernel = Literal["linear", "cosine"]
 Pool = Literal["whole", "mean"]
 Attributes = Mapping[str, str | int | float | bool]
@@ -292,6 +293,7 @@ class GramMeta:
         created_at: ISO 8601 in UTC, such as ``2026-01-31T12:00:00+00:00``.
         attributes: facts about the network to find it by, such as ``{"depth": 1, "epoch": 5}``.
         n_taps: of the network, as far as its writer knew; the loss of a whole tap shows by it.
+        precision: in which the Grams are stored: float64 where float32 would lose digits of one.
     """
 
     key: GramKey
@@ -302,8 +304,10 @@ class GramMeta:
     created_at: str
     attributes: Attributes = field(default_factory=dict, hash=False)
     n_taps: int | None = None
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
+        check_choice("precision", self.precision, "float32", "float64")
         check_count("tap_index", self.tap_index, least=0)
         check_ranges(self.ranges, self.n_samples)
         check_text("created_by", self.created_by)
@@ -347,7 +351,7 @@ class GramMeta:
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild metadata; raises SchemaError for what is not metadata."""
-        found = exact_fields(cls, values, since_2=_SINCE_2)
+        found = exact_fields(cls, values, since_2=(*_SINCE_2, "precision"))
         found["key"] = GramKey.from_json(found["key"])
         found.setdefault("attributes", attributes_by_name(found["key"].of))
         found["sample_set"] = SampleSet.from_json(found["sample_set"])

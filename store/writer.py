@@ -46,7 +46,7 @@ from store.schema import Attributes, Commit, RepresentationMeta
 
 Compression = Literal["none", "zstd"]
 
-_MAY_DIFFER = {"created_by", "created_at", "attributes", "n_taps"}
+_MAY_DIFFER = {"created_by", "created_at", "attributes", "n_taps", "precision"}
 _COMPRESSORS: Final[Mapping[Compression, tuple[Any, ...]]] = {
     "none": (Crc32cCodec(),),
     "zstd": (ZstdCodec(level=1), Crc32cCodec()),
@@ -71,6 +71,7 @@ class CommittedWriter(Committed[M]):
         super().__init__(root, meta, commits, attributes)
         self._claim = held
         self._node = self._array_node()
+        self._made_of: tuple[Coordinates, Compression] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -130,6 +131,7 @@ class CommittedWriter(Committed[M]):
                     stored = _stored(folder, meta, coordinates, cls.form)
                 assert stored is not None
                 writer = cls(root, *stored, held)
+                writer._made_of = coordinates, compression
                 writer._update_attributes(meta.attributes)
                 return writer
             except BaseException:
@@ -145,6 +147,19 @@ class CommittedWriter(Committed[M]):
             meta = self.form.from_json(self.meta.to_json() | {"attributes": dict(wanted)})
             self._put({self.form.mark: meta.to_json()})
             self.meta = meta
+
+    def _make_again(self, meta: M) -> None:
+        """Make the array afresh, with other metadata; until that is done nothing counts."""
+        assert self._made_of is not None
+        coordinates, compression = self._made_of
+        marks = {SOURCE: source} if (source := self._attributes.get(SOURCE)) else {}
+        with reaching(self.store_path), written(f"cannot create {self.place}"):
+            _create(self.store_path, meta, coordinates, self.form, compression, marks)
+        stored = _stored(self.place, meta, coordinates, self.form)
+        assert stored is not None
+        self.meta, self._commits, self._attributes = stored
+        self._node = self._array_node()
+        self.__dict__.pop("_array", None)
 
     def _write(self, values: npt.NDArray[Any]) -> None:
         """Write and commit the next block, whose form the caller has checked."""

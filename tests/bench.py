@@ -168,7 +168,7 @@ def grams() -> None:
     tensors = [torch.from_numpy(x).flatten(1) for x in features]
 
     def ours() -> None:
-        hsic.minibatch_hsic([kernels.gram(x) for x in features])
+        hsic.minibatch_hsic([kernels.gram(x).values for x in features])
 
     def theirs() -> None:
         products = torch.stack([x @ x.T for x in tensors])
@@ -183,7 +183,7 @@ def notebook() -> None:
     features = taps(1028)
 
     def ours() -> None:
-        hsic.minibatch_hsic([kernels.gram(x) for x in features], estimator="biased")
+        hsic.minibatch_hsic([kernels.gram(x).values for x in features], estimator="biased")
 
     def loop() -> None:
         n = len(features[0])
@@ -517,7 +517,7 @@ def comparison() -> None:
 
         def computing() -> None:
             for _ in ranges:
-                hsic.minibatch_hsic([kernels.gram(x) for x in features])
+                hsic.minibatch_hsic([kernels.gram(x).values for x in features])
 
         def ours() -> None:
             forget(workspace)
@@ -544,7 +544,7 @@ def dask_share() -> None:
         tasks = gram_tasks(workspace, stored)
 
         def alone(task: GramTask) -> None:
-            keep_grams(*task, want_median=False)
+            keep_grams(*task)
 
         def loop() -> None:
             forget(workspace)
@@ -553,7 +553,7 @@ def dask_share() -> None:
 
         def dask() -> None:
             forget(workspace)
-            workers.gather(keep_grams, tasks, "Grams", lambda *_: None, want_median=False)
+            workers.gather(keep_grams, tasks, "Grams", lambda *_: None)
 
         ours_s, theirs_s = side_by_side(dask, loop, rounds=3)
     tell("Grams of 10,000 examples under Dask", ours_s, "two plain threads", theirs_s, "1.05")

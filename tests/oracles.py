@@ -69,8 +69,11 @@ def rbf_gram64(X, sigma):
     return np.exp(-squareform(squared_distances64(X)) / (2 * sigma**2))
 
 
-def median_distance64(X):
-    return float(np.median(np.sqrt(squared_distances64(X))))
+def median_distance64(X, ranges=None):
+    """Return the median over pairs that differ, of all examples or of those within ranges."""
+    ranges = [(0, len(X))] if ranges is None else ranges
+    squared = np.concatenate([squared_distances64(X[start:stop]) for start, stop in ranges])
+    return float(np.median(np.sqrt(squared[squared > 0]))) if squared.any() else 0.0
 
 
 def activations(n=40, shape=(5, 5, 700), mean=0.0, dtype=np.float32, seed=0):
@@ -97,8 +100,8 @@ def cka64(
 ):
     """CKA of every array of ``rows`` with every one of ``columns``, over minibatch ``ranges``.
 
-    sigma is ``fraction`` of the median distance of the first 1,024 examples. The exact estimator
-    is the unbiased one over all rows at once, whatever the ranges. NaN where not defined.
+    sigma is ``fraction`` of the median distance within minibatches. The exact estimator is the
+    unbiased one over all rows, up to 1,024, at once, whatever the ranges. NaN where not defined.
     """
     hsic = ORACLES[estimator]
     if estimator == "exact":
@@ -119,7 +122,7 @@ def cka64(
 
 def _minibatch_grams(X, ranges, kernel, fraction):
     if kernel == "rbf":
-        sigma = fraction * median_distance64(X[:1024])
+        sigma = fraction * median_distance64(X, ranges)
         return [rbf_gram64(X[start:stop], sigma) for start, stop in ranges]
     gram = {"linear": linear_gram64, "cosine": cosine_gram64}[kernel]
     return [gram(X[start:stop]) for start, stop in ranges]

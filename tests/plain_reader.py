@@ -44,14 +44,15 @@ def read_grams(root: Path, path: str, decoders: Mapping[str, Decoder]) -> dict[s
     meta, commits = attributes["allcnn_grams"], attributes["allcnn_commits"]
     sizes = [stop - start for start, stop in meta["ranges"]]
     width = triangle(max(sizes))
-    values = unpacked(read_committed(root / path / "grams", commits, decoders), "float32")
+    dtype = meta.get("precision", "float32")
+    values = unpacked(read_committed(root / path / "grams", commits, decoders), dtype)
     return {
         "grams": [
             square(values[i * width : i * width + triangle(n)], n)
             for i, n in enumerate(sizes[: len_of(commits)])
         ],
         # "nan" and "inf" are texts, since JSON has neither.
-        "median_distance": attributes.get("allcnn_median_distance"),
+        "median_distance": attributes.get("allcnn_median"),
         **read_coordinates(root / path, attributes["allcnn_coordinates"], decoders),
     }
 

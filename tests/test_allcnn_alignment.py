@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+import store
 from allcnn.alignment import align, convergence, jackknife
+from allcnn.bandwidth import median_of_grams
 from allcnn.hsic import HsicParts, HsicSums, minibatch_hsic
-from allcnn.kernels import gram, median_distance, rbf
+from allcnn.kernels import gram, rbf
 from tests.oracles import cka64, jackknife64
 
 N = 70
@@ -28,13 +30,14 @@ def taps(mean=0.0, seed=0, widths=(30, 300, 9000), common=12):
 
 def compare(rows, columns=None, *, ranges=UNEVEN, kernel="linear", estimator="unbiased"):
     def kernel_gram(X, start, stop):
-        K = gram(X[start:stop])
-        if kernel == "linear":
-            return K
-        return rbf(K, 0.4 * median_distance(lambda start, stop: X[start:stop], len(X), 32))
+        return gram(X[start:stop]).values
 
     def grams(Xs, start, stop):
-        return [kernel_gram(X, start, stop) for X in Xs]
+        Ks = [kernel_gram(X, start, stop) for X in Xs]
+        if kernel == "linear":
+            return Ks
+        packed = [[store.pack(kernel_gram(X, *span)) for span in ranges] for X in Xs]
+        return rbf(Ks, [0.4 * median_of_grams(own) for own in packed], estimator)
 
     parts = [
         minibatch_hsic(
@@ -141,10 +144,11 @@ def test_values_above_one_are_not_clipped():
 def test_a_constant_representation_is_nan_with_its_reason(kernel):
     rows = taps(widths=(20, 30))
     constant = np.full((32, 40), 0.1, np.float32)
-    Ks = [gram(X[:32]) for X in (rows[0], constant, rows[1])]
+    Ks = [gram(X[:32]).values for X in (rows[0], constant, rows[1])]
+    Ls = Ks[:2]
     if kernel == "rbf":
-        Ks = [rbf(K, 3.0) for K in Ks]
-    found = align(minibatch_hsic(Ks, Ks[:2]))
+        Ks, Ls = (rbf(side, np.full(len(side), 3.0)) for side in (Ks, Ls))
+    found = align(minibatch_hsic(Ks, Ls))
     undefined = {(1, 0), (1, 1), (0, 1), (2, 1)}
     assert {(int(i), int(j)) for i, j in np.argwhere(np.isnan(found.matrix))} == undefined
     assert set(found.reasons) == undefined

@@ -180,14 +180,15 @@ def test_what_is_not_defined_is_nan_and_leaves_the_others_alone(damage, kernel, 
     np.testing.assert_allclose(found.values[::2, ::2], wanted, rtol=0, atol=1e-6)
 
 
-def test_an_array_whose_median_distance_is_0_has_no_bandwidth():
-    X, dying = arrays((30,), (20,))
-    dying[5:] = 1
-    assert np.isfinite(cka(X, dying, batch_size=BATCH).value)
-    found = cka_matrix([X, dying], kernel="rbf", batch_size=BATCH).values
-    np.testing.assert_array_equal(np.isnan(found), [[False, True], [True, True]])
-    found = cka_matrix([X, dying], kernel="rbf", estimator="exact", batch_size=BATCH).values
-    np.testing.assert_array_equal(np.isnan(found), [[False, True], [True, True]])
+@pytest.mark.parametrize("estimator", ["unbiased", "exact"])
+def test_a_constant_array_has_no_bandwidth_and_one_of_a_few_live_rows_has_one(estimator):
+    X, dying, dead = arrays((30,), (20,), (10,))
+    dying[5:] = dead[:] = 1
+    how = {"kernel": "rbf", "estimator": estimator, "batch_size": BATCH}
+    found = cka_matrix([X, dying, dead], **how).values
+    np.testing.assert_array_equal(np.isnan(found), [[0, 0, 1], [0, 0, 1], [1, 1, 1]])
+    wanted = cka64([X], [dying], RANGES, kernel="rbf", estimator=estimator)
+    assert found[0, 1] == pytest.approx(wanted.item(), abs=1e-5)
 
 
 # What holds the arrays
@@ -305,9 +306,9 @@ def test_exact_values_and_bandwidths_take_few_rows_at_a_time(kernel):
 def test_grams_of_shared_arrays_are_computed_once(monkeypatch):
     counted, gram = [], kernels.gram
 
-    def counting_gram(rows, kernel):
+    def counting_gram(rows, *how):
         counted.append(len(rows))
-        return gram(rows, kernel)
+        return gram(rows, *how)
 
     monkeypatch.setattr(kernels, "gram", counting_gram)
     X, Y, Z = arrays((30,), (20,), (10,))

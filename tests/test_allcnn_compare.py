@@ -153,7 +153,10 @@ def test_bandwidths_are_a_fraction_of_the_oracles_median(extracted, estimator):
     for sigma, result in zip((0.2, 0.4), results, strict=True):
         found = (result.bandwidths_rows, result.bandwidths_columns)
         for bandwidths, side in zip(found, (FINAL, DEEP), strict=True):
-            wanted = [sigma * median_distance64(X) for X in arrays(extracted.activations, side)]
+            stops = np.cumsum(result.minibatch_sizes)
+            ranges = list(zip([0, *stops[:-1]], stops, strict=True))
+            Xs = arrays(extracted.activations, side)
+            wanted = [sigma * median_distance64(X, ranges) for X in Xs]
             np.testing.assert_allclose(bandwidths, wanted, rtol=1e-5)
 
 
@@ -413,7 +416,7 @@ def class_cka64(label, kernel, estimator, ranges):
     measure = ORACLES.get(estimator, song_hsic)
 
     def grams(X):
-        sigma = 0.4 * median_distance64(X)
+        sigma = 0.4 * median_distance64(X, None if estimator == "exact" else ranges)
         gram = {
             "linear": linear_gram64,
             "cosine": cosine_gram64,
@@ -671,7 +674,7 @@ def test_dask_is_a_plain_loop(small, tmp_path, columns):
         side = []
         for key in keys:
             gram = store.GramKey(key, "linear", "whole", 8, "float32", "feedc0de")
-            tasks.keep_grams(str(small.activations), grams, gram, want_median=True)
+            tasks.keep_grams(str(small.activations), grams, gram)
             side.append(Operand(gram, store.open_grams(grams)[gram].median_distance))
         sides.append(side)
     way = Way("unbiased", (0.4,), None, 2)
@@ -805,7 +808,7 @@ def test_one_thread_computes_at_a_time(small, monkeypatch, how):
 
         return guarded
 
-    names = ("gram", "rbf", "cross_gram", "cross_rbf", "median_distance")
+    names = ("gram", "rbf", "cross_gram", "tile_rbf")
     for module, name in [
         *((kernels, name) for name in names),
         *((hsic, name) for name in ("minibatch_hsic", "group_hsic", "permuted_hsic")),
@@ -1018,7 +1021,7 @@ def test_a_constant_tap_has_no_cka_and_a_reason(tmp_path, kernel, estimator, val
     assert np.isnan(result.cka).tolist() == [2 * [False], 2 * [True], 2 * [False]]
     assert [(i, j) for i, j, _ in result.reasons] == [(1, 0), (1, 1)]
     if kernel == "rbf":
-        wanted = "the median distance between examples of a@final:dead is 0"
+        wanted = "all examples of a@final:dead are equal: no distance scales the RBF kernel"
     else:
         wanted = "a@final:dead with b@final:one: the HSIC of row 1 with itself sums to 0;"
     assert result.reasons[0][2].startswith(wanted)
@@ -1038,18 +1041,20 @@ def test_a_constant_tap_has_no_cka_and_a_reason(tmp_path, kernel, estimator, val
 
 @pytest.mark.parametrize("estimator", ["unbiased", "exact"])
 @pytest.mark.parametrize("columns", [A, B], ids=["self", "cross"])
-def test_a_mostly_dead_tap_has_no_bandwidth(tmp_path, columns, estimator):
-    """More than half of the distances are 0, and so is their median."""
+def test_a_mostly_dead_tap_has_the_bandwidth_of_its_live_rows(tmp_path, columns, estimator):
+    """More than half of the distances are 0; they do not count."""
     workspace, dead = Workspace.at(tmp_path), np.zeros((N, 3), np.float32)
     dead[:9] = np.random.default_rng(0).standard_normal((9, 3))
     write_network(workspace.activations, A, make_taps() | {"sparse": dead})
     write_network(workspace.activations, B, make_taps(1) | {"sparse": dead})
     result = compare_one(workspace, A, columns, kernel="rbf", estimator=estimator)
-    assert result.bandwidths_rows[2] == 0
-    assert np.isnan(result.cka).tolist() == [2 * [False] + [True]] * 2 + [3 * [True]]
-    why = {(i, j): text for i, j, text in result.reasons}
-    assert why[2, 0] == "the median distance between examples of a@final:sparse is 0"
-    assert why[0, 2] == f"the median distance between examples of {columns}:sparse is 0"
+    ranges = None if estimator == "exact" else RANGES
+    wanted = 0.4 * median_distance64(dead, ranges)
+    assert result.bandwidths_rows[2] == pytest.approx(wanted, rel=1e-5)
+    first = [*make_taps().values(), dead]
+    second = first if columns is A else [*make_taps(1).values(), dead]
+    wanted = cka64(first, second, RANGES, kernel="rbf", estimator=estimator)
+    np.testing.assert_allclose(result.cka, wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kernel", ["linear", "cosine"])

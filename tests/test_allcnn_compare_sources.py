@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import store
 from allcnn import extract, kernels, record, train
-from allcnn.compare import compare
+from allcnn.compare import compare, tasks
 from allcnn.compare.tasks import _gram_writer
 from allcnn.config import Extraction, Selection
 from allcnn.errors import ComparisonError
@@ -341,10 +341,20 @@ def test_an_added_checkpoint_costs_its_own_grams_alone(small, n_grams, monkeypat
     assert result.cka.shape == (6, 6)
 
 
-def test_a_median_distance_that_is_missing_is_computed_alone(small, n_grams):
-    compare_one(small, A, B)
+def test_linear_grams_serve_rbf_also_where_a_kill_came_before_their_median(
+    small, n_grams, monkeypatch
+):
+    wanted = compare_one(small, A, B, kernel="rbf")
+    shutil.rmtree(small.grams)
+    shutil.rmtree(small.similarity)
+    with monkeypatch.context() as patched:
+        patched.setattr(tasks, "keep_median_distance", lambda writer: None)
+        compare_one(small, A, B)
+    assert {each.median_distance for each in store.open_grams(small.grams).find()} == {None}
     n_grams.clear()
-    assert compare_one(small, A, B, kernel="rbf").sources == (4, 0)
+    found = compare_one(small, A, B, kernel="rbf")
+    assert found.sources == (0, 4)
+    assert_same_bits(found, wanted)
     assert n_grams == []
     assert compare_one(small, A, B, kernel="rbf", sigmas=(0.8,)).sources == (0, 4)
 
@@ -352,11 +362,11 @@ def test_a_median_distance_that_is_missing_is_computed_alone(small, n_grams):
 def test_a_stopped_comparison_goes_on_with_its_grams(small, n_grams, monkeypatch):
     append, n_done = store.GramWriter.append, [0]
 
-    def dying(self, K):
+    def dying(self, *K):
         n_done[0] += 1
         if n_done[0] > 20:
             raise RuntimeError("the disk is full")
-        append(self, K)
+        append(self, *K)
 
     monkeypatch.setattr(store.GramWriter, "append", dying)
     with pytest.raises(RuntimeError, match="the disk is full"):
@@ -418,7 +428,7 @@ def test_kept_grams_and_activations_give_the_same_bits(
 
 @pytest.fixture(scope="module")
 def grams_alone(trained, tmp_path_factory):
-    """Return a workspace with linear Grams in minibatches of 8, without median distances."""
+    """Return a workspace with linear Grams in minibatches of 8."""
     workspace = place(trained, tmp_path_factory.mktemp("grams") / "alone")
     keep = {"keep": ("grams",), "n_samples": N, "batch_size": 8}
     extract.extract(workspace, Extraction(FINAL.run, "final", **keep))
@@ -439,15 +449,14 @@ KEEP = "--keep grams --batch-size {} --dtype float32 --kernel {} --pool {} "
         ),
         (
             {"kernel": "cosine"},
-            "are linear whole ones in minibatches of 8, without a median distance, and cosine whole"
-            " ones in minibatches of 8 are needed",
+            "are linear whole ones in minibatches of 8, and cosine whole ones in minibatches of 8"
+            " are needed",
             KEEP.format(8, "cosine", "whole"),
         ),
-        ({"kernel": "rbf"}, "and rbf whole ones in", KEEP.format(8, "rbf", "whole")),
         ({"pool": "mean"}, "and linear mean ones in", KEEP.format(8, "linear", "mean")),
         ({"batch_size": 16}, "in minibatches of 16 are", KEEP.format(16, "linear", "whole")),
     ],
-    ids=["exact", "cosine", "rbf", "mean", "16"],
+    ids=["exact", "cosine", "mean", "16"],
 )
 def test_what_kept_grams_cannot_give_is_refused_with_what_to_do(grams_alone, how, said, options):
     (grams, *_) = store.open_grams(grams_alone.grams).find()
@@ -478,11 +487,11 @@ def test_what_a_refusal_says_helps(grams_alone, tmp_path, how):
 def test_an_unfinished_gram_says_what_to_run(small, monkeypatch):
     append, n_done = store.GramWriter.append, [0]
 
-    def dying(self, K):
+    def dying(self, *K):
         n_done[0] += 1
         if n_done[0] > 20:
             raise RuntimeError("the disk is full")
-        append(self, K)
+        append(self, *K)
 
     monkeypatch.setattr(store.GramWriter, "append", dying)
     with pytest.raises(RuntimeError, match="the disk is full"):

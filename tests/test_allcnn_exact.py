@@ -114,7 +114,9 @@ def representations(mean):
 
 def tile_kernels(Xs, spans, kernel):
     """Yield the tiles of every representation's Gram, those of several bandwidths together."""
-    references = [kernels.mean_row(X[:32]) for X in Xs]
+    references = [
+        kernels.reference(X[:32], "cosine" if kernel == "cosine" else "linear") for X in Xs
+    ]
     medians = [median_distance64(X) for X in Xs] if kernel == "rbf" else []
     for first, second in spans:
         sides = [(X[slice(*first)], X[slice(*second)]) for X in Xs]
@@ -122,13 +124,15 @@ def tile_kernels(Xs, spans, kernel):
         if kernel == "rbf":
             yield np.concatenate(
                 [
-                    kernels.cross_rbf(A, B, o, [fraction * median for fraction in FRACTIONS])
+                    kernels.tile_rbf(
+                        kernels.cross_gram(A, B, o), [f * median for f in FRACTIONS], median
+                    )
                     for (A, B), o, median in zip(sides, references, medians, strict=True)
                 ]
             )
         else:
             pairs = zip(sides, references, strict=True)
-            yield np.stack([kernels.cross_gram(A, B, o, kernel) for (A, B), o in pairs])
+            yield np.stack([kernels.cross_gram(A, B, o, kernel).values for (A, B), o in pairs])
 
 
 def align(sums):
@@ -170,21 +174,14 @@ def test_a_constant_representation_has_a_hsic_of_exactly_zero(kernel):
     for first, second in spans:
         a, b = slice(*first), slice(*second)
         # Not its mean to the last bit: the Gram is a small constant.
-        references = (kernels.mean_row(X) * np.float32(0.999), kernels.mean_row(Y))
-        tiles.append(
-            exact.tile_sums(
-                np.stack(
-                    [
-                        kernels.cross_rbf(Z[a], Z[b], o, [3.0])[0]
-                        if kernel == "rbf"
-                        else kernels.cross_gram(Z[a], Z[b], o, kernel)
-                        for Z, o in zip((X, Y), references, strict=True)
-                    ]
-                ),
-                None,
-                first == second,
-            )
-        )
+        base = "cosine" if kernel == "cosine" else "linear"
+        references = [kernels.reference(Z, base) for Z in (X, Y)]
+        references[0] = references[0]._replace(row=references[0].row * np.float32(0.999))
+        Ks = [
+            kernels.cross_gram(Z[a], Z[b], o, base) for Z, o in zip((X, Y), references, strict=True)
+        ]
+        values = [kernels.tile_rbf(K, [3.0], 6.0)[0] if kernel == "rbf" else K.values for K in Ks]
+        tiles.append(exact.tile_sums(np.stack(values), None, first == second))
     found = exact.exact_hsic(40, spans, tiles)
     assert found.rows[0] == found.cross[0, 0] == 0
     assert found.rows[1] > 0

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import store
-from allcnn import checkpoint, extract, kernels, network, record
+from allcnn import accuracy, checkpoint, extract, kernels, medians, network, record
 from allcnn.config import Extraction
 from allcnn.errors import ConfigError, RunError
 from allcnn.extract import Samples, Source, sinks
@@ -374,10 +374,14 @@ def test_grams_are_those_of_stored_activations(tmp_path, kernel, pool, dtype):
         assert (grams.key.kernel, grams.key.pool, grams.key.dtype) == (base, pool, dtype)
         for (start, stop), packed in zip(grams.meta.ranges, grams.read(0, 2), strict=True):
             wanted = kernels.gram(kernels.pooled(tap.read(start, stop), pool), base)
-            np.testing.assert_array_equal(store.unpack(packed), wanted)
-        X = kernels.pooled(tap.read(0, 10), pool)
-        median = kernels.median_distance(lambda a, b, X=X: X[a:b], 10, kernels.BANDWIDTH_BLOCK)
-        assert grams.median_distance == (median if kernel == "rbf" else None)
+            np.testing.assert_array_equal(store.unpack(packed), wanted.values)
+        if base == "cosine":
+            assert grams.median_distance is None
+        else:
+            X = kernels.pooled(tap.read(0, 10), pool)
+            wanted = median_distance64(X, grams.meta.ranges)
+            assert grams.median_distance == pytest.approx(wanted, rel=1e-5)
+        assert all(0 < bound < accuracy.LIMIT for bound in grams.bounds)
 
 
 def test_activations_and_grams_come_from_one_pass(tmp_path, uninterrupted):
@@ -397,26 +401,15 @@ def test_what_one_store_lacks_does_not_touch_the_other(tmp_path, uninterrupted):
     assert grams_of(tmp_path / "whole").keys() == set(TAPS)
 
 
-@pytest.mark.parametrize("held_bytes", [2**30, 1])
-def test_a_median_distance_costs_one_more_pass_over_what_fits(tmp_path, monkeypatch, held_bytes):
-    write(tmp_path / "wanted", Forward(), keep=("grams",), kernel="rbf")
-    monkeypatch.setattr(sinks, "_HELD_BYTES", held_bytes)
-    forward = Forward()
-    write(tmp_path / "found", forward, keep=("grams",), kernel="rbf")
-    n_groups = 1 if held_bytes > 1 else len(TAPS)
-    assert len(forward.n_images) == 3 * (1 + n_groups)
-    assert_same_grams(grams_of(tmp_path / "found"), grams_of(tmp_path / "wanted"))
-
-
-def test_a_median_distance_is_added_to_grams_that_are_kept(tmp_path, monkeypatch):
-    write(tmp_path, Forward(), keep=("grams",))
-    assert all(median is None for _, median in grams_of(tmp_path).values())
-    forward, grams = Forward(), []
-    monkeypatch.setattr(kernels, "gram", lambda *arguments: grams.append(arguments))
-    write(tmp_path, forward, keep=("grams",), kernel="rbf")
-    assert forward.n_images == [4, 4, 4]
-    assert grams == []
-    assert all(median > 0 for _, median in grams_of(tmp_path).values())
+def test_the_median_distance_comes_from_the_grams_whatever_ended_before_it(tmp_path, monkeypatch):
+    write(tmp_path / "whole", Forward(), keep=("grams",), kernel="rbf")
+    with monkeypatch.context() as patched:
+        patched.setattr(sinks, "keep_median_distance", lambda writer: None)  # as a kill would
+        write(tmp_path / "killed", Forward(), keep=("grams",))
+    assert all(median is None for _, median in grams_of(tmp_path / "killed").values())
+    wanted = grams_of(tmp_path / "whole")
+    for grams in store.open_grams(Workspace(tmp_path / "killed").grams).find():
+        assert medians.median_distance(grams) == wanted[grams.key.of.tap][1] > 0
 
 
 def test_grams_of_other_kinds_are_kept_beside(tmp_path):

@@ -1,15 +1,15 @@
-"""Grams, distances and pooling against explicit float64 differences, on every backend."""
-
-import weakref
+"""Grams, kernels of them and pooling against explicit float64 sums, on every backend."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.distance import squareform
 
-from allcnn import kernels
+import store
+from allcnn import accuracy, bandwidth, kernels
 from tests.oracles import (
     activations,
+    biased_hsic_by_trace,
     centred,
     cka64,
     cosine_gram64,
@@ -53,8 +53,9 @@ def related(X, seed):
 @pytest.mark.parametrize("kernel", ["linear", "cosine"])
 def test_gram_is_the_gram_of_the_definition_once_centred(kernel, mean, dtype):
     X = activations(mean=mean, dtype=dtype)
-    K = kernels.gram(X, kernel)
-    assert K.dtype == np.float32
+    K, bound, unit = kernels.gram(X, kernel)
+    assert (K.dtype == np.float64, unit) == (kernel == "cosine" and mean >= 10, 0)
+    assert 0 < bound < accuracy.LIMIT
     np.testing.assert_array_equal(K, K.T)
     # 1e-5: float32 sums of 2e4 products, each rounded to 6e-8.
     assert relative_error(centred(K), centred(GRAMS64[kernel](X))) < 1e-5
@@ -64,7 +65,7 @@ def test_gram_is_the_gram_of_the_definition_once_centred(kernel, mean, dtype):
 @pytest.mark.parametrize("kernel", ["linear", "cosine"])
 def test_a_float64_difference_is_taken_before_it_is_narrowed(kernel):
     X = activations(mean=1e6, dtype=np.float64)  # 3e6 ± 3 has 4 bits of spread in float32
-    K = kernels.gram(X, kernel)
+    K = kernels.gram(X, kernel).values
     assert relative_error(centred(K), centred(GRAMS64[kernel](X))) < 1e-5
 
 
@@ -88,9 +89,9 @@ def check_cka(kernel, mean, pool):
     def gram(Z):
         Z = kernels.pooled(Z, pool)
         if kernel != "rbf":
-            return kernels.gram(Z, kernel)
-        median = kernels.median_distance(lambda start, stop: Z[start:stop], len(Z), 16)
-        return kernels.rbf(kernels.gram(Z), 0.4 * median)
+            return kernels.gram(Z, kernel).values
+        K = kernels.gram(Z).values
+        return unscaled(kernels.rbf([K], [0.4 * bandwidth.median_of_grams([store.pack(K)])]))[0]
 
     K, L = gram(X), gram(Y)
     found = song_hsic(K, L) / np.sqrt(song_hsic(K, K) * song_hsic(L, L))
@@ -104,9 +105,11 @@ def test_cosine_rows_of_zeros_stay_zero_whatever_the_first_row_is():
     X = activations(n=20)
     for zeros in ([0], [3, 4], [0, 3]):
         X[zeros] = 0
-        K = kernels.gram(X, "cosine")
+        K = kernels.gram(X, "cosine").values
         assert relative_error(centred(K), centred(cosine_gram64(X))) < 1e-5
-    np.testing.assert_array_equal(kernels.gram(np.zeros_like(X), "cosine"), 0)
+    dead = kernels.gram(np.zeros_like(X), "cosine").values
+    assert dead.dtype == np.float32
+    np.testing.assert_array_equal(dead, 0)
 
 
 @pytest.mark.usefixtures("backend")
@@ -115,31 +118,56 @@ def test_cosine_ignores_the_lengths_of_rows(first):
     X = activations(n=20)
     lengths = np.geomspace(1e-8, 1e8, 20, dtype=np.float32)
     lengths[0] = first
-    K = kernels.gram(X * lengths[:, None, None, None], "cosine")
+    K = kernels.gram(X * lengths[:, None, None, None], "cosine").values
     assert relative_error(centred(K), centred(cosine_gram64(X))) < 1e-5
 
 
+def unscaled(found):
+    return np.ldexp(np.float64(found.values), found.exponents[:, None, None])
+
+
+def off_diagonal(K):
+    return K[~np.eye(len(K), dtype=bool)]
+
+
 @pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("fraction", [0.05, 0.4, 1000])
 @pytest.mark.parametrize("mean", [0, 10, 1000])
-def test_rbf_gram_is_that_of_explicit_differences(mean):
+def test_rbf_gram_is_that_of_explicit_differences_but_for_a_constant(mean, fraction):
     Xs = [activations(mean=mean, seed=s) for s in (0, 1)]
-    sigmas = [0.4 * median_distance64(Xs[0]), 0.2 * median_distance64(Xs[1])]
-    Ks = np.stack([kernels.gram(X) for X in Xs])
-    Ls = kernels.rbf(Ks, np.array(sigmas))
-    assert Ls.dtype == np.float32
-    for X, sigma, K, L in zip(Xs, sigmas, Ks, Ls, strict=True):
+    sigmas = [fraction * median_distance64(Xs[0]), 2 * fraction * median_distance64(Xs[1])]
+    Ls = unscaled(kernels.rbf([kernels.gram(X).values for X in Xs], sigmas))
+    for X, sigma, L in zip(Xs, sigmas, Ls, strict=True):
         np.testing.assert_array_equal(L, L.T)
-        np.testing.assert_array_equal(L.diagonal(), 1)
-        np.testing.assert_allclose(L, rbf_gram64(X, sigma), atol=1e-5)
-        np.testing.assert_array_equal(kernels.rbf(K, sigma), L)
+        wanted = off_diagonal(np.longdouble(rbf_gram64(X, sigma)))
+        # In double precision exp of nearly 0 has lost what expm1 keeps.
+        if fraction == 1000:
+            wanted = off_diagonal(np.expm1(-squareform(squared_distances64(X)) / (2 * sigma**2)))
+        found = off_diagonal(L)
+        nearest = wanted.argmax()
+        assert found[nearest] == 0
+        spread = np.ptp(wanted)
+        np.testing.assert_allclose(found / spread, (wanted - wanted[nearest]) / spread, atol=1e-4)
 
 
-def test_rbf_broadcasts_its_bandwidths():
-    Ks = np.stack([kernels.gram(activations(shape=(9,), seed=s)) for s in (0, 1)])
-    pairs = kernels.rbf(Ks[:, None], np.array([1.0, 2.0, 3.0]))
-    assert pairs.shape == (2, 3, 40, 40)
-    np.testing.assert_array_equal(pairs[1, 2], kernels.rbf(Ks[1], 3.0))
-    np.testing.assert_array_equal(kernels.rbf(Ks, 3.0), pairs[:, 2])
+def test_rbf_for_the_biased_estimator_counts_the_diagonal():
+    X = activations()
+    sigma = 0.4 * median_distance64(X)
+    L = unscaled(kernels.rbf([kernels.gram(X).values], [sigma], "biased"))[0]
+    np.testing.assert_allclose(L + 1, rbf_gram64(X, sigma), atol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_rbf_takes_float64_grams_among_others(estimator):
+    X = activations(shape=(50,))
+    Ks = [kernels.gram(X).values, np.float64(kernels.gram(X).values), kernels.gram(2 * X).values]
+    sigma = 0.4 * median_distance64(X)
+    # What is centred already is so again: HSIC of both is the same.
+    L = unscaled(kernels.rbf(Ks, [sigma, sigma, 2 * sigma], estimator))
+    oracle = {"unbiased": song_hsic, "biased": biased_hsic_by_trace}[estimator]
+    wanted = oracle(L[0], L[0])
+    for found in (oracle(L[1], L[1]), oracle(L[0], L[1]), oracle(L[2], L[0])):
+        assert found == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.usefixtures("backend")
@@ -147,27 +175,44 @@ def test_rbf_broadcasts_its_bandwidths():
 @pytest.mark.parametrize("mean", [0, 10, 1000])
 def test_tiles_of_one_reference_are_those_of_the_whole(kernel, mean):
     X = activations(mean=mean)
-    reference = kernels.mean_row(X[:16])
+    common = kernels.reference(X[:16], kernel)
     spans = [slice(0, 17), slice(17, 40)]
-    K = np.block(
-        [[kernels.cross_gram(X[a], X[b], reference, kernel) for b in spans] for a in spans]
-    )
+    tiles = [[kernels.cross_gram(X[a], X[b], common, kernel).values for b in spans] for a in spans]
+    K = np.block(tiles)
     assert relative_error(centred(K), centred(GRAMS64[kernel](X))) < 1e-5
-    own = kernels.cross_gram(X, X, reference, kernel)
+    own = kernels.cross_gram(X, X, common, kernel).values
     np.testing.assert_array_equal(own, own.T)
-    # As large as the spread: a Gram that is nearly centred, so that HSIC loses no digits.
-    assert np.abs(own).max() < 4 * np.abs(centred(own)).max()
 
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("mean", [0, 1000])
-def test_cross_rbf_is_that_of_explicit_differences_for_each_bandwidth(mean):
+def test_squared_distances_of_tiles(mean):
+    X = activations(mean=mean, shape=(9000,))
+    wanted = squareform(squared_distances64(X))
+    common = kernels.reference(X[:16])
+    found = kernels.cross_gram(X[:25], X[25:], common).squared_distances()
+    np.testing.assert_allclose(found, wanted[:25, 25:], rtol=1e-5)
+    own = kernels.cross_gram(X, X, common).squared_distances()
+    np.testing.assert_allclose(own, wanted, atol=1e-5 * wanted.max())
+    np.testing.assert_array_equal(own.diagonal(), 0)
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("mean", [0, 1000])
+def test_rbf_of_a_tile_is_that_of_explicit_differences_for_each_bandwidth(mean):
     X = activations(mean=mean)
-    sigmas = [fraction * median_distance64(X) for fraction in (0.2, 0.4, 0.8)]
-    found = kernels.cross_rbf(X[:16], X[16:], kernels.mean_row(X[:9]), sigmas)
+    median = median_distance64(X)
+    sigmas = [fraction * median for fraction in (0.2, 0.4, 0.8)]
+    tile = kernels.cross_gram(X[:16], X[16:], kernels.reference(X[:9]))
+    found = kernels.tile_rbf(tile, sigmas, median)
     assert found.shape == (3, 16, 24)
     for L, sigma in zip(found, sigmas, strict=True):
-        np.testing.assert_allclose(L, rbf_gram64(X, sigma)[:16, 16:], atol=1e-5)
+        constant = np.exp(-((median / sigma) ** 2) / 2)
+        np.testing.assert_allclose(L + constant, rbf_gram64(X, sigma)[:16, 16:], atol=1e-5)
+    wide = 1000 * median
+    (L,) = kernels.tile_rbf(kernels.cross_gram(X, X, kernels.reference(X[:9])), [wide], median)
+    # A flat kernel is 1 - d²/(2 sigma²), whose centred Gram is the linear one, over sigma².
+    assert relative_error(centred(L), centred(linear_gram64(X)) / wide**2) < 1e-4
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -197,83 +242,29 @@ def test_pooling_leaves_alone_what_has_no_space_or_is_wanted_whole():
     assert kernels.pooled(logits, "mean") is logits
 
 
+@pytest.mark.parametrize("kernel", ["linear", "cosine"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_mean_row_is_the_mean_and_of_equal_rows_the_row(dtype):
+def test_the_reference_lies_among_the_rows_that_lie_together(dtype, kernel):
     X = activations(n=30, shape=(6, 50), mean=10, dtype=dtype)
-    found = kernels.mean_row(X)
-    assert found.dtype == (np.float64 if dtype == np.float64 else np.float32)
-    np.testing.assert_allclose(found, np.float64(X).mean(0).ravel(), rtol=1e-6)
+    wanted = kernels.reference(X[10:], kernel).row
+    X[:10] = -X[:10]
+    found = kernels.reference(X, kernel).row
+    rows = np.float64(X.reshape(30, -1))
+    if kernel == "cosine":
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    spread = np.linalg.norm(rows[10:] - rows[10:].mean(0), axis=1).max()
+    assert np.linalg.norm(found - rows[10:].mean(0)) < spread
+    assert np.linalg.norm(wanted - rows[10:].mean(0)) < spread
     equal = np.full((7, 5), 0.1, dtype)
-    np.testing.assert_array_equal(kernels.mean_row(equal), equal[0])
+    np.testing.assert_array_equal(kernels.reference(equal).row, np.float64(equal[0]))
 
 
 def test_jax_arrays_are_taken():
     X = activations(n=10, shape=(3, 20))
-    np.testing.assert_array_equal(kernels.gram(jnp.asarray(X)), kernels.gram(X))
+    np.testing.assert_array_equal(kernels.gram(jnp.asarray(X)).values, kernels.gram(X).values)
     np.testing.assert_array_equal(
         kernels.pooled(jnp.asarray(X)[:, None], "mean"), kernels.pooled(X[:, None], "mean")
     )
-
-
-@pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("mean", [0, 1000])
-def test_cross_squared_distances(mean):
-    X = activations(mean=mean, shape=(9000,))
-    wanted = squareform(squared_distances64(X))
-    np.testing.assert_allclose(
-        kernels.cross_squared_distances(X[:25], X[25:]), wanted[:25, 25:], rtol=1e-5
-    )
-    own = kernels.cross_squared_distances(X, X, X[7])
-    np.testing.assert_allclose(own, wanted, atol=1e-5 * wanted.max())
-
-
-@pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("mean", [0, 1000])
-@pytest.mark.parametrize("block_rows", [1, 16, 40, 64])
-def test_median_distance_for_any_tiling(block_rows, mean):
-    X = activations(n=45, mean=mean, shape=(3, 300))
-    found = kernels.median_distance(lambda start, stop: X[start:stop], 40, block_rows)
-    assert found == pytest.approx(median_distance64(X[:40]), rel=1e-5)
-
-
-def test_median_distance_holds_two_blocks_and_reads_only_the_first_n():
-    X = activations(n=64, shape=(10,))
-    alive, most, read = weakref.WeakSet(), [], set()
-
-    class Block(np.ndarray):
-        __hash__ = object.__hash__
-
-    def read_block(start, stop):
-        block = X[start:stop].copy().view(Block)
-        alive.add(block)
-        most.append(len(alive))
-        read.update(range(start, stop))
-        return block
-
-    kernels.median_distance(read_block, 50, 8)
-    assert max(most) == 2
-    assert read == set(range(50))
-
-
-@pytest.mark.usefixtures("backend")
-def test_median_distance_of_a_constant_representation_is_zero():
-    X = np.full((20, 6, 6), 0.1, np.float32)
-    assert kernels.median_distance(lambda start, stop: X[start:stop], 20, 8) == 0.0
-
-
-@pytest.mark.usefixtures("backend")
-def test_median_distance_of_a_mostly_dead_layer_is_zero_though_its_first_example_is_alive():
-    X = np.tile(activations(n=1, shape=(9000,), seed=4), (40, 1))
-    X[:5] = activations(n=5, shape=(9000,))
-    assert median_distance64(X) == 0.0
-    assert kernels.median_distance(lambda start, stop: X[start:stop], 40, 16) == 0.0
-
-
-def test_median_distance_survives_an_outlier_as_first_example():
-    X = activations(n=40, shape=(300,))
-    X[0] *= 1e4
-    found = kernels.median_distance(lambda start, stop: X[start:stop], 40, 16)
-    assert found == pytest.approx(median_distance64(X), rel=1e-4)
 
 
 @pytest.mark.usefixtures("backend")
@@ -281,28 +272,63 @@ def test_median_distance_survives_an_outlier_as_first_example():
 def test_values_that_are_not_finite_stay_visible(kernel):
     X = activations(shape=(20,))
     X[3, 4], X[5, 6] = np.nan, np.inf
-    K = kernels.gram(X, kernel)
+    K, bound, _ = kernels.gram(X, kernel)
     assert np.isnan(K[3]).all()
     assert not np.isfinite(K[5, 5])
-    assert np.isfinite(K[6, 7])
-    assert np.isnan(kernels.median_distance(lambda start, stop: X[start:stop], 40, 16))
+    assert not np.isfinite(bound)
+
+
+def test_a_dead_layer_stays_in_float32():
+    K, bound, unit = kernels.gram(np.full((20, 6, 6), 0.1, np.float32))
+    assert (K.dtype, bound, unit) == (np.float32, 0.0, 0)
+    np.testing.assert_array_equal(K, 0)
+
+
+@pytest.mark.parametrize("size", [3e4, 1e6])
+@pytest.mark.parametrize("kernel", ["linear", "cosine"])
+def test_a_gram_of_rows_far_from_the_others_is_float64(kernel, size):
+    X = activations(shape=(60,))
+    X[:: 8 if kernel == "linear" else 1, 3] += size
+    K, bound, _ = kernels.gram(X, kernel)
+    assert K.dtype == np.float64
+    assert bound < accuracy.LIMIT
+    assert relative_error(centred(K), centred(GRAMS64[kernel](X))) < 1e-12
+
+
+def test_rows_that_one_row_spoils_are_shifted_by_their_mean_not_by_it():
+    X = activations(mean=1000, shape=(60,))
+    X[0] = 0
+    distances = accuracy.squared_distances(kernels.gram(X).values)
+    np.testing.assert_allclose(distances, squareform(squared_distances64(X)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-60, 1e60, 1e200])
+def test_rows_of_any_size_have_a_unit_that_all_minibatches_share(scale):
+    X = activations(shape=(60,), dtype=np.float64)
+    K, _, unit = kernels.gram(X * scale)
+    assert abs(scale * 2.0**-unit) < 1
+    other = kernels.gram(3 * X * scale, unit=unit)
+    assert other.unit == unit
+    np.testing.assert_allclose(other.values, 9 * K, rtol=1e-10, atol=1e-12 * np.abs(K).max())
+    ratio = centred(linear_gram64(X)) / centred(K)
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-8)
 
 
 def test_refusals():
-    K = kernels.gram(activations(n=4))
+    X = activations(n=4)
+    K = kernels.gram(X).values
     with pytest.raises(ValueError, match=r"bandwidth is 0\.0; use a finite distance above 0"):
-        kernels.rbf(K, 0.0)
+        kernels.rbf([K], [0.0])
     with pytest.raises(ValueError, match="bandwidth is nan"):
-        kernels.rbf(K[None], np.array([1.0, np.nan]))
+        kernels.rbf([K, K], np.array([1.0, np.nan]))
+    common = kernels.reference(K)
     with pytest.raises(ValueError, match="bandwidth is inf"):
-        kernels.cross_rbf(K, K, K[0], [np.inf])
+        kernels.tile_rbf(kernels.cross_gram(K, K, common), [np.inf], 1.0)
     with pytest.raises(ValueError, match="kernel is 'rbf'; use linear or cosine"):
         kernels.gram(K, "rbf")
     with pytest.raises(ValueError, match="kernel is 'rbf'; use linear or cosine"):
-        kernels.cross_gram(K, K, K[0], "rbf")
+        kernels.cross_gram(K, K, common, "rbf")
     with pytest.raises(ValueError, match="pooling is 'max'; use whole or mean"):
         kernels.pooled(K, "max")
     with pytest.raises(ValueError, match="no rows"):
         kernels.gram(np.zeros((0, 3), np.float32))
-    with pytest.raises(ValueError, match="median distance of 1 examples in blocks of 8"):
-        kernels.median_distance(lambda start, stop: np.zeros((1, 3), np.float32), 1, 8)

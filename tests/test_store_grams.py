@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 import store
 from store import (
-    ActivationOverflowError,
     ConflictError,
     DamagedChunkError,
     GramKey,
@@ -38,6 +37,7 @@ from store import (
     unpack,
 )
 from store.layout import COMMITS
+from store.verify import verify
 from tests.faults import chunk_files, edit_attributes, flip_bit, kill_series, swap
 from tests.strategies import coordinates, gram_metas, make_gram_meta, make_grams, make_meta
 
@@ -53,6 +53,11 @@ def path(tmp_path):
 @pytest.fixture
 def two_a_chunk(monkeypatch):
     monkeypatch.setattr(schema, "GRAM_CHUNK_BYTES", 2 * BYTES_OF_A_ROW)
+
+
+@pytest.fixture
+def two_of_four_a_chunk(monkeypatch):
+    monkeypatch.setattr(schema, "GRAM_CHUNK_BYTES", 2 * 4 * 10)
 
 
 def open_writer(path, meta):
@@ -306,14 +311,68 @@ def test_any_precision_and_memory_order_is_stored_as_float32(path, dtype, order)
     assert_bit_equal(open_grams(path)[meta.key].read(0, 1), [triangle(K).astype(np.float32)])
 
 
-def test_a_finite_entry_beyond_float32_is_refused(path):
-    meta = make_gram_meta(sizes=(4, 4))
-    writer = open_writer(path, meta)
-    with pytest.raises(ActivationOverflowError, match=r"conv1 reaches 1e\+39, and float32 ends at"):
-        writer.append(np.full((4, 4), 1e39))
-    for K in make_grams(meta):
-        writer.append(K)
-    assert_bit_equal(open_grams(path)[meta.key].read(0, 2), [triangle(K) for K in make_grams(meta)])
+@pytest.mark.parametrize("which", [{0}, {3}, {1, 4}, {0, 1, 2, 3, 4}])
+def test_grams_whose_digits_float32_does_not_hold_keep_them(path, two_of_four_a_chunk, which):
+    meta = make_gram_meta(sizes=(4,) * 5)
+    grams = [np.float64(K) * (1 + (i in which) * 1e-9) for i, K in enumerate(make_grams(meta))]
+    with open_writer(path, meta) as writer:
+        for i, K in enumerate(grams):
+            writer.append(K, bound=1e-6 * i)
+    found = open_grams(path)[meta.key]
+    assert found.meta.precision == "float64"
+    for i, (packed, K) in enumerate(zip(found.read(0, 5), grams, strict=True)):
+        assert packed.dtype == (np.float64 if i in which else np.float32)
+        np.testing.assert_array_equal(packed, triangle(K))
+    assert found.bounds == pytest.approx([0, 1e-6, 2e-6, 3e-6, 4e-6])
+    assert list(verify(path, "grams"))[-1].damage == ()
+
+
+def test_a_kill_while_grams_are_widened_leaves_nothing_that_looks_whole(
+    path, two_of_four_a_chunk, monkeypatch
+):
+    meta = make_gram_meta(sizes=(4,) * 5)
+    grams = [np.float64(K) for K in make_grams(meta)]
+    grams[3] *= 1 + 1e-9
+    fill(path, meta, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(GramWriter, "_write", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        with open_writer(path, meta) as writer:
+            writer.append(grams[2])
+            with pytest.raises(OSError, match="killed"):
+                writer.append(grams[3])
+    with open_writer(path, meta) as writer:
+        assert (writer.n_committed, writer.meta.precision) == (0, "float64")
+        for K in grams:
+            writer.append(K)
+    found = open_grams(path)[meta.key].read(0, 5)
+    for packed, K in zip(found, grams, strict=True):
+        np.testing.assert_array_equal(packed, triangle(K))
+
+
+def test_resuming_knows_precision_bounds_and_unit(path, two_of_four_a_chunk):
+    meta = make_gram_meta(sizes=(4,) * 5)
+    grams = [np.float64(K) / 3 for K in make_grams(meta)]
+    with open_writer(path, meta) as writer:
+        assert writer.unit is None
+        for K in grams[:3]:
+            writer.append(K, 1e-7, -300)
+    with open_writer(path, meta) as writer:
+        assert (writer.n_committed, writer.unit, writer.meta.precision) == (2, -300, "float64")
+        for K in grams[2:]:
+            writer.append(K, 2e-7, -300)
+    found = open_grams(path)[meta.key]
+    assert (found.unit, found.bounds) == (-300, [1e-7, 1e-7, 2e-7, 2e-7, 2e-7])
+    for packed, K in zip(found.read(0, 5), grams, strict=True):
+        np.testing.assert_array_equal(packed, triangle(K))
+
+
+@pytest.mark.parametrize("bound", ["far", True, [1], {}])
+def test_a_malformed_bound_is_noticed(path, bound):
+    meta = make_gram_meta()
+    open_writer(path, meta)
+    edit_attributes(path / meta.key.path, lambda stored: stored.update(allcnn_bounds=[bound]))
+    with pytest.raises(SchemaError, match=r"a bound of .* and no number; compute the Grams again"):
+        _ = open_grams(path)[meta.key].bounds
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 5), (5, 4), (3, 3), (10,), (1, 4, 4)])
@@ -436,9 +495,9 @@ def test_a_negative_distance_is_refused(path):
 def test_a_malformed_distance_is_noticed(path):
     meta = make_gram_meta()
     open_writer(path, meta)
-    far = {"allcnn_median_distance": "far"}
+    far = {"allcnn_median": "far"}
     edit_attributes(path / meta.key.path, lambda attributes: attributes.update(far))
-    with pytest.raises(SchemaError, match="conv1 is 'far'; set it again"):
+    with pytest.raises(SchemaError, match="conv1 is 'far', and no number; compute"):
         _ = open_grams(path)[meta.key].median_distance
 
 

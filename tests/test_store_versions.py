@@ -88,7 +88,9 @@ def test_activations_are_found():
 def test_grams_read_as_they_were_written():
     meta = make_stores.gram_meta()
     found = store.open_grams(FIXTURE / "grams.zarr")[meta.key]
-    assert found.median_distance == make_stores.MEDIAN_DISTANCE
+    # What version 1 kept was another median: of the first examples, equal ones among them.
+    assert found.median_distance is None
+    assert found.bounds == [None] * found.meta.length
     for packed, K in zip(found.read(0, 2), make_stores.grams(), strict=True):
         assert_bit_equal(store.unpack(packed), K)
 

@@ -87,8 +87,7 @@ def _why_unusable(workspace: Workspace, found: Found, job: Comparison) -> str:
 def _describe(grams: Grams) -> str:
     key = grams.key
     state = "" if grams.complete else ", unfinished"
-    median = ", without a median distance" if grams.median_distance is None else ""
-    return f"{key.kernel} {key.pool} ones in minibatches of {key.batch_size}{median}{state}"
+    return f"{key.kernel} {key.pool} ones in minibatches of {key.batch_size}{state}"
 
 
 def samples_flags(sample_set: SampleSet) -> str:

@@ -27,7 +27,7 @@ from store.place import Place
 Medians = Sequence[Sequence[float | None]]
 """Of the rows and of the columns; None for kernels without a bandwidth."""
 
-_METHOD = 2
+_METHOD = 3
 """Raised with every change that moves the numbers, so that no older result stands for a new one."""
 
 
@@ -210,7 +210,10 @@ def _reasons(
             )
         for source, median in ((rows[i], medians[0][i]), (columns[j], medians[1][j])):
             if median is not None and not 0 < median < np.inf:
-                return f"the median distance between examples of {source.key} is {median:g}"
+                examples, state = (
+                    ("some values", "not finite") if median else ("all examples", "equal")
+                )
+                return f"{examples} of {source.key} are {state}: no distance scales the RBF kernel"
         return f"{rows[i].key} with {columns[j].key}: {text}"
 
     return tuple((i, j, reason(i, j, text)) for (i, j), text in ratio.reasons.items())

@@ -153,7 +153,6 @@ class Found:
             if (g.key.kernel, g.key.pool, g.key.batch_size) == _kind(job)
             and g.complete
             and self._is_current(g)
-            and (job.kernel != "rbf" or g.median_distance is not None)
         ]
 
     def _source(

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int
+from jaxtyping import Float, Float64, Int
 
 import store
-from allcnn import exact, hsic, kernels
+from allcnn import bandwidth, exact, hsic, kernels, medians
 from allcnn.config import Kernel, Pool
 from allcnn.exact import TileSums
-from allcnn.hsic import Estimator, HsicParts, HsicSums
+from allcnn.hsic import Estimator, HsicParts, HsicSums, Scaled
+from allcnn.medians import keep_median_distance
 from allcnn.provenance import stamp
 from store import (
     ClaimedError,
@@ -29,6 +30,9 @@ from store import (
 )
 
 Span = tuple[int, int]
+
+Packed = Float[np.ndarray, "t"]
+Squares = Float[np.ndarray, "m n n"] | list[Float[np.ndarray, "n n"]]
 
 Wanted = Callable[[], bool]
 """Says whether anybody still waits for what a task returns or keeps."""
@@ -128,9 +132,7 @@ class Part(NamedTuple):
     n_skipped: int
 
 
-def keep_grams(
-    activations: str, grams: str, key: GramKey, *, want_median: bool, wanted: Wanted = always
-) -> None:
+def keep_grams(activations: str, grams: str, key: GramKey, *, wanted: Wanted = always) -> None:
     """Compute a representation's Grams from its activations and keep them, one task a writer.
 
     Resumes after the last minibatch that is kept.
@@ -140,11 +142,10 @@ def keep_grams(
     with _patient(lambda: _gram_writer(grams, tap, key), wanted) as writer:
         ranges = writer.meta.ranges[writer.n_committed :]
         for spans in _whole_chunks(ranges, tap.meta.batch_rows):
-            for K in _minibatch_grams(tap, key, spans):
+            for K in _minibatch_grams(tap, key, spans, writer.unit):
                 _check(wanted)
-                writer.append(K)
-        if want_median and writer.median_distance is None:
-            writer.set_median_distance(_median_distance(tap, key.pool))
+                writer.append(*K)
+        keep_median_distance(writer)
 
 
 def _gram_writer(grams: str, tap: Representation, key: GramKey) -> GramWriter:
@@ -188,31 +189,41 @@ def _whole_chunks(ranges: Sequence[Span], chunk_rows: int) -> Iterator[list[Span
 
 
 def _minibatch_grams(
-    tap: Representation, key: GramKey, spans: list[Span]
-) -> list[Float32[np.ndarray, "n n"]]:
+    tap: Representation, key: GramKey, spans: list[Span], unit: int | None
+) -> list[kernels.Gram]:
     # A function of its own, so that these rows are gone before the next ones are read.
     first = spans[0][0]
     rows = tap.read(first, spans[-1][1])
+    grams: list[kernels.Gram] = []
     with _COMPUTING:
         X = kernels.pooled(rows, key.pool)
-        return [kernels.gram(X[start - first : stop - first], key.kernel) for start, stop in spans]
+        for start, stop in spans:
+            grams.append(kernels.gram(X[start - first : stop - first], key.kernel, unit))
+            unit = grams[-1].unit
+    return grams
 
 
-def median_distance(
+def median_of_grams(path: str, key: GramKey, *, wanted: Wanted = always) -> float:
+    """Return the median distance of all pairs of examples within minibatches."""
+    _check(wanted)
+    return medians.median_distance(store.open_grams(path)[key])
+
+
+def median_of_sample(
     path: str, key: RepresentationKey, pool: Pool, *, wanted: Wanted = always
 ) -> float:
-    """Return the median distance between the first examples of a representation."""
-    _check(wanted)
-    return _median_distance(store.open(path)[key], pool)
+    """Return the median distance of all pairs of examples that are drawn from the whole set."""
+    tap = store.open(path)[key]
+    rows = bandwidth.sample_rows(tap.meta.n_samples)
 
-
-def _median_distance(tap: Representation, pool: Pool) -> float:
     def read(start: int, stop: int) -> kernels.Rows:
-        return kernels.pooled(tap.read(start, stop), pool)
+        _check(wanted)
+        block: Block = None, (start, stop)
+        return kernels.pooled(_scattered(tap, {block: rows[start:stop]})[block], pool)
 
-    n = min(kernels.BANDWIDTH_EXAMPLES, tap.meta.n_samples)
     with _COMPUTING:
-        return kernels.median_distance(read, n, kernels.BANDWIDTH_BLOCK)
+        common = _reference(path, key, tap.meta.checkpoint_digest, "linear", pool)
+        return bandwidth.median_of_rows(read, len(rows), common)
 
 
 def pair_parts(
@@ -241,7 +252,7 @@ def pair_parts(
         _check(wanted)
         start, stop = some.meta.ranges[index]
         with _COMPUTING:
-            Ks = [store.unpack(np.stack([packed[k] for packed in side])) for side in lists]
+            Ks = [_unpacked([packed[k] for packed in side]) for side in lists]
             groups = None if labels is None else _groups(labels[start:stop], way)
             _add_minibatch(collected, Ks, [rows, columns or rows], groups, index, way)
     return [each.part() for each in collected]
@@ -267,14 +278,20 @@ def _no_parts(r: int, c: int) -> HsicParts:
 
 def _read(
     opened: store.GramStore, operands: Sequence[Operand], minibatches: Span
-) -> list[list[Float32[np.ndarray, "p"]]]:
+) -> list[list[Packed]]:
     return [_packed(opened[operand.gram], operand, minibatches) for operand in operands]
 
 
-def _packed(grams: Grams, operand: Operand, minibatches: Span) -> list[Float32[np.ndarray, "p"]]:
+def _packed(grams: Grams, operand: Operand, minibatches: Span) -> list[Packed]:
     packed = grams.read(*minibatches)
     # All rows alike, or not finite: the Gram stays constant, and CKA says why it is NaN.
     return packed if operand.defined else [np.zeros_like(one) for one in packed]
+
+
+def _unpacked(packed: list[Packed]) -> Squares:
+    if all(each.dtype == np.float32 for each in packed):
+        return store.unpack(np.stack(packed))
+    return [store.unpack(each) for each in packed]
 
 
 def _groups(labels: Int[np.ndarray, "n"], way: Way) -> list[Int[np.ndarray, "k"] | None]:
@@ -286,7 +303,7 @@ def _groups(labels: Int[np.ndarray, "n"], way: Way) -> list[Int[np.ndarray, "k"]
 
 def _add_minibatch(
     collected: list[_Collected],
-    Ks: list[Float32[np.ndarray, "m n n"]],
+    Ks: list[Squares],
     operands: list[Sequence[Operand]],
     groups: list[Int[np.ndarray, "k"] | None] | None,
     index: int,
@@ -296,21 +313,21 @@ def _add_minibatch(
     per_bandwidth = len(collected) // len(way.bandwidths)
     for b, fraction in enumerate(way.bandwidths):
         mine = collected[b * per_bandwidth : (b + 1) * per_bandwidth]
-        sides = [_kernel_of(K, side, fraction) for K, side in zip(Ks, operands, strict=False)]
+        sides = [_kernel_of(K, side, fraction, way) for K, side in zip(Ks, operands, strict=False)]
         first, second = sides[0], sides[1] if len(sides) > 1 else None
         if groups is None:
             mine[0].sums.append(hsic.minibatch_hsic(first, second, way.estimator))
         else:
             _add_groups(mine, first, second, groups, way)
         if way.permutations:
-            shuffles = _permutations(index, first.shape[1], way.permutations)
+            shuffles = _permutations(index, first.values.shape[1], way.permutations)
             mine[0].shuffled += hsic.permuted_hsic(first, second, shuffles, way.estimator)
 
 
 def _add_groups(
     mine: list[_Collected],
-    first: Float32[np.ndarray, "r n n"],
-    second: Float32[np.ndarray, "c n n"] | None,
+    first: Scaled,
+    second: Scaled | None,
     groups: list[Int[np.ndarray, "k"] | None],
     way: Way,
 ) -> None:
@@ -324,13 +341,13 @@ def _add_groups(
 
 
 def _kernel_of(
-    Ks: Float32[np.ndarray, "m n n"], operands: Sequence[Operand], fraction: float | None
-) -> Float32[np.ndarray, "m n n"]:
+    Ks: Squares, operands: Sequence[Operand], fraction: float | None, way: Way
+) -> Scaled:
     if fraction is None:
-        return Ks
+        return hsic.scaled(Ks, way.estimator)
     # A bandwidth that is not defined belongs to a Gram of zeros, which stays constant.
     sigmas = [fraction * (o.median or 1.0) if o.defined else 1.0 for o in operands]
-    return np.asarray(kernels.rbf(Ks, np.array(sigmas, np.float32)))
+    return kernels.rbf(Ks, np.array(sigmas), way.estimator)
 
 
 def _permutations(index: int, n: int, count: int) -> Int[np.ndarray, "p n"]:
@@ -353,7 +370,7 @@ def tile_sums(
     """Return what some tiles of whole Grams add, for each tile and each bandwidth.
 
     The rows of one tap that these tiles need are held, read once, and the tiles of all taps. All
-    tiles are shifted by the same row, the first of the sample set.
+    tiles are shifted by the same row, the mean of the first minibatch.
     """
     opened, how = store.open(path), (tiles, kernel, pool, bandwidths)
     Ks = [_tap_tiles(opened, operand, *how, wanted) for operand in rows]
@@ -382,43 +399,38 @@ def _tap_tiles(
     pool: Pool,
     bandwidths: tuple[float | None, ...],
     wanted: Wanted,
-) -> list[Float32[np.ndarray, "s a b"]]:
+) -> list[Float[np.ndarray, "s a b"]]:
     """Return the tiles of one tap, each for all bandwidths."""
     _check(wanted)
     key, median = operand
     if median is not None and not 0 < median < np.inf:
-        return [np.zeros((len(bandwidths), *tile.shape), np.float32) for tile in tiles]
+        return [np.zeros((len(bandwidths), *tile.shape)) for tile in tiles]
     tap = opened[key]
-    origin = _reference(str(opened.path), key, tap.meta.checkpoint_digest, pool)
+    base: kernels.BaseKernel = "cosine" if kernel == "cosine" else "linear"
+    common = _reference(str(opened.path), key, tap.meta.checkpoint_digest, base, pool)
     blocks = _blocks(tap, tiles)
     with _COMPUTING:
         pooled = {name: kernels.pooled(X, pool) for name, X in blocks.items()}
-        return [
-            _tile(
-                pooled[tile.blocks[0]], pooled[tile.blocks[1]], origin, kernel, median, bandwidths
-            )
-            for tile in tiles
-        ]
-
-
-def _tile(
-    A: kernels.Rows,
-    B: kernels.Rows,
-    origin: kernels.Rows,
-    kernel: Kernel,
-    median: float | None,
-    bandwidths: tuple[float | None, ...],
-) -> Float32[np.ndarray, "s a b"]:
-    if median is None:
-        base: kernels.BaseKernel = "cosine" if kernel == "cosine" else "linear"
-        return kernels.cross_gram(A, B, origin, base)[None]
-    return kernels.cross_rbf(A, B, origin, [(f or 1.0) * median for f in bandwidths])
+        found = []
+        for tile in tiles:
+            A, B = (pooled[block] for block in tile.blocks)
+            values = kernels.cross_gram(A, B, common, base)
+            if median is None:
+                found.append(values.values[None])
+            else:
+                sigmas = [(fraction or 1.0) * median for fraction in bandwidths]
+                found.append(kernels.tile_rbf(values, sigmas, median))
+        return found
 
 
 @functools.lru_cache(maxsize=32)
-def _reference(path: str, key: RepresentationKey, digest: str, pool: Pool) -> kernels.Rows:
-    """Return the row that all tiles are shifted by; it would otherwise be read for each of them."""
-    return kernels.pooled(store.open(path)[key].read(0, 1), pool)[0]
+def _reference(
+    path: str, key: RepresentationKey, digest: str, base: kernels.BaseKernel, pool: Pool
+) -> kernels.Reference:
+    """Return what all tiles have in common; it would otherwise be computed for each of them."""
+    tap = store.open(path)[key]
+    stop = min(tap.meta.batch_rows, bandwidth.BLOCK_ROWS, tap.meta.n_samples)
+    return kernels.reference(kernels.pooled(tap.read(0, stop), pool), base)
 
 
 def _blocks(tap: Representation, tiles: Sequence[Tile]) -> dict[Block, np.ndarray]:

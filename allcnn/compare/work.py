@@ -154,14 +154,21 @@ class _Work:
             )
             for source in ordered
         ]
-        self._gather(tasks.keep_grams, calls, "Grams", want_median=self.job.kernel == "rbf")
+        self._gather(tasks.keep_grams, calls, "Grams")
 
     def _operands(self, side: list[Source]) -> list[Operand]:
         kept = store.open_grams(self.workspace.grams)
         keys = [source.gram_key(self.job) for source in side]
         if self.job.kernel != "rbf":
             return [Operand(key, None) for key in keys]
-        return [Operand(key, kept[key].median_distance) for key in keys]
+        medians = [kept[key].median_distance for key in keys]
+        # Not kept beside Grams of earlier versions, nor where a kill came before it.
+        calls = [(str(self.workspace.grams), keys[i]) for i, m in enumerate(medians) if m is None]
+        found = iter(self._gather(tasks.median_of_grams, calls, "bandwidths") if calls else ())
+        return [
+            Operand(key, next(found) if median is None else median)
+            for key, median in zip(keys, medians, strict=True)
+        ]
 
     def _pairs(
         self, rows: list[Operand], columns: list[Operand] | None, n_results: int
@@ -196,7 +203,7 @@ class _Work:
         if self.job.kernel != "rbf":
             return [(source.key, None) for source in side]
         calls = [(str(self.workspace.activations), source.key, self.job.pool) for source in side]
-        medians = self._gather(tasks.median_distance, calls, "bandwidths")
+        medians = self._gather(tasks.median_of_sample, calls, "bandwidths")
         return [(source.key, median) for source, median in zip(side, medians, strict=True)]
 
     def _tiles(
@@ -337,6 +344,6 @@ def _tile_groups(tiles: Sequence[Tile], most_rows: int) -> list[list[Tile]]:
 def _tile_rows(sources: Sequence[Source], n_bandwidths: int) -> int:
     """Return a tile's side: bounded memory for its activations and for the tiles of all taps."""
     widest = max(source.row_bytes for source in sources)
-    # All tiles are held together, in float32 and in float64.
-    together = math.isqrt(_BLOCK_BYTES // (12 * n_bandwidths * len(sources)))
+    # All tiles are held together, twice in float64.
+    together = math.isqrt(_BLOCK_BYTES // (16 * n_bandwidths * len(sources)))
     return max(4, min(_TILE_ROWS, _TILE_BYTES // widest, together))

@@ -53,7 +53,7 @@ def open_sinks(
     if "grams" in job.keep:
         keys = _gram_keys(source, samples, job, list(shapes))
         _check_no_other_grams(workspace.grams, source, samples)
-        if not _has_grams(workspace.grams, keys, job):
+        if not _has_grams(workspace.grams, keys):
             grams = _open_gram_writers(workspace.grams, keys, source, samples, closing)
             sinks.append(GramSink(grams))
     return sinks
@@ -114,16 +114,13 @@ def _gram_keys(source: Source, samples: Samples, job: Extraction, taps: list[str
     ]
 
 
-def _has_grams(path: Place, keys: list[GramKey], job: Extraction) -> bool:
+def _has_grams(path: Place, keys: list[GramKey]) -> bool:
     try:
         kept = open_grams(path)
         grams = [kept[key] for key in keys]
     except (SchemaError, StoreLocationError, LookupError):
         return False
-    return all(
-        each.complete and (job.kernel != "rbf" or each.median_distance is not None)
-        for each in grams
-    )
+    return all(each.complete for each in grams)
 
 
 def _open_gram_writers(

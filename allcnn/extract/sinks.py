@@ -1,6 +1,5 @@
 """Where the rows of a network's taps go: the store of activations, and that of Grams."""
 
-import math
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
@@ -8,17 +7,13 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from allcnn import data, kernels
-from allcnn.config import Extraction
-from allcnn.extract.forward import Forward, Images, narrowed, padded, tap_shapes
+from allcnn import kernels
+from allcnn.medians import keep_median_distance
 from store import (
     ActivationOverflowError,
     GramWriter,
     Writer,
 )
-
-_HELD_BYTES = 2**30
-"""Activations of the first examples that are held at once for their median distance."""
 
 
 class Sink(Protocol):
@@ -31,7 +26,7 @@ class Sink(Protocol):
     def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
         """Keep rows of a tap; rows that are kept already are passed over."""
 
-    def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
+    def finish(self) -> None:
         """Do what needs more than one minibatch."""
 
 
@@ -60,7 +55,7 @@ class ActivationSink:
         if self._writers[tap].n_committed == start:
             self._pending.append(self._thread.submit(self._append, tap, rows))
 
-    def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
+    def finish(self) -> None:
         """Wait until all is written; raises what writing raised."""
         self._wait()
 
@@ -110,17 +105,13 @@ class GramSink:
         if sum(map(len, held)) == stop - first:
             X = held[0] if len(held) == 1 else np.concatenate(held)
             held.clear()
-            writer.append(kernels.gram(kernels.pooled(X, key.pool), key.kernel))
+            writer.append(*kernels.gram(kernels.pooled(X, key.pool), key.kernel, writer.unit))
             self._next[tap] += 1
 
-    def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
-        """Keep the median distances that the RBF kernel needs, where they are missing."""
-        if job.kernel != "rbf":
-            return
-        without = [tap for tap, w in self._writers.items() if w.median_distance is None]
-        examples = images[: kernels.BANDWIDTH_EXAMPLES]
-        for taps in _groups_that_fit(forward, examples, without, job):
-            _set_medians({tap: self._writers[tap] for tap in taps}, forward, examples, job)
+    def finish(self) -> None:
+        """Keep the median distances of linear Grams, the units of RBF bandwidths."""
+        for writer in self._writers.values():
+            keep_median_distance(writer)
 
     def _start(self, tap: str) -> int:
         ranges, index = _ranges(self._writers[tap]), self._next[tap]
@@ -129,39 +120,3 @@ class GramSink:
 
 def _ranges(writer: GramWriter) -> tuple[tuple[int, int], ...]:
     return writer.meta.ranges
-
-
-def _groups_that_fit(
-    forward: Forward, examples: Images, taps: list[str], job: Extraction
-) -> list[list[str]]:
-    """Split taps into groups whose rows of all examples fit memory; each costs forward passes."""
-    shapes = tap_shapes(forward, padded(examples[:1], job.batch_size))
-    groups: list[list[str]] = []
-    room = 0
-    for tap in taps:
-        n_bytes = len(examples) * math.prod(shapes[tap]) * np.dtype(job.dtype).itemsize
-        if n_bytes > room:
-            groups.append([])
-            room = _HELD_BYTES
-        groups[-1].append(tap)
-        room -= n_bytes
-    return groups
-
-
-def _set_medians(
-    writers: Mapping[str, GramWriter], forward: Forward, examples: Images, job: Extraction
-) -> None:
-    """Keep the median distance of some taps, from one more pass over the first examples."""
-    held: dict[str, list[Float[np.ndarray, "n ..."]]] = {tap: [] for tap in writers}
-    for start, stop in data.batch_ranges(len(examples), job.batch_size):
-        images = examples[start:stop]
-        taps = forward(padded(images, job.batch_size))
-        for tap, rows in held.items():
-            rows.append(narrowed(taps[tap], job.dtype)[: len(images)])
-    for tap, writer in writers.items():
-        X = kernels.pooled(np.concatenate(held.pop(tap)), job.pool)
-        writer.set_median_distance(_median_distance(X))
-
-
-def _median_distance(X: kernels.Rows) -> float:
-    return kernels.median_distance(lambda a, b: X[a:b], len(X), kernels.BANDWIDTH_BLOCK)

@@ -109,7 +109,7 @@ def _fill(
         take_minibatch(sinks, source.forward, samples.images[start:stop], start, job)
         report(stop, n, name)
     for sink in sinks:
-        sink.finish(source.forward, samples.images, job)
+        sink.finish()
 
 
 def take_minibatch(

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
-from allcnn import data, hsic, kernels
+from allcnn import hsic, kernels
 from allcnn.errors import RunError
+from allcnn.medians import keep_median_distance
 from allcnn.provenance import stamp
 from allcnn.repair.network import Network
 from allcnn.repair.rewriting import Rewriting, Span
 from store import DamagedChunkError, GramKey, GramMeta, Grams, GramWriter, Representation
 from store.damage import Damage
 from store.examine import opened
-from store.place import Place, child_names
+from store.place import Place
 
 
 class GramsAgain(Rewriting):
@@ -27,7 +28,7 @@ class GramsAgain(Rewriting):
         self._activations = activations
         self._tap: Representation | None = None
         self._held: tuple[int, np.ndarray] = 0, np.empty(0)
-        self._computed: dict[Span, list[Float32[np.ndarray, "n n"]]] = {}
+        self._computed: dict[Span, list[kernels.Gram]] = {}
         self._source: str | None = None
         super().__init__(root, network, damage)
 
@@ -63,7 +64,11 @@ class GramsAgain(Rewriting):
     def _compute(self, block: Span) -> None:
         key = self.meta.key
         rows = (self._rows(start, stop) for start, stop in self.meta.ranges[slice(*block)])
-        grams = [kernels.gram(kernels.pooled(X, key.pool), key.kernel) for X in rows]
+        unit = self._reader.unit if isinstance(self._reader, Grams) else None
+        grams: list[kernels.Gram] = []
+        for X in rows:
+            unit = grams[-1].unit if unit is None and grams else unit
+            grams.append(kernels.gram(kernels.pooled(X, key.pool), key.kernel, unit))
         self._computed[block] = grams
 
     def _rows(self, start: int, stop: int) -> Float[np.ndarray, "n ..."]:
@@ -77,7 +82,6 @@ class GramsAgain(Rewriting):
 
     def _finish(self) -> None:
         # All are small, and known now: only here may the group go.
-        median = self._median()
         samples, labels = self._coordinates()
         if self._anew:
             self._clear("grams")
@@ -86,11 +90,10 @@ class GramsAgain(Rewriting):
             for (first, _), grams in sorted(self._computed.items(), key=lambda item: item[0]):
                 if self._anew:
                     for K in grams:
-                        writer.append(K)
+                        writer.append(*K)
                 else:
-                    writer.replace(first, grams)
-            if median is not None and writer.median_distance is None:
-                writer.set_median_distance(median)
+                    writer.replace(first, [K.values for K in grams], [K.bound for K in grams])
+            keep_median_distance(writer)
 
     def _stored(self, tap: Representation, start: int, stop: int) -> Float[np.ndarray, "n ..."]:
         """Read rows, and with them those of the next minibatches in the same chunk."""
@@ -112,20 +115,6 @@ class GramsAgain(Rewriting):
     def _close(self) -> None:
         self._held = 0, np.empty(0)
 
-    def _median(self) -> float | None:
-        """Return the median distance to keep with Grams that are made anew."""
-        if not self._anew:
-            return None
-        if isinstance(self._reader, Grams):
-            return self._reader.median_distance
-        if not _has_median(self._root, self._path):
-            return None
-        key = self.meta.key
-        n = min(kernels.BANDWIDTH_EXAMPLES, self.meta.n_samples)
-        parts = [self._rows(*span) for span in data.batch_ranges(n, key.batch_size)]
-        X = kernels.pooled(np.concatenate(parts), key.pool)
-        return kernels.median_distance(lambda a, b: X[a:b], n, kernels.BANDWIDTH_BLOCK)
-
 
 def _as_its_name_says(path: str, tap: Representation | None, network: Network) -> GramMeta:
     """Return metadata of Grams by the name of their folder, which says nearly all."""
@@ -145,13 +134,3 @@ def _as_its_name_says(path: str, tap: Representation | None, network: Network) -
     ranges = tuple(hsic.split_minibatches(sample_set.n_samples, key.batch_size))
     n_taps = tap.meta.n_taps if tap else len(network.shapes(key.batch_size))
     return GramMeta(key, sample_set, index, ranges, attributes=facts, n_taps=n_taps, **stamp())
-
-
-def _has_median(root: Place, path: str) -> bool:
-    """Return whether such Grams of another tap of the network have a median distance."""
-    of, _, variant = path.rpartition("/")
-    folder = of.rpartition("/")[0]
-    found = [
-        opened(root, "grams", f"{folder}/{tap}/{variant}") for tap in child_names(root / folder)
-    ]
-    return any(isinstance(each, Grams) and each.median_distance is not None for each in found)

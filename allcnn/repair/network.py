@@ -11,7 +11,7 @@ from allcnn import data, record
 from allcnn.config import DType, Extraction
 from allcnn.errors import RunError
 from allcnn.extract import load_samples, load_source
-from allcnn.extract.forward import Forward, Images, Samples, Source, padded, tap_shapes
+from allcnn.extract.forward import Samples, Source, padded, tap_shapes
 from allcnn.extract.work import take_minibatch
 from allcnn.workspace import Workspace
 from store import SampleSet
@@ -134,5 +134,5 @@ class _Collected:
     def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
         self.taps[tap] = rows
 
-    def finish(self, forward: Forward, images: Images, job: Extraction) -> None:
+    def finish(self) -> None:
         pass

@@ -20,8 +20,8 @@ Busy = Literal["step-aside", "wait"]
 
 EVERYTHING = Selection("*", "*")
 
-_STORED = Extraction("*", "*", keep=("grams",), kernel="rbf")
-"""Grams alone: linear ones with the median distances, which serve the RBF kernel as well."""
+_STORED = Extraction("*", "*", keep=("grams",))
+"""Grams alone: linear ones, which serve the RBF kernel as well."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Nightly:
             batch_size=minibatch,
             dtype=dtype,
             keep=tuple(keep),
-            # Linear Grams with the median distances serve the RBF kernel as well.
-            kernel="cosine" if kernel == "cosine" else "rbf",
+            # Linear Grams serve the RBF kernel as well.
+            kernel="cosine" if kernel == "cosine" else "linear",
             pool=pool,
         )
         comparison = Comparison(

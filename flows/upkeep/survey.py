@@ -238,6 +238,6 @@ def _of_grams(network: Selection, grams: Grams) -> Extraction:
         batch_size=key.batch_size,
         dtype=key.dtype,
         keep=("grams",),
-        kernel="rbf" if grams.median_distance is not None else key.kernel,
+        kernel=key.kernel,
         pool=key.pool,
     )

@@ -1,0 +1,221 @@
+"""CKA to 1e-4 of float64 where examples lie far apart, from arrays and from stores.
+
+The oracle multiplies and compares rows in float64 and sums in long double, by the definitions.
+"""
+
+import functools
+
+import ml_dtypes
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+import store
+from allcnn import hsic
+from allcnn.cka import cka_matrix
+from allcnn.compare import compare
+from allcnn.config import Comparison, Selection
+from allcnn.workspace import Workspace
+
+N, BATCH = 72, 36
+RANGES = [(0, 36), (36, 72)]
+DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16]
+KERNELS = [("linear", None), ("cosine", None), ("rbf", 0.1), ("rbf", 0.4), ("rbf", 1000.0)]
+ESTIMATORS = ["unbiased", "biased", "exact"]
+
+
+def related(p, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((N, p))
+    return X, 0.8 * X + 0.6 * rng.standard_normal((N, p))
+
+
+@functools.cache
+def cases():
+    """Return pairs of representations by what is hard about them."""
+    found = {}
+    for p in (3, 40):
+        X, Y = related(p)
+        found[f"ordinary {p}"] = X, Y
+        places = {
+            "first": [0], "last": [N - 1], "first three": [0, 1, 2], "half": slice(0, N, 2),
+            "every 16th": slice(0, N, 16), "a stretch": slice(30, 45), "all": slice(None),
+        }  # fmt: skip
+        for where, rows in places.items():
+            for size in (30, 1e3, 3e4):
+                A, B = X.copy(), Y.copy()
+                A[rows, 1] += size
+                B[rows, 2] -= 0.7 * size
+                found[f"{where} far by {size:g} {p}"] = A, B
+                A, B = X.copy(), Y.copy()
+                A[rows] *= size
+                B[rows] *= size
+                found[f"{where} larger by {size:g} {p}"] = A, B
+        for size in (1e2, 1e4):
+            alternating, sorted_ = np.arange(N) % 2, np.arange(N) >= 25
+            for name, cluster in (("mixed", alternating), ("sorted", sorted_)):
+                shift = size * cluster[:, None]
+                found[f"two clusters {name} {size:g} {p}"] = X + shift, Y + shift
+        for mean in (10, 1e3, 1e4):
+            A, B = X + mean, Y + mean
+            found[f"mean {mean:g} {p}"] = A.copy(), B.copy()
+            A[0] = B[0] = 0
+            found[f"mean {mean:g} first blank {p}"] = A.copy(), B.copy()
+            A[40:50] = B[40:50] = 0
+            found[f"mean {mean:g} some blank {p}"] = A, B
+        for scale in (1e-30, 1e-20, 1e20, 1e30):
+            found[f"scale {scale:g} {p}"] = scale * X, scale * Y
+        for scale in (1e-200, 1e-120, 1e120):
+            found[f"float64 scale {scale:g} {p}"] = scale * X, scale * Y
+        A, B = X.copy(), Y.copy()
+        A[:30], B[:20] = 0, 0
+        found[f"dead first {p}"] = A, B
+        A, B = X.copy(), Y.copy()
+        A[20:60], B[::2] = A[20], B[1]
+        found[f"equal rows {p}"] = A, B
+        A, B = X.copy(), Y.copy()
+        A[::2] *= 1e-3
+        B[::2] *= 1e-3
+        found[f"half nearly equal {p}"] = A, B
+    return found
+
+
+def held(dtype):
+    """Return the cases that a dtype holds: finite, and with a spread left."""
+    kept = {}
+    for name, (A, B) in cases().items():
+        if name.startswith("float64") and dtype != np.float64:
+            continue
+        with np.errstate(over="ignore", under="ignore"):
+            a, b = A.astype(dtype), B.astype(dtype)
+        wide = a.astype(np.float64), b.astype(np.float64)
+        if dtype == np.float16 and (np.abs(wide).max() > 6e4 or np.abs(wide).max() < 1e-3):
+            continue
+        if all(len(np.unique(each[:, 0])) > 9 for each in wide) and np.isfinite(wide).all():
+            kept[name] = a, b
+    return kept
+
+
+def median64(X, ranges):
+    pairs = [cdist(X[a:b], X[a:b])[np.triu_indices(b - a, 1)] for a, b in ranges]
+    distances = np.concatenate(pairs)
+    return np.median(distances[distances > 0])
+
+
+def gram64(X, kernel, sigma):
+    """Return a Gram but for what HSIC ignores, and the factor that was left out."""
+    if kernel != "rbf":
+        if kernel == "cosine":
+            lengths = np.linalg.norm(X, axis=1, keepdims=True)
+            X = X / np.where(lengths > 0, lengths, 1)
+        X = X - X.mean(axis=0)
+        return np.longdouble(X @ X.T), 1
+    return np.exp(-((np.longdouble(cdist(X, X)) / sigma) ** 2) / 2), 1
+
+
+def hsic64(K, L, estimator):
+    """Sum as Song et al. (2012, eq. 5) or Gretton et al. (2005, eq. 9) write it."""
+    n = len(K)
+    if estimator == "biased":
+        K, L = K - K[0, 0], L - L[0, 0]
+        means = K.mean(0), L.mean(0)
+        K = K - means[0] - means[0][:, None] + means[0].mean()
+        return (K * L).sum() / (n - 1) ** 2
+    off = ~np.eye(n, dtype=bool)
+    K, L = np.where(off, K - K[off].mean(), 0), np.where(off, L - L[off].mean(), 0)
+    means = K.sum() * L.sum() / ((n - 1) * (n - 2))
+    return ((K * L).sum() + means - 2 / np.longdouble(n - 2) * (K.sum(0) @ L.sum(0))) / (
+        n * (n - 3)
+    )
+
+
+def cka64(a, b, kernel, fraction, estimator):
+    X, Y = np.float64(a), np.float64(b)
+    X, Y = X / np.abs(X).max(), Y / np.abs(Y).max()
+    ranges = [(0, N)] if estimator == "exact" else RANGES
+    sigmas = [fraction * median64(Z, ranges) if kernel == "rbf" else None for Z in (X, Y)]
+    sums = np.zeros(3, np.longdouble)
+    for start, stop in ranges:
+        K, L = (gram64(Z[start:stop], kernel, s)[0] for Z, s in zip((X, Y), sigmas, strict=True))
+        pairs = ((K, L), (K, K), (L, L))
+        sums += [(stop - start) * hsic64(P, Q, estimator) for P, Q in pairs]
+    return float(sums[0] / np.sqrt(sums[1]) / np.sqrt(sums[2]))
+
+
+@functools.cache
+def wanted(dtype, kernel, fraction, estimator):
+    return {name: cka64(*pair, kernel, fraction, estimator) for name, pair in held(dtype).items()}
+
+
+def check(found, dtype, kernel, fraction, estimator):
+    expected = wanted(dtype, kernel, fraction, estimator)
+    off = {
+        name: (value, expected[name])
+        for name, value in found.items()
+        if not abs(value - expected[name]) < 1e-4
+    }
+    assert off == {}
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(("kernel", "fraction"), KERNELS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cka_of_arrays_is_that_of_float64(dtype, kernel, fraction, estimator):
+    pairs = held(dtype)
+    assert len(pairs) > 60
+    how = {} if fraction is None else {"sigma": fraction}
+    Xs, Ys = zip(*pairs.values(), strict=True)
+    found = cka_matrix(Xs, Ys, kernel=kernel, estimator=estimator, batch_size=BATCH, **how)
+    check(
+        dict(zip(pairs, found.values.diagonal(), strict=True)), dtype, kernel, fraction, estimator
+    )
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Return a workspace with all cases as taps of two networks, and their names."""
+    workspace = Workspace.at(tmp_path_factory.mktemp("exactness"))
+    names = {f"tap{i}": name for i, name in enumerate(held(np.float32))}
+    examples = store.Examples.of("hard", "test", N)
+    for side, run in enumerate(("a", "b")):
+        taps = {tap: held(np.float32)[name][side] for tap, name in names.items()}
+        how = {"run": run, "checkpoint": "final", "examples": examples, "dtype": "float32"}
+        store.write_network(workspace.activations, taps, **how)
+    return workspace, names
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("kernel", ["linear", "cosine", "rbf"])
+def test_cka_from_stores_is_that_of_float64(stored, kernel, estimator):
+    workspace, names = stored
+    fractions = [each for name, each in KERNELS if name == kernel]
+    how = {"sigmas": tuple(fractions)} if kernel == "rbf" else {}
+    sides = Selection("a", "final"), Selection("b", "final")
+    job = Comparison(*sides, kernel=kernel, estimator=estimator, batch_size=BATCH, **how)
+    for fraction, result in zip(fractions, compare(workspace, job), strict=True):
+        taps = [key.tap for key in result.rows]
+        values = dict(zip((names[tap] for tap in taps), result.cka.diagonal(), strict=True))
+        check(values, np.float32, kernel, fraction, estimator)
+
+
+def test_grams_of_stores_keep_their_bounds_and_only_what_needs_it_is_float64(stored):
+    workspace, names = stored
+    kept = {names[each.key.of.tap]: each for each in store.open_grams(workspace.grams).find()}
+    linear = {name: each for name, each in kept.items() if each.key.kernel == "linear"}
+    assert all(0 <= bound < 1e-3 for each in linear.values() for bound in each.bounds)
+    assert linear["ordinary 40"].meta.precision == linear["mean 10 40"].meta.precision == "float32"
+    assert linear["every 16th far by 30000 40"].meta.precision == "float64"
+
+
+def test_float64_and_float32_grams_are_summed_alike():
+    X, Y = related(20)
+    Ks = [np.float32(Z @ Z.T) for Z in (X, Y)]
+    for estimator in ("unbiased", "biased"):
+        narrow = hsic.minibatch_hsic(Ks, estimator=estimator)
+        mixed = hsic.minibatch_hsic([Ks[0], np.float64(Ks[1])], estimator=estimator)
+        np.testing.assert_allclose(mixed.cross, narrow.cross, rtol=1e-5)
+        groups = [np.arange(3, 40, 2), np.arange(40, 60)]
+        narrow = hsic.group_hsic(Ks, None, groups, estimator)
+        mixed = hsic.group_hsic([Ks[0], np.float64(Ks[1])], None, groups, estimator)
+        for a, b in zip(narrow, mixed, strict=True):
+            np.testing.assert_allclose(a.cross, b.cross, rtol=1e-4)
