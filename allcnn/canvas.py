@@ -105,9 +105,18 @@ def wrapped(text: str, width: float, font_size: float) -> str:
     return "\n".join(next((some for some in tries if len(some) == len(lines)), lines))
 
 
+def verbatim(name: str) -> str:
+    """Return what Matplotlib writes as this name: between dollars it would read mathematics."""
+    return name.replace("$", r"\$")
+
+
 def text_inches(text: str, font_size: float) -> float:
     """Return the length of one line of text."""
-    return float(TextPath((0, 0), text, size=font_size).get_extents().width) / 72 if text else 0.0
+    return (
+        float(TextPath((0, 0), verbatim(text), size=font_size).get_extents().width) / 72
+        if text
+        else 0.0
+    )
 
 
 def line_colours(n: int) -> list[Any]:

@@ -17,6 +17,7 @@ from allcnn.canvas import (
     new_figure,
     set_title,
     text_inches,
+    verbatim,
     wrapped,
 )
 from allcnn.drawing.style import PAGE, Style
@@ -26,6 +27,7 @@ Pairs = list[tuple[int, int]]
 
 MAX_LINES = 12
 MAX_DOTS = 40
+MAX_LETTERS = 48
 _BARS: dict[str, Any] = {"markersize": 3, "capsize": 2, "linewidth": 1}
 
 
@@ -125,7 +127,7 @@ def convergence_curves(
             linewidth=0.8 * style.line,
             marker="o" if len(numbers) == 1 else None,
             markersize=4,
-            label=_pair_name(row_names[i], column_names[j]),
+            label=verbatim(_pair_name(row_names[i], column_names[j])),
         )
         if errors is not None and np.isfinite(errors[i][j]):
             # Side by side, as the ends of several lines are often at one height.
@@ -203,7 +205,7 @@ def _places_axes(names: Sequence[str], width: float, label: str, title: str) -> 
     axes = figure.add_subplot()
     finish_axes(axes, "", label)
     axes.grid(visible=False, axis="x")
-    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_xticks(range(len(names)), list(map(verbatim, names)), rotation=90)
     axes.set_xlim(-0.6, max(len(names), 1) - 0.4)
     if title:
         set_title(axes, title, width - 1, font_size=11)
@@ -235,7 +237,15 @@ def _has_value(row: Float[np.ndarray, "c"]) -> bool:
 
 
 def _pair_name(row: str, column: str) -> str:
-    return row if row == column else f"{row}, {column}"
+    return _shortened(row) if row == column else f"{_shortened(row)}, {_shortened(column)}"
+
+
+def _shortened(name: str) -> str:
+    """Return the ends of a name that would take the room of the curves."""
+    if len(name) <= MAX_LETTERS:
+        return name
+    half = MAX_LETTERS // 2
+    return f"{name[:half]}…{name[-half:]}"
 
 
 def _ticks(style: Style) -> float:

@@ -248,7 +248,7 @@ def identify(
     place = _workspace(workspace)
     from flows import comparing
 
-    without = [tap.strip() for tap in exclude.split(",")]
+    without = options.taps(exclude)
     comparing.check_identifiable(place, job, without)
     results = comparing.run_comparison(place, job, spec)
     found = comparing.identify_layers(results, without)

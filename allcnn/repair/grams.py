@@ -13,6 +13,7 @@ from allcnn.repair.rewriting import Rewriting, Span
 from store import DamagedChunkError, GramKey, GramMeta, Grams, GramWriter, Representation
 from store.damage import Damage
 from store.examine import opened
+from store.names import is_tap_folder, readable
 from store.place import Place, child_names
 
 
@@ -134,7 +135,7 @@ def _as_its_name_says(path: str, tap: Representation | None, network: Network) -
     try:
         kernel, pool, batch_size, dtype, _ = variant.split("-")
         named = {"kernel": kernel, "pool": pool, "batch_size": int(batch_size), "dtype": dtype}
-        key = GramKey.from_json({"of": of, "checkpoint_digest": digest} | named)
+        key = GramKey.from_json({"of": readable(of), "checkpoint_digest": digest} | named)
     except ValueError as error:
         raise RunError(f"{path} is no name of Grams ({error}); delete that folder") from error
     if key.variant != variant:
@@ -152,6 +153,7 @@ def _has_median(root: Place, path: str) -> bool:
     of, _, variant = path.rpartition("/")
     folder = of.rpartition("/")[0]
     found = [
-        opened(root, "grams", f"{folder}/{tap}/{variant}") for tap in child_names(root / folder)
+        opened(root, "grams", f"{folder}/{tap}/{variant}")
+        for tap in child_names(root / folder, is_tap_folder)
     ]
     return any(isinstance(each, Grams) and each.median_distance is not None for each in found)
