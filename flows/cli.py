@@ -6,6 +6,7 @@ Commands import what they need, so that ``--help`` answers at once.
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING, Any, get_args
@@ -100,6 +101,8 @@ def main() -> None:
     # raised as well, which is enough.
     for library in ("absl", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    # Names of layers may have letters that no font here has; they are drawn as boxes.
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
     if not isinstance(sys.unraisablehook, _Unraisable):
         sys.unraisablehook = _Unraisable(sys.unraisablehook)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
