@@ -221,7 +221,8 @@ def matrix(rows: str, columns: str | None, workspace: str, **settings: Any) -> N
     """Compare all representations that fit a pattern, with each other or with another pattern's.
 
     A pattern is RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...], such as
-    'allcnn-d1-*@final' or '*@*:conv[1-9]'; quote it, or the shell expands it.
+    'allcnn-d1-*@final' or '*@*:conv[1-9]'; quote it, or the shell expands it. TAP is all that
+    follows the colon, and may be a tap's name, whatever characters it has.
     """
     sides = Selection.parse(rows), Selection.parse(columns or rows)
     _compare(sides, workspace, settings)

@@ -1,17 +1,45 @@
 """Names of taps: any text, and the folders that stand for them."""
 
 import hashlib
+import json
+import pickle
 import re
+import secrets
 import string
 import unicodedata
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from store import InvalidKeyError, RepresentationKey, SchemaError
+import store
+from store import (
+    GramMeta,
+    GramWriter,
+    InvalidKeyError,
+    ProbeResult,
+    RepresentationKey,
+    RepresentationMeta,
+    SchemaError,
+    SimilarityResult,
+    Writer,
+)
 from store.names import fits, is_component, is_tap_folder, shown, tap_folder, tap_name
-from tests.strategies import NAMES, REAL_NAMES
+from store.taps import tap_at
+from store.tidy import remove
+from store.usage import measure
+from store.verify import n_expected, verify
+from tests.strategies import (
+    NAMES,
+    REAL_NAMES,
+    batches,
+    coordinates,
+    make_gram_meta,
+    make_grams,
+    make_meta,
+    make_rows,
+)
 
 FOLDERS = {
     "conv1": "conv1",
@@ -196,3 +224,132 @@ def test_a_text_is_a_pattern_as_well_as_a_name():
     assert fits("layers[0]", "layers[[]0]")
     assert not fits("layers0", "layers[[]0]")
     assert not fits("Conv1", "conv1")
+
+
+def filled(path, name):
+    """Store one representation, and its Grams, of a tap."""
+    meta, grams = make_meta(name), make_gram_meta(name)
+    with Writer.open(path / "a.zarr", meta, *coordinates(meta)) as writer:
+        for rows in batches(meta, make_rows(meta)):
+            writer.append(rows)
+    with GramWriter.open(path / "g.zarr", grams, *coordinates(grams)) as writer:
+        for K in make_grams(grams):
+            writer.append(K)
+    return meta, grams
+
+
+@pytest.mark.parametrize("name", ["blocks/0/attn", "layers[0]", "\U0001f642" * 200, ".."])
+def test_activations_and_grams_of_any_name_are_written_and_read(tmp_path, name):
+    meta, grams = filled(tmp_path, name)
+    (tap,), (kept,) = (
+        store.open(tmp_path / "a.zarr").find(tap=name),
+        store.open_grams(tmp_path / "g.zarr").find(tap=name),
+    )
+    assert (tap.key, kept.key) == (meta.key, grams.key)
+    assert RepresentationMeta.from_json(json.loads(json.dumps(meta.to_json()))) == meta
+    assert GramMeta.from_json(json.loads(json.dumps(grams.to_json()))) == grams
+    assert store.open(tmp_path / "a.zarr")[meta.key].n_committed == meta.n_samples
+    assert store.open_grams(tmp_path / "g.zarr")[grams.key].complete
+    assert name in repr(tap)
+    assert name in repr(tap.select())
+    assert name in repr(kept)
+    assert pickle.loads(pickle.dumps(tap)).key == meta.key
+    assert pickle.loads(pickle.dumps(kept)).key == grams.key
+    assert store.open(tmp_path / "a.zarr").find(tap="x*") == []
+    assert store.open_grams(tmp_path / "g.zarr").find(tap="x*") == []
+
+
+@pytest.mark.parametrize("name", ["blocks/0/attn", "\U0001f642" * 200])
+@pytest.mark.parametrize("kind", ["activations", "grams"])
+def test_a_look_through_a_store_goes_by_names(tmp_path, name, kind):
+    filled(tmp_path, name)
+    root = tmp_path / f"{kind[0]}.zarr"
+    assert sum(each.is_data for each in verify(root, kind, tap=name)) == 1
+    assert sum(each.is_data for each in verify(root, kind, tap="x*")) == 0
+    assert n_expected(root, kind) == 1
+    assert not any(each.damage for each in verify(root, kind))
+    (usage,) = [each for each in measure(root, kind) if not each.is_file]
+    assert tap_at(root, usage.path) == name
+    remove(root, usage)
+    assert [path.name for path in root.iterdir()] == ["zarr.json"]
+
+
+def test_a_cut_name_is_shortened_where_the_metadata_are_lost(tmp_path):
+    name = "\U0001f642" * 200
+    meta, _ = filled(tmp_path, name)
+    (tmp_path / "a.zarr" / meta.key.path / "zarr.json").write_text("{")
+    assert tap_at(tmp_path / "a.zarr", meta.key.path) == "\U0001f642" * 13 + "…"
+    damage = [
+        str(each)
+        for checked in verify(tmp_path / "a.zarr", "activations")
+        for each in checked.damage
+    ]
+    assert [text.partition(" run ")[0] for text in damage] == [
+        "metadata of tap " + "\U0001f642" * 13 + "… of"
+    ]
+
+
+def test_a_folder_that_holds_another_tap_is_refused(tmp_path):
+    meta, _ = filled(tmp_path, "a/b")
+    folder = tmp_path / "a.zarr" / meta.key.path
+    folder.rename(folder.with_name(tap_folder("a/c")))
+    with pytest.raises(SchemaError, match="rename the folder to what it holds"):
+        store.open(tmp_path / "a.zarr").find()
+
+
+def test_a_folder_that_no_name_has_is_reported(tmp_path):
+    meta, _ = filled(tmp_path, "a/b")
+    folder = tmp_path / "a.zarr" / meta.key.path
+    folder.rename(folder.with_name("_-conv1"))
+    assert store.open(tmp_path / "a.zarr").find() == []
+    found = [
+        each for checked in verify(tmp_path / "a.zarr", "activations") for each in checked.damage
+    ]
+    assert [each.reason for each in found] == ["no key has such a name"]
+
+
+@pytest.mark.parametrize("name", ["blocks/0/attn", "\U0001f642" * 200])
+def test_results_and_probes_are_about_names(tmp_path, name):
+    keys = (make_meta(name).key, make_meta("conv1").key)
+    one = np.ones((2, 2))
+    result = SimilarityResult(
+        "r", keys, keys, one, one, one[0], one[0], 8, "linear", None, "unbiased", 4
+    )
+    store.write_result(tmp_path / "r.zarr", result)
+    assert store.read_result(tmp_path / "r.zarr", "r").rows == keys
+    for wanted, found in ((name, 1), ("x*", 0), ("*", 1)):
+        looked = [e for e in verify(tmp_path / "r.zarr", "similarity", tap=wanted) if e.is_data]
+        assert len(looked) == found
+        assert not any(each.damage for each in looked)
+    probe = ProbeResult(
+        "p", keys, "x-train-8-01234567", one[0], one[0], one, one[0], [3, 3], (0, 1), 8, 8
+    )
+    store.write_probe(tmp_path / "p.zarr", probe)
+    assert store.read_probe(tmp_path / "p.zarr", "p").taps == keys
+
+
+def test_names_are_kept_at_an_address():
+    path = f"memory://bucket/{secrets.token_hex(4)}/taps.zarr"
+    names = ["blocks/0/attn", "conv1/Relu:0", "100%", "a#b?c", "\U0001f642" * 200, ".."]
+    examples = store.Examples.of("x", "test", 8)
+    taps = {name: np.full((8, 2), float(k)) for k, name in enumerate(names)}
+    store.write_network(path, taps, run="net", checkpoint="final", examples=examples)
+    assert [tap.key.tap for tap in store.open(path).find()] == names
+    for name, values in taps.items():
+        (tap,) = store.open(path).find(tap=name)
+        np.testing.assert_array_equal(tap.read(), values)
+
+
+def test_a_network_goes_on_with_the_same_names(tmp_path):
+    names = list(REAL_NAMES)
+    rows = np.random.default_rng(0).standard_normal((8, 2)).astype(np.float32)
+    how = {"run": "net", "checkpoint": "final", "digest": "x", "batch_rows": 4, "taps": names}
+    how["examples"] = store.Examples.of("x", "test", 8)
+    for start in (0, 4):
+        writer = store.NetworkWriter(tmp_path, **how)
+        assert writer.next_row == start
+        writer.append(dict.fromkeys(names, rows[start : start + 4]))
+        writer.close()
+    found = store.open(tmp_path).find()
+    assert [tap.key.tap for tap in found] == names
+    assert all(np.array_equal(tap.read(), rows) for tap in found)

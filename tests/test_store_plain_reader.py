@@ -147,6 +147,14 @@ def test_it_reads_taps_of_any_name(tmp_path):
         assert found[meta.key.text]["values"] == values
 
 
+def test_the_page_shows_how_folders_are_called():
+    page = Path(__file__).parents[1].joinpath("docs", "layout.md").read_text("utf-8")
+    table = page.partition("| name | folder |")[2].partition("\n\n")[0]
+    shown = dict(re.findall(r"\| `(.+?)` \| `(.+?)` \|", table))
+    assert len(shown) == 6
+    assert {name: tap_folder(name) for name in shown} == shown
+
+
 @given(NAMES)
 def test_it_finds_the_folder_of_every_name(name):
     assert plain_reader.folder_of(name) == tap_folder(name)
