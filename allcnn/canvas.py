@@ -23,6 +23,9 @@ from store.place import Address, Place, as_place, write_bytes
 
 # Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, pale on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MAX_LETTERS = 40
+"""Of a label: longer ones would leave no room for what is drawn."""
+
 _FORMATS: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -103,6 +106,12 @@ def wrapped(text: str, width: float, font_size: float) -> str:
     even = max(12, -(-len(text) // max(len(lines), 1)))
     tries = (textwrap.wrap(text, n) for n in range(even, letters))
     return "\n".join(next((some for some in tries if len(some) == len(lines)), lines))
+
+
+def as_label(name: str) -> str:
+    """Return what an axis or a legend writes for a name: of a long one the ends."""
+    half = MAX_LETTERS // 2
+    return verbatim(name if len(name) <= MAX_LETTERS else f"{name[:half]}…{name[-half:]}")
 
 
 def verbatim(name: str) -> str:

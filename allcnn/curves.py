@@ -12,12 +12,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from allcnn.canvas import (
+    as_label,
     finish_axes,
     line_colours,
     new_figure,
     set_title,
     text_inches,
-    verbatim,
     wrapped,
 )
 from allcnn.drawing.style import PAGE, Style
@@ -27,7 +27,6 @@ Pairs = list[tuple[int, int]]
 
 MAX_LINES = 12
 MAX_DOTS = 40
-MAX_LETTERS = 48
 _BARS: dict[str, Any] = {"markersize": 3, "capsize": 2, "linewidth": 1}
 
 
@@ -127,7 +126,7 @@ def convergence_curves(
             linewidth=0.8 * style.line,
             marker="o" if len(numbers) == 1 else None,
             markersize=4,
-            label=verbatim(_pair_name(row_names[i], column_names[j])),
+            label=_pair_name(row_names[i], column_names[j]),
         )
         if errors is not None and np.isfinite(errors[i][j]):
             # Side by side, as the ends of several lines are often at one height.
@@ -183,7 +182,8 @@ def identification_bars(
     """
     _check_shares(per_layer, names)
     n, n_layers = len(per_layer), len(names)
-    figure, axes = _places_axes(names, n_layers * (0.25 + 0.16 * n), "Layers identified (%)", title)
+    labels, width = list(map(as_label, names)), n_layers * (0.25 + 0.16 * n)
+    figure, axes = _places_axes(labels, width, "Layers identified (%)", title)
     drawn: list[Any] = []
     for k, (label, colour) in enumerate(zip(per_layer, line_colours(n), strict=True)):
         percent = 100 * np.asarray(per_layer[label], np.float64)
@@ -205,7 +205,7 @@ def _places_axes(names: Sequence[str], width: float, label: str, title: str) -> 
     axes = figure.add_subplot()
     finish_axes(axes, "", label)
     axes.grid(visible=False, axis="x")
-    axes.set_xticks(range(len(names)), list(map(verbatim, names)), rotation=90)
+    axes.set_xticks(range(len(names)), list(names), rotation=90)
     axes.set_xlim(-0.6, max(len(names), 1) - 0.4)
     if title:
         set_title(axes, title, width - 1, font_size=11)
@@ -237,15 +237,7 @@ def _has_value(row: Float[np.ndarray, "c"]) -> bool:
 
 
 def _pair_name(row: str, column: str) -> str:
-    return _shortened(row) if row == column else f"{_shortened(row)}, {_shortened(column)}"
-
-
-def _shortened(name: str) -> str:
-    """Return the ends of a name that would take the room of the curves."""
-    if len(name) <= MAX_LETTERS:
-        return name
-    half = MAX_LETTERS // 2
-    return f"{name[:half]}…{name[-half:]}"
+    return as_label(row) if row == column else f"{as_label(row)}, {as_label(column)}"
 
 
 def _ticks(style: Style) -> float:

@@ -5,6 +5,7 @@ Commands import what they need, so that ``--help`` answers at once.
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -89,7 +90,8 @@ class Failure(click.ClickException):
     """One sentence on standard error, and an exit status."""
 
     def __init__(self, reason: object, status: int) -> None:
-        super().__init__(" ".join(str(reason).split()))
+        # Other spaces may be those of a name.
+        super().__init__(re.sub(r"\s*[\r\n]\s*", " ", str(reason)).strip())
         self.exit_code = status  # type: ignore[misc]  # click declares what it reads per instance
 
 

@@ -78,9 +78,9 @@ def tap_folder(name: str) -> str:
     ``0-9`` and ``_`` are escaped as ``-`` and two hexadecimal digits, after ``_-``. What is too
     long then is cut, and ends in ``--`` and the first 32 digits of the name's SHA-256.
     """
-    check_tap(name)
     if is_component(name):
         return name
+    check_tap(name)
     escaped = [_escape(letter) for letter in name]
     whole = _PREFIX + "".join(escaped)
     if len(whole) <= MOST_LETTERS:

@@ -7,10 +7,12 @@ import re
 import secrets
 import string
 import unicodedata
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import store
@@ -353,3 +355,26 @@ def test_a_network_goes_on_with_the_same_names(tmp_path):
     found = store.open(tmp_path).find()
     assert [tap.key.tap for tap in found] == names
     assert all(np.array_equal(tap.read(), rows) for tap in found)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=3, unique=True))
+@settings(max_examples=15, deadline=None)
+def test_names_come_back_from_wherever_they_are_kept(names):
+    with TemporaryDirectory() as folder:
+        root = Path(folder) / "a.zarr"
+        taps = {name: np.full((4, 1), float(k)) for k, name in enumerate(names)}
+        examples = store.Examples.of("x", "test", 4)
+        store.write_network(root, taps, run="net", checkpoint="final", examples=examples)
+        found = store.open(root).find()
+        assert {tap.key.tap: float(tap.read()[0, 0]) for tap in found} == {
+            name: float(k) for k, name in enumerate(names)
+        }
+        for name in names:
+            assert {tap.key.tap for tap in store.open(root).find(tap=name)} == {
+                each for each in names if fits(each, name)
+            }
+        assert not any(each.damage for each in verify(root, "activations"))
+        for usage in measure(root, "activations"):
+            if not usage.is_file:
+                remove(root, usage)
+        assert [path.name for path in root.iterdir()] == ["zarr.json"]
