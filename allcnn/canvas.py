@@ -121,11 +121,10 @@ def verbatim(name: str) -> str:
 
 def text_inches(text: str, font_size: float) -> float:
     """Return the length of one line of text."""
-    return (
-        float(TextPath((0, 0), verbatim(text), size=font_size).get_extents().width) / 72
-        if text
-        else 0.0
-    )
+    if not text:
+        return 0.0
+    line = TextPath((0, 0), verbatim(text), size=font_size)
+    return float(line.get_extents().width) / 72
 
 
 def line_colours(n: int) -> list[Any]:

@@ -11,6 +11,7 @@ import xarray
 
 import store
 from allcnn.workspace import Workspace
+from flows import options
 from flows.figures.files import speaking_name
 from store.names import fits, tap_folder
 from tests.commands import run, succeed
@@ -82,6 +83,7 @@ def test_tables_and_json_have_the_names(place: Workspace) -> None:
     assert "net@final" in succeed("store", "ls", workspace=place)
     (listed,) = json.loads(succeed("store", "ls", "--json", workspace=place))["activations"]
     assert listed["taps"] == list(NAMES)
+    assert (listed["n_missing_taps"], listed["complete"]) == (0, True)
     shown = succeed("store", "show", "net@final", workspace=place)
     (network,) = json.loads(succeed("store", "show", "net", "--json", workspace=place))["networks"]
     assert [tap["tap"] for tap in network["taps"]] == list(NAMES)
@@ -191,6 +193,23 @@ def test_damage_is_told_of_names(some: Workspace) -> None:
     # The pattern is of names, also of the one whose folder is cut.
     assert "blocks" not in run("store", "verify", "net@final:/*", workspace=some).stdout
     assert "no damage" in succeed("store", "verify", "net@final:[!b/]*", workspace=some)
+
+
+def test_a_result_of_what_is_damaged_is_told_by_name(some: Workspace) -> None:
+    succeed("matrix", "net@final", "--batch-size", 4, workspace=some)
+    (name,) = store.list_results(some.similarity)
+    (folder,) = Path(some.activations).glob("*/net/final/_-blocks*")
+    flip_bit(folder / "activations/c/0/0", 0)
+    flip_bit(Path(some.similarity) / name / "cka/c/0/0", 0)
+    out = run("store", "verify", "--repair", workspace=some).stdout
+    assert re.search(
+        r"net@final:blocks/0/attn on x-test-16-\w+ is damaged, from which it came", out
+    )
+
+
+def test_names_with_commas_are_left_out_by_name() -> None:
+    assert {"a,b", "a", "b"} <= set(options.taps("a,b"))
+    assert {"conv1", "logits"} <= set(options.taps("conv1, logits"))
 
 
 @pytest.mark.parametrize("name", SOME)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import store
 from store import (
+    ConflictError,
     GramMeta,
     GramWriter,
     InvalidKeyError,
@@ -289,6 +290,16 @@ def test_a_cut_name_is_shortened_where_the_metadata_are_lost(tmp_path):
     assert [text.partition(" run ")[0] for text in damage] == [
         "metadata of tap " + "\U0001f642" * 13 + "… of"
     ]
+
+
+@pytest.mark.parametrize("run", ["allcnn-d1-v2-s0", "another"])
+def test_other_labels_on_one_sample_set_are_refused_for_any_name(tmp_path, run):
+    meta = make_meta("a/b")
+    Writer.open(tmp_path, meta, *coordinates(meta)).close()
+    other = make_meta("a/c", run=run)
+    samples, labels = coordinates(other)
+    with pytest.raises(ConflictError, match="has other labels"):
+        Writer.open(tmp_path, other, samples, labels + 1)
 
 
 def test_a_folder_that_holds_another_tap_is_refused(tmp_path):

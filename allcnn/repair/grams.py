@@ -130,12 +130,13 @@ class GramsAgain(Rewriting):
 
 def _as_its_name_says(path: str, tap: Representation | None, network: Network) -> GramMeta:
     """Return metadata of Grams by the name of their folder, which says nearly all."""
-    of, _, variant = path.rpartition("/")
+    folder, _, variant = path.rpartition("/")
+    of = tap.key.text if tap else readable(folder)
     digest = tap.meta.checkpoint_digest if tap else network.source.digest
     try:
         kernel, pool, batch_size, dtype, _ = variant.split("-")
         named = {"kernel": kernel, "pool": pool, "batch_size": int(batch_size), "dtype": dtype}
-        key = GramKey.from_json({"of": readable(of), "checkpoint_digest": digest} | named)
+        key = GramKey.from_json({"of": of, "checkpoint_digest": digest} | named)
     except ValueError as error:
         raise RunError(f"{path} is no name of Grams ({error}); delete that folder") from error
     if key.variant != variant:
