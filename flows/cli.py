@@ -3,6 +3,7 @@
 Commands import what they need, so that ``--help`` answers at once.
 """
 
+import io
 import logging
 import os
 import re
@@ -103,7 +104,11 @@ def main() -> None:
     # raised as well, which is enough.
     for library in ("absl", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    # Names of layers may have letters that no font here has; they are drawn as boxes.
+    # Names of layers may have letters that a terminal's encoding lacks: these are spelled out.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    # Those that no font here has are drawn as boxes.
     warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
     if not isinstance(sys.unraisablehook, _Unraisable):
         sys.unraisablehook = _Unraisable(sys.unraisablehook)

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
+from click.testing import CliRunner
 
 import store
 from allcnn.workspace import Workspace
 from flows import options
+from flows.cli import main
 from flows.figures.files import speaking_name
 from store.names import fits, tap_folder
 from tests.commands import run, succeed
@@ -91,6 +93,14 @@ def test_tables_and_json_have_the_names(place: Workspace) -> None:
         assert f"\n{name}  " in shown
         if tap_folder(name) != name:
             assert tap_folder(name) not in shown
+
+
+def test_letters_that_a_terminal_lacks_are_spelled_out(place: Workspace) -> None:
+    arguments = ["store", "show", "net@final:[层é]", "--workspace", str(place.root)]
+    result = CliRunner(charset="latin-1").invoke(main, arguments)
+    assert result.exit_code == 0, result.exception
+    assert "\né  " in result.stdout
+    assert "\n\\u5c42  " in result.stdout
 
 
 @pytest.mark.parametrize("name", NAMES)
