@@ -23,6 +23,9 @@ from store.place import Address, Place, as_place, write_bytes
 
 # Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, pale on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MAX_LETTERS = 40
+"""Of a label: longer ones would leave no room for what is drawn."""
+
 _FORMATS: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -105,9 +108,23 @@ def wrapped(text: str, width: float, font_size: float) -> str:
     return "\n".join(next((some for some in tries if len(some) == len(lines)), lines))
 
 
+def as_label(name: str) -> str:
+    """Return what an axis or a legend writes for a name: of a long one the ends."""
+    half = MAX_LETTERS // 2
+    return verbatim(name if len(name) <= MAX_LETTERS else f"{name[:half]}…{name[-half:]}")
+
+
+def verbatim(name: str) -> str:
+    """Return what Matplotlib writes as this name: between dollars it would read mathematics."""
+    return name.replace("$", r"\$")
+
+
 def text_inches(text: str, font_size: float) -> float:
     """Return the length of one line of text."""
-    return float(TextPath((0, 0), text, size=font_size).get_extents().width) / 72 if text else 0.0
+    if not text:
+        return 0.0
+    line = TextPath((0, 0), verbatim(text), size=font_size)
+    return float(line.get_extents().width) / 72
 
 
 def line_colours(n: int) -> list[Any]:

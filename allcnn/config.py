@@ -216,7 +216,12 @@ class Extraction:
 
 @dataclass(frozen=True)
 class Selection:
-    """Representations by name: a run, a checkpoint and taps; shell patterns such as ``*`` count."""
+    """Representations by name: a run, a checkpoint and taps, each a name or a shell pattern.
+
+    A tap's name is all that follows the first ``:`` behind the ``@``. It stands for itself whatever
+    characters it has; as a pattern it may stand for others, too: in brackets, as in ``[[]``, a
+    character is no part of one.
+    """
 
     run: str
     checkpoint: str
@@ -227,7 +232,7 @@ class Selection:
         """Read ``RUN@CHECKPOINT`` or ``RUN@CHECKPOINT:TAP``; raises ConfigError for other texts."""
         run, _, rest = text.partition("@")
         checkpoint, colon, tap = rest.partition(":")
-        if not (run and checkpoint) or bool(colon) != bool(tap) or "@" in rest or ":" in tap:
+        if not (run and checkpoint) or bool(colon) != bool(tap) or "@" in checkpoint:
             raise ConfigError(
                 f"{text!r} names no network; write RUN@CHECKPOINT, as in a@final, or"
                 " RUN@CHECKPOINT:TAP, as in 'a@*:conv[1-9]'"
@@ -242,7 +247,7 @@ class Selection:
     def matches(self, run: str, checkpoint: str, tap: str) -> bool:
         """Return whether a representation of these names is selected."""
         parts = ((run, self.run), (checkpoint, self.checkpoint), (tap, self.tap))
-        return all(fnmatchcase(name, pattern) for name, pattern in parts)
+        return all(name == each or fnmatchcase(name, each) for name, each in parts)
 
     def __str__(self) -> str:
         return f"{self.run}@{self.checkpoint}" + (f":{self.tap}" if self.tap != "*" else "")

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from allcnn.canvas import (
+    as_label,
     finish_axes,
     line_colours,
     new_figure,
@@ -181,7 +182,8 @@ def identification_bars(
     """
     _check_shares(per_layer, names)
     n, n_layers = len(per_layer), len(names)
-    figure, axes = _places_axes(names, n_layers * (0.25 + 0.16 * n), "Layers identified (%)", title)
+    labels, width = list(map(as_label, names)), n_layers * (0.25 + 0.16 * n)
+    figure, axes = _places_axes(labels, width, "Layers identified (%)", title)
     drawn: list[Any] = []
     for k, (label, colour) in enumerate(zip(per_layer, line_colours(n), strict=True)):
         percent = 100 * np.asarray(per_layer[label], np.float64)
@@ -203,7 +205,7 @@ def _places_axes(names: Sequence[str], width: float, label: str, title: str) -> 
     axes = figure.add_subplot()
     finish_axes(axes, "", label)
     axes.grid(visible=False, axis="x")
-    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_xticks(range(len(names)), list(names), rotation=90)
     axes.set_xlim(-0.6, max(len(names), 1) - 0.4)
     if title:
         set_title(axes, title, width - 1, font_size=11)
@@ -235,7 +237,7 @@ def _has_value(row: Float[np.ndarray, "c"]) -> bool:
 
 
 def _pair_name(row: str, column: str) -> str:
-    return row if row == column else f"{row}, {column}"
+    return as_label(row) if row == column else f"{as_label(row)}, {as_label(column)}"
 
 
 def _ticks(style: Style) -> float:

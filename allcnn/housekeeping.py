@@ -10,7 +10,9 @@ from allcnn.errors import WorkspaceError
 from allcnn.workspace import Workspace
 from store import has_store
 from store.layout import NAMED, Kind, open_root
+from store.names import TAP_DEPTH, fits
 from store.place import Place, as_place
+from store.taps import tap_at
 from store.tidy import check_removable, check_unlinked, remove
 from store.usage import (
     Usage,
@@ -52,12 +54,18 @@ class Inventory:
     def _names(self, side: Selection, sample_set: str | None, found: Usage) -> bool:
         sets = sample_set or "*"
         if found.kind not in NAMED:
-            return side.matches(*found.names[1:4]) and fnmatchcase(found.names[0], sets)
+            return fnmatchcase(found.names[0], sets) and is_of(self.workspace, found, side)
         facts = result_facts(place_of(self.workspace, found.kind), found.path, found.kind)
         return facts is not None and any(
             side.matches(key.run, key.checkpoint, key.tap) and fnmatchcase(key.sample_set, sets)
             for key in facts[1]
         )
+
+
+def is_of(workspace: Workspace, found: Usage, side: Selection) -> bool:
+    """Return whether a group of activations or Grams is of what a selection names."""
+    run, checkpoint, _ = found.names[1:4]
+    return side.matches(run, checkpoint, tap_at(place_of(workspace, found.kind), found.path))
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,8 @@ def check_links(
         place = place_of(workspace, kind)
         for path in linked_folders(place, kind):
             names = path.split("/")
-            if kind in NAMED or all(map(fnmatchcase, names, wanted)):
+            told = [*names[:TAP_DEPTH], *[tap_at(place, path)] * (len(names) > TAP_DEPTH)]
+            if kind in NAMED or all(map(fits, told, wanted)):
                 check_unlinked(place, names)
 
 

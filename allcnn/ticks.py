@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axis import Axis
 
-from allcnn.canvas import text_inches
+from allcnn.canvas import as_label, text_inches
 
 Groups = Sequence[tuple[str, int]]
 """Names of consecutive rows or columns and how many each has, in order."""
@@ -22,7 +22,7 @@ def name_members(axis: Axis, names: Sequence[str], cell: float, font_size: float
     """Name as many rows or columns as fit cells of so many inches, first and last included."""
     last, least = len(names) - 1, _cells(font_size, cell)
     shown = [*range(0, last - least + 1, least), last]
-    axis.set_ticks(shown, [names[k] for k in shown])
+    axis.set_ticks(shown, [as_label(names[k]) for k in shown])
 
 
 def name_groups(
@@ -35,7 +35,7 @@ def name_groups(
     parts = spans(groups)
     small = 0.8 * font_size
     members = [k for _, first, stop in parts for k in _spread(first, stop, _cells(small, cell))]
-    axis.set_ticks(members, [names[k] for k in members], minor=True)
+    axis.set_ticks(members, [as_label(names[k]) for k in members], minor=True)
     axis.set_tick_params(which="minor", labelsize=small)
     # Else a group's name would hide that of the member at its centre.
     axis.remove_overlapping_locs = False
@@ -43,7 +43,7 @@ def name_groups(
     along = all(text_inches(name, font_size) < 0.95 * cell * count for name, count in groups)
     shown = _apart(centres, 0 if along else _cells(font_size, cell))
     axis.set_ticks([centres[k] for k in shown], [parts[k][0] for k in shown])
-    widest = 72 * max((text_inches(names[k], small) for k in members), default=0)
+    widest = 72 * max((text_inches(as_label(names[k]), small) for k in members), default=0)
     axis.set_tick_params(which="major", length=0, pad=widest + (10 if members else 4))
     if along:
         axis.set_tick_params(which="major", rotation=angle)

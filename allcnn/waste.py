@@ -7,7 +7,7 @@ from typing import Any, Literal
 from allcnn import checkpoint, network, record
 from allcnn.config import Selection
 from allcnn.errors import AllcnnError, WorkspaceError
-from allcnn.housekeeping import EVERYTHING, KINDS, Inventory, Removal, place_of
+from allcnn.housekeeping import EVERYTHING, KINDS, Inventory, Removal, is_of, place_of
 from allcnn.repair import network as repair
 from allcnn.workspace import Workspace
 from store import Grams, Representation, SampleSet, StoreError, has_store
@@ -87,7 +87,7 @@ def _superseded(
         kinds = _kept_kinds(inventory.workspace, names)
         if not kinds or any(is_held(place, each) for each in groups):
             continue
-        wanted = [each for each in groups if _is_wanted(each, side, spared)]
+        wanted = [each for each in groups if _is_wanted(inventory.workspace, each, side, spared)]
         if not wanted:
             continue
         can_be_extracted = _can_be_extracted(inventory.workspace, names, samples)
@@ -100,9 +100,11 @@ def _superseded(
     return waste, irreplaceable
 
 
-def _is_wanted(found: Usage, side: Selection, spared: Sequence[Selection]) -> bool:
-    names = found.names[1:4]
-    return side.matches(*names) and not any(each.matches(*names) for each in spared)
+def _is_wanted(
+    workspace: Workspace, found: Usage, side: Selection, spared: Sequence[Selection]
+) -> bool:
+    is_spared = any(is_of(workspace, found, each) for each in spared)
+    return not is_spared and is_of(workspace, found, side)
 
 
 def _kept_kinds(workspace: Workspace, names: Network) -> list[list[Grams]]:

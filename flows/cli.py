@@ -3,9 +3,12 @@
 Commands import what they need, so that ``--help`` answers at once.
 """
 
+import io
 import logging
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING, Any, get_args
@@ -88,7 +91,8 @@ class Failure(click.ClickException):
     """One sentence on standard error, and an exit status."""
 
     def __init__(self, reason: object, status: int) -> None:
-        super().__init__(" ".join(str(reason).split()))
+        # Other spaces may be those of a name.
+        super().__init__(re.sub(r"\s*[\r\n]\s*", " ", str(reason)).strip())
         self.exit_code = status  # type: ignore[misc]  # click declares what it reads per instance
 
 
@@ -100,6 +104,12 @@ def main() -> None:
     # raised as well, which is enough.
     for library in ("absl", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    # Names of layers may have letters that a terminal's encoding lacks: these are spelled out.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    # Those that no font here has are drawn as boxes.
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
     if not isinstance(sys.unraisablehook, _Unraisable):
         sys.unraisablehook = _Unraisable(sys.unraisablehook)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -218,7 +228,8 @@ def matrix(rows: str, columns: str | None, workspace: str, **settings: Any) -> N
     """Compare all representations that fit a pattern, with each other or with another pattern's.
 
     A pattern is RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...], such as
-    'allcnn-d1-*@final' or '*@*:conv[1-9]'; quote it, or the shell expands it.
+    'allcnn-d1-*@final' or '*@*:conv[1-9]'; quote it, or the shell expands it. TAP is all that
+    follows the colon, and may be a tap's name, whatever characters it has.
     """
     sides = Selection.parse(rows), Selection.parse(columns or rows)
     _compare(sides, workspace, settings)
@@ -248,7 +259,7 @@ def identify(
     place = _workspace(workspace)
     from flows import comparing
 
-    without = [tap.strip() for tap in exclude.split(",")]
+    without = options.taps(exclude)
     comparing.check_identifiable(place, job, without)
     results = comparing.run_comparison(place, job, spec)
     found = comparing.identify_layers(results, without)

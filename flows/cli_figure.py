@@ -280,7 +280,7 @@ def layers(pattern: str, exclude: str, **given: Any) -> None:
 
     sources, method, look = _parse(given, several=True)
     side = Selection.parse(pattern)
-    without = [tap.strip() for tap in exclude.split(",")]
+    without = options.taps(exclude)
     _draw(sources.place, look, lambda how: many.draw_layers(sources, side, method, without, how))
 
 

@@ -39,7 +39,8 @@ def list_store(pattern: str | None, where: tuple[str, ...], as_json: bool, works
     """List what is stored: activations, kept Grams, results of comparisons and linear probes.
 
     One line a run, checkpoint and sample set; a line a result or a probe. PATTERN is RUN,
-    RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. Names to compare with
+    RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. TAP is all that follows the
+    colon, and may be a tap's name, whatever characters it has. Names to compare with
     --where are sample_set, run, checkpoint, tap, dataset, split, n_samples, dtype, complete and
     every attribute of a network, such as depth, seed and epoch; of Grams also kernel, pool and
     batch_size; of results kernel, sigma, estimator, pool, batch_size and label, and all names of
@@ -101,6 +102,7 @@ def query_store(
 ) -> None:
     """Write the activations of one tap, or a part of them, to a file.
 
+    TAP is all that follows the colon: a tap's name, or a pattern that one alone fits.
     .npz holds the arrays values, samples, labels and metadata (a JSON text); .csv and .parquet have
     one line an example: sample, label, then one column a feature, such as y0_x0_c12.
     """

@@ -83,7 +83,7 @@ def remove(pattern: str, workspace: str, what: str, sample_set: str | None, **ho
     """Remove what is stored of the representations that fit a pattern, whole or not.
 
     PATTERN is RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; quote it, or the shell
-    expands it. Shows what would go, and asks.
+    expands it. TAP may be a tap's name, whatever characters it has. Shows what would go, and asks.
     """
     kinds: Any = [_KINDS[word] for word in _words("what", what, tuple(_KINDS))]
     side = Selection.parse(pattern)

@@ -38,6 +38,8 @@ def find_one(workspace: Workspace, pattern: Pattern, sample_set: str | None) -> 
     found: list[Representation] = []
     if has_store(workspace.activations):
         found = open_store(workspace.activations).find(**where)
+        # A pattern may be a name as well, as layers[0] is.
+        found = [tap for tap in found if tap.key.tap == pattern.tap] or found
     names = [f"{tap.key} on {tap.key.sample_set}" for tap in found]
     if not found:
         _check_grams(workspace, where)

@@ -64,7 +64,8 @@ HELP = {
     "label_or_each": "compare the examples of this class alone, or of each class, a matrix each",
     "cluster": "where tasks run: threads, local[:WORKERS] on a core each, gpu, tcp://HOST:PORT of a"
     " scheduler, or MODULE:FUNCTION that starts one",
-    "pattern": "RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...], as in *@final:conv[1-9]",
+    "pattern": "RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...], as in *@final:conv[1-9];"
+    " TAP is all that follows the colon, and may be a tap's name, whatever characters it has",
     "networks": "checkpoints that are stored: RUN@CHECKPOINT with *, ? and [...]; what is stored of"
     " others is renewed, too, where their checkpoint has become another one",
     "matrices": "all-pairs matrices that are kept up to date, besides all results that are there:"
@@ -180,6 +181,11 @@ def local_file(text: str) -> Path:
     if "://" in text:
         raise ConfigError(f"{text} is an address; give a local file")
     return Path(text)
+
+
+def taps(text: str) -> list[str]:
+    """Read names of taps, separated by commas; the whole text may be a name with commas, too."""
+    return [text, *(name.strip() for name in text.split(","))]
 
 
 def networks(text: str) -> Selection:

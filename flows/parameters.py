@@ -41,9 +41,9 @@ from flows.upkeep.plan import Busy, Nightly
 _PLAIN = r"[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?"
 _NAME = f"^{_PLAIN}$"
 _NETWORK = f"^{_PLAIN}@{_PLAIN}$"
-# Names with shell patterns, as ``allcnn.config.Selection`` reads them.
+# Names with shell patterns, as ``allcnn.config.Selection`` reads them; taps have any name.
 _GLOB = r"[A-Za-z0-9_.*?\[\]!-]+"
-_PATTERN = f"^{_GLOB}@{_GLOB}(:{_GLOB})?$"
+_PATTERN = f"^{_GLOB}@{_GLOB}(:.+)?$"
 _NETWORKS = f"^{_GLOB}@{_GLOB}$"
 
 T = TypeVar("T")

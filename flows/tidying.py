@@ -16,6 +16,7 @@ from allcnn.workspace import Workspace
 from flows.listing import size
 from flows.tables import aligned
 from store.layout import NAMED
+from store.names import readable
 from store.usage import Usage
 
 _NAMES: Final = {
@@ -211,6 +212,7 @@ def _item(found: Usage) -> dict[str, Any]:
     return {
         "store": found.kind,
         "path": found.path,
+        "of": readable(found.path),
         "files": found.n_files,
         "bytes": found.n_bytes,
     }

@@ -12,6 +12,7 @@ from flows.progress import Progress
 from store import has_store
 from store.damage import Damage, Unfinished
 from store.layout import Kind
+from store.names import readable
 from store.verify import n_expected, verify
 
 
@@ -66,7 +67,7 @@ def look_through(place: Workspace, side: Selection | None) -> Found:
                     n_bytes += checked.n_bytes
                     damage += checked.damage
                     unfinished += checked.unfinished
-                    report(min(n_here, totals[kind]), totals[kind], checked.path)
+                    report(min(n_here, totals[kind]), totals[kind], readable(checked.path))
                 n_checked += n_here
     if side is not None and not n_checked and not damage and not unfinished:
         raise nothing_fits(place, [side])

@@ -6,6 +6,7 @@ import numpy as np
 
 from store.committed import ArrayForm, Form
 from store.layout import META, chunk_shape
+from store.names import tap_folder
 from store.schema import RepresentationMeta
 
 _DIMENSIONS = {
@@ -15,14 +16,20 @@ _DIMENSIONS = {
 }
 
 
+def _attributes(tap: str) -> dict[str, str]:
+    # By the first xarray makes the labels a coordinate, and by the second it shows the tap's name
+    # where its folder, which is what xarray calls a group, has another one.
+    named = {} if tap_folder(tap) == tap else {"long_name": tap}
+    return {"coordinates": "label"} | named
+
+
 def _array_form(meta: RepresentationMeta) -> ArrayForm:
     return ArrayForm(
         shape=(meta.n_samples, *meta.shape),
         chunks=chunk_shape(meta),
         dtype=np.dtype(meta.dtype).newbyteorder("<"),
         dimensions=_DIMENSIONS[len(meta.shape)],
-        # By this attribute xarray makes the labels a coordinate.
-        attributes={"coordinates": "label"},
+        attributes=_attributes(meta.key.tap),
     )
 
 

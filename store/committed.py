@@ -41,6 +41,10 @@ class Key(Protocol):
         """Path of the group below the store's root."""
 
     @property
+    def text(self) -> str:
+        """The names that it stands for, joined by ``/``."""
+
+    @property
     def sample_set(self) -> str:
         """Name of the sample set, the first component of the path."""
 
@@ -164,7 +168,7 @@ class CommittedReader(Committed[M]):
 
     def __repr__(self) -> str:
         return (
-            f"<{type(self).__name__} {self.meta.key.path}:"
+            f"<{type(self).__name__} {self.meta.key.text}:"
             f" {self.n_committed} of {self.meta.length} {self.form.units}>"
         )
 

@@ -11,6 +11,7 @@ from store.activations import ACTIVATIONS
 from store.committed import Form, Meta
 from store.errors import ConflictError, MisalignedWriteError, SchemaError, StoreError
 from store.layout import COORDINATES, crc32c
+from store.names import is_tap_folder, tap_folder
 from store.nodes import read_attributes
 from store.place import Place, child_names
 from store.samples import NO_INDEX
@@ -101,12 +102,13 @@ def _others(root: Place, key: RepresentationKey) -> Iterator[Place]:
     """Yield the other taps of a network, then one of each other network, one after the other."""
     sample_set = root / key.sample_set
     own = sample_set / key.run / key.checkpoint
-    yield from (own / tap for tap in child_names(own) if tap != key.tap)
+    others = (name for name in child_names(own, is_tap_folder) if name != tap_folder(key.tap))
+    yield from (own / name for name in others)
     for run in child_names(sample_set):
         for checkpoint in child_names(sample_set / run):
             network = sample_set / run / checkpoint
             if network != own:
-                yield from (network / tap for tap in child_names(network)[:1])
+                yield from (network / name for name in child_names(network, is_tap_folder)[:1])
 
 
 def _coordinate(

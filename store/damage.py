@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from store.layout import NAMED, Kind
+from store.names import shown
 
 _SENTENCE: Final = re.compile(
     r".* (?:is|are) damaged \((.*)\)[:;] .*"
@@ -102,7 +103,7 @@ def owner(kind: Kind, path: str) -> str:
     if len(parts) < 4:
         return f"the folder {path}"
     sample_set, run, checkpoint, tap = parts[:4]
-    of = f"tap {tap} of run {run}, checkpoint {checkpoint}, on {sample_set}"
+    of = f"tap {shown(tap)} of run {run}, checkpoint {checkpoint}, on {sample_set}"
     return of if len(parts) == 4 else f"the Grams {parts[4]} of {of}"
 
 

@@ -14,7 +14,7 @@ class SchemaError(StoreError, ValueError):
 
 
 class InvalidKeyError(StoreError, ValueError):
-    """A name is not safe as one component of a path."""
+    """A name cannot be that of a run, a tap or whatever else has one."""
 
 
 class UnknownRepresentationError(StoreError, LookupError):

@@ -1,7 +1,6 @@
 """Look the results of comparisons and of probes through for damage, array after array."""
 
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from store.damage import FOLDER, METADATA, Checked, Damage, reason_of
 from store.errors import DamagedChunkError, SchemaError, StoreError
 from store.forms import FORMS
 from store.layout import Kind
+from store.names import fits
 from store.nodes import NODE, SEAL, read_array, read_attributes
 from store.place import Place, check_inside, child_names, walk_files, zarr_store
 from store.prescribed import TEXT, array_problem, chunk_problem, group_problem, read_node
@@ -25,7 +25,7 @@ def examine_records(
 ) -> Iterator[Checked]:
     """Look through the records about a representation that fits, and those that do not say."""
     form = FORMS[kind]
-    for name in filter(lambda each: fnmatchcase(each, record), child_names(place)):
+    for name in filter(lambda each: fits(each, record), child_names(place)):
         attributes = _attributes(place, form, name)
         if isinstance(attributes, Damage):
             yield Checked(kind, name, (attributes,), is_data=True)
@@ -59,7 +59,7 @@ def _complete(form: Form, attributes: dict[str, Any]) -> dict[str, Any]:
 
 def _fits(form: Form, attributes: Mapping[str, Any], patterns: tuple[str, ...]) -> bool:
     keys = [key for side in form.sides for key in _keys(attributes[form.mark].get(side))]
-    fitting = (all(map(fnmatchcase, key.split("/"), patterns)) for key in keys)
+    fitting = (all(map(fits, key.split("/", 3), patterns)) for key in keys)
     return not keys or any(fitting)
 
 

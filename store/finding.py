@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 from store.committed import CommittedReader, Key, parse
 from store.errors import InvalidKeyError, StoreError, StoreLocationError, UnfinishedError
 from store.layout import open_root
+from store.names import is_folder
 from store.nodes import NODE, read_attributes
 from store.place import Address, Place, as_place, check_inside, child_names, is_remote
 from store.query import LEVELS, Query, Scalar, Wanted, facts
@@ -56,8 +58,9 @@ class CommittedStore(Generic[R]):
 
         A filter is ``name=value`` or, with ``__ge``, ``__gt``, ``__le``, ``__lt`` or ``__ne``
         after the name, a comparison: ``tap="conv*", epoch__ge=5, seed=range(4)``. Texts are
-        patterns with ``*``, ``?`` and ``[...]``; of several values any will do; what lacks a name
-        fits no filter on it. Names are sample_set, run, checkpoint, tap, dataset, split,
+        names, or patterns with ``*``, ``?`` and ``[...]`` (in brackets, a character stands for
+        itself); of several values any will do; what lacks a name fits no filter on it. Names are
+        sample_set, run, checkpoint, tap, dataset, split,
         n_samples, dtype, complete, of Grams kernel, pool and batch_size, and every attribute.
 
         Sorted by sample set, run, the attribute ``epoch``, checkpoint and position in the network:
@@ -129,8 +132,8 @@ class CommittedStore(Generic[R]):
 def _paths(root: Place, levels: tuple[str | None, ...], query: Query) -> list[str]:
     """Return the paths of the groups in the folders that a query admits, level by level."""
     folders = [""]
-    for level in levels:
-        children = each(root, lambda folder: child_names(root / folder), folders)
+    for depth, level in enumerate(levels):
+        children = each(root, partial(_children, root, depth), folders)
         folders = [
             f"{folder}/{name}".lstrip("/")
             for folder, names in zip(folders, children, strict=True)
@@ -138,6 +141,10 @@ def _paths(root: Place, levels: tuple[str | None, ...], query: Query) -> list[st
             if level is None or query.admits(level, name)
         ]
     return folders
+
+
+def _children(root: Place, depth: int, folder: str) -> list[str]:
+    return child_names(root / folder, partial(is_folder, depth=depth))
 
 
 def _facts(one: CommittedReader[Any]) -> dict[str, Scalar]:

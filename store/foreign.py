@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError
-from store.schema import check_component
+from store.names import check_tap as check_name
 
 
 def as_numpy(values: Any, name: str = "the array") -> npt.NDArray[Any]:
@@ -71,7 +71,7 @@ def check_mapping(taps: object) -> None:
 
 def check_tap(name: str, shape: tuple[int, ...]) -> None:
     """Raise InvalidKeyError or ArrayError unless this can be the name and shape of a tap."""
-    check_component("tap", name)
+    check_name(name)
     if not 2 <= len(shape) <= 4:
         advice = "give it a second one, as in values[:, None]" if len(shape) == 1 else "reshape it"
         raise ArrayError(

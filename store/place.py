@@ -4,7 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +15,8 @@ from upath import UPath
 from zarr.storage import FsspecStore
 
 from store.errors import StoreLocationError
+from store.names import is_component
 from store.reach import reaching
-from store.schema import is_component
 
 Place = Path | UPath
 """A local folder is a plain path; an address has the same methods, from universal_pathlib."""
@@ -86,12 +86,13 @@ def zarr_store(place: Place, *, read_only: bool) -> str | Path | FsspecStore:
     return FsspecStore.from_url(str(place), storage_options=options, read_only=read_only)
 
 
-def child_names(place: Place) -> list[str]:
+def child_names(place: Place, fits: Callable[[str], bool] = is_component) -> list[str]:
     """Return the names of the folders in a place that can be components of a key, sorted.
 
+    Folders of taps have a rule of their own, ``store.names.is_tap_folder``.
     Zarr's own listing warns about the ``*.partial`` files that a kill leaves behind.
     """
-    return sorted(name for name, is_folder in _entries(place) if is_folder and is_component(name))
+    return sorted(name for name, is_folder in _entries(place) if is_folder and fits(name))
 
 
 def entry_names(place: Place) -> list[str]:

@@ -9,9 +9,10 @@ import numpy as np
 from store import records
 from store.errors import SchemaError, UnknownProbeError
 from store.fields import check_count, check_text
+from store.names import check_component
 from store.place import Address
 from store.records import Arrays, Content, Matrix, RecordForm, Sizes
-from store.schema import RepresentationKey, check_component
+from store.schema import RepresentationKey
 
 PROBE: Final = "allcnn_probe"
 
@@ -123,13 +124,13 @@ def has_probe(store: Address, name: str) -> bool:
 
 def _to_json(probe: ProbeResult) -> dict[str, Any]:
     facts = {f.name: getattr(probe, f.name) for f in fields(probe) if f.name not in ARRAYS}
-    facts |= {"taps": [key.path for key in probe.taps], "classes": list(probe.classes)}
+    facts |= {"taps": [key.text for key in probe.taps], "classes": list(probe.classes)}
     return records.check_json(f"probe {probe.name}", facts)
 
 
 def _make(facts: Mapping[str, Any], arrays: Arrays) -> ProbeResult:
     given: dict[str, Any] = {**facts, **arrays}
-    taps = tuple(map(RepresentationKey.from_path, facts["taps"]))
+    taps = tuple(map(RepresentationKey.from_text, facts["taps"]))
     return ProbeResult(**given | {"taps": taps, "classes": tuple(map(int, facts["classes"]))})
 
 

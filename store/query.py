@@ -4,12 +4,12 @@ import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, Final, Self
 
 import numpy as np
 
 from store.errors import QueryError
+from store.names import fits, tap_name
 from store.place import Place
 from store.schema import GramMeta, RepresentationMeta
 
@@ -17,7 +17,8 @@ Scalar = str | int | float | bool
 Wanted = Scalar | Collection[Scalar] | None
 """What a name is compared with: one value, several of which any will do, or None for no filter."""
 
-LEVELS: Final = ("sample_set", "run", "checkpoint", "tap")
+TAP: Final = "tap"
+LEVELS: Final = ("sample_set", "run", "checkpoint", TAP)
 """The names that are folders, from the root downwards."""
 
 _TEXT, _NUMBER, _TRUTH = "text", "number", "truth value"
@@ -64,7 +65,7 @@ class Condition:
 
     Attributes:
         name: such as ``epoch``.
-        order: ``ge``, ``gt``, ``le``, ``lt``, ``ne``, or ``eq``, which texts take as a pattern.
+        order: ``ge``, ``gt``, ``le``, ``lt``, ``ne``, or ``eq``: of texts, a name or a pattern.
         values: all of one kind.
         kind: of the values, None where there are none.
     """
@@ -86,7 +87,7 @@ class Condition:
         if self.order in _ORDERS:
             return bool(_ORDERS[self.order](value, *self.values))
         if isinstance(value, str):
-            among = any(fnmatchcase(value, str(pattern)) for pattern in self.values)
+            among = any(fits(value, str(pattern)) for pattern in self.values)
         else:
             among = value in self.values
         return among == (self.order == "eq")
@@ -106,7 +107,11 @@ class Query:
 
     def admits(self, level: str, folder: str) -> bool:
         """Return whether a folder can hold what fits, so that no other is opened."""
-        return all(c.holds({level: folder}) for c in self.conditions if c.name == level)
+        name = tap_name(folder) if level == TAP else folder
+        # Of a folder that is cut, the metadata have the name.
+        return name is None or all(
+            c.holds({level: name}) for c in self.conditions if c.name == level
+        )
 
     def matches(self, found: Mapping[str, Scalar]) -> bool:
         """Return whether all conditions hold."""

@@ -15,6 +15,7 @@ from store.committed import CommittedReader, Form
 from store.errors import UnknownRepresentationError
 from store.finding import CommittedStore
 from store.indices import Chosen
+from store.names import is_tap_folder
 from store.place import Address, Place, child_names
 from store.schema import RepresentationKey, RepresentationMeta, SampleSet
 from store.selection import Selection, Space, select
@@ -163,7 +164,7 @@ def open(path: Address) -> Store:
 def n_missing_taps(taps: Sequence[Representation]) -> int:
     """Return how many taps have no folder, as far as these of the same network know."""
     n_taps = max((tap.meta.n_taps or 0 for tap in taps), default=0)
-    return max(0, n_taps - len(child_names(taps[0].place.parent))) if n_taps else 0
+    return max(0, n_taps - len(child_names(taps[0].place.parent, is_tap_folder))) if n_taps else 0
 
 
 def _reopen(path: Place, key: RepresentationKey) -> Representation:

@@ -33,6 +33,7 @@ from store.errors import (
     UnfinishedError,
 )
 from store.layout import Kind, crc32c, create_root, has_store, open_root
+from store.names import check_component
 from store.nodes import read_array, read_attributes, write_attributes
 from store.place import (
     Address,
@@ -46,7 +47,7 @@ from store.place import (
     zarr_store,
 )
 from store.reach import reaching
-from store.schema import RepresentationKey, check_component
+from store.schema import RepresentationKey
 
 DIGESTS: Final = "allcnn_digests"
 """Attribute of a record: a digest of each of its arrays."""
@@ -72,7 +73,8 @@ class RecordForm(Generic[T]):
         kind: of store.
         noun: what errors call a record.
         mark: attribute of a group that holds the facts.
-        sides: facts that list the representations which a record is about, by their paths.
+        sides: facts that list the representations which a record is about, by the texts of
+            their keys.
         labels: returns by dimension, from the facts, the names of its places, which xarray shows.
         arrays: names of the arrays of numbers, each with its dimensions; not all need be there.
         integers: those of int64; others are float64.
@@ -130,9 +132,9 @@ def check_writable(store: Address, kind: Kind) -> None:
             ) from error
 
 
-def tap_names(paths: list[str]) -> list[str]:
-    """Return what representations are called, of their paths."""
-    return [str(RepresentationKey.from_path(path)) for path in paths]
+def tap_names(texts: list[str]) -> list[str]:
+    """Return what representations are called, of the texts of their keys."""
+    return [str(RepresentationKey.from_text(text)) for text in texts]
 
 
 def check_json(what: str, facts: dict[str, Any]) -> dict[str, Any]:

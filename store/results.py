@@ -8,9 +8,10 @@ import numpy as np
 
 from store import records
 from store.errors import SchemaError, UnknownResultError
+from store.names import check_component
 from store.place import Address
 from store.records import Arrays, Content, Matrix, RecordForm, Sizes
-from store.schema import RepresentationKey, check_component
+from store.schema import RepresentationKey
 
 RESULT: Final = "allcnn_result"
 
@@ -144,8 +145,8 @@ def has_result(store: Address, name: str) -> bool:
 def _to_json(result: SimilarityResult) -> dict[str, Any]:
     names = [f.name for f in fields(result) if f.name not in ARRAYS]
     facts = {name: getattr(result, name) for name in names} | {
-        "rows": [key.path for key in result.rows],
-        "columns": [key.path for key in result.columns],
+        "rows": [key.text for key in result.rows],
+        "columns": [key.text for key in result.columns],
         "reasons": [list(reason) for reason in result.reasons],
         "sources": list(result.sources),
     }
@@ -157,8 +158,8 @@ def _make(facts: Mapping[str, Any], arrays: Arrays) -> SimilarityResult:
     return SimilarityResult(
         **given
         | {
-            "rows": tuple(map(RepresentationKey.from_path, facts["rows"])),
-            "columns": tuple(map(RepresentationKey.from_path, facts["columns"])),
+            "rows": tuple(map(RepresentationKey.from_text, facts["rows"])),
+            "columns": tuple(map(RepresentationKey.from_text, facts["columns"])),
             "reasons": tuple((i, j, why) for i, j, why in facts["reasons"]),
             "sources": tuple(facts.get("sources", (0, 0))),
         }

@@ -21,11 +21,13 @@ from store.fields import (
     check_utc,
     exact_fields,
 )
+from store.names import check_component, check_tap, tap_folder
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of everything below a store's root; raised when an older reader would misread it.
 
-Version 1 had no attributes of representations, no seals, and no compression.
+Version 1 had no attributes of representations, no seals, and no compression; version 2 no names of
+taps but those that are folders' names.
 """
 
 GRAM_CHUNK_BYTES = 2**20
@@ -37,32 +39,11 @@ Kernel = Literal["linear", "cosine"]
 Pool = Literal["whole", "mean"]
 Attributes = Mapping[str, str | int | float | bool]
 
-_COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _SHA256 = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]*")
 _CRC32C = re.compile(r"crc32c:[0-9a-f]{8}")
 _SINCE_2 = ("attributes", "n_taps")
 _RUN = re.compile(r".+-d(\d{1,9})-(v[12])-s(\d{1,9})")
 _EPOCH = re.compile(r"init|epoch-(\d{4,9})")
-
-
-def is_component(name: object) -> bool:
-    """Return whether ``name`` is safe as one component of a path."""
-    # A folder called zarr.json would take the place of its parent's metadata.
-    return (
-        isinstance(name, str)
-        and _COMPONENT.fullmatch(name) is not None
-        and ".." not in name
-        and name != "zarr.json"
-    )
-
-
-def check_component(kind: str, name: object) -> None:
-    """Raise InvalidKeyError unless ``name`` is safe as one component of a path."""
-    if not is_component(name):
-        raise InvalidKeyError(
-            f"{kind} {name!r} cannot be a folder's name: use up to 200 letters, digits, '_', '-'"
-            " and single dots, beginning with a letter or digit"
-        )
 
 
 @dataclass(frozen=True)
@@ -123,26 +104,32 @@ class RepresentationKey:
         check_component("sample set", self.sample_set)
         check_component("run", self.run)
         check_component("checkpoint", self.checkpoint)
-        check_component("tap", self.tap)
+        check_tap(self.tap)
 
     @property
     def path(self) -> str:
-        """Path of the group below the store's root."""
+        """Path of the group below the store's root, whose last folder stands for the tap."""
+        return f"{self.sample_set}/{self.run}/{self.checkpoint}/{tap_folder(self.tap)}"
+
+    @property
+    def text(self) -> str:
+        """The names, joined by ``/``, as JSON has them; those before the tap's have none."""
         return f"{self.sample_set}/{self.run}/{self.checkpoint}/{self.tap}"
 
     def __str__(self) -> str:
         return f"{self.run}@{self.checkpoint}:{self.tap}"
 
     @classmethod
-    def from_path(cls, path: object) -> Self:
-        """Rebuild a key from its path; raises SchemaError for what is not one."""
-        parts = path.split("/") if isinstance(path, str) else []
-        if len(parts) != 4 or not all(map(is_component, parts)):
+    def from_text(cls, text: object) -> Self:
+        """Rebuild a key from its text; raises SchemaError for what is not one."""
+        parts = text.split("/", 3) if isinstance(text, str) else []
+        try:
+            return cls(*parts)
+        except (InvalidKeyError, TypeError) as error:
             raise SchemaError(
-                f"{path!r} is not the path of a representation: want"
+                f"{text!r} is not the key of a representation: want"
                 " 'sample set/run/checkpoint/tap'; the store is malformed, write it again"
-            )
-        return cls(*parts)
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -207,14 +194,14 @@ class RepresentationMeta:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        nested = {"key": self.key.path, "sample_set": self.sample_set.to_json()}
+        nested = {"key": self.key.text, "sample_set": self.sample_set.to_json()}
         return _plain(self) | nested | {"shape": list(self.shape)}
 
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild metadata; raises SchemaError for what is not metadata."""
         found = exact_fields(cls, values, since_2=_SINCE_2)
-        found["key"] = RepresentationKey.from_path(found["key"])
+        found["key"] = RepresentationKey.from_text(found["key"])
         found.setdefault("attributes", attributes_by_name(found["key"]))
         found["sample_set"] = SampleSet.from_json(found["sample_set"])
         found["shape"] = as_tuple("shape", found["shape"])
@@ -265,18 +252,23 @@ class GramKey:
         """Path of the group below the store's root."""
         return f"{self.of.path}/{self.variant}"
 
+    @property
+    def text(self) -> str:
+        """The names, joined by ``/``."""
+        return f"{self.of.text}/{self.variant}"
+
     def __str__(self) -> str:
         return f"Grams {self.variant} of {self.of}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return asdict(self) | {"of": self.of.path}
+        return asdict(self) | {"of": self.of.text}
 
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild a key; raises SchemaError for what is not one."""
         found = exact_fields(cls, values)
-        found["of"] = RepresentationKey.from_path(found["of"])
+        found["of"] = RepresentationKey.from_text(found["of"])
         return cls(**found)
 
 
@@ -422,6 +414,6 @@ def _short_digest(digest: str) -> str:
 def _check_same_sample_set(key: RepresentationKey | GramKey, sample_set: SampleSet) -> None:
     if key.sample_set != sample_set.name:
         raise SchemaError(
-            f"the key {key.path} names another sample set than {sample_set.name};"
+            f"the key {key.text} names another sample set than {sample_set.name};"
             " build the key from the sample set's name"
         )

@@ -68,7 +68,7 @@ class Selection:
         return len(self.rows)
 
     def __repr__(self) -> str:
-        return f"<Selection of {self.tap.meta.key.path}: {self.dtype} {self.shape}>"
+        return f"<Selection of {self.tap.meta.key.text}: {self.dtype} {self.shape}>"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from store.errors import ClaimedError, StoreError
 from store.forms import FORMS
 from store.grams import GRAMS
 from store.layout import NAMED, Kind
+from store.names import is_folder
 from store.nodes import NODE
 from store.place import Place, entry_names, is_leftover, remove_tree, write_bytes
 from store.place import check_unlinked as check_unlinked
@@ -23,7 +24,6 @@ from store.probes import ProbeResult
 from store.reach import reaching
 from store.records import has_record
 from store.results import SimilarityResult
-from store.schema import is_component
 from store.usage import DEPTHS, Usage, committed, networks
 from store.writer import written
 
@@ -140,7 +140,8 @@ def _is_draft(place: Place, found: Usage) -> bool:
 
 
 def _is_ours(found: Usage) -> bool:
-    return found.members <= _MEMBERS[found.kind] and all(map(is_component, found.names))
+    is_named = all(is_folder(name, depth) for depth, name in enumerate(found.names))
+    return found.members <= _MEMBERS[found.kind] and is_named
 
 
 def _remove_empty(place: Place, names: tuple[str, ...]) -> None:

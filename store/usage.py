@@ -136,8 +136,8 @@ def result_facts(
         if attributes is None or form.mark not in attributes:
             return None
         n_bytes = sum(array_bytes(place / name / array) for array in attributes[DIGESTS])
-        paths = dict.fromkeys(path for side in form.sides for path in attributes[form.mark][side])
-        return n_bytes, [RepresentationKey.from_path(path) for path in paths]
+        texts = dict.fromkeys(text for side in form.sides for text in attributes[form.mark][side])
+        return n_bytes, [RepresentationKey.from_text(text) for text in texts]
     except (StoreError, KeyError, TypeError):
         return None
 

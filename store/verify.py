@@ -5,7 +5,7 @@ middle of its creation nor a chunk that was not committed.
 """
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Final
 
 from store.claim import CLAIM
@@ -14,6 +14,7 @@ from store.errors import DamagedChunkError, SchemaError
 from store.examine import COORDINATE_ARRAYS, READERS, examine
 from store.examine_records import examine_records
 from store.layout import NAMED, STORE_MARK, Kind, open_root
+from store.names import TAP_DEPTH, fits, is_folder
 from store.nodes import NODE, SEAL
 from store.place import (
     Address,
@@ -27,7 +28,8 @@ from store.place import (
 from store.prescribed import group_problem, read_node
 from store.query import LEVELS
 from store.reach import reaching
-from store.schema import SCHEMA_VERSION, is_component
+from store.schema import SCHEMA_VERSION
+from store.taps import tap_at
 
 
 def verify(
@@ -64,9 +66,11 @@ def n_expected(path: Address, kind: Kind) -> int:
         return _n_below(place, depth)
 
 
-def _n_below(place: Place, depth: int) -> int:
-    names = child_names(place)
-    return len(names) if depth == 1 else sum(_n_below(place / name, depth - 1) for name in names)
+def _n_below(place: Place, depth: int, above: int = 0) -> int:
+    names = child_names(place, partial(is_folder, depth=above))
+    if above + 1 == depth:
+        return len(names)
+    return sum(_n_below(place / name, depth, above + 1) for name in names)
 
 
 def _root(place: Place, kind: Kind) -> Checked:
@@ -114,9 +118,9 @@ class _Walk:
         depth, has_data, n_missing = path.count("/") + 1 if path else 0, False, 0
         for name in _folder_names(self._place / path):
             below = f"{path}/{name}" if path else name
-            if not fnmatchcase(name, self._patterns[depth]):
+            if not fits(self._name(below, depth), self._patterns[depth]):
                 continue
-            if not is_component(name):
+            if not is_folder(name, depth):
                 yield self._told(below, FOLDER, "no key has such a name")
             elif depth + 1 == self._form.depth:
                 checked = self._group(below)
@@ -132,6 +136,10 @@ class _Walk:
             yield self._above(path, has_data)
         if depth == _NETWORK_DEPTH and n_missing:
             yield self._unfinished(path, f"taps are missing: {n_missing}")
+
+    def _name(self, path: str, depth: int) -> str:
+        """Return what a folder stands for."""
+        return tap_at(self._place, path) if depth == TAP_DEPTH else path.rpartition("/")[2]
 
     def _above(self, path: str, has_data: bool) -> Checked:
         """Look at the metadata of a folder above representations."""

@@ -4,8 +4,10 @@
 every checksum, digest and seal verified. It is written to be read beside the page, not to be fast.
 """
 
+import hashlib
 import json
 import math
+import re
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +15,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
 FORMATS = {"float16": "e", "float32": "f", "float64": "d", "int32": "i", "int64": "q"}
+KEPT = "abcdefghijklmnopqrstuvwxyz0123456789_"
 DEPTHS = {"activations": 4, "grams": 5, "similarity": 1}
 
 Decoder = Callable[[bytes], bytes]
@@ -77,21 +80,51 @@ MARKS = {
 
 
 def read_store(root: Path, kind: str, decoders: Mapping[str, Decoder]) -> dict[str, Any]:
-    """Return everything that a store holds, by its path below the root."""
+    """Return everything that a store holds, by its names."""
     mark = group_attributes(root)["allcnn_store"]
     if mark["kind"] != kind or mark["schema_version"] not in VERSIONS:
         raise ValueError(f"{root} is {mark}")
-    return {
-        path: READERS[kind](root, path, decoders)
-        for path in paths(root, DEPTHS[kind])
-        if MARKS[kind] in group_attributes(root / path)
-    }
+    found = {}
+    for path in paths(root, DEPTHS[kind]):
+        attributes = group_attributes(root / path)
+        if MARKS[kind] in attributes:
+            name = name_of(attributes[MARKS[kind]], path)
+            found[name] = READERS[kind](root, path, decoders)
+    return found
+
+
+def name_of(record: Mapping[str, Any], path: str) -> str:
+    """Return what a group is called: sample set, run, checkpoint and tap, or its own name."""
+    key = record["name"] if "name" in record else record["key"]
+    text = key["of"] if isinstance(key, dict) else key
+    *above, tap = text.split("/", 3)
+    folders = [*above, folder_of(tap)] if above else [tap]
+    variant = path.split("/")[len(folders) :]
+    if path != "/".join([*folders, *variant]):
+        raise DamageError(f"{path} holds {text}")
+    return "/".join([text, *variant])
+
+
+def folder_of(tap: str) -> str:
+    """Return the name of a tap's folder."""
+    plain = re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", tap)
+    if plain and ".." not in tap and tap != "zarr.json":
+        return tap
+    letters = [
+        "".join(chr(b) if chr(b) in KEPT else f"-{b:02x}" for b in letter.encode())
+        for letter in tap
+    ]
+    if len("".join(letters)) <= 198:
+        return "_-" + "".join(letters)
+    while len("".join(letters)) > 164:
+        letters.pop()
+    return f"_-{''.join(letters)}--{hashlib.sha256(tap.encode()).hexdigest()[:32]}"
 
 
 def paths(folder: Path, depth: int) -> Iterator[str]:
     """Return the paths of the groups at a depth, those names left out that no key can have."""
     for child in sorted(folder.iterdir()):
-        if child.is_dir() and child.name[0].isascii() and child.name[0].isalnum():
+        if child.is_dir() and child.name[0] in KEPT + "ABCDEFGHIJKLMNOPQRSTUVWXYZ":
             if depth == 1:
                 yield child.name
             else:

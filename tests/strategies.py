@@ -110,3 +110,23 @@ gram_metas = st.builds(
         lambda drawn: (drawn[1],) * drawn[0] + (drawn[2] or drawn[1],)
     ),
 )
+
+REAL_NAMES = (
+    *("layer1.0.conv1", "features.0", "classifier.6", "module.layer1.0"),
+    *("blocks/0/attn", "encoder/layer_0/mlp/~/linear"),
+    *("_blocks.0._expand_conv", "_conv_stem", "_orig_mod.layer1", "_fc"),
+    *("conv1/Relu:0", "dense_1/BiasAdd:0"),
+    *("layers[0].attn", "params['Dense_0']"),
+    *("block 1", "Schicht_ü", "relu(conv1)", "conv1+relu", "conv1->bn1"),
+    *("0", "0.0", "1x1"),
+    *("lm_head", "h.0.hook_resid_pre", "zarr.json", "a" * 150),
+)
+"""Taps as PyTorch, Flax, Haiku, TensorFlow, Equinox and TransformerLens call them."""
+
+NAMES = st.text(
+    st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"))
+    | st.sampled_from("/\\.:@*?[]-_ '\"$%ü"),
+    min_size=1,
+    max_size=200,
+)
+"""Any name that a tap can have."""

@@ -1,9 +1,11 @@
 """Settings: bounds, defaults, names that stay inside the workspace, JSON there and back."""
 
 import dataclasses
+import glob
 import json
 
 import pytest
+from hypothesis import given
 
 from allcnn.config import (
     MAX_PERMUTATIONS,
@@ -15,6 +17,7 @@ from allcnn.config import (
     check_name,
 )
 from allcnn.errors import ConfigError
+from tests.strategies import NAMES
 
 A, B = Selection("a", "final"), Selection("b", "init")
 
@@ -208,11 +211,25 @@ def test_results_differ_in_bandwidths_where_the_kernel_has_one():
         ("b@init", B),
         ("a@*:conv[1-9]", Selection("a", "*", "conv[1-9]")),
         ("*@final", Selection("*", "final")),
+        ("a@final:conv1/Relu:0", Selection("a", "final", "conv1/Relu:0")),
+        ("a@final:x@y", Selection("a", "final", "x@y")),
+        ("a@final: ", Selection("a", "final", " ")),
     ],
 )
 def test_a_selection_is_written_as_it_is_read(text, wanted):
     assert Selection.parse(text) == wanted
     assert str(wanted) == text
+
+
+@given(NAMES)
+def test_a_tap_of_any_name_is_selected_by_it(name):
+    side = Selection.parse(f"a@final:{name}")
+    assert side.tap == name
+    assert side.matches("a", "final", name)
+    assert Selection.parse(str(side)) == side
+    alone = Selection("a", "final", glob.escape(name))
+    assert alone.matches("a", "final", name)
+    assert not alone.matches("a", "final", f"{name}0")
 
 
 def test_all_taps_need_no_name():
@@ -221,7 +238,7 @@ def test_all_taps_need_no_name():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "a@", "@final", "@", "a:conv1", "a@final:", "a@:conv1", "a@b@c", "a@b:c:d"]
+    "text", ["", "a", "a@", "@final", "@", "a:conv1", "a@final:", "a@:conv1", "a@b@c", "a@b@c:d"]
 )
 def test_half_a_selection_is_refused(text):
     with pytest.raises(ConfigError, match="names no network; write RUN@CHECKPOINT"):

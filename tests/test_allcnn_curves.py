@@ -216,3 +216,19 @@ def test_refusals():
         identification_bars({}, ab)
     with pytest.raises(ValueError, match=r"shares of rbf have shape \(3,\), there are 2 layers"):
         identification_bars({"linear": np.zeros(2), "rbf": np.zeros(3)}, ab)
+
+
+ODD = ["$x{$", "\\$\\foo", "_fc", "a/b", "x" * 200]
+
+
+def test_names_are_written_as_they_are_and_long_ones_leave_room_for_curves():
+    curves = np.random.default_rng(0).random((3, 5, 5))
+    figure = convergence_curves(curves, ODD, ODD, np.array([4, 4, 4]))
+    drawn = [text.get_text() for text in figure.legends[0].get_texts()]
+    # Matplotlib takes a dollar behind a backslash for a dollar.
+    assert drawn == ["\\$x{\\$", "\\\\$\\foo", "_fc", "a/b", f"{'x' * 20}…{'x' * 20}"]
+    assert_nothing_is_cropped(figure)
+    shares = {"linear": np.linspace(0, 1, 5)}
+    assert_nothing_is_cropped(identification_bars(shares, ODD))
+    baseline = np.zeros((2, 5, 5))
+    assert_nothing_is_cropped(baseline_plot(curves[0], baseline, ODD, ODD))

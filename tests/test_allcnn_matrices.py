@@ -344,3 +344,16 @@ def test_refusals():
             Panel(np.zeros((2, 2)), ["a", "b"], ["a", "b"], "x", **groups)
     with pytest.raises(ValueError, match="no panels to draw"):
         matrices.grid([])
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_names_are_written_as_they_are_and_long_ones_leave_room_for_cells(grouped):
+    odd = ["$x{$", "\\$\\foo", "_fc", "a/b", "x" * 200]
+    groups = [("net@init", 2), ("net@final", 3)] if grouped else None
+    one = Panel(np.eye(5), odd, odd, row_groups=groups, column_groups=groups)
+    figure = matrices.matrix(one)
+    assert_nothing_is_cropped(figure)
+    assert maps(figure)[0].get_window_extent().width > 1.5 * figure.dpi
+    if not grouped:
+        drawn = ["\\$x{\\$", "\\\\$\\foo", "_fc", "a/b", f"{'x' * 20}…{'x' * 20}"]
+        assert list(ticks(maps(figure)[0].xaxis).values()) == drawn

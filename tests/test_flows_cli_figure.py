@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -569,7 +570,9 @@ def test_without_ffmpeg_an_mp4_is_refused_before_any_work(place, no_work, monkey
 
 def test_files_speak_of_what_they_show():
     assert speaking_name("matrix", "a@final", "a@final", "rbf0.4", "") == "matrix-a_final-rbf0.4"
-    assert speaking_name("seeds", "tiny-[0-9]*@final", "ä/b") == "seeds-tiny-x0-9xx_final-xxb"
+    some = [speaking_name("seeds", f"tiny-[0-9]{c}@final", "ä/b") for c in "*?"]
+    assert all(re.fullmatch("seeds-tiny-x0-9xx_final-xxb-[0-9a-f]{8}", name) for name in some)
+    assert some[0] != some[1]
     with pytest.raises(ConfigError, match=r"use a name in \.png, \.pdf, \.svg"):
         Targets.parse(["a"])
 
@@ -586,7 +589,7 @@ def test_long_names_are_told_apart(tmp_path):
     workspace = Workspace.at(tmp_path)
     panel = many.Panel(np.zeros((1, 1)), ["a"], ["b"])
     figure = pairs.matrices.matrix(panel)
-    names = [f"depths-{'x' * 300}{end}" for end in "ab"]
+    names = [speaking_name("depths", f"{'x' * 300}{end}") for end in "ab"]
     paths = [Targets().write(workspace, figure, name, LOOK)[0] for name in names]
     assert len({path.name for path in paths}) == 2
     assert all(len(path.name) < 200 for path in paths)

@@ -16,6 +16,7 @@ from flows.parameters import (
     TrainParameters,
 )
 from flows.plan import Pipeline
+from tests.strategies import REAL_NAMES
 
 PAIR = {"rows": "a@init", "columns": "b@final"}
 SIDES = (Selection("a", "init"), Selection("b", "final"))
@@ -61,6 +62,11 @@ def test_every_setting_of_a_comparison_arrives():
     how = COMPARING | {"sample_set": "digits-test-100"}
     wanted = Comparison(*SIDES, **how | {"sigmas": (0.2, 0.8)})
     assert CompareParameters(**PAIR, **how).job() == wanted
+
+
+@pytest.mark.parametrize("tap", REAL_NAMES)
+def test_a_tap_of_any_name_is_a_parameter(tap):
+    assert MatrixParameters(rows=f"a@final:{tap}").job().rows == Selection("a", "final", tap)
 
 
 def test_a_matrix_compares_patterns():

@@ -341,6 +341,23 @@ def test_the_csv_has_the_stored_numbers(opened, seen, tmp_path):
     assert (lines[1]["row"], lines[1]["column"]) == (f"{ONE}@final:conv1", f"{TWO}@final:conv2")
 
 
+def test_names_of_layers_are_shown_as_they_are(opened, tmp_path):
+    taps = ("blocks/0/attn", "a,b", 'say "x"', "</script><b>{b|c}&amp;", "=1+1")
+    place = Workspace.at(tmp_path / "named")
+    write_result(place, "named", keys("net", taps=taps), keys("net", taps=taps))
+    write_report(place)
+    page = opened("", workspace=place).page
+    with page.expect_download() as download:
+        page.click("#get-csv")
+    download.value.save_as(tmp_path / "it.csv")
+    with (tmp_path / "it.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["column"] for line in lines[:5]] == [f"net@final:{tap}" for tap in taps]
+    page.click("#numbers summary")
+    heads = page.locator("#numbers-body thead th").all_inner_texts()
+    assert heads[-5:] == list(taps)
+
+
 def both_ways(tmp_path) -> tuple[Workspace, Workspace]:
     """Return reports on one result, and on the same that was stored the other way round."""
     one, other = (Workspace.at(tmp_path / name) for name in ("one", "other"))

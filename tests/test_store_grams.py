@@ -236,10 +236,10 @@ def test_malformed_stored_metadata_are_refused(change):
 
 def test_unsafe_stored_names_are_refused():
     values = make_gram_meta().key.to_json()
-    with pytest.raises(SchemaError, match="is not the path of a representation"):
+    with pytest.raises(SchemaError, match="is not the key of a representation"):
         GramKey.from_json(values | {"of": "a/../b/c"})
     with pytest.raises(InvalidKeyError, match="cannot be a folder's name"):
-        replace(make_gram_meta().key.of, tap="../x")
+        replace(make_gram_meta().key.of, run="../x")
 
 
 def test_a_key_must_name_its_sample_set():

@@ -481,8 +481,10 @@ def test_taps_that_a_kill_kept_from_being_created_are_created(tmp_path, wanted):
         ({"a": np.ma.ones((4, 1))}, ArrayError, "tap a is a masked array, and masks are not"),
         ({"a": [[1], [1, 2]]}, ArrayError, "tap a cannot be made an array of NumPy's: setting"),
         ({"a": [["x"]]}, ArrayError, "tap a is of type <U1; wanted are real numbers"),
-        ({"a/b": np.zeros((4, 1))}, InvalidKeyError, "tap 'a/b' cannot be a folder's name"),
-        ({"größe": np.zeros((4, 1))}, InvalidKeyError, "tap 'größe' cannot be a folder's name"),
+        ({"": np.zeros((4, 1))}, InvalidKeyError, "'' cannot be the name of a tap: use 1 to 200"),
+        ({"a\0": np.zeros((4, 1))}, InvalidKeyError, "'a\\x00' cannot be the name of a tap"),
+        ({"x" * 201: np.zeros((4, 1))}, InvalidKeyError, f"'{'x' * 201}' cannot be the name of"),
+        ({3: np.zeros((4, 1))}, InvalidKeyError, "3 cannot be the name of a tap"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused_before_anything_is_written(

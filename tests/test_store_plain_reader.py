@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
 from numcodecs import Zstd
 
 from store import (
@@ -23,12 +24,13 @@ from store import (
     SimilarityResult,
     Writer,
 )
+from store.names import tap_folder
 from tests import plain_reader
 from tests.data import make_stores
-from tests.data.make_stores import LABELS, SAMPLES, TAPS, UNFINISHED
+from tests.data.make_stores import LABELS, RUN, SAMPLES, TAPS, UNFINISHED
 from tests.faults import chunk_files, flip_bit, swap
 from tests.plain_reader import DamageError, read_store
-from tests.strategies import batches, coordinates
+from tests.strategies import NAMES, REAL_NAMES, batches, coordinates, make_meta, make_rows
 from tests.test_store_versions import FIXTURE
 
 
@@ -130,6 +132,33 @@ def test_it_reads_what_is_compressed_with_any_decoder_of_zstd(tmp_path):
             writer.append(batch)
     found = read_store(path, "activations", {"zstd": Zstd().decode})[meta.key.path]
     assert found["values"] == rows.ravel().tolist()
+
+
+def test_it_reads_taps_of_any_name(tmp_path):
+    names = [*REAL_NAMES, "*", "..", "層/" * 60, "\U0001f642" * 200]
+    metas = {name: make_meta(name, tap_index=k) for k, name in enumerate(names)}
+    for name, meta in metas.items():
+        with Writer.open(tmp_path / "activations.zarr", meta, *coordinates(meta)) as writer:
+            for batch in batches(meta, make_rows(meta, len(name))):
+                writer.append(batch)
+    found = activations(tmp_path)
+    assert found.keys() == {f"{make_meta().sample_set.name}/{RUN}/final/{name}" for name in names}
+    for name, meta in metas.items():
+        values = make_rows(meta, len(name)).ravel().tolist()
+        assert found[meta.key.text]["values"] == values
+
+
+def test_the_page_shows_how_folders_are_called():
+    page = Path(__file__).parents[1].joinpath("docs", "layout.md").read_text("utf-8")
+    table = page.partition("| name | folder |")[2].partition("\n\n")[0]
+    shown = dict(re.findall(r"\| `(.+?)` \| `(.+?)` \|", table))
+    assert len(shown) == 6
+    assert {name: tap_folder(name) for name in shown} == shown
+
+
+@given(NAMES)
+def test_it_finds_the_folder_of_every_name(name):
+    assert plain_reader.folder_of(name) == tap_folder(name)
 
 
 @pytest.mark.parametrize(

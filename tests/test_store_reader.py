@@ -424,8 +424,9 @@ def test_summaries_read_no_chunk(filled, path):
 
 
 def test_an_unsafe_key_never_becomes_a_path():
-    with pytest.raises(InvalidKeyError, match=r"tap '\.\./\.\./x' cannot be a folder's name"):
-        store.RepresentationKey("s", "r", "c", "../../x")
+    with pytest.raises(InvalidKeyError, match=r"run '\.\./\.\./x' cannot be a folder's name"):
+        store.RepresentationKey("s", "../../x", "c", "t")
+    assert store.RepresentationKey("s", "r", "c", "../../x").path == "s/r/c/_--2e-2e-2f-2e-2e-2fx"
 
 
 @pytest.mark.parametrize(

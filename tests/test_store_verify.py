@@ -549,7 +549,7 @@ def test_a_newer_store_and_one_of_others_are_errors(folder, tmp_path):
     with pytest.raises(SchemaError, match="is a store of grams; give a store of activations"):
         list(verify(folder / "grams", "activations"))
     node = folder / "activations/zarr.json"
-    node.write_text(node.read_text().replace(": 2", ": 9"))
+    node.write_text(node.read_text().replace(": 3", ": 9"))
     with pytest.raises(SchemaError, match=r"has schema version 9.* install a newer one"):
         list(verify(folder / "activations", "activations"))
 

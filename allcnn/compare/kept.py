@@ -38,7 +38,7 @@ class Kept:
     def sides(self) -> tuple[list[RepresentationKey], list[RepresentationKey]]:
         """The representations that are its rows and columns."""
         rows, columns = (
-            [RepresentationKey.from_path(path) for path in self.record[side]] for side in _SIDES
+            [RepresentationKey.from_text(text) for text in self.record[side]] for side in _SIDES
         )
         return rows, columns
 
@@ -282,8 +282,8 @@ def _has_these_rows(kept: Kept, taps: Sequence[Found]) -> bool:
     """Return whether a result is of the activations that are there, which digests may not tell."""
     recorded = kept.record["provenance"].get("rows_digests", {})
     now = {
-        tap.key.path: tap.activations.rows_digest
+        tap.key.text: tap.activations.rows_digest
         for tap in taps
         if tap.activations is not None and tap.activations.complete
     }
-    return all(recorded.get(path, digest) == digest for path, digest in now.items())
+    return all(recorded.get(key, digest) == digest for key, digest in now.items())

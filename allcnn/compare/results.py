@@ -79,13 +79,11 @@ def is_current(provenance: Mapping[str, Any], sides: Sides) -> bool:
     if provenance.get(_DIGESTS) not in (None, _checkpoint_digests(sides)):
         return False
     recorded = provenance.get(_ROWS, {})
-    return all(
-        recorded.get(path, digest) == digest for path, digest in _rows_digests(sides).items()
-    )
+    return all(recorded.get(key, digest) == digest for key, digest in _rows_digests(sides).items())
 
 
 def _rows_digests(sides: Sides) -> dict[str, str]:
-    return {s.key.path: s.rows_digest for side in sides for s in side if s.rows_digest}
+    return {s.key.text: s.rows_digest for side in sides for s in side if s.rows_digest}
 
 
 def _name(
@@ -116,7 +114,7 @@ def _name(
 
 
 def _inputs(source: Source) -> list[str]:
-    return [source.key.path, source.sample_set.digest, source.digest, source.dtype]
+    return [source.key.text, source.sample_set.digest, source.digest, source.dtype]
 
 
 def _sides(job: Comparison) -> str:

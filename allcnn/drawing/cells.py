@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 
-from allcnn.canvas import text_inches
+from allcnn.canvas import as_label, text_inches
 from allcnn.drawing.panel import Panel
 from allcnn.ticks import name_groups, name_members, spans
 
@@ -116,7 +116,7 @@ def label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None
 
 def _are_short(names: Sequence[str], cell: float, font_size: float) -> bool:
     """Return whether names stand side by side, each below its cell."""
-    return text_inches(max(names, key=len), font_size) <= 0.75 * cell
+    return text_inches(as_label(max(names, key=len)), font_size) <= 0.75 * cell
 
 
 def fits_numbers(panel: Panel, cell: float, font_size: float) -> bool:

@@ -190,7 +190,7 @@ def _name(task: Task, job: Probing) -> str:
 
 
 def _inputs(tap: Representation) -> list[str]:
-    return [tap.key.path, tap.meta.checkpoint_digest, tap.meta.dtype, tap.rows_digest]
+    return [tap.key.text, tap.meta.checkpoint_digest, tap.meta.dtype, tap.rows_digest]
 
 
 def _provenance(task: Task, job: Probing) -> dict[str, Any]:
@@ -205,6 +205,6 @@ def _provenance(task: Task, job: Probing) -> dict[str, Any]:
         "sample_sets": {"train": task.train_set.to_json(), "test": task.test_set.to_json()},
         "checkpoint_digest": task.taps[0].test.meta.checkpoint_digest,
         "rows_digests": {
-            side.key.path: side.rows_digest for tap in task.taps for side in (tap.train, tap.test)
+            side.key.text: side.rows_digest for tap in task.taps for side in (tap.train, tap.test)
         },
     }

@@ -14,6 +14,7 @@ from allcnn.repair.rewriting import Rewriting, Span
 from store import DamagedChunkError, GramKey, GramMeta, Grams, GramWriter, Representation
 from store.damage import Damage
 from store.examine import opened
+from store.names import readable
 from store.place import Place
 
 
@@ -118,7 +119,8 @@ class GramsAgain(Rewriting):
 
 def _as_its_name_says(path: str, tap: Representation | None, network: Network) -> GramMeta:
     """Return metadata of Grams by the name of their folder, which says nearly all."""
-    of, _, variant = path.rpartition("/")
+    folder, _, variant = path.rpartition("/")
+    of = tap.key.text if tap else readable(folder)
     digest = tap.meta.checkpoint_digest if tap else network.source.digest
     try:
         kernel, pool, batch_size, dtype, _ = variant.split("-")

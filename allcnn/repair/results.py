@@ -63,11 +63,13 @@ def command_for(workspace: Workspace, name: str, unmended: Sequence[str] = ()) -
 
 def _check_whole(record: Mapping[str, Any], unmended: Sequence[str]) -> None:
     """Refuse what came from something damaged: its command would stop there."""
-    for of in (*record["rows"], *record["columns"]):
+    for key in map(RepresentationKey.from_text, (*record["rows"], *record["columns"])):
+        of = key.path
         for path in unmended:
             if f"{of}/".startswith(f"{path}/") or path.startswith(f"{of}/"):
                 raise RunError(
-                    f"{of} is damaged, from which it came; restore that first, and repair again"
+                    f"{key} on {key.sample_set} is damaged, from which it came; restore that first,"
+                    " and repair again"
                 )
 
 
@@ -80,7 +82,7 @@ def _gives(workspace: Workspace, job: Comparison, record: Mapping[str, Any]) -> 
 
 def _jobs(record: Mapping[str, Any], n_permutations: int) -> Iterator[Comparison]:
     """Yield the comparisons that may have given a result, as far as it tells."""
-    sides = [[RepresentationKey.from_path(path) for path in record[side]] for side in _SIDES]
+    sides = [[RepresentationKey.from_text(text) for text in record[side]] for side in _SIDES]
     exact = record["estimator"] == "exact"
     how: dict[str, Any] = {
         "kernel": record["kernel"],

@@ -10,6 +10,7 @@ from allcnn.repair.rewriting import Rewriting, Span
 from store import Representation, RepresentationMeta, SchemaError, Writer
 from store.damage import Damage
 from store.examine import opened
+from store.names import is_tap_folder, shown
 from store.nodes import read_array
 from store.place import Place, child_names
 from store.writer import Compression
@@ -64,23 +65,27 @@ class RowsAgain(Rewriting):
 def _like_a_sibling(root: Place, path: str, network: Network) -> RepresentationMeta:
     """Return metadata of a tap by those of another one of the same network."""
     folder, _, tap = path.rpartition("/")
-    found = (opened(root, "activations", f"{folder}/{name}") for name in child_names(root / folder))
+    found = (
+        opened(root, "activations", f"{folder}/{name}")
+        for name in child_names(root / folder, is_tap_folder)
+    )
     sibling = next((each.meta for each in found if isinstance(each, Representation)), None)
     if sibling is None:
         raise RunError(
             f"nothing in {root / folder} tells any more how it was extracted; delete it, and"
             " extract again with 'allcnn extract'"
         )
-    index = network.tap_index(tap, sibling.batch_rows)
-    shape = network.shapes(sibling.batch_rows)[tap]
-    key = replace(sibling.key, tap=tap)
+    name = shown(tap)
+    index = network.tap_index(name, sibling.batch_rows)
+    shape = network.shapes(sibling.batch_rows)[name]
+    key = replace(sibling.key, tap=name)
     return replace(sibling, key=key, tap_index=index, shape=shape, **stamp())
 
 
 def _compression(root: Place, path: str) -> Compression:
     """Return how a representation is, or others of its network are, compressed."""
     folder, _, tap = path.rpartition("/")
-    for name in dict.fromkeys([tap, *child_names(root / folder)]):
+    for name in dict.fromkeys([tap, *child_names(root / folder, is_tap_folder)]):
         try:
             node = read_array(root / folder / name / "activations")
         except SchemaError:

@@ -40,7 +40,7 @@ class Targets:
 
     def write(self, place: Workspace, drawn: Figure | Film, name: str, look: Look) -> list[Place]:
         """Write a figure into every file; return them."""
-        own = place.figures / f"{_cut(name)}{_suffix(look)}{self.kinds[0]}"
+        own = place.figures / f"{name}{_suffix(look)}{self.kinds[0]}"
         written = []
         for target in self.files or (own,):
             try:
@@ -74,18 +74,17 @@ def _check(file: Path, kinds: Collection[str]) -> None:
 def speaking_name(kind: str, *parts: str) -> str:
     """Return a file's name of letters, digits, ``_``, ``.`` and ``-``, from words that may not be.
 
-    ``@`` becomes ``_``, what patterns have becomes ``x``.
+    ``@`` becomes ``_``, and others become ``x``. Of what is then alike, or too long, a digest tells
+    the one from the other.
     """
     words = [part.replace("@", "_") for part in dict.fromkeys(parts) if part]
-    plain = "-".join([kind, *words])
-    return "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "x" for c in plain)
-
-
-def _cut(name: str) -> str:
-    """Return a name of bounded length; a digest tells those that begin alike apart."""
-    if len(name) <= _LONGEST:
-        return name
-    return f"{name[:_LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    exact = "-".join([kind, *words])
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "x" for c in exact)
+    if plain == exact and len(plain) <= _LONGEST:
+        return plain
+    # A pattern may have what no name has, such as half a surrogate pair.
+    digest = hashlib.sha256(exact.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{plain[:_LONGEST]}-{digest[:8]}"
 
 
 def _suffix(look: Look) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 import store
 from allcnn import figures, record
+from allcnn.canvas import verbatim
 from allcnn.compare import SimilarityResult, network_of
 from allcnn.compare.choice import left_behind
 from allcnn.compare.sources import activations_alone, preference
@@ -67,7 +68,7 @@ def draw_seeds(sources: Sources, pattern: Selection, method: Method, look: Look)
         "one network",
         "another network",
     )
-    title = f"{len(set(names))} networks {pattern}: {figures.method(result)}"
+    title = f"{len(set(names))} networks {verbatim(str(pattern))}: {figures.method(result)}"
     figure = matrices.mean_and_spread(panel, found.deviation, look.titled(title), look.style)
     return Drawn(figure, ("seeds", *words_of(job)))
 
@@ -139,7 +140,7 @@ def draw_layers(
     # HSIC last, as it is another measure.
     ways = sorted(found, key=lambda way: way.endswith("HSIC"))
     some = found[ways[0]]
-    title = f"{some.n_layers} layers, {some.n_pairs} ordered pairs of {pattern}"
+    title = f"{some.n_layers} layers, {some.n_pairs} ordered pairs of {verbatim(str(pattern))}"
     figure = bars.correspondence_bars(
         {way: found[way].accuracy for way in ways},
         TABLE_2 if method.pool == "whole" else {},

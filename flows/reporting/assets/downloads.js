@@ -22,15 +22,20 @@ report.downloads = (() => {
     rows.forEach((row, i) => {
       columns.forEach((column, j) => {
         const numbersOf = [valueAt(block, numbers, i, j), errorAt(block, numbers, i, j)];
-        lines.push([row, column, ...numbersOf.map((n) => (n === null ? "" : String(n)))].join(","));
+        const texts = numbersOf.map((n) => (n === null ? "" : String(n)));
+        lines.push([quoted(row), quoted(column), ...texts].join(","));
       });
     });
     return `${lines.join("\r\n")}\r\n`;
   }
 
-  /** Names have no commas and no quotes: they are safe as folders' names. */
   function layersOf(side) {
     return side.groups.flatMap((group) => group.taps.map((tap) => `${group.network}:${tap}`));
+  }
+
+  /** Return a name as a cell of CSV: names of layers may have commas and quotes. */
+  function quoted(name) {
+    return /[",]/.test(name) ? `"${name.replaceAll('"', '""')}"` : name;
   }
 
   function saveCsv(shown) {
