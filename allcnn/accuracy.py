@@ -15,11 +15,16 @@ Norms = Float[np.ndarray, "n"]
 LIMIT = 1e-5
 """Largest error of a squared distance, against the usual one, that CKA does not show."""
 
-_ROUNDINGS = 16
-"""Unit roundoffs of both squared norms by which a squared distance is off, at most.
+_ROUNDINGS, _OF_MANY, _MANY = 16, 8, 2048
+"""Unit roundoffs of both squared norms by which a squared distance is off, at most: of a few
+features, and of many, whose sums are made of pieces.
 
-The largest seen of 65,000 pairs, for features few or many, centred or not; a half of it is usual.
+The largest seen of 65,000 pairs, for features of any number, centred or not; the mean is a tenth.
 """
+
+_USUAL = 0.4
+"""Quantile of the distances that errors are shares of. Not the median: that of all minibatches may
+lie below it where half of the pairs are far apart."""
 
 _TINY, _HUGE = 1e-30, 1e37
 """Squared norms of float32 rows beyond these may have lost digits, or overflow in a sum."""
@@ -28,18 +33,22 @@ _SAMPLED_PAIRS = 4096
 
 
 def error_bound(
-    K: Matrix, a: Norms | None = None, b: Norms | None = None, usual: float | None = None
+    K: Matrix,
+    p: int,
+    a: Norms | None = None,
+    b: Norms | None = None,
+    usual: float | None = None,
 ) -> float:
-    """Return a bound of the errors of squared distances, in units of their lower quartile.
+    """Return a bound of the errors of squared distances, as a share of usual ones.
 
-    The quartile, so that the median, wherever it lies among many minibatches, is resolved. An error
-    counts wherever it is: wide kernels see distances far above the median.
+    An error counts wherever it is: wide kernels see distances far above the median.
 
     Args:
         K: products of rows with others; float32 or float64 tells how they were computed.
+        p: features of a row.
         a: squared norms of the rows; None for a Gram matrix, which has them on its diagonal.
         b: of the others.
-        usual: the lower quartile; None for that of these distances.
+        usual: the usual squared distance; None for that of these rows.
 
     Infinite for float32 where a distance cannot be told from 0, and where norms leave its range;
     NaN where float64 values are not finite.
@@ -48,30 +57,30 @@ def error_bound(
     a, b = (K.diagonal(), K.diagonal()) if a is None or b is None else (a, b)
     with np.errstate(over="ignore", invalid="ignore"):
         sums = a[:, None] + b[None, :]
-        squared, errors = sums - 2 * K, _errors(sums)
+        squared, errors = sums - 2 * K, _errors(sums, p)
         if is_gram:
             np.fill_diagonal(squared, np.inf)
             np.fill_diagonal(errors, 0)
         if K.dtype == np.float32 and not (_in_range(a, b) and bool((squared > errors).all())):
             return np.inf
-        usual = _lower_quartile(squared, errors) if usual is None else usual
+        usual = _usual(squared, errors) if usual is None else usual
         return float(errors.max()) / usual if usual != 0 else 0.0
 
 
 def usual_distance(K: Float[np.ndarray, "n n"]) -> float:
-    """Return the lower quartile of a Gram's squared distances above 0; 0 where there are none."""
+    """Return the usual one of a Gram's squared distances above 0; 0 where there are none."""
     with np.errstate(over="ignore", invalid="ignore"):
         sums = K.diagonal()[:, None] + K.diagonal()[None, :]
-        return _lower_quartile(sums - 2 * K, _errors(sums))
+        return _usual(sums - 2 * K, _errors(sums))
 
 
-def centred_bound(K: Float[np.ndarray, "n n"]) -> float:
+def centred_bound(K: Float[np.ndarray, "n n"], p: int) -> float:
     """Return about what the bound would be of the Gram of the same rows, shifted by their mean."""
     with np.errstate(over="ignore", invalid="ignore"):
         means = K.mean(axis=1)
         norms = K.diagonal() - 2 * means + means.mean()
         usual = usual_distance(K)
-        return float(2 * _errors(norms).max()) / usual if usual != 0 else np.inf
+        return float(2 * _errors(norms, p).max()) / usual if usual != 0 else np.inf
 
 
 def squared_distances(K: Matrix, a: Norms | None = None, b: Norms | None = None) -> Matrix:
@@ -99,9 +108,13 @@ def _resolved(
     return squared
 
 
-def _errors(sums: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+def _errors(sums: Float[np.ndarray, "..."], p: int | None = None) -> Float[np.ndarray, "..."]:
+    """Return bounds of errors; where features are not counted, those that are no doubt possible."""
+    if p is None:
+        p = _MANY if sums.dtype == np.float32 else 0
+    roundings = _OF_MANY if p >= _MANY else _ROUNDINGS
     errors: Float[np.ndarray, "..."] = sums * sums.dtype.type(
-        _ROUNDINGS * np.finfo(sums.dtype).eps / 2
+        roundings * np.finfo(sums.dtype).eps / 2
     )
     return errors
 
@@ -111,15 +124,15 @@ def _in_range(*norms: Norms) -> bool:
     return _TINY < largest < _HUGE
 
 
-def _lower_quartile(squared: Matrix, errors: Matrix) -> float:
-    """Return the lower quartile of distances above 0, of a sample of pairs; 0 where all are 0."""
+def _usual(squared: Matrix, errors: Matrix) -> float:
+    """Return a quantile of the distances above 0, of a sample of pairs; 0 where all are 0."""
     chosen = _some_pairs(*squared.shape)
     some, least = squared.ravel()[chosen], errors.ravel()[chosen]
     above = some[(some > least) & (some < np.inf)]
     if not above.size:
         finite = squared[(squared > errors) & (squared < np.inf)]
         return float(finite.min()) if finite.size else float(0 * errors.max())
-    k = above.size // 4
+    k = int(_USUAL * above.size)
     return float(np.partition(above, k)[k])
 
 

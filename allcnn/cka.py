@@ -279,7 +279,7 @@ def _sides(Ks: Grams, operands: _Operands) -> tuple[Grams, Grams | None]:
 
 def _chosen(Ks: Grams, indices: list[int]) -> Grams:
     if not isinstance(Ks, hsic.Scaled):
-        return [Ks[i] for i in indices]
+        return [np.asarray(Ks[i]) for i in indices]
     # Choosing all would copy them all.
     is_all = indices == list(range(len(Ks.values)))
     return Ks if is_all else hsic.Scaled(Ks.values[indices], Ks.exponents[indices])

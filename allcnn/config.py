@@ -181,8 +181,7 @@ class Extraction:
         batch_size: examples a minibatch, a chunk and a Gram, at least 4.
         dtype: of the stored activations, and of those that Grams are computed from.
         keep: activations, Grams, or both.
-        kernel: of the Grams; a linear one serves RBF of any bandwidth, where the median distance
-            is kept with it, which ``rbf`` asks for.
+        kernel: of the Grams; linear ones, which ``rbf`` keeps as well, serve RBF of any bandwidth.
         pool: ``mean`` averages over space before the Gram.
         compression: of the stored activations.
     """

@@ -110,7 +110,7 @@ def gram(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Gra
         X, unit = _normalised(X), 0
     unit = _unit(X) if unit is None else unit
     K = _wide_products(X, X, _central_row(X), unit)[0]
-    return Gram(as_narrow_as_exact(K), accuracy.error_bound(K), unit)
+    return Gram(as_narrow_as_exact(K), accuracy.error_bound(K, X.shape[1]), unit)
 
 
 def reference(X: Rows, kernel: BaseKernel = "linear") -> Reference:
@@ -145,7 +145,7 @@ def cross_gram(A: Rows, B: Rows, common: Reference, kernel: BaseKernel = "linear
             return tile
     if kernel == "cosine":
         a, b = (u := _normalised(a)), (u if b is a else _normalised(b))
-    return Tile(*_wide_products(a, b, np.float64(common.row), common.unit))
+    return Tile(*_wide_products(a, b, common.row.astype(np.float64), common.unit))
 
 
 def rbf(
@@ -223,22 +223,21 @@ def pooled(X: Rows, pool: Pool) -> Rows:
 
 
 def _narrow_gram(X: Rows, kernel: BaseKernel) -> tuple[Matrix, float]:
+    """Return a Gram in float32, and the bound of its errors."""
+    p = X.shape[1]
     if kernel == "cosine":
-        return _finished(backend().gram(X, NEVER), kernel)
-    K, bound = _finished(backend().gram(X, FAR), kernel)
-    if bound <= accuracy.LIMIT or not accuracy.centred_bound(K) <= accuracy.LIMIT:
-        return K, bound
-    return _finished(backend().gram(X, ALWAYS), kernel)
-
-
-def _finished(K: AnyMatrix, kernel: BaseKernel) -> tuple[AnyMatrix, float]:
-    """Return a Gram of a kernel from that of plain rows, and the bound of its errors."""
-    if kernel == "cosine":
-        if K.dtype == np.float32 and not _norms_in_range(K.diagonal()):
+        K = backend().gram(X, NEVER)
+        if not _norms_in_range(K.diagonal()):
             return K, np.inf
         K = _cosines(K, K.diagonal(), K.diagonal())
         np.fill_diagonal(K, 1)
-    return K, accuracy.error_bound(K)
+        return K, accuracy.error_bound(K, p)
+    K = backend().gram(X, FAR)
+    bound = accuracy.error_bound(K, p)
+    if bound > accuracy.LIMIT and accuracy.centred_bound(K, p) <= accuracy.LIMIT:
+        K = backend().gram(X, ALWAYS)
+        bound = accuracy.error_bound(K, p)
+    return K, bound
 
 
 def _norms_in_range(norms: Norms) -> bool:
@@ -305,7 +304,7 @@ def _narrow_linear_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, floa
 def _tile_bound(K: AnyMatrix, norms: list[Vector] | None, common: Reference) -> float:
     a, b = norms or (None, None)
     # Of dead rows nothing can be a share.
-    return accuracy.error_bound(K, a, b, common.usual or None)
+    return accuracy.error_bound(K, common.row.size, a, b, common.usual or None)
 
 
 def _narrow_cosine_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, float]:

@@ -78,7 +78,7 @@ HELP = {
     "unusable": "networks that cannot be compared, being unfinished, kept in another way, or left"
     " of an earlier run of the same name: refuse, or skip them",
     "keep": "activations, grams, or activations,grams",
-    "gram_kernel": "of kept Grams; rbf keeps linear ones with the median distance",
+    "gram_kernel": "of kept Grams; rbf keeps linear ones, which serve both",
     "train_set": "stored sample set that is trained on [default: the largest of the split train]",
     "test_set": "stored sample set that is classified [default: the largest of the split test]",
     "penalties": "factors of the l2 term, of which one is chosen for each tap by a fifth of the"

@@ -168,6 +168,8 @@ def test_many_bandwidths_cost_one_reading_and_change_no_bit(
     how = {"kernel": "rbf", "estimator": estimator}
     owner = Representation if estimator == "exact" else Grams
     monkeypatch.setattr(tasks, "_reference", tasks._reference.__wrapped__)  # and no cache
+    for workspace in (small, alone):
+        compare_one(workspace, A, B)  # which keeps the Grams
     reads = calls_of(monkeypatch, owner, "read")
     together = compare(small, job(A, B, sigmas=(0.2, 0.4, 0.8), **how))
     n_reads = len(reads)
@@ -274,7 +276,7 @@ def test_float16_is_compared_as_its_values(tmp_path, kernel, estimator):
 def test_exact_is_brute_force_from_tiles_of_any_size(small, monkeypatch, kernel, tile_rows):
     row_bytes = 3 * 2 * 4
     monkeypatch.setattr(work, "_TILE_BYTES", tile_rows * row_bytes)
-    monkeypatch.setattr(kernels, "BANDWIDTH_BLOCK", tile_rows)
+    monkeypatch.setattr(bandwidth, "BLOCK_ROWS", tile_rows)
     n_rows = []
     read = Representation.read
     monkeypatch.setattr(
@@ -291,10 +293,10 @@ def test_exact_is_brute_force_from_tiles_of_any_size(small, monkeypatch, kernel,
 
 
 @pytest.mark.parametrize(
-    ("constant", "value"), [("_TILE_ROWS", 7), ("_BLOCK_BYTES", 12 * 4 * 7**2)]
+    ("constant", "value"), [("_TILE_ROWS", 7), ("_BLOCK_BYTES", 16 * 4 * 7**2)]
 )
 def test_every_bound_bounds_the_tiles(small, monkeypatch, constant, value):
-    """Four representations of one bandwidth, each with a tile in float32 and in float64."""
+    """Four representations of one bandwidth, each with a tile twice in float64."""
     monkeypatch.setattr(work, constant, value)
     tiles = calls_of(monkeypatch, exact, "tile_sums")
     compare_one(small, A, B, estimator="exact")

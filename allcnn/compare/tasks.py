@@ -429,7 +429,7 @@ def _reference(
 ) -> kernels.Reference:
     """Return what all tiles have in common; it would otherwise be computed for each of them."""
     tap = store.open(path)[key]
-    stop = min(tap.meta.batch_rows, bandwidth.BLOCK_ROWS, tap.meta.n_samples)
+    stop = min(bandwidth.BLOCK_ROWS, tap.meta.n_samples)
     return kernels.reference(kernels.pooled(tap.read(0, stop), pool), base)
 
 
