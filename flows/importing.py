@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import store
-from allcnn.config import MIN_MINIBATCH, DType, Selection, check_name
+from allcnn.config import MIN_MINIBATCH, Selection, check_name
 from allcnn.errors import ConfigError, RunError
 from allcnn.workspace import Workspace
 from flows.examples import numbered_as_stored, stored_like
@@ -53,7 +53,7 @@ class Import:
     images: Path | None = None
     like: Selection | None = None
     sample_set: str | None = None
-    dtype: DType = "float32"
+    dtype: store.DType = "float32"
     minibatch: int = 256
     channels_first: bool = False
     attributes: store.Attributes | None = None

@@ -20,11 +20,13 @@ from store.errors import (
     UnknownGramsError,
 )
 from store.finding import CommittedStore
+from store.foreign import as_real
 from store.layout import SOURCE
+from store.narrowing import narrow_gram
 from store.place import Address, Place
 from store.reach import reaching
 from store.schema import Commit, GramKey, GramMeta
-from store.writer import CommittedWriter, narrow, written
+from store.writer import CommittedWriter, written
 
 MEDIAN_DISTANCE: Final = "allcnn_median_distance"
 
@@ -118,8 +120,8 @@ class GramWriter(CommittedWriter[GramMeta]):
         stored as they are; a finite entry beyond float32 raises ActivationOverflowError.
         """
         index = self.n_committed + len(self._pending)
-        gram = self._check_square(np.asarray(K), index)
-        pending = [*self._pending, pack(narrow(gram, "float32", str(self.meta.key)))]
+        gram = self._check_square(as_real(K, str(self.meta.key)), index)
+        pending = [*self._pending, pack(narrow_gram(gram, str(self.meta.key)))]
         if len(pending) == self.meta.block_length or index + 1 == self.meta.length:
             self._write(_padded(pending, self.meta.width))
             pending = []
@@ -137,8 +139,10 @@ class GramWriter(CommittedWriter[GramMeta]):
                 f"{len(Ks)} Grams from minibatch {first} on are no chunk of {self.meta.key} that is"
                 f" committed; give {self.meta.block_length} at once, or what is left at the end"
             )
-        grams = [self._check_square(np.asarray(K), first + i) for i, K in enumerate(Ks)]
-        packed = [pack(narrow(K, "float32", str(self.meta.key))) for K in grams]
+        grams = [
+            self._check_square(as_real(K, str(self.meta.key)), first + i) for i, K in enumerate(Ks)
+        ]
+        packed = [pack(narrow_gram(K, str(self.meta.key))) for K in grams]
         self._rewrite(index, _padded(packed, self.meta.width))
 
     def set_median_distance(self, distance: float) -> None:

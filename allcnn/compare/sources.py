@@ -6,10 +6,11 @@ from typing import Literal
 import numpy as np
 
 import store
-from allcnn.config import Comparison, DType, Selection
+from allcnn.config import Comparison, Selection
 from allcnn.workspace import Workspace
 from store import (
     Attributes,
+    DType,
     GramKey,
     GramMeta,
     Grams,

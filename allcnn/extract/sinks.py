@@ -11,11 +11,8 @@ from jaxtyping import Float
 from allcnn import data, kernels
 from allcnn.config import Extraction
 from allcnn.extract.forward import Forward, Images, narrowed, padded, tap_shapes
-from store import (
-    ActivationOverflowError,
-    GramWriter,
-    Writer,
-)
+from store import GramWriter, Writer
+from store.narrowing import narrow_rows
 
 _HELD_BYTES = 2**30
 """Activations of the first examples that are held at once for their median distance."""
@@ -99,13 +96,7 @@ class GramSink:
         if whole or self._start(tap) != start - sum(map(len, held)):
             return
         key = writer.meta.key
-        if rows.dtype != key.dtype:
-            largest = np.abs(rows[np.isfinite(rows)]).max()
-            raise ActivationOverflowError(
-                f"{key.of} reaches {largest:g}, and {key.dtype} ends at"
-                f" {np.finfo(key.dtype).max:.0f}; use a wider dtype"
-            )
-        held.append(rows)
+        held.append(narrow_rows(rows, key.dtype, str(key.of)))
         first, stop = _ranges(writer)[self._next[tap]]
         if sum(map(len, held)) == stop - first:
             X = held[0] if len(held) == 1 else np.concatenate(held)
@@ -157,7 +148,7 @@ def _set_medians(
         images = examples[start:stop]
         taps = forward(padded(images, job.batch_size))
         for tap, rows in held.items():
-            rows.append(narrowed(taps[tap], job.dtype)[: len(images)])
+            rows.append(narrowed(taps[tap], job.dtype, len(images)))
     for tap, writer in writers.items():
         X = kernels.pooled(np.concatenate(held.pop(tap)), job.pool)
         writer.set_median_distance(_median_distance(X))
