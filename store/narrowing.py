@@ -5,8 +5,8 @@ float that is far from zero holds few digits of that difference, and one that is
 hold none.
 """
 
-from collections.abc import Iterator
-from typing import Any, Final, get_args
+import math
+from typing import Any, Final, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,9 @@ from store.foreign import as_floats
 from store.schema import DType
 
 TOLERANCE: Final = 1e-4
-"""Rounding may add this share of the variance of a minibatch, summed over its features.
+"""How much rounding may change CKA over ``EXAMPLES`` examples, as far as that can be foretold."""
 
-Rounding errors E of rows X are nearly uncorrelated with them, and add tr(cov E) to tr(cov X). What
-CKA divides by, |cov X|² (Frobenius), grows by 2 tr(cov X cov E), a share of 2 tr(cov E)/tr(cov X)
-where errors are spread as the variance is: CKA falls by the share itself, squared distances grow by
-it. So 1e-4 keeps CKA to about 1e-4. Float16 stays below it where a feature's mean is up to some 45
-standard deviations, float32 up to some 400,000.
-"""
+EXAMPLES: Final = 2048
 
 MIN_ROWS: Final = 4
 """Fewer rows have no HSIC, and may be alike by chance; they join the minibatch before them."""
@@ -31,12 +26,39 @@ MIN_ROWS: Final = 4
 _TILE_VALUES: Final = 2**18
 
 
+class Rounding(NamedTuple):
+    """Sums over the features of a minibatch; v is a feature's variance, e that of its rounding.
+
+    Attributes:
+        variance: sum of v.
+        rounding: sum of e.
+        product: sum of e v.
+    """
+
+    variance: float
+    rounding: float
+    product: float
+
+    @property
+    def change(self) -> float:
+        """By how much rounding changes CKA, about; 0 where no feature varies.
+
+        Errors E of the centred rows X are nearly uncorrelated with them. So E Eᵀ adds e to v: CKA,
+        and squared distances, change by the share Σe / Σv. And X Eᵀ + E Xᵀ adds a random part to
+        the Gram matrix, which changes CKA over N examples by about 2 √(Σev / N) / Σv.
+        """
+        if self.variance == 0:
+            return 0.0
+        random = 2 * math.sqrt(self.product / EXAMPLES) / self.variance
+        return self.rounding / self.variance + random
+
+
 def narrow_rows(values: npt.NDArray[Any], dtype: DType, name: str) -> npt.NDArray[Any]:
     """Return the rows of a minibatch as they are stored: C order, little endian.
 
     Raises, both calling the rows ``name``, ActivationOverflowError where a finite value would
-    become infinite, and PrecisionError where rounding adds more than ``TOLERANCE`` of the variance
-    of at least ``MIN_ROWS`` rows. Rows that are not finite count for neither.
+    become infinite, and PrecisionError where rounding ``MIN_ROWS`` or more of them would change
+    CKA by more than ``TOLERANCE``. Rows that are not finite count for neither.
     """
     wide = as_floats(values, name)
     try:
@@ -45,12 +67,11 @@ def narrow_rows(values: npt.NDArray[Any], dtype: DType, name: str) -> npt.NDArra
         raise ActivationOverflowError(
             f"{_too_large(wide, dtype, name)}; {_advice(wide, dtype)}"
         ) from None
-    share = _share_lost(wide, dtype)
-    if share > TOLERANCE:
+    change = _change(wide, dtype)
+    if change > TOLERANCE:
         raise PrecisionError(
-            f"{name} varies too little for the precision of {dtype}: rounding adds {share:.2g} of"
-            f" the variance of {len(wide)} rows, and CKA needs {TOLERANCE:g} or less;"
-            f" {_advice(wide, dtype)}"
+            f"{name} varies too little for the precision of {dtype}: rounding would change CKA by"
+            f" about {change:.2g}, and {TOLERANCE:g} is allowed; {_advice(wide, dtype)}"
         )
     return rows
 
@@ -67,22 +88,21 @@ def narrow_gram(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
 
 
 def surely_kept(rows: npt.NDArray[Any], dtype: DType) -> bool:
-    """Return whether a bound shows that rows lose nothing in a dtype; a fifth of NumPy's cast.
+    """Return whether a bound shows that a dtype holds rows; costs a tenth of NumPy's cast.
 
-    False for few others: rows that are not finite, that vary little, or with huge values.
+    False for few others: rows that are not finite, vary little, or have huge values.
     """
     flat, form = rows.reshape(len(rows), -1), np.finfo(dtype)
-    n, unit = len(flat), float(np.finfo(flat.dtype).eps)
+    n, unit = len(flat), float(max(np.finfo(flat.dtype).eps, np.finfo(np.float64).eps))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        squares = np.einsum("ij,ij->i", flat, flat).astype(np.float64)
-        sums = flat.sum(axis=0).astype(np.float64)
-        total = float(squares.sum())
+        squares = np.einsum("ij,ij->j", flat, flat).astype(np.float64) / n
+        means = flat.sum(axis=0).astype(np.float64) / n
         # Each sum over n rows is off by n rounding errors at most.
-        variance = total * (1 - 2 * n * unit) - float(sums @ sums) / n
-        rounding = (float(form.eps) / 2) ** 2 * total
-        rounding += flat.size * (float(form.smallest_subnormal) / 2) ** 2
-        is_small = float(squares.max()) < float(form.max) ** 2 or np.abs(flat).max() <= form.max
-        return bool(is_small and rounding <= TOLERANCE * variance)
+        v = np.maximum(squares * (1 - 2 * n * unit) - np.square(means), 0)
+        e = (float(form.eps) / 2) ** 2 * squares + (float(form.smallest_subnormal) / 2) ** 2
+        bound = Rounding(float(v.sum()), float(e.sum()), float(e @ v))
+        is_small = np.sqrt(n * squares.max()) < form.max or np.abs(flat).max() <= form.max
+        return bool(is_small and bound.variance > 0 and bound.change <= TOLERANCE)
 
 
 def _cast(values: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
@@ -91,33 +111,31 @@ def _cast(values: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
         return values.astype(np.dtype(dtype).newbyteorder("<"), order="C", copy=False)
 
 
-def _share_lost(wide: npt.NDArray[Any], dtype: DType) -> float:
-    """Return the variance that rounding adds to rows, as a share of theirs; 0 for few rows."""
+def _change(wide: npt.NDArray[Any], dtype: DType) -> float:
+    """Return by how much rounding changes CKA, about; 0 for few rows."""
     if np.dtype(dtype).itemsize >= wide.dtype.itemsize or len(wide) < MIN_ROWS:
         return 0.0
-    if surely_kept(wide, dtype):
-        return 0.0
+    return 0.0 if surely_kept(wide, dtype) else _measured(wide, dtype).change
+
+
+def _measured(wide: npt.NDArray[Any], dtype: DType) -> Rounding:
     flat = wide.reshape(len(wide), -1)
     flat = flat[np.isfinite(flat).all(axis=1)]
     scale = np.ptp(flat, axis=0).max() if len(flat) >= MIN_ROWS else 0
     if scale == 0:
-        return 0.0
-    variance = rounding = 0.0
-    for tile in _tiles(flat):
-        variance += _squares_about_mean((tile - tile[0]) / scale)
-        rounding += _squares_about_mean((tile - _cast(tile, dtype)) / scale)
-    return rounding / variance
-
-
-def _tiles(flat: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+        return Rounding(0.0, 0.0, 0.0)
     width = max(1, _TILE_VALUES // len(flat))
-    return (flat[:, start : start + width] for start in range(0, flat.shape[1], width))
+    tiles = [flat[:, start : start + width] for start in range(0, flat.shape[1], width)]
+    v = np.concatenate([_variances(tile, scale) for tile in tiles])
+    e = np.concatenate([_variances(tile - _cast(tile, dtype), scale) for tile in tiles])
+    return Rounding(float(v.sum()), float(e.sum()), float(e @ v))
 
 
-def _squares_about_mean(values: npt.NDArray[Any]) -> float:
-    wide = values.astype(np.float64)
-    wide -= wide.mean(axis=0)
-    return float(np.square(wide).sum())
+def _variances(columns: npt.NDArray[Any], scale: Any) -> npt.NDArray[np.float64]:
+    # Less the first row: the mean of a constant is off by a rounding error.
+    differences = ((columns - columns[0]) / scale).astype(np.float64)
+    found: npt.NDArray[np.float64] = differences.var(axis=0)
+    return found
 
 
 def _too_large(wide: npt.NDArray[Any], dtype: DType, name: str) -> str:
@@ -138,4 +156,4 @@ def _holds(wide: npt.NDArray[Any], dtype: DType) -> bool:
         _cast(wide, dtype)
     except FloatingPointError:
         return False
-    return _share_lost(wide, dtype) <= TOLERANCE
+    return _change(wide, dtype) <= TOLERANCE
