@@ -166,8 +166,8 @@ def test_a_folder_of_other_things_is_not_written_into(tmp_path):
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (store.SCHEMA_VERSION + 1, "reads up to 2; install a newer one"),
-        ("1", "has schema version '1'; want 1 to 2"),
+        (store.SCHEMA_VERSION + 1, "reads up to 3; install a newer one"),
+        ("1", "has schema version '1'; want 1 to 3"),
         (0, "has schema version 0"),
         (None, "has schema version None"),
     ],

@@ -28,7 +28,7 @@ from tests.data import make_stores
 from tests.data.make_stores import LABELS, SAMPLES, TAPS, UNFINISHED
 from tests.faults import chunk_files, flip_bit, swap
 from tests.plain_reader import DamageError, read_store
-from tests.strategies import batches, coordinates
+from tests.strategies import batches, coordinates, make_meta, make_rows
 from tests.test_store_versions import FIXTURE
 
 
@@ -70,6 +70,15 @@ def test_it_reads_activations(stores, age, key):
         "samples": SAMPLES.tolist(),
         "labels": LABELS[key[0]].tolist(),
     }
+
+
+def test_it_reads_float64(tmp_path):
+    meta = make_meta(dtype="float64")
+    rows = make_rows(meta)
+    with Writer.open(tmp_path / "activations.zarr", meta, *coordinates(meta)) as writer:
+        for batch in batches(meta, rows):
+            writer.append(batch)
+    assert activations(tmp_path)[meta.key.path]["values"] == rows.ravel().tolist()
 
 
 @BOTH
