@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
 FORMATS = {"float16": "e", "float32": "f", "float64": "d", "int32": "i", "int64": "q"}
 DEPTHS = {"activations": 4, "grams": 5, "similarity": 1}
 

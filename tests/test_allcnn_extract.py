@@ -328,7 +328,7 @@ def test_a_retrained_checkpoint_of_the_name_is_refused(workspace):
 
 @pytest.mark.parametrize("keep", [("activations",), ("grams",)], ids=str)
 def test_a_spread_that_float16_loses_is_refused_and_says_where(tmp_path, keep):
-    with pytest.raises(PrecisionError, match=r"net@final:first varies .* \(--dtype float32\)$"):
+    with pytest.raises(PrecisionError, match=r"net@final:second varies .* \(--dtype float32\)$"):
         write(tmp_path, Forward(1e-9), dtype="float16", keep=keep)
     assert set(kept_minibatches(tmp_path).values()) <= {0}
 

@@ -121,7 +121,7 @@ def test_what_was_unfinished_is_finished(old, attributes):
 
 
 def test_version_2_has_no_float64_and_opens(old):
-    path, meta = old / "activations.zarr", make_meta(dtype="float64")
+    path, meta = old / "activations.zarr", make_meta(dtype="float64", split="train")
     set_version(path, 2)
     assert len(store.open(path).find()) == len(TAPS)
     with Writer.open(path, meta, *coordinates(meta)) as writer:

@@ -210,7 +210,7 @@ def test_float64_is_stored_to_the_bit(tmp_path):
     tap = store.open(tmp_path / "a.zarr")[meta.key]
     assert_bit_equal(tap.read(0, 10), rows)
     assert_bit_equal(zarr.open_array(tmp_path / "a.zarr" / meta.key.path / "activations")[:], rows)
-    assert tap.to_xarray().dtype == tap.select(space="mean").dtype == np.float64
+    assert tap.select().to_xarray().dtype == tap.select(space="mean").dtype == np.float64
 
 
 def test_rows_in_any_memory_order_and_precision_are_stored(tmp_path):
