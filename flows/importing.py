@@ -35,7 +35,7 @@ class Import:
         images: .npy file of the images.
         like: a stored network over the same examples, in the same order.
         sample_set: which of its sample sets, where several have as many rows.
-        dtype: as stored.
+        dtype: as stored; ``float64`` where float32 would lose how examples differ.
         minibatch: rows of a minibatch of the store.
         channels_first: whether arrays of four axes are (n, c, h, w).
         attributes: facts about the network.

@@ -19,6 +19,7 @@ TOLERANCE: Final = 1e-4
 """How much rounding may change CKA over ``EXAMPLES`` examples, as far as that can be foretold."""
 
 EXAMPLES: Final = 2048
+"""Of which representations are compared by default; over fewer, chance moves CKA much more."""
 
 MIN_ROWS: Final = 4
 """Fewer rows have no HSIC, and may be alike by chance; they join the minibatch before them."""
