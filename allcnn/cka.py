@@ -15,10 +15,9 @@ diagonal, the unbiased estimate of HSIC is
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 from numpy.typing import ArrayLike
@@ -28,6 +27,7 @@ from allcnn import bandwidth, exact, hsic, kernels
 from allcnn.alignment import align, jackknife
 from allcnn.hsic import HsicParts, HsicSums
 from allcnn.kernels import Pool, Rows
+from store.foreign import Sliced, as_floats, as_sliced, check_numeric
 
 Kernel = Literal["linear", "rbf", "cosine"]
 Estimator = Literal["unbiased", "biased", "exact"]
@@ -35,6 +35,9 @@ Grams = hsic.ManyGrams
 Packed = list[Float[np.ndarray, "t"]]
 Span = tuple[int, int]
 Named = Sequence[tuple[str, ArrayLike]]
+
+_ON_DEVICE: Final = (np.float16, np.float32, np.float64)
+"""Types of JAX arrays whose rows stay where they are."""
 
 
 class Cka(NamedTuple):
@@ -98,9 +101,10 @@ def cka_matrix(
     that are not finite, and where the HSIC of an array with itself is estimated at 0 or less.
 
     Args:
-        Xs: r arrays of n examples each, (n, p) or (n, h, w, c), an example flattened: NumPy, JAX or
-            Dask arrays, anything that gives its rows by slicing, or what ``np.asarray`` takes.
-            One minibatch of one array is converted at a time. Whole numbers count as floats.
+        Xs: r arrays of n examples each, (n, p) or (n, h, w, c), an example flattened: NumPy, JAX,
+            PyTorch or Dask arrays, anything that gives its rows by slicing, or what
+            ``np.asarray`` takes. One minibatch of one array is converted at a time. Whole numbers
+            count as floats.
         Ys: c arrays over the same examples in the same order; None for ``Xs`` with themselves. Of
             an array that occurs more than once, in either list, Gram matrices are computed once.
         kernel: "linear", xᵀy; "rbf", exp(-|x-y|²/(2s²)); "cosine", xᵀy / (|x| |y|).
@@ -117,20 +121,10 @@ def cka_matrix(
     van der Leeden 1999); they are NaN for "exact" and for a single minibatch.
 
     Raises ValueError for differing numbers of examples, for fewer than 4, for arrays without
-    features or of other than real numbers, and for unknown settings.
+    features, masked, sparse, or of other than real numbers, and for unknown settings.
     """
     how = _Method(kernel, sigma, estimator, batch_size, pool)
     return _compare(_named("Xs", Xs), None if Ys is None else _named("Ys", Ys), how)
-
-
-class _Sliced(Protocol):
-    """An array of any library, also one on disk, that gives its rows by slicing."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> Any: ...
-    def __getitem__(self, rows: slice, /) -> Any: ...
 
 
 class _Method(NamedTuple):
@@ -146,18 +140,16 @@ class _Operand:
     """An array by the name that its user knows, read a few rows at a time."""
 
     name: str
-    array: _Sliced
+    array: Sliced
     pool: Pool
 
     def read(self, start: int, stop: int) -> Rows:
         rows = self.array[start:stop]
-        if not isinstance(rows, jax.Array):
-            # Of one memory order: sums in another differ in their last bit.
-            rows = np.asarray(rows, order="C")
-        wanted = _float_dtype(self.name, rows.dtype)
-        if rows.dtype != wanted:
+        if not isinstance(rows, jax.Array) or rows.dtype not in _ON_DEVICE:
             # By NumPy: JAX would narrow to float32 what needs float64.
-            rows = np.asarray(rows).astype(wanted)
+            rows = as_floats(rows, self.name)
+            # Of one memory order: sums in another differ in their last bit.
+            rows = np.asarray(rows, f"f{min(rows.dtype.itemsize, 8)}", order="C")
         return kernels.pooled(rows, self.pool)
 
     def read_rows(self, chosen: Int64[np.ndarray, "k"]) -> Float[np.ndarray, "k ..."]:
@@ -307,9 +299,9 @@ def _distinct(Xs: Named, Ys: Named, pool: Pool) -> tuple[list[_Operand], list[in
     return list(operands.values()), rows, columns
 
 
-def _sliced(name: str, X: Any) -> _Sliced:
+def _sliced(name: str, X: Any) -> Sliced:
     """Return an array as it is, and what is none as a NumPy array."""
-    array: _Sliced = X if hasattr(X, "shape") and hasattr(X, "dtype") else np.asarray(X)
+    array = as_sliced(X, name)
     shape = tuple(array.shape)
     # Written so that NaN, Dask's unknown size, fails too.
     if len(shape) < 2 or not (shape[0] >= 0 and all(size > 0 for size in shape[1:])):
@@ -317,8 +309,9 @@ def _sliced(name: str, X: Any) -> _Sliced:
             f"{name} has shape {shape}; give a known number of examples first, then one or more"
             " features: (n, p) or (n, h, w, c)"
         )
-    if isinstance(array.dtype, np.dtype):  # others are looked at once they are NumPy's
-        _float_dtype(name, array.dtype)
+    dtype = getattr(array, "dtype", None)
+    if isinstance(dtype, np.dtype):  # others are looked at once they are NumPy's
+        check_numeric(name, dtype)
     return array
 
 
@@ -332,17 +325,6 @@ def _n_examples(arrays: list[_Operand]) -> int:
                 " arrays over the same examples"
             )
     return int(lengths[0])
-
-
-def _float_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype in which values are shifted: one that NumPy has, and that holds them all."""
-    if jnp.issubdtype(dtype, np.floating):
-        # bfloat16 and narrower are no dtypes of NumPy's; those wider than float64 are narrowed.
-        own = dtype.kind == "f" and dtype.itemsize >= 2
-        return np.dtype(f"f{min(dtype.itemsize, 8)}" if own else np.float32)
-    if dtype.kind in "biu":
-        return np.promote_types(dtype, np.float32)
-    raise ValueError(f"{name} holds {dtype} values; CKA needs real numbers")
 
 
 def _check(how: _Method) -> None:

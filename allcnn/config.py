@@ -11,6 +11,11 @@ Architecture = Literal["all-cnn-c", "plain", "tiny", "width"]
 Variant = Literal["v1", "v2"]
 Precision = Literal["float32", "bfloat16"]
 DType = Literal["float32", "float16"]
+"""What extraction keeps: it computes in float32."""
+
+StoredDType = Literal["float64", "float32", "float16"]
+"""What stores hold: the activations of others may need float64."""
+
 Kernel = Literal["linear", "rbf", "cosine"]
 Pool = Literal["whole", "mean"]
 Estimator = Literal["unbiased", "biased", "exact"]
@@ -167,6 +172,11 @@ class RunConfig:
             odd = ", ".join(sorted(set(values) ^ known))
             raise ConfigError(f"the run's settings do not fit this version: {odd} differ")
         return cls(**values)
+
+
+def extracted_dtype(stored: StoredDType) -> DType:
+    """Return the dtype in which extraction computes what is stored."""
+    return "float16" if stored == "float16" else "float32"
 
 
 @dataclass(frozen=True)

@@ -7,37 +7,23 @@ to every invertible linear transformation.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float64
 
 from allcnn import kernels
 from allcnn.cka import Estimator, Kernel, cka_matrix
 from allcnn.kernels import Pool
+from store.foreign import Sliced, as_floats
 
 N_REFLECTIONS: Final = 16
 SCALE: Final = 7.0
 STRETCH: Final = 10.0
 
-Rows = Float32[np.ndarray, "n p"]
+Rows = Float[np.ndarray, "n p"]
 Map = Callable[[Rows], Rows]
-
-
-class Sliced(Protocol):
-    """A representation, which gives its rows by slicing; one on disk is read as far as needed."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Examples first."""
-        ...
-
-    @property
-    def dtype(self) -> Any:
-        """Of its numbers."""
-        ...
-
-    def __getitem__(self, rows: slice, /) -> Any: ...
+Directions = Float64[np.ndarray, "k p"]
 
 
 class Check(NamedTuple):
@@ -99,14 +85,10 @@ def check_invariance(
 
 @dataclass(frozen=True, eq=False)
 class _Flat:
-    """A representation with an example a row, pooled where that is asked for, in float32."""
+    """A representation with an example a row, pooled where that is asked for."""
 
     of: Sliced
     pool: Pool
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float32)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -116,8 +98,9 @@ class _Flat:
         return n, int(np.prod(features))
 
     def __getitem__(self, rows: slice) -> Rows:
-        X = np.asarray(kernels.pooled(np.asarray(self.of[rows]), self.pool))
-        return np.ascontiguousarray(X.reshape(len(X), -1), np.float32)
+        found = as_floats(self.of[rows], "the representation")
+        X = np.asarray(kernels.pooled(found, self.pool))
+        return np.ascontiguousarray(X.reshape(len(X), -1), np.promote_types(X.dtype, np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +109,6 @@ class _Moved:
 
     of: _Flat
     by: Map
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.of.dtype
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -163,18 +142,19 @@ def _stretching(X: _Flat, rng: np.random.Generator) -> Map:
     return lambda rows: _along(rows, directions, STRETCH - 1)
 
 
-def _along(rows: Rows, directions: Float32[np.ndarray, "k p"], factor: float) -> Rows:
+def _along(rows: Rows, directions: Directions, factor: float) -> Rows:
     """Add to rows their part along each unit vector in turn, times a factor.
 
     A factor of -2 makes Householder reflections.
     """
     rows = rows.copy()
     for v in directions:
+        v = v.astype(rows.dtype)
         rows += np.float32(factor) * (rows @ v)[:, None] * v
     return rows
 
 
-def _directions(X: _Flat, rng: np.random.Generator) -> Float32[np.ndarray, "k p"]:
+def _directions(X: _Flat, rng: np.random.Generator) -> Directions:
     """Return unit vectors between examples, so that what differs between these is transformed.
 
     Reflections at random vectors would leave representations of many neurons nearly as they are.
@@ -187,7 +167,7 @@ def _directions(X: _Flat, rng: np.random.Generator) -> Float32[np.ndarray, "k p"
     # A little of everything, for examples that are alike.
     vectors += 1e-3 * np.sqrt(np.mean(np.square(vectors)) + 1e-30) * rng.standard_normal((half, p))
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    directions: Float32[np.ndarray, "k p"] = (vectors / lengths).astype(np.float32)
+    directions: Directions = vectors / lengths
     return directions
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Float32, Float64, Int
 
 from allcnn import kernels, logistic
 from allcnn.kernels import Pool
+from store.foreign import as_floats
 
 Rows = Float[np.ndarray, "n ..."]
 Labels = Int[np.ndarray, "n"]
@@ -59,7 +60,8 @@ class Source:
 
     def rows(self, start: int, stop: int) -> Float[np.ndarray, "n p"]:
         """Return some rows, flat."""
-        rows = np.asarray(kernels.pooled(self.read(start, stop), self.pool))
+        rows = as_floats(self.read(start, stop), "the representation")
+        rows = np.asarray(kernels.pooled(rows, self.pool))
         return rows.reshape(stop - start, -1)
 
     def spans(self, start: int = 0, size: int = 0) -> Iterator[Span]:

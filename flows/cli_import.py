@@ -35,7 +35,7 @@ from flows import options
     help="a stored network over the same examples in the same order, instead of data set and split",
 )
 @click.option("--sample-set", metavar="NAME", help="which of its sample sets")
-@options.dtype
+@options.stored_dtype
 @options.compression
 @options.option("--minibatch", Extraction.batch_size, metavar="N")
 @click.option(

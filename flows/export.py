@@ -185,12 +185,14 @@ def _write_parquet(selection: Selection, file: BinaryIO, report: Report) -> None
 
 def _schema(selection: Selection) -> Any:
     # Float32 also for float16: it loses nothing, and more programs read it.
-    features = [(name, pyarrow.float32()) for name in feature_names(selection)]
+    number = pyarrow.float64() if selection.dtype == np.float64 else pyarrow.float32()
+    features = [(name, number) for name in feature_names(selection)]
     return pyarrow.schema([("sample", pyarrow.int64()), ("label", pyarrow.int32()), *features])
 
 
 def _table(part: Selection, schema: Any) -> Any:
-    values = part.read().reshape(len(part), -1).T.astype(np.float32, order="C")
+    wide = np.promote_types(part.dtype, np.float32)
+    values = part.read().reshape(len(part), -1).T.astype(wide, order="C")
     return pyarrow.table([part.samples, part.labels, *values], schema=schema)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import store
-from allcnn.config import MIN_MINIBATCH, DType, Selection, check_name
+from allcnn.config import MIN_MINIBATCH, Selection, check_name
 from allcnn.errors import ConfigError, RunError
 from allcnn.workspace import Workspace
 from flows.examples import numbered_as_stored, stored_like
@@ -35,7 +35,7 @@ class Import:
         images: .npy file of the images.
         like: a stored network over the same examples, in the same order.
         sample_set: which of its sample sets, where several have as many rows.
-        dtype: as stored.
+        dtype: as stored; ``float64`` where float32 would lose how examples differ.
         minibatch: rows of a minibatch of the store.
         channels_first: whether arrays of four axes are (n, c, h, w).
         attributes: facts about the network.
@@ -53,7 +53,7 @@ class Import:
     images: Path | None = None
     like: Selection | None = None
     sample_set: str | None = None
-    dtype: DType = "float32"
+    dtype: store.DType = "float32"
     minibatch: int = 256
     channels_first: bool = False
     attributes: store.Attributes | None = None

@@ -20,6 +20,7 @@ from allcnn.config import (
     Precision,
     RunConfig,
     Selection,
+    StoredDType,
     Unusable,
     Variant,
 )
@@ -52,6 +53,7 @@ HELP = {
     "n_samples": f"examples, at least 4 [default: {DEFAULT_SAMPLES}, or all of a smaller split]",
     "minibatch": "examples a minibatch of the store and of HSIC, at least 4",
     "dtype": "of the stored activations",
+    "stored_dtype": "of the stored activations; float64 for features whose mean is far from zero",
     "compression": "of the stored activations; zstd takes less room and more time",
     "kernel": "of the Gram matrices",
     "sigma": "RBF bandwidths, as fractions of the median distance, such as 0.2,0.4,0.8",
@@ -151,6 +153,9 @@ _SHOWING: list[Decorator] = [
 samples = option("--samples", type=int, topic="n_samples", metavar="N")
 cluster = option("--cluster", str(THREADS), metavar="WHERE")
 dtype = option("--dtype", Extraction.dtype, type=click.Choice(get_args(DType)))
+stored_dtype = option(
+    "--dtype", Extraction.dtype, topic="stored_dtype", type=click.Choice(get_args(StoredDType))
+)
 compression = option(
     "--compression", Extraction.compression, type=click.Choice(get_args(Compression))
 )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from store.activations import ACTIVATIONS
 from store.committed import Form, Meta
 from store.errors import ConflictError, MisalignedWriteError, SchemaError, StoreError
+from store.foreign import as_numpy
 from store.layout import COORDINATES, crc32c
 from store.names import is_tap_folder, tap_folder
 from store.nodes import read_attributes
@@ -114,7 +115,7 @@ def _others(root: Place, key: RepresentationKey) -> Iterator[Place]:
 def _coordinate(
     name: str, values: npt.ArrayLike, dtype: np.dtype[Any], meta: Meta
 ) -> npt.NDArray[Any]:
-    array, n = np.asarray(values), meta.sample_set.n_samples
+    array, n = as_numpy(values, f"{name} of {meta.key}"), meta.sample_set.n_samples
     if array.shape != (n,) or array.dtype.kind not in "iu":
         raise MisalignedWriteError(
             f"{name} of {meta.key} are {array.dtype} of shape {array.shape}; want {n}"

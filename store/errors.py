@@ -65,6 +65,10 @@ class ActivationOverflowError(StoreError, ArithmeticError):
     """A finite activation, or entry of a Gram, would become infinite in the stored dtype."""
 
 
+class PrecisionError(StoreError, ArithmeticError):
+    """Rounding to the stored dtype would lose how activations differ between examples."""
+
+
 class PackingError(StoreError, ValueError):
     """A Gram matrix is not square, or a vector is no packed triangle."""
 

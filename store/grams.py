@@ -22,11 +22,13 @@ from store.errors import (
     UnknownGramsError,
 )
 from store.finding import CommittedStore
+from store.foreign import as_real
 from store.layout import COMMITS, SOURCE
+from store.narrowing import narrow_gram
 from store.place import Address, Place
 from store.reach import reaching
 from store.schema import Commit, GramKey, GramMeta
-from store.writer import CommittedWriter, narrow, written
+from store.writer import CommittedWriter, written
 
 MEDIAN_DISTANCE: Final = "allcnn_median"
 FIRST_MEDIAN_DISTANCE: Final = "allcnn_median_distance"
@@ -137,12 +139,12 @@ class GramWriter(CommittedWriter[GramMeta]):
             unit: the examples were divided by 2**unit, the same for all minibatches.
         """
         index = self.n_committed + len(self._pending)
-        gram = as_narrow_as_exact(self._check_square(np.asarray(K), index))
+        gram = as_narrow_as_exact(self._check_square(as_real(K, str(self.meta.key)), index))
         if gram.dtype == np.float64 and self.meta.precision == "float32":
             self._widen()
         self._unit = unit
         self._bounds = [*self._bounds[:index], bound]
-        pending = [*self._pending, pack(narrow(gram, self.meta.precision, str(self.meta.key)))]
+        pending = [*self._pending, pack(narrow_gram(gram, self.meta.precision, str(self.meta.key)))]
         if len(pending) == self.meta.block_length or index + 1 == self.meta.length:
             self._write(self._padded(pending))
             pending = []
@@ -165,10 +167,12 @@ class GramWriter(CommittedWriter[GramMeta]):
                 f"{len(Ks)} Grams from minibatch {first} on are no chunk of {self.meta.key} that is"
                 f" committed; give {self.meta.block_length} at once, or what is left at the end"
             )
-        grams = [self._check_square(np.asarray(K), first + i) for i, K in enumerate(Ks)]
+        grams = [
+            self._check_square(as_real(K, str(self.meta.key)), first + i) for i, K in enumerate(Ks)
+        ]
         # What was stored in float32 had no more digits, and the others are not at hand.
         exact = [K.astype(self.meta.precision) for K in grams]
-        packed = [pack(narrow(K, self.meta.precision, str(self.meta.key))) for K in exact]
+        packed = [pack(narrow_gram(K, self.meta.precision, str(self.meta.key))) for K in exact]
         self._bounds[first : first + len(Ks)] = bounds or [None] * len(Ks)
         self._rewrite(index, self._padded(packed))
 

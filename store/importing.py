@@ -2,25 +2,27 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError
 from store.foreign import (
+    Sliced,
     as_bytes,
-    as_numpy,
+    as_real,
     as_rows,
+    as_sliced,
     check_mapping,
-    check_numeric,
     check_tap,
 )
+from store.narrowing import MIN_ROWS, narrow_rows
 from store.network import BATCH_ROWS, DTYPE, NetworkWriter, describe, stored_taps
 from store.place import Address
 from store.samples import HasExamples
 from store.schema import Attributes, DType
-from store.writer import Compression, narrow
+from store.writer import Compression
 
 Report = Callable[[int, int, str], None]
 
@@ -64,7 +66,7 @@ def write_network(
     arrays of the same name are refused. ``report`` is told how many rows of how many are done.
     """
     check_mapping(taps)
-    network = {name: _as_array(name, values) for name, values in taps.items()}
+    network = {name: as_sliced(values, f"tap {name}") for name, values in taps.items()}
     settings: Options = {**_DEFAULTS, **options}
     _check_settings(store, run, checkpoint, examples, settings)
     _check_network(network, examples.sample_set.n_samples)
@@ -79,7 +81,7 @@ def write_network(
     return digest
 
 
-def _mend(writer: NetworkWriter, network: Mapping[str, "_Array"], channels_first: bool) -> None:
+def _mend(writer: NetworkWriter, network: Mapping[str, Sliced], channels_first: bool) -> None:
     """Write committed minibatches again that cannot be read as they were written.
 
     Raises DamagedChunkError for coordinates and metadata, which are not among the arrays.
@@ -93,17 +95,6 @@ def _mend(writer: NetworkWriter, network: Mapping[str, "_Array"], channels_first
             for commit in damaged:
                 rows = network[tap.key.tap][commit.start : commit.stop]
                 again.replace(commit.start, as_rows(tap.key.tap, rows, channels_first))
-
-
-class _Array(Protocol):
-    """What gives rows as slices."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows first."""
-
-    def __getitem__(self, rows: slice, /) -> Any:
-        """Return some rows."""
 
 
 class _Progress:
@@ -120,11 +111,6 @@ class _Progress:
             self._report(self._done, self._total, detail)
 
 
-def _as_array(name: str, values: Any) -> _Array:
-    array: _Array = values if hasattr(values, "shape") else as_numpy(values, f"tap {name}")
-    return array
-
-
 def _check_settings(
     store: Address, run: str, checkpoint: str, examples: HasExamples, settings: Options
 ) -> None:
@@ -134,13 +120,13 @@ def _check_settings(
     stored_taps(store, like, ("dtype", "batch_rows"))
 
 
-def _check_network(network: Mapping[str, _Array], n_samples: int) -> None:
+def _check_network(network: Mapping[str, Sliced], n_samples: int) -> None:
     if not network:
         raise ArrayError("there are no arrays to store; give one a tap")
     for name, values in network.items():
         shape = tuple(values.shape)
         check_tap(name, shape)
-        check_numeric(f"tap {name}", as_numpy(values[:0], f"tap {name}").dtype)
+        as_real(values[:0], f"tap {name}")
         if shape[0] != n_samples:
             raise ArrayError(
                 f"tap {name} has {shape[0]} rows, and there are {n_samples} examples; want one"
@@ -148,14 +134,15 @@ def _check_network(network: Mapping[str, _Array], n_samples: int) -> None:
             )
 
 
-def _digest(network: Mapping[str, _Array], progress: _Progress, settings: Options) -> str:
+def _digest(network: Mapping[str, Sliced], progress: _Progress, settings: Options) -> str:
     """Return the SHA-256 of the taps as they will be stored; raises where a value cannot be."""
-    dtype, size = settings["dtype"], settings["batch_rows"]
+    # Precision shows in no fewer rows.
+    dtype, size = settings["dtype"], max(settings["batch_rows"], MIN_ROWS)
     hasher = hashlib.sha256()
     for name, values in network.items():
         for start in range(0, values.shape[0], size):
             found = as_rows(name, values[start : start + size], settings["channels_first"])
-            rows = narrow(found, dtype, f"tap {name}")
+            rows = narrow_rows(found, dtype, f"tap {name}")
             _check_finite(name, rows, start)
             if start == 0:
                 hasher.update(f"{name} {dtype} {(values.shape[0], *rows.shape[1:])}\n".encode())

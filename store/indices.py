@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from store.errors import QueryError, RowRangeError
+from store.errors import ArrayError, QueryError, RowRangeError
+from store.foreign import as_numpy
 
 Indices = npt.NDArray[np.int64]
 Chosen = slice | Sequence[int] | npt.NDArray[Any] | None
@@ -23,8 +24,8 @@ def as_indices(what: str, wanted: object, n: int) -> Indices:
     if isinstance(wanted, slice):
         return _slice_indices(what, wanted, n)
     try:
-        chosen = np.asarray(wanted)
-    except ValueError:
+        chosen = as_numpy(wanted)
+    except ArrayError:
         chosen = np.asarray(None)
     if chosen.dtype == np.bool_ and chosen.shape == (n,):
         return np.flatnonzero(chosen).astype(np.int64)

@@ -48,7 +48,7 @@ class NetworkWriter:
         examples: which examples the rows are of, in their order.
         digest: of all that the activations depend on, as ``store.digest`` gives it; a network of
             the same name and another digest is refused.
-        dtype: as stored; others are cast.
+        dtype: as stored; others are cast, unless that loses how examples differ (PrecisionError).
         batch_rows: rows of a minibatch of the store; what is appended may have others.
         channels_first: whether arrays of four axes are (n, c, h, w), as PyTorch's are; they are
             stored as (n, h, w, c).

@@ -89,7 +89,8 @@ class Representation(CommittedReader[RepresentationMeta]):
                 mask; None for all of a complete representation.
             label: class, or classes, to which the rows are narrowed.
             channels: as rows, of the last axis.
-            space: ``mean`` for the mean over all axes but the first and the last, in float32.
+            space: ``mean`` for the mean over all axes but the first and the last, in float32 or
+                float64.
 
         Raises UnfinishedError for rows not yet committed, RowRangeError for what is out of range,
         and QueryError for labels that no example has.

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from store.errors import InvalidKeyError, SchemaError
 from store.fields import (
@@ -27,13 +27,13 @@ SCHEMA_VERSION = 3
 """Version of everything below a store's root; raised when an older reader would misread it.
 
 Version 1 had no attributes of representations, no seals, and no compression; version 2 no names of
-taps but those that are folders' names.
+taps but those that are folders' names, no float64, and no bounds of errors.
 """
 
 GRAM_CHUNK_BYTES = 2**20
 """About the size of a chunk of Grams; part of the format, since commits go by whole chunks."""
 
-DType = Literal["float32", "float16"]
+DType = Literal["float64", "float32", "float16"]
 Precision = Literal["float32", "float64"]
 Kernel = Literal["linear", "cosine"]
 Pool = Literal["whole", "mean"]
@@ -142,7 +142,7 @@ class RepresentationMeta:
         checkpoint_digest: of the parameters and batch statistics.
         tap_index: position of the tap in its network, from 0.
         shape: of one example's activations: (h, w, c), (position, c) or (c,).
-        dtype: as stored, ``float32`` or ``float16``.
+        dtype: as stored, ``float64``, ``float32`` or ``float16``.
         batch_rows: rows of a minibatch; the last one may have fewer.
         created_by: program and version.
         created_at: ISO 8601 in UTC, such as ``2026-01-31T12:00:00+00:00``.
@@ -168,7 +168,7 @@ class RepresentationMeta:
         check_shape("shape", self.shape)
         if not 1 <= len(self.shape) <= 3:
             raise SchemaError(f"shape {self.shape} has {len(self.shape)} axes; use 1 to 3")
-        check_choice("dtype", self.dtype, "float32", "float16")
+        check_choice("dtype", self.dtype, *get_args(DType))
         check_count("batch_rows", self.batch_rows)
         check_text("created_by", self.created_by)
         check_utc("created_at", self.created_at)
@@ -233,7 +233,7 @@ class GramKey:
         check_choice("kernel", self.kernel, "linear", "cosine")
         check_choice("pool", self.pool, "whole", "mean")
         check_count("batch_size", self.batch_size)
-        check_choice("dtype", self.dtype, "float32", "float16")
+        check_choice("dtype", self.dtype, *get_args(DType))
         check_text("checkpoint_digest", self.checkpoint_digest)
 
     @property

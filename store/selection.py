@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import QueryError, UnfinishedError
+from store.foreign import as_numpy
 from store.indices import Chosen, Indices, as_indices
 from store.place import Place
 from store.schema import Commit, RepresentationMeta
@@ -87,9 +88,9 @@ class Selection:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """As stored, or float32 for means over space."""
-        stored = np.dtype(self.tap.meta.dtype).newbyteorder("<")
-        return np.dtype(np.float32) if self.space else stored
+        """As stored, or at least float32 for means over space."""
+        stored = np.dtype(self.tap.meta.dtype)
+        return np.promote_types(stored, np.float32) if self.space else stored.newbyteorder("<")
 
     @property
     def samples(self) -> npt.NDArray[np.int64]:
@@ -208,7 +209,7 @@ def _check_committed(tap: Tap, stop: int) -> None:
 
 
 def _known_labels(tap: Tap, label: object) -> npt.NDArray[Any]:
-    wanted = np.atleast_1d(np.asarray(label))
+    wanted = np.atleast_1d(as_numpy(label, "label"))
     if not wanted.size:
         return wanted
     if wanted.dtype.kind not in "iu" or wanted.ndim != 1:

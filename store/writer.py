@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self, cast
 
-import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
@@ -19,7 +18,6 @@ from store.committed import Committed, Form, M, Meta, block_range, is_ours, pars
 from store.coordinates import Coordinates, check_like_others, check_same, coordinates_of, digests
 from store.draft import drafted
 from store.errors import (
-    ActivationOverflowError,
     ConflictError,
     DamagedChunkError,
     MisalignedWriteError,
@@ -27,8 +25,9 @@ from store.errors import (
     StoreError,
     StoreLocationError,
 )
-from store.foreign import as_numpy, check_numeric
+from store.foreign import as_real
 from store.layout import COMMITS, COORDINATES, SOURCE, as_digest, crc32c, create_root
+from store.narrowing import narrow_rows
 from store.nodes import NODE, ArrayNode, read_array, read_attributes, write_attributes
 from store.place import (
     Address,
@@ -251,12 +250,13 @@ class Writer(CommittedWriter[RepresentationMeta]):
         """Write and commit the next minibatch: ``batch_rows`` rows, or the rest at the end.
 
         NaN and infinities that the network computed are stored as they are. A finite value that
-        the stored dtype cannot hold raises ActivationOverflowError before anything is written:
-        leave the cast to this method. Other than real numbers raise ArrayError.
+        the stored dtype cannot hold raises ActivationOverflowError before anything is written, and
+        rows that vary too little for its precision raise PrecisionError: leave the cast to this
+        method. Other than real numbers raise ArrayError.
         """
         start, stop = block_range(self.meta, len(self._commits))
-        values = self._check_aligned(self._as_real(rows), start, stop)
-        self._write(narrow(values, self.meta.dtype, str(self.meta.key)))
+        values = self._check_aligned(as_real(rows, str(self.meta.key)), start, stop)
+        self._write(narrow_rows(values, self.meta.dtype, str(self.meta.key)))
         if self.complete:
             self.close()
 
@@ -271,14 +271,9 @@ class Writer(CommittedWriter[RepresentationMeta]):
                 f"no minibatch of {self.meta.key} that is committed begins at row {start}; begin at"
                 f" a multiple of {self.meta.batch_rows} below {self.n_committed}"
             )
-        values = self._check_shape(self._as_real(rows), start, self._commits[index].stop)
-        self._rewrite(index, narrow(values, self.meta.dtype, str(self.meta.key)))
-
-    def _as_real(self, rows: Any) -> npt.NDArray[Any]:
-        # A cast would drop imaginary parts and masks, and read dates and texts as numbers.
-        values = as_numpy(rows, str(self.meta.key))
-        check_numeric(str(self.meta.key), values.dtype)
-        return values
+        values = as_real(rows, str(self.meta.key))
+        values = self._check_shape(values, start, self._commits[index].stop)
+        self._rewrite(index, narrow_rows(values, self.meta.dtype, str(self.meta.key)))
 
     def _check_aligned(self, rows: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
         if self.complete:
@@ -295,26 +290,6 @@ class Writer(CommittedWriter[RepresentationMeta]):
                 f" {wanted}: append whole minibatches in order"
             )
         return rows
-
-
-def narrow(values: npt.NDArray[Any], dtype: str, name: str) -> npt.NDArray[Any]:
-    """Return values as they are stored: C order, little endian.
-
-    Raises ActivationOverflowError, which calls them ``name``, where a finite one would become
-    infinite.
-    """
-    if values.dtype.kind != "f":
-        values = values.astype(np.float32)  # bfloat16 to float16 does not report an overflow
-    try:
-        # The processor's overflow flag costs nothing; looking for the maximum, a fifth of the cast.
-        with np.errstate(over="raise"):
-            return values.astype(np.dtype(dtype).newbyteorder("<"), order="C", copy=False)
-    except FloatingPointError:
-        largest = np.abs(values[np.isfinite(values)]).max()
-        advice = "store it as a wider dtype" if dtype == "float16" else "scale it down"
-        raise ActivationOverflowError(
-            f"{name} reaches {largest:g}, and {dtype} ends at {np.finfo(dtype).max:.6g}; {advice}"
-        ) from None
 
 
 @contextmanager

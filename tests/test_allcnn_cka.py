@@ -1,10 +1,12 @@
 """CKA of arrays against the float64 oracle, whatever holds the arrays, and the work it takes."""
 
 import dask.array
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -239,6 +241,8 @@ def test_spatial_shape_and_data_frames_give_the_same_bits():
     wanted = cka_matrix([X, Y], batch_size=BATCH)
     frame = pd.DataFrame(Y, index=np.arange(N)[::-1])
     assert_same(cka_matrix([X.reshape(N, -1), frame], batch_size=BATCH), wanted)
+    others = [list(jnp.asarray(X)), frame.astype("Float32")]
+    assert_same(cka_matrix(others, batch_size=BATCH), wanted)
 
 
 @pytest.mark.parametrize(
@@ -347,15 +351,32 @@ def test_grams_of_shared_arrays_are_computed_once(monkeypatch):
         ([np.ones(8)], None, r"Xs\[0\] has shape \(8,\); give a known number of examples first"),
         ([np.ones((8, 0))], None, r"Xs\[0\] has shape \(8, 0\)"),
         ([np.float64(3)], None, r"Xs\[0\] has shape \(\)"),
-        ([np.ones((8, 2))], [np.ones((8, 2), complex)], r"Ys\[0\] holds complex128 values"),
-        ([np.ones((8, 2), object)], None, r"Xs\[0\] holds object values; CKA needs real numbers"),
-        ([[["a", "b"]] * 8], None, r"Xs\[0\] holds <U1 values"),
-        ([Foreign(np.ones((8, 2), complex))], None, r"Xs\[0\] holds complex128 values"),
+        ([np.ones((8, 2))], [np.ones((8, 2), complex)], r"Ys\[0\] is of type complex128; w"),
+        ([np.ones((8, 2), object)], None, r"Xs\[0\] is of type object; wanted are real numbers"),
+        ([[["a", "b"]] * 8], None, r"Xs\[0\] is of type <U1"),
+        ([Foreign(np.ones((8, 2), complex))], None, r"Xs\[0\] is of type complex128"),
+        ([jnp.ones((8, 2), complex)], None, r"Xs\[0\] is of type complex64"),
+        ([jax.random.split(jax.random.key(0), (8, 2))], None, r"Xs\[0\] cannot be made an array"),
+        ([np.ma.masked_equal(np.eye(8), 1)], None, r"Xs\[0\] has masked values"),
+        ([Foreign(np.ma.masked_equal(np.eye(8), 1))], None, r"Xs\[0\] has masked values"),
+        ([scipy.sparse.eye_array(8)], None, r"Xs\[0\] is sparse"),
+        ([pd.DataFrame({"a": pd.array([None] * 8, dtype="Int64")})], None, r"Xs\[0\] has missing"),
     ],
 )
 def test_arrays_that_cannot_be_compared(Xs, Ys, message):
     with pytest.raises(ValueError, match=message):
         cka_matrix(Xs, Ys)
+
+
+def test_a_mask_in_any_minibatch_is_refused():
+    X, Y = arrays((30,), (20,))
+    masked = np.ma.masked_array(X, np.zeros_like(X, bool))
+    wanted = cka(X, Y, batch_size=BATCH)
+    assert cka(Watched(masked), Y, batch_size=BATCH) == wanted
+    masked[N - 1, 3] = np.ma.masked
+    for estimator in "unbiased", "biased", "exact":
+        with pytest.raises(ValueError, match=r"^X has masked values"):
+            cka(Watched(masked), Y, batch_size=BATCH, estimator=estimator)
 
 
 def test_a_dask_array_of_unknown_length_is_refused():

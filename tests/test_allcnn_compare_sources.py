@@ -34,6 +34,7 @@ from tests.networks import (
     make_taps,
     write_network,
 )
+from tests.oracles import cka64
 from tests.strategies import coordinates, make_meta
 
 SET = "digits-test-66-01234567"
@@ -774,3 +775,18 @@ def test_grams_of_activations_that_are_stored_are_not_refused(tmp_path, monkeypa
         shutil.rmtree(place)
     assert_same_bits(compare_one(workspace, A, B), one_by_one[1])
     assert not np.isnan(one_by_one[1].cka).any()
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "exact"])
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_float64_far_from_zero_is_compared_as_it_is(tmp_path, kernel, estimator):
+    """Both from activations and from the Grams that are kept of them."""
+    workspace = Workspace.at(tmp_path)
+    far = {name: X.astype(np.float64) + 1e9 for name, X in make_taps(0).items()}
+    near = make_taps(1)
+    for side, taps in ((A, far), (B, near)):
+        write_network(workspace.activations, side, taps)
+    wanted = cka64([*far.values()], [*near.values()], RANGES, kernel=kernel, estimator=estimator)
+    for columns in (B, Selection("b", "*")):
+        result = compare_one(workspace, A, columns, kernel=kernel, estimator=estimator)
+        np.testing.assert_allclose(result.cka, wanted, rtol=0, atol=1e-4)

@@ -3,18 +3,23 @@
 import dataclasses
 import glob
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given
 
+import store
 from allcnn.config import (
     MAX_PERMUTATIONS,
     MAX_SEED,
     Comparison,
+    DType,
     Extraction,
     RunConfig,
     Selection,
+    StoredDType,
     check_name,
+    extracted_dtype,
 )
 from allcnn.errors import ConfigError
 from tests.strategies import NAMES
@@ -273,3 +278,9 @@ def test_a_selection_fits_names_by_shell_patterns(text, fits, does_not):
     selection = Selection.parse(text)
     assert selection.matches(*fits)
     assert not selection.matches(*does_not)
+
+
+def test_the_settings_know_what_stores_hold():
+    assert get_args(StoredDType) == get_args(store.DType)
+    assert set(get_args(DType)) < set(get_args(StoredDType))
+    assert {*map(extracted_dtype, get_args(StoredDType))} == {*get_args(DType)}

@@ -26,7 +26,7 @@ from allcnn.extract import Samples, Source, sinks
 from allcnn.progress import silent
 from allcnn.workspace import Workspace
 from store import ConflictError, GramWriter, RepresentationKey, Writer
-from store.errors import ActivationOverflowError
+from store.errors import ActivationOverflowError, PrecisionError
 from tests.faults import Killed, chunk_files, kill_series
 from tests.oracles import median_distance64
 
@@ -327,8 +327,17 @@ def test_a_retrained_checkpoint_of_the_name_is_refused(workspace):
     assert files(workspace.activations) == before
 
 
+@pytest.mark.parametrize("keep", [("activations",), ("grams",)], ids=str)
+def test_a_spread_that_float16_loses_is_refused_and_says_where(tmp_path, keep):
+    with pytest.raises(PrecisionError, match=r"net@final:second varies .* \(--dtype float32\)$"):
+        write(tmp_path, Forward(1e-9), dtype="float16", keep=keep)
+    assert set(kept_minibatches(tmp_path).values()) <= {0}
+
+
 def test_float16_overflow_is_refused_and_says_where(tmp_path):
-    with pytest.raises(ActivationOverflowError, match=r"net@final:second reaches .* as a wider"):
+    with pytest.raises(
+        ActivationOverflowError, match=r"net@final:second reaches .* as float32 \(--dtype"
+    ):
         write(tmp_path, Forward(factor=1000), dtype="float16")
     stored = store.open(Workspace(tmp_path).activations).find()
     assert all(tap.n_committed == 0 for tap in stored)
@@ -523,7 +532,7 @@ def test_grams_of_a_retrained_checkpoint_are_refused_beside(tmp_path, kernel):
 
 @pytest.mark.parametrize("keep", [("grams",), ("activations", "grams")], ids=str)
 def test_grams_of_what_float16_cannot_hold_are_refused(tmp_path, keep):
-    with pytest.raises(ActivationOverflowError, match=r"net@final:second reaches .* a wider"):
+    with pytest.raises(ActivationOverflowError, match=r"net@final:second reaches .* as float32 \("):
         write(tmp_path, Forward(factor=1000), dtype="float16", keep=keep)
     assert set(kept_minibatches(tmp_path).values()) == {0}
 

@@ -49,6 +49,18 @@ def test_values_are_those_of_the_copies_as_arrays():
     np.testing.assert_allclose(checks["stretched"].values, wanted, atol=1e-4)
 
 
+def test_float64_far_from_zero_is_transformed_in_float64():
+    far = [X.astype(np.float64) + 1e8 for X in representations(64)[:2]]
+    _, checks = check_invariance(far, batch_size=32)
+    assert max(check.deviation for check in checks.values() if check.keeps) < 1e-4
+
+
+def test_masked_representations_are_refused():
+    masked = np.ma.masked_equal(representations(32)[0], 0)
+    with pytest.raises(ValueError, match="has masked values"):
+        check_invariance([masked], batch_size=32)
+
+
 @pytest.mark.parametrize("p", [3, 40, 400])
 def test_a_rotation_keeps_all_distances_and_mixes_neurons(p):
     rng = np.random.default_rng(0)

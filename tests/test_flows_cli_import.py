@@ -64,6 +64,22 @@ def test_members_become_taps_in_the_order_of_the_file(place: Workspace, tmp_path
     assert "mine@final" in succeed("store", "ls", workspace=place)
 
 
+def test_the_advice_for_values_far_from_zero_works(place: Workspace, tmp_path: Path) -> None:
+    far = TAPS["logits"].astype(np.float64) + 1e8
+    np.save(tmp_path / "far.npy", far)
+    imported = ["store", "import", tmp_path / "far.npy", *DESCRIBED]
+    refused = run(*imported, workspace=place)
+    assert refused.exit_code == 1
+    advice = re.search(
+        r"tap far .* precision of float32: .* \((--dtype float64)\)$", refused.stderr
+    )
+    succeed(*imported, *advice[1].split(), workspace=place)
+    (tap,) = stored(place)
+    np.testing.assert_array_equal(tap.read(0, N), far)
+    assert "float64" in succeed("store", "show", "mine@final", workspace=place)
+    assert "float64" in succeed("store", "ls", workspace=place)
+
+
 @pytest.mark.parametrize("how", ["--like", "--images"])
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 def test_imported_and_own_networks_compare(

@@ -548,18 +548,19 @@ def test_means_over_space_and_no_row_at_all(filled: Workspace, tmp_path: Path, s
 
 
 @pytest.mark.parametrize("suffix", ["npz", "csv", "parquet"])
-def test_float16_loses_nothing(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_types_lose_nothing(tmp_path: Path, suffix: str, dtype: str) -> None:
     place, path = Workspace.at(tmp_path / "workspace"), tmp_path / f"a.{suffix}"
-    meta = meta_of("net-s0", "final", "logits", dtype="float16")
+    meta = meta_of("net-s0", "final", "logits", dtype=dtype)
     write_tap(place, meta)
     succeed("store", "query", "net-s0@final:logits", "--to", path, workspace=place)
     if suffix == "npz":
         values = load_npz(path)["values"]
-        assert values.dtype == np.float16
+        assert values.dtype == dtype
     else:
         found = (load_csv if suffix == "csv" else load_parquet)(path)
         values = np.stack([found[f"c{i}"] for i in range(5)], axis=1)
-    np.testing.assert_array_equal(values.astype(np.float16), make_rows(meta))
+    np.testing.assert_array_equal(values.astype(dtype), make_rows(meta))
 
 
 def test_a_query_where_grams_alone_are_kept_says_how_to_get_activations(

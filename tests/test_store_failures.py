@@ -319,7 +319,12 @@ def test_float16_overflow_names_the_tap_and_the_largest_value(workspace, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(network, "apply", louder)
         result = run(half, workspace)
-    check_sentence(result, f"{D1}@final:conv3 reaches ", "float16 ends at 65504", "wider dtype")
+    check_sentence(
+        result,
+        f"{D1}@final:conv3 reaches ",
+        "float16 ends at 65504",
+        "as float32 (--dtype float32)",
+    )
     largest = float(result.stderr.split("reaches ")[1].split(",")[0])
     assert largest > 65504
     before = values(workspace.activations)

@@ -13,6 +13,7 @@ from store import (
     ConflictError,
     Examples,
     InvalidKeyError,
+    PrecisionError,
     SchemaError,
     write_network,
 )
@@ -201,7 +202,12 @@ def test_what_is_told_of_the_network_is_stored(tmp_path):
         (
             changed("logits", 9, -70000),
             ActivationOverflowError,
-            "tap logits reaches 70000, and float16 ends at 65504; store it as a wider dtype",
+            "tap logits reaches 70000, and float16 ends at 65504; store it as float32 (--dty",
+        ),
+        (
+            TAPS | {"logits": TAPS["logits"] + 1000},
+            PrecisionError,
+            "tap logits varies too little for the precision of float16: rounding would change CKA",
         ),
     ],
 )
@@ -218,7 +224,11 @@ def test_arrays_that_do_not_fit_are_refused_before_anything_is_written(
     [
         ({"run": "../a"}, InvalidKeyError, "run '../a' cannot be a folder's name"),
         ({"attributes": {"depth": None}}, SchemaError, "attribute depth is None; want a text or"),
-        ({"dtype": "float64"}, SchemaError, "dtype is 'float64'; use 'float32' or 'float16'"),
+        (
+            {"dtype": "int8"},
+            SchemaError,
+            "dtype is 'int8'; use 'float64' or 'float32' or 'float16'",
+        ),
         ({"dtype": "float16"}, ConflictError, "mine@final:zero on x-test-22-"),
         ({"batch_rows": 4}, ConflictError, "mine@final:zero on x-test-22-"),
     ],
@@ -231,12 +241,25 @@ def test_settings_are_checked_before_the_arrays_are_read(tmp_path, changes, erro
     assert rows.read == []
 
 
+@pytest.mark.parametrize("batch_rows", [1, 3, 8])
+def test_float64_far_from_zero_is_stored_as_such_alone(tmp_path, batch_rows):
+    far = {"far": TAPS["logits"].astype(np.float64) + 1e9}
+    with pytest.raises(PrecisionError, match=r"^tap far .* store it as float64 \(--dtype float64"):
+        write(tmp_path / "a.zarr", far, batch_rows=batch_rows)
+    assert list(tmp_path.iterdir()) == []
+    write(tmp_path / "a.zarr", far, batch_rows=batch_rows, dtype="float64")
+    (tap,) = store.open(tmp_path / "a.zarr").find(dtype="float64")
+    np.testing.assert_array_equal(tap.read(0, N), far["far"])
+
+
 MASKED = np.ma.masked_less(TAPS["logits"], 0)
 
 
 @pytest.mark.parametrize("values", [MASKED, list(MASKED), Rows(MASKED)])
 def test_masked_arrays_are_refused(tmp_path, values):
-    with pytest.raises(ArrayError, match=r"^tap a is a masked array, and masks are not stored; gi"):
+    with pytest.raises(
+        ArrayError, match=r"^tap a has masked values, which are no numbers; fill th"
+    ):
         write(tmp_path / "a.zarr", {"a": values})
     assert list(tmp_path.iterdir()) == []
 

@@ -74,6 +74,15 @@ def test_it_reads_activations(stores, age, key):
     }
 
 
+def test_it_reads_float64(tmp_path):
+    meta = make_meta(dtype="float64")
+    rows = make_rows(meta)
+    with Writer.open(tmp_path / "activations.zarr", meta, *coordinates(meta)) as writer:
+        for batch in batches(meta, rows):
+            writer.append(batch)
+    assert activations(tmp_path)[meta.key.path]["values"] == rows.ravel().tolist()
+
+
 @BOTH
 def test_it_reads_grams(stores, age):
     found = read_store(stores[age] / "grams.zarr", "grams", {})[make_stores.gram_meta().key.path]

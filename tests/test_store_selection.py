@@ -26,7 +26,7 @@ def fill(path, meta, n_batches=None):
 def taps(tmp_path_factory):
     """Return a tap of each rank with its rows: 23 of them in minibatches of 4."""
     path = tmp_path_factory.mktemp("selection") / "a.zarr"
-    shapes = [((3, 2, 5), "float32"), ((4, 5), "float16"), ((5,), "float16")]
+    shapes = [((3, 2, 5), "float32"), ((4, 5), "float16"), ((5,), "float64")]
     return [
         fill(path, make_meta(f"tap{i}", n_samples=23, shape=shape, dtype=dtype, tap_index=i))
         for i, (shape, dtype) in enumerate(shapes)
@@ -75,7 +75,8 @@ def test_a_selection_is_what_numpy_selects(taps, which, rows, label, channels, s
     wanted = taken(taken(values, rows, 0)[among], channels, -1 % values.ndim)
     if space:
         axes = tuple(range(1, wanted.ndim - 1))
-        wanted = wanted.mean(axis=axes, dtype=np.float64).astype(np.float32)
+        dtype = np.promote_types(values.dtype, np.float32)
+        wanted = wanted.mean(axis=axes, dtype=np.float64).astype(dtype)
     found = tap.select(rows, label, channels, space)
     assert (found.shape, found.ndim, len(found)) == (wanted.shape, wanted.ndim, len(wanted))
     assert found.dtype == found.read().dtype == wanted.dtype

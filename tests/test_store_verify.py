@@ -33,7 +33,7 @@ N = 30
 TAPS = [
     ("wide", WIDE, "float32", "none"),
     ("narrow", WIDE, "float16", "none"),
-    ("logits", (7,), "float32", "none"),
+    ("logits", (7,), "float64", "none"),
     ("packed", WIDE, "float32", "zstd"),
     ("dense", (3, 6), "float16", "zstd"),
 ]

@@ -14,6 +14,7 @@ from store import SCHEMA_VERSION, GramWriter, SchemaError, SimilarityResult, Wri
 from store.layout import STORE_MARK
 from tests.data import make_stores
 from tests.data.make_stores import FOREIGN, LABELS, RUN, SAMPLE_SET, SAMPLES, TAPS, UNFINISHED
+from tests.strategies import batches, coordinates, make_meta, make_rows
 
 FIXTURE = Path(make_stores.__file__).with_name("store-v1")
 ROOTS = {
@@ -119,6 +120,17 @@ def test_what_was_unfinished_is_finished(old, attributes):
         writer.append(rows[8:])
     assert_bit_equal(store.open(path)[meta.key].read(0, 10), rows)
     assert version_of(path) == SCHEMA_VERSION
+
+
+def test_version_2_has_no_float64_and_opens(old):
+    path, meta = old / "activations.zarr", make_meta(dtype="float64", split="train")
+    set_version(path, 2)
+    assert len(store.open(path).find()) == len(TAPS)
+    with Writer.open(path, meta, *coordinates(meta)) as writer:
+        for rows in batches(meta, make_rows(meta)):
+            writer.append(rows)
+    assert version_of(path) == SCHEMA_VERSION
+    assert len(store.open(path).find()) == len(TAPS) + 1
 
 
 def test_attributes_of_version_1_follow_from_the_names():

@@ -16,6 +16,7 @@ from store import (
     ArrayError,
     ConflictError,
     MisalignedWriteError,
+    PrecisionError,
     SchemaError,
     StoreLocationError,
     Writer,
@@ -173,7 +174,7 @@ def test_float16_overflow_is_refused_before_anything_is_written(tmp_path, n_chan
         rows.flat[place] = sign * 65520
         with pytest.raises(
             ActivationOverflowError,
-            match=r"conv7 reaches 65520, and float16 ends at 65504; store it as a wider dtype",
+            match=r"conv7 reaches 65520, and float16 ends at 65504; store it as float32 \(--d",
         ):
             writer.append(rows)
     assert writer.n_committed == 0
@@ -187,6 +188,29 @@ def test_what_fits_is_stored_as_it_is(tmp_path, dtype):
     open_writer(tmp_path / "a.zarr", meta).append(rows)
     with np.errstate(all="ignore"):
         assert_bit_equal(store.open(tmp_path / "a.zarr")[meta.key].read(0, 2), rows.astype(dtype))
+
+
+def test_rows_that_vary_too_little_are_refused_before_anything_is_written(tmp_path):
+    meta, path = make_meta(), tmp_path / "a.zarr"
+    writer, rows = open_writer(path, meta), make_rows(meta).astype(np.float64)
+    message = f"^{re.escape(str(meta.key))} varies too little for the precision of float32"
+    with pytest.raises(PrecisionError, match=message):
+        writer.append(rows[:4] + 1e9)
+    assert writer.n_committed == 0
+    writer.append(rows[:4])
+    with pytest.raises(PrecisionError, match=message):
+        writer.replace(0, rows[:4] + 1e9)
+    assert_bit_equal(store.open(path)[meta.key].read(0, 4), rows[:4].astype(np.float32))
+
+
+def test_float64_is_stored_to_the_bit(tmp_path):
+    meta = make_meta(dtype="float64")
+    rows = make_rows(meta) + 1e9
+    write_all(tmp_path / "a.zarr", meta, rows)
+    tap = store.open(tmp_path / "a.zarr")[meta.key]
+    assert_bit_equal(tap.read(0, 10), rows)
+    assert_bit_equal(zarr.open_array(tmp_path / "a.zarr" / meta.key.path / "activations")[:], rows)
+    assert tap.select().to_xarray().dtype == tap.select(space="mean").dtype == np.float64
 
 
 def test_rows_in_any_memory_order_and_precision_are_stored(tmp_path):
@@ -327,8 +351,8 @@ REFUSED = [
     (np.full((4, 3), None), "is of type object; wanted are real numbers"),
     ([["x"] * 3] * 4, "is of type <U1; wanted are real numbers"),
     ([[1, 2, 3], [4, 5]], "cannot be made an array of NumPy's: setting an array element with"),
-    (np.ma.masked_less(np.arange(12.0).reshape(4, 3), 5), "is a masked array, and masks are no"),
-    ([np.ma.masked_less(np.arange(3.0), 1)] * 4, "is a masked array, and masks are not stored"),
+    (np.ma.masked_less(np.arange(12.0).reshape(4, 3), 5), "has masked values, which are no num"),
+    ([np.ma.masked_less(np.arange(3.0), 1)] * 4, "has masked values, which are no numbers"),
 ]
 
 

@@ -6,10 +6,11 @@ from typing import Literal
 import numpy as np
 
 import store
-from allcnn.config import Comparison, DType, Selection
+from allcnn.config import Comparison, Selection
 from allcnn.workspace import Workspace
 from store import (
     Attributes,
+    DType,
     GramKey,
     GramMeta,
     Grams,
@@ -224,7 +225,7 @@ def by_network(found: list[Found]) -> dict[Selection, list[Found]]:
 
 
 def sources_of(taps: list[Found], job: Comparison) -> list[Source]:
-    """Return the version that all taps of a network have, or nothing; float32 before float16.
+    """Return the version that all taps of a network have, or nothing; the widest dtype first.
 
     Where Grams of several checkpoints are kept and no activations, nobody knows which are the
     run's: the newest may be of a run that has been replaced.

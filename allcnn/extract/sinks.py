@@ -9,11 +9,8 @@ from jaxtyping import Float
 
 from allcnn import kernels
 from allcnn.medians import keep_median_distance
-from store import (
-    ActivationOverflowError,
-    GramWriter,
-    Writer,
-)
+from store import GramWriter, Writer
+from store.narrowing import narrow_rows
 
 
 class Sink(Protocol):
@@ -94,13 +91,7 @@ class GramSink:
         if whole or self._start(tap) != start - sum(map(len, held)):
             return
         key = writer.meta.key
-        if rows.dtype != key.dtype:
-            largest = np.abs(rows[np.isfinite(rows)]).max()
-            raise ActivationOverflowError(
-                f"{key.of} reaches {largest:g}, and {key.dtype} ends at"
-                f" {np.finfo(key.dtype).max:.0f}; use a wider dtype"
-            )
-        held.append(rows)
+        held.append(narrow_rows(rows, key.dtype, str(key.of)))
         first, stop = _ranges(writer)[self._next[tap]]
         if sum(map(len, held)) == stop - first:
             X = held[0] if len(held) == 1 else np.concatenate(held)

@@ -122,6 +122,6 @@ def take_minibatch(
         # The host's products would fight with layers that are still computed for the processor.
         jax.block_until_ready(taps)  # type: ignore[no-untyped-call]
     for name, tap in taps.items():
-        rows = narrowed(tap, job.dtype)[: len(images)]
+        rows = narrowed(tap, job.dtype, len(images))
         for sink in sinks:
             sink.take(name, start, rows)

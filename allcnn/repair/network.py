@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from allcnn import data, record
-from allcnn.config import DType, Extraction
+from allcnn.config import Extraction, extracted_dtype
 from allcnn.errors import RunError
 from allcnn.extract import load_samples, load_source
 from allcnn.extract.forward import Samples, Source, padded, tap_shapes
 from allcnn.extract.work import take_minibatch
 from allcnn.workspace import Workspace
-from store import SampleSet
+from store import DType, SampleSet
 
 Taps = Mapping[str, Float[np.ndarray, "n ..."]]
 
@@ -114,7 +114,9 @@ class Network:
         how = (start, batch_size, dtype)
         if self._last is None or self._last[0] != how:
             self._last = None  # two batches at once may be more than the memory holds
-            job = Extraction(self._run, self._name, batch_size=batch_size, dtype=dtype)
+            job = Extraction(
+                self._run, self._name, batch_size=batch_size, dtype=extracted_dtype(dtype)
+            )
             found = _Collected()
             take_minibatch(
                 [found], self.source.forward, self.samples.images[start:stop], start, job

@@ -214,13 +214,9 @@ class _First:
     def shape(self) -> tuple[int, ...]:
         return (self._n, *self._tap.meta.shape)
 
-    @property
-    def dtype(self) -> "np.dtype[np.float32]":
-        return np.dtype(np.float32)
-
     def __getitem__(self, rows: slice) -> np.ndarray:
         start, stop, _ = rows.indices(self._n)
-        return self._tap.read(start, stop).astype(np.float32)
+        return self._tap.read(start, stop)
 
 
 def _activations(

@@ -7,7 +7,7 @@ from typing import Any, Self
 from allcnn import checkpoint as checkpoints
 from allcnn import record
 from allcnn.compare.sources import Found, digests_of, find, missing_tap, sources_of
-from allcnn.config import Extraction, Selection, check_name
+from allcnn.config import Extraction, Selection, check_name, extracted_dtype
 from allcnn.errors import AllcnnError
 from allcnn.extract import Samples, load_samples, load_source
 from allcnn.workspace import Workspace
@@ -223,7 +223,7 @@ def _of_activations(network: Selection, tap: Representation) -> Extraction:
         split=meta.sample_set.split,
         n_samples=meta.sample_set.n_samples,
         batch_size=meta.batch_rows,
-        dtype=meta.dtype,
+        dtype=extracted_dtype(meta.dtype),
         compression=tap.compression,
     )
 
@@ -236,7 +236,7 @@ def _of_grams(network: Selection, grams: Grams) -> Extraction:
         split=samples.split,
         n_samples=samples.n_samples,
         batch_size=key.batch_size,
-        dtype=key.dtype,
+        dtype=extracted_dtype(key.dtype),
         keep=("grams",),
         kernel=key.kernel,
         pool=key.pool,
