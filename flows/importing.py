@@ -117,11 +117,11 @@ def import_files(place: Workspace, job: Import, tell: Tell) -> tuple[str, list[s
         found = opened.enter_context(open_arrays(job.files, job.stack))
         given = [role for role in ("labels", "samples") if getattr(job, role) is not None]
         roles = assign(found.arrays, job.taps, job.skip, given)
-        first, told = _channels_first(job, roles.taps)
+        network = {name: each.array for name, each in roles.taps.items()}
+        first, told = _channels_first(job, network)
         for note in (*found.notes, *roles.notes, *told):
             tell(note)
-        network = roles.taps
-        examples = _examples(place, job, roles, tell)
+        examples = _examples(place, job, network, roles, tell)
         progress = opened.enter_context(Progress([1]))
         report = opened.enter_context(progress.step(f"importing {job.run}@{job.checkpoint}"))
         store.write_network(
@@ -189,8 +189,10 @@ def _looks_first(shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and shape[2] == shape[3] != shape[1]
 
 
-def _examples(place: Workspace, job: Import, roles: Roles, tell: Tell) -> store.Examples:
-    n_rows = {array.shape[0] for array in roles.taps.values() if array.shape}
+def _examples(
+    place: Workspace, job: Import, network: Mapping[str, ArrayFile], roles: Roles, tell: Tell
+) -> store.Examples:
+    n_rows = {array.shape[0] for array in network.values() if array.shape}
     # Arrays that have no rows are refused by name later on.
     n = max(n_rows, default=0)
     if n < MIN_MINIBATCH:

@@ -169,9 +169,10 @@ def test_groups_of_hdf5_and_zarr_give_paths(tmp_path):
         file["names"] = ["cat", "dög"]
     root = zarr.open_group(tmp_path / "x.zarr", mode="w")
     root.create_group("block").create_array("conv", data=A)
+    root.create_array("names", shape=(2,), dtype=str)[:] = np.array(["cat", "dög"])
     for end in ("h5", "zarr"):
         np.testing.assert_array_equal(only(f"{tmp_path}/x.{end}:block/conv"), A)
-    assert list(only(f"{tmp_path}/x.h5:names")) == ["cat", "dög"]
+        assert list(only(f"{tmp_path}/x.{end}:names")) == ["cat", "dög"]
 
 
 def test_a_zarr_array_is_one_file_and_missing_chunks_are_said(tmp_path):

@@ -48,7 +48,7 @@ def _one_axis(values: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
 
 
 def _from_one_hot(source: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if values.ndim != 2 or values.dtype.kind not in "biuf":
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "biuf":
         raise ArrayError(f"{source} is {values.dtype} of shape {values.shape}; want {_WANTED}")
     hot = values == 1
     odd = np.flatnonzero((hot.sum(axis=1) != 1) | ((values != 0) & ~hot).any(axis=1))
@@ -74,6 +74,7 @@ def _as_integers(source: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return rows
     if rows.dtype.kind != "f":
         raise ArrayError(f"{source} is of type {rows.dtype}; want {_WANTED}")
+    rows = rows.astype(np.float64)
     odd = np.flatnonzero(~(np.isfinite(rows) & (rows == np.round(rows)) & (np.abs(rows) < 2**53)))
     if len(odd):
         raise ArrayError(f"{source} has {rows[odd[0]]:g} in row {odd[0]}; want {_WANTED}")

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError, StoreError
-from store.files.arrays import ArrayFile, Found, Refused, read_all
+from store.files.arrays import Found, Refused, read_all
 from store.files.classes import as_classes, as_indices
 from store.files.names import LABELS, OTHERS, SAMPLES, plain
 from store.schema import RepresentationKey
@@ -45,7 +45,7 @@ class Roles:
         notes: a line each on what was converted, renamed or left out.
     """
 
-    taps: dict[str, ArrayFile] = field(default_factory=dict)
+    taps: dict[str, Found] = field(default_factory=dict)
     labels: npt.NDArray[Any] | None = None
     samples: npt.NDArray[Any] | None = None
     notes: list[str] = field(default_factory=list)
@@ -67,10 +67,10 @@ def assign(
     left = _without(arrays, skip, roles.notes)
     if taps:
         _choose(left, taps, roles)
-    chosen = {id(array) for array in roles.taps.values()}
+    chosen = {id(each) for each in roles.taps.values()}
     queried = {} if taps else _queried_names(left)
     for each in left:
-        if id(each.array) not in chosen:
+        if id(each) not in chosen:
             _assign(each, roles, queried, chosen=bool(taps), known=known)
     _check_taps(roles, arrays)
     return roles
@@ -94,6 +94,8 @@ def _fits(each: Found, pattern: str) -> bool:
 def _choose(arrays: Sequence[Found], taps: Sequence[str], roles: Roles) -> None:
     for text in taps:
         new, each = _chosen(arrays, text)
+        if not new:
+            raise ArrayError(f"tap is {text!r}; write NAME or NEW=NAME")
         if new in roles.taps:
             raise ArrayError(f"tap names {new!r} twice; give each layer one name")
         if new == each.name and plain(new) in (*LABELS, *SAMPLES):
@@ -127,7 +129,7 @@ def _named(arrays: Sequence[Found], text: str) -> list[Found]:
 
 
 def _queried_names(arrays: Sequence[Found]) -> dict[int, str]:
-    """Return what the layers that ``store query`` wrote are called, by the arrays' identities."""
+    """Return what the layers that ``store query`` wrote are called, by their identities."""
     names: dict[int, str] = {}
     by_file: dict[Any, dict[str, Found]] = {}
     for each in arrays:
@@ -137,7 +139,7 @@ def _queried_names(arrays: Sequence[Found]) -> dict[int, str]:
         told = members.get(_QUERIED[1])
         tap = None if told is None else _queried_tap(told)
         if values is not None and tap is not None:
-            names[id(values.array)] = tap
+            names[id(values)] = tap
     return names
 
 
@@ -167,7 +169,7 @@ def _assign(
         roles.notes.append(f"left out {_shown(each)}: {reason}")
     else:
         _check_readable(each)
-        tap = queried.get(id(each.array), each.name)
+        tap = queried.get(id(each), each.name)
         if tap != each.name:
             roles.notes.append(f"{each.source} is called {tap}, as its metadata say")
         _add_tap(roles, tap, each)
@@ -176,12 +178,13 @@ def _assign(
 def _add_tap(roles: Roles, name: str, each: Found) -> None:
     if name in roles.taps:
         raise ArrayError(
-            f"there are two arrays {name!r}, one of them {each.source}; name the layers, as in"
-            f" --tap {name}-2={each.source}, or leave one out with --skip"
+            f"there are two arrays {name!r}; name all layers, as in"
+            f" --tap {name}-1={roles.taps[name].source} --tap {name}-2={each.source},"
+            f" or leave one out, as in --skip {each.source}"
         )
     if each.remark:
         roles.notes.append(f"{each.source} {each.remark}")
-    roles.taps[name] = each.array
+    roles.taps[name] = each
 
 
 def _describe(each: Found, roles: Roles, role: str, known: Sequence[str]) -> None:
@@ -249,13 +252,14 @@ def _check_taps(roles: Roles, arrays: Iterable[Found]) -> None:
             f"there are no activations among {_names(arrays)}; give arrays of two to four axes,"
             f" examples first{why and f' ({why})'}"
         )
-    n_rows = Counter(array.shape[0] for array in roles.taps.values() if array.shape)
-    n, count = n_rows.most_common(1)[0] if n_rows else (0, 0)
-    for name, array in roles.taps.items():
-        if count < len(roles.taps) and array.shape[:1] != (n,):
+    shapes = {name: each.array.shape for name, each in roles.taps.items()}
+    n, count = Counter(shape[:1] for shape in shapes.values()).most_common(1)[0]
+    for name, shape in shapes.items():
+        if shape[:1] != n:
             raise ArrayError(
-                f"{name} has the shape {array.shape}, and {count} of {len(roles.taps)} arrays have"
-                f" {n} rows; want one row an example, or leave it out with --skip {name}"
+                f"{name} has the shape {shape}, and {count} of {len(shapes)} arrays have"
+                f" {n[0] if n else 'no'} rows; want one row an example, or leave it out with --skip"
+                f" {roles.taps[name].name}"
             )
 
 

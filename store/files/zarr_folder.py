@@ -1,4 +1,4 @@
-"""Arrays in .zarr folders of versions 2 and 3, read with codecs that only compress."""
+"""Arrays in .zarr folders of versions 2 and 3; zarr itself refuses the codec that loads pickles."""
 
 import math
 import os
@@ -17,16 +17,8 @@ from store.files.arrays import MOST_ARRAYS, Listed, Refused, Rows, check_form, r
 from store.files.names import counting
 
 ADVICE: Final = "write it again with zarr"
-MARKS: Final = ("zarr.json", ".zgroup", ".zarray")
-"""One of these lies in each folder that is Zarr's."""
-
 _OWN: Final = "allcnn_store"
-_CODECS: Final = {
-    "BytesCodec", "BloscCodec", "GzipCodec", "ZstdCodec", "Crc32cCodec", "ShardingCodec",
-    "TransposeCodec", "Blosc", "Zstd", "Zlib", "GZip", "LZ4", "BZ2", "LZMA", "Shuffle", "CRC32",
-    "CRC32C", "Delta",
-}  # fmt: skip
-"""All others are refused: numcodecs has one that loads pickles."""
+_TEXTS: Final = "T"
 
 
 def open_file(path: Path, opened: ExitStack) -> list[Listed]:
@@ -63,25 +55,17 @@ def _walk(path: Path, node: Any) -> Iterator[Listed]:
 
 def _listed(name: str, source: str, array: Any) -> Listed:
     dtype = np.dtype(array.dtype)
-    odd = [codec for codec in _codecs(array.metadata) if codec not in _CODECS]
-    if odd or dtype.hasobject or dtype.names:
-        reason = f"is of type {dtype} by {', '.join(odd) or 'objects'}, which is not read"
-        return Listed(name, Refused(array.shape, source, f"{reason}; write plain numbers"))
+    if dtype.kind == _TEXTS:
+        return Listed(name, Converted(_Array(source, array), np.dtype("U"), _as_texts))
+    if dtype.hasobject or dtype.names:
+        reason = f"is of type {str(dtype)[:40]}; write plain numbers"
+        return Listed(name, Refused(array.shape, source, reason))
     check_form(source, array.shape, dtype)
     return Listed(name, _Array(source, array), _missing(array))
 
 
-def _codecs(metadata: Any) -> list[str]:
-    if metadata.zarr_format == 2:
-        used = (*(metadata.filters or ()), metadata.compressor)
-        return [type(codec).__name__ for codec in used if codec is not None]
-    return [name for codec in metadata.codecs for name in _of_codec(codec)]
-
-
-def _of_codec(codec: Any) -> Iterator[str]:
-    yield type(codec).__name__
-    for inner in (*getattr(codec, "codecs", ()), *getattr(codec, "index_codecs", ())):
-        yield from _of_codec(inner)
+def _as_texts(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return rows.astype(str)
 
 
 def _missing(array: Any) -> str | None:
