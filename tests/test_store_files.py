@@ -238,6 +238,25 @@ def test_tables_without_a_header_are_numbers(tmp_path, delimiter):
     np.testing.assert_array_equal(only(tmp_path / "features.txt"), values)
 
 
+@pytest.mark.parametrize("header", ["", "label\n", "Class\n"])
+def test_a_list_of_texts_needs_no_header(tmp_path, header):
+    (tmp_path / "x.txt").write_text(f"{header}cat\ndog\n")
+    assert only(tmp_path / "x.txt").tolist() == ["cat", "dog"]
+
+
+def test_a_list_of_numbers_may_have_a_header(tmp_path):
+    for name, header in (("a", ""), ("b", "label\n"), ("c", "what\n")):
+        (tmp_path / f"{name}.csv").write_text(f"{header}3\n1\n")
+        assert only(tmp_path / f"{name}.csv").tolist() == [3, 1]
+
+
+def test_decimal_commas_are_no_delimiters(tmp_path):
+    (tmp_path / "x.csv").write_text("a;b\n1,5;2\n3,25;4\n")
+    with open_arrays([tmp_path / "x.csv"]) as found:
+        by_name = {each.name: read_all(each.array).tolist() for each in found.arrays}
+    assert by_name == {"x": [[2], [4]], "a": ["1,5", "3,25"]}
+
+
 def test_columns_that_are_no_features_are_arrays_of_their_own(tmp_path):
     """As pandas writes them, whose first column has no name."""
     lines = ["," + "id,u,v,kind", "0,7,.5,1,cat", "1,8,.25,2,dog"]
@@ -294,13 +313,14 @@ def test_a_file_an_example_is_recognised(tmp_path, shape):
 
 
 def test_files_of_several_layers_each_are_stacked_by_name(tmp_path):
-    files = [{"fc": x.reshape(-1), "conv": x, "label": i % 2} for i, x in enumerate(X)]
+    files = [{"fc": x.reshape(-1), "conv": x, "label": i % 2, "epoch": 3} for i, x in enumerate(X)]
     save_each(tmp_path / "all", files, ".npz")
     with open_arrays([tmp_path / "all"]) as found:
         by_name = {each.name: read_all(each.array) for each in found.arrays}
     np.testing.assert_array_equal(by_name["fc"], X.reshape(12, 6))
     np.testing.assert_array_equal(by_name["conv"], X)
     np.testing.assert_array_equal(by_name["label"], np.arange(12) % 2)
+    assert set(by_name) == {"fc", "conv", "label", "epoch"}
 
 
 def test_folders_of_examples_are_a_layer_each(tmp_path):

@@ -124,8 +124,10 @@ def _are_examples(folder: Path, files: Sequence[Path]) -> bool:
     if len(files) < _FEWEST or is_zarr(files[0]):
         return False
     first = _forms(files[0])
-    layers = [shape for name, shape in first.items() if not (name and describes_examples(name))]
-    if not all(layers) or not layers or any(_forms(file) != first for file in files[1:]):
+    layers = [
+        shape for name, shape in first.items() if shape and not describes_examples(name or "-")
+    ]
+    if not layers or any(_forms(file) != first for file in files[1:]):
         return False
     if all(len(shape) == 1 or shape[0] == 1 for shape in layers):
         return True

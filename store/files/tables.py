@@ -50,9 +50,17 @@ def _read_parquet(path: Path) -> Any:
 def _read_text(path: Path) -> Any:
     with path.open("rb") as stream:
         first = stream.readline(_LONGEST_LINE).decode("utf-8-sig")
-    delimiter = next((mark for mark in ",;\t" if mark in first), " ")
+    delimiter = next((mark for mark in "\t;," if mark in first), " ")
     cells = [cell.strip("\"' \r\n") for cell in first.split(delimiter)]
     headless = any(_is_number(cell) for cell in cells)
+    table = _parse(path, delimiter, headless)
+    if table.num_columns == 1 and not headless and _is_text(table.column(0).type):
+        # A list of texts has no header unless the first says what the others are.
+        return table if describes_examples(cells[0]) else _parse(path, delimiter, headless=True)
+    return table
+
+
+def _parse(path: Path, delimiter: str, headless: bool) -> Any:
     return pyarrow.csv.read_csv(
         path,
         pyarrow.csv.ReadOptions(autogenerate_column_names=headless, block_size=2 * _LONGEST_LINE),
@@ -92,6 +100,10 @@ def _is_number_type(kind: Any) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
 
 
+def _is_text(kind: Any) -> bool:
+    return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind))
+
+
 def _joined(path: Path, features: Sequence[tuple[str, Any]]) -> ArrayFile:
     values = np.stack([column.to_numpy() for _, column in features], axis=1)
     check_form(str(path), values.shape, values.dtype)
@@ -116,7 +128,7 @@ def _column(source: str, column: Any) -> ArrayFile:
         return _column(source, column.cast(kind.value_type))
     if _is_number_type(kind):
         return np.asarray(column.to_numpy())
-    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+    if _is_text(kind):
         return np.asarray(["" if text is None else text for text in column.to_pylist()], dtype=str)
     if pyarrow.types.is_fixed_size_list(kind) or pyarrow.types.is_list(kind):
         return _lists(source, column)

@@ -13,7 +13,15 @@ import numpy.typing as npt
 import zarr
 
 from store.errors import ArrayError
-from store.files.arrays import MOST_ARRAYS, Listed, Refused, Rows, check_form, reading
+from store.files.arrays import (
+    MOST_ARRAYS,
+    Converted,
+    Listed,
+    Refused,
+    Rows,
+    check_form,
+    reading,
+)
 from store.files.names import counting
 
 ADVICE: Final = "write it again with zarr"
@@ -65,7 +73,7 @@ def _listed(name: str, source: str, array: Any) -> Listed:
 
 
 def _as_texts(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return rows.astype(str)
+    return np.array(rows.tolist(), dtype=str).reshape(rows.shape)
 
 
 def _missing(array: Any) -> str | None:
