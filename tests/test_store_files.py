@@ -213,6 +213,8 @@ def test_what_matlab_holds_besides_matrices_cannot_be_read(tmp_path):
         ([f"c{i}" for i in range(6)], (6,)),
         ([f"p{i}_c{j}" for i in range(2) for j in (0, 4, 7)], (2, 3)),
         ([f"y{i}_x{j}_c{k}" for i in range(3) for j in range(2) for k in (5,)], (3, 2, 1)),
+        ([f"p{i}_c{j}" for j in range(3) for i in range(2)], (6,)),
+        ([f"p{i}_c{j}" for i, j in zip("001122", "012301", strict=True)], (6,)),
         (["c1", "c0", "c2", "c3", "c4", "c5"], (6,)),
         (["c0", "p0_c1", "c2", "c3", "c4", "c5"], (6,)),
         (list("uvwxyz".replace("y", "t")), (6,)),

@@ -5,6 +5,7 @@ import re
 import struct
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -492,10 +493,21 @@ def test_links_to_nowhere_and_folders_of_that_name_are_refused(tmp_path, end):
     (tmp_path / f"loop.{end}").symlink_to(tmp_path / f"loop.{end}")
     (tmp_path / f"gone.{end}").symlink_to(tmp_path / "nothing")
     (tmp_path / f"folder.{end}").mkdir()
-    for name in ("loop", "gone"):
-        refused(tmp_path / f"{name}.{end}", "does not exist; name what holds arrays")
+    refused(tmp_path / f"gone.{end}", "does not exist; name what holds arrays")
+    refused(tmp_path / f"loop.{end}", "cannot be read .Too many levels of symbolic links.; check")
     with pytest.raises(ArrayError, match="holds no arrays; name files of one"):
         read(tmp_path / f"folder.{end}")
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b"])
+def test_names_of_no_file_are_refused(name):
+    with pytest.raises(ArrayError, match=r"cannot be read \(.*\); check its name"):
+        read(Path(f"{name}.npy"))
+    with (
+        pytest.raises(ArrayError, match=r"cannot be read \(.*\); check its name"),
+        open_array(name),
+    ):
+        pass
 
 
 def test_a_device_is_no_file(tmp_path):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from store.errors import ArrayError
 from store.files.arrays import Found, Rows, check_form, read_all
-from store.files.formats import FORMATS, is_zarr, open_path
+from store.files.formats import FORMATS, is_there, is_zarr, open_path
 from store.files.names import counting, describes_examples
 
 _FEWEST: Final = 4
@@ -46,7 +46,7 @@ def open_arrays(paths: Sequence[Path], stack: bool | None = None) -> Iterator[Op
 def open_array(text: str) -> Iterator[Found]:
     """Open one array: ``FILE``, or ``FILE:NAME`` where the file holds several."""
     path, name = Path(text), ""
-    if not path.exists() and ":" in text:
+    if not is_there(path) and ":" in text:
         before, _, name = text.rpartition(":")
         path = Path(before)
     with ExitStack() as opened:
@@ -70,7 +70,7 @@ def _groups(paths: Sequence[Path], notes: list[str]) -> Iterator[tuple[Path, lis
 
 def _files(folder: Path, notes: list[str]) -> list[Path]:
     """Return the files of a folder, none of what is none."""
-    if not folder.is_dir() or is_zarr(folder):
+    if not is_there(folder) or not folder.is_dir() or is_zarr(folder):
         return []
     entries = sorted(folder.glob("[!.]*"), key=lambda file: counting(file.stem))
     known = [file for file in entries if file.suffix.lower() in FORMATS and file.is_file()]

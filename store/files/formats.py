@@ -75,6 +75,16 @@ _HDF5_MAGIC: Final = b"\x89HDF\r\n\x1a\n"
 _HDF5_AT: Final = 512
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a path exists; raises ArrayError where the system cannot tell."""
+    with reading(str(path)[:200], "check its name and who may read it"):
+        try:
+            path.stat()
+        except FileNotFoundError:
+            return False
+        return True
+
+
 def is_zarr(path: Path) -> bool:
     """Return whether a folder is Zarr's."""
     return path.suffix == ".zarr" or any((path / mark).is_file() for mark in _ZARR_MARKS)
@@ -82,16 +92,19 @@ def is_zarr(path: Path) -> bool:
 
 def format_of(path: Path) -> Format:
     """Return how a file or Zarr folder is read; raises ArrayError for what is neither."""
+    if not is_there(path):
+        raise ArrayError(f"{path} does not exist; name what holds arrays")
     if path.is_dir() and is_zarr(path):
         return ZARR
     found = FORMATS.get(path.suffix.lower())
     if found is not None and path.is_file():
         return _HDF5 if found is _MATLAB and _is_hdf5(path) else found
-    if path.is_dir() or (path.exists() and not path.is_file()):
+    if not path.is_file():
         raise ArrayError(f"{path} is no file; name one that holds arrays")
-    endings = ", ".join(FORMATS)
-    state = f"does not end in one of {endings}" if path.is_file() else "does not exist"
-    raise ArrayError(f"{path} {state}; name what holds arrays, or save them as .npz")
+    raise ArrayError(
+        f"{path} does not end in one of {', '.join(FORMATS)}; name what holds arrays, or save them"
+        " as .npz"
+    )
 
 
 def open_path(path: Path, opened: ExitStack) -> list[Found]:
@@ -114,7 +127,7 @@ def open_path(path: Path, opened: ExitStack) -> list[Found]:
 def _module(how: Format, path: Path) -> Any:
     try:
         return importlib.import_module(f"store.files.{how.module}")
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise ArrayError(
             f"{path} needs {how.needs}, which is not installed: python -m pip install {how.needs};"
             f' or convert it where it is: python -c "{how.convert.format(path=path)}"'
