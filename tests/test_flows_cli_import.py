@@ -454,7 +454,7 @@ def test_what_is_no_layer_is_said_before_anything_is_written(
         f"note: left out {path}:epoch () int64: it is a single value",
         f"note: {path}:labels (64, 1) <U3 is taken as the labels ('cat' = 0, 'dog' = 1)",
         f"note: left out {path}:targets (64,) int64, which describes examples; --labels"
-        f" {path}:targets takes it as the classes",
+        f" {path}:targets takes it as classes, --samples as indices",
         f"note: left out {path}:paths (64,), which describes examples",
     ]
     np.testing.assert_array_equal(stored(place)[0].labels, np.arange(N) % 2)

@@ -101,7 +101,7 @@ LEFT_OUT = {
     "epoch": (np.array(3), "it is a single value"),
     "note": (np.array("mine"), "it holds texts or dates"),
     "paths": (TEXTS, "which describes examples"),
-    "ids": (CLASSES[:, None], "which describes examples; --labels a.npz:ids takes it as the cla"),
+    "ids": (CLASSES[:, None], "which describes examples; --labels a.npz:ids takes it as classes"),
     "targets": (np.eye(3)[CLASSES], "which describes examples; --labels a.npz:targets"),
     "y": (FC, "which describes examples"),
     "when": (CLASSES.astype("M8[s]"), "it holds texts or dates"),

@@ -235,7 +235,7 @@ def _choice(each: Found) -> str:
     array = each.array
     if isinstance(array, Refused) or array.dtype.kind in "SUmM" or not array.shape:
         return ""
-    use = f"; --labels {each.source} takes it as the classes"
+    use = f"; --labels {each.source} takes it as classes, --samples as indices"
     return use + (", --tap as a layer" if len(array.shape) > 1 else "")
 
 
