@@ -325,6 +325,14 @@ def test_files_of_several_layers_each_are_stacked_by_name(tmp_path):
     assert set(by_name) == {"fc", "conv", "label", "epoch"}
 
 
+def test_stacked_files_of_bfloat16_say_so(tmp_path):
+    save_each(tmp_path / "fc", as_bfloat16(X.reshape(12, 6)))
+    with open_arrays([tmp_path / "fc"]) as found:
+        (each,) = found.arrays
+        assert "two raw bytes a value" in each.remark
+        np.testing.assert_array_equal(each.array[3:5], as_bfloat16(X.reshape(12, 6))[3:5])
+
+
 def test_folders_of_examples_are_a_layer_each(tmp_path):
     for name in "ab":
         save_each(tmp_path / name, X.reshape(12, 6))

@@ -88,7 +88,7 @@ def _widened(rows: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return (bits << 16).view(np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
     """An array in a file.
 

@@ -83,7 +83,8 @@ def _files(folder: Path, notes: list[str]) -> list[Path]:
             f"the folder {folder} holds {what}; name files of one, such as"
             f" {folder}/*{kinds[0] if kinds else '.npy'}"
         )
-    others = [file.name for file in entries if file not in chosen]
+    taken = set(chosen)
+    others = [file.name for file in entries if file not in taken]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         notes.append(f"of {folder}, {', '.join(others[:3])}{more} are passed over")
@@ -148,14 +149,15 @@ def _stacked(folder: Path, files: list[Path]) -> list[Found]:
             f"{folder} has {len(files)} files to stack; want {_FEWEST} or more, one an example"
         )
     with ExitStack() as opened:
-        first = {_name(each): each.array for each in open_path(files[0], opened)}
-        arrays = {name: _Stack(tuple(files), name, x.shape, x.dtype) for name, x in first.items()}
-    for name, array in arrays.items():
-        check_form(f"{folder}:{name}", array.shape, array.dtype)
-    return [
-        Found(name or folder.resolve().name, f"{folder}:{name}" if name else str(folder), x, folder)
-        for name, x in arrays.items()
-    ]
+        return [_stack(folder, files, each) for each in open_path(files[0], opened)]
+
+
+def _stack(folder: Path, files: list[Path], first: Found) -> Found:
+    name = _name(first)
+    array = _Stack(tuple(files), name, first.array.shape, first.array.dtype)
+    source = f"{folder}:{name}" if name else str(folder)
+    check_form(source, array.shape, array.dtype)
+    return Found(name or folder.resolve().name, source, array, folder, first.remark)
 
 
 @dataclass(frozen=True)
