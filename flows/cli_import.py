@@ -17,17 +17,28 @@ from flows import options
     "--tap",
     "taps",
     multiple=True,
-    metavar="NAME",
-    help="name of a .npy file's tap, once a file [default: the files' names]",
+    metavar="[NEW=]NAME",
+    help="an array that is a layer, and its new name; may be repeated [default: all that can be]",
+)
+@click.option(
+    "--skip",
+    multiple=True,
+    metavar="PATTERN",
+    help="arrays that are left out, with *, ? and [...]; may be repeated",
+)
+@click.option(
+    "--stack/--no-stack",
+    default=None,
+    help="whether each file of a folder is an example [default: where it can be nothing else]",
 )
 @click.option("--dataset", metavar="NAME", help="the data set that the rows are examples of")
 @click.option("--split", metavar="NAME", help="its part, such as test")
-@click.option("--labels", metavar="FILE", help=".npy file of every row's class")
-@click.option("--samples", metavar="FILE", help=".npy file of every row's index in the data set")
+@click.option("--labels", metavar="FILE", help="every row's class: FILE, or FILE:NAME of one array")
+@click.option("--samples", metavar="FILE", help="every row's index in the data set, likewise")
 @click.option(
     "--images",
     metavar="FILE",
-    help=".npy file of the images, uint8 (n, h, w, c), by which the examples are recognised",
+    help="the images, uint8 (n, h, w, c), by which the examples are recognised, likewise",
 )
 @click.option(
     "--like",
@@ -41,7 +52,13 @@ from flows import options
 @click.option(
     "--channels-first",
     is_flag=True,
-    help="arrays of four axes, images too, are (n, c, h, w), as in PyTorch",
+    help="arrays are (n, c, h, w) and (n, c, position), images too, as in PyTorch",
+)
+@click.option(
+    "--channels-last",
+    multiple=True,
+    metavar="PATTERN",
+    help="layers, such as 'block*', that are (n, position, c) all the same; may be repeated",
 )
 @click.option(
     "--attribute",
@@ -53,10 +70,11 @@ from flows import options
 def import_arrays(files: tuple[str, ...], attributes: tuple[str, ...], **how: Any) -> None:
     """Take the activations of your own network from files, each array a tap.
 
-    A FILE is an .npz (each member a tap, in the order of the file), a .npy, or a folder of .npy
-    files. Rows are examples: (n, channels), (n, positions, channels) or (n, h, w, channels). An
-    array named labels or samples, of one axis of integers, tells the classes or the indices in the
-    data set. The last line is the sample set; killed and asked for again, it goes on.
+    A FILE is an .npz, .npy, .safetensors, .pt, .h5, .mat, .csv or .parquet file, a .zarr folder, or
+    a folder of such files. Rows are examples: (n, channels), (n, positions, channels) or
+    (n, h, w, channels). An array named labels or samples is the classes or the indices in the data
+    set. A line says of each other array that is no layer that it is left out. The last line is the
+    sample set; killed and asked for again, it goes on.
     """
     from allcnn.workspace import Workspace
     from flows.examples import incomparable
@@ -64,15 +82,19 @@ def import_arrays(files: tuple[str, ...], attributes: tuple[str, ...], **how: An
 
     place, like = Workspace.at(how.pop("workspace")), how.pop("like")
     for name in ("labels", "samples", "images"):
-        how[name] = None if how[name] is None else options.local_file(how[name])
+        how[name] = None if how[name] is None else str(options.local_file(how[name]))
     job = Import(
         files=tuple(map(options.local_file, files)),
         like=None if like is None else Selection.parse(like),
         attributes=parse_attributes(attributes),
         **how,
     )
-    sample_set, taps = import_files(place, job)
+    sample_set, taps = import_files(place, job, _note)
     for note in incomparable(place, sample_set) if like is None else []:
         click.echo(note, err=True)
     click.echo(f"{job.run}@{job.checkpoint}: {', '.join(taps)}")
     click.echo(sample_set)
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)

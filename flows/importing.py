@@ -1,12 +1,14 @@
 """Take somebody else's activations from files into a workspace."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import store
 from allcnn.config import MIN_MINIBATCH, Selection, check_name
@@ -14,9 +16,12 @@ from allcnn.errors import ConfigError, RunError
 from allcnn.workspace import Workspace
 from flows.examples import numbered_as_stored, stored_like
 from flows.progress import Progress
-from store.arrayfiles import ArrayFile, Named, open_arrays, open_npy
+from store.files.arrays import ArrayFile, read_all
+from store.files.classes import as_classes, as_indices
+from store.files.folders import open_array, open_arrays
+from store.files.roles import Roles, assign
 
-_COORDINATES = ("labels", "samples")
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -24,20 +29,23 @@ class Import:
     """What to take in, and whose activations over which examples it is.
 
     Attributes:
-        files: .npy and .npz files, or folders of .npy files.
+        files: files of arrays, or folders of them.
         run: name of the network.
         checkpoint: name of its state.
-        taps: names of the .npy files' taps; none for the names of the files.
+        taps: which arrays are its taps, as NAME or NEW=NAME; none for all that can be.
+        skip: patterns of arrays that are left out.
+        stack: whether each file of a folder is an example; None where the files tell.
         dataset: the data set that the examples are of; None with ``like``.
         split: its part; None with ``like``.
-        labels: .npy file of the classes; with ``like``, as the next two, to be checked.
-        samples: .npy file of the indices in the data set.
-        images: .npy file of the images.
+        labels: FILE or FILE:NAME of the classes; with ``like``, as the next two, to be checked.
+        samples: FILE or FILE:NAME of the indices in the data set.
+        images: FILE or FILE:NAME of the images.
         like: a stored network over the same examples, in the same order.
         sample_set: which of its sample sets, where several have as many rows.
         dtype: as stored; ``float64`` where float32 would lose how examples differ.
         minibatch: rows of a minibatch of the store.
-        channels_first: whether arrays of four axes are (n, c, h, w).
+        channels_first: whether arrays of three and four axes have their channels second.
+        channels_last: patterns of taps of which this is not so.
         attributes: facts about the network.
         compression: of the chunks.
     """
@@ -46,16 +54,19 @@ class Import:
     run: str
     checkpoint: str = "final"
     taps: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    stack: bool | None = None
     dataset: str | None = None
     split: str | None = None
-    labels: Path | None = None
-    samples: Path | None = None
-    images: Path | None = None
+    labels: str | None = None
+    samples: str | None = None
+    images: str | None = None
     like: Selection | None = None
     sample_set: str | None = None
     dtype: store.DType = "float32"
     minibatch: int = 256
     channels_first: bool = False
+    channels_last: tuple[str, ...] = ()
     attributes: store.Attributes | None = None
     compression: store.Compression = "none"
 
@@ -68,11 +79,8 @@ class Import:
             self._check_described()
         else:
             self._check_like(self.like)
-        if self.taps and len(self.taps) != len(self.files):
-            raise ConfigError(
-                f"tap names {len(self.taps)} taps, and there are {len(self.files)} files; name each"
-                " .npy file's, or none"
-            )
+        if self.channels_last and not self.channels_first:
+            raise ConfigError("channels-last excepts layers from --channels-first; give both")
 
     def _check_described(self) -> None:
         for name, value in (("dataset", self.dataset), ("split", self.split)):
@@ -93,11 +101,12 @@ class Import:
             raise ConfigError(f"like is {str(like)!r}; name one network, as in a@final")
 
 
-def import_files(place: Workspace, job: Import) -> tuple[str, list[str]]:
+def import_files(place: Workspace, job: Import, tell: Tell) -> tuple[str, list[str]]:
     """Store what the files hold as the taps of a network; return the sample set and the taps.
 
-    Goes on where it was; what is there already is not written again. Raises RunError for the name
-    of a run that is trained here, whose own activations it would stand for.
+    ``tell`` gets a line on whatever is left out, converted or taken for something. Goes on where it
+    was; what is there already is not written again. Raises RunError for the name of a run that is
+    trained here, whose own activations it would stand for.
     """
     if job.run in place.runs():
         raise RunError(
@@ -105,11 +114,14 @@ def import_files(place: Workspace, job: Import) -> tuple[str, list[str]]:
             " from it; import under another --run"
         )
     with ExitStack() as opened:
-        network = _named(opened.enter_context(open_arrays(job.files)), job)
-        own = {name: network.pop(name) for name in _COORDINATES if _is_coordinate(network, name)}
-        if not network:
-            raise RunError(_no_activations(job, own))
-        examples = _examples(place, job, network, own)
+        found = opened.enter_context(open_arrays(job.files, job.stack))
+        given = [role for role in ("labels", "samples") if getattr(job, role) is not None]
+        roles = assign(found.arrays, job.taps, job.skip, given)
+        network = {name: each.array for name, each in roles.taps.items()}
+        first, told = _channels_first(job, network)
+        for note in (*found.notes, *roles.notes, *told):
+            tell(note)
+        examples = _examples(place, job, network, roles, tell)
         progress = opened.enter_context(Progress([1]))
         report = opened.enter_context(progress.step(f"importing {job.run}@{job.checkpoint}"))
         store.write_network(
@@ -121,7 +133,7 @@ def import_files(place: Workspace, job: Import) -> tuple[str, list[str]]:
             report=report,
             dtype=job.dtype,
             batch_rows=job.minibatch,
-            channels_first=job.channels_first,
+            channels_first=first,
             attributes=job.attributes,
             compression=job.compression,
         )
@@ -150,45 +162,46 @@ def _parsed(value: str) -> str | int | float | bool:
     return value
 
 
-def _named(found: list[Named], job: Import) -> dict[str, ArrayFile]:
-    if job.taps:
-        if any(file.suffix != ".npy" for file in job.files):
-            raise ConfigError("tap names what .npy files hold; other files name their own taps")
-        found = [(tap, array) for tap, (_, array) in zip(job.taps, found, strict=True)]
-    network: dict[str, ArrayFile] = {}
-    for name, array in found:
-        if name in network:
-            raise RunError(f"there are two arrays {name!r}; name the taps of .npy files with --tap")
-        network[name] = array
-    return network
+def _channels_first(job: Import, taps: Mapping[str, ArrayFile]) -> tuple[list[str], list[str]]:
+    """Return the taps that have their channels second, and what has to be said of them."""
+    for pattern in job.channels_last:
+        if not any(fnmatchcase(name, pattern) for name in taps):
+            raise ConfigError(f"channels-last is {pattern!r}, and fits none of {', '.join(taps)}")
+    deep = {name: array.shape for name, array in taps.items() if len(array.shape) in (3, 4)}
+    if not job.channels_first:
+        odd = {name: shape for name, shape in deep.items() if _looks_first(shape)}
+        return [], [
+            f"{name} {shape} is read as (n, h, w, c), of {shape[-1]} channels; --channels-first"
+            " reads (n, c, h, w)"
+            for name, shape in odd.items()
+        ]
+    last = {name for name in deep for p in job.channels_last if fnmatchcase(name, p)}
+    first = {name: shape for name, shape in deep.items() if name not in last}
+    return list(first), [
+        f"{name} {shape} is read as (n, c, position), of {shape[1]} channels; with --channels-last"
+        f" {name} as (n, position, c)"
+        for name, shape in first.items()
+        if len(shape) == 3
+    ]
 
 
-def _no_activations(job: Import, own: Mapping[str, ArrayFile]) -> str:
-    files = ", ".join(map(str, job.files))
-    return (
-        f"{files} holds {' and '.join(own)}, and no activations; give arrays of two to four"
-        " axes, examples first"
-    )
-
-
-def _is_coordinate(network: Mapping[str, ArrayFile], name: str) -> bool:
-    array = network.get(name)
-    return array is not None and len(array.shape) == 1 and array.dtype.kind in "iu"
+def _looks_first(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and shape[2] == shape[3] != shape[1]
 
 
 def _examples(
-    place: Workspace, job: Import, network: Mapping[str, ArrayFile], own: Mapping[str, ArrayFile]
+    place: Workspace, job: Import, network: Mapping[str, ArrayFile], roles: Roles, tell: Tell
 ) -> store.Examples:
     n_rows = {array.shape[0] for array in network.values() if array.shape}
-    # Arrays that differ, or have no rows, are refused by name later on.
+    # Arrays that have no rows are refused by name later on.
     n = max(n_rows, default=0)
     if n < MIN_MINIBATCH:
         raise RunError(
             f"the arrays have {n} rows, one an example; HSIC needs {MIN_MINIBATCH} or more"
         )
     given = {
-        "labels": _coordinate(job.labels, own.get("labels")),
-        "indices": _coordinate(job.samples, own.get("samples")),
+        "labels": roles.labels if job.labels is None else _labels(job.labels, tell),
+        "indices": roles.samples if job.samples is None else _samples(job.samples),
         "images": None if job.images is None else _images(job.images, job.channels_first),
     }
     if job.like is not None:
@@ -199,17 +212,26 @@ def _examples(
     return numbered_as_stored(place, examples, job.run, job.checkpoint)
 
 
-def _images(path: Path, channels_first: bool) -> Any:
-    images: Any = open_npy(path)
-    if images.dtype != np.uint8 or len(images.shape) != 4:
-        axes = "(n, c, h, w)" if channels_first else "(n, h, w, c)"
-        raise RunError(
-            f"the images in {path} are {images.dtype} of shape {images.shape}; want uint8 {axes}"
-        )
+def _labels(text: str, tell: Tell) -> npt.NDArray[Any]:
+    with open_array(text) as found:
+        classes, told = as_classes(found.source, read_all(found.array))
+    if told:
+        tell(f"the labels of {found.source} are taken as {told}")
+    return classes
+
+
+def _samples(text: str) -> npt.NDArray[Any]:
+    with open_array(text) as found:
+        return as_indices(found.source, read_all(found.array))
+
+
+def _images(text: str, channels_first: bool) -> npt.NDArray[Any]:
+    with open_array(text) as found:
+        if found.array.dtype != np.uint8 or len(found.array.shape) != 4:
+            axes = "(n, c, h, w)" if channels_first else "(n, h, w, c)"
+            raise RunError(
+                f"the images in {found.source} are {found.array.dtype} of shape"
+                f" {found.array.shape}; want uint8 {axes}"
+            )
+        images = read_all(found.array)
     return np.moveaxis(images, 1, -1) if channels_first else images
-
-
-def _coordinate(path: Path | None, own: ArrayFile | None) -> Any:
-    if path is not None:
-        return open_npy(path)
-    return None if own is None else own[:]

@@ -1,7 +1,7 @@
 """Arrays of other libraries as NumPy's, and digests of them; none of these is imported."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -148,11 +148,18 @@ def as_sliced(values: Any, name: str) -> Sliced:
     return array
 
 
-def as_rows(name: str, values: Any, channels_first: bool = False) -> npt.NDArray[Any]:
-    """Return rows of a tap as NumPy's, with their channels last; raises ArrayError for others."""
+def as_rows(
+    name: str, values: Any, channels_first: bool | Collection[str] = False
+) -> npt.NDArray[Any]:
+    """Return rows of a tap as NumPy's, with their channels last; raises ArrayError for others.
+
+    ``channels_first`` says whether those of three or four axes have their channels second, of all
+    taps or of some, which it names.
+    """
     rows = as_real(values, f"tap {name}")
     check_tap(name, rows.shape)
-    return np.moveaxis(rows, 1, -1) if channels_first and rows.ndim == 4 else rows
+    first = channels_first if isinstance(channels_first, bool) else name in channels_first
+    return np.moveaxis(rows, 1, -1) if first and rows.ndim > 2 else rows
 
 
 def check_mapping(taps: object) -> None:
@@ -168,7 +175,8 @@ def check_tap(name: str, shape: tuple[int, ...]) -> None:
     """Raise InvalidKeyError or ArrayError unless this can be the name and shape of a tap."""
     check_name(name)
     if not 2 <= len(shape) <= 4:
-        advice = "give it a second one, as in values[:, None]" if len(shape) == 1 else "reshape it"
+        many = "join some, as in values.reshape(len(values), values.shape[1], -1)"
+        advice = "give it a second one, as in values[:, None]" if len(shape) == 1 else many
         raise ArrayError(
             f"tap {name} has the shape {shape}; wanted are two to four axes, examples first:"
             f" (n, c), (n, position, c) or (n, h, w, c); {advice}"

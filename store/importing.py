@@ -1,7 +1,7 @@
 """Store a network whose activations are there as whole arrays, checked before any is written."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -32,7 +32,7 @@ class Options(TypedDict, total=False):
 
     dtype: DType
     batch_rows: int
-    channels_first: bool
+    channels_first: bool | Collection[str]
     attributes: Attributes | None
     compression: Compression
     created_by: str | None
@@ -81,7 +81,9 @@ def write_network(
     return digest
 
 
-def _mend(writer: NetworkWriter, network: Mapping[str, Sliced], channels_first: bool) -> None:
+def _mend(
+    writer: NetworkWriter, network: Mapping[str, Sliced], channels_first: bool | Collection[str]
+) -> None:
     """Write committed minibatches again that cannot be read as they were written.
 
     Raises DamagedChunkError for coordinates and metadata, which are not among the arrays.

@@ -1,6 +1,6 @@
 """Write all taps of one network, whatever computed them: minibatches of any size, in order."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,8 +50,9 @@ class NetworkWriter:
             the same name and another digest is refused.
         dtype: as stored; others are cast, unless that loses how examples differ (PrecisionError).
         batch_rows: rows of a minibatch of the store; what is appended may have others.
-        channels_first: whether arrays of four axes are (n, c, h, w), as PyTorch's are; they are
-            stored as (n, h, w, c).
+        channels_first: whether arrays of three and four axes are (n, c, position) and (n, c, h, w),
+            as PyTorch's are, which are stored with their channels last: of all taps, or of those
+            that it names.
         attributes: facts about the network, such as ``{"depth": 18, "seed": 0}``; they take the
             place of those that are stored, but for those of Grams that are kept.
         compression: of the chunks of taps that are not begun yet.
@@ -71,7 +72,7 @@ class NetworkWriter:
         digest: str,
         dtype: DType = DTYPE,
         batch_rows: int = BATCH_ROWS,
-        channels_first: bool = False,
+        channels_first: bool | Collection[str] = False,
         attributes: Attributes | None = None,
         compression: Compression = "none",
         created_by: str | None = None,

@@ -5,13 +5,16 @@ import re
 import shutil
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
+from click.testing import Result
 
 import store
 from allcnn import extract
 from allcnn.workspace import Workspace
 from flows.importing import parse_attributes
+from tests.arrayfiles import WRITERS
 from tests.commands import contents, run, succeed
 from tests.oracles import cka64
 
@@ -152,8 +155,8 @@ def test_files_of_single_taps_are_named_by_option_or_by_themselves(
     files = sorted((tmp_path / "taps").iterdir(), reverse=True)  # layer9, layer8, layer10
     succeed("store", "import", tmp_path / "taps", *DESCRIBED, workspace=place)
     assert [tap.key.tap for tap in stored(place)] == ["layer8", "layer9", "layer10"]
-    named = ["--tap", "b", "--tap", "a", "--tap", "c", "--checkpoint", "init"]
-    succeed("store", "import", *files, *DESCRIBED, *named, workspace=place)
+    chosen = [f"--tap={name}={file.stem}" for name, file in zip("bac", files, strict=True)]
+    succeed("store", "import", *files, *DESCRIBED, *chosen, "--checkpoint", "init", workspace=place)
     found = [tap for tap in stored(place) if tap.key.checkpoint == "init"]
     for tap, name, file in zip(found, "bac", files, strict=True):
         assert tap.key.tap == name
@@ -161,7 +164,7 @@ def test_files_of_single_taps_are_named_by_option_or_by_themselves(
 
 
 def test_images_of_torch_are_stored_with_channels_last(place: Workspace, tmp_path: Path) -> None:
-    moved = {name: np.moveaxis(X, -1, 1) if X.ndim == 4 else X for name, X in TAPS.items()}
+    moved = {name: np.moveaxis(X, -1, 1) for name, X in TAPS.items()}
     np.savez_compressed(tmp_path / "mine.npz", **moved)
     options = ["--channels-first", "--dtype", "float16"]
     succeed("store", "import", tmp_path / "mine.npz", *DESCRIBED, *options, workspace=place)
@@ -282,14 +285,35 @@ BAD = {
     "checkpoint": ([*DESCRIBED, "--checkpoint", "a/b"], 2, "checkpoint 'a/b' is not a name"),
     "data set": ([*DESCRIBED, "--dataset", "a b"], 2, "dataset 'a b' is not a name"),
     "minibatch": ([*DESCRIBED, "--minibatch", "3"], 2, "minibatch is 3; use 4 or more"),
-    "tap of an npz": ([*DESCRIBED, "--tap", "a"], 2, "tap names what .npy files hold"),
-    "two taps": ([*DESCRIBED, "--tap", "a", "--tap", "b"], 2, "tap names 2 taps, and there are 1"),
+    "tap": ([*DESCRIBED, "--tap", "a"], 1, "there is no array 'a' among zero, conv1, logits"),
+    "skip": ([*DESCRIBED, "--skip", "a*"], 1, "skip is 'a*', and fits none of zero, conv1, logit"),
+    "stack": ([*DESCRIBED, "--stack"], 1, "has 1 files to stack; want 4 or more, one an example"),
+    "channels last": ([*DESCRIBED, "--channels-last", "a"], 2, "channels-last excepts layers from"),
+    "channels last of none": (
+        [*DESCRIBED, "--channels-first", "--channels-last", "a*"],
+        2,
+        "channels-last is 'a*', and fits none of zero, conv1, logits",
+    ),
     "attribute": (
         [*DESCRIBED, "--attribute", "depth"],
         2,
         "attribute is 'depth'; write NAME=VALUE",
     ),
-    "labels": ([*DESCRIBED, "--labels", "no.npy"], 1, "no.npy is no file; name a .npy file"),
+    "labels": (
+        [*DESCRIBED, "--labels", "no.npy"],
+        1,
+        "no.npy does not exist; name what holds arrays",
+    ),
+    "labels of several": (
+        [*DESCRIBED, "--labels", "{tmp_path}/mine.npz"],
+        1,
+        "names 3 arrays of {tmp_path}/mine.npz, which holds zero, conv1, logits; name one, as in",
+    ),
+    "labels that are none": (
+        [*DESCRIBED, "--labels", "{tmp_path}/mine.npz:logits"],
+        1,
+        "mine.npz:logits of shape (64, 7) is not one-hot in row 0; want one integer",
+    ),
 }
 
 
@@ -298,31 +322,32 @@ def test_bad_settings_are_one_sentence_and_touch_nothing(
     place: Workspace, tmp_path: Path, options: list[str], status: int, sentence: str
 ) -> None:
     before = contents(place.root)
+    options = [str(option).format(tmp_path=tmp_path) for option in options]
     result = run("store", "import", tmp_path / "mine.npz", *options, workspace=place)
     assert result.exit_code == status, result.output
-    assert sentence in result.stderr
+    assert sentence.format(tmp_path=tmp_path) in result.stderr
     assert result.stderr.startswith("Error: ")
     assert len(result.stderr.splitlines()) == 1
     assert contents(place.root) == before
 
 
 BAD_ARRAYS = {
-    "one axis": ({"a": np.zeros(N)}, "tap a has the shape (64,); wanted are two to four axes"),
-    "five axes": ({"a": np.zeros((N, 1, 1, 1, 1))}, "tap a has the shape (64, 1, 1, 1, 1); wanted"),
+    "one axis": ({"a": np.zeros(N)}, "a (64,) float64: it has one axis, and a layer two or more"),
+    "five axes": ({"a": np.zeros((N, 1, 1, 1, 1))}, "(64, 1, 1, 1, 1); wanted are two to"),
     "other rows": (
         {"a": np.zeros((N, 2)), "b": np.zeros((N - 1, 2))},
-        "tap b has 63 rows, and there are 64 examples; want one row an example",
+        "b has the shape (63, 2), and 1 of 2 arrays have 64 rows; want one row an example, or",
     ),
     "no rows": ({"a": np.zeros((0, 2))}, "the arrays have 0 rows, one an example; HSIC"),
     "three rows": ({"a": np.zeros((3, 2))}, "the arrays have 3 rows, one an example; HSIC needs 4"),
     "no columns": ({"a": np.zeros((N, 0))}, "tap a has the shape (64, 0), so no values; leave it"),
     "only labels": (
         {"labels": np.zeros(N, int), "samples": np.arange(N)},
-        "mine.npz holds labels and samples, and no activations; give arrays of two to four axes",
+        "there are no activations among labels, samples; give arrays of two to four axes",
     ),
     "nan": ({"a": np.full((N, 2), np.nan)}, "tap a has NaN or infinite values, first in row 0"),
     "objects": ({"a": np.full((N, 2), None)}, "holds Python objects, which are never loaded; save"),
-    "texts": ({"a": np.full((N, 2), "x")}, "tap a is of type <U1; wanted are real numbers"),
+    "texts": ({"a": np.full((N, 2), "x")}, "mine.npz:a (64, 2) <U1: it holds texts or dates"),
     "name": ({"a\tb": np.zeros((N, 2))}, "cannot be the name of a tap: use 1 to 200 characters"),
     "large": ({"a": np.full((N, 2), 1e6)}, "tap a reaches 1e+06, and float16 ends at 65504; store"),
 }
@@ -384,7 +409,8 @@ def test_images_that_do_not_fit_are_one_sentence_and_touch_nothing(
     assert result.exit_code == 1
     wanted = r"\(n, c, h, w\)" if first else r"\(n, h, w, c\)"
     assert re.fullmatch(
-        rf"Error: the images in .*images.npy are {found}; want uint8 {wanted}\n", result.stderr
+        rf"Error: the images in .*images.npy are {found}; want uint8 {wanted}",
+        result.stderr.splitlines()[-1],
     )
     assert contents(place.root) == before
 
@@ -410,14 +436,146 @@ def test_examples_of_another_digest_are_told_of(
     assert "note: " not in result.stderr
 
 
-def test_arrays_of_one_name_are_refused(place: Workspace, tmp_path: Path) -> None:
+def test_arrays_of_one_name_are_refused_and_the_advice_works(
+    place: Workspace, tmp_path: Path
+) -> None:
     (tmp_path / "b").mkdir()
     for folder in (tmp_path, tmp_path / "b"):
         np.save(folder / "a.npy", TAPS["zero"])
     files = [tmp_path / "a.npy", tmp_path / "b" / "a.npy"]
     result = run("store", "import", *files, *DESCRIBED, workspace=place)
     assert result.exit_code == 1
-    assert "there are two arrays 'a'; name the taps of .npy files with --tap" in result.stderr
+    found = re.search(r"there are two arrays 'a'; name all layers, as in (.*), or", result.stderr)
+    assert found
+    succeed("store", "import", *files, *DESCRIBED, *found[1].split(), workspace=place)
+    assert [tap.key.tap for tap in stored(place)] == ["a-1", "a-2"]
+
+
+def notes(result: Result) -> list[str]:
+    return [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+
+
+def test_what_is_no_layer_is_said_before_anything_is_written(
+    place: Workspace, tmp_path: Path
+) -> None:
+    """As a script saves all it has."""
+    classes = np.array(["cat", "dog"])[np.arange(N) % 2]
+    more = {"labels": classes[:, None], "targets": np.arange(N), "paths": np.full(N, None)}
+    path = tmp_path / "mine.npz"
+    np.savez(path, allow_pickle=True, epoch=3, **TAPS, **more)
+    result = run("store", "import", path, *DESCRIBED, workspace=place)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == "mine@final: zero, conv1, logits"
+    assert notes(result) == [
+        f"note: left out {path}:epoch () int64: it is a single value",
+        f"note: {path}:labels (64, 1) <U3 is taken as the labels ('cat' = 0, 'dog' = 1)",
+        f"note: left out {path}:targets (64,) int64, which describes examples; --labels"
+        f" {path}:targets takes it as classes, --samples as indices",
+        f"note: left out {path}:paths (64,), which describes examples",
+    ]
+    np.testing.assert_array_equal(stored(place)[0].labels, np.arange(N) % 2)
+    again = ["--checkpoint", "init", "--labels", f"{path}:targets", "--tap", "x=conv1"]
+    succeed("store", "import", path, *DESCRIBED, *again, workspace=place)
+    (tap,) = [tap for tap in stored(place) if tap.key.checkpoint == "init"]
+    assert tap.key.tap == "x"
+    np.testing.assert_array_equal(tap.labels, np.arange(N))
+
+
+@pytest.mark.parametrize("end", [".npz", ".csv", ".parquet"])
+def test_what_query_writes_is_imported_as_it_was(
+    place: Workspace, tmp_path: Path, end: str
+) -> None:
+    files = []
+    for tap in TAPS:
+        files.append(tmp_path / f"{tap if end == '.csv' else 'x' + tap}{end}")
+        query = ["store", "query", f"ours@final:{tap}", "--to", files[-1]]
+        succeed(*query, workspace=place)
+    how = ["--run", "copy", "--like", "ours@final", "--minibatch", SIZE]
+    succeed("store", "import", *files, *how, workspace=place)
+    ours, copies = stored(place, "ours"), stored(place, "copy")
+    assert [copy.key.tap for copy in copies] == list(TAPS)
+    for one, other in zip(ours, copies, strict=True):
+        assert one.commits == other.commits
+        assert one.meta.sample_set == other.meta.sample_set
+
+
+@pytest.mark.parametrize("end", WRITERS)
+def test_every_format_stores_the_same(place: Workspace, tmp_path: Path, end: str) -> None:
+    labels = np.arange(N, dtype=np.int64) % 5
+    for run_name, suffix in (("a", ".npz"), ("b", end)):
+        WRITERS[suffix](tmp_path / f"x{suffix}", {"labels": labels} | TAPS)
+        taps = [f"--tap={name}" for name in TAPS]
+        how = [*DESCRIBED, "--run", run_name, *taps]
+        succeed("store", "import", tmp_path / f"x{suffix}", *how, workspace=place)
+    for one, other in zip(stored(place, "a"), stored(place, "b"), strict=True):
+        assert one.commits == other.commits
+        assert one.key.tap == other.key.tap
+        np.testing.assert_array_equal(other.labels, labels)
+
+
+def test_a_folder_of_one_file_an_example_is_one_layer(place: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "fc").mkdir()
+    for index, row in enumerate(TAPS["logits"]):
+        np.save(tmp_path / "fc" / f"image{index}.npy", row)
+    result = run("store", "import", tmp_path / "fc", *DESCRIBED, workspace=place)
+    assert result.exit_code == 0
+    assert notes(result)[0].startswith(f"note: the 64 files of {tmp_path}/fc are taken as one exam")
+    (tap,) = stored(place)
+    assert tap.key.tap == "fc"
+    np.testing.assert_array_equal(tap.read(0, N), TAPS["logits"])
+
+
+def test_sequences_of_torch_are_stored_with_channels_last(place: Workspace, tmp_path: Path) -> None:
+    """A network of one dimension that has tokens too."""
+    np.savez(
+        tmp_path / "mine.npz",
+        zero=np.moveaxis(TAPS["zero"], -1, 1),
+        conv1=np.moveaxis(TAPS["conv1"], -1, 1),
+        block=TAPS["conv1"],
+        logits=TAPS["logits"],
+    )
+    first = ["--channels-first", "--channels-last", "bl*"]
+    result = run("store", "import", tmp_path / "mine.npz", *DESCRIBED, *first, workspace=place)
+    assert result.exit_code == 0
+    assert notes(result) == [
+        "note: conv1 (64, 2, 5) is read as (n, c, position), of 2 channels; with --channels-last"
+        " conv1 as (n, position, c)"
+    ]
+    for tap in stored(place):
+        wanted = TAPS.get(tap.key.tap, TAPS["conv1"])
+        np.testing.assert_array_equal(tap.read(0, N), wanted)
+
+
+def test_images_that_look_like_those_of_torch_are_said(place: Workspace, tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", conv=np.moveaxis(TAPS["zero"], -1, 1), same=TAPS["zero"])
+    result = run("store", "import", tmp_path / "mine.npz", *DESCRIBED, workspace=place)
+    assert notes(result) == [
+        "note: conv (64, 4, 3, 3) is read as (n, h, w, c), of 3 channels; --channels-first reads"
+        " (n, c, h, w)"
+    ]
+
+
+def test_volumes_are_refused_with_what_to_do(place: Workspace, tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", conv=np.zeros((N, 2, 3, 3, 3)))
+    result = run(
+        "store", "import", tmp_path / "mine.npz", *DESCRIBED, "--channels-first", workspace=place
+    )
+    assert result.exit_code == 1
+    told = "tap conv has the shape (64, 2, 3, 3, 3); wanted are two to four axes, examples first:"
+    assert told in result.stderr
+    assert "join some, as in values.reshape(len(values), values.shape[1], -1)\n" in result.stderr
+
+
+def test_bfloat16_is_stored_as_float32(place: Workspace, tmp_path: Path) -> None:
+    values = TAPS["logits"].astype(ml_dtypes.bfloat16)
+    np.save(tmp_path / "fc.npy", values)
+    result = run("store", "import", tmp_path / "fc.npy", *DESCRIBED, workspace=place)
+    assert result.exit_code == 0
+    assert notes(result) == [
+        f"note: {tmp_path}/fc.npy has two raw bytes a value, as np.save writes bfloat16, and is"
+        " read as such; save x.astype(np.float32) if they are something else"
+    ]
+    np.testing.assert_array_equal(stored(place)[0].read(0, N), values.astype(np.float32))
 
 
 def test_attributes_are_numbers_truths_or_texts() -> None:

@@ -12,6 +12,15 @@ PACKAGES = ("flows", "allcnn", "store")
 
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 SIMILARITY = ("products", "kernels", "hsic", "alignment", "exact", "cka")
+ON_DEMAND = {
+    "store.view": {"xarray"},
+    "store.files.hdf5": {"h5py"},
+    "store.files.matlab": {"scipy"},
+    "store.files.pytorch": {"torch"},
+    "store.files.tables": {"pyarrow"},
+}
+"""Modules of the store that need another library, and are loaded where they are asked for."""
+
 FORBIDDEN = ("tensorflow", "jax._src", "pickle", "cloudpickle", "dill")
 
 
@@ -70,9 +79,13 @@ def test_no_import_points_back(path):
 
 @pytest.mark.parametrize("path", in_package("store"), ids=module_name)
 def test_the_store_needs_numpy_and_zarr_alone(path):
-    # Loaded on demand alone.
-    more = {"xarray"} if module_name(path) == "store.view" else set()
+    more = ON_DEMAND.get(module_name(path), set())
     assert foreign(path) <= {"store", "numpy", "zarr", "google_crc32c", "upath", "fsspec"} | more
+
+
+@pytest.mark.parametrize("name", ON_DEMAND)
+def test_what_is_loaded_on_demand_is_imported_by_no_module(name):
+    assert importers(name) == set()
 
 
 @pytest.mark.parametrize("name", SIMILARITY)

@@ -69,7 +69,7 @@ def test_arrays_may_be_lists_tensors_and_files(tmp_path):
     np.save(tmp_path / "logits.npy", TAPS["logits"])
     others = {
         "zero": torch.tensor(TAPS["zero"]).permute(0, 3, 1, 2),
-        "conv1": TAPS["conv1"].tolist(),
+        "conv1": np.moveaxis(TAPS["conv1"], -1, 1).tolist(),
         "logits": np.load(tmp_path / "logits.npy", mmap_mode="r"),
     }
     digest = write(tmp_path / "a.zarr")

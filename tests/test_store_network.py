@@ -121,15 +121,16 @@ def test_rows_are_not_asked_for_for_ever(tmp_path):
 
 def test_tensors_of_torch_are_stored_with_channels_last(tmp_path, wanted):
     torch = pytest.importorskip("torch", reason="PyTorch comes with the extra 'bench'")
-    tensors = {name: torch.tensor(values, requires_grad=True) for name, values in TAPS.items()}
-    tensors["zero"] = tensors["zero"].permute(0, 3, 1, 2)
+    moved = {name: np.moveaxis(values, -1, 1) for name, values in TAPS.items()}
+    tensors = {name: torch.tensor(values, requires_grad=True) for name, values in moved.items()}
     write(tmp_path / "a.zarr", tensors, channels_first=True)
     assert stored(tmp_path / "a.zarr") == wanted
 
 
-def test_channels_first_leaves_other_than_four_axes_alone(tmp_path, wanted):
-    moved = TAPS | {"zero": np.moveaxis(TAPS["zero"], -1, 1)}
-    write(tmp_path / "a.zarr", moved, sizes=(5,), channels_first=True)
+@pytest.mark.parametrize("named", [["zero"], ("zero", "conv1"), {"zero", "conv1", "logits"}])
+def test_channels_first_moves_three_and_four_axes_of_all_taps_or_some(tmp_path, wanted, named):
+    moved = {n: np.moveaxis(X, -1, 1) if n in named else X for n, X in TAPS.items()}
+    write(tmp_path / "a.zarr", moved, sizes=(5,), channels_first=named)
     assert stored(tmp_path / "a.zarr") == wanted
 
 

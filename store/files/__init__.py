@@ -1,0 +1,1 @@
+"""Arrays in files that other programs wrote; nothing in them is ever executed."""

@@ -1,0 +1,33 @@
+"""What the name of an array says about it, whatever its case and the group it lies in."""
+
+import re
+from typing import Final
+
+LABELS: Final = ("labels", "label")
+"""The class of each example."""
+
+SAMPLES: Final = ("samples", "sample")
+"""The index of each example in its data set."""
+
+OTHERS: Final = (
+    "class", "classes", "target", "targets", "y", "y_true", "y_train", "y_test", "category",
+    "id", "ids", "index", "indices", "idx", "image_id", "file", "files", "filename", "filenames",
+    "file_names", "path", "paths", "name", "names", "__index_level_0__", "unnamed: 0", "",
+)  # fmt: skip
+"""What describes examples, and is stored only where it is asked for."""
+
+
+def plain(name: str) -> str:
+    """Return the last part of a name, in lower case."""
+    return re.split(r"[/.]", name)[-1].strip().lower()
+
+
+def describes_examples(name: str) -> bool:
+    """Return whether an array of this name is taken for something else than a layer."""
+    return plain(name) in (*LABELS, *SAMPLES, *OTHERS)
+
+
+def counting(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts ``layer10`` after ``layer9``."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

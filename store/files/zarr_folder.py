@@ -1,0 +1,115 @@
+"""Arrays in .zarr folders of versions 2 and 3; zarr itself refuses the codec that loads pickles."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from store.errors import ArrayError
+from store.files.arrays import (
+    MOST_ARRAYS,
+    Converted,
+    Listed,
+    Refused,
+    Rows,
+    check_form,
+    reading,
+)
+from store.files.names import counting
+
+ADVICE: Final = "write it again with zarr"
+_OWN: Final = "allcnn_store"
+_TEXTS: Final = "T"
+
+
+def open_file(path: Path, opened: ExitStack) -> list[Listed]:
+    """Open every array, by its path below the folder."""
+    with reading(str(path), ADVICE):
+        _check_links(path)
+        node = zarr.open(str(path), mode="r")
+        if _OWN in node.attrs:
+            raise ArrayError(
+                f"{path} is a store of this program already; name the folder above it as"
+                " --workspace"
+            )
+        return list(_walk(path, node))
+
+
+def _check_links(path: Path) -> None:
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            if os.path.islink(os.path.join(folder, name)):
+                raise ValueError(f"{os.path.relpath(os.path.join(folder, name), path)} is a link")
+
+
+def _walk(path: Path, node: Any) -> Iterator[Listed]:
+    if isinstance(node, zarr.Array):
+        yield _listed(path.name.removesuffix(".zarr"), str(path), node)
+        return
+    members = sorted(node.members(max_depth=None), key=lambda member: counting(member[0]))
+    if len(members) > MOST_ARRAYS:
+        raise ValueError(f"it holds more than {MOST_ARRAYS} arrays")
+    for name, member in members:
+        if isinstance(member, zarr.Array):
+            yield _listed(name, f"{path}:{name}", member)
+
+
+def _listed(name: str, source: str, array: Any) -> Listed:
+    dtype = np.dtype(array.dtype)
+    if dtype.kind == _TEXTS:
+        return Listed(name, Converted(_Array(source, array), np.dtype("U"), _as_texts))
+    if dtype.hasobject or dtype.names:
+        reason = f"is of type {str(dtype)[:40]}; write plain numbers"
+        return Listed(name, Refused(array.shape, source, reason))
+    check_form(source, array.shape, dtype)
+    return Listed(name, _Array(source, array), _missing(array))
+
+
+def _as_texts(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.array(rows.tolist(), dtype=str).reshape(rows.shape)
+
+
+def _missing(array: Any) -> str | None:
+    """Return a remark where chunks are not there; raises ValueError where none is."""
+    if not math.prod(array.shape):
+        return None
+    wanted, found = array.nchunks, array.nchunks_initialized
+    if not found:
+        raise ValueError(f"none of {wanted} chunks of {array.path or 'the array'} is there")
+    if found == wanted:
+        return None
+    return (
+        f"lacks {wanted - found} of {wanted} chunks, which are read as {array.fill_value}, as zarr"
+        " leaves out chunks of this value alone"
+    )
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array, a few rows at a time."""
+
+    source: str
+    array: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows first."""
+        shape: tuple[int, ...] = self.array.shape
+        return shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As in the file."""
+        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
+        return dtype
+
+    def __getitem__(self, rows: Rows, /) -> npt.NDArray[Any]:
+        with reading(self.source, ADVICE):
+            return np.asarray(self.array[rows if self.shape else ()])
