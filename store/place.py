@@ -16,6 +16,7 @@ from zarr.storage import FsspecStore
 
 from store.errors import StoreLocationError
 from store.reach import reaching
+from store.replacing import replacing
 from store.schema import is_component
 
 Place = Path | UPath
@@ -187,15 +188,8 @@ def write_bytes(file: Place, content: bytes) -> None:
         with reaching(file):
             file.fs.pipe_file(file.path, content)
         return
-    # Named as Zarr names what a kill leaves behind, so that everybody passes over it.
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, file)
-    except OSError:
-        with suppress(OSError):  # a full disk needs the room
-            temporary.unlink()
-        raise
+    with replacing(file) as stream:
+        stream.write(content)
 
 
 def write_files(folder: Place, contents: Mapping[str, bytes]) -> None:

@@ -1,6 +1,7 @@
 """Write one representation, minibatch after minibatch: data first, promise last."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -38,7 +39,6 @@ from store.place import (
     entry_names,
     is_leftover,
     remove_tree,
-    walk_files,
     zarr_store,
 )
 from store.reach import reaching
@@ -323,7 +323,7 @@ def _stored(
         return None
     _check_same(folder, stored[0], meta)
     check_same(folder, attributes, digests(coordinates), form)
-    _remove_leftovers(folder, folder / form.array / "c" / str(len(stored[1])))
+    _remove_leftovers(folder)
     return *stored, attributes
 
 
@@ -421,11 +421,10 @@ def _flat(meta: Meta) -> dict[str, Any]:
     return flat
 
 
-def _remove_leftovers(folder: Place, next_block: Place) -> None:
-    # Harmless, but Zarr and xarray warn about files that they do not know.
-    for name in filter(is_leftover, entry_names(folder)):
-        remove_tree(folder / name)
-    # Zarr gives every attempt at a chunk another name.
-    for name, _, _ in walk_files(next_block):
-        if is_leftover(name):
-            remove_tree(next_block / name)
+def _remove_leftovers(folder: Place) -> None:
+    """Remove what kills left in a group that is claimed: no other writer is at work in it."""
+    if isinstance(folder, Path):  # an address has none
+        for inside, _, names in os.walk(folder):
+            # Harmless, but Zarr and xarray warn about files that they do not know.
+            for name in filter(is_leftover, names):
+                Path(inside, name).unlink(missing_ok=True)

@@ -174,7 +174,7 @@ def test_the_folder_of_runs_may_lie_on_another_disk_but_no_run_outside_of_it(tmp
     (place.root / "runs").symlink_to(tmp_path / "disk")
     assert place.own("runs", "a") == place.root / "runs/a"
     (tmp_path / "disk/a").symlink_to(tmp_path)
-    with pytest.raises(WorkspaceError, match="out of .*/here/runs; delete the link"):
+    with pytest.raises(WorkspaceError, match=r"out of .*/here/runs; delete the link"):
         place.own("runs", "a")
 
 
@@ -223,7 +223,7 @@ def test_nobody_writes_through_a_link_out_of_the_workspace(workspace, tmp_path, 
         (elsewhere / "curves.png").write_text("mine")
     link.symlink_to(elsewhere)
     before = contents(elsewhere)
-    with pytest.raises(WorkspaceError, match="by a symbolic link to .*; delete the link"):
+    with pytest.raises(WorkspaceError, match=r"by a symbolic link to .*; delete the link"):
         work(workspace, exported)
     kept = {name: each for name, each in before.items() if "final" not in name}
     assert {n: each for n, each in contents(elsewhere).items() if "final" not in n} == kept
