@@ -125,7 +125,8 @@ def test_a_pattern_that_fits_nothing_is_one_sentence(place, repair):
     assert result.stdout == ""
 
 
-def test_nothing_to_look_at_is_one_sentence(workspace):
+def test_nothing_to_look_at_is_one_sentence(tmp_path):
+    workspace = Workspace.at(tmp_path)
     result = run("store", "verify", workspace=workspace)
     assert result.exit_code == 1
     command = f"'allcnn extract RUN --workspace {workspace.root}'"

@@ -1,4 +1,4 @@
-"""The report's folder: it lists what is written into it, and loses nothing that it does not list."""
+"""The report's folder: it lists what is written into it, and loses nothing else."""
 
 import hashlib
 from contextlib import suppress
