@@ -65,6 +65,14 @@ def examine_runs(workspace: Workspace, run: str = "*", name: str = "*") -> Itera
             yield CheckedRun(each, damage, tuple(_unsealed(folder / each, damage)), n_bytes)
 
 
+def taps_of(workspace: Workspace, run: str) -> tuple[str, ...]:
+    """Return the taps of a run's network; none where there is no such run, or it cannot be read."""
+    try:
+        return tuple(record.read_record(workspace, run).spec.taps)
+    except AllcnnError:
+        return ()
+
+
 def _is_begun(folder: Place) -> bool:
     """Return whether a folder holds anything of a run: training begins with its settings."""
     return bool({CONFIG, HISTORY, "checkpoints"} & set(entry_names(folder)))

@@ -33,8 +33,9 @@ def verify(
     from flows.verifying import Told, as_json, look_through, report_lines
 
     place = Workspace.at(workspace)
-    found = look_through(place, side, _examine(place))
-    told = [Told(each) for each in (*found.run_damage, *found.damage)]
+    found = look_through(place, side, *_of_runs(place))
+    damage: list[Any] = [*found.run_damage, *found.damage]
+    told = [Told(each) for each in damage]
     if want_repair and told:
         told = [Told(of, repaired, said) for of, repaired, said in _repaired(place, found)]
     if want_json:
@@ -45,15 +46,15 @@ def verify(
         context.exit(1)
 
 
-def _examine(place: Any) -> Any:
-    """Return what looks through runs, where there are any: it takes seconds to import."""
+def _of_runs(place: Any) -> tuple[Any, ...]:
+    """Return what knows of runs, where there are any: it takes seconds to import."""
     from store.place import child_names
 
     if not child_names(place.root / "runs"):
-        return None
-    from allcnn.examination import examine_runs
+        return ()
+    from allcnn.examination import examine_runs, taps_of
 
-    return examine_runs
+    return examine_runs, taps_of
 
 
 def _repaired(place: Any, found: Any) -> Iterator[tuple[Any, bool, str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from allcnn.config import Selection
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # it takes seconds, and not every workspace has runs
 
 Examine = Callable[[Workspace, str, str], "Iterator[CheckedRun]"]
 """Looks the runs and checkpoints that fit two patterns through."""
+
+TapsOf = Callable[[Workspace, str], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,16 @@ class Told:
     said: str = ""
 
 
-def look_through(place: Workspace, side: Selection | None, examine: Examine | None = None) -> Found:
-    """Look through all stores and runs of a workspace, or through what fits a pattern of each."""
+def look_through(
+    place: Workspace,
+    side: Selection | None,
+    examine: Examine | None = None,
+    taps_of: TapsOf = lambda *_: (),
+) -> Found:
+    """Look through all stores and runs of a workspace, or through what fits a pattern of each.
+
+    ``taps_of`` returns the taps of a run's network, by which those are named that are lost.
+    """
     stores: dict[Kind, Any] = {
         "activations": place.activations,
         "grams": place.grams,
@@ -75,7 +86,7 @@ def look_through(place: Workspace, side: Selection | None, examine: Examine | No
         for kind, path in present.items():
             with progress.step(f"verifying {kind}") as report:
                 n_here = 0
-                for checked in verify(path, kind, **names):
+                for checked in verify(path, kind, taps_of=partial(taps_of, place), **names):
                     n_here += checked.is_data
                     n_bytes += checked.n_bytes
                     damage += checked.damage

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from store.absent import note_made
 from store.activations import ACTIVATIONS
 from store.chunks import chunk_file, parts_of, write_chunk
 from store.claim import CLAIM, Claim, claim
@@ -364,6 +365,7 @@ def _create(
     # Written last: until then readers skip the group and writers start it afresh.
     marked = {form.mark: meta.to_json(), COORDINATES: digests(coordinates), COMMITS: []}
     write_attributes(folder, {**marked, **marks})
+    note_made(root.joinpath(*meta.key.path.split("/")[:3]), meta.key.path.split("/")[3])
 
 
 def _create_arrays(
