@@ -44,11 +44,11 @@ def _n_missing_taps(reader: CommittedReader[Any]) -> int:
     if isinstance(reader, Representation):
         return n_missing_taps([reader])
     # Those that come from activations may be wanted of some taps alone.
-    if reader.meta.n_taps is None or reader.rows_digest is not None:
+    if not isinstance(reader, Grams) or reader.rows_digest is not None:
         return 0
     network = reader.place.parent.parent
     beside = (network / tap / reader.place.name for tap in child_names(network))
-    return max(0, reader.meta.n_taps - sum(is_file(each / NODE) for each in beside))
+    return max(0, (reader.meta.n_taps or 0) - sum(is_file(each / NODE) for each in beside))
 
 
 def _how_far(reader: CommittedReader[Any]) -> str:
