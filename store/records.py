@@ -330,7 +330,15 @@ def _write_arrays(group: zarr.Group, form: RecordForm[Any], content: Content) ->
         )
     for name, names in form.labels(content.facts).items():
         labels = np.array(names, dtype=np.dtypes.StringDType())
-        group.create_array(name, data=labels, chunks=(max(1, len(names)),), dimension_names=(name,))
+        group.create_array(
+            name,
+            data=labels,
+            chunks=(max(1, len(names)),),
+            filters=None,
+            # Some flipped bits of what zstd writes change no letter, and no one would find them.
+            compressors=(Crc32cCodec(),),
+            dimension_names=(name,),
+        )
 
 
 def _write_facts(folder: Place, form: RecordForm[Any], content: Content) -> None:
