@@ -184,7 +184,7 @@ def test_an_exchange_with_another_ones_file_is_named(place):
             swap(one, two)
             exchanged.add(kind)
     assert missed == []
-    assert len(exchanged) > 10
+    assert len(exchanged) >= 8
 
 
 def swap_folders(first: Path, second: Path) -> None:
