@@ -11,12 +11,13 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from allcnn.errors import ArchiveError, WorkspaceError
 from allcnn.manifest import MANIFEST, Manifest, Member, cut_off, damaged, is_member, order_of
+from store.replacing import replacing
 
 _END: Final = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -131,12 +132,10 @@ def _expect(file: Path, stream: BinaryIO, wanted: bytes, what: str) -> None:
 @contextmanager
 def _replacing(file: Path) -> Iterator[BinaryIO]:
     """Yield a new file that takes the place of a path at the end, and is on the disk then."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
-        with temporary.open("wb") as stream:
+        with replacing(file) as stream:
             yield stream
             _flush(stream)
-        os.replace(temporary, file)
     except OSError as error:
         if isinstance(error, WorkspaceError):
             raise
@@ -144,9 +143,6 @@ def _replacing(file: Path) -> Iterator[BinaryIO]:
             f"{file} cannot be written ({error.strerror or error}); mend that, or name another"
             " file, and export again"
         ) from error
-    finally:
-        with suppress(OSError):  # renamed by now, or never made
-            temporary.unlink()
 
 
 def _flush(stream: BinaryIO) -> None:

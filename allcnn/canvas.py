@@ -4,11 +4,8 @@ Nothing global is set, so tasks in several threads may draw at once; sizes are i
 """
 
 import io
-import os
 import textwrap
 import threading
-import uuid
-from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
@@ -19,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 
-from store.place import Address, Place, as_place, write_bytes
+from store.place import Address, Place, as_place, make_folder, write_bytes
 
 # Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, pale on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -64,33 +61,21 @@ def save(figure: Figure, path: Address, dpi: int = 150) -> Place:
     kind = place.suffix[1:].lower()
     if kind not in _FORMATS:
         raise ValueError(f"{place.name} is no picture; use a name in .{', .'.join(_FORMATS)}")
-    if isinstance(place, Path):
-        _save_file(figure, place, kind, dpi)
-    else:
-        drawn = io.BytesIO()
-        _write(figure, drawn, kind, dpi)
-        write_bytes(place, drawn.getvalue())
+    drawn = io.BytesIO()
+    _write(figure, drawn, kind, dpi)
+    make_folder(place.parent)
+    write_bytes(place, drawn.getvalue())
     return place
 
 
-def _save_file(figure: Figure, path: Path, kind: str, dpi: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        _write(figure, partial, kind, dpi)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write(figure: Figure, path: Path | io.BytesIO, kind: str, dpi: int) -> None:
+def _write(figure: Figure, file: io.BytesIO, kind: str, dpi: int) -> None:
     options: dict[str, Any] = {"format": kind, "dpi": dpi, "metadata": _FORMATS[kind]}
     if kind != "svg":
-        figure.savefig(path, **options)
+        figure.savefig(file, **options)
         return
     # Matplotlib takes the seed of an SVG's ids from its global settings alone.
     with _svg_lock, matplotlib.rc_context({"svg.hashsalt": "allcnn"}):
-        figure.savefig(path, **options)
+        figure.savefig(file, **options)
 
 
 def set_title(axes: Axes, title: str, width: float, font_size: float) -> None:

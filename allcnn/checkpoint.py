@@ -61,15 +61,25 @@ def save(folder: Place, state: TrainState) -> None:
         **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
     )
     digests = {name: _digest(tree) for name, tree in trees.items()}
+    kept: dict[str, Any] = {"digests": digests}
+    if owner := _owner(folder):
+        kept["of"] = owner
     try:
         with taken(folder, last=WHOLE) as local, _checkpointer() as checkpointer:
-            checkpointer.save(local, items, force=True, custom_metadata={"digests": digests})
+            checkpointer.save(local, items, force=True, custom_metadata=kept)
     # TensorStore's ValueError may be a full disk.
     except (OSError, ValueError) as error:
         raise WorkspaceError(
             f"the checkpoint {folder} cannot be written ({textwrap.shorten(str(error), 600)});"
             " earlier ones are safe, so mend it and run again"
         ) from error
+
+
+def _owner(folder: Place) -> str:
+    """Return whose checkpoint a folder is by its names; nothing for one outside of a run."""
+    if folder.parent.name != "checkpoints":
+        return ""
+    return f"{folder.parent.parent.name}@{folder.name}"
 
 
 def load(folder: Place, like: TrainState) -> TrainState:
@@ -117,15 +127,27 @@ def _restore(folder: Place, like: dict[str, Any]) -> dict[str, Any]:
     with brought(folder, lambda name: name.partition("/")[0] not in others) as local:
         try:
             restored, kept = _read(local, like)
+            _check_kept(folder, kept, like)
         # Orbax, TensorStore and JSON each raise their own, some of them bare exceptions.
         except Exception as error:
             raise _damaged(folder, str(error) or type(error).__name__) from error
     for name, tree in restored.items():
         # Checkpoints of the first version have no digests.
-        if kept.get(name, found := _digest(tree)) != found:
-            raise _damaged(folder, f"the {name} have the digest {found}, not {kept[name]}")
+        wanted = kept.get("digests", {}).get(name)
+        if wanted not in (None, found := _digest(tree)):
+            raise _damaged(folder, f"the {name} have the digest {found}, not {wanted}")
         _check_shapes(folder, tree, like[name])
     return restored
+
+
+def _check_kept(folder: Place, kept: dict[str, Any], like: dict[str, Any]) -> None:
+    """Raise ValueError where a checkpoint is another's, or has lost a digest."""
+    if "of" not in kept:  # an earlier version wrote it
+        return
+    if _owner(folder) not in ("", kept["of"]):
+        raise ValueError(f"it is {kept['of']}")
+    if lost := set(like) - set(kept.get("digests", {})):
+        raise ValueError(f"it has lost the digest of its {min(lost)}")
 
 
 def _check_shapes(folder: Place, tree: Any, like: Any) -> None:
@@ -138,7 +160,7 @@ def _check_shapes(folder: Place, tree: Any, like: Any) -> None:
 
 
 def _read(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the items of a checkpoint, and the digests that were kept beside them."""
+    """Return the items of a checkpoint, and what was kept beside them, digests among it."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     # Else Orbax looks for the device that wrote: a GPU, perhaps, that is not here.
     items = {
@@ -149,7 +171,7 @@ def _read(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     }
     with _checkpointer() as checkpointer:
         restored = dict(checkpointer.restore(folder, ocp.args.Composite(**items)).items())
-        return restored, checkpointer.metadata(folder).custom_metadata.get("digests", {})
+        return restored, checkpointer.metadata(folder).custom_metadata
 
 
 def _damaged(folder: Place, reason: str) -> RunError:

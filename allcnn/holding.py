@@ -19,8 +19,10 @@ def holding(workspace: Workspace, runs: Sequence[str]) -> Iterator[Callable[[], 
     """Hold runs against others until the end; yield what has to be called every minute or so.
 
     At an address a hold runs out after ten minutes that nobody called it. Raises ClaimedError where
-    a living process holds one of them.
+    a living process holds one of them, WorkspaceError where a link leads out of the workspace.
     """
+    for run in runs:
+        workspace.own("runs", workspace.run_folder(run).name, "checkpoints")
     with _holding([workspace.run_folder(run) for run in runs]) as renew:
         yield renew
 

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from allcnn.config import RunConfig
 from allcnn.errors import AllcnnError, RunError
 from allcnn.network import NetworkSpec, spec_of
-from allcnn.workspace import Workspace, read_json, write_json
-from store.place import is_file, make_folder
+from allcnn.sealing import SEALED_VERSION, read_sealed, write_sealed
+from allcnn.workspace import Workspace
+from store.place import Place, is_file, make_folder
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = SEALED_VERSION
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,25 @@ def write_record(workspace: Workspace, record: RunRecord) -> None:
     """Make the run's folder and write what it is."""
     folder = workspace.run_folder(record.config.name)
     make_folder(folder)
-    values = {"schema_version": _SCHEMA_VERSION, "config": record.config.to_json()}
-    values |= {"created_at": record.created_at}
-    data = {"class_names": list(record.class_names), "input_channels": record.input_channels}
-    write_json(folder / "config.json", values | data)
+    write_sealed(folder / "config.json", {"schema_version": _SCHEMA_VERSION} | _to_json(record))
+
+
+def _to_json(record: RunRecord) -> dict[str, Any]:
+    return {
+        "config": record.config.to_json(),
+        "created_at": record.created_at,
+        "class_names": list(record.class_names),
+        "input_channels": record.input_channels,
+    }
 
 
 def read_record(workspace: Workspace, run: str) -> RunRecord:
     """Read what a run is; raises RunError if there is no such run or a newer version wrote it."""
     path = workspace.find_run(run) / "config.json"
-    values = read_json(path)
+    return _from_json(path, read_sealed(path))
+
+
+def _from_json(path: Place, values: Any) -> RunRecord:
     try:
         if values["schema_version"] > _SCHEMA_VERSION:
             raise ValueError(f"schema_version {values['schema_version']}")
@@ -108,8 +118,10 @@ def check_same(found: RunConfig, wanted: RunConfig) -> None:
 
 
 def write_history(workspace: Workspace, run: str, history: History) -> None:
-    """Write the learning curves so far."""
-    write_json(workspace.run_folder(run) / "history.json", [row._asdict() for row in history])
+    """Write the learning curves so far, with what the run is that they are of."""
+    values = {"schema_version": _SCHEMA_VERSION, "of": _to_json(read_record(workspace, run))}
+    values |= {"epochs": [row._asdict() for row in history]}
+    write_sealed(workspace.run_folder(run) / "history.json", values)
 
 
 def read_history(workspace: Workspace, run: str) -> History:
@@ -118,12 +130,37 @@ def read_history(workspace: Workspace, run: str) -> History:
     Raises RunError if there is no such run, or its curves are not what this version writes.
     """
     path = workspace.find_run(run) / "history.json"
+    if not is_file(path):
+        return ()
+    rows = _rows(workspace, run, path)
     try:
-        return tuple(Epoch(**row) for row in read_json(path)) if is_file(path) else ()
+        return tuple(Epoch(**row) for row in rows)
     except TypeError as error:
         raise RunError(
             f"{path} holds no learning curves ({error}); restore or delete it"
         ) from error
+
+
+def _rows(workspace: Workspace, run: str, path: Place) -> Any:
+    """Return the rows in a file; raises RunError where they are another run's."""
+    values = read_sealed(path)
+    if not isinstance(values, dict) or "of" not in values:
+        return values  # of an earlier version, which told of no run
+    of, entry = record_in(path, values), read_record(workspace, run)
+    if of != entry:
+        raise RunError(
+            f"{path} holds the learning curves of another run, {of.config.name!r} with other"
+            f" settings or data than {run!r}; restore it"
+        )
+    return values.get("epochs")
+
+
+def record_in(path: Place, values: Any) -> RunRecord:
+    """Return the record that a file of learning curves says they are of."""
+    of = values.get("of")
+    return _from_json(
+        path, of | {"schema_version": values.get("schema_version")} if isinstance(of, dict) else of
+    )
 
 
 def final_accuracy(workspace: Workspace, run: str) -> float:

@@ -55,7 +55,7 @@ def check_run(
     check_curves(entry.config.name, history)
     digests = {}
     for name in names:
-        _check_epochs(entry, history, name)
+        check_epochs(entry, history, name)
         n_bytes = sum(n for _, n, _ in walk_files(checkpoints / name))
         _check_proportion(entry, name, n_bytes)
         like = network.abstract(entry.spec)
@@ -63,7 +63,8 @@ def check_run(
     return digests
 
 
-def _check_epochs(entry: RunRecord, history: History, name: str) -> None:
+def check_epochs(entry: RunRecord, history: History, name: str) -> None:
+    """Raise RunError where learning curves end before a checkpoint, or after the last epoch."""
     epochs = entry.config.epochs
     seen = min(checkpoint_epoch(name), epochs + 1)
     wanted = epochs if name == "final" else seen

@@ -33,6 +33,7 @@ from allcnn.steps import (
     evaluate,
 )
 from allcnn.workspace import Workspace
+from store.claim import drop_dead
 
 
 @dataclass
@@ -90,7 +91,10 @@ def _is_finished(config: RunConfig, workspace: Workspace) -> bool:
     run = config.name
     if run in workspace.runs():
         record.check_same(record.read_record(workspace, run).config, config)
-        return "final" in workspace.checkpoints(run)
+        finished = "final" in workspace.checkpoints(run)
+        if finished:
+            drop_dead(workspace.run_folder(run))
+        return finished
     if workspace.checkpoints(run):
         raise RunError(
             f"{workspace.run_folder(run)} holds checkpoints but no config.json to say of what;"

@@ -194,6 +194,7 @@ def _add(workspace: Workspace, new: _Unpacked) -> tuple[str, ...]:
     target, is_run = workspace.run_folder(new.run), new.run in workspace.runs()
     known = workspace.checkpoints(new.run)
     _check_fits(workspace, new, known, is_run=is_run)
+    workspace.own("runs", new.run, "checkpoints")
     if isinstance(target, Path) and not entry_names(target):
         os.rename(new.folder, target)
         return tuple(new.digests)

@@ -58,8 +58,24 @@ class Workspace:
 
     @property
     def figures(self) -> Place:
-        """The folder of pictures."""
-        return self.root / "figures"
+        """The folder of pictures; raises WorkspaceError where it is a link out of the workspace."""
+        return self.own("figures")
+
+    def own(self, top: str, *names: str) -> Place:
+        """Return a place below the root to write at, or to remove.
+
+        Raises WorkspaceError where a symbolic link on the way leads out of the workspace; the
+        folder of runs may itself be one, as to another disk, and is then what must not be left.
+        """
+        first = self.root / top
+        place = first.joinpath(*names)
+        inside = first if top == "runs" else self.root
+        if isinstance(place, Path) and not _is_inside(place, inside):
+            raise WorkspaceError(
+                f"{place} leads by a symbolic link to {os.path.realpath(place)}, out of {inside};"
+                " delete the link, or set one there that leads here"
+            )
+        return place
 
     def run_folder(self, run: str) -> Place:
         """Return the folder of a run, whether or not it exists."""
@@ -116,6 +132,11 @@ def _folder(root: Path) -> Path:
         where = "is" if standing == path else f"would lie in {standing}, which is"
         raise WorkspaceError(f"the workspace {path} {where} a file; name a folder with --workspace")
     return path
+
+
+def _is_inside(place: Path, folder: Place) -> bool:
+    real, inside = os.path.realpath(place), os.path.realpath(str(folder))
+    return real == inside or real.startswith(os.path.join(inside, ""))
 
 
 def _choices(kind: str, names: list[str]) -> str:

@@ -1,6 +1,7 @@
 """``allcnn store verify``: look for damage, and repair it."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -22,7 +23,7 @@ _HELP = {
 def verify(
     context: click.Context, pattern: str | None, workspace: str, want_repair: bool, want_json: bool
 ) -> None:
-    """Read all activations, Grams, results and probes, and name what is not as it was written.
+    """Read all stores and runs with their checkpoints, and name what is not as it was written.
 
     A pattern is RUN, RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]. The exit status is
     1 where damage is left.
@@ -32,10 +33,11 @@ def verify(
     from flows.verifying import Told, as_json, look_through, report_lines
 
     place = Workspace.at(workspace)
-    found = look_through(place, side)
-    told = [Told(each) for each in found.damage]
+    found = look_through(place, side, *_of_runs(place))
+    damage: list[Any] = [*found.run_damage, *found.damage]
+    told = [Told(each) for each in damage]
     if want_repair and told:
-        told = [Told(each.damage, each.repaired, each.said) for each in _repair(place, found)]
+        told = [Told(of, repaired, said) for of, repaired, said in _repaired(place, found)]
     if want_json:
         click.echo(json.dumps(as_json(found, told), indent=1))
     else:
@@ -44,9 +46,27 @@ def verify(
         context.exit(1)
 
 
-def _repair(place: Any, found: Any) -> Any:
+def _of_runs(place: Any) -> tuple[Any, ...]:
+    """Return what knows of runs, where there are any: it takes seconds to import."""
+    from store.place import child_names
+
+    if not child_names(place.root / "runs"):
+        return ()
+    from allcnn.examination import examine_runs, taps_of
+
+    return examine_runs, taps_of
+
+
+def _repaired(place: Any, found: Any) -> Iterator[tuple[Any, bool, str]]:
+    """Yield each damage, whether it was repaired, and how; the runs first, for stores need them."""
     from allcnn.repair import repair
+    from allcnn.repair.runs import repair_run
     from flows.progress import Progress
 
+    for damage in found.run_damage:
+        yield damage, *repair_run(place, damage)
+    if not found.damage:
+        return
     with Progress([1]) as progress, progress.step("repairing") as report:
-        return repair(place, found.damage, report)
+        for each in repair(place, found.damage, report):
+            yield each.damage, each.repaired, each.said

@@ -1,10 +1,8 @@
 """Write stored activations to a file that other programs open, one minibatch at a time."""
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +21,7 @@ from allcnn.workspace import Workspace
 from flows.nothing import in_workspace, nothing_fits, of_option
 from store import Representation, has_store, open_grams
 from store import open as open_store
+from store.replacing import replacing
 from store.selection import Selection
 
 MOST_COLUMNS = 10_000
@@ -87,7 +86,7 @@ def write(selection: Selection, path: Path, report: Report = silent) -> None:
     """Write a selection, whole or not at all, in the format of the file's ending."""
     if path.suffix != ".npz":
         _check_width(selection)
-    with _whole(path) as file:
+    with replacing(path) as file:
         _WRITERS[path.suffix](selection, file, report)
 
 
@@ -127,18 +126,6 @@ def _check_width(selection: Selection) -> None:
         )
     if selection.channels is not None and len(set(selection.channels)) < len(selection.channels):
         raise ConfigError("channels are named twice; a table has one column a channel")
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` only once it is complete."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with draft.open("wb") as file:
-            yield file
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _parts(selection: Selection, report: Report) -> Iterator[Selection]:

@@ -1,8 +1,9 @@
 """Looking through the stores of a workspace: how far it is, and what is shown of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from allcnn.config import Selection
 from allcnn.workspace import Workspace
@@ -13,7 +14,16 @@ from store import has_store
 from store.damage import Damage, Unfinished
 from store.layout import Kind
 from store.names import readable
+from store.place import child_names
 from store.verify import n_expected, verify
+
+if TYPE_CHECKING:  # it takes seconds, and not every workspace has runs
+    from allcnn.examination import CheckedRun, RunDamage
+
+Examine = Callable[[Workspace, str, str], "Iterator[CheckedRun]"]
+"""Looks the runs and checkpoints that fit two patterns through."""
+
+TapsOf = Callable[[Workspace, str], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -23,27 +33,41 @@ class Found:
     Attributes:
         n_checked: representations, Grams of them, results and probes.
         n_bytes: of values that were read.
-        damage: all that is damaged.
+        damage: all that is damaged in stores.
         unfinished: what is missing without being damaged.
+        n_runs: runs, with their checkpoints.
+        run_damage: all that is damaged in these.
+        unsealed: runs of earlier versions, by name, with the files that say of no bit if it is so.
     """
 
     n_checked: int
     n_bytes: int
     damage: tuple[Damage, ...]
     unfinished: tuple[Unfinished, ...] = ()
+    n_runs: int = 0
+    run_damage: "tuple[RunDamage, ...]" = ()
+    unsealed: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
 class Told:
     """A damage, and what became of it: None where nothing was tried."""
 
-    damage: Damage
+    damage: "Damage | RunDamage"
     repaired: bool | None = None
     said: str = ""
 
 
-def look_through(place: Workspace, side: Selection | None) -> Found:
-    """Look through all stores of a workspace, or through what fits a pattern of each."""
+def look_through(
+    place: Workspace,
+    side: Selection | None,
+    examine: Examine | None = None,
+    taps_of: TapsOf = lambda *_: (),
+) -> Found:
+    """Look through all stores and runs of a workspace, or through what fits a pattern of each.
+
+    ``taps_of`` returns the taps of a run's network, by which those are named that are lost.
+    """
     stores: dict[Kind, Any] = {
         "activations": place.activations,
         "grams": place.grams,
@@ -51,7 +75,8 @@ def look_through(place: Workspace, side: Selection | None) -> Found:
         "probes": place.probes,
     }
     present = {kind: path for kind, path in stores.items() if has_store(path)}
-    if not present:
+    runs = _runs(place, side, examine)
+    if not (present or runs):
         raise nothing_fits(place, ())
     names = {} if side is None else {n: getattr(side, n) for n in ("run", "checkpoint", "tap")}
     n_checked, n_bytes = 0, 0
@@ -62,16 +87,37 @@ def look_through(place: Workspace, side: Selection | None) -> Found:
         for kind, path in present.items():
             with progress.step(f"verifying {kind}") as report:
                 n_here = 0
-                for checked in verify(path, kind, **names):
+                for checked in verify(path, kind, taps_of=partial(taps_of, place), **names):
                     n_here += checked.is_data
                     n_bytes += checked.n_bytes
                     damage += checked.damage
                     unfinished += checked.unfinished
                     report(min(n_here, totals[kind]), totals[kind], readable(checked.path))
                 n_checked += n_here
-    if side is not None and not n_checked and not damage and not unfinished:
+    if side is not None and not (n_checked or damage or unfinished or runs):
         raise nothing_fits(place, [side])
-    return Found(n_checked, n_bytes, tuple(damage), tuple(unfinished))
+    return Found(
+        n_checked,
+        n_bytes + sum(run.n_bytes for run in runs),
+        tuple(damage),
+        tuple(unfinished),
+        len(runs),
+        tuple(each for run in runs for each in run.damage),
+        tuple((run.run, run.unsealed) for run in runs if run.unsealed),
+    )
+
+
+def _runs(place: Workspace, side: Selection | None, examine: Examine | None) -> "list[CheckedRun]":
+    """Look through the runs; a pattern of taps names none."""
+    if examine is None or (side is not None and side.tap != "*"):
+        return []
+    run, checkpoint = ("*", "*") if side is None else (side.run, side.checkpoint)
+    found, n_all = [], len(child_names(place.root / "runs"))
+    with Progress([n_all]) as progress, progress.step("verifying runs") as report:
+        for checked in examine(place, run, checkpoint):
+            found.append(checked)
+            report(len(found), n_all, checked.run)
+    return found
 
 
 def report_lines(found: Found, told: Sequence[Told]) -> list[str]:
@@ -82,12 +128,15 @@ def report_lines(found: Found, told: Sequence[Told]) -> list[str]:
             "extract or import again to go on; 'allcnn store gc' drops what is left",
             "",
         ]
+    for run, names in found.unsealed:
+        lines.append(f"not sealed, as an earlier version wrote it: {' and '.join(names)} of {run}")
     for each in told:
         lines.append(str(each.damage))
         if each.repaired is not None:
             lines.append(f"  {'repaired' if each.repaired else 'not repaired'}: {each.said}")
     left = sum(not each.repaired for each in told)
-    looked = f"{found.n_checked} representations, Grams, results and probes, {size(found.n_bytes)}"
+    looked = f"{found.n_checked} representations, Grams, results and probes, {found.n_runs} runs"
+    looked += f", {size(found.n_bytes)}"
     if not told:
         return [*lines, f"{looked}: no damage"]
     mended = f", {len(told) - left} repaired" if told[0].repaired is not None else ""
@@ -99,11 +148,21 @@ def as_json(found: Found, told: Sequence[Told]) -> dict[str, Any]:
     """Return the same for programs."""
     return {
         "checked": found.n_checked,
+        "runs": found.n_runs,
+        "unsealed": [{"run": run, "files": names} for run, names in found.unsealed],
         "bytes": found.n_bytes,
         "unfinished": [asdict(each) | {"sentence": str(each)} for each in found.unfinished],
         "damage": [
-            asdict(each.damage)
+            _facts(each.damage)
             | {"sentence": str(each.damage), "repaired": each.repaired, "said": each.said}
             for each in told
         ],
     }
+
+
+def _facts(damage: "Damage | RunDamage") -> dict[str, Any]:
+    """Return the fields of a damage, those of a run under the names that stores have."""
+    if isinstance(damage, Damage):
+        return asdict(damage)
+    names = {"kind": "runs", "path": damage.run, "part": damage.part, "reason": damage.reason}
+    return names | {"start": None, "stop": None}

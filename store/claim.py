@@ -1,13 +1,15 @@
 """Claim a representation for one writer, in a way that a writer that died cannot keep."""
 
+from contextlib import suppress
 from pathlib import Path
 
+from store.errors import StoreError
 from store.lease import Lease, is_leased
 from store.lock import CLAIM, Claim, Lock, is_locked
-from store.place import Place
+from store.place import Place, is_file
 from store.reach import reaching
 
-__all__ = ["CLAIM", "Claim", "claim", "is_claimed"]
+__all__ = ["CLAIM", "Claim", "claim", "drop_dead", "is_claimed"]
 
 
 def claim(folder: Place) -> Claim:
@@ -21,6 +23,16 @@ def claim(folder: Place) -> Claim:
     Raises ClaimedError where a living writer holds it.
     """
     return Lock(folder) if isinstance(folder, Path) else Lease(folder)
+
+
+def drop_dead(folder: Place) -> None:
+    """Remove the claim that a writer left which died, where no other will come to do it.
+
+    For places that are finished; that of a living writer stays, and what cannot be removed.
+    """
+    with suppress(StoreError, OSError):
+        if is_file(folder / CLAIM):
+            claim(folder).release()
 
 
 def is_claimed(folder: Place) -> bool:

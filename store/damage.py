@@ -14,6 +14,7 @@ _SENTENCE: Final = re.compile(
 
 METADATA: Final = "metadata"
 FOLDER: Final = "folder"
+MISSING: Final = "missing"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Damage:
         kind: of the store.
         path: of the folder below the store's root; empty for the root itself.
         part: ``rows``, or ``minibatches`` of Grams; ``samples`` or ``labels``; ``metadata``; of a
-            result or a probe the name of an array; ``folder`` for one that no store wrote.
+            result or a probe the name of an array; ``folder`` for one that no store wrote;
+            ``missing`` for a tap without a folder, or for a network that lacks taps.
         reason: what was found.
         start: the first damaged row or minibatch; None where the part is damaged as a whole.
         stop: the first one after them.
@@ -39,6 +41,9 @@ class Damage:
 
     def __str__(self) -> str:
         reason, of = self.reason.rstrip("."), owner(self.kind, self.path)
+        if self.part == MISSING:
+            is_tap = len(self.path.split("/")) > 3
+            return f"{of} is missing ({reason})" if is_tap else f"{of} lacks taps ({reason})"
         if self.part == FOLDER:
             return f"{of} is nothing that a store wrote ({reason})"
         some = self.part

@@ -8,9 +8,8 @@ from upath import UPath
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from store.layout import zarr_group
-from store.nodes import NODE
-from store.place import Place, is_file, write_bytes, write_files
+from store.nodes import NODE, write_folder
+from store.place import Place, is_file, make_folder, write_files, zarr_store
 
 
 @contextmanager
@@ -21,13 +20,13 @@ def drafted(root: Place, path: str) -> Iterator[zarr.Group]:
     attributes writes them, last.
     """
     if not isinstance(root, UPath):
-        yield zarr_group(root).create_group(path)
+        _write_parents(root, _folders(path))
+        yield zarr.create_group(zarr_store(root / path, read_only=False), zarr_format=3)
         return
     files: dict[str, Buffer] = {}
     yield zarr.create_group(MemoryStore(files)).create_group(path)
     contents = {name: buffer.to_bytes() for name, buffer in files.items()}
-    folders = _folders(path)
-    _write_parents(root, {f"{name}/{NODE}": contents[f"{name}/{NODE}"] for name in folders})
+    _write_parents(root, _folders(path))
     inside = {name: each for name, each in contents.items() if name.startswith(f"{path}/")}
     inside.pop(f"{path}/{NODE}")
     write_files(root, inside)
@@ -39,11 +38,12 @@ def _folders(path: str) -> list[str]:
     return ["/".join(parts[:n]) for n in range(1, len(parts))]
 
 
-def _write_parents(root: UPath, nodes: dict[str, bytes]) -> None:
+def _write_parents(root: Place, folders: list[str]) -> None:
     missing = []
-    for name in reversed(nodes):  # what one of them is in was there before it
-        if is_file(root / name):
+    for name in reversed(folders):  # what one of them is in was there before it
+        if is_file(root / name / NODE):
             break
-        missing.append(name)
-    for name in reversed(missing):
-        write_bytes(root / name, nodes[name])
+        missing.append(root / name)
+    for folder in reversed(missing):
+        make_folder(folder)
+        write_folder(folder)

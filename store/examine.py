@@ -12,7 +12,7 @@ from store.errors import DamagedChunkError, StoreError, StoreLocationError
 from store.grams import BOUNDS, FIRST_MEDIAN_DISTANCE, MEDIAN_DISTANCE, UNIT, Grams
 from store.layout import COMMITS, COORDINATES, SOURCE, Kind
 from store.nodes import NODE, SEAL, read_attributes
-from store.place import Place, check_inside, is_remote
+from store.place import Place, check_inside, child_names, is_file, is_remote
 from store.prescribed import array_problem, chunk_problem, group_problem, read_node
 from store.reader import Representation, n_missing_taps
 from store.schema import Commit
@@ -34,10 +34,21 @@ def examine(root: Place, kind: Kind, path: str) -> Checked:
         return Checked(kind, path, (Damage(kind, path, METADATA, reader),), is_data=True)
     damage = (*_coordinates(reader), *_blocks(reader))
     unfinished = () if reader.complete else (Unfinished(kind, path, _how_far(reader)),)
-    # Grams may be wanted of some taps alone.
-    n_missing = n_missing_taps([reader]) if isinstance(reader, Representation) else 0
+    n_missing = _n_missing_taps(reader)
     n_bytes = _n_bytes(reader)
     return Checked(kind, path, damage, n_bytes, True, unfinished, n_missing)
+
+
+def _n_missing_taps(reader: CommittedReader[Any]) -> int:
+    """Return how many taps of a network have no folder, as far as one of them knows."""
+    if isinstance(reader, Representation):
+        return n_missing_taps([reader])
+    # Those that come from activations may be wanted of some taps alone.
+    if not isinstance(reader, Grams) or reader.rows_digest is not None:
+        return 0
+    network = reader.place.parent.parent
+    beside = (network / tap / reader.place.name for tap in child_names(network))
+    return max(0, (reader.meta.n_taps or 0) - sum(is_file(each / NODE) for each in beside))
 
 
 def _how_far(reader: CommittedReader[Any]) -> str:

@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
-import zarr
-from zarr.errors import ContainsGroupError
 
 from store.errors import SchemaError, StoreLocationError
-from store.nodes import NODE, read_attributes
+from store.nodes import NODE, read_attributes, write_folder
 from store.place import (
     Address,
     Place,
@@ -21,7 +19,7 @@ from store.place import (
     child_names,
     entry_names,
     is_leftover,
-    zarr_store,
+    make_folder,
 )
 from store.reach import reaching
 from store.schema import SCHEMA_VERSION, RepresentationMeta
@@ -75,8 +73,8 @@ def open_root(place: Place, kind: Kind) -> None:
     _check_mark(place, attributes.get(STORE_MARK), kind)
 
 
-def create_root(place: Place, kind: Kind) -> zarr.Group:
-    """Open the root of a store for writing, making it where there is none yet.
+def create_root(place: Place, kind: Kind) -> None:
+    """Make the root of a store where there is none yet, and check that it is one of this kind.
 
     A store of an older version becomes one of this version: what is written now may be of it.
     """
@@ -85,19 +83,15 @@ def create_root(place: Place, kind: Kind) -> zarr.Group:
         made = isinstance(place, Path) and place.exists() and not place.is_dir()
         if not made and not (place / NODE).exists():
             _check_vacant(place)
-            # Where it is one by now, another writer came first.
-            with _making(place), suppress(ContainsGroupError):
-                zarr.create_group(
-                    zarr_store(place, read_only=False),
-                    zarr_format=3,
-                    attributes={STORE_MARK: mark},
-                )
-        open_root(place, kind)
-        root = zarr_group(place)
-        if root.attrs[STORE_MARK] != mark:
+            # Another writer that comes at the same time writes the same.
             with _making(place):
-                root.attrs[STORE_MARK] = mark
-        return root
+                make_folder(place)
+                write_folder(place, {STORE_MARK: mark})
+        open_root(place, kind)
+        attributes = read_attributes(place) or {}
+        if attributes[STORE_MARK] != mark:
+            with _making(place):
+                write_folder(place, attributes | {STORE_MARK: mark})
 
 
 @contextmanager
@@ -108,13 +102,6 @@ def _making(place: Place) -> Iterator[None]:
         raise StoreLocationError(
             f"cannot make a store at {place}: {error.strerror or error}"
         ) from error
-
-
-def zarr_group(place: Place) -> zarr.Group:
-    """Open the root of a store, which ``open_root`` has checked, for writing."""
-    # Consolidated metadata would go stale.
-    store = zarr_store(place, read_only=False)
-    return zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
 
 
 def chunk_shape(meta: RepresentationMeta) -> tuple[int, ...]:

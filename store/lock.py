@@ -12,14 +12,13 @@ from typing import ClassVar, Final, Self
 from weakref import WeakSet
 
 from store.errors import ClaimedError, StoreLocationError
+from store.flock import is_same, try_lock
 from store.place import Place
 
 CLAIM: Final = ".claim"
 """A file beside the chunks of an array, where neither Zarr nor xarray looks."""
 
-_BUSY = (errno.EAGAIN, errno.EACCES)
 _IN_THE_WAY = (errno.ELOOP, errno.EACCES, errno.EISDIR, errno.ENXIO)
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Claim(ABC):
@@ -78,7 +77,7 @@ class Lock(Claim):
                 if not _lock(descriptor):
                     raise self._busy(descriptor)
                 # Else its holder has removed it, perhaps with all that was around it.
-                if _is_same(descriptor, self._file):
+                if is_same(descriptor, self._file):
                     self._descriptor = descriptor
             finally:
                 if self._descriptor is None:
@@ -89,13 +88,13 @@ class Lock(Claim):
 
     def renew(self) -> None:
         """Look whether the file that is locked is still the one in the folder."""
-        if self._descriptor is None or not _is_same(self._descriptor, self._file):
+        if self._descriptor is None or not is_same(self._descriptor, self._file):
             raise self._ended()
 
     def release(self) -> None:
         """Remove the file, and then the lock."""
         try:
-            if self._descriptor is not None and _is_same(self._descriptor, self._file):
+            if self._descriptor is not None and is_same(self._descriptor, self._file):
                 with suppress(OSError):  # without its lock it says no more than what a kill leaves
                     self._file.unlink()
         finally:
@@ -152,21 +151,9 @@ def _lock(descriptor: int) -> bool:
 
 
 def _try_lock(descriptor: int, how: int) -> bool:
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _BUSY:
-            return False
-        if error.errno not in _NO_LOCKS:
-            raise
+    taken = try_lock(descriptor, how)
+    if taken is None:
         warnings.warn(
             "this file system has no locks; see to it that only one process writes", stacklevel=2
         )
-    return True
-
-
-def _is_same(descriptor: int, file: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(file))
-    except OSError:
-        return False
+    return taken is not False

@@ -1,8 +1,8 @@
 """Write again what a store's folders say of themselves, where that is known without any data."""
 
 from store.layout import STORE_MARK, Kind
-from store.nodes import NODE
-from store.place import Place, check_inside, write_json
+from store.nodes import write_folder
+from store.place import Place, check_inside
 from store.schema import SCHEMA_VERSION
 
 
@@ -15,6 +15,4 @@ def mend_folder(root: Place, kind: Kind, path: str) -> None:
     check_inside(root, folder)
     mark = {"kind": kind, "schema_version": SCHEMA_VERSION}
     attributes = {} if path else {STORE_MARK: mark}
-    # As Zarr writes them: folders of groups have no seal.
-    node = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
-    write_json(folder / NODE, node)
+    write_folder(folder, attributes)

@@ -61,6 +61,12 @@ def read_attributes(folder: Place) -> dict[str, Any] | None:
     return attributes
 
 
+def write_folder(folder: Place, attributes: Mapping[str, Any] | None = None) -> None:
+    """Write the metadata of a root, or of a folder above groups, as Zarr does: without a seal."""
+    node = {"attributes": dict(attributes or {}), "zarr_format": 3, "node_type": "group"}
+    write_json(folder / NODE, node)
+
+
 def write_attributes(folder: Place, attributes: Mapping[str, Any]) -> None:
     """Write a group's metadata, sealed, whole or not at all."""
     sealed = dict(attributes) | {SEAL: seal(attributes)}

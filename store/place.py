@@ -17,6 +17,7 @@ from zarr.storage import FsspecStore
 from store.errors import StoreLocationError
 from store.names import is_component
 from store.reach import reaching
+from store.replacing import replacing
 
 Place = Path | UPath
 """A local folder is a plain path; an address has the same methods, from universal_pathlib."""
@@ -188,15 +189,8 @@ def write_bytes(file: Place, content: bytes) -> None:
         with reaching(file):
             file.fs.pipe_file(file.path, content)
         return
-    # Named as Zarr names what a kill leaves behind, so that everybody passes over it.
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, file)
-    except OSError:
-        with suppress(OSError):  # a full disk needs the room
-            temporary.unlink()
-        raise
+    with replacing(file) as stream:
+        stream.write(content)
 
 
 def write_files(folder: Place, contents: Mapping[str, bytes]) -> None:

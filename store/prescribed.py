@@ -24,11 +24,11 @@ _GROUP_FIELDS: Final = {*_GROUP, "attributes", "consolidated_metadata"}
 _MAY_LACK: Final[dict[str, Any]] = {"attributes": {}, "storage_transformers": []}
 _ZSTD: Final = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
 _CHAINS: Final = (CODECS, (CODECS[0], _ZSTD, CODECS[1]))
+_UTF8: Final = {"name": "vlen-utf8", "configuration": {}}
 _TEXT_CHAINS: Final = (
-    (
-        {"name": "vlen-utf8", "configuration": {}},
-        {"name": "zstd", "configuration": {"level": 0, "checksum": False}},
-    ),
+    (_UTF8, CODECS[1]),
+    # As earlier versions wrote them.
+    (_UTF8, {"name": "zstd", "configuration": {"level": 0, "checksum": False}}),
 )
 
 

@@ -12,8 +12,8 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -32,6 +32,7 @@ from store.errors import (
     StoreLocationError,
     UnfinishedError,
 )
+from store.flock import is_dead, is_same, try_lock
 from store.layout import Kind, crc32c, create_root, has_store, open_root
 from store.names import check_component
 from store.nodes import read_array, read_attributes, write_attributes
@@ -55,6 +56,9 @@ DIGESTS: Final = "allcnn_digests"
 _SWAPS, _LOOKS = 5, 20
 _SWAPPING_S = 0.01
 """As many looks as that take far longer than a record is absent while another takes its place."""
+
+_OWN: Final = r"\.{}\.\d+-[0-9a-f]{{8}}\.(partial|replaced)"
+"""What a local writer calls the folders of a record with a name."""
 
 _OCCUPIED: Final = (errno.ENOTEMPTY, errno.EEXIST)
 
@@ -119,12 +123,12 @@ def check_writable(store: Address, kind: Kind) -> None:
     Raises StoreLocationError where not: better before a long computation than after it.
     """
     place = as_place(store)
-    trial = place / f".{os.getpid()}-{secrets.token_hex(4)}.partial"
+    trial = place / ".writable.partial"
     with reaching(place):
         create_root(place, kind)
         try:
             write_bytes(trial, b"")
-            trial.unlink()
+            trial.unlink(missing_ok=True)
         except OSError as error:
             raise StoreLocationError(
                 f"cannot write to {place} ({error.strerror or error}), where the result would be"
@@ -152,10 +156,10 @@ def write_record(store: Address, form: RecordForm[Any], content: Content) -> Non
     At an address, where nothing can be renamed at once, the old one is removed first.
     """
     place = as_place(store)
-    root = create_root(place, form.kind)
+    create_root(place, form.kind)
     with reaching(place):
         if isinstance(place, Path):
-            _replace(place, root, form, content)
+            _replace(place, form, content)
         else:
             remove_tree(place / content.name)
             with drafted(place, content.name) as group:
@@ -163,18 +167,46 @@ def write_record(store: Address, form: RecordForm[Any], content: Content) -> Non
             _write_facts(place / content.name, form, content)
 
 
-def _replace(place: Path, root: zarr.Group, form: RecordForm[Any], content: Content) -> None:
-    # Names beginning with a dot are no records, so nobody lists or reads these two. Every writer
-    # has its own, as others may be writing the same record.
-    own = f".{content.name}.{os.getpid()}-{secrets.token_hex(4)}"
-    draft, replaced = place / f"{own}.partial", place / f"{own}.replaced"
-    try:
-        _write_arrays(root.create_group(draft.name), form, content)
-        _write_facts(draft, form, content)
-        _swap(draft, place / content.name, replaced)
-    except OSError:
-        shutil.rmtree(draft, ignore_errors=True)  # a full disk needs the room
-        raise
+def _replace(place: Path, form: RecordForm[Any], content: Content) -> None:
+    with _locked_draft(place, content.name) as draft:
+        try:
+            group = zarr.create_group(zarr_store(draft, read_only=False), zarr_format=3)
+            _write_arrays(group, form, content)
+            _write_facts(draft, form, content)
+            _swap(draft, place / content.name, draft.with_suffix(".replaced"))
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)  # a full disk needs the room
+            raise
+    _remove_leftovers(place, content.name)
+
+
+@contextmanager
+def _locked_draft(place: Path, name: str) -> Iterator[Path]:
+    """Make a folder to write a record in, and lock it: without its lock it is what a kill left.
+
+    A name beginning with a dot is no record, so nobody lists or reads it. Every writer has its own,
+    as others may be writing the same record.
+    """
+    while True:
+        draft = place / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+        draft.mkdir()
+        descriptor = os.open(draft, os.O_RDONLY)
+        try:
+            # Else another writer has just taken it for what a kill left.
+            if try_lock(descriptor) is not False and is_same(descriptor, draft):
+                yield draft
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _remove_leftovers(place: Path, name: str) -> None:
+    """Remove what kills left of writing a record, and nothing of a living writer."""
+    for found in filter(re.compile(_OWN.format(re.escape(name))).fullmatch, entry_names(place)):
+        draft = (place / found).with_suffix(".partial")
+        if not draft.exists() or is_dead(draft):
+            with suppress(OSError):  # somebody else has just removed it
+                remove_tree(place / found)
 
 
 def _swap(draft: Path, target: Path, replaced: Path) -> None:
@@ -300,7 +332,15 @@ def _write_arrays(group: zarr.Group, form: RecordForm[Any], content: Content) ->
         )
     for name, names in form.labels(content.facts).items():
         labels = np.array(names, dtype=np.dtypes.StringDType())
-        group.create_array(name, data=labels, chunks=(max(1, len(names)),), dimension_names=(name,))
+        group.create_array(
+            name,
+            data=labels,
+            chunks=(max(1, len(names)),),
+            filters=None,
+            # Some flipped bits of what zstd writes change no letter, and no one would find them.
+            compressors=(Crc32cCodec(),),
+            dimension_names=(name,),
+        )
 
 
 def _write_facts(folder: Place, form: RecordForm[Any], content: Content) -> None:

@@ -5,11 +5,12 @@ afresh, so that a kill in the middle leaves neither a damaged nor an unfinished 
 """
 
 import errno
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
+from store.absent import note_removed
 from store.activations import ACTIVATIONS
 from store.claim import claim, is_claimed
 from store.errors import ClaimedError, StoreError
@@ -55,6 +56,9 @@ def remove(place: Place, found: Usage) -> None:
             _remove_empty(place, found.names[:-1])
             return
         if target.exists():
+            if found.kind not in NAMED:
+                with suppress(OSError):  # a full disk
+                    note_removed(place.joinpath(*found.names[:3]), found.names[3])
             with _claimed(place, found):
                 (target / NODE).unlink(missing_ok=True)
                 # Chunks without metadata and without a claim would be taken for a damaged group.

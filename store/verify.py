@@ -4,17 +4,18 @@ One minibatch is in memory at a time. What a kill leaves behind is no damage: ne
 middle of its creation nor a chunk that was not committed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
+from store.absent import REMOVED, removed_taps
 from store.claim import CLAIM
-from store.damage import FOLDER, METADATA, Checked, Damage, Unfinished, reason_of
+from store.damage import FOLDER, METADATA, MISSING, Checked, Damage, Unfinished, reason_of
 from store.errors import DamagedChunkError, SchemaError
 from store.examine import COORDINATE_ARRAYS, READERS, examine
 from store.examine_records import examine_records
 from store.layout import NAMED, STORE_MARK, Kind, open_root
-from store.names import TAP_DEPTH, fits, is_folder
+from store.names import TAP_DEPTH, fits, is_folder, is_tap_folder, tap_folder
 from store.nodes import NODE, SEAL
 from store.place import (
     Address,
@@ -31,6 +32,8 @@ from store.reach import reaching
 from store.schema import SCHEMA_VERSION
 from store.taps import tap_at
 
+TapsOf = Callable[[str], Sequence[str]]
+
 
 def verify(
     path: Address,
@@ -41,11 +44,15 @@ def verify(
     checkpoint: str = "*",
     tap: str = "*",
     result: str = "*",
+    taps_of: TapsOf = lambda _: (),
 ) -> Iterator[Checked]:
     """Look through what is stored of the representations whose names fit shell patterns.
 
     Yields every folder that was looked through, with all that is damaged in it; no damage hides
     another. Of results and probes, those of a name that fits, that are about such a representation.
+
+    A tap whose folder is gone is named by ``taps_of``, which returns the taps of a run's network as
+    far as it knows them, or by the run's other checkpoints.
 
     Raises StoreLocationError where no store is, SchemaError for a foreign or newer one.
     """
@@ -55,7 +62,7 @@ def verify(
         if kind in NAMED:
             yield from examine_records(place, kind, patterns, result)
         else:
-            yield from _Walk(place, kind, patterns).folders("")
+            yield from _Walk(place, kind, patterns, taps_of).folders("")
 
 
 def n_expected(path: Address, kind: Kind) -> int:
@@ -108,14 +115,17 @@ _NETWORK_DEPTH: Final = len(LEVELS) - 1
 class _Walk:
     """Goes through the folders of a store of activations or of Grams."""
 
-    def __init__(self, place: Place, kind: Kind, patterns: tuple[str, ...]) -> None:
-        self._place, self._kind = place, kind
+    def __init__(
+        self, place: Place, kind: Kind, patterns: tuple[str, ...], taps_of: TapsOf
+    ) -> None:
+        self._place, self._kind, self._taps_of = place, kind, taps_of
         self._form = READERS[kind].form
         self._patterns = (*patterns, *["*"] * (self._form.depth - len(patterns)))
 
     def folders(self, path: str) -> Iterator[Checked]:
         """Look through what is in a folder and fits, then at the folder's own metadata."""
         depth, has_data, n_missing = path.count("/") + 1 if path else 0, False, 0
+        is_whole = True
         for name in _folder_names(self._place / path):
             below = f"{path}/{name}" if path else name
             if not fits(self._name(below, depth), self._patterns[depth]):
@@ -126,16 +136,40 @@ class _Walk:
                 checked = self._group(below)
                 has_data |= checked.is_data
                 n_missing = max(n_missing, checked.n_missing_taps)
+                is_whole &= not checked.unfinished
                 yield checked
             else:
                 for checked in self.folders(below):
                     has_data |= checked.is_data
                     n_missing = max(n_missing, checked.n_missing_taps)
+                    is_whole &= not checked.unfinished
                     yield checked
         if path:
             yield self._above(path, has_data)
         if depth == _NETWORK_DEPTH and n_missing:
-            yield self._unfinished(path, f"taps are missing: {n_missing}")
+            yield self._lacking(path, n_missing, is_whole)
+
+    def _lacking(self, path: str, n_missing: int, is_whole: bool) -> Checked:
+        """Tell of taps without a folder: all are made before any is filled, so they were lost."""
+        n_lost = n_missing - len(removed_taps(self._place / path))
+        if not is_whole or n_lost <= 0:
+            return self._unfinished(path, f"taps are missing: {n_missing}")
+        names = self._lost(path)
+        if len(names) != n_lost:
+            return self._told(path, MISSING, f"{n_lost} of them, whose names nothing tells")
+        found = [Damage(self._kind, f"{path}/{name}", MISSING, "no folder") for name in names]
+        return Checked(self._kind, path, tuple(found))
+
+    def _lost(self, path: str) -> list[str]:
+        """Return the folders of taps that a network should have and has not."""
+        sample_set, run, _ = path.split("/")
+        siblings = self._place / sample_set / run
+        known = [tap_folder(tap) for tap in self._taps_of(run)]
+        for name in [] if known else child_names(siblings):
+            known += child_names(siblings / name, is_tap_folder)
+        network = self._place / path
+        there = {*child_names(network, is_tap_folder), *removed_taps(network)}
+        return [name for name in dict.fromkeys(known) if name not in there]
 
     def _name(self, path: str, depth: int) -> str:
         """Return what a folder stands for."""
@@ -145,7 +179,9 @@ class _Walk:
         """Look at the metadata of a folder above representations."""
         node = read_node(self._place / path)
         if node is not None:
-            problem = group_problem(node, frozenset({SEAL})) if isinstance(node, dict) else node
+            problem = (
+                group_problem(node, frozenset({SEAL, REMOVED})) if isinstance(node, dict) else node
+            )
             return self._told(path, METADATA, problem)
         if has_data:
             return self._told(path, METADATA, f"it has no {NODE}")

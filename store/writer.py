@@ -1,6 +1,7 @@
 """Write one representation, minibatch after minibatch: data first, promise last."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from store.absent import note_made
 from store.activations import ACTIVATIONS
 from store.chunks import chunk_file, parts_of, write_chunk
 from store.claim import CLAIM, Claim, claim
@@ -37,7 +39,6 @@ from store.place import (
     entry_names,
     is_leftover,
     remove_tree,
-    walk_files,
     zarr_store,
 )
 from store.reach import reaching
@@ -313,7 +314,7 @@ def _stored(
         return None
     _check_same(folder, stored[0], meta)
     check_same(folder, attributes, digests(coordinates), form)
-    _remove_leftovers(folder, folder / form.array / "c" / str(len(stored[1])))
+    _remove_leftovers(folder)
     return *stored, attributes
 
 
@@ -354,6 +355,7 @@ def _create(
     # Written last: until then readers skip the group and writers start it afresh.
     marked = {form.mark: meta.to_json(), COORDINATES: digests(coordinates), COMMITS: []}
     write_attributes(folder, {**marked, **marks})
+    note_made(root.joinpath(*meta.key.path.split("/")[:3]), meta.key.path.split("/")[3])
 
 
 def _create_arrays(
@@ -411,11 +413,10 @@ def _flat(meta: Meta) -> dict[str, Any]:
     return flat
 
 
-def _remove_leftovers(folder: Place, next_block: Place) -> None:
-    # Harmless, but Zarr and xarray warn about files that they do not know.
-    for name in filter(is_leftover, entry_names(folder)):
-        remove_tree(folder / name)
-    # Zarr gives every attempt at a chunk another name.
-    for name, _, _ in walk_files(next_block):
-        if is_leftover(name):
-            remove_tree(next_block / name)
+def _remove_leftovers(folder: Place) -> None:
+    """Remove what kills left in a group that is claimed: no other writer is at work in it."""
+    if isinstance(folder, Path):  # an address has none
+        for inside, _, names in os.walk(folder):
+            # Harmless, but Zarr and xarray warn about files that they do not know.
+            for name in filter(is_leftover, names):
+                Path(inside, name).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import os
 import shutil
 import threading
@@ -148,3 +149,20 @@ def damaging(test: Callable[..., None]) -> Callable[..., None]:
     abandoned = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     marked: Callable[..., None] = pytest.mark.usefixtures("collected")(abandoned(test))
     return marked
+
+
+def as_before_seals(content: bytes, **changes: Any) -> bytes:
+    """Return a run's settings, changed, or its learning curves as versions without seals wrote."""
+    values = json.loads(content)
+    if "epochs" in values:
+        return json.dumps(values["epochs"]).encode()
+    values.pop("seal")
+    return json.dumps(values | {"schema_version": 1} | changes).encode()
+
+
+def relabel(checkpoint: Path) -> None:
+    """Let a checkpoint that was copied say that it is the one in whose place it is."""
+    file = checkpoint / "_CHECKPOINT_METADATA"
+    values = json.loads(file.read_bytes())
+    values["custom_metadata"]["of"] = f"{checkpoint.parents[1].name}@{checkpoint.name}"
+    file.write_text(json.dumps(values))

@@ -22,7 +22,7 @@ from allcnn.transfer import export_run, import_run
 from allcnn.workspace import WHOLE, Workspace
 from store.place import as_place, walk_files
 from tests.commands import contents
-from tests.faults import damaging
+from tests.faults import as_before_seals, damaging
 from tests.refusals import refusing
 from tests.test_store_pickle import guarded
 
@@ -355,10 +355,12 @@ def test_a_newer_format_is_named(final, empty, tmp_path):
 
 
 def settings_of(file, **changes):
+    """Return the members of a file with other settings, without the seals that would tell."""
     values = json.loads(dict(members_of(file))["config.json"])
-    values["config"] |= {k: v for k, v in changes.items() if k in values["config"]}
-    values |= {k: v for k, v in changes.items() if k not in values["config"]}
-    return changed(file, "config.json", json.dumps(values).encode())
+    others = {k: v for k, v in changes.items() if k not in values["config"]}
+    config = values["config"] | {k: v for k, v in changes.items() if k in values["config"]}
+    edits = {"config.json": {"config": config} | others, "history.json": {}}
+    return [(n, as_before_seals(c, **edits[n]) if n in edits else c) for n, c in members_of(file)]
 
 
 @damaging
@@ -410,7 +412,7 @@ def test_curves_that_are_none_are_refused(final, empty, tmp_path, history):
     ],
 )
 def test_curves_of_no_numbers_are_refused(final, empty, tmp_path, name, value):
-    rows = json.loads(dict(members_of(final))["history.json"])
+    rows = json.loads(dict(members_of(final))["history.json"])["epochs"]
     rows[1][name] = value
     file = forge(tmp_path / "run.tar", changed(final, "history.json", json.dumps(rows).encode()))
     refused(file, empty, "says no such curves as training writes, in row 2")

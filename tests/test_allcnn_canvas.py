@@ -35,8 +35,8 @@ def test_a_failed_save_leaves_the_old_picture_and_no_rest(tmp_path, monkeypatch)
     before = path.read_bytes()
     assert before.startswith(SIGNATURES["png"])
 
-    def half_written(partial, **_):
-        partial.write_bytes(before[:100])
+    def half_written(file, **_):
+        file.write(before[:100])
         raise OSError("no space left")
 
     figure = picture(4, 4)

@@ -27,7 +27,7 @@ from allcnn.progress import silent
 from allcnn.workspace import Workspace
 from store import ConflictError, GramWriter, RepresentationKey, Writer
 from store.errors import ActivationOverflowError, PrecisionError
-from tests.faults import Killed, chunk_files, kill_series
+from tests.faults import Killed, chunk_files, kill_series, relabel
 from tests.oracles import median_distance64
 
 RUN = "small-d1-v2-s0"
@@ -149,6 +149,7 @@ def test_the_order_of_samples_does_not_depend_on_the_runs_seed(workspace):
     other = replace(entry, config=replace(entry.config, seed=7))
     shutil.copytree(workspace.run_folder(RUN), workspace.run_folder(other.config.name))
     record.write_record(workspace, other)
+    relabel(workspace.checkpoints_folder(other.config.name) / "final")
     for run in (RUN, other.config.name):
         extract.extract(workspace, Extraction(run, "final", n_samples=10))
     first, second = (

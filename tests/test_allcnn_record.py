@@ -1,11 +1,10 @@
 """A run's own account of itself: settings, data and learning curves, there and back."""
 
 import dataclasses
-import json
 
 import pytest
 
-from allcnn import record
+from allcnn import record, sealing
 from allcnn.config import RunConfig
 from allcnn.errors import RunError
 from allcnn.record import Epoch, RunRecord
@@ -24,7 +23,7 @@ def written(tmp_path):
 
 def change(workspace, **values):
     path = workspace.run_folder(RUN) / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    sealing.write_sealed(path, sealing.read_sealed(path) | values)
 
 
 def test_a_record_is_read_as_it_was_written(written):
@@ -48,7 +47,7 @@ def test_an_unknown_run_is_told_which_exist(written):
 @pytest.mark.parametrize(
     "values",
     [
-        {"schema_version": 2},
+        {"schema_version": 3},
         {"schema_version": None},
         {"config": {}},
         {"config": 7},

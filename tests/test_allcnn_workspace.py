@@ -2,12 +2,17 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
+from allcnn import figures, record, runs, train, transfer
 from allcnn.errors import ConfigError, RunError, WorkspaceError
 from allcnn.stages import checkpoint_epoch, checkpoint_name
 from allcnn.workspace import Workspace, read_json, write_json
+from flows.upkeep.ledger import Ledger
+from flows.upkeep.night import night
+from tests.commands import contents
 
 OUTSIDE = ["../x", "/etc", "a/b", "..", ""]
 
@@ -134,3 +139,101 @@ def test_damaged_json_is_named(tmp_path, content):
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(WorkspaceError, match=r"x.json is no JSON .*; restore or delete it$"):
         read_json(tmp_path / "x.json")
+
+
+# Links
+
+
+@pytest.mark.parametrize("names", [("report",), ("report", "data"), ("nightly", "a", "b")])
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_is_our_own_does_not_lie_elsewhere(tmp_path, names, n):
+    place = Workspace.at(tmp_path / "here")
+    assert place.own(*names) == place.root.joinpath(*names)
+    elsewhere = tmp_path / "here-too"  # a name that begins as the workspace's does
+    elsewhere.mkdir()
+    link = place.root.joinpath(*names[:n])
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    message = rf"leads by a symbolic link to {elsewhere}.*, out of {place.root}; delete the link"
+    with pytest.raises(WorkspaceError, match=message):
+        place.own(*names)
+
+
+def test_links_that_stay_inside_and_links_to_the_workspace_are_followed(tmp_path):
+    (tmp_path / "disk/there").mkdir(parents=True)
+    (tmp_path / "here").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/report").symlink_to(tmp_path / "disk/there")
+    place = Workspace.at(tmp_path / "here")
+    assert place.own("report", "data") == tmp_path / "here/report/data"
+
+
+def test_the_folder_of_runs_may_lie_on_another_disk_but_no_run_outside_of_it(tmp_path):
+    (tmp_path / "disk/other").mkdir(parents=True)
+    place = Workspace.at(tmp_path / "here")
+    place.root.mkdir()
+    (place.root / "runs").symlink_to(tmp_path / "disk")
+    assert place.own("runs", "a") == place.root / "runs/a"
+    (tmp_path / "disk/a").symlink_to(tmp_path)
+    with pytest.raises(WorkspaceError, match=r"out of .*/here/runs; delete the link"):
+        place.own("runs", "a")
+
+
+RUN = "small-d1-v2-s0"
+
+
+def draw(place, _):
+    figures.draw_learning_curves(place, [RUN], "curves")
+
+
+def go_on(place, _):
+    shutil.rmtree(place.checkpoints_folder(RUN) / "final")
+    train.train(record.read_record(place, RUN).config, place)
+
+
+def bring(place, exported):
+    shutil.rmtree(place.checkpoints_folder(RUN) / "final")
+    transfer.import_run(place, exported, lambda *_: None)
+
+
+def note(place, _):
+    Ledger().write(place)
+
+
+def spend_night(place, _):
+    with night(place, None):
+        pass
+
+
+WRITERS = [
+    ("figures", draw),
+    ("nightly", note),
+    ("nightly", spend_night),
+    *[(f"runs/{RUN}{name}", work) for name in ("", "/checkpoints") for work in (go_on, bring)],
+]
+
+
+@pytest.mark.parametrize(("linked", "work"), WRITERS)
+def test_nobody_writes_through_a_link_out_of_the_workspace(workspace, tmp_path, linked, work):
+    exported, link, elsewhere = tmp_path / "run.tar", workspace.root / linked, tmp_path / "other"
+    transfer.export_run(workspace, RUN, exported)
+    if link.exists():
+        shutil.move(link, elsewhere)
+    else:
+        elsewhere.mkdir()
+        (elsewhere / "curves.png").write_text("mine")
+    link.symlink_to(elsewhere)
+    before = contents(elsewhere)
+    with pytest.raises(WorkspaceError, match=r"by a symbolic link to .*; delete the link"):
+        work(workspace, exported)
+    kept = {name: each for name, each in before.items() if "final" not in name}
+    assert {n: each for n, each in contents(elsewhere).items() if "final" not in n} == kept
+
+
+def test_a_run_is_removed_without_what_a_link_in_it_leads_to(workspace, tmp_path):
+    folder = workspace.checkpoints_folder(RUN)
+    shutil.move(folder, tmp_path / "other")
+    folder.symlink_to(tmp_path / "other")
+    before = contents(tmp_path / "other")
+    runs.remove_run(workspace, RUN)
+    assert contents(tmp_path / "other") == before
+    assert RUN not in os.listdir(workspace.root / "runs")

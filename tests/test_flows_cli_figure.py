@@ -1,7 +1,6 @@
 """``allcnn figure``: every figure from what is stored, and one sentence for whatever goes wrong."""
 
 import itertools
-import json
 import re
 import shutil
 import subprocess
@@ -30,6 +29,7 @@ from flows.figures.sources import Method, Sources
 from flows.plan import stages
 from flows.upkeep.survey import digest_now
 from tests.commands import run, succeed
+from tests.faults import relabel
 from tests.networks import make_taps, write_network
 from tests.reports import keys, probe_of, write_probe
 
@@ -150,9 +150,7 @@ def test_results_of_another_checkpoint_of_that_name_are_not_drawn(place):
     for name in ("activations.zarr", "grams.zarr"):
         shutil.rmtree(place.root / name, ignore_errors=True)
     assert Catalogue(place).results(job) is not None
-    settings = json.loads((place.run_folder(D1) / "config.json").read_text())
-    settings["created_at"] = "2999-01-01T00:00:00+00:00"
-    (place.run_folder(D1) / "config.json").write_text(json.dumps(settings))
+    begin_again(place)
     assert Catalogue(place).results(job) is None
 
 
@@ -450,14 +448,21 @@ def test_invariance_is_told_with_its_deviation(place):
     assert "48 examples" in words(drawn)[0]
 
 
+def begin_again(place):
+    """Let a run be begun after all that is stored of it."""
+    entry = record.read_record(place, D1)
+    record.write_record(place, replace(entry, created_at="2999-01-01T00:00:00+00:00"))
+
+
 def test_invariance_of_what_an_earlier_run_left_is_refused(place):
     """As a comparison and a probe of it are."""
-    settings = json.loads((place.run_folder(D1) / "config.json").read_text())
-    settings["created_at"] = "2999-01-01T00:00:00+00:00"
-    (place.run_folder(D1) / "config.json").write_text(json.dumps(settings))
+    begin_again(place)
     many.draw_invariance(place, FINAL, METHOD, 8, LOOK)  # it came to the same checkpoint again
     shutil.rmtree(place.find_checkpoint(D1, "final"))
-    shutil.copytree(place.find_checkpoint(D1, "init"), place.checkpoints_folder(D1) / "final")
+    copied = shutil.copytree(
+        place.find_checkpoint(D1, "init"), place.checkpoints_folder(D1) / "final"
+    )
+    relabel(copied)
     result = run("figure", "invariance", FINAL, "--samples", "32", workspace=place)
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert "its checkpoint is another one, so that this is of an earlier run" in result.stderr

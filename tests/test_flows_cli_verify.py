@@ -9,9 +9,9 @@ import pytest
 import store
 from allcnn.workspace import Workspace
 from tests.commands import contents, run
-from tests.faults import chunk_files, flip_bit
+from tests.faults import chunk_files, damaging, flip_bit, swap
 
-D1 = "small-d1-v2-s0"
+D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
 HOW = ["--samples", "16", "--batch-size", "8"]
 
 
@@ -46,18 +46,103 @@ def test_a_whole_workspace_has_exit_status_0(place):
     assert contents(place.root) == before
 
 
-def test_what_is_missing_is_told_with_exit_status_0(place):
-    (lost,) = [one for one in store.open(place.activations).find() if one.key.tap == "conv2"]
-    shutil.rmtree(lost.place)
+def test_a_tap_that_is_lost_whole_is_named_and_repaired(place, untouched):
+    lost = [
+        one for one in store.open(place.activations).find() if one.key.tap in ("conv2", "conv5")
+    ]
+    for one in lost:
+        shutil.rmtree(one.place)
     result = run("store", "verify", workspace=place)
-    assert result.exit_code == 0
-    first, advice, _, last = result.stdout.splitlines()
-    of = f"run {lost.key.run}, checkpoint final, on {lost.key.sample_set}"
-    assert first == f"unfinished: {of}: taps are missing: 1"
-    assert advice.startswith("extract or import again to go on")
-    assert last.endswith(": no damage")
-    (told,) = json.loads(run("store", "verify", "--json", workspace=place).stdout)["unfinished"]
-    assert told["sentence"] == first.removeprefix("unfinished: ")
+    assert result.exit_code == 1
+    of = f"run {D1}, checkpoint final, on {lost[0].key.sample_set}"
+    wanted = [f"tap {tap} of {of} is missing (no folder)" for tap in ("conv2", "conv5")]
+    assert result.stdout.splitlines()[:2] == wanted
+    result = run("store", "verify", "--repair", workspace=place)
+    assert result.exit_code == 0, result.output
+    assert run("store", "verify", workspace=place).exit_code == 0
+    before, after = contents(untouched.root), contents(place.root)
+    assert after.keys() == before.keys()
+    assert all(after[n] == before[n] for n in after if "/c/" in n)
+
+
+def test_what_was_removed_on_purpose_is_told_with_exit_status_0(place):
+    removed = run("store", "rm", f"{D1}@final:conv2", "--yes", workspace=place)
+    assert removed.exit_code == 0, removed.output
+    result = run("store", "verify", "--repair", workspace=place)
+    assert result.exit_code == 0, result.output
+    assert f"unfinished: run {D1}, checkpoint final, on " in result.stdout
+    assert "taps are missing: 1" in result.stdout
+    assert result.stdout.splitlines()[-1].endswith(": no damage")
+
+
+def injure_config(folder):
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(
+        text.replace('"weight_decay": 0.001', '"weight_decay": 0.003')
+    )
+
+
+def injure_history(folder):
+    swap(folder / "history.json", folder.with_name(D2) / "history.json")
+
+
+def injure_checkpoint(folder):
+    flip_bit(max((folder / "checkpoints/final").rglob("d/*"), key=lambda p: p.stat().st_size))
+
+
+@damaging
+@pytest.mark.parametrize(
+    ("injure", "part", "reason"),
+    [
+        (injure_config, "config.json", "is not what was written (its seal is of another content)"),
+        (injure_history, "history.json", f"the learning curves of another run, '{D2}' with other"),
+        (injure_checkpoint, "checkpoints/final", "cannot be read"),
+    ],
+)
+def test_damage_of_a_run_is_named(place, injure, part, reason):
+    injure(place.run_folder(D1))
+    result = run("store", "verify", f"{D1}@*", workspace=place)
+    assert result.exit_code == 1
+    line = result.stdout.splitlines()[0]
+    assert line.startswith(f"{part} of run {D1} is damaged (")
+    assert reason in line
+    document = json.loads(run("store", "verify", D1, "--json", workspace=place).stdout)
+    (damage,) = document["damage"]
+    assert (damage["kind"], damage["path"], damage["part"]) == ("runs", D1, part)
+    assert document["runs"] == 1
+
+
+def test_settings_of_a_run_are_repaired_from_its_curves(place, untouched):
+    config = place.run_folder(D1) / "config.json"
+    for injure in (injure_config, lambda folder: (folder / "config.json").unlink()):
+        injure(place.run_folder(D1))
+        result = run("store", "verify", "--repair", workspace=place)
+        assert result.exit_code == 0, result.output
+        assert "  repaired: written again from history.json" in result.stdout
+        assert config.read_bytes() == (untouched.run_folder(D1) / "config.json").read_bytes()
+
+
+def test_settings_that_nothing_tells_stay_damaged(place):
+    injure_config(place.run_folder(D1))
+    (place.run_folder(D1) / "history.json").unlink()
+    result = run("store", "verify", D1, "--repair", workspace=place)
+    assert result.exit_code == 1
+    assert (
+        f"  not repaired: restore {place.run_folder(D1)}/config.json from a copy" in result.stdout
+    )
+
+
+def test_a_run_of_an_earlier_version_is_told_not_to_be_sealed(place):
+    folder = place.run_folder(D1)
+    values = json.loads((folder / "config.json").read_text())
+    del values["seal"]
+    (folder / "config.json").write_text(json.dumps(values | {"schema_version": 1}))
+    rows = json.loads((folder / "history.json").read_text())["epochs"]
+    (folder / "history.json").write_text(json.dumps(rows))
+    result = run("store", "verify", f"{D1}@init", workspace=place)
+    assert result.exit_code == 0, result.output
+    line = f"not sealed, as an earlier version wrote it: config.json and history.json of {D1}"
+    assert line in result.stdout.splitlines()
 
 
 def test_damage_is_named_with_exit_status_1(place):
@@ -125,7 +210,8 @@ def test_a_pattern_that_fits_nothing_is_one_sentence(place, repair):
     assert result.stdout == ""
 
 
-def test_nothing_to_look_at_is_one_sentence(workspace):
+def test_nothing_to_look_at_is_one_sentence(tmp_path):
+    workspace = Workspace.at(tmp_path)
     result = run("store", "verify", workspace=workspace)
     assert result.exit_code == 1
     command = f"'allcnn extract RUN --workspace {workspace.root}'"

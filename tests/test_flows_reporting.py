@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from allcnn.errors import RunError
+from allcnn.errors import RunError, WorkspaceError
 from allcnn.workspace import Workspace
 from flows.reporting import page, write_report
 from flows.upkeep.ledger import Ledger
 from tests.commands import contents
+from tests.faults import chunk_files
 from tests.reports import (
     CHECKPOINTS,
     EVIL,
@@ -133,20 +134,128 @@ def test_a_report_that_changes_nothing_writes_the_page_alone(place):
     assert {path.name for path in after if before[path] != after[path]} == {"index.html"}
 
 
-def test_the_numbers_of_results_that_went_go(place):
+def test_only_what_an_earlier_report_wrote_goes(place):
+    for name in ("one", "two", "three", "four"):
+        result_on(place, name)
+    folder = place.root / "report"
+    write_report(place)
+    mine = {"data/notes.js": "mine", "assets/mine.png": "mine", "figures/one.png": "mine"}
+    mine |= {"data/four.js": "changed since"}
+    for name, text in mine.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "data/three.js").unlink()
+    (folder / "data/three.js").symlink_to(folder / "data/one.js")
+    for name in ("two", "three", "four"):
+        shutil.rmtree(place.similarity / name)
+    before = set(contents(folder))
+    write_report(place)
+    assert before - set(contents(folder)) == {"data/two.js"}
+    assert all((folder / name).read_text() == text for name, text in mine.items())
+    assert (folder / "data/three.js").is_symlink()
+
+
+LISTS = [
+    "{",
+    "[]",
+    '{"../keep.txt": "DIGEST", "data/../../keep.txt": "DIGEST", "data/..": "DIGEST"}',
+    '{"/ROOT/keep.txt": "DIGEST", "keep.txt": "DIGEST", "data": "DIGEST", "": "DIGEST"}',
+    '{"data/sub/keep.txt": "DIGEST", "data/keep.txt": 7}',
+]
+
+
+@pytest.mark.parametrize("text", LISTS)
+def test_a_list_from_elsewhere_removes_nothing_else(place, text):
+    result_on(place, "one")
+    write_report(place)
+    folder = place.root / "report"
+    (folder / "data/sub").mkdir()
+    keep = [folder / name / "keep.txt" for name in ("..", ".", "data", "data/sub")]
+    for file in keep:
+        file.write_text("keep")
+    digest = f"sha256:{hashlib.sha256(b'keep').hexdigest()}"
+    written = text.replace("DIGEST", digest).replace("/ROOT", str(place.root))
+    (folder / "written.json").write_text(written)
+    write_report(place)
+    assert all(file.read_text() == "keep" for file in keep)
+    assert "data/one.js" in json.loads((folder / "written.json").read_text())
+
+
+@pytest.mark.parametrize("linked", ["report", "report/data", "report/assets"])
+def test_nothing_is_written_or_removed_through_a_link(place, tmp_path_factory, linked):
+    result_on(place, "one")
+    outside = tmp_path_factory.mktemp("outside")
+    for name in ("index.html", "one.js", "mine.js", "mine.css", "mine.txt", "mine.png"):
+        (outside / name).write_text("mine")
+    link = place.root / linked
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(outside)
+    message = rf"{link} leads by a symbolic link to {outside}, out of {place.root}; delete the link"
+    with pytest.raises(WorkspaceError, match=message):
+        write_report(place)
+    assert {text for text in contents(outside).values()} == {b"mine"}
+    assert len(contents(outside)) == 6
+
+
+def test_a_link_to_pictures_is_left_alone(place, tmp_path_factory):
+    """Versions before removed what is in ``report/figures``."""
+    result_on(place, "one")
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "mine.png").write_text("mine")
+    write_report(place)
+    (place.root / "report/figures").symlink_to(outside)
+    write_report(place)
+    assert (outside / "mine.png").exists()
+    assert (place.root / "report/figures").is_symlink()
+
+
+def test_another_page_is_not_replaced(place):
+    result_on(place, "one")
+    (place.root / "report").mkdir()
+    page = place.root / "report/index.html"
+    page.write_text("<title>Report on my cats</title>".replace("Report on", "About"))
+    with pytest.raises(WorkspaceError, match=r"index.html was not written by 'allcnn report',"):
+        write_report(place)
+    assert "cats" in page.read_text()
+
+
+@pytest.mark.parametrize("store", ["similarity", "probes"])
+@pytest.mark.parametrize(
+    "injure",
+    [
+        lambda folder: (folder / "zarr.json").unlink(),
+        lambda folder: (folder / "zarr.json").write_text("{"),
+        lambda folder: edit(folder, '"group"', '"grotp"'),
+        lambda folder: edit(folder, '"allcnn_result"', '"allcnn_sesult"'),
+        lambda folder: edit(folder, '"allcnn_digests"', '"allcnn_eigests"'),
+        lambda folder: edit(folder, '"n_', '"o_'),
+        lambda folder: chunk_files(numbers(folder))[0].unlink(),
+        lambda folder: shutil.rmtree(numbers(folder)),
+    ],
+)
+def test_each_damaged_result_and_probe_is_named(place, store, injure):
     result_on(place, "one")
     result_on(place, "two")
+    write_probe(place, "one", keys(RUN, taps=TAPS), accuracy=np.array([0.5, 0.75]))
+    folder = place.root / f"{store}.zarr" / "one"
+    injure(folder)
     write_report(place)
-    (place.root / "report/data/notes").write_text("mine")
-    (place.root / "report/figures").mkdir()
-    (place.root / "report/figures/one.png").write_text("of an earlier version")
-    shutil.rmtree(place.similarity / "two")
-    write_report(place)
-    left = contents(place.root / "report")
-    assert {name for name in left if name.startswith(("data", "figures"))} == {
-        "data/one.js",
-        "data/notes",
-    }
+    facts = facts_of(place)
+    assert [each["name"] for each in facts["results"]] == ["one", "two"][store == "similarity" :]
+    assert len(facts["probes"]) == (store == "similarity")
+    (reason,) = facts["unreadable"]
+    noun = "result" if store == "similarity" else "probe"
+    assert f"{noun} one" in reason or f"{store}.zarr/one" in reason
+    assert "; " in reason
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    file = folder / "zarr.json"
+    file.write_text(file.read_text().replace("allcnn_probe", "allcnn_result").replace(old, new))
+
+
+def numbers(folder: Path) -> Path:
+    return folder / ("cka" if (folder / "cka").exists() else "accuracy")
 
 
 def test_what_cannot_be_read_is_named_and_hides_nothing(place):

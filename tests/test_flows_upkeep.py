@@ -251,9 +251,8 @@ def test_what_an_earlier_run_left_is_told_and_not_compared(known):
     retrain(known, ONE, epochs=1)  # without an epoch-0001 that is not the final one
     gone = [name for name in CHECKPOINTS if name not in known.checkpoints(ONE)]
     assert gone == ["epoch-0001"]
-    record_path = known.run_folder(ONE) / "config.json"
-    values = json.loads(record_path.read_text()) | {"created_at": "2100-01-01T00:00:00+00:00"}
-    record_path.write_text(json.dumps(values))
+    entry = record.read_record(known, ONE)
+    record.write_record(known, replace(entry, created_at="2100-01-01T00:00:00+00:00"))
     summary = run_night(known)
     told = [each for each in summary.skipped if "left of an earlier run" in each.reason]
     assert [each.what.split(" on ")[0] for each in told] == [f"{ONE}@epoch-0001"]

@@ -33,26 +33,12 @@ from tests.refusals import failing_client, refusing
 from tests.strategies import batches, coordinates, make_gram_meta, make_grams, make_meta, make_rows
 from tests.victims import GRAMS, MEDIAN_DISTANCE, N_BLOCKS, TAPS, Victims
 
-DEPTHS = {"activations.zarr": 4, "grams.zarr": 5}
-"""Components of the path of a group that one writer claims."""
-
 
 def files(folder):
-    """Return the contents of all files below a folder, but what kills left where nobody claims.
-
-    There it might be another writer's at work; ``allcnn store gc`` removes it once it is old.
-    """
-    stores = [folder / name for name in DEPTHS]
+    """Return the contents of all files below the stores in a folder."""
+    stores = [folder / name for name in ("activations.zarr", "grams.zarr")]
     paths = [p.relative_to(folder) for path in stores for p in path.rglob("*") if p.is_file()]
-    return {
-        p: (folder / p).read_bytes()
-        for p in paths
-        if is_claimed_by_one(p) or not is_leftover(p.name)
-    }
-
-
-def is_claimed_by_one(path):
-    return len(path.parts) > DEPTHS[path.parts[0]] + 1
+    return {p: (folder / p).read_bytes() for p in paths}
 
 
 def check_committed(folder, whole):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import fsspec
 import numpy as np
@@ -11,7 +12,9 @@ import zarr
 
 import store
 from store import GramWriter, SchemaError, StoreLocationError, Writer, claim, layout, schema
-from store.damage import FOLDER, METADATA
+from store.damage import FOLDER, METADATA, MISSING
+from store.tidy import remove
+from store.usage import measure
 from store.verify import verify
 from tests.faults import chunk_files, flip_bit, kill_series, swap
 from tests.strategies import (
@@ -282,19 +285,80 @@ def test_what_is_unfinished_is_told_and_is_no_damage(folder):
     assert look(folder, "activations") == []
 
 
-def test_activations_that_are_missing_are_told(folder):
-    n_grams = {"sizes": (4,) * 6 + (6,), "run": "d", "n_taps": 3}
-    for index, tap in enumerate(("one", "two", "three")):
-        meta = make_meta(tap, run="d", n_samples=N, batch_rows=4, tap_index=index, n_taps=3)
-        write(folder / "activations", meta, index)
-        write_grams(folder / "grams", make_gram_meta(tap, tap_index=index, **n_grams))
-    assert unfinished(folder, "activations") == []
-    for kind in ("activations", "grams"):
-        shutil.rmtree(folder / kind / SET / "d" / "final" / "three")
-        assert look(folder, kind) == []
-    assert unfinished(folder, "activations") == [("d/final", "taps are missing: 1")]
-    # They may be wanted of some taps alone.
-    assert unfinished(folder, "grams") == []
+def write_three(folder, checkpoint="final", source=None, taps=("one", "two", "three")):
+    """Write a network of three taps, and its Grams; ``source`` tells that these came from it."""
+    how = {"run": "d", "checkpoint": checkpoint, "n_samples": N, "n_taps": 3}
+    for tap in taps:
+        index = ("one", "two", "three").index(tap)
+        write(folder / "activations", make_meta(tap, batch_rows=4, tap_index=index, **how), index)
+        meta = make_gram_meta(tap, tap_index=index, sizes=(4,) * 6 + (6,), run="d", n_taps=3)
+        meta = replace(meta, key=replace(meta.key, of=replace(meta.key.of, checkpoint=checkpoint)))
+        with GramWriter.open(folder / "grams", meta, *coordinates(meta), source=source) as writer:
+            for K in make_grams(meta, index):
+                writer.append(K)
+
+
+def lost(folder, kind, **how):
+    found = [one for checked in verify(folder / kind, kind, **how) for one in checked.damage]
+    return [(one.path.removeprefix(f"{SET}/d/"), one.part) for one in found]
+
+
+@pytest.mark.parametrize("kind", ["activations", "grams"])
+def test_a_tap_whose_folder_is_gone_is_damage(folder, kind):
+    write_three(folder)
+    assert lost(folder, kind) == []
+    shutil.rmtree(folder / kind / SET / "d/final/three")
+    (nameless,) = look(folder, kind)
+    assert where(nameless)[1:3] == (f"{SET}/d/final", MISSING)
+    assert str(nameless).endswith("lacks taps (1 of them, whose names nothing tells)")
+    # The run's settings tell them.
+    taps = {"d": ("one", "two", "three")}
+    assert lost(folder, kind, taps_of=taps.get) == [("final/three", MISSING)]
+    # So do the taps of its other checkpoints.
+    write_three(folder, "init")
+    (named,) = look(folder, kind)
+    assert where(named)[1:3] == (f"{SET}/d/final/three", MISSING)
+    assert str(named) == f"tap three of run d, checkpoint final, on {SET} is missing (no folder)"
+    shutil.rmtree(folder / kind / SET / "d/final/one")
+    assert lost(folder, kind) == [("final/one", MISSING), ("final/three", MISSING)]
+    assert unfinished(folder, kind) == []
+
+
+def test_grams_from_activations_may_be_wanted_of_some_taps_alone(folder):
+    write_three(folder, source="crc32c:01234567")
+    shutil.rmtree(folder / "grams" / SET / "d/final/three")
+    assert look(folder, "grams") == unfinished(folder, "grams") == []
+
+
+def remove_all(folder, kind, tap=""):
+    for each in measure(folder / kind, kind, f"{SET}/d/final/{tap}".rstrip("/")):
+        if not each.is_file:
+            remove(folder / kind, each)
+
+
+@pytest.mark.parametrize("kind", ["activations", "grams"])
+def test_a_tap_that_was_removed_on_purpose_is_no_damage(folder, kind):
+    write_three(folder)
+    remove_all(folder, kind, "three")
+    assert look(folder, kind) == []
+    assert unfinished(folder, kind) == [("d/final", "taps are missing: 1")]
+    # Written again and lost, it is.
+    shutil.rmtree(folder / {"activations": "grams", "grams": "activations"}[kind])
+    write_three(folder, taps=("three",))
+    assert look(folder, kind) == unfinished(folder, kind) == []
+    shutil.rmtree(folder / kind / SET / "d/final/three")
+    assert [where(each)[2] for each in look(folder, kind)] == [MISSING]
+    # Nothing is left of a network that went as a whole.
+    remove_all(folder, kind)
+    assert not (folder / kind / SET / "d").exists()
+
+
+def test_taps_that_a_killed_writer_had_not_made_are_no_damage(folder):
+    meta = make_meta("one", run="d", n_samples=N, batch_rows=4, n_taps=3)
+    with Writer.open(folder / "activations", meta, *coordinates(meta)) as writer:
+        writer.append(make_rows(meta)[:4])
+    assert look(folder, "activations") == []
+    assert unfinished(folder, "activations")[-1] == ("d/final", "taps are missing: 2")
 
 
 def test_only_what_fits_is_looked_at(folder):

@@ -26,7 +26,7 @@ from allcnn.drawing.layout import Bar, Sheet, fitted
 from allcnn.drawing.matrices import Map, Names, draw_map
 from allcnn.drawing.panel import Panel
 from allcnn.drawing.style import PAGE, Style
-from store.place import Address, Place, as_place, write_bytes
+from store.place import Address, Place, as_place, make_folder, write_bytes
 
 FRAMES_A_SECOND: Final = 3
 HELD: Final = 6
@@ -104,8 +104,7 @@ def save_film(made: Film, path: Address) -> Place:
         raise ValueError(f"{place.name} is no film; use a name in .gif or .mp4")
     if kind == "mp4" and not has_ffmpeg():
         raise ValueError(f"{place.name} needs ffmpeg, which is not installed; use a name in .gif")
-    if isinstance(place, Path):
-        place.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(place.parent)
     write_bytes(place, _gif(made) if kind == "gif" else _mp4(made))
     return place
 

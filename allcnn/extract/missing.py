@@ -1,6 +1,6 @@
 """What of an extraction is not stored yet: opened for writing, and told from what is another's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Literal
@@ -16,7 +16,9 @@ from store import (
     ConflictError,
     GramKey,
     GramMeta,
+    Grams,
     GramWriter,
+    Representation,
     RepresentationKey,
     RepresentationMeta,
     SchemaError,
@@ -26,6 +28,7 @@ from store import (
     has_store,
     open_grams,
 )
+from store.claim import drop_dead
 from store.place import Place
 
 
@@ -67,10 +70,11 @@ def _has_activations(
     except (SchemaError, StoreLocationError):
         # Not there, half created, or foreign: opening the writers tells these apart.
         return False
-    return [tap.key.tap for tap in taps] == names and all(
+    whole = [tap.key.tap for tap in taps] == names and all(
         tap.complete and (tap.meta.checkpoint_digest, tap.meta.dtype) == (source.digest, job.dtype)
         for tap in taps
     )
+    return whole and _finished(taps)
 
 
 def _check_not_other(store: Place, source: Source, samples: Samples) -> None:
@@ -120,7 +124,14 @@ def _has_grams(path: Place, keys: list[GramKey]) -> bool:
         grams = [kept[key] for key in keys]
     except (SchemaError, StoreLocationError, LookupError):
         return False
-    return all(each.complete for each in grams)
+    return all(each.complete for each in grams) and _finished(grams)
+
+
+def _finished(found: Sequence[Representation | Grams]) -> bool:
+    """Take the claims away of a writer that was killed after its last minibatch."""
+    for each in found:
+        drop_dead(each.place / each.form.array)
+    return True
 
 
 def _open_gram_writers(

@@ -15,7 +15,7 @@ from allcnn.repair.rewriting import Rewriting
 from allcnn.repair.rows import RowsAgain
 from allcnn.workspace import Workspace
 from store import StoreError
-from store.damage import FOLDER, Damage
+from store.damage import FOLDER, MISSING, Damage
 from store.layout import Kind
 from store.mend import mend_folder
 from store.nodes import NODE
@@ -77,6 +77,8 @@ class _Repair:
             place = self._stores[each.kind] / each.path
             if each.part == FOLDER:
                 yield Outcome(each, False, f"move {place} away, or delete it")
+            elif each.part == MISSING and _is_above(each):
+                yield Outcome(each, False, "extract or import it again")
             elif _is_above(each):
                 yield _tried(each, "written again", partial(self._mend, each))
 

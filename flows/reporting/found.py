@@ -1,21 +1,17 @@
 """What a workspace holds that a report tells of, and what of it cannot be read."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from allcnn.errors import RunError
+from allcnn.housekeeping import place_of
 from allcnn.workspace import Workspace
+from flows.nothing import in_workspace
 from flows.today import Today
-from store import (
-    ProbeResult,
-    SimilarityResult,
-    StoreError,
-    has_store,
-    list_probes,
-    list_results,
-    read_probe,
-    read_result,
-)
+from store import ProbeResult, SimilarityResult, StoreError, has_store, read_probe, read_result
+from store.errors import UnfinishedError, UnknownProbeError, UnknownResultError
+from store.place import child_names
+from store.verify import verify
 
 
 def check_there(workspace: Workspace) -> None:
@@ -29,8 +25,8 @@ def check_there(workspace: Workspace) -> None:
 
 
 def result_names(workspace: Workspace) -> list[str]:
-    """Return the names of the results, sorted; of none where there is no store of them."""
-    return list_results(workspace.similarity) if has_store(workspace.similarity) else []
+    """Return the names of the results, damaged ones among them; of none where there is no store."""
+    return child_names(workspace.similarity) if has_store(workspace.similarity) else []
 
 
 def result_of(workspace: Workspace, name: str) -> SimilarityResult | str:
@@ -38,7 +34,7 @@ def result_of(workspace: Workspace, name: str) -> SimilarityResult | str:
     try:
         result = read_result(workspace.similarity, name)
     except StoreError as error:
-        return str(error)
+        return _reason(workspace, "similarity", name, error)
     if not (result.rows and result.columns):
         return f"result {name} in {workspace.similarity} compares nothing; delete it"
     return result
@@ -48,11 +44,23 @@ def probes(workspace: Workspace) -> Iterator[ProbeResult | str]:
     """Yield the probes, and for each that cannot be read the reason."""
     if not has_store(workspace.probes):
         return
-    for name in list_probes(workspace.probes):
+    for name in child_names(workspace.probes):
         try:
             yield read_probe(workspace.probes, name)
         except StoreError as error:
-            yield str(error)
+            yield _reason(workspace, "probes", name, error)
+
+
+def _reason(
+    workspace: Workspace, kind: Literal["similarity", "probes"], name: str, error: StoreError
+) -> str:
+    """Return why a record cannot be read: of one without metadata, reading says too little."""
+    if not isinstance(error, UnknownResultError | UnknownProbeError | UnfinishedError):
+        return str(error)
+    checked = verify(place_of(workspace, kind), kind, result=name)
+    damage = [str(each) for one in checked for each in one.damage]
+    advice = f"'allcnn store verify --repair{in_workspace(workspace)}' says what can be done"
+    return f"{', and '.join(damage)}; {advice}" if damage else str(error)
 
 
 def changed(result: SimilarityResult, today: Today) -> list[str]:

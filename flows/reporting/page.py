@@ -1,7 +1,6 @@
 """The report's folder: the page, what it looks and works by, and a file of numbers a result."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,23 +12,14 @@ from allcnn.progress import Report, silent
 from allcnn.provenance import now
 from allcnn.workspace import Workspace
 from flows.reporting import facts, found
+from flows.reporting.folder import Folder
 from flows.reporting.script import numbers_script, to_script
 from flows.reporting.sides import Sides
 from flows.today import Today
 from flows.upkeep.ledger import Ledger
-from store.place import (
-    Place,
-    entry_names,
-    make_folder,
-    read_bytes,
-    write_bytes,
-)
-from store.reach import reaching
+from store.place import Place
 
-_PAGE = "index.html"
 _MOST_NIGHTS = 14
-_KINDS = (".js", ".css", ".txt", ".png")
-"""What reports write, of this version and of those before."""
 
 SCRIPTS = (
     "facts",
@@ -57,22 +47,20 @@ SCRIPTS = (
 def write_report(workspace: Workspace, report: Report = silent) -> Place:
     """Write the report on all runs, results and probes; return its page.
 
-    What cannot be read is named on the page. Files that are as they were are left alone. Raises
-    RunError for a workspace with nothing in it.
+    What cannot be read is named on the page. Files that are as they were are left alone; only what
+    an earlier report listed as its own is removed. Raises RunError for a workspace with nothing in
+    it, WorkspaceError where a link leads out of it.
     """
     found.check_there(workspace)
-    folder = workspace.root / "report"
-    told = _facts(workspace, folder / "data", report)
-    _fill(folder / "assets", dict(_assets()))
-    # Where an earlier version wrote the report.
-    _remove_others(folder / "figures", set())
+    folder = Folder(workspace)
+    told = _facts(workspace, folder, report)
+    for name, content in _assets():
+        folder.write(f"assets/{name}", content)
     page = _template().render(told, facts=Markup(to_script(told)), scripts=SCRIPTS)
-    # Last, so that whoever opens it finds everything else.
-    write_bytes(folder / _PAGE, page.encode())
-    return folder / _PAGE
+    return folder.publish(page.encode())
 
 
-def _facts(workspace: Workspace, folder: Place, report: Report) -> dict[str, Any]:
+def _facts(workspace: Workspace, folder: Folder, report: Report) -> dict[str, Any]:
     """Write the numbers of all results; return all else that the page tells."""
     runs, unreadable_runs = facts.runs(workspace)
     sides, today = Sides(), Today(workspace)
@@ -94,10 +82,9 @@ def _facts(workspace: Workspace, folder: Place, report: Report) -> dict[str, Any
 
 
 def _results(
-    workspace: Workspace, folder: Place, sides: Sides, today: Today, report: Report
+    workspace: Workspace, folder: Folder, sides: Sides, today: Today, report: Report
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Write the numbers of each result in turn, as all of them need not fit into memory."""
-    make_folder(folder)
     names = found.result_names(workspace)
     told, unreadable = [], []
     for done, name in enumerate(names, start=1):
@@ -106,36 +93,12 @@ def _results(
             unreadable.append(result)
         else:
             told.append(facts.result(workspace, result, sides, today))
-            _keep(folder / f"{name}.js", numbers_script(result))
+            folder.write(f"data/{name}.js", numbers_script(result))
         report(done, len(names), f"reading {name}")
-    _remove_others(folder, {f"{each['name']}.js" for each in told})
     # The newest first, after those that are of today's networks.
     told.sort(key=lambda each: each["created_at"], reverse=True)
     told.sort(key=lambda each: bool(each["outdated"]))
     return told, unreadable
-
-
-def _fill(folder: Place, contents: dict[str, bytes]) -> None:
-    """Let a folder hold these files and no others."""
-    make_folder(folder)
-    for name, content in contents.items():
-        _keep(folder / name, content)
-    _remove_others(folder, {*contents})
-
-
-def _keep(file: Place, content: bytes) -> None:
-    """Write a file unless it holds that already: a night changes little."""
-    with reaching(file), suppress(FileNotFoundError):
-        if read_bytes(file) == content:
-            return
-    write_bytes(file, content)
-
-
-def _remove_others(folder: Place, names: set[str]) -> None:
-    """Remove what an earlier report wrote and this one does not; nothing of any other kind."""
-    for name in {*entry_names(folder)} - names:
-        if name.endswith(_KINDS):
-            (folder / name).unlink(missing_ok=True)
 
 
 def _assets() -> Iterator[tuple[str, bytes]]:

@@ -63,7 +63,7 @@ class Ledger:
 
 def folder(workspace: Workspace) -> Place:
     """Return where nights keep what they remember, and hold the workspace against others."""
-    return workspace.root / "nightly"
+    return workspace.own("nightly")
 
 
 def _path(workspace: Workspace) -> Place:

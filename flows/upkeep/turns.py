@@ -4,9 +4,11 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from allcnn.errors import AllcnnError
+from allcnn.examination import taps_of
 from allcnn.housekeeping import NETWORK_KINDS, place_of
 from allcnn.progress import Report
 from allcnn.provenance import now
@@ -126,4 +128,5 @@ def _checked(workspace: Workspace, unit: str) -> Iterator[Checked]:
         return
     sample_set, run, checkpoint = rest.split("/")
     names = {"sample_set": sample_set, "run": run, "checkpoint": checkpoint}
-    yield from verify(place, kind, **names)  # type: ignore[arg-type]
+    known = partial(taps_of, workspace)
+    yield from verify(place, kind, taps_of=known, **names)  # type: ignore[arg-type]
