@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image
 
-from allcnn.config import MIN_IMAGE_SIZE, MIN_MINIBATCH
+from allcnn.bounds import IMAGE_SIZE, SAMPLES
 from allcnn.datasets.prepare import open_builder, resolve_data_dir
 from allcnn.errors import ConfigError, DatasetError
 
@@ -53,8 +53,7 @@ def load(
     else TFDS_DATA_DIR, else TFDS's default. Raises ConfigError for a size below 12, and
     DatasetError for what is unknown, unsuitable, damaged or cannot be fetched.
     """
-    if image_size < MIN_IMAGE_SIZE:
-        raise ConfigError(f"image-size is {image_size}; use {MIN_IMAGE_SIZE} or more")
+    IMAGE_SIZE.check("image-size", image_size)
     with open_builder(dataset, resolve_data_dir(data_dir)) as builder:
         _check_split(builder, split)
         n_channels = _check_features(builder)
@@ -92,10 +91,10 @@ def draw_samples(split: Split, n_samples: int) -> NDArray[np.int64]:
     smaller one and every run sees the same examples. Raises ConfigError for fewer than four
     samples or more than there are.
     """
-    if not MIN_MINIBATCH <= n_samples <= len(split):
+    if not SAMPLES.least <= n_samples <= len(split):
         raise ConfigError(
             f"{n_samples} samples are wanted of {split.dataset}/{split.split}, which has"
-            f" {len(split)} examples; use {MIN_MINIBATCH} to {len(split)}"
+            f" {len(split)} examples; use {SAMPLES.least} to {len(split)}"
         )
     # RandomState, whose streams NumPy has frozen.
     return np.random.RandomState(0).permutation(len(split))[:n_samples].astype(np.int64)
