@@ -1,13 +1,17 @@
 """The numbers that settings may be: one definition for options, forms of flows, and records."""
 
-import math
+import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from allcnn.errors import ConfigError
 
-_MOST_SHOWN: Final = 60
-"""Letters of a value in an error: a text of a megabyte must not hide the sentence."""
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 150
+
+shown: Final[Callable[[object], str]] = _SHORT.repr
+"""Return a value as an error shows it: of what is long or deep, its beginning and end."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,6 @@ class Bounds:
         return f"use {_plain(self.most)} or less"
 
 
-def shown(value: object) -> str:
-    """Return a value as an error shows it: of a long one its beginning."""
-    if isinstance(value, int) and abs(value) >= 10**_MOST_SHOWN:
-        return f"a number of {int(math.log10(abs(value))) + 1} digits"
-    text = repr(value)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
-
-
 def _plain(number: float) -> str:
     return str(number) if isinstance(number, int) else f"{number:g}"
 
@@ -100,8 +96,8 @@ LABEL: Final = Bounds(0, 2**31 - 1)
 PERMUTATIONS: Final = Bounds(0, 1000)
 """Each costs one more matrix product a minibatch."""
 
-LEARNING_RATE: Final = Bounds(1e-37, 1e38, whole=False)
-"""Float32, in which training computes, holds no others."""
+LEARNING_RATE: Final = Bounds(1e-9, 1e38, whole=False)
+"""Smaller ones change nothing in float32, in which training computes, and larger ones overflow."""
 
 WEIGHT_DECAY: Final = Bounds(0, 1e38, whole=False)
 """As for learning rates."""
@@ -109,7 +105,7 @@ WEIGHT_DECAY: Final = Bounds(0, 1e38, whole=False)
 SIGMA: Final = Bounds(1e-9, 1e9, whole=False)
 """Beyond, the kernel is the identity or constant, and the squared bandwidth overflows."""
 
-PENALTY: Final = Bounds(1e-30, 1e30, whole=False)
+PENALTY: Final = Bounds(1e-12, 1e12, whole=False)
 """Of features of norm 1 in float32: smaller ones do nothing, larger ones leave nothing."""
 
 SHARE: Final = Bounds(1e-9, 1, whole=False)

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, Self, get_args
 
 from allcnn import bounds
+from allcnn.bounds import shown
 from allcnn.errors import ConfigError
 
 Architecture = Literal["all-cnn-c", "plain", "tiny", "width"]
@@ -33,7 +34,7 @@ def check_name(kind: str, name: str) -> str:
     """Return ``name`` if it is safe as one path component, else raise ConfigError."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:
         raise ConfigError(
-            f"{kind} {bounds.shown(name)} is not a name: use at most 100 letters, digits, '_', '-'"
+            f"{kind} {shown(name)} is not a name: use at most 100 letters, digits, '_', '-'"
             " and single dots, beginning with a letter or digit"
         )
     return name
@@ -266,7 +267,7 @@ class Comparison:
             bounds.SIGMA.check("sigma", sigma)
         if not self.sigmas or len(set(self.sigmas)) < len(self.sigmas):
             raise ConfigError(
-                f"sigma is {bounds.shown([*self.sigmas])}; name one bandwidth or more, each once"
+                f"sigma is {shown([*self.sigmas])}; name one bandwidth or more, each once"
             )
         bounds.MINIBATCH.check("batch-size", self.batch_size)
         if self.label not in (None, "each"):
@@ -336,8 +337,7 @@ class Probing:
             bounds.PENALTY.check("penalty", penalty)
         if not self.penalties or len(set(self.penalties)) < len(self.penalties):
             raise ConfigError(
-                f"penalties are {bounds.shown([*self.penalties])}; name one penalty or more, each"
-                " once"
+                f"penalties are {shown([*self.penalties])}; name one penalty or more, each once"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -350,4 +350,4 @@ class Probing:
 
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
-        raise ConfigError(f"{name} is {bounds.shown(value)}; use {' or '.join(choices)}")
+        raise ConfigError(f"{name} is {shown(value)}; use {' or '.join(choices)}")

@@ -15,6 +15,7 @@ from PIL import Image
 from allcnn.bounds import IMAGE_SIZE, SAMPLES
 from allcnn.datasets.prepare import open_builder, resolve_data_dir
 from allcnn.errors import ConfigError, DatasetError
+from store.shortage import pass_on
 
 _CHUNK_ROWS = 1024
 _MODES = {1: "L", 3: "RGB"}
@@ -172,6 +173,7 @@ def _read(
             labels[row] = example["label"]
     # ArrayRecord, protobuf and Pillow each raise their own.
     except Exception as error:
+        pass_on(error)
         raise DatasetError(
             f"split {split!r} of data set {builder.name} cannot be read from {builder.data_dir}"
             f" ({error}); prepare it again, with file_format='array_record'"

@@ -9,7 +9,6 @@ from typing import Any, Final
 from allcnn import checkpoint, record
 from allcnn.errors import AllcnnError, RunError, WorkspaceError
 from allcnn.record import Epoch
-from allcnn.soundness import check_curves, check_entry
 from allcnn.workspace import Workspace
 from store.place import Place, entry_names, remove_tree, walk_files
 from store.reach import reaching
@@ -149,8 +148,6 @@ def remove_run(workspace: Workspace, run: str) -> None:
 def _summary(workspace: Workspace, run: str) -> Run:
     entry = record.read_record(workspace, run)
     history = record.read_history(workspace, run)
-    check_entry(entry)
-    check_curves(run, history)
     if entry.config.name != run:
         raise RunError(
             f"the config.json of run {run!r} is of a run {entry.config.name!r}; restore it, or"

@@ -9,6 +9,7 @@ from typing import Any, Final
 from allcnn.config import check_name
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.stages import checkpoint_epoch, is_checkpoint
+from store import jsontext
 from store.place import Place, as_place, child_names, is_file, read_bytes, walk_files, write_bytes
 from store.reach import check_reachable, reaching
 
@@ -134,7 +135,7 @@ def write_json(path: Place, values: object) -> None:
     Raises WorkspaceError where it cannot be written.
     """
     try:
-        write_bytes(path, f"{json.dumps(values, indent=1)}\n".encode())
+        write_bytes(path, f"{json.dumps(values, indent=1, allow_nan=False)}\n".encode())
     except OSError as error:
         raise WorkspaceError(
             f"cannot write {path}: {error.strerror or error}; what was written before is safe, so"
@@ -146,6 +147,6 @@ def read_json(path: Place) -> Any:
     """Read JSON; raises WorkspaceError if the file is damaged."""
     try:
         with reaching(path):
-            return json.loads(read_bytes(path).decode())
+            return jsontext.parse(read_bytes(path))
     except ValueError as error:
         raise WorkspaceError(f"{path} is no JSON ({error}); restore or delete it") from error

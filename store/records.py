@@ -47,6 +47,7 @@ from store.place import (
 )
 from store.reach import reaching
 from store.schema import RepresentationKey, check_component
+from store.shortage import pass_on
 
 DIGESTS: Final = "allcnn_digests"
 """Attribute of a record: a digest of each of its arrays."""
@@ -328,6 +329,7 @@ def read_numbers(
         array = zarr.open_array(zarr_store(folder / name, read_only=True), mode="r", zarr_format=3)
         values = np.ascontiguousarray(array[:], form.dtype_of(name))
     except (KeyError, ValueError, TypeError, RuntimeError, FileNotFoundError) as error:
+        pass_on(error)
         raise DamagedChunkError(f"{where} is damaged ({error}); compute it again") from error
     if crc32c(values) != digest:
         raise DamagedChunkError(f"{where} is not what was written; compute it again")
