@@ -30,6 +30,7 @@ class Workspace:
         Neither need exist yet. Raises WorkspaceError if something that is not a folder stands
         there or on the way, StoreLocationError if nothing can be kept at the address.
         """
+        _check_text(os.fspath(root))
         place = as_place(root)
         if isinstance(place, Path):
             # Of a path as it was given: made absolute, ``~`` would be a folder's name.
@@ -104,6 +105,15 @@ class Workspace:
                 f"run {run!r} has no checkpoint {checkpoint!r}; {_choices('checkpoints', known)}"
             )
         return self.checkpoints_folder(run) / checkpoint
+
+
+def _check_text(root: str) -> None:
+    """Raise WorkspaceError for a path that no page can show, and no library of C++ takes."""
+    if "\0" in root or any("\ud800" <= letter <= "\udfff" for letter in root):
+        raise WorkspaceError(
+            f"the workspace {root!r} has bytes in its name that are no UTF-8; name another folder"
+            " with --workspace"
+        )
 
 
 def _folder(root: Path) -> Path:
