@@ -30,7 +30,7 @@ from flows import (
 )
 from flows.options import option
 from flows.plan import DEMO, Pipeline, parse_fractions, parse_numbers
-from flows.terminal import abandon_output, prepare
+from flows.terminal import abandon_output, end_in_silence, prepare
 
 if TYPE_CHECKING:
     from flows.local import Outcome
@@ -90,11 +90,12 @@ def _reason(error: Exception) -> object | None:
     from store.shortage import shortage_of
 
     if shortage := shortage_of(error):
+        end_in_silence()
         return shortage
     if isinstance(error, AllcnnError):
         return error
     if isinstance(error, OSError):
-        return f"{error.strerror}: {error.filename}" if error.filename else error
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror or error
     from store import StoreError
 
     return error if isinstance(error, StoreError) else None

@@ -12,7 +12,7 @@ from store.layout import Kind
 from store.nodes import read_attributes
 from store.place import Place, child_names, walk_files
 from store.reach import each
-from store.records import DIGESTS, has_record
+from store.records import DIGESTS, check_facts, has_record
 from store.usage import array_bytes, result_facts
 
 T = TypeVar("T")
@@ -90,10 +90,12 @@ def _find(
             return None
         try:
             attributes = read_attributes(place / name) or {}
-            record = attributes[FORMS[kind].mark]
+            record = check_facts(place / name, FORMS[kind], attributes[FORMS[kind].mark])
             return make(record, keys, _state(place / name, attributes, record))
         except (KeyError, TypeError, IndexError):
             return _malformed(kind, name)
+        except StoreError as error:
+            return Damage(kind, name, METADATA, reason_of(error))
 
     yield from filter(None, each(place, looked_up, child_names(place)))
 

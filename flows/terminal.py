@@ -1,5 +1,6 @@
 """Standard streams as they may be: closed, full, or unable to show every letter."""
 
+import atexit
 import codecs
 import os
 import sys
@@ -29,6 +30,14 @@ def abandon_output() -> None:
     except (OSError, ValueError):
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def end_in_silence() -> None:
+    """Let nothing follow the sentence of an error that says what the machine lacks.
+
+    Libraries that could not start their threads fail again when Python ends, each at length.
+    """
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -1,6 +1,7 @@
 """What the fields of metadata may hold: whatever else they do is a SchemaError."""
 
 import math
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -14,7 +15,7 @@ from store.errors import SchemaError
 MOST_COUNT: Final = 2**53
 """Beyond it, floats and the programs that read JSON as such no longer count."""
 
-_MOST_LETTERS: Final = 1000
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _SHORT: Final = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 150
@@ -88,6 +89,20 @@ def check_count(name: str, value: object, least: int = 1) -> None:
         raise SchemaError(f"{name} is {shown(value)}; want an integer of at least {least}")
 
 
+def check_place(name: str, value: object, length: int) -> None:
+    """Raise SchemaError unless a value is a place in a list of this length."""
+    check_count(name, value, least=0)
+    if isinstance(value, int) and value >= length:
+        raise SchemaError(f"{name} is {value}; want one of {length}, from 0")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Raise SchemaError unless a value is a finite number above 0."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and 0 < value < math.inf):  # type: ignore[operator]  # of numbers alone
+        raise SchemaError(f"{name} is {shown(value)}; want a number above 0")
+
+
 def check_shape(name: str, value: object) -> None:
     """Raise SchemaError unless a value is a tuple of positive integers."""
     if not isinstance(value, tuple) or not value:
@@ -96,14 +111,15 @@ def check_shape(name: str, value: object) -> None:
         check_count(name, size)
 
 
-def check_text(name: str, value: object) -> None:
-    """Raise SchemaError unless a value is a printable text, not empty, of 1,000 letters at most."""
+def check_text(name: str, value: object, most: int = 1000) -> None:
+    """Raise SchemaError unless a value is a text of 1 to so many letters, no controls among them.
+
+    Nor half a surrogate pair, which no file and no terminal takes.
+    """
     if not isinstance(value, str) or not value:
         raise SchemaError(f"{name} is {shown(value)}; want a text that is not empty")
-    if len(value) > _MOST_LETTERS or not value.isprintable():
-        raise SchemaError(
-            f"{name} is {shown(value)}; want at most {_MOST_LETTERS} letters, all of them printable"
-        )
+    if len(value) > most or _CONTROLS.search(value):
+        raise SchemaError(f"{name} is {shown(value)}; want at most {most} letters, and no controls")
 
 
 def check_utc(name: str, value: object) -> None:
@@ -128,8 +144,13 @@ def exact_fields(cls: type[Any], values: object, since_2: tuple[str, ...] = ()) 
     return dict(values)
 
 
-def as_tuple(name: str, value: object) -> tuple[int, ...]:
+def as_list(name: str, value: object) -> list[Any]:
     """Return what JSON has as a list; raises SchemaError for anything else."""
     if not isinstance(value, list):
-        raise SchemaError(f"{name} is {shown(value)}; want a list of integers")
-    return tuple(value)
+        raise SchemaError(f"{name} is {shown(value)}; want a list")
+    return value
+
+
+def as_tuple(name: str, value: object) -> tuple[int, ...]:
+    """Return what JSON has as a list; raises SchemaError for anything else."""
+    return tuple(as_list(name, value))

@@ -14,6 +14,7 @@ from allcnn.workspace import Workspace
 from flows.upkeep.plan import Nightly
 from store import Grams, Representation, StoreError
 from store.place import Place, child_names
+from store.schema import check_component
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Piece:
         run, checkpoint = values["network"]
         check_name("run", run)
         check_name("checkpoint", checkpoint)
+        check_component("sample set", values["sample_set"])
         jobs = tuple(Extraction(**job | {"keep": tuple(job["keep"])}) for job in values["jobs"])
         return cls(Selection(run, checkpoint), values["sample_set"], jobs, bool(values["again"]))
 
