@@ -15,6 +15,7 @@ from PIL import Image
 from allcnn.bounds import IMAGE_SIZE, SAMPLES
 from allcnn.datasets.prepare import open_builder, resolve_data_dir
 from allcnn.errors import ConfigError, DatasetError
+from allcnn.room import check_room
 from store.shortage import pass_on
 
 _CHUNK_ROWS = 1024
@@ -42,6 +43,23 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a data set before any image is read."""
+
+    n_images: int
+    n_channels: int
+    n_classes: int
+
+
+def outline(dataset: str, data_dir: str | Path | None = None) -> Outline:
+    """Return how much there is of a data set in all its splits; raises as ``load`` does."""
+    with open_builder(dataset, resolve_data_dir(data_dir)) as builder:
+        n_channels = _check_features(builder)
+        n_images = sum(each.num_examples for each in builder.info.splits.values())
+        return Outline(n_images, n_channels, builder.info.features["label"].num_classes)
 
 
 def load(
@@ -165,6 +183,11 @@ def _read(
     builder: tfds.core.DatasetBuilder, split: str, image_size: int, n_channels: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     n = builder.info.splits[split].num_examples
+    check_room(
+        f"split {split!r} of data set {builder.name} at --image-size {image_size}",
+        n * image_size**2 * n_channels,
+        "use smaller images",
+    )
     images = np.empty((n, image_size, image_size, n_channels), np.uint8)
     labels = np.empty(n, np.int32)
     try:

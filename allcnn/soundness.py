@@ -6,7 +6,7 @@ from typing import Final
 
 from allcnn import checkpoint, network
 from allcnn.errors import RunError
-from allcnn.network import NetworkSpec
+from allcnn.footprint import parameter_bytes
 from allcnn.record import History, RunRecord
 from allcnn.stages import checkpoint_epoch
 from store.place import walk_files
@@ -55,18 +55,10 @@ def _check_proportion(entry: RunRecord, name: str, n_bytes: int) -> None:
     """
     plausible = 7 * entry.config.depth * _LAYER_BYTES < n_bytes
     if plausible:
-        taken = _parameter_bytes(entry.spec)
+        taken = parameter_bytes(entry.spec)
         plausible = taken < max(_HARMLESS_BYTES, _MOST_PACKED * n_bytes)
     if not plausible:
         raise RunError(
             f"the checkpoint {name!r} of run {entry.config.name!r} has {n_bytes} bytes, too few for"
             " the network that its config.json describes; restore both"
         )
-
-
-def _parameter_bytes(spec: NetworkSpec) -> int:
-    n_inputs, n_values = spec.input_channels, 0
-    for layer in spec.layers:
-        n_values += n_inputs * layer.features * layer.kernel**2
-        n_inputs = layer.features
-    return 4 * n_values
