@@ -10,6 +10,7 @@ from allcnn import checkpoint, record
 from allcnn.errors import AllcnnError, RunError, WorkspaceError
 from allcnn.record import Epoch
 from allcnn.workspace import Workspace
+from store.errors import StoreError
 from store.place import Place, entry_names, remove_tree, walk_files
 from store.reach import reaching
 
@@ -84,7 +85,7 @@ def list_runs(workspace: Workspace, pattern: str = "*") -> list[Run | Unreadable
         if fnmatchcase(run, pattern):
             try:
                 found.append(_summary(workspace, run))
-            except AllcnnError as error:
+            except (AllcnnError, StoreError, OSError) as error:
                 found.append(Unreadable(run, str(error)))
     return found
 

@@ -92,10 +92,8 @@ def _find(
             attributes = read_attributes(place / name) or {}
             record = check_facts(place / name, FORMS[kind], attributes[FORMS[kind].mark])
             return make(record, keys, _state(place / name, attributes, record))
-        except (KeyError, TypeError, IndexError):
+        except (KeyError, TypeError, IndexError, StoreError):
             return _malformed(kind, name)
-        except StoreError as error:
-            return Damage(kind, name, METADATA, reason_of(error))
 
     yield from filter(None, each(place, looked_up, child_names(place)))
 

@@ -277,7 +277,8 @@ def check_facts(folder: Place, form: RecordForm[Any], facts: object) -> dict[str
             raise TypeError("no JSON object")
         form.check(facts)
     except (TypeError, KeyError, ValueError) as error:
-        raise SchemaError(f"{folder} is malformed ({error}); compute it again") from error
+        why = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise SchemaError(f"{folder} is malformed ({why}); compute it again") from error
     return facts
 
 

@@ -373,8 +373,8 @@ def settings_of(file, **changes):
         ({"width": 0.1}, "cannot be read"),
         ({"input_channels": 10**12}, "number of channels that images have"),
         ({"input_channels": 3}, "cannot be read"),
-        ({"class_names": []}, "names no classes"),
-        ({"class_names": [["a"]]}, "names no classes"),
+        ({"class_names": []}, "number of classes is 0"),
+        ({"class_names": [["a"]]}, "a class name is ..a..; want a text"),
         ({"epochs": 1}, "curves of 2 of its 1 epochs"),
         ({"epochs": 3}, "curves of 2 of its 3 epochs"),
         ({"unknown": 1, "config": {}}, "do not fit this version"),
@@ -413,7 +413,7 @@ def test_curves_of_no_numbers_are_refused(final, empty, tmp_path, name, value):
     rows = json.loads(dict(members_of(final))["history.json"])
     rows[1][name] = value
     file = forge(tmp_path / "run.tar", changed(final, "history.json", json.dumps(rows).encode()))
-    refused(file, empty, "says no such curves as training writes, in row 2")
+    refused(file, empty, "holds no learning curves as training writes them .*row 2")
 
 
 def test_a_checkpoint_that_is_not_whole_is_refused(final, empty, tmp_path):

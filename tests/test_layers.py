@@ -89,7 +89,7 @@ def test_identification_needs_numpy_alone():
 
 def test_only_the_bridges_touch_the_store():
     # Files, and the texts in them, are the same for runs.
-    files = ("place", "reach", "claim", "jsontext", "fields", "shortage")
+    files = ("place", "reach", "claim", "jsontext", "fields", "shortage", "errors")
     found = importers("store", of="allcnn", but=tuple(f"store.{name}" for name in files))
     assert {"allcnn.extract.missing", "allcnn.compare.tasks"} <= found
     bridges = (
