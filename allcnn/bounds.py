@@ -1,5 +1,6 @@
 """The numbers that settings may be: one definition for options, forms of flows, and records."""
 
+import math
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +8,16 @@ from typing import Any, Final
 
 from allcnn.errors import ConfigError
 
-_SHORT: Final = reprlib.Repr()
+
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        """Write a number; of thousands of digits, which Python refuses to write, their count."""
+        if abs(x) < 10**self.maxlong:
+            return repr(x)
+        return f"a number of {int(math.log10(abs(x))) + 1} digits"
+
+
+_SHORT: Final = _Short()
 _SHORT.maxstring = _SHORT.maxother = 150
 
 shown: Final[Callable[[object], str]] = _SHORT.repr

@@ -95,6 +95,8 @@ class RunConfig:
         bounds.EPOCHS.check("checkpoint-every", self.checkpoint_every)
         bounds.TRAINING_BATCH.check("batch-size", self.batch_size)
         bounds.SEED.check("seed", self.seed)
+        if self.channels != 0:
+            bounds.CHANNELS.check("channels", self.channels)
         check_name("data set", self.dataset)
         check_name("prefix", self.prefix)
         _one_of("architecture", self.architecture, get_args(Architecture))
