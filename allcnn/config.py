@@ -50,12 +50,12 @@ class RunConfig:
 
     Attributes:
         dataset: TFDS name, or one of the builders in ``allcnn.datasets``.
-        image_size: side of the square images in pixels, at least 12.
+        image_size: side of the square images in pixels, 12 to 4096.
         architecture: All-CNN-C as trained by Lange (2021), or a network of Kornblith et al. (2019):
             Plain-(8n + 2), Tiny-10, Width-n.
-        depth: n of the 7n + 3 taps of All-CNN-C, or of Plain-(8n + 2); at least 1.
+        depth: n of the 7n + 3 taps of All-CNN-C, or of Plain-(8n + 2); 1 to 170.
         variant: v1 with dropout, v2 without; only All-CNN-C has a v1.
-        width: factor on the published numbers of channels, above 0 and at most 1000.
+        width: factor on the published numbers of channels, 0.001 to 1000.
         channels: n of Width-n, the channels of each of its layers.
         seed: of initialisation, order of examples, augmentation and dropout; below 2**32.
         epochs: passes over the training split; the schedule's milestones scale with it.

@@ -152,7 +152,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @settings(
     derandomize=True,
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -233,7 +233,7 @@ LEDGER = {
 
 @settings(
     derandomize=True,
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
