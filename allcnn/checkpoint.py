@@ -22,6 +22,7 @@ from allcnn.network import Variables
 from allcnn.remote import brought, taken
 from allcnn.workspace import WHOLE, read_json
 from store.place import Place
+from store.shortage import pass_on
 
 _ITEMS = ("variables", "optimiser", "position")
 
@@ -130,6 +131,7 @@ def _restore(folder: Place, like: dict[str, Any]) -> dict[str, Any]:
             _check_kept(folder, kept, like)
         # Orbax, TensorStore and JSON each raise their own, some of them bare exceptions.
         except Exception as error:
+            pass_on(error)
             raise _damaged(folder, str(error) or type(error).__name__) from error
     for name, tree in restored.items():
         # Checkpoints of the first version have no digests.

@@ -1,10 +1,12 @@
-"""Settings of runs, extractions and comparisons: defaults and bounds; imports nothing heavy."""
+"""Settings of runs, extractions and comparisons and their defaults; imports nothing heavy."""
 
 import re
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Self, get_args
 
+from allcnn import bounds
+from allcnn.bounds import shown
 from allcnn.errors import ConfigError
 
 Architecture = Literal["all-cnn-c", "plain", "tiny", "width"]
@@ -23,26 +25,8 @@ Keep = Literal["activations", "grams"]
 Compression = Literal["none", "zstd"]
 Unusable = Literal["refuse", "skip"]
 
-MIN_IMAGE_SIZE = 12
-"""Two strides and one VALID 3x3 convolution leave one pixel of twelve."""
-
-MIN_MINIBATCH = 4
-"""Unbiased HSIC is not defined for fewer examples."""
-
 DEFAULT_SAMPLES = 2048
 """Examples that are extracted where nothing else is asked for."""
-
-MAX_SEED = 2**32 - 1
-"""JAX keeps 32 bits of a seed: larger ones would draw the same networks again."""
-
-MAX_WIDTH = 1000
-"""192,000 channels: far more than fit anywhere, and few enough to count in 32 bits."""
-
-MAX_CHANNELS = 9999
-"""Of a Width-n network, for the same reason."""
-
-MAX_PERMUTATIONS = 1000
-"""Each costs one more matrix product a minibatch."""
 
 PENALTIES = tuple(float(f"{10 ** (-k / 2):.2g}") for k in range(2, 13))
 """From 0.1, where features of norm 1 are hardly used, to 1e-6, where thousands of them are fit."""
@@ -53,10 +37,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 def check_name(kind: str, name: str) -> str:
     """Return ``name`` if it is safe as one path component, else raise ConfigError."""
-    if not _NAME.fullmatch(name) or ".." in name:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:
         raise ConfigError(
-            f"{kind} {name!r} is not a name: use at most 100 letters, digits, '_', '-' and"
-            " single dots, beginning with a letter or digit"
+            f"{kind} {shown(name)} is not a name: use at most 100 letters, digits, '_', '-'"
+            " and single dots, beginning with a letter or digit"
         )
     return name
 
@@ -71,12 +55,12 @@ class RunConfig:
 
     Attributes:
         dataset: TFDS name, or one of the builders in ``allcnn.datasets``.
-        image_size: side of the square images in pixels, at least 12.
+        image_size: side of the square images in pixels, 12 to 4096.
         architecture: All-CNN-C as trained by Lange (2021), or a network of Kornblith et al. (2019):
             Plain-(8n + 2), Tiny-10, Width-n.
-        depth: n of the 7n + 3 taps of All-CNN-C, or of Plain-(8n + 2); at least 1.
+        depth: n of the 7n + 3 taps of All-CNN-C, or of Plain-(8n + 2); 1 to 170.
         variant: v1 with dropout, v2 without; only All-CNN-C has a v1.
-        width: factor on the published numbers of channels, above 0 and at most 1000.
+        width: factor on the published numbers of channels, 0.001 to 1000.
         channels: n of Width-n, the channels of each of its layers.
         seed: of initialisation, order of examples, augmentation and dropout; below 2**32.
         epochs: passes over the training split; the schedule's milestones scale with it.
@@ -107,28 +91,26 @@ class RunConfig:
     prefix: str = "allcnn"
 
     def __post_init__(self) -> None:
-        _at_least("epochs", self.epochs, 1)
+        bounds.EPOCHS.check("epochs", self.epochs)
         if self.checkpoint_every == 0:
             object.__setattr__(self, "checkpoint_every", 5 if self.epochs >= 10 else 1)
+        # Numbers first: the run's name is made of some of them.
+        bounds.IMAGE_SIZE.check("image-size", self.image_size)
+        bounds.DEPTH.check("depth", self.depth)
+        bounds.EPOCHS.check("checkpoint-every", self.checkpoint_every)
+        bounds.TRAINING_BATCH.check("batch-size", self.batch_size)
+        bounds.SEED.check("seed", self.seed)
+        if self.channels != 0:
+            bounds.CHANNELS.check("channels", self.channels)
         check_name("data set", self.dataset)
         check_name("prefix", self.prefix)
         _one_of("architecture", self.architecture, get_args(Architecture))
         check_name("run", self.name)
         _one_of("variant", self.variant, get_args(Variant))
         _one_of("precision", self.precision, get_args(Precision))
-        _at_least("image-size", self.image_size, MIN_IMAGE_SIZE)
-        _at_least("depth", self.depth, 1)
-        _at_least("checkpoint-every", self.checkpoint_every, 1)
-        _at_least("batch-size", self.batch_size, MIN_MINIBATCH)
-        _at_least("seed", self.seed, 0)
-        if self.seed > MAX_SEED:
-            raise ConfigError(f"seed is {self.seed}; use {MAX_SEED} or less")
-        _above_zero("width", self.width)
-        if self.width > MAX_WIDTH:
-            raise ConfigError(f"width is {self.width}; use {MAX_WIDTH} or less")
-        _above_zero("learning-rate", self.learning_rate)
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ConfigError(f"weight-decay is {self.weight_decay}; use 0 or a positive number")
+        bounds.WIDTH.check("width", self.width)
+        bounds.LEARNING_RATE.check("learning-rate", self.learning_rate)
+        bounds.WEIGHT_DECAY.check("weight-decay", self.weight_decay)
         self._check_architecture()
 
     def _check_architecture(self) -> None:
@@ -139,10 +121,8 @@ class RunConfig:
         if kind in ("tiny", "width") and self.depth != 1:
             raise ConfigError(f"depth is {self.depth}, and {kind} has one depth; use 1, or plain")
         if kind == "width":
-            _at_least("channels", self.channels, 1)
-            if self.channels > MAX_CHANNELS:
-                raise ConfigError(f"channels is {self.channels}; use {MAX_CHANNELS} or less")
-        elif self.channels:
+            bounds.CHANNELS.check("channels", self.channels)
+        elif self.channels != 0 or isinstance(self.channels, bool):
             raise ConfigError(f"channels is {self.channels}, and {kind} has its own; use width")
 
     @property
@@ -209,9 +189,9 @@ class Extraction:
 
     def __post_init__(self) -> None:
         check_name("split", self.split)
-        _at_least("batch-size", self.batch_size, MIN_MINIBATCH)
+        bounds.MINIBATCH.check("batch-size", self.batch_size)
         if self.n_samples is not None:
-            _at_least("samples", self.n_samples, MIN_MINIBATCH)
+            bounds.SAMPLES.check("samples", self.n_samples)
         _one_of("dtype", self.dtype, get_args(DType))
         if not self.keep or not set(self.keep) <= set(get_args(Keep)):
             raise ConfigError(
@@ -299,20 +279,16 @@ class Comparison:
         _one_of("unusable", self.unusable, get_args(Unusable))
         _one_of("estimator", self.estimator, get_args(Estimator))
         _one_of("pool", self.pool, get_args(Pool))
+        for sigma in self.sigmas:
+            bounds.SIGMA.check("sigma", sigma)
         if not self.sigmas or len(set(self.sigmas)) < len(self.sigmas):
             raise ConfigError(
-                f"sigma is {list(self.sigmas)}; name one bandwidth or more, each once"
+                f"sigma is {shown([*self.sigmas])}; name one bandwidth or more, each once"
             )
-        for sigma in self.sigmas:
-            _above_zero("sigma", sigma)
-        _at_least("batch-size", self.batch_size, MIN_MINIBATCH)
+        bounds.MINIBATCH.check("batch-size", self.batch_size)
         if self.label not in (None, "each"):
-            _at_least("label", self.label, 0)
-        _at_least("permutations", self.permutations, 0)
-        if self.permutations > MAX_PERMUTATIONS:
-            raise ConfigError(
-                f"permutations is {self.permutations}; use {MAX_PERMUTATIONS} or fewer"
-            )
+            bounds.LABEL.check("label", self.label)
+        bounds.PERMUTATIONS.check("permutations", self.permutations)
         if self.permutations and (self.estimator == "exact" or self.label is not None):
             raise ConfigError(
                 "permutations shuffle within minibatches of all classes; leave out the label, and"
@@ -373,12 +349,12 @@ class Probing:
         for name, sample_set in (("train-set", self.train_set), ("test-set", self.test_set)):
             if sample_set is not None:
                 check_name(name, sample_set)
+        for penalty in self.penalties:
+            bounds.PENALTY.check("penalty", penalty)
         if not self.penalties or len(set(self.penalties)) < len(self.penalties):
             raise ConfigError(
-                f"penalties are {list(self.penalties)}; name one penalty or more, each once"
+                f"penalties are {shown([*self.penalties])}; name one penalty or more, each once"
             )
-        for penalty in self.penalties:
-            _above_zero("penalty", penalty)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values, the networks as people write them."""
@@ -388,18 +364,6 @@ class Probing:
         }
 
 
-def _at_least(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{name} is {value!r}; use a whole number of {least} or more")
-    if value < least:
-        raise ConfigError(f"{name} is {value}; use {least} or more")
-
-
-def _above_zero(name: str, value: float) -> None:
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"{name} is {value}; use a number above 0")
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} is {value!r}; use {' or '.join(choices)}")
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in choices:
+        raise ConfigError(f"{name} is {shown(value)}; use {' or '.join(choices)}")

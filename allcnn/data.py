@@ -12,9 +12,11 @@ import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image
 
-from allcnn.config import MIN_IMAGE_SIZE, MIN_MINIBATCH
+from allcnn.bounds import IMAGE_SIZE, SAMPLES
 from allcnn.datasets.prepare import open_builder, resolve_data_dir
 from allcnn.errors import ConfigError, DatasetError
+from allcnn.room import check_room
+from store.shortage import pass_on
 
 _CHUNK_ROWS = 1024
 _MODES = {1: "L", 3: "RGB"}
@@ -43,6 +45,23 @@ class Split:
         return len(self.labels)
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a data set before any image is read."""
+
+    n_images: int
+    n_channels: int
+    n_classes: int
+
+
+def outline(dataset: str, data_dir: str | Path | None = None) -> Outline:
+    """Return how much there is of a data set in all its splits; raises as ``load`` does."""
+    with open_builder(dataset, resolve_data_dir(data_dir)) as builder:
+        n_channels = _check_features(builder)
+        n_images = sum(each.num_examples for each in builder.info.splits.values())
+        return Outline(n_images, n_channels, builder.info.features["label"].num_classes)
+
+
 def load(
     dataset: str, split: str, image_size: int = 32, data_dir: str | Path | None = None
 ) -> Split:
@@ -53,8 +72,7 @@ def load(
     else TFDS_DATA_DIR, else TFDS's default. Raises ConfigError for a size below 12, and
     DatasetError for what is unknown, unsuitable, damaged or cannot be fetched.
     """
-    if image_size < MIN_IMAGE_SIZE:
-        raise ConfigError(f"image-size is {image_size}; use {MIN_IMAGE_SIZE} or more")
+    IMAGE_SIZE.check("image-size", image_size)
     with open_builder(dataset, resolve_data_dir(data_dir)) as builder:
         _check_split(builder, split)
         n_channels = _check_features(builder)
@@ -92,10 +110,10 @@ def draw_samples(split: Split, n_samples: int) -> NDArray[np.int64]:
     smaller one and every run sees the same examples. Raises ConfigError for fewer than four
     samples or more than there are.
     """
-    if not MIN_MINIBATCH <= n_samples <= len(split):
+    if not SAMPLES.least <= n_samples <= len(split):
         raise ConfigError(
             f"{n_samples} samples are wanted of {split.dataset}/{split.split}, which has"
-            f" {len(split)} examples; use {MIN_MINIBATCH} to {len(split)}"
+            f" {len(split)} examples; use {SAMPLES.least} to {len(split)}"
         )
     # RandomState, whose streams NumPy has frozen.
     return np.random.RandomState(0).permutation(len(split))[:n_samples].astype(np.int64)
@@ -165,6 +183,11 @@ def _read(
     builder: tfds.core.DatasetBuilder, split: str, image_size: int, n_channels: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     n = builder.info.splits[split].num_examples
+    check_room(
+        f"split {split!r} of data set {builder.name} at --image-size {image_size}",
+        n * image_size**2 * n_channels,
+        "use smaller images",
+    )
     images = np.empty((n, image_size, image_size, n_channels), np.uint8)
     labels = np.empty(n, np.int32)
     try:
@@ -173,6 +196,7 @@ def _read(
             labels[row] = example["label"]
     # ArrayRecord, protobuf and Pillow each raise their own.
     except Exception as error:
+        pass_on(error)
         raise DatasetError(
             f"split {split!r} of data set {builder.name} cannot be read from {builder.data_dir}"
             f" ({error}); prepare it again, with file_format='array_record'"

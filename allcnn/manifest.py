@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Self
 from allcnn.config import check_name
 from allcnn.errors import ArchiveError, ConfigError
 from allcnn.stages import is_checkpoint
+from store import jsontext
 
 MANIFEST: Final = "manifest.json"
 """The first file of an export, which lists the others."""
@@ -59,13 +60,13 @@ class Manifest:
         A newer version is told apart from damage.
         """
         try:
-            values = json.loads(content)
+            values = jsontext.parse(content)
             _check_version(file, values["format"], values["version"])
             members = tuple(Member(m["name"], m["bytes"], m["sha256"]) for m in values["members"])
             manifest = cls(check_name("run", values["run"]), members)
         except ArchiveError:
             raise
-        except (ConfigError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise damaged(file, f"its {MANIFEST} cannot be read") from error
         _check_members(file, members)
         if manifest.encode() != content:

@@ -4,14 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
+from allcnn.bounds import Bounds, shown
 from allcnn.config import RunConfig
 from allcnn.errors import AllcnnError, RunError
 from allcnn.network import NetworkSpec, spec_of
 from allcnn.sealing import SEALED_VERSION, read_sealed, write_sealed
 from allcnn.workspace import Workspace
+from store.fields import check_text, check_utc
 from store.place import Place, is_file, make_folder
 
 _SCHEMA_VERSION = SEALED_VERSION
+
+_CLASSES = Bounds(1, 100_000)
+_CHANNELS = Bounds(1, 1024)
+"""Of an image, such as one of a satellite."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,22 @@ class RunRecord:
         class_names: of the data set, by their numbers.
         input_channels: of its images.
         created_at: when the run was begun, ISO 8601 in UTC; empty where that is not known.
+
+    Raises ValueError for classes, channels or a time that a data set or a clock cannot have.
     """
 
     config: RunConfig
     class_names: tuple[str, ...]
     input_channels: int
     created_at: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        _CLASSES.check("number of classes", len(self.class_names))
+        for name in self.class_names:
+            check_text("a class name", name)
+        _CHANNELS.check("input_channels", self.input_channels)
+        if self.created_at != "":
+            check_utc("created_at", self.created_at)
 
     @property
     def spec(self) -> NetworkSpec:
@@ -51,6 +67,17 @@ class Epoch(NamedTuple):
 
 
 History = tuple[Epoch, ...]
+
+_FLOAT32 = Bounds(-1e38, 1e38, whole=False)
+_SHARE = Bounds(0, 1, whole=False)
+_EPOCH_BOUNDS = {
+    "train_loss": _FLOAT32,
+    "train_accuracy": _SHARE,
+    "test_loss": _FLOAT32,
+    "test_accuracy": _SHARE,
+    "wall_s": Bounds(0, 1e9, whole=False),
+}
+"""Of a time, thirty years."""
 
 
 def write_record(workspace: Workspace, record: RunRecord) -> None:
@@ -77,15 +104,14 @@ def read_record(workspace: Workspace, run: str) -> RunRecord:
 
 def _from_json(path: Place, values: Any) -> RunRecord:
     try:
-        if values["schema_version"] > _SCHEMA_VERSION:
-            raise ValueError(f"schema_version {values['schema_version']}")
+        version, names = values["schema_version"], values["class_names"]
+        if type(version) is not int or not 1 <= version <= _SCHEMA_VERSION:
+            raise ValueError(f"schema_version {shown(version)}")
+        if not isinstance(names, list):
+            raise TypeError(f"class_names is {shown(names)}")
         config = RunConfig.from_json(values["config"])
-        return RunRecord(
-            config,
-            tuple(values["class_names"]),
-            int(values["input_channels"]),
-            str(values.get("created_at") or ""),
-        )
+        began = values.get("created_at", "")
+        return RunRecord(config, tuple(names), values["input_channels"], began)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{path} does not describe a run that this version knows"
@@ -134,10 +160,13 @@ def read_history(workspace: Workspace, run: str) -> History:
         return ()
     rows = _rows(workspace, run, path)
     try:
-        return tuple(Epoch(**row) for row in rows)
-    except TypeError as error:
+        if not isinstance(rows, list):
+            raise TypeError(f"{shown(rows)} is no list")
+        return tuple(_epoch(n, row) for n, row in enumerate(rows, start=1))
+    except (TypeError, ValueError) as error:
         raise RunError(
-            f"{path} holds no learning curves ({error}); restore or delete it"
+            f"{path} holds no learning curves as training writes them ({error}); restore or delete"
+            " it"
         ) from error
 
 
@@ -161,6 +190,17 @@ def record_in(path: Place, values: Any) -> RunRecord:
     return _from_json(
         path, of | {"schema_version": values.get("schema_version")} if isinstance(of, dict) else of
     )
+
+
+def _epoch(n: int, row: Any) -> Epoch:
+    """Return the n-th row of learning curves; raises TypeError or ValueError for what is none."""
+    if not isinstance(row, dict) or set(row) != set(Epoch._fields):
+        raise TypeError(f"row {n} is {shown(row)}")
+    if type(row["epoch"]) is not int or row["epoch"] != n:
+        raise ValueError(f"row {n} is of epoch {shown(row['epoch'])}")
+    for name, limits in _EPOCH_BOUNDS.items():
+        limits.check(f"{name} of row {n}", row[name])
+    return Epoch(**row)
 
 
 def final_accuracy(workspace: Workspace, run: str) -> float:

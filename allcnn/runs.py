@@ -9,8 +9,8 @@ from typing import Any, Final
 from allcnn import checkpoint, record
 from allcnn.errors import AllcnnError, RunError, WorkspaceError
 from allcnn.record import Epoch
-from allcnn.soundness import check_curves, check_entry
 from allcnn.workspace import Workspace
+from store.errors import StoreError
 from store.place import Place, entry_names, remove_tree, walk_files
 from store.reach import reaching
 
@@ -85,7 +85,7 @@ def list_runs(workspace: Workspace, pattern: str = "*") -> list[Run | Unreadable
         if fnmatchcase(run, pattern):
             try:
                 found.append(_summary(workspace, run))
-            except AllcnnError as error:
+            except (AllcnnError, StoreError, OSError) as error:
                 found.append(Unreadable(run, str(error)))
     return found
 
@@ -149,8 +149,6 @@ def remove_run(workspace: Workspace, run: str) -> None:
 def _summary(workspace: Workspace, run: str) -> Run:
     entry = record.read_record(workspace, run)
     history = record.read_history(workspace, run)
-    check_entry(entry)
-    check_curves(run, history)
     if entry.config.name != run:
         raise RunError(
             f"the config.json of run {run!r} is of a run {entry.config.name!r}; restore it, or"

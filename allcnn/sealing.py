@@ -60,7 +60,7 @@ def _sealed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(values: Mapping[str, Any]) -> bytes:
     """Return the text that ``write_json`` writes."""
-    return f"{json.dumps(values, indent=1)}\n".encode()
+    return f"{json.dumps(values, indent=1, allow_nan=False)}\n".encode()
 
 
 def _content(path: Place) -> bytes:

@@ -1,13 +1,12 @@
 """Whether what a folder holds is a run that this version can use, before anything rests on it."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from allcnn import checkpoint, network
 from allcnn.errors import RunError
-from allcnn.network import NetworkSpec
+from allcnn.footprint import parameter_bytes
 from allcnn.record import History, RunRecord
 from allcnn.stages import checkpoint_epoch
 from store.place import walk_files
@@ -20,29 +19,6 @@ _MOST_PACKED: Final = 1000
 
 _HARMLESS_BYTES: Final = 2**28
 
-_MOST_CHANNELS: Final = 1024
-
-
-def check_curves(run: str, history: History) -> None:
-    """Raise RunError unless learning curves are finite numbers, an epoch a row, from the first."""
-    for n, row in enumerate(history, start=1):
-        numbers = (row.train_loss, row.train_accuracy, row.test_loss, row.test_accuracy, row.wall_s)
-        if row.epoch != n or not all(map(_is_finite, numbers)):
-            raise RunError(
-                f"the history.json of run {run!r} says no such curves as training writes, in row"
-                f" {n}; restore it"
-            )
-
-
-def check_entry(entry: RunRecord) -> None:
-    """Raise RunError unless classes and channels can be those of a data set of images."""
-    texts = all(isinstance(name, str) for name in entry.class_names)
-    if not (texts and entry.class_names and 1 <= entry.input_channels <= _MOST_CHANNELS):
-        raise RunError(
-            f"the config.json of run {entry.config.name!r} names no classes, or no number of"
-            " channels that images have; restore it"
-        )
-
 
 def check_run(
     entry: RunRecord, history: History, checkpoints: Path, names: Sequence[str]
@@ -51,8 +27,6 @@ def check_run(
 
     Raises RunError where one is damaged, is of another network, or where the curves end before it.
     """
-    check_entry(entry)
-    check_curves(entry.config.name, history)
     digests = {}
     for name in names:
         check_epochs(entry, history, name)
@@ -82,23 +56,10 @@ def _check_proportion(entry: RunRecord, name: str, n_bytes: int) -> None:
     """
     plausible = 7 * entry.config.depth * _LAYER_BYTES < n_bytes
     if plausible:
-        taken = _parameter_bytes(entry.spec)
+        taken = parameter_bytes(entry.spec)
         plausible = taken < max(_HARMLESS_BYTES, _MOST_PACKED * n_bytes)
     if not plausible:
         raise RunError(
             f"the checkpoint {name!r} of run {entry.config.name!r} has {n_bytes} bytes, too few for"
             " the network that its config.json describes; restore both"
         )
-
-
-def _parameter_bytes(spec: NetworkSpec) -> int:
-    n_inputs, n_values = spec.input_channels, 0
-    for layer in spec.layers:
-        n_values += n_inputs * layer.features * layer.kernel**2
-        n_inputs = layer.features
-    return 4 * n_values
-
-
-def _is_finite(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)  # type: ignore[arg-type]

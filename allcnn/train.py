@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from allcnn import checkpoint, data, network, optim, record
+from allcnn import checkpoint, data, footprint, network, optim, record
 from allcnn.checkpoint import Position, TrainState
 from allcnn.config import RunConfig
 from allcnn.errors import ConfigError, RunError
@@ -105,6 +105,7 @@ def _is_finished(config: RunConfig, workspace: Workspace) -> bool:
 
 def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -> None:
     config = configs[0]
+    footprint.check_training(data.outline(config.dataset), config, len(configs))
     training = data.load(config.dataset, "train", config.image_size)
     test = data.load(config.dataset, "test", config.image_size)
     if len(training) < config.batch_size:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from allcnn.config import check_name
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.stages import checkpoint_epoch, is_checkpoint
+from store import jsontext
 from store.place import Place, as_place, child_names, is_file, read_bytes, walk_files, write_bytes
 from store.reach import check_reachable, reaching
 
@@ -29,6 +30,7 @@ class Workspace:
         Neither need exist yet. Raises WorkspaceError if something that is not a folder stands
         there or on the way, StoreLocationError if nothing can be kept at the address.
         """
+        _check_text(os.fspath(root))
         place = as_place(root)
         if isinstance(place, Path):
             # Of a path as it was given: made absolute, ``~`` would be a folder's name.
@@ -121,6 +123,15 @@ class Workspace:
         return self.checkpoints_folder(run) / checkpoint
 
 
+def _check_text(root: str) -> None:
+    """Raise WorkspaceError for a path that no page can show, and no library of C++ takes."""
+    if "\0" in root or any("\ud800" <= letter <= "\udfff" for letter in root):
+        raise WorkspaceError(
+            f"the workspace {root!r} has bytes in its name that are no UTF-8; name another folder"
+            " with --workspace"
+        )
+
+
 def _folder(root: Path) -> Path:
     """Return a folder's absolute path, having checked that it is one or can be made."""
     try:
@@ -155,7 +166,7 @@ def write_json(path: Place, values: object) -> None:
     Raises WorkspaceError where it cannot be written.
     """
     try:
-        write_bytes(path, f"{json.dumps(values, indent=1)}\n".encode())
+        write_bytes(path, f"{json.dumps(values, indent=1, allow_nan=False)}\n".encode())
     except OSError as error:
         raise WorkspaceError(
             f"cannot write {path}: {error.strerror or error}; what was written before is safe, so"
@@ -167,6 +178,6 @@ def read_json(path: Place) -> Any:
     """Read JSON; raises WorkspaceError if the file is damaged."""
     try:
         with reaching(path):
-            return json.loads(read_bytes(path).decode())
+            return jsontext.parse(read_bytes(path))
     except ValueError as error:
         raise WorkspaceError(f"{path} is no JSON ({error}); restore or delete it") from error

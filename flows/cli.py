@@ -9,7 +9,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -32,45 +33,83 @@ from flows import (
 )
 from flows.options import option
 from flows.plan import DEMO, Pipeline, parse_fractions, parse_numbers
+from flows.terminal import abandon_output, end_in_silence, prepare
 
 if TYPE_CHECKING:
     from flows.local import Outcome
 
 _DEFAULT = click.core.ParameterSource.DEFAULT
-_SMALLER = "use smaller batches, fewer samples, smaller images or a smaller width"
+_MOST_LETTERS = 2000
+"""Of a sentence: a value of a megabyte must not hide it."""
+
 _EPILOG = "Every piece of work can be killed and run again: it goes on where it was."
 
 
 class Group(click.Group):
-    """Turns the errors that a user can mend into one sentence and an exit status."""
+    """Turns the errors that a user can repair into one sentence and an exit status."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program on streams that cannot fail for a letter."""
+        prepare()
+        return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the arguments; ``--help`` alone prints already here."""
+        with _in_one_sentence():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; status 2 for a wrong setting, 1 for what went wrong later."""
-        try:
+        with _in_one_sentence():
             return super().invoke(ctx)
-        except click.exceptions.Exit:
-            raise  # of --help, for which nothing is imported
-        except ConfigError as error:
-            raise Failure(error, 2) from error
-        except AllcnnError as error:
-            raise Failure(error, 1) from error
-        except BrokenPipeError:
-            raise  # the reader of our output has seen enough: click ends quietly
-        except OSError as error:
-            reason = f"{error.strerror}: {error.filename}" if error.filename else error
-            raise Failure(reason, 1) from error
-        except KeyboardInterrupt as error:
-            raise Failure("stopped; the same command goes on where it was", 130) from error
-        except Exception as error:
-            from store import StoreError
 
-            if isinstance(error, StoreError):
-                raise Failure(error, 1) from error
-            # XLA says by this word alone that a device's memory is full.
-            full = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
-            if full or isinstance(error, MemoryError):
-                raise Failure(f"the memory does not suffice ({error}); {_SMALLER}", 1) from error
+
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except click.exceptions.Exit:
+        raise  # of --help, for which nothing is imported
+    except click.ClickException as error:
+        error.message = _shortened(error.message)  # type: ignore[misc]  # of this one instance
+        raise
+    except ConfigError as error:
+        raise Failure(error, 2) from error
+    except BrokenPipeError:
+        raise  # the reader of our output has seen enough: click ends quietly
+    except KeyboardInterrupt as error:
+        raise Failure("stopped; the same command goes on where it was", 130) from error
+    except click.Abort:
+        raise
+    except Exception as error:
+        if (reason := _reason(error)) is None:
             raise
+        abandon_output()
+        raise Failure(reason, 1) from error
+
+
+def _reason(error: Exception) -> object | None:
+    """Return what to say of an error; None for a mistake of ours."""
+    from store.shortage import shortage_of
+
+    if shortage := shortage_of(error):
+        end_in_silence()
+        return shortage
+    if isinstance(error, AllcnnError):
+        return error
+    if isinstance(error, OSError):
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror or error
+    from store import StoreError
+
+    return error if isinstance(error, StoreError) else None
+
+
+def _shortened(text: str) -> str:
+    """Return a sentence; of a very long one its beginning and its end."""
+    if len(text) <= _MOST_LETTERS:
+        return text
+    half = _MOST_LETTERS // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 class _Unraisable:
@@ -92,7 +131,7 @@ class Failure(click.ClickException):
 
     def __init__(self, reason: object, status: int) -> None:
         # Other spaces may be those of a name.
-        super().__init__(re.sub(r"\s*[\r\n]\s*", " ", str(reason)).strip())
+        super().__init__(_shortened(re.sub(r"\s*[\r\n]\s*", " ", str(reason)).strip()))
         self.exit_code = status  # type: ignore[misc]  # click declares what it reads per instance
 
 

@@ -134,8 +134,10 @@ def run_flow(name: str, settings: str) -> None:
 
     Without PREFECT_API_URL a server is started for it, and stopped at its end.
     """
+    from store.jsontext import parse
+
     try:
-        given = json.loads(settings)
+        given = parse(settings)
     except ValueError as error:
         raise ConfigError(f"settings is no JSON ({error}); write it as in {_EXAMPLE}") from error
     if not isinstance(given, dict):

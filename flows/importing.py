@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 import store
-from allcnn.config import MIN_MINIBATCH, Selection, check_name
+from allcnn.bounds import MINIBATCH
+from allcnn.config import Selection, check_name
 from allcnn.errors import ConfigError, RunError
 from allcnn.workspace import Workspace
 from flows.examples import numbered_as_stored, stored_like
@@ -73,8 +74,7 @@ class Import:
     def __post_init__(self) -> None:
         check_name("run", self.run)
         check_name("checkpoint", self.checkpoint)
-        if self.minibatch < MIN_MINIBATCH:
-            raise ConfigError(f"minibatch is {self.minibatch}; use {MIN_MINIBATCH} or more")
+        MINIBATCH.check("minibatch", self.minibatch)
         if self.like is None:
             self._check_described()
         else:
@@ -195,9 +195,9 @@ def _examples(
     n_rows = {array.shape[0] for array in network.values() if array.shape}
     # Arrays that have no rows are refused by name later on.
     n = max(n_rows, default=0)
-    if n < MIN_MINIBATCH:
+    if n < MINIBATCH.least:
         raise RunError(
-            f"the arrays have {n} rows, one an example; HSIC needs {MIN_MINIBATCH} or more"
+            f"the arrays have {n} rows, one an example; HSIC needs {MINIBATCH.least} or more"
         )
     given = {
         "labels": roles.labels if job.labels is None else _labels(job.labels, tell),

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import click
 
+from allcnn import bounds
 from allcnn.cluster.spec import THREADS
 from allcnn.config import (
     DEFAULT_SAMPLES,
@@ -31,15 +32,15 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 HELP = {
     "workspace": "folder or address (s3://...) of runs, stores, results and figures",
     "dataset": "digits, cifar10, cifar100, fashion_mnist, or a data set prepared in TFDS_DATA_DIR",
-    "image_size": "side of the images in pixels, at least 12",
+    "image_size": f"side of the images in pixels, {bounds.IMAGE_SIZE}",
     "preset": "a published network with its recipe: d1-v2, plain-18, tiny-10, width-64",
     "architecture": "all-cnn-c, or plain, tiny, width of Kornblith et al. (2019)",
     "channels": "n of the architecture width: channels of each layer",
     "precision": "of training's convolutions; parameters and evaluation are float32",
-    "depth": "n, which gives the network 7n + 3 taps, at least 1",
+    "depth": f"n, which gives the network 7n + 3 taps, {bounds.DEPTH}",
     "depths": "depths of the networks: numbers and ranges, such as 1,2 or 1-4",
     "variant": "v1 with dropout, v2 without",
-    "width": "factor on the published 96 and 192 channels, above 0 and at most 1000",
+    "width": f"factor on the published 96 and 192 channels, {bounds.WIDTH}",
     "seed": "of initialisation, order, augmentation and dropout",
     "seeds": "seeds of the networks: numbers and ranges, such as 0,1 or 0-9",
     "epochs": "passes over the training images; the schedule scales with them",

@@ -3,19 +3,14 @@
 from abc import abstractmethod
 from itertools import product
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from allcnn import presets
+from allcnn import bounds, presets
+from allcnn.bounds import Bounds
 from allcnn.cluster.spec import PATTERN, THREADS, ClusterSpec
 from allcnn.config import (
-    MAX_CHANNELS,
-    MAX_PERMUTATIONS,
-    MAX_SEED,
-    MAX_WIDTH,
-    MIN_IMAGE_SIZE,
-    MIN_MINIBATCH,
     Architecture,
     Comparison,
     Compression,
@@ -48,11 +43,35 @@ _NETWORKS = f"^{_GLOB}@{_GLOB}$"
 
 T = TypeVar("T")
 Distinct = Annotated[list[T], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
-Depth = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
+def _within(limits: Bounds, least: float | None = None) -> Any:
+    """Return the bounds of a setting as pydantic has them."""
+    return Field(ge=limits.least if least is None else least, le=limits.most)
+
+
+Depth = Annotated[int, _within(bounds.DEPTH)]
+Seed = Annotated[int, _within(bounds.SEED)]
+ImageSize = Annotated[int, _within(bounds.IMAGE_SIZE)]
+Width = Annotated[float, _within(bounds.WIDTH)]
+Channels = Annotated[int, _within(bounds.CHANNELS, least=0)]
+Epochs = Annotated[int, _within(bounds.EPOCHS)]
+CheckpointEvery = Annotated[int, _within(bounds.EPOCHS, least=0)]
+TrainingBatch = Annotated[int, _within(bounds.TRAINING_BATCH)]
+LearningRate = Annotated[float, _within(bounds.LEARNING_RATE)]
+WeightDecay = Annotated[float, _within(bounds.WEIGHT_DECAY)]
+Samples = Annotated[int, _within(bounds.SAMPLES)]
+Minibatch = Annotated[int, _within(bounds.MINIBATCH)]
+Label = Annotated[int, _within(bounds.LABEL)]
+Permutations = Annotated[int, _within(bounds.PERMUTATIONS)]
+Share = Annotated[float, _within(bounds.SHARE)]
 Pattern = Annotated[str, Field(pattern=_PATTERN)]
-Fraction = Annotated[float, Field(gt=0)]
-Sigmas = Annotated[Distinct[Fraction], Field(description=HELP["sigmas"])]
+Sigmas = Annotated[
+    Distinct[Annotated[float, _within(bounds.SIGMA)]], Field(description=HELP["sigmas"])
+]
+Penalties = Annotated[
+    Distinct[Annotated[float, _within(bounds.PENALTY)]], Field(description=HELP["penalties"])
+]
 
 
 class Parameters(BaseModel):
@@ -105,18 +124,18 @@ class Recipe(Parameters):
     """Settings of training, but for depth and seed."""
 
     dataset: str = Field(RunConfig.dataset, pattern=_NAME, description=HELP["dataset"])
-    image_size: int = Field(RunConfig.image_size, ge=MIN_IMAGE_SIZE, description=HELP["image_size"])
+    image_size: ImageSize = Field(RunConfig.image_size, description=HELP["image_size"])
     architecture: Architecture = Field(RunConfig.architecture, description=HELP["architecture"])
     variant: Variant = Field(RunConfig.variant, description=HELP["variant"])
-    width: float = Field(RunConfig.width, gt=0, le=MAX_WIDTH, description=HELP["width"])
-    channels: int = Field(RunConfig.channels, ge=0, le=MAX_CHANNELS, description=HELP["channels"])
-    epochs: int = Field(RunConfig.epochs, ge=1, description=HELP["epochs"])
-    checkpoint_every: int = Field(
-        RunConfig.checkpoint_every, ge=0, description=HELP["checkpoint_every"]
+    width: Width = Field(RunConfig.width, description=HELP["width"])
+    channels: Channels = Field(RunConfig.channels, description=HELP["channels"])
+    epochs: Epochs = Field(RunConfig.epochs, description=HELP["epochs"])
+    checkpoint_every: CheckpointEvery = Field(
+        RunConfig.checkpoint_every, description=HELP["checkpoint_every"]
     )
-    batch_size: int = Field(RunConfig.batch_size, ge=MIN_MINIBATCH, description=HELP["batch_size"])
-    learning_rate: float = Field(RunConfig.learning_rate, gt=0, description=HELP["learning_rate"])
-    weight_decay: float = Field(RunConfig.weight_decay, ge=0, description=HELP["weight_decay"])
+    batch_size: TrainingBatch = Field(RunConfig.batch_size, description=HELP["batch_size"])
+    learning_rate: LearningRate = Field(RunConfig.learning_rate, description=HELP["learning_rate"])
+    weight_decay: WeightDecay = Field(RunConfig.weight_decay, description=HELP["weight_decay"])
     precision: Precision = Field(RunConfig.precision, description=HELP["precision"])
     prefix: str = Field(RunConfig.prefix, pattern=_NAME, description=HELP["prefix"])
 
@@ -152,10 +171,8 @@ class ExtractParameters(Parameters):
     run: str = Field(pattern=_NAME, description="name of a run in the workspace")
     checkpoint: str = Field("final", pattern=_NAME, description=HELP["checkpoint"])
     split: str = Field(Extraction.split, pattern=_NAME, description=HELP["split"])
-    n_samples: int | None = Field(
-        Extraction.n_samples, ge=MIN_MINIBATCH, description=HELP["n_samples"]
-    )
-    batch_size: int = Field(Extraction.batch_size, ge=MIN_MINIBATCH, description=HELP["minibatch"])
+    n_samples: Samples | None = Field(Extraction.n_samples, description=HELP["n_samples"])
+    batch_size: Minibatch = Field(Extraction.batch_size, description=HELP["minibatch"])
     dtype: DType = Field(Extraction.dtype, description=HELP["dtype"])
     keep: Distinct[Keep] = Field(list(Extraction.keep), description=HELP["keep"])
     kernel: Kernel = Field(Extraction.kernel, description=HELP["gram_kernel"])
@@ -180,14 +197,12 @@ class Comparing(OnCluster):
     sigmas: Sigmas = list(Comparison.sigmas)
     estimator: Estimator = Field(Comparison.estimator, description=HELP["estimator"])
     pool: Pool = Field(Comparison.pool, description=HELP["pool"])
-    batch_size: int = Field(Comparison.batch_size, ge=MIN_MINIBATCH, description=HELP["minibatch"])
+    batch_size: Minibatch = Field(Comparison.batch_size, description=HELP["minibatch"])
     sample_set: str | None = Field(None, pattern=_NAME, description=HELP["sample_set"])
-    label: Annotated[int, Field(ge=0)] | Literal["each"] | None = Field(
+    label: Label | Literal["each"] | None = Field(
         Comparison.label, description=HELP["label_or_each"]
     )
-    permutations: int = Field(
-        Comparison.permutations, ge=0, le=MAX_PERMUTATIONS, description=HELP["permutations"]
-    )
+    permutations: Permutations = Field(Comparison.permutations, description=HELP["permutations"])
     unusable: Unusable = Field(Comparison.unusable, description=HELP["unusable"])
     errors: bool = Field(False, description=HELP["errors"])
 
@@ -240,9 +255,7 @@ class ProbeParameters(Parameters):
     train_set: str | None = Field(None, pattern=_NAME, description=HELP["train_set"])
     test_set: str | None = Field(None, pattern=_NAME, description=HELP["test_set"])
     pool: Pool = Field(Probing.pool, description=HELP["pool"])
-    penalties: Annotated[Distinct[Fraction], Field(description=HELP["penalties"])] = list(
-        Probing.penalties
-    )
+    penalties: Penalties = list(Probing.penalties)
 
     def job(self) -> Probing:
         """Return what is probed, and how."""
@@ -260,10 +273,8 @@ class PipelineParameters(Recipe, OnCluster):
 
     depths: Distinct[Depth] = Field([1, 2], description="depths of the networks")
     seeds: Distinct[Seed] = Field([0, 1], description="seeds of the networks")
-    n_samples: int | None = Field(
-        Extraction.n_samples, ge=MIN_MINIBATCH, description=HELP["n_samples"]
-    )
-    minibatch: int = Field(Extraction.batch_size, ge=MIN_MINIBATCH, description=HELP["minibatch"])
+    n_samples: Samples | None = Field(Extraction.n_samples, description=HELP["n_samples"])
+    minibatch: Minibatch = Field(Extraction.batch_size, description=HELP["minibatch"])
     dtype: DType = Field(Extraction.dtype, description=HELP["dtype"])
     kernel: Kernel = Field(Comparison.kernel, description=HELP["kernel"])
     sigmas: Sigmas = list(Comparison.sigmas)
@@ -296,10 +307,8 @@ class NightlyParameters(OnCluster):
 
     networks: str = Field(str(Nightly.networks), pattern=_NETWORKS, description=HELP["networks"])
     split: str = Field(Extraction.split, pattern=_NAME, description=HELP["split"])
-    n_samples: int | None = Field(
-        Extraction.n_samples, ge=MIN_MINIBATCH, description=HELP["n_samples"]
-    )
-    minibatch: int = Field(Extraction.batch_size, ge=MIN_MINIBATCH, description=HELP["minibatch"])
+    n_samples: Samples | None = Field(Extraction.n_samples, description=HELP["n_samples"])
+    minibatch: Minibatch = Field(Extraction.batch_size, description=HELP["minibatch"])
     dtype: DType = Field(Extraction.dtype, description=HELP["dtype"])
     keep: Distinct[Keep] = Field(list(Nightly.extraction.keep), description=HELP["keep"])
     matrices: Distinct[Pattern] = Field(
@@ -309,7 +318,7 @@ class NightlyParameters(OnCluster):
     sigmas: Sigmas = list(Comparison.sigmas)
     estimator: Estimator = Field(Comparison.estimator, description=HELP["estimator"])
     pool: Pool = Field(Comparison.pool, description=HELP["pool"])
-    share: float = Field(Nightly.share, gt=0, le=1, description=HELP["share"])
+    share: Share = Field(Nightly.share, description=HELP["share"])
     repair: bool = Field(Nightly.repair, description=HELP["repair"])
     busy: Busy = Field(Nightly.busy, description=HELP["busy"])
 

@@ -12,7 +12,7 @@ from store.layout import Kind
 from store.nodes import read_attributes
 from store.place import Place, child_names, walk_files
 from store.reach import each
-from store.records import DIGESTS, has_record
+from store.records import DIGESTS, check_facts, has_record
 from store.usage import array_bytes, result_facts
 
 T = TypeVar("T")
@@ -90,9 +90,9 @@ def _find(
             return None
         try:
             attributes = read_attributes(place / name) or {}
-            record = attributes[FORMS[kind].mark]
+            record = check_facts(place / name, FORMS[kind], attributes[FORMS[kind].mark])
             return make(record, keys, _state(place / name, attributes, record))
-        except (KeyError, TypeError, IndexError):
+        except (KeyError, TypeError, IndexError, StoreError):
             return _malformed(kind, name)
 
     yield from filter(None, each(place, looked_up, child_names(place)))

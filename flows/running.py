@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import MissingResult, ParameterTypeError
 from pydantic import ValidationError
 
+from allcnn.bounds import shown
 from allcnn.errors import AllcnnError, ConfigError
 from flows.parameters import (
     CompareParameters,
@@ -83,4 +84,4 @@ def _sentence(model: type[Parameters], error: ValidationError) -> str:
         told = f"it is no such thing as wanted, which is {field.description}"
     if first["type"] == "missing":
         return f"{name}: {told}{more}"
-    return f"{name}: {told}; found {first['input']!r}{more}"
+    return f"{name}: {told}; found {shown(first['input'])}{more}"

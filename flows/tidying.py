@@ -15,6 +15,7 @@ from allcnn.waste import Findings
 from allcnn.workspace import Workspace
 from flows.listing import size
 from flows.tables import aligned
+from flows.terminal import is_terminal
 from store.layout import NAMED
 from store.names import readable
 from store.usage import Usage
@@ -165,7 +166,7 @@ def ask(*, as_json: bool) -> None:
     """Ask whether all that was shown may go; raises ConfigError without a terminal to ask on."""
     if as_json:
         raise ConfigError("--json shows nothing to decide on; add --yes or --dry-run")
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         raise ConfigError(
             "nothing is removed unasked, and no terminal is there to ask on; add --yes"
         )

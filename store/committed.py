@@ -26,6 +26,7 @@ from store.nodes import ArrayNode, read_array
 from store.place import Place, check_inside, zarr_store
 from store.reach import reaching
 from store.schema import Attributes, Commit, SampleSet
+from store.shortage import pass_on
 
 READABLE_CODECS = frozenset(
     {"bytes", "crc32c", "zstd", "gzip", "blosc", "transpose", "sharding_indexed"}
@@ -234,6 +235,7 @@ class CommittedReader(Committed[M]):
             try:
                 found = self._read(block, target)
             except (ValueError, RuntimeError) as error:  # a checksum, another length, no zstd frame
+                pass_on(error)
                 raise self._damaged(what, str(error)) from error
             except OSError as error:
                 self._raise_unreadable(what, error)
@@ -320,6 +322,7 @@ class CommittedReader(Committed[M]):
             try:
                 values = np.asarray(self._open(name)[:], dtype)
             except (ValueError, RuntimeError) as error:
+                pass_on(error)
                 raise self._damaged(f"{name}s", str(error)) from error
             except OSError as error:
                 self._raise_unreadable(f"{name}s", error)

@@ -16,6 +16,7 @@ from store.nodes import NODE, SEAL, read_array, read_attributes
 from store.place import Place, check_inside, child_names, walk_files, zarr_store
 from store.prescribed import TEXT, array_problem, chunk_problem, group_problem, read_node
 from store.records import DIGESTS, RecordForm, read_numbers, rebuilt
+from store.shortage import pass_on
 
 Form = RecordForm[Any]
 
@@ -127,5 +128,6 @@ def _names_problem(folder: Place, wanted: list[str]) -> str | None:
         array = zarr.open_array(zarr_store(folder, read_only=True), mode="r", zarr_format=3)
         found = [str(name) for name in np.asarray(array[:])]
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        pass_on(error)
         return reason_of(error)
     return None if found == wanted else f"they are {found}, not {wanted}"

@@ -1,7 +1,9 @@
 """What the fields of metadata may hold: whatever else they do is a SchemaError."""
 
 import math
-from collections.abc import Mapping
+import re
+import reprlib
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -9,6 +11,17 @@ from typing import Any, Final
 import numpy as np
 
 from store.errors import SchemaError
+
+MOST_COUNT: Final = 2**53
+"""Beyond it, floats and the programs that read JSON as such no longer count."""
+
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 150
+
+shown: Final[Callable[[object], str]] = _SHORT.repr
+"""Return a value as an error shows it: of what is long or deep, its beginning and end."""
 
 _RESERVED: Final = frozenset(
     "sample_set run checkpoint tap dataset split n_samples dtype complete tap_index".split()
@@ -45,15 +58,17 @@ def check_ranges(ranges: object, n_samples: int) -> None:
 def check_attributes(attributes: object) -> None:
     """Raise SchemaError unless these are names with texts, finite numbers or truth values."""
     if not isinstance(attributes, Mapping):
-        raise SchemaError(f"attributes are {attributes!r}; want names with texts or numbers")
+        raise SchemaError(f"attributes are {shown(attributes)}; want names with texts or numbers")
     for name, value in attributes.items():
         if not isinstance(name, str) or not name.isidentifier() or "__" in name:
-            raise SchemaError(f"attribute {name!r} is no name; use letters, digits and single '_'")
+            raise SchemaError(
+                f"attribute {shown(name)} is no name; use letters, digits and single '_'"
+            )
         if name in _RESERVED:
             raise SchemaError(f"attribute {name!r} would hide what is stored anyway; rename it")
         number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
         if not number and not isinstance(value, str):
-            raise SchemaError(f"attribute {name} is {value!r}; want a text or a finite number")
+            raise SchemaError(f"attribute {name} is {shown(value)}; want a text or finite number")
 
 
 def check_n_taps(n_taps: object, tap_index: int) -> None:
@@ -65,27 +80,46 @@ def check_n_taps(n_taps: object, tap_index: int) -> None:
 def check_choice(name: str, value: object, *choices: str) -> None:
     """Raise SchemaError unless a value is one of some texts."""
     if not isinstance(value, str) or value not in choices:
-        raise SchemaError(f"{name} is {value!r}; use {' or '.join(map(repr, choices))}")
+        raise SchemaError(f"{name} is {shown(value)}; use {' or '.join(map(repr, choices))}")
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
     """Raise SchemaError unless a value is an integer, and large enough."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise SchemaError(f"{name} is {value!r}; want an integer of at least {least}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST_COUNT:
+        raise SchemaError(f"{name} is {shown(value)}; want an integer of at least {least}")
+
+
+def check_place(name: str, value: object, length: int) -> None:
+    """Raise SchemaError unless a value is a place in a list of this length."""
+    check_count(name, value, least=0)
+    if isinstance(value, int) and value >= length:
+        raise SchemaError(f"{name} is {value}; want one of {length}, from 0")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Raise SchemaError unless a value is a finite number above 0."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and 0 < value < math.inf):  # type: ignore[operator]  # of numbers alone
+        raise SchemaError(f"{name} is {shown(value)}; want a number above 0")
 
 
 def check_shape(name: str, value: object) -> None:
     """Raise SchemaError unless a value is a tuple of positive integers."""
     if not isinstance(value, tuple) or not value:
-        raise SchemaError(f"{name} is {value!r}; want a tuple of integers")
+        raise SchemaError(f"{name} is {shown(value)}; want a tuple of integers")
     for size in value:
         check_count(name, size)
 
 
-def check_text(name: str, value: object) -> None:
-    """Raise SchemaError unless a value is a text that is not empty."""
+def check_text(name: str, value: object, most: int = 1000) -> None:
+    """Raise SchemaError unless a value is a text of 1 to so many letters, no controls among them.
+
+    Nor half a surrogate pair, which no file and no terminal takes.
+    """
     if not isinstance(value, str) or not value:
-        raise SchemaError(f"{name} is {value!r}; want a text that is not empty")
+        raise SchemaError(f"{name} is {shown(value)}; want a text that is not empty")
+    if len(value) > most or _CONTROLS.search(value):
+        raise SchemaError(f"{name} is {shown(value)}; want at most {most} letters, and no controls")
 
 
 def check_utc(name: str, value: object) -> None:
@@ -95,7 +129,7 @@ def check_utc(name: str, value: object) -> None:
     except ValueError:
         offset = None
     if offset != timedelta(0):
-        raise SchemaError(f"{name} is {value!r}; want ISO 8601 in UTC, with its offset")
+        raise SchemaError(f"{name} is {shown(value)}; want ISO 8601 in UTC, with its offset")
 
 
 def exact_fields(cls: type[Any], values: object, since_2: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -110,8 +144,13 @@ def exact_fields(cls: type[Any], values: object, since_2: tuple[str, ...] = ()) 
     return dict(values)
 
 
-def as_tuple(name: str, value: object) -> tuple[int, ...]:
+def as_list(name: str, value: object) -> list[Any]:
     """Return what JSON has as a list; raises SchemaError for anything else."""
     if not isinstance(value, list):
-        raise SchemaError(f"{name} is {value!r}; want a list of integers")
-    return tuple(value)
+        raise SchemaError(f"{name} is {shown(value)}; want a list")
+    return value
+
+
+def as_tuple(name: str, value: object) -> tuple[int, ...]:
+    """Return what JSON has as a list; raises SchemaError for anything else."""
+    return tuple(as_list(name, value))

@@ -11,6 +11,7 @@ from typing import Any, Final
 from upath import UPath
 
 from store.errors import ClaimedError
+from store.jsontext import parse
 from store.lock import CLAIM, Claim
 from store.place import Place, read_bytes
 
@@ -103,7 +104,7 @@ def _holds(lease: Mapping[str, Any]) -> bool:
 def _read_lease(file: Place) -> dict[str, Any] | None:
     """Return a lease, None where there is none; what is none has ended long ago."""
     try:
-        found = json.loads(read_bytes(file))
+        found = parse(read_bytes(file))
     except FileNotFoundError:
         return None
     except ValueError:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import google_crc32c
 
 from store.errors import DamagedChunkError, SchemaError
+from store.jsontext import parse
 from store.place import Place, read_bytes, write_json
 from store.reach import reaching
 
@@ -114,7 +115,8 @@ def _read(folder: Place) -> dict[str, Any] | None:
     if content is None:
         return None
     try:
-        node = json.loads(content)
+        # Other programs write attributes such as a fill value of NaN.
+        node = parse(content, constants=True)
     except ValueError as error:
         raise _unreadable(folder, str(error)) from error
     if not isinstance(node, dict) or node.get("zarr_format") != 3:

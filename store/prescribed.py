@@ -13,6 +13,7 @@ import numpy as np
 
 from store.chunks import CHUNK_KEYS, CODECS
 from store.committed import ArrayForm
+from store.jsontext import parse
 from store.nodes import MISSING, NODE, PREFIX
 from store.place import Place
 
@@ -35,7 +36,7 @@ _TEXT_CHAINS: Final = (
 def read_node(folder: Place) -> dict[str, Any] | str | None:
     """Return the metadata of a Zarr node, why they are unreadable, or None where there are none."""
     try:
-        node = json.loads((folder / NODE).read_bytes())
+        node = parse((folder / NODE).read_bytes(), constants=True)
     except MISSING:
         return None
     except ValueError as error:

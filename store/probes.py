@@ -8,7 +8,7 @@ import numpy as np
 
 from store import records
 from store.errors import SchemaError, UnknownProbeError
-from store.fields import check_count, check_text
+from store.fields import as_list, check_choice, check_count, check_text
 from store.names import check_component
 from store.place import Address
 from store.records import Arrays, Content, Matrix, RecordForm, Sizes
@@ -113,7 +113,7 @@ def read_probe(store: Address, name: str) -> ProbeResult:
 
 
 def list_probes(store: Address) -> list[str]:
-    """Return the names of finished probes, sorted."""
+    """Return the names of finished probes, sorted; of damaged ones too, which cannot be read."""
     return records.list_records(store, PROBES)
 
 
@@ -126,6 +126,19 @@ def _to_json(probe: ProbeResult) -> dict[str, Any]:
     facts = {f.name: getattr(probe, f.name) for f in fields(probe) if f.name not in ARRAYS}
     facts |= {"taps": [key.text for key in probe.taps], "classes": list(probe.classes)}
     return records.check_json(f"probe {probe.name}", facts)
+
+
+def _check(facts: Mapping[str, Any]) -> None:
+    """Raise SchemaError, KeyError or TypeError for facts of other types or bounds."""
+    check_component("probe", facts["name"])
+    as_list("taps", facts["taps"])
+    check_text("train_set", facts["train_set"])
+    for name in ("n_train", "n_test"):
+        check_count(name, facts[name])
+    for label in as_list("classes", facts["classes"]):
+        check_count("a class", label, least=0)
+    check_choice("pool", facts.get("pool", "whole"), "whole", "mean")
+    records.check_provenance(facts)
 
 
 def _make(facts: Mapping[str, Any], arrays: Arrays) -> ProbeResult:
@@ -146,6 +159,7 @@ PROBES: Final = RecordForm(
     arrays=ARRAYS,
     integers=frozenset({"n_features"}),
     unknown=UnknownProbeError,
+    check=_check,
     make=_make,
 )
 """How a store keeps probes."""

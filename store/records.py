@@ -32,6 +32,7 @@ from store.errors import (
     StoreLocationError,
     UnfinishedError,
 )
+from store.fields import check_text, check_utc, shown
 from store.flock import is_dead, is_same, try_lock
 from store.layout import Kind, crc32c, create_root, has_store, open_root
 from store.names import check_component
@@ -49,6 +50,7 @@ from store.place import (
 )
 from store.reach import reaching
 from store.schema import RepresentationKey
+from store.shortage import pass_on
 
 DIGESTS: Final = "allcnn_digests"
 """Attribute of a record: a digest of each of its arrays."""
@@ -83,6 +85,7 @@ class RecordForm(Generic[T]):
         arrays: names of the arrays of numbers, each with its dimensions; not all need be there.
         integers: those of int64; others are float64.
         unknown: what is raised for a record that is not there.
+        check: raises SchemaError for facts that lists of records could not show.
         make: puts a record together from its facts and arrays; raises TypeError, KeyError or
             ValueError where these do not fit.
     """
@@ -95,6 +98,7 @@ class RecordForm(Generic[T]):
     arrays: Mapping[str, tuple[str, ...]]
     integers: frozenset[str]
     unknown: type[StoreError]
+    check: Callable[[Mapping[str, Any]], None]
     make: Callable[[Mapping[str, Any], Arrays], T]
 
     def dtype_of(self, array: str) -> np.dtype[Any]:
@@ -279,15 +283,56 @@ def _read(place: Place, form: RecordForm[T], name: str) -> T:
 
 def rebuilt(folder: Place, form: RecordForm[T], facts: object, arrays: Arrays) -> T:
     """Put a record together; raises SchemaError where it does not fit, or has another's name."""
-    if not isinstance(facts, dict):
-        raise SchemaError(f"{folder} is malformed; compute it again")
+    checked = check_facts(folder, form, facts)
     try:
-        record = form.make(facts, arrays)
+        record = form.make(checked, arrays)
     except (TypeError, KeyError, ValueError) as error:
         raise SchemaError(f"{folder} is malformed ({error}); compute it again") from error
-    if facts["name"] != folder.name:
-        raise SchemaError(f"{folder} holds {form.noun} {facts['name']}; rename the folder to that")
+    if checked["name"] != folder.name:
+        raise SchemaError(
+            f"{folder} holds {form.noun} {checked['name']}; rename the folder to that"
+        )
     return record
+
+
+def read_facts(folder: Place, form: RecordForm[Any]) -> dict[str, Any] | None:
+    """Return the facts of a finished record, without its numbers; None where there is none.
+
+    Raises SchemaError or DamagedChunkError where they are not what is written.
+    """
+    attributes = read_attributes(folder) or {}
+    return check_facts(folder, form, attributes[form.mark]) if form.mark in attributes else None
+
+
+def check_facts(folder: Place, form: RecordForm[Any], facts: object) -> dict[str, Any]:
+    """Return the facts of a record, or raise SchemaError where they have other types or bounds."""
+    try:
+        if not isinstance(facts, dict):
+            raise TypeError("no JSON object")
+        form.check(facts)
+    except (TypeError, KeyError, ValueError) as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise SchemaError(f"{folder} is malformed ({why}); compute it again") from error
+    return facts
+
+
+def check_provenance(facts: Mapping[str, Any]) -> None:
+    """Raise SchemaError unless a record says who made it in the way that every kind does."""
+    provenance = facts.get("provenance", {})
+    if not isinstance(provenance, dict):
+        raise SchemaError(f"provenance is {shown(provenance)}; want names with JSON values")
+    if provenance.get("created_at", "") != "":
+        check_utc("created_at", provenance["created_at"])
+    for program, version in check_dict("versions", provenance.get("versions")).items():
+        check_text("a program", program)
+        check_text(f"version of {program}", version)
+
+
+def check_dict(name: str, value: object) -> dict[str, Any]:
+    """Return what JSON has as an object, and an empty one for None; else raise SchemaError."""
+    if not isinstance(value, dict | None):
+        raise SchemaError(f"{name} is {shown(value)}; want names with JSON values")
+    return value or {}
 
 
 def _has_draft(place: Place, name: str) -> bool:
@@ -296,11 +341,14 @@ def _has_draft(place: Place, name: str) -> bool:
 
 
 def list_records(store: Address, form: RecordForm[Any]) -> list[str]:
-    """Return the names of finished records, sorted."""
+    """Return the names of finished records, sorted; one that is damaged is among them.
+
+    Reading that one raises what is wrong with it, and the others can be read.
+    """
     place = as_place(store)
     open_root(place, form.kind)
     with reaching(place):
-        return [name for name in child_names(place) if _is_finished(place / name, form)]
+        return [name for name in child_names(place) if _is_record(place / name, form)]
 
 
 def has_record(store: Address, form: RecordForm[Any], name: str) -> bool:
@@ -312,6 +360,13 @@ def has_record(store: Address, form: RecordForm[Any], name: str) -> bool:
     open_root(place, form.kind)
     with reaching(place):
         return _is_finished(place / name, form)
+
+
+def _is_record(folder: Place, form: RecordForm[Any]) -> bool:
+    try:
+        return _is_finished(folder, form)
+    except (SchemaError, DamagedChunkError):
+        return True
 
 
 def _is_finished(folder: Place, form: RecordForm[Any]) -> bool:
@@ -370,6 +425,7 @@ def read_numbers(
         array = zarr.open_array(zarr_store(folder / name, read_only=True), mode="r", zarr_format=3)
         values = np.ascontiguousarray(array[:], form.dtype_of(name))
     except (KeyError, ValueError, TypeError, RuntimeError, FileNotFoundError) as error:
+        pass_on(error)
         raise DamagedChunkError(f"{where} is damaged ({error}); compute it again") from error
     if crc32c(values) != digest:
         raise DamagedChunkError(f"{where} is not what was written; compute it again")

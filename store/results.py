@@ -8,6 +8,14 @@ import numpy as np
 
 from store import records
 from store.errors import SchemaError, UnknownResultError
+from store.fields import (
+    as_list,
+    check_choice,
+    check_count,
+    check_place,
+    check_positive,
+    check_text,
+)
 from store.names import check_component
 from store.place import Address
 from store.records import Arrays, Content, Matrix, RecordForm, Sizes
@@ -33,6 +41,9 @@ ARRAYS: Final[dict[str, tuple[str, ...]]] = {
 
 _REQUIRED = {"cka", "hsic", "hsic_rows", "hsic_columns"}
 _INTEGERS = {"minibatch_sizes"}
+
+_MOST_LETTERS: Final = 10_000
+"""Of a reason, which may name several representations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +144,7 @@ def read_result(store: Address, name: str) -> SimilarityResult:
 
 
 def list_results(store: Address) -> list[str]:
-    """Return the names of finished results, sorted."""
+    """Return the names of finished results, sorted; of damaged ones too, which cannot be read."""
     return records.list_records(store, RESULTS)
 
 
@@ -151,6 +162,39 @@ def _to_json(result: SimilarityResult) -> dict[str, Any]:
         "sources": list(result.sources),
     }
     return records.check_json(f"result {result.name}", facts)
+
+
+def _check(facts: Mapping[str, Any]) -> None:
+    """Raise SchemaError, KeyError or TypeError for facts of other types or bounds."""
+    check_component("result", facts["name"])
+    sizes = [len(as_list(side, facts[side])) for side in ("rows", "columns")]
+    for name in ("kernel", "estimator"):
+        check_text(name, facts[name])
+    check_count("n_examples", facts["n_examples"])
+    for name, otherwise in (("batch_size", None), ("n_skipped", 0)):
+        check_count(name, facts.get(name, otherwise), least=0)
+    for count in as_list("sources", facts.get("sources", [0, 0])):
+        check_count("sources", count, least=0)
+    check_choice("pool", facts.get("pool", "whole"), "whole", "mean")
+    if facts.get("label") is not None:
+        check_count("label", facts["label"], least=0)
+    if facts["sigma"] is not None:
+        check_positive("sigma", facts["sigma"])
+    if facts.get("standard_errors_reason", "") != "":
+        check_text("standard_errors_reason", facts["standard_errors_reason"], _MOST_LETTERS)
+    for row, column, reason in as_list("reasons", facts["reasons"]):
+        check_place("row of a reason", row, sizes[0])
+        check_place("column of a reason", column, sizes[1])
+        check_text("a reason", reason, _MOST_LETTERS)
+    records.check_provenance(facts)
+    _check_digests(facts.get("provenance", {}).get("checkpoint_digests"))
+
+
+def _check_digests(sides: object) -> None:
+    for networks in records.check_dict("checkpoint_digests", sides).values():
+        for network, digest in records.check_dict("checkpoint_digests", networks).items():
+            check_text("checkpoint_digest", network)
+            check_text("checkpoint_digest", digest)
 
 
 def _make(facts: Mapping[str, Any], arrays: Arrays) -> SimilarityResult:
@@ -178,6 +222,7 @@ RESULTS: Final = RecordForm(
     arrays=ARRAYS,
     integers=frozenset(_INTEGERS),
     unknown=UnknownResultError,
+    check=_check,
     make=_make,
 )
 """How a store keeps results."""

@@ -68,7 +68,7 @@ def probe_of(name: str, taps, *, digest: str | None = None, **changes) -> ProbeR
         "n_train": 1000,
         "n_test": 64,
         "provenance": {
-            "created_at": "2026-04-01",
+            "created_at": "2026-04-01T00:00:00+00:00",
             "versions": {"numpy": "2.3"},
             "checkpoint_digest": digest,
             "job": job.to_json(),

@@ -185,9 +185,13 @@ def test_help_imports_nothing_heavy() -> None:
 BAD = {
     "unknown data set": (["train", "--dataset", "nope"], 1, "data set 'nope' is not prepared"),
     "depth 0": (["train", "--depth", "0"], 2, "depth is 0; use 1 or more"),
-    "width 0": (["train", "--width", "0"], 2, "width is 0.0; use a number above 0"),
-    "width nan": (["train", "--width", "nan"], 2, "width is nan; use a number above 0"),
-    "width 1e300": (["train", "--width", "1e300"], 2, "width is 1e+300; use 1000 or less"),
+    "width 0": (["train", "--width", "0"], 2, "width is 0.0; use a number from 0.001"),
+    "width nan": (["train", "--width", "nan"], 2, "width is nan; use a number from 0.001"),
+    "width 1e300": (
+        ["train", "--width", "1e300"],
+        2,
+        "width is 1e+300; use a number from 0.001 to 1000",
+    ),
     "training batch": (["train", "--batch-size", "3"], 2, "batch-size is 3; use 4 or more"),
     "large batch": (["train", "--batch-size", "5000"], 2, "digits has 1198 training images"),
     "small images": (["train", "--image-size", "11"], 2, "image-size is 11; use 12 or more"),

@@ -299,13 +299,17 @@ def test_depths_stand_side_by_side_with_the_probes_there_are(place, monkeypatch)
 def probe_on(network: Selection, sample_set: str, created_at: str = "2026-01-01"):
     taps = keys(network.run, (network.checkpoint,), sample_set=sample_set)
     accuracy = np.linspace(0.3, 0.9, 10) + 0.01 * len(created_at) / 10
-    return probe_of("probe", taps, accuracy=accuracy, provenance={"created_at": created_at})
+    return probe_of(
+        "probe", taps, accuracy=accuracy, provenance={"created_at": f"{created_at}T00:00:00+00:00"}
+    )
 
 
 def test_probes_that_are_read_are_of_networks_as_they_are_now(place):
     taps = keys(D1)
     now = digest_now(place, FINAL)
-    write_probe(place, "old", taps, digest=now, provenance={"created_at": "2026-01"})
+    write_probe(
+        place, "old", taps, digest=now, provenance={"created_at": "2026-01-01T00:00:00+00:00"}
+    )
     write_probe(place, "new", taps, digest=now)
     write_probe(place, "before", taps, digest="sha256:another")
     shutil.copytree(place.probes / "new", place.probes / "damaged")
@@ -328,7 +332,7 @@ def test_probes_are_drawn_of_each_network(place, monkeypatch):
 
 def test_probes_of_all_layers_come_before_those_of_some():
     every = probe_on(FINAL, "one")
-    some = probe_of("some", every.taps[2:3], provenance={"created_at": "2027-01-01"})
+    some = probe_of("some", every.taps[2:3], provenance={"created_at": "2027-01-01T00:00:00+00:00"})
     assert many.accuracies([some, every], FINAL).names == TAPS
     assert many.accuracies([some], FINAL).names == TAPS[2:3]
 
@@ -355,7 +359,7 @@ def test_probes_of_means_over_space_are_drawn_as_such(tmp_path, monkeypatch):
 
 
 def test_probes_of_the_same_examples_come_first():
-    old, new = probe_on(FINAL, "same", "2026-01"), probe_on(FINAL, "other", "2026-01-02")
+    old, new = probe_on(FINAL, "same", "2026-01-01"), probe_on(FINAL, "other", "2026-01-02")
     newest_first = [new, old]
     assert many.accuracies(newest_first, FINAL).accuracy[0] == new.accuracy[0]
     found = many.accuracies(newest_first, FINAL, sample_set="same")

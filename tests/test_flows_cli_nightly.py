@@ -62,8 +62,8 @@ def test_a_second_night_steps_aside_in_one_sentence(workspace):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--share", "0"), "share is 0; use a number above 0 and at most 1"),
-        (("--share", "nan"), "share is nan; use a number above 0 and at most 1"),
+        (("--share", "0"), "share is 0.0; use a number from 1e-09 to 1"),
+        (("--share", "nan"), "share is nan; use a number from 1e-09 to 1"),
         (("--networks", "a"), "'a' names no network"),
         (("--networks", "a@b:c"), "all taps are stored together"),
         (("--matrices", "a"), "'a' names no network"),

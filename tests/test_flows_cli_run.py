@@ -73,7 +73,7 @@ def test_curves_of_nothing_are_refused(workspace, elsewhere):
     assert f"run '{D1}' has no learning curves" in fail("curves", "*", workspace=workspace)
     rows = [row._asdict() | {"test_loss": "low"} for row in record.read_history(workspace, D2)]
     (workspace.run_folder(D2) / "history.json").write_text(json.dumps(rows))
-    assert "says no such curves" in fail("curves", D2, workspace=workspace)
+    assert "holds no learning curves" in fail("curves", D2, workspace=workspace)
 
 
 # ls

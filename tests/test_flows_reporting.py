@@ -116,7 +116,7 @@ def test_the_newest_come_first_and_the_outdated_last(place):
         ("c", 3, of_another),
         ("d", 4, {}),
     ):
-        how = {"created_at": f"2026-01-0{day}", "checkpoint_digests": digests}
+        how = {"created_at": f"2026-01-0{day}T00:00:00+00:00", "checkpoint_digests": digests}
         result_on(place, name, provenance=how)
     write_report(place)
     found = {each["name"]: each["outdated"] for each in facts_of(place)["results"]}
@@ -297,7 +297,7 @@ def test_nights_are_told(place):
     write_run(place, config(0))
     verified = {"n_units": 3, "n_all": 9, "damage": []}
     lists = {name: [1, 2] for name in ("added", "again", "moved", "skipped", "failed")}
-    times = {"began_at": "2026-03-01T01:00", "ended_at": "2026-03-01T02:00"}
+    times = {"began_at": "2026-03-01T01:00+00:00", "ended_at": "2026-03-01T02:00+00:00"}
     ledger = Ledger(nights=[times | lists | {"verified": verified, "n_unchanged": 7}])
     ledger.write(place)
     write_report(place)

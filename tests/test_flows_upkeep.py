@@ -491,7 +491,7 @@ def test_the_report_marks_what_is_outdated(known):
 
 
 def test_a_plan_refuses_what_no_night_can_do():
-    with pytest.raises(ConfigError, match="share is 0; use a number above 0 and at most 1"):
+    with pytest.raises(ConfigError, match="share is 0; use a number from 1e-09 to 1"):
         plan_of(share=0)
     with pytest.raises(ConfigError, match="all taps are stored together; leave out ':conv1'"):
         plan_of(networks=Selection("*", "*", "conv1"))

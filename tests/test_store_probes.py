@@ -213,7 +213,7 @@ def test_malformed_facts_are_noticed(path, facts):
 def test_facts_that_are_no_object_are_noticed(path):
     write_probe(path, make_probe())
     edit_attributes(path / "net", lambda found: found.update(allcnn_probe=[1]))
-    with pytest.raises(SchemaError, match="net is malformed; compute it again"):
+    with pytest.raises(SchemaError, match=r"net is malformed .*; compute it again"):
         read_probe(path, "net")
 
 

@@ -2,6 +2,7 @@
 
 import store
 from allcnn import record
+from allcnn.bounds import MINIBATCH
 from allcnn.compare.reasons import advice, samples_flags, why_not
 from allcnn.compare.sources import (
     Found,
@@ -14,7 +15,7 @@ from allcnn.compare.sources import (
     preference,
     sources_of,
 )
-from allcnn.config import MIN_MINIBATCH, Comparison, Selection
+from allcnn.config import Comparison, Selection
 from allcnn.errors import AllcnnError, ComparisonError
 from allcnn.extract import load_source
 from allcnn.stages import checkpoint_order
@@ -49,9 +50,9 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
         )
     chosen = max(common, key=lambda name: preference(rows[name][0].sample_set))
     n_samples = rows[chosen][0].sample_set.n_samples
-    if n_samples < MIN_MINIBATCH:
+    if n_samples < MINIBATCH.least:
         raise ComparisonError(
-            f"{chosen} has {n_samples} examples, and HSIC needs {MIN_MINIBATCH}; store more"
+            f"{chosen} has {n_samples} examples, and HSIC needs {MINIBATCH.least}; store more"
         )
     sides = rows[chosen], columns[chosen]
     _check_one_sample_set([*sides[0], *sides[1]])

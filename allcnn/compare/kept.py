@@ -19,10 +19,10 @@ from allcnn.errors import AllcnnError
 from allcnn.stages import is_checkpoint
 from allcnn.workspace import Workspace
 from store import RepresentationKey, SampleSet, SimilarityResult, StoreError
-from store.nodes import read_attributes
 from store.place import Place, child_names
 from store.reach import each
-from store.results import RESULT
+from store.records import read_facts
+from store.results import RESULTS
 
 _SIDES: Final = ("rows", "columns")
 
@@ -202,8 +202,7 @@ def _scan(place: Place) -> Iterator[Kept]:
 
     def looked_up(name: str) -> Kept | None:
         try:
-            found = (read_attributes(place / name) or {}).get(RESULT)
-            kept = Kept(name, found if isinstance(found, dict) else {})
+            kept = Kept(name, read_facts(place / name, RESULTS) or {})
             _ = kept.sample_set, kept.job, kept.examples, kept.record["name"]
         except (StoreError, AllcnnError, LookupError, TypeError, ValueError, AttributeError):
             return None

@@ -1,11 +1,13 @@
 """Extract: load a checkpoint and examples, and give every minibatch of rows to the sinks."""
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
 import jax
+import numpy as np
 
 from allcnn import checkpoint, data, network, record
 from allcnn.config import DEFAULT_SAMPLES, Extraction, RunConfig
@@ -13,7 +15,9 @@ from allcnn.errors import RunError
 from allcnn.extract.forward import Forward, Images, Samples, Source, narrowed, padded, tap_shapes
 from allcnn.extract.missing import open_sinks
 from allcnn.extract.sinks import Sink
+from allcnn.footprint import device_bytes
 from allcnn.progress import Report, silent
+from allcnn.room import check_room
 from allcnn.stages import checkpoint_epoch
 from allcnn.workspace import Workspace
 from store import Attributes, SampleSet
@@ -88,10 +92,23 @@ def keep(
     Activations that are whole already are left alone, in minibatches of whatever size: a comparison
     regroups rows.
     """
-    shapes = tap_shapes(source.forward, padded(samples.images[:1], job.batch_size))
+    batch = np.broadcast_to(samples.images[:1], (job.batch_size, *samples.images.shape[1:]))
+    shapes = tap_shapes(source.forward, batch)
+    _check_fits(job, batch, shapes)
     with ExitStack() as writers:
         sinks = open_sinks(workspace, source, samples, job, shapes, writers)
         _fill(sinks, source, samples, job, report)
+
+
+def _check_fits(job: Extraction, batch: Images, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ConfigError where the taps of a minibatch cannot be in memory together."""
+    n_values = sum(math.prod(shape) for shape in shapes.values())
+    check_room(
+        f"a minibatch of {job.batch_size} images with all their taps",
+        batch.nbytes + 4 * job.batch_size * n_values,
+        "use a smaller minibatch",
+        device_bytes(),
+    )
 
 
 def _fill(

@@ -18,6 +18,8 @@ from allcnn.progress import Report, silent
 from allcnn.provenance import now, versions
 from allcnn.workspace import Workspace
 from store import ProbeResult, Representation, StoreError
+from store.fields import check_count
+from store.jsontext import parse
 from store.place import Place, read_bytes, write_json
 from store.reach import reaching
 from store.records import check_writable
@@ -106,7 +108,7 @@ class _Work:
     def _finished(self) -> dict[str, _Score]:
         """Return the taps that a killed probe of the same name had finished."""
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            found = json.loads(read_bytes(self._draft))
+            found = parse(read_bytes(self._draft), constants=True)
             scores = {of: _read_score(each) for of, each in found.items()}
             if all(len(s.class_accuracy) == len(self._task.classes) for s in scores.values()):
                 return scores
@@ -171,7 +173,10 @@ def _read_score(values: dict[str, Any]) -> _Score:
     """Rebuild a score; raises TypeError, ValueError or KeyError for what is none."""
     shares = tuple(map(float, values["class_accuracy"]))
     numbers = {n: float(values[n]) for n in ("accuracy", "train_accuracy", "penalty")}
-    return _Score(**numbers, class_accuracy=shares, n_features=int(values["n_features"]))
+    if any(share < 0 or share > 1 for share in (*shares, *list(numbers.values())[:2])):
+        raise ValueError("a share is not from 0 to 1")
+    check_count("n_features", values["n_features"])
+    return _Score(**numbers, class_accuracy=shares, n_features=values["n_features"])
 
 
 def _name(task: Task, job: Probing) -> str:

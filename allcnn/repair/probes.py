@@ -5,14 +5,14 @@ import shlex
 from allcnn.errors import RunError
 from allcnn.workspace import Workspace
 from store import StoreError
-from store.nodes import read_attributes
-from store.probes import PROBE
+from store.probes import PROBES
+from store.records import read_facts
 
 
 def command_for(workspace: Workspace, name: str) -> str:
     """Return the command that computes a probe again; raises RunError where it does not tell."""
     try:
-        facts = (read_attributes(workspace.probes / name) or {})[PROBE]
+        facts = read_facts(workspace.probes / name, PROBES) or {}
         job = facts["provenance"]["job"]
         flags = {
             "train-set": job["train_set"],

@@ -10,9 +10,10 @@ from allcnn.config import Comparison, Selection
 from allcnn.errors import AllcnnError, RunError
 from allcnn.workspace import Workspace
 from store import RepresentationKey, StoreError
-from store.nodes import read_array, read_attributes
+from store.nodes import read_array
 from store.place import Place
-from store.results import RESULT
+from store.records import read_facts
+from store.results import RESULTS
 
 _SIDES = ("rows", "columns")
 
@@ -20,10 +21,9 @@ _SIDES = ("rows", "columns")
 def recorded(folder: Place) -> Mapping[str, Any]:
     """Return what a result says of itself, as far as that can be read."""
     try:
-        found = (read_attributes(folder) or {}).get(RESULT)
+        return read_facts(folder, RESULTS) or {}
     except StoreError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def command_for(workspace: Workspace, name: str, unmended: Sequence[str] = ()) -> str:

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 from matplotlib.figure import Figure
 
 from allcnn import figures
+from allcnn.bounds import shown
 from allcnn.compare import SimilarityResult
 from allcnn.config import Selection
 from allcnn.drawing.film import Film
@@ -14,6 +15,9 @@ from allcnn.drawing.style import STYLES, Purpose, Style
 from allcnn.errors import ConfigError
 
 Naming = Literal["taps", "numbers"]
+
+_MOST_LETTERS = 300
+"""Of a title: a page has no room for more."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,14 @@ class Look:
     names: Naming = "taps"
     title: str | None = None
 
+    def __post_init__(self) -> None:
+        title = self.title or ""
+        if len(title) > _MOST_LETTERS or not all(map(str.isprintable, title.splitlines())):
+            raise ConfigError(
+                f"title is {shown(title)}; use at most {_MOST_LETTERS} letters, all of them"
+                " printable"
+            )
+
     @property
     def style(self) -> Style:
         """The sizes of figures of this purpose."""
@@ -37,7 +49,8 @@ class Look:
 
     def titled(self, otherwise: str) -> str:
         """Return the title that was asked for, or else this one."""
-        return otherwise if self.title is None else self.title
+        # Two dollars would make a formula of what is between them.
+        return otherwise if self.title is None else self.title.replace("$", r"\$")
 
     def check_numbers(self, *sides: Selection) -> None:
         """Raise ConfigError for numbers of some layers alone, which would begin with 1 too."""

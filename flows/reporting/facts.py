@@ -17,7 +17,7 @@ from flows.reporting.found import changed
 from flows.reporting.script import finite
 from flows.reporting.sides import Sides
 from flows.today import Today
-from store import ProbeResult, SimilarityResult
+from store import ProbeResult, SimilarityResult, StoreError
 
 _CURVES = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -31,7 +31,7 @@ def runs(workspace: Workspace) -> tuple[list[dict[str, Any]], list[dict[str, str
                 unreadable.append({"run": run.run, "reason": run.reason})
             else:
                 found.append(_run(workspace, run))
-        except AllcnnError as error:  # it was removed meanwhile
+        except (AllcnnError, StoreError, OSError) as error:  # it was removed meanwhile
             unreadable.append({"run": run.run, "reason": str(error)})
     return found, unreadable
 

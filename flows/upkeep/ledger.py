@@ -1,15 +1,19 @@
 """What one night tells the next: what is under way, what had its turn, what was shown last."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from allcnn.errors import WorkspaceError
 from allcnn.workspace import Workspace, read_json, write_json
+from store.fields import check_count, check_utc
+from store.names import check_component
 from store.place import Place, is_file, make_folder, read_bytes, write_bytes
 
 _SCHEMA_VERSION = 1
 
 _MOST_NIGHTS = 60
+
+_NAMED = ("results", "verified", "curves")
 
 
 @dataclass
@@ -43,11 +47,9 @@ class Ledger:
             values = read_json(path)
             if values.pop("schema_version") != _SCHEMA_VERSION:
                 raise ValueError("it is of another version")
-            known = {each.name: type(getattr(cls(), each.name)) for each in fields(cls)}
-            for name, kind in known.items():
-                if not isinstance(values[name], kind):
-                    raise TypeError(f"{name} is no {kind.__name__}")
-            return cls(**values), ""
+            ledger = cls(**values)
+            _check(ledger)
+            return ledger, ""
         except (WorkspaceError, AttributeError, KeyError, TypeError, ValueError) as error:
             aside = folder(workspace) / "ledger.unusable.json"
             write_bytes(aside, read_bytes(path))
@@ -64,6 +66,37 @@ class Ledger:
 def folder(workspace: Workspace) -> Place:
     """Return where nights keep what they remember, and hold the workspace against others."""
     return workspace.own("nightly")
+
+
+def _check(ledger: Ledger) -> None:
+    """Raise TypeError or ValueError where a memory has not what nights write into it."""
+    for name, kind in (("pending", list), ("nights", list), *((name, dict) for name in _NAMED)):
+        if not isinstance(getattr(ledger, name), kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    if not all(isinstance(each, dict) for each in ledger.pending):
+        raise TypeError("pending names no pieces of work")
+    for result in ledger.results.values():
+        check_component("result", result)
+    for verified_at in ledger.verified.values():
+        check_utc("verified", verified_at)
+    for n_epochs in ledger.curves.values():
+        check_count("curves", n_epochs, least=0)
+    for night in ledger.nights:
+        _check_night(night)
+
+
+def _check_night(night: Any) -> None:
+    """Raise TypeError, KeyError or ValueError for what is no summary that a page can show."""
+    check_utc("began_at", night["began_at"])
+    if night["ended_at"] != "":
+        check_utc("ended_at", night["ended_at"])
+    check_count("n_unchanged", night["n_unchanged"], least=0)
+    verified = night["verified"]
+    for name in ("n_units", "n_all"):
+        check_count(name, verified[name], least=0)
+    lists = [night[name] for name in ("added", "again", "moved", "skipped", "failed")]
+    if not all(isinstance(each, list) for each in (*lists, verified["damage"])):
+        raise TypeError("a night lists nothing")
 
 
 def _path(workspace: Workspace) -> Place:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+from allcnn import bounds
 from allcnn.config import (
     Comparison,
     DType,
@@ -48,8 +49,7 @@ class Nightly:
     busy: Busy = "step-aside"
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ConfigError(f"share is {self.share:g}; use a number above 0 and at most 1")
+        bounds.SHARE.check("share", self.share)
         if self.networks.tap != "*":
             raise ConfigError(
                 f"networks is {str(self.networks)!r}, and all taps are stored together; leave out"

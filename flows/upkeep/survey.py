@@ -13,6 +13,7 @@ from allcnn.extract import Samples, load_samples, load_source
 from allcnn.workspace import Workspace
 from flows.upkeep.plan import Nightly
 from store import Grams, Representation, StoreError
+from store.names import check_component
 from store.place import Place, child_names
 
 
@@ -47,6 +48,7 @@ class Piece:
         run, checkpoint = values["network"]
         check_name("run", run)
         check_name("checkpoint", checkpoint)
+        check_component("sample set", values["sample_set"])
         jobs = tuple(Extraction(**job | {"keep": tuple(job["keep"])}) for job in values["jobs"])
         return cls(Selection(run, checkpoint), values["sample_set"], jobs, bool(values["again"]))
 

@@ -1,0 +1,48 @@
+"""The memory of this machine, compared with what work takes at least before it begins."""
+
+import os
+import resource
+from pathlib import Path
+from typing import Final
+
+from allcnn.errors import ConfigError
+
+_CGROUPS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""Where Linux says what a container may use, by its version 2 and 1."""
+
+
+def check_room(what: str, n_bytes: int, advice: str, room: int | None = None) -> None:
+    """Raise ConfigError where work takes more bytes than this machine has, or than ``room``."""
+    room = host_bytes() if room is None else room
+    if n_bytes > room:
+        raise ConfigError(
+            f"{what} takes at least {_size(n_bytes)} of memory, and there are {_size(room)};"
+            f" {advice}"
+        )
+
+
+def host_bytes() -> int:
+    """Return the memory that this process may use."""
+    limits = [
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        resource.getrlimit(resource.RLIMIT_AS)[0],
+    ]
+    limits += [int(file.read_text()) for file in _CGROUPS if _says_a_number(file)]
+    return min(limit for limit in limits if limit != resource.RLIM_INFINITY)
+
+
+def _says_a_number(file: Path) -> bool:
+    try:
+        return file.read_text().strip().isdecimal()
+    except OSError:
+        return False
+
+
+def _size(n_bytes: int) -> str:
+    scaled, units = float(n_bytes), ["bytes", "kB", "MB", "GB", "TB"]
+    while scaled >= 1000 and len(units) > 1:
+        scaled, units = scaled / 1000, units[1:]
+    return f"{scaled:,.0f} {units[0]}"

@@ -1,0 +1,96 @@
+"""Bounds of settings: the same for options, forms of flows and records."""
+
+from contextlib import suppress
+from dataclasses import fields
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allcnn import bounds
+from allcnn.bounds import Bounds
+from allcnn.config import Comparison, Extraction, Probing, RunConfig, Selection
+from allcnn.errors import AllcnnError, ConfigError
+from flows.parameters import (
+    ExtractParameters,
+    MatrixParameters,
+    NightlyParameters,
+    PipelineParameters,
+    ProbeParameters,
+    TrainParameters,
+)
+from flows.upkeep.plan import Nightly
+
+ALL = [each for each in vars(bounds).values() if isinstance(each, Bounds)]
+MODELS = [
+    TrainParameters,
+    ExtractParameters,
+    MatrixParameters,
+    ProbeParameters,
+    PipelineParameters,
+    NightlyParameters,
+]
+
+HOSTILE = st.one_of(
+    st.sampled_from([10**20, 10**60, 10**5000, -1, 0, 1e308, 1e-320, float("nan"), float("inf")]),
+    st.sampled_from(["", " ", "\U0001f4a5", "\udcff", "x" * 10**5, "../x", "-", "[", "{", "\0"]),
+    st.sampled_from([None, True, [], {}, [[]], {"a": 1}, ("grams",), Selection("*", "*")]),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+)
+
+
+@pytest.mark.parametrize("limits", ALL, ids=str)
+def test_both_ends_are_allowed_and_nothing_beyond(limits):
+    limits.check("x", limits.least)
+    limits.check("x", limits.most)
+    step = 1 if limits.whole else max(abs(limits.least), 1e-300)
+    for value in (limits.least - step, limits.most + max(step, limits.most)):
+        with pytest.raises(ConfigError, match=r"^x is .*; use "):
+            limits.check("x", value)
+
+
+@pytest.mark.parametrize("value", [True, None, "1", [], float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize("limits", ALL, ids=str)
+def test_what_is_no_number_is_refused(limits, value):
+    with pytest.raises(ConfigError, match=r"^x is .*; use "):
+        limits.check("x", value)
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(st.data())
+def test_settings_take_no_value_that_fails_later(data):
+    """Whatever one of them is, it is refused by a sentence, or the settings are usable."""
+    known = {RunConfig: {}, Extraction: {"run": "a", "checkpoint": "b"}, Probing: {}}
+    kind = data.draw(st.sampled_from([RunConfig, Extraction, Comparison, Probing, Nightly]))
+    side = Selection("a", "b")
+    given_values = known.get(kind, {}) | (
+        {"rows": side, "columns": side} if kind is Comparison else {}
+    )
+    given_values |= {"networks": side} if kind is Probing else {}
+    numbers = [each.name for each in fields(kind) if each.type in (int, float, "int", "float")]
+    name = data.draw(st.sampled_from(numbers or ["pool"]))
+    made = None
+    with suppress(AllcnnError):
+        made = kind(**given_values | {name: data.draw(HOSTILE)})
+    assert repr(made)
+    if isinstance(made, RunConfig):
+        assert len(made.name) <= 100
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_number_of_a_form_has_both_ends(model):
+    """So that the form of a web page refuses what the work would."""
+
+    def unbounded(schema, name):
+        if "anyOf" in schema:
+            return [each for part in schema["anyOf"] for each in unbounded(part, name)]
+        if schema.get("type") == "array":
+            return unbounded(schema["items"], name)
+        if schema.get("type") in ("integer", "number"):
+            return [] if {"minimum", "maximum"} <= set(schema) else [name]
+        return []
+
+    properties = model.model_json_schema()["properties"]
+    assert [each for name, one in properties.items() for each in unbounded(one, name)] == []
