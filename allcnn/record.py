@@ -80,7 +80,7 @@ def read_record(workspace: Workspace, run: str) -> RunRecord:
         raise RunError(
             f"{path} does not describe a run that this version knows"
             f" ({type(error).__name__}: {error});"
-            " use the version that wrote it, or delete the run"
+            " use the version that wrote it"
         ) from error
 
 

@@ -212,7 +212,8 @@ def _history(run: str, written: History, name: str) -> History:
     if len(history) < n_epochs:
         raise RunError(
             f"run {run!r} has the checkpoint {name!r}, but its history.json has"
-            f" {len(history)} epochs; restore that file, or delete the run and train it again"
+            f" {len(history)} epochs; restore that file, or train the run again with another"
+            " --prefix"
         )
     return history
 

@@ -14,6 +14,7 @@ import click
 
 from allcnn import presets
 from allcnn.cluster.spec import ClusterSpec
+from allcnn.commands import command
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError
 from flows import (
@@ -88,7 +89,8 @@ class Failure(click.ClickException):
     """One sentence on standard error, and an exit status."""
 
     def __init__(self, reason: object, status: int) -> None:
-        super().__init__(" ".join(str(reason).split()))
+        # Lines are joined; within one, a name in a command keeps its spaces.
+        super().__init__(" ".join(line.strip() for line in str(reason).splitlines()).strip())
         self.exit_code = status  # type: ignore[misc]  # click declares what it reads per instance
 
 
@@ -202,9 +204,8 @@ def compare(rows: str, columns: str, workspace: str, **settings: Any) -> None:
     sides = Selection.parse(rows), Selection.parse(columns)
     for side in sides:
         if not side.is_network:
-            raise ConfigError(
-                f"{str(side)!r} is a pattern; use 'allcnn matrix' for several networks"
-            )
+            several = command(workspace, "matrix", *sides)
+            raise ConfigError(f"{str(side)!r} is a pattern; {several} compares several networks")
     _compare(sides, workspace, settings)
 
 

@@ -39,7 +39,7 @@ def verify(
     if want_json:
         click.echo(json.dumps(as_json(found, told), indent=1))
     else:
-        click.echo("\n".join(report_lines(found, told)))
+        click.echo("\n".join(report_lines(place, found, told)))
     if not all(each.repaired for each in told):
         context.exit(1)
 

@@ -1,5 +1,6 @@
 """Take somebody else's activations from files into a workspace."""
 
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Import:
         minibatch: rows of a minibatch of the store.
         channels_first: whether arrays of four axes are (n, c, h, w).
         attributes: facts about the network.
+        digest: what stands for its parameters; None for a digest of the rows.
         compression: of the chunks.
     """
 
@@ -57,6 +59,7 @@ class Import:
     minibatch: int = 256
     channels_first: bool = False
     attributes: store.Attributes | None = None
+    digest: str | None = None
     compression: store.Compression = "none"
 
     def __post_init__(self) -> None:
@@ -64,6 +67,10 @@ class Import:
         check_name("checkpoint", self.checkpoint)
         if self.minibatch < MIN_MINIBATCH:
             raise ConfigError(f"minibatch is {self.minibatch}; use {MIN_MINIBATCH} or more")
+        if self.digest is not None and not re.fullmatch(r"[!-~]{1,200}", self.digest):
+            raise ConfigError(
+                f"digest is {self.digest!r}; use 1 to 200 letters, digits and signs, no spaces"
+            )
         if self.like is None:
             self._check_described()
         else:
@@ -123,6 +130,7 @@ def import_files(place: Workspace, job: Import) -> tuple[str, list[str]]:
             batch_rows=job.minibatch,
             channels_first=job.channels_first,
             attributes=job.attributes,
+            digest=job.digest,
             compression=job.compression,
         )
     return examples.sample_set.name, list(network)

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import click
 
 from allcnn.cluster.spec import THREADS
+from allcnn.commands import DEFAULT_ROOT
 from allcnn.config import (
     DEFAULT_SAMPLES,
     Architecture,
@@ -99,10 +100,7 @@ def option(flag: str, default: Any = None, *, topic: str | None = None, **kwargs
     )
 
 
-WORKSPACE = "./workspace"
-"""Where everything is kept unless another place is named."""
-
-workspace = option("--workspace", WORKSPACE, metavar="FOLDER")
+workspace = option("--workspace", DEFAULT_ROOT, metavar="FOLDER")
 
 _TRAINING = [
     option("--dataset", RunConfig.dataset, metavar="NAME"),

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from allcnn import data, record
-from allcnn.config import DType, Extraction
+from allcnn.advice import replace_stored, store_again
+from allcnn.config import DType, Extraction, Selection
 from allcnn.errors import RunError
 from allcnn.extract import load_samples, load_source
 from allcnn.extract.forward import Forward, Images, Samples, Source, padded, tap_shapes
@@ -53,7 +54,7 @@ class Network:
         if samples.sample_set.name != self._sample_set:
             raise RunError(
                 f"the data set now gives {samples.sample_set.name} for {self._sample_set}; restore"
-                " its files, or delete what is stored of it and extract again"
+                f" its files, or {self.replacing()}"
             )
         return samples
 
@@ -61,8 +62,8 @@ class Network:
         if self._run not in self._workspace.runs():
             # Perhaps it never was: others' activations are imported.
             raise RunError(
-                f"no run {self._run!r} is in {self._workspace.root} to compute this from; restore"
-                " the run, or delete what is stored of it, and extract or import that again"
+                f"nothing in {self._workspace.root} computes this; restore the run, or"
+                f" {store_again(self._workspace, self._network)}"
             )
 
     def check(self, digest: str, sample_set: SampleSet) -> None:
@@ -71,14 +72,22 @@ class Network:
             raise RunError(
                 f"checkpoint {self._name!r} of run {self._run!r} has the digest"
                 f" {self.source.digest}, and what is stored comes from {digest}; restore that"
-                " checkpoint, or delete what is stored of it and extract again"
+                f" checkpoint, or {self.replacing()}"
             )
         if self.samples.sample_set != sample_set:
             raise RunError(
                 f"the examples of {self._sample_set} have the digest"
                 f" {self.samples.sample_set.digest} now, and had {sample_set.digest} when they were"
-                " stored; restore the data set, or delete what is stored of it and extract again"
+                f" stored; restore the data set, or {self.replacing()}"
             )
+
+    def replacing(self) -> str:
+        """Say how to extract the network in the place of what is stored of it."""
+        return replace_stored(self._workspace, self._network, self._sample_set)
+
+    @property
+    def _network(self) -> Selection:
+        return Selection(self._run, self._name)
 
     def shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of an example of every tap, in the network's order."""

@@ -68,8 +68,7 @@ def _like_a_sibling(root: Place, path: str, network: Network) -> RepresentationM
     sibling = next((each.meta for each in found if isinstance(each, Representation)), None)
     if sibling is None:
         raise RunError(
-            f"nothing in {root / folder} tells any more how it was extracted; delete it, and"
-            " extract again with 'allcnn extract'"
+            f"nothing in {root / folder} tells any more how it was extracted; {network.replacing()}"
         )
     index = network.tap_index(tap, sibling.batch_rows)
     shape = network.shapes(sibling.batch_rows)[tap]

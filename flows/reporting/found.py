@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from allcnn.advice import listing
 from allcnn.errors import RunError
 from allcnn.workspace import Workspace
 from flows.today import Today
@@ -23,8 +24,8 @@ def check_there(workspace: Workspace) -> None:
     stores = (workspace.activations, workspace.grams, workspace.similarity, workspace.probes)
     if not (workspace.runs() or any(map(has_store, stores))):
         raise RunError(
-            f"{workspace.root} holds no runs and no stores; train a network first with 'allcnn"
-            " train', or name another --workspace"
+            f"{workspace.root} holds no runs and no stores; {listing(workspace)},"
+            " or name another --workspace"
         )
 
 
