@@ -83,8 +83,8 @@ def store_again(workspace: Workspace, network: Selection, **options: object) -> 
             f" {', '.join(workspace.checkpoints(network.run)) or 'none'}"
         )
     return (
-        f"no run {network.run!r} is here, so store it again by the program that made it, or import"
-        f" its files again ({importing()} says how)"
+        "store it again by the program that made it, or import its files again"
+        f" ({importing()} says how)"
     )
 
 

@@ -122,7 +122,7 @@ def read_history(workspace: Workspace, run: str) -> History:
         return tuple(Epoch(**row) for row in read_json(path)) if is_file(path) else ()
     except TypeError as error:
         raise RunError(
-            f"{path} holds no learning curves ({error}); restore or delete it"
+            f"{path} holds no learning curves ({error}); restore it from a copy"
         ) from error
 
 

@@ -94,7 +94,7 @@ def _is_finished(config: RunConfig, workspace: Workspace) -> bool:
     if workspace.checkpoints(run):
         raise RunError(
             f"{workspace.run_folder(run)} holds checkpoints but no config.json to say of what;"
-            " restore it, or delete the folder"
+            " restore it, or train with another --prefix"
         )
     return False
 

@@ -166,4 +166,4 @@ def read_json(path: Place) -> Any:
         with reaching(path):
             return json.loads(read_bytes(path).decode())
     except ValueError as error:
-        raise WorkspaceError(f"{path} is no JSON ({error}); restore or delete it") from error
+        raise WorkspaceError(f"{path} is no JSON ({error}); restore it from a copy") from error

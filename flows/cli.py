@@ -55,6 +55,13 @@ class Group(click.Group):
         except BrokenPipeError:
             raise  # the reader of our output has seen enough: click ends quietly
         except OSError as error:
+            from store import DamagedChunkError
+
+            if isinstance(error, DamagedChunkError):
+                repair = command(ctx.meta.get(options.ROOT), "store", "verify", repair=True)
+                raise Failure(
+                    f"{error}; {repair} repairs what a checkpoint still gives", 1
+                ) from error
             reason = f"{error.strerror}: {error.filename}" if error.filename else error
             raise Failure(reason, 1) from error
         except KeyboardInterrupt as error:

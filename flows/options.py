@@ -100,7 +100,15 @@ def option(flag: str, default: Any = None, *, topic: str | None = None, **kwargs
     )
 
 
-workspace = option("--workspace", DEFAULT_ROOT, metavar="FOLDER")
+def _note_root(context: click.Context, _: click.Parameter, root: str) -> str:
+    context.meta[ROOT] = root
+    return root
+
+
+ROOT = "allcnn.workspace"
+"""Where a command's context keeps its workspace, for what is advised when it fails."""
+
+workspace = option("--workspace", DEFAULT_ROOT, metavar="FOLDER", callback=_note_root)
 
 _TRAINING = [
     option("--dataset", RunConfig.dataset, metavar="NAME"),

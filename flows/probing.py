@@ -58,7 +58,9 @@ def probe_table(result: ProbeResult) -> str:
         f"tested   on {some.sample_set}, {result.n_test} examples of {len(result.classes)} classes",
     ]
     if result.provenance.get(NETWORK_KNOWN_BY) == "name":
-        lines.append("one network by its name alone: import both with one --digest to be sure")
+        lines.append(
+            "known as one network by its name alone, as both were imported without --digest"
+        )
     odd = [
         key.tap for key, value in zip(result.taps, result.accuracy, strict=True) if value != value
     ]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from store.activations import ACTIVATIONS
 from store.committed import Form, Meta
-from store.errors import ConflictError, MisalignedWriteError, SchemaError, StoreError
+from store.errors import ConflictError, MisalignedWriteError, SchemaError, StoreError, unreadable
 from store.layout import COORDINATES, crc32c
 from store.nodes import read_attributes
 from store.place import Place, child_names
@@ -42,13 +42,13 @@ def check_same(
     found = _recorded(attributes, wanted)
     if found is None:
         raise SchemaError(
-            f"{folder} has no digests of its coordinates; delete it, {form.verb} again"
+            f"{folder} has no digests of its coordinates; {unreadable('it', form.verb)}"
         )
     for name, digest in wanted.items():
         if found[name] != digest:
             raise ConflictError(
                 f"{folder} is stored with other {name}s (digest {found[name]}, not {digest});"
-                " delete that folder or write to another store"
+                " give the same, or write under another name"
             )
 
 

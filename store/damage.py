@@ -8,7 +8,7 @@ from store.layout import NAMED, Kind
 
 _SENTENCE: Final = re.compile(
     r".* (?:is|are) damaged \((.*)\)[:;] .*"
-    r"|(.*?)[;:] (?:copy|delete|rename|give|use|write|compute|want) .*"
+    r"|(.*?)[;:] (?:copy|delete|rename|restore|give|use|write|compute|want) .*"
 )
 
 METADATA: Final = "metadata"

@@ -76,15 +76,16 @@ def write_network(
     _check_network(network, examples.sample_set.n_samples)
     progress = _Progress(report, 2 * len(network) * examples.sample_set.n_samples)
     of_rows = _digest(network, progress, settings)
-    digest = of_rows if digest is None else digest
     how: dict[str, Any] = {"run": run, "checkpoint": checkpoint, "examples": examples}
-    with NetworkWriter(store, **how, digest=digest, taps=list(network), **settings) as writer:
-        _check_same_rows(writer.stored(), network, settings)
+    how |= {"digest": digest or of_rows, "taps": list(network)}
+    with NetworkWriter(store, **how, **settings) as writer:
+        if digest is not None:
+            _check_same_rows(writer.stored(), network, settings)
         _mend(writer, network, settings["channels_first"])
         for rows in writer.minibatches():
             writer.append({name: values[rows] for name, values in network.items()})
             progress.add(len(network) * (rows.stop - rows.start), "writing")
-    return digest
+    return digest or of_rows
 
 
 def _check_same_rows(

@@ -119,7 +119,7 @@ def test_a_pattern_narrows_what_is_looked_at(place):
 def test_a_pattern_that_fits_nothing_is_one_sentence(place, repair):
     result = run("store", "verify", "typo-*@final", *["--repair"] * repair, workspace=place)
     assert result.exit_code == 1
-    lists = f"'allcnn store ls --workspace {place.root}' lists what is stored"
+    lists = f"`allcnn store ls --workspace {place.root}` lists what is stored"
     wanted = f"Error: nothing in {place.root} fits typo-*@final; {lists}"
     assert result.stderr.splitlines()[-1] == wanted
     assert result.stdout == ""
@@ -128,7 +128,7 @@ def test_a_pattern_that_fits_nothing_is_one_sentence(place, repair):
 def test_nothing_to_look_at_is_one_sentence(workspace):
     result = run("store", "verify", workspace=workspace)
     assert result.exit_code == 1
-    command = f"'allcnn extract RUN --workspace {workspace.root}'"
+    command = f"`allcnn run ls --workspace {workspace.root}`"
     wanted = f"Error: nothing is extracted yet in {workspace.root}; run {command}\n"
     assert result.stderr == wanted
 

@@ -222,4 +222,4 @@ def _open_writer(
         found, network = str(error).partition(";")[0], Selection(key.run, key.checkpoint)
         attributes = stored[0].meta.attributes
         again = _replacing(workspace, network, key.sample_set, attributes, job)
-        raise ConflictError(f"{found}; {again}, or ask for what it holds") from error
+        raise ConflictError(f"{found}; {again}, or ask for what is there") from error

@@ -191,10 +191,7 @@ def _why_not(
 def _to_store(workspace: Workspace, side: Selection, role: Role) -> str:
     """Say how to store a network on the examples of a split."""
     if _is_imported(workspace, side):
-        return (
-            f"import its activations on examples of the split {role}"
-            f" ({importing()} says how), with the same --digest as the others"
-        )
+        return f"import its activations on examples of the split {role} ({importing()} says how)"
     n_samples = _SAMPLES[role] if _is_large(workspace, side.run) else None
     network = Selection(side.run, side.checkpoint)
     if is_here(workspace, network):

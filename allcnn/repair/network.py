@@ -99,8 +99,8 @@ class Network:
         taps = list(self.shapes(batch_size))
         if tap not in taps:
             raise RunError(
-                f"run {self._run!r} has no tap {tap!r}, only {', '.join(taps)}; delete what is"
-                " stored under that name"
+                f"run {self._run!r} has no tap {tap!r}, only {', '.join(taps)}; what is"
+                " stored under that name is of another network"
             )
         return taps.index(tap)
 

@@ -55,7 +55,9 @@ def command_for(workspace: Workspace, name: str, unmended: Sequence[str] = ()) -
             except (AllcnnError, StoreError) as error:
                 reason = str(error)
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"its record is malformed ({error}); delete it") from error
+        raise RunError(
+            f"its record is malformed ({error}); compute that comparison again, then delete it"
+        ) from error
     raise RunError(
         f"the comparison that wrote it computes it again in its place, if it still can: {reason}"
     )
