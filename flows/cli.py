@@ -16,7 +16,7 @@ from allcnn import presets
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.commands import command
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
-from allcnn.errors import AllcnnError, ConfigError
+from allcnn.errors import AllcnnError, ConfigError, in_one_line
 from flows import (
     cli_figure,
     cli_import,
@@ -96,8 +96,7 @@ class Failure(click.ClickException):
     """One sentence on standard error, and an exit status."""
 
     def __init__(self, reason: object, status: int) -> None:
-        # Lines are joined; within one, a name in a command keeps its spaces.
-        super().__init__(" ".join(line.strip() for line in str(reason).splitlines()).strip())
+        super().__init__(in_one_line(reason))
         self.exit_code = status  # type: ignore[misc]  # click declares what it reads per instance
 
 

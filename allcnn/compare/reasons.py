@@ -32,7 +32,7 @@ def why_not(
     for network, taps in by_network(members).items():
         missing = missing_tap(taps, side)
         if missing is not None:
-            again = store_again(workspace, network, **examples_of(taps[0].sample_set))
+            again = store_whole(workspace, taps[0])
             return (
                 f"tap {missing} of {network} on {taps[0].key.sample_set}, counted from 0, is not"
                 f" stored; {again}, or name the taps, as in '{network}:conv[1-3]'"
@@ -131,7 +131,7 @@ def alike(workspace: Workspace, placed: Sequence[Placed], wanted: str | None = N
             commands = [str(extracting(workspace, network, **how)) for network in missing]
             more = f", and likewise for {len(commands) - 3} more" if commands[3:] else ""
             return f"run {' and '.join(commands[:3])}{more}"
-    if len({each.image_shape for each in sets.values()}) > 1 and own:
+    if len({each.image_shape for each in sets.values()}) > 1 and all(p.extracted for p in placed):
         shapes = sorted({" x ".join(map(str, each.image_shape)) for each in sets.values()})
         return (
             f"their images are {' and '.join(shapes)}, so that no sample set can be shown to all;"

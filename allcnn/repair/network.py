@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from allcnn import data, record
-from allcnn.advice import replace_stored, store_again
+from allcnn.advice import is_here, replace_stored, store_again
 from allcnn.config import DType, Extraction, Selection
 from allcnn.errors import RunError
 from allcnn.extract import load_samples, load_source
@@ -43,14 +43,13 @@ class Network:
         """The examples; raises RunError where the data set has others now."""
         self._check_run()
         config = record.read_record(self._workspace, self._run).config
-        rest = self._sample_set.removeprefix(f"{config.dataset}-")
-        found = _SAMPLE_SET.fullmatch(rest)
-        if rest == self._sample_set or found is None:
+        found = self._examples(config.dataset)
+        if found is None:
             raise RunError(
                 f"run {self._run!r} is of data set {config.dataset}, and {self._sample_set} is not"
                 " a part of it; write these activations again as they were written"
             )
-        samples = load_samples(config.dataset, config.image_size, found[1], int(found[2]))
+        samples = load_samples(config.dataset, config.image_size, *found)
         if samples.sample_set.name != self._sample_set:
             raise RunError(
                 f"the data set now gives {samples.sample_set.name} for {self._sample_set}; restore"
@@ -83,7 +82,18 @@ class Network:
 
     def replacing(self) -> str:
         """Say how to extract the network in the place of what is stored of it."""
-        return replace_stored(self._workspace, self._network, self._sample_set)
+        if not is_here(self._workspace, self._network):
+            return store_again(self._workspace, self._network)
+        config = record.read_record(self._workspace, self._run).config
+        split, n_samples = self._examples(config.dataset) or (None, None)
+        how = {"split": split, "samples": n_samples}
+        return replace_stored(self._workspace, self._network, self._sample_set, how)
+
+    def _examples(self, dataset: str) -> tuple[str, int] | None:
+        """Return the split and the number of the examples, None where they are of other data."""
+        rest = self._sample_set.removeprefix(f"{dataset}-")
+        found = _SAMPLE_SET.fullmatch(rest)
+        return None if rest == self._sample_set or not found else (found[1], int(found[2]))
 
     @property
     def _network(self) -> Selection:

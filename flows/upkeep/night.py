@@ -11,7 +11,7 @@ from allcnn.advice import store_missing
 from allcnn.cluster.run import Cluster
 from allcnn.compare.sources import find, preference
 from allcnn.config import Comparison, Selection
-from allcnn.errors import AllcnnError, ComparisonError
+from allcnn.errors import AllcnnError, ComparisonError, in_one_line
 from allcnn.extract import keep, load_source
 from allcnn.holding import holding_folder
 from allcnn.housekeeping import NETWORK_KINDS, discard, place_of
@@ -325,7 +325,7 @@ def _attempt(night: Night, step: Step, name: str, work: Callable[[Report], T]) -
 
 def _sentence(error: Exception) -> str:
     kind = "" if isinstance(error, (AllcnnError, StoreError)) else f"{type(error).__name__}: "
-    return f"{kind}{' '.join(str(error).split())}"
+    return f"{kind}{in_one_line(error)}"
 
 
 def _networks(result: SimilarityResult) -> str:

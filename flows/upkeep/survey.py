@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from allcnn import checkpoint as checkpoints
 from allcnn import record
-from allcnn.advice import is_extracted, removing
+from allcnn.advice import is_extracted
 from allcnn.compare.restoring import as_stored
 from allcnn.compare.sources import Found, digests_of, find, missing_tap, sources_of
 from allcnn.config import Extraction, Selection, check_name
@@ -145,9 +145,8 @@ def _left_over(workspace: Workspace, network: Selection, sample_set: str) -> Ite
     taps = find(workspace, network, sample_set)
     stored_at = [tap.created_at for tap in taps]
     if stored_at and max(stored_at) < record.begun_at(workspace, network.run):
-        reason = "it was stored before the run of that name was begun, and is not compared"
-        if not is_foreign(taps):
-            reason += f"; {removing(workspace, network, sample_set)} removes it"
+        # Nothing can extract it again, so that its removal is not advised.
+        reason = "it is left of an earlier run of that name, and not compared"
         yield Skipped(f"{network} on {sample_set}", reason)
 
 
