@@ -19,11 +19,13 @@ from click.testing import CliRunner
 
 import store
 from allcnn import commands
-from allcnn.config import Extraction
+from allcnn.compare.reasons import Placed, alike
+from allcnn.config import Extraction, Selection
 from allcnn.extract import extract
 from allcnn.workspace import Workspace
 from flows import local
 from flows.cli import main
+from store import SampleSet
 from tests.faults import chunk_files, edit_attributes, flip_bit
 
 D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
@@ -186,6 +188,30 @@ def sites(path: Path) -> set[tuple[str, str, str]]:
 
     walk(ast.parse(path.read_text(encoding="utf-8")), "")
     return found
+
+
+def placed(network: str, side: int, n: int, *, extracted: bool = True) -> Placed:
+    sample_set = SampleSet("digits", "test", n, (side, side, 1), "0123456789abcdef")
+    return Placed(Selection.parse(network), sample_set, extracted)
+
+
+def test_examples_that_cannot_be_shown_to_both_are_said(trained: Workspace) -> None:
+    """Of images of another size, or another program's."""
+    told = alike(trained, [placed(FINAL, 12, N), placed(f"{D2}@final", 16, N)])
+    assert told.startswith("their images are 12 x 12 x 1 and 16 x 16 x 1, so that no sample set")
+    told = alike(trained, [placed(FINAL, 12, N), placed("mine@final", 12, 32, extracted=False)])
+    assert told.startswith("import one of them over the examples of the other, with --like RUN@")
+
+
+def test_examples_that_both_can_see_are_shown_to_both(trained: Workspace) -> None:
+    sides = [placed(FINAL, 12, 32), placed(f"{D2}@final", 12, N)]
+    root = trained.root
+    more = f"run `allcnn extract {D1} --checkpoint final --split test --samples {N} --workspace"
+    assert alike(trained, sides) == f"{more} {root}`"
+    fewer = f"run `allcnn extract {D2} --checkpoint final --split test --samples 32 --workspace"
+    assert alike(trained, sides, sides[0].sample_set.name) == f"{fewer} {root}`"
+    both = [*sides, placed(FINAL, 12, N)]
+    assert "with --sample-set: digits-test-64-01234567" in alike(trained, both)
 
 
 # Nothing is there, or not what is asked for
