@@ -202,7 +202,7 @@ def test_a_pattern_over_different_sample_sets_is_refused_naming_both(tmp_path):
     write_network(workspace.activations, B, make_taps(n=80))
     message = (
         r"no sample set holds all networks of \*@final whole: a@final on digits-test-66-01234567,"
-        r" b@final on digits-test-80-01234567; compare those on one of them with --sample-set, or import one"
+        r" b@final on digits-test-80-01234567; compare those on one of them with --sample-set, or"
     )
     with pytest.raises(ComparisonError, match=message):
         compare(workspace, job(ALL, ALL))
