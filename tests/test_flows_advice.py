@@ -90,8 +90,11 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> None:
             code = frame.f_code
             if any(f"{ROOT / package}/" in code.co_filename for package in PACKAGES):
                 file = str(Path(code.co_filename).relative_to(ROOT))
-                REACHED.add((file, code.co_qualname, inner))
-            inner, frame = code.co_name, frame.f_back
+                # A comprehension is a part of the function around it.
+                function = code.co_qualname.partition(".<locals>.<")[0]
+                REACHED.add((file, function, inner))
+            inner = inner if code.co_name.startswith("<") else code.co_name
+            frame = frame.f_back
         return object.__new__(cls)
 
     monkeypatch.setattr(commands.Command, "__new__", noting)
@@ -164,7 +167,7 @@ def has_docstring(node: ast.AST) -> bool:
 
 BUILDERS = {
     "Command", "command", "extracting", "importing", "listing", "removing", "store_missing",
-    "store_again", "replace_stored", "store_whole", "alike", "command_of", "command_for",
+    "store_again", "replace_stored", "store_whole", "alike",
 }  # fmt: skip
 """Functions whose calls make an advice."""
 
@@ -180,8 +183,7 @@ def sites(path: Path) -> set[tuple[str, str, str]]:
                 of_function = not isinstance(node, ast.Module | ast.ClassDef)
                 inner = f"{name}{'.<locals>' if of_function else ''}.{child.name}".strip(".")
             elif isinstance(child, ast.Call):
-                called = child.func
-                callee = getattr(called, "id", None) or getattr(called, "attr", "")
+                callee = getattr(child.func, "id", "")
                 if callee in BUILDERS and name:
                     found.add((file, name, callee))
             walk(child, inner)
@@ -422,6 +424,13 @@ def grams_of_several_checkpoints(place: Workspace) -> Words:
 
 
 @scenario
+def grams_of_several_checkpoints_of_a_run_that_is_gone(place: Workspace) -> Words:
+    words = grams_of_several_checkpoints(place)
+    shutil.rmtree(place.run_folder(D1))
+    return words
+
+
+@scenario
 def taps_of_several_types(place: Workspace) -> Words:
     half = Workspace.at(place.root.parent / "half")
     shutil.copytree(place.root / "runs", half.root / "runs")
@@ -507,6 +516,12 @@ def grams_alone_to_transform(place: Workspace) -> Words:
     shutil.rmtree(place.activations)
     keep_grams(place)
     return "figure", "invariance", FINAL, "--to", place.root / "a.png"
+
+
+@scenario
+def an_import_on_other_examples_to_transform(place: Workspace) -> Words:
+    import_network(place)
+    return "figure", "invariance", "mine@final", "--sample-set", "x"
 
 
 # Probes
@@ -639,6 +654,13 @@ def damage_of_another_checkpoint(place: Workspace) -> Words:
 def damage_of_all_metadata(place: Workspace) -> Words:
     for tap in store.open(place.activations).find(run=D1):
         (tap.place / "zarr.json").write_text("{}")
+    return "store", "verify", "--repair"
+
+
+@scenario
+def damage_of_all_metadata_of_an_import(place: Workspace) -> Words:
+    import_network(place)
+    (activations(place, "mine").parent / "zarr.json").write_text("{}")
     return "store", "verify", "--repair"
 
 
