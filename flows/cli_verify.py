@@ -39,9 +39,16 @@ def verify(
     if want_json:
         click.echo(json.dumps(as_json(found, told), indent=1))
     else:
-        click.echo("\n".join(report_lines(place, found, told)))
+        advice = _to_finish(place, found) if found.unfinished else []
+        click.echo("\n".join(report_lines(place, found, told, advice)))
     if not all(each.repaired for each in told):
         context.exit(1)
+
+
+def _to_finish(place: Any, found: Any) -> Any:
+    from flows.finishing import to_finish
+
+    return to_finish(place, found.unfinished)
 
 
 def _repair(place: Any, found: Any) -> Any:

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from allcnn.advice import extracting, is_here, options_of, store_again
 from allcnn.commands import command
-from allcnn.compare.restoring import as_stored
-from allcnn.compare.sources import find
 from allcnn.config import Selection
 from allcnn.workspace import Workspace
 from flows.listing import size
@@ -77,11 +74,12 @@ def look_through(place: Workspace, side: Selection | None) -> Found:
     return Found(n_checked, n_bytes, tuple(damage), tuple(unfinished))
 
 
-def report_lines(place: Workspace, found: Found, told: Sequence[Told]) -> list[str]:
-    """Return a line for each damage, and one for all."""
+def report_lines(
+    place: Workspace, found: Found, told: Sequence[Told], advice: Sequence[str]
+) -> list[str]:
+    """Return a line for each damage, and one for all; advice goes with what is unfinished."""
     lines = [f"unfinished: {each}" for each in found.unfinished]
-    lines += dict.fromkeys(_to_finish(place, each) for each in found.unfinished)
-    lines += [""] if lines else []
+    lines += [*advice, ""] if lines else []
     for each in told:
         lines.append(str(each.damage))
         if each.repaired is not None:
@@ -92,20 +90,8 @@ def report_lines(place: Workspace, found: Found, told: Sequence[Told]) -> list[s
         return [*lines, f"{looked}: no damage"]
     mended = f", {len(told) - left} repaired" if told[0].repaired is not None else ""
     repair = command(place.root, "store", "verify", repair=True)
-    advice = "" if mended else f"; {repair} repairs what a checkpoint still gives"
-    return [*lines, "", f"{looked}: {len(told)} damaged{mended}{advice}"]
-
-
-def _to_finish(place: Workspace, unfinished: Unfinished) -> str:
-    """Say how to go on with what a writer left."""
-    sample_set, run, checkpoint = unfinished.path.split("/")[:3]
-    side = Selection(run, checkpoint)
-    # What is damaged besides is reported as such.
-    found = find(place, side, sample_set, skip=True)
-    jobs = [job for job in as_stored(side, found) if unfinished.kind in job.keep]
-    if not jobs or not is_here(place, side):
-        return f"to go on: {store_again(place, side)}"
-    return f"to go on: run {extracting(place, side, **options_of(jobs[0]))}"
+    remedy = "" if mended else f"; {repair} repairs what a checkpoint still gives"
+    return [*lines, "", f"{looked}: {len(told)} damaged{mended}{remedy}"]
 
 
 def as_json(found: Found, told: Sequence[Told]) -> dict[str, Any]:
