@@ -699,7 +699,7 @@ def test_what_an_earlier_run_left_is_not_compared(one_run):
     folder = one_run.checkpoints_folder(FINAL.run)
     shutil.rmtree(folder / "final")
     shutil.copytree(folder / "init", folder / "final")
-    told = r"so that this is of an earlier run of that .* rm .* --yes --workspace"
+    told = r"so that this is of an earlier run of that .* store rm .* --sample-set"
     for lost in (None, one_run.activations):
         if lost:
             shutil.rmtree(lost)

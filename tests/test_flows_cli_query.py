@@ -583,8 +583,8 @@ def test_a_query_where_grams_alone_are_kept_says_how_to_get_activations(
     )
     (root / "runs" / "net-s0").mkdir(parents=True)
     (root / "runs" / "net-s0" / "config.json").write_text("{}")
-    ours = wanted.replace(", or 'allcnn store import' again what another program made", "")
-    assert run(*query, workspace=writable).stderr == ours
+    ours = "restore checkpoint 'final' of run 'net-s0', which has none\n"
+    assert run(*query, workspace=writable).stderr.endswith(ours)
 
 
 def test_parquet_has_the_metadata(filled: Workspace, tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_what_is_stored_of_another_network_of_that_name_keeps_a_run_out(
     succeed("extract", D1, *SAMPLES, "--keep", keep, workspace=elsewhere)
     remove_run(elsewhere, D1)
     reason = fail("import", file, workspace=elsewhere)
-    assert f"holds activations or Grams of another {D1}@final; remove them with" in reason
+    assert f"holds activations or Grams of another {D1}@final; import into another" in reason
     succeed("store", "rm", f"{D1}@final", "--yes", workspace=elsewhere)
     succeed("run", "import", file, workspace=elsewhere)
 

@@ -176,7 +176,7 @@ def test_where_nothing_fits_it_says_so(untouched, tmp_path, command):
 def test_gc_of_a_workspace_without_stores_says_so(tmp_path, exists):
     place = Workspace.at(tmp_path if exists else tmp_path / "typo")
     error = fail("gc", "--yes", workspace=place)
-    assert error.startswith(f"Error: nothing is extracted yet in {place.root}; run")
+    assert error.startswith(f"Error: nothing is extracted yet in {place.root}; train")
 
 
 @pytest.mark.parametrize(
