@@ -132,7 +132,7 @@ def test_finding_narrows_by_facts(address):
     assert [str(key.tap) for key in opened.keys()] == ["conv2", "conv1"] * 2
     assert [tap.key.checkpoint for tap in opened.find(tap="conv1", epoch__ge=1)] == ["final"]
     assert [summary.n_taps for summary in opened.summaries()] == [2, 2]
-    with pytest.raises(UnknownRepresentationError, match=r"taps\.zarr holds no .*; extract it"):
+    with pytest.raises(UnknownRepresentationError, match=r"taps\.zarr holds no .*; store it"):
         opened[make_meta("conv3").key]
 
 
