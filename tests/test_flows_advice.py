@@ -519,9 +519,9 @@ def grams_alone_to_transform(place: Workspace) -> Words:
 
 
 @scenario
-def an_import_on_other_examples_to_transform(place: Workspace) -> Words:
-    import_network(place)
-    return "figure", "invariance", "mine@final", "--sample-set", "x"
+def an_import_of_which_a_kill_left_folders(place: Workspace) -> Words:
+    (Path(str(place.activations)) / "x" / "mine" / "final").mkdir(parents=True)
+    return "compare", "mine@final", FINAL
 
 
 # Probes
