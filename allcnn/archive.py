@@ -57,7 +57,7 @@ def unpack(file: Path, runs: Path) -> Manifest:
     names or sizes are not.
     """
     if not file.is_file():
-        raise ArchiveError(f"{file} is no file; give one that 'allcnn run export' wrote")
+        raise ArchiveError(f"{file} is no file; name the file of an exported run")
     with file.open("rb") as stream:
         manifest = _read_manifest(file, stream)
         for member in manifest.members:
@@ -75,7 +75,7 @@ def _read_manifest(file: Path, stream: BinaryIO) -> Manifest:
     header = stream.read(tarfile.BLOCKSIZE)
     name, size = header[: len(MANIFEST) + 1], header[124:135]
     if name != f"{MANIFEST}\0".encode() or not re.fullmatch(rb"[0-7]{11}", size):
-        raise ArchiveError(f"{file} is nothing that 'allcnn run export' wrote; give another file")
+        raise ArchiveError(f"{file} is no file of an exported run; name another one")
     n_bytes = int(size, 8)
     if header != _header(MANIFEST, n_bytes) or n_bytes > _MOST_MANIFEST_BYTES:
         raise damaged(file, f"the header of {MANIFEST} is not as written")

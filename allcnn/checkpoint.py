@@ -179,7 +179,7 @@ def _read(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
 def _damaged(folder: Place, reason: str) -> RunError:
     return RunError(
         f"the checkpoint {folder} cannot be read ({textwrap.shorten(reason, 240)});"
-        " delete the run and train it again"
+        " restore it from a copy, or train the run again with another --prefix"
     )
 
 

@@ -1,6 +1,11 @@
 """Errors of the science: one sentence each, with the thing, what was found and what to do."""
 
 
+def in_one_line(error: object) -> str:
+    """Return a message with its lines joined; within one, a name in a command keeps its spaces."""
+    return " ".join(filter(None, map(str.strip, str(error).splitlines())))
+
+
 class AllcnnError(Exception):
     """Base of every error that a user can mend."""
 

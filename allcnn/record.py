@@ -116,7 +116,7 @@ def _from_json(path: Place, values: Any) -> RunRecord:
         raise RunError(
             f"{path} does not describe a run that this version knows"
             f" ({type(error).__name__}: {error});"
-            " use the version that wrote it, or delete the run"
+            " use the version that wrote it"
         ) from error
 
 
@@ -165,8 +165,8 @@ def read_history(workspace: Workspace, run: str) -> History:
         return tuple(_epoch(n, row) for n, row in enumerate(rows, start=1))
     except (TypeError, ValueError) as error:
         raise RunError(
-            f"{path} holds no learning curves as training writes them ({error}); restore or delete"
-            " it"
+            f"{path} holds no learning curves as training writes them ({error}); restore it from a"
+            " copy"
         ) from error
 
 

@@ -98,7 +98,7 @@ def _is_finished(config: RunConfig, workspace: Workspace) -> bool:
     if workspace.checkpoints(run):
         raise RunError(
             f"{workspace.run_folder(run)} holds checkpoints but no config.json to say of what;"
-            " restore it, or delete the folder"
+            " restore it, or train with another --prefix"
         )
     return False
 
@@ -217,7 +217,8 @@ def _history(run: str, written: History, name: str) -> History:
     if len(history) < n_epochs:
         raise RunError(
             f"run {run!r} has the checkpoint {name!r}, but its history.json has"
-            f" {len(history)} epochs; restore that file, or delete the run and train it again"
+            f" {len(history)} epochs; restore that file, or train the run again with another"
+            " --prefix"
         )
     return history
 

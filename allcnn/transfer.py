@@ -224,7 +224,7 @@ def _check_fits(
     elif not set(known) <= set(new.digests):
         raise RunError(
             f"{workspace.run_folder(new.run)} holds checkpoints but no config.json to say of what;"
-            f" restore it, or remove them with 'allcnn run rm {new.run}'"
+            " restore it, or import into another --workspace"
         )
     for name in known:
         if name in new.digests:
@@ -256,5 +256,5 @@ def _check_same_checkpoint(workspace: Workspace, new: _Unpacked, name: str) -> N
 def _other(workspace: Workspace, new: _Unpacked, what: str) -> RunError:
     return RunError(
         f"run {new.run!r} in {workspace.root} {what} than {new.file}; import it into another"
-        f" --workspace, or remove that one with 'allcnn run rm {new.run}'"
+        " --workspace"
     )

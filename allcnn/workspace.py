@@ -3,10 +3,12 @@
 import json
 import os
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from allcnn.config import check_name
+from allcnn.commands import command
+from allcnn.config import Selection, check_name
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.stages import checkpoint_epoch, is_checkpoint
 from store import jsontext
@@ -97,8 +99,8 @@ class Workspace:
         folder = self.run_folder(run)
         if not is_file(folder / "config.json"):
             raise RunError(
-                f"no run {run!r} in {self.root}; {_choices('runs', self.runs())},"
-                " or train it first with 'allcnn train'"
+                f"no run {run!r} in {self.root}; {_choices('runs', run, self.runs())},"
+                f" or train it first with {command(self.root, 'train')}"
             )
         return folder
 
@@ -111,6 +113,17 @@ class Workspace:
         names = child_names(folder) if isinstance(folder, Path) else _uploaded(folder)
         return sorted(filter(is_checkpoint, names), key=checkpoint_epoch)
 
+    def stored_networks(self, sample_set: str | None = None) -> list[Selection]:
+        """Return the networks that have a folder of activations or Grams, on one set or any."""
+        found = [
+            Selection(run, checkpoint)
+            for place in (self.activations, self.grams)
+            for name in ([sample_set] if sample_set else child_names(place))
+            for run in child_names(place / name)
+            for checkpoint in child_names(place / name / run)
+        ]
+        return list(dict.fromkeys(found))
+
     def find_checkpoint(self, run: str, checkpoint: str) -> Place:
         """Return the folder of a checkpoint that exists, else raise RunError naming those."""
         self.find_run(run)
@@ -118,7 +131,8 @@ class Workspace:
         known = self.checkpoints(run)
         if checkpoint not in known:
             raise RunError(
-                f"run {run!r} has no checkpoint {checkpoint!r}; {_choices('checkpoints', known)}"
+                f"run {run!r} has no checkpoint {checkpoint!r};"
+                f" {_choices('checkpoints', checkpoint, known)}"
             )
         return self.checkpoints_folder(run) / checkpoint
 
@@ -150,8 +164,12 @@ def _is_inside(place: Path, folder: Place) -> bool:
     return real == inside or real.startswith(os.path.join(inside, ""))
 
 
-def _choices(kind: str, names: list[str]) -> str:
-    return f"choose one of: {', '.join(names)}" if names else f"there are no {kind} yet"
+def _choices(kind: str, asked: str, names: list[str]) -> str:
+    if not names:
+        return f"there are no {kind} yet"
+    close = get_close_matches(asked, names, n=1)
+    nearest = f" (nearest: {close[0]})" if close and len(names) > 1 else ""
+    return f"choose one of: {', '.join(names)}{nearest}"
 
 
 def _uploaded(folder: Place) -> set[str]:
@@ -180,4 +198,4 @@ def read_json(path: Place) -> Any:
         with reaching(path):
             return jsontext.parse(read_bytes(path))
     except ValueError as error:
-        raise WorkspaceError(f"{path} is no JSON ({error}); restore or delete it") from error
+        raise WorkspaceError(f"{path} is no JSON ({error}); restore it from a copy") from error

@@ -6,7 +6,6 @@ Commands import what they need, so that ``--help`` answers at once.
 import io
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,8 +17,9 @@ import click
 
 from allcnn import presets
 from allcnn.cluster.spec import ClusterSpec
+from allcnn.commands import command
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
-from allcnn.errors import AllcnnError, ConfigError
+from allcnn.errors import AllcnnError, ConfigError, in_one_line
 from flows import (
     cli_figure,
     cli_import,
@@ -130,8 +130,7 @@ class Failure(click.ClickException):
     """One sentence on standard error, and an exit status."""
 
     def __init__(self, reason: object, status: int) -> None:
-        # Other spaces may be those of a name.
-        super().__init__(_shortened(re.sub(r"\s*[\r\n]\s*", " ", str(reason)).strip()))
+        super().__init__(_shortened(in_one_line(reason)))
         self.exit_code = status  # type: ignore[misc]  # click declares what it reads per instance
 
 
@@ -251,9 +250,8 @@ def compare(rows: str, columns: str, workspace: str, **settings: Any) -> None:
     sides = Selection.parse(rows), Selection.parse(columns)
     for side in sides:
         if not side.is_network:
-            raise ConfigError(
-                f"{str(side)!r} is a pattern; use 'allcnn matrix' for several networks"
-            )
+            several = command(workspace, "matrix", *sides)
+            raise ConfigError(f"{str(side)!r} is a pattern; {several} compares several networks")
     _compare(sides, workspace, settings)
 
 

@@ -67,6 +67,12 @@ from flows import options
     metavar="NAME=VALUE",
     help="a fact about the network, such as depth=18; may be repeated",
 )
+@click.option(
+    "--digest",
+    metavar="TEXT",
+    help="what stands for the network's parameters, such as the SHA-256 of their file: tells that"
+    " imports on other examples are of the same network [default: a digest of the rows]",
+)
 def import_arrays(files: tuple[str, ...], attributes: tuple[str, ...], **how: Any) -> None:
     """Take the activations of your own network from files, each array a tap.
 

@@ -50,8 +50,9 @@ def list_store(pattern: str | None, where: tuple[str, ...], as_json: bool, works
     from flows.browse import list_stores
     from flows.listing import listing_table
 
-    listing = list_stores(_workspace(workspace), chosen, where)
-    _show(asdict(listing) if as_json else listing_table(listing))
+    place = _workspace(workspace)
+    listing = list_stores(place, chosen, where)
+    _show(asdict(listing) if as_json else listing_table(place, listing))
 
 
 @click.command("show")
@@ -70,12 +71,13 @@ def show_store(pattern: str, sample_set: str | None, as_json: bool, workspace: s
     from flows.browse import describe_networks, network_json
     from flows.listing import damage_lines, network_table
 
-    networks, damaged = describe_networks(_workspace(workspace), chosen, sample_set)
+    place = _workspace(workspace)
+    networks, damaged = describe_networks(place, chosen, sample_set)
     if as_json:
         found = {"networks": list(map(network_json, networks))}
         _show(found | {"damaged": list(map(asdict, damaged))})
     else:
-        lines = [damage_lines(damaged)] if damaged else []
+        lines = [damage_lines(place, damaged)] if damaged else []
         _show("\n\n".join([*map(network_table, networks), *lines]))
 
 

@@ -41,7 +41,8 @@ def verify(
     if want_json:
         click.echo(json.dumps(as_json(found, told), indent=1))
     else:
-        click.echo("\n".join(report_lines(found, told)))
+        advice = _to_finish(place, found) if found.unfinished else []
+        click.echo("\n".join(report_lines(place, found, told, advice)))
     if not all(each.repaired for each in told):
         context.exit(1)
 
@@ -55,6 +56,12 @@ def _of_runs(place: Any) -> tuple[Any, ...]:
     from allcnn.examination import examine_runs, taps_of
 
     return examine_runs, taps_of
+
+
+def _to_finish(place: Any, found: Any) -> Any:
+    from flows.finishing import to_finish
+
+    return to_finish(place, found.unfinished)
 
 
 def _repaired(place: Any, found: Any) -> Iterator[tuple[Any, bool, str]]:

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import store
+from allcnn.advice import listing
 from allcnn.config import Selection
 from allcnn.errors import RunError
 from allcnn.workspace import Workspace
-from flows.nothing import listed
 from store.place import child_names
 from store.samples import NO_INDEX
 
@@ -23,7 +23,9 @@ def stored_like(place: Workspace, like: Selection, n: int, sample_set: str | Non
         return fitting[0]
     on = f" on {sample_set}" if sample_set else ""
     if not found:
-        raise RunError(f"{place.root} holds no activations or Grams of {like}{on}; {listed(place)}")
+        raise RunError(
+            f"{place.root} holds no activations or Grams of {like}{on}; {listing(place)}"
+        )
     names = ", ".join(sorted(sets))
     if fitting:
         raise RunError(f"{like} is stored on {names}; choose one with --sample-set")

@@ -14,11 +14,12 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 
+from allcnn.advice import store_again
 from allcnn.config import Selection as Pattern
 from allcnn.errors import ConfigError, RunError
 from allcnn.progress import Report, silent
 from allcnn.workspace import Workspace
-from flows.nothing import in_workspace, nothing_fits, of_option
+from flows.nothing import nothing_fits, of_option
 from store import Representation, has_store, open_grams
 from store import open as open_store
 from store.replacing import replacing
@@ -58,14 +59,11 @@ def _check_grams(workspace: Workspace, where: dict[str, str]) -> None:
     if not grams:
         return
     key, samples = grams[0].key.of, grams[0].meta.sample_set
-    command = (
-        f"allcnn extract {key.run} --checkpoint {key.checkpoint} --split {samples.split}"
-        f" --samples {samples.n_samples}{in_workspace(workspace)}"
-    )
-    other = ", or 'allcnn store import' again what another program made"
+    network = Pattern(key.run, key.checkpoint)
+    again = store_again(workspace, network, split=samples.split, samples=samples.n_samples)
     raise RunError(
-        f"of {key.run}@{key.checkpoint} on {samples.name} Grams alone are kept, and a query needs"
-        f" activations; run '{command}'{'' if key.run in workspace.runs() else other}"
+        f"of {network} on {samples.name} Grams alone are kept, and a query needs activations;"
+        f" {again}"
     )
 
 

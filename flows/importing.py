@@ -1,5 +1,6 @@
 """Take somebody else's activations from files into a workspace."""
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class Import:
         channels_first: whether arrays of three and four axes have their channels second.
         channels_last: patterns of taps of which this is not so.
         attributes: facts about the network.
+        digest: what stands for its parameters; None for a digest of the rows.
         compression: of the chunks.
     """
 
@@ -69,12 +71,17 @@ class Import:
     channels_first: bool = False
     channels_last: tuple[str, ...] = ()
     attributes: store.Attributes | None = None
+    digest: str | None = None
     compression: store.Compression = "none"
 
     def __post_init__(self) -> None:
         check_name("run", self.run)
         check_name("checkpoint", self.checkpoint)
         MINIBATCH.check("minibatch", self.minibatch)
+        if self.digest is not None and not re.fullmatch(r"[!-~]{1,200}", self.digest):
+            raise ConfigError(
+                f"digest is {self.digest!r}; use 1 to 200 letters, digits and signs, no spaces"
+            )
         if self.like is None:
             self._check_described()
         else:
@@ -135,6 +142,7 @@ def import_files(place: Workspace, job: Import, tell: Tell) -> tuple[str, list[s
             batch_rows=job.minibatch,
             channels_first=first,
             attributes=job.attributes,
+            digest=job.digest,
             compression=job.compression,
         )
     return examples.sample_set.name, list(network)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from allcnn.commands import command
+from allcnn.workspace import Workspace
 from flows.browse import Listing, Network
 from flows.results import StoredProbe, StoredResult
 from flows.stored import Stored, StoredTap
@@ -13,7 +15,7 @@ _MOST_NETWORKS = 3
 _STATE = ("raw", "stored", "age", "state")
 
 
-def listing_table(listing: Listing) -> str:
+def listing_table(workspace: Workspace, listing: Listing) -> str:
     """Return a table each of activations, Grams, results and probes, and a line each damage."""
     tables = []
     if listing.activations:
@@ -25,13 +27,14 @@ def listing_table(listing: Listing) -> str:
     if listing.probes:
         tables.append(_probes_table(listing.probes))
     if listing.damaged:
-        tables.append(damage_lines(listing.damaged))
+        tables.append(damage_lines(workspace, listing.damaged))
     return "\n\n".join(tables)
 
 
-def damage_lines(damaged: Sequence[Damage]) -> str:
+def damage_lines(workspace: Workspace, damaged: Sequence[Damage]) -> str:
     """Return a line each damage, and what to do."""
-    advice = "look for more with 'allcnn store verify', and repair with --repair what can be"
+    verify = command(workspace.root, "store", "verify", repair=True)
+    advice = f"{verify} looks for more, and repairs what a checkpoint still gives"
     return "\n".join([*map(str, damaged), advice])
 
 

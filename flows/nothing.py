@@ -1,42 +1,25 @@
 """What is said where nothing is stored that was asked for: one sentence for all commands."""
 
-import shlex
 from collections.abc import Iterable
 
+from allcnn.advice import listing
 from allcnn.errors import RunError
 from allcnn.workspace import Workspace
-from flows import options
 from store import has_store
-from store.place import as_place
 
 
 def nothing_fits(workspace: Workspace, asked: Iterable[object | None]) -> RunError:
     """Return the error that names all that was asked for; of these, None stands for nothing."""
     texts = [str(each) for each in asked if each is not None]
     if not texts or not _has_stores(workspace):
-        return RunError(
-            f"nothing is extracted yet in {workspace.root};"
-            f" run 'allcnn extract RUN{in_workspace(workspace)}'"
-        )
-    return RunError(f"nothing in {workspace.root} fits {' and '.join(texts)}; {listed(workspace)}")
+        return RunError(f"nothing is extracted yet in {workspace.root}; {listing(workspace)}")
+    return RunError(f"nothing in {workspace.root} fits {' and '.join(texts)}; {listing(workspace)}")
 
 
 def check_stores(workspace: Workspace) -> None:
     """Raise RunError where nothing was ever stored, as in a workspace of a mistyped name."""
     if not _has_stores(workspace):
         raise nothing_fits(workspace, ())
-
-
-def listed(workspace: Workspace) -> str:
-    """Return which command lists what is stored, as the end of a sentence."""
-    return f"'allcnn store ls{in_workspace(workspace)}' lists what is stored"
-
-
-def in_workspace(workspace: Workspace) -> str:
-    """Return the option for a command in this workspace; nothing for the one without it."""
-    if workspace.root == as_place(options.WORKSPACE):
-        return ""
-    return f" --workspace {shlex.quote(str(workspace.root))}"
 
 
 def of_option(name: str, value: object | None) -> str | None:

@@ -8,6 +8,7 @@ import click
 
 from allcnn import bounds
 from allcnn.cluster.spec import THREADS
+from allcnn.commands import DEFAULT_ROOT
 from allcnn.config import (
     DEFAULT_SAMPLES,
     Architecture,
@@ -103,10 +104,15 @@ def option(flag: str, default: Any = None, *, topic: str | None = None, **kwargs
     )
 
 
-WORKSPACE = "./workspace"
-"""Where everything is kept unless another place is named."""
+def _note_root(context: click.Context, _: click.Parameter, root: str) -> str:
+    context.meta[ROOT] = root
+    return root
 
-workspace = option("--workspace", WORKSPACE, metavar="FOLDER")
+
+ROOT = "allcnn.workspace"
+"""Where a command's context keeps its workspace, for what is advised when it fails."""
+
+workspace = option("--workspace", DEFAULT_ROOT, metavar="FOLDER", callback=_note_root)
 
 _TRAINING = [
     option("--dataset", RunConfig.dataset, metavar="NAME"),

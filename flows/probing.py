@@ -8,6 +8,7 @@ import numpy as np
 
 from allcnn import probing
 from allcnn.config import Probing
+from allcnn.probing.work import NETWORK_KNOWN_BY
 from allcnn.workspace import Workspace
 from flows.comparing import write_values
 from flows.progress import Progress
@@ -56,6 +57,10 @@ def probe_table(result: ProbeResult) -> str:
         f"trained  on {result.train_set}, {result.n_train} examples",
         f"tested   on {some.sample_set}, {result.n_test} examples of {len(result.classes)} classes",
     ]
+    if result.provenance.get(NETWORK_KNOWN_BY) == "name":
+        lines.append(
+            "known as one network by its name alone, as both were imported without --digest"
+        )
     odd = [
         key.tap for key, value in zip(result.taps, result.accuracy, strict=True) if value != value
     ]

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from allcnn import record
+from allcnn.commands import command
 from allcnn.errors import RunError
 from allcnn.figures import draw_learning_curves
 from allcnn.record import History
@@ -17,7 +18,6 @@ from allcnn.runs import Description, Removable, Run, Unreadable, find_removable,
 from allcnn.transfer import Imported
 from allcnn.workspace import Workspace
 from flows.listing import age, size
-from flows.nothing import in_workspace
 from flows.tables import aligned
 from flows.tidying import ask
 from store import ClaimedError, has_store, open_grams
@@ -28,19 +28,19 @@ from store.place import Place
 _MOST_ROWS: Final = 10
 """Epochs that are shown of learning curves."""
 
-_STAY: Final = "What is stored of them stays: activations, Grams and results ('allcnn store rm')."
+_STAY: Final = "What is stored of them stays: activations, Grams and results."
 
 
 def no_runs(workspace: Workspace, pattern: str | None) -> RunError:
     """Return the error for a list that is empty."""
     if pattern is None or not workspace.runs():
         return RunError(
-            f"there are no runs yet in {workspace.root}; train one with 'allcnn train', or bring"
-            " one with 'allcnn run import'"
+            f"there are no runs yet in {workspace.root}; train one with"
+            f" {command(workspace.root, 'train')}, or import the file of an exported one"
         )
     return RunError(
         f"no run in {workspace.root} fits {pattern};"
-        f" 'allcnn run ls{in_workspace(workspace)}' lists all"
+        f" {command(workspace.root, 'run', 'ls')} lists all"
     )
 
 
@@ -97,9 +97,8 @@ def check_stored(workspace: Workspace, run: str, digests: Mapping[str, str]) -> 
     for name, found in sorted(_stored_digests(workspace, run).items()):
         if name in digests and found != {digests[name]}:
             raise RunError(
-                f"{workspace.root} holds activations or Grams of another {run}@{name}; remove them"
-                f" with 'allcnn store rm {run}@{name}{in_workspace(workspace)}', or import into"
-                " another --workspace"
+                f"{workspace.root} holds activations or Grams of another {run}@{name}; import"
+                " into another --workspace"
             )
 
 

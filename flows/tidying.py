@@ -118,7 +118,7 @@ def consequences(findings: Findings) -> list[str]:
         notes.append(
             "Without its activations a network cannot be read, queried, probed or compared with"
             " --estimator exact, nor with other kernels, pooling or minibatches than those of its"
-            " Grams, until 'allcnn extract' has computed them again."
+            " Grams, until they are extracted again."
         )
     if findings.irreplaceable:
         names = list(dict.fromkeys("@".join(e.names[1:3]) for e in findings.irreplaceable))
@@ -127,7 +127,7 @@ def consequences(findings: Findings) -> list[str]:
         notes.append(
             f"{size(n_bytes)} of activations stay though their Grams are kept, since the"
             " checkpoints or the examples that they are of are not here, or those Grams are damaged"
-            f" ({networks}); 'allcnn store rm' removes them."
+            f" ({networks})."
         )
     return notes
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from allcnn.commands import command
 from allcnn.config import Selection
 from allcnn.workspace import Workspace
 from flows.listing import size
@@ -120,14 +121,12 @@ def _runs(place: Workspace, side: Selection | None, examine: Examine | None) -> 
     return found
 
 
-def report_lines(found: Found, told: Sequence[Told]) -> list[str]:
-    """Return a line for each damage, and one for all."""
+def report_lines(
+    place: Workspace, found: Found, told: Sequence[Told], advice: Sequence[str]
+) -> list[str]:
+    """Return a line for each damage, and one for all; advice goes with what is unfinished."""
     lines = [f"unfinished: {each}" for each in found.unfinished]
-    if lines:
-        lines += [
-            "extract or import again to go on; 'allcnn store gc' drops what is left",
-            "",
-        ]
+    lines += [*advice, ""] if lines else []
     for run, names in found.unsealed:
         lines.append(f"not sealed, as an earlier version wrote it: {' and '.join(names)} of {run}")
     for each in told:
@@ -140,8 +139,9 @@ def report_lines(found: Found, told: Sequence[Told]) -> list[str]:
     if not told:
         return [*lines, f"{looked}: no damage"]
     mended = f", {len(told) - left} repaired" if told[0].repaired is not None else ""
-    advice = "" if mended else "; repair with --repair what a checkpoint still gives"
-    return [*lines, "", f"{looked}: {len(told)} damaged{mended}{advice}"]
+    repair = command(place.root, "store", "verify", repair=True)
+    remedy = "" if mended else f"; {repair} repairs what a checkpoint still gives"
+    return [*lines, "", f"{looked}: {len(told)} damaged{mended}{remedy}"]
 
 
 def as_json(found: Found, told: Sequence[Told]) -> dict[str, Any]:

@@ -43,6 +43,6 @@ ACTIVATIONS: Final = Form(
     unit="row",
     units="rows",
     block="minibatches of {} rows",
-    finish="finish its extraction",
-    verb="extract",
+    finish="store the rest first",
+    verb="store",
 )

@@ -20,6 +20,7 @@ from store.errors import (
     StoreError,
     StoreLocationError,
     UnfinishedError,
+    unreadable,
 )
 from store.layout import COMMITS, COORDINATES, Kind, as_digest, crc32c
 from store.nodes import ArrayNode, read_array
@@ -276,8 +277,8 @@ class CommittedReader(Committed[M]):
 
     def _damaged(self, what: str, reason: str) -> DamagedChunkError:
         return DamagedChunkError(
-            f"{what} of {self._name} are damaged ({reason.rstrip('.')}): delete"
-            f" {self.place} and {self.form.verb} it again, or try 'allcnn store verify --repair'"
+            f"{what} of {self._name} are damaged ({reason.rstrip('.')}):"
+            f" {unreadable(self.place, self.form.verb)}"
         )
 
     @cached_property
@@ -358,12 +359,12 @@ def parse(
         )
     records = attributes.get(COMMITS)
     if not isinstance(records, list):
-        raise SchemaError(f"{path} has no list of commit records; delete it and write it again")
+        raise SchemaError(f"{path} has no list of commit records; {unreadable('it', form.verb)}")
     commits = tuple(Commit.from_json(record) for record in records)
     if any((c.start, c.stop) != block_range(meta, i) for i, c in enumerate(commits)):
         raise SchemaError(
             f"the commit records of {path} do not follow one another in"
-            f" {form.block.format(meta.block_length)}; delete it and write it again"
+            f" {form.block.format(meta.block_length)}; {unreadable('it', form.verb)}"
         )
     return meta, commits
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from store.activations import ACTIVATIONS
 from store.committed import Form, Meta
-from store.errors import ConflictError, MisalignedWriteError, SchemaError, StoreError
+from store.errors import ConflictError, MisalignedWriteError, SchemaError, StoreError, unreadable
 from store.foreign import as_numpy
 from store.layout import COORDINATES, crc32c
 from store.names import is_tap_folder, tap_folder
@@ -44,13 +44,13 @@ def check_same(
     found = _recorded(attributes, wanted)
     if found is None:
         raise SchemaError(
-            f"{folder} has no digests of its coordinates; delete it, {form.verb} again"
+            f"{folder} has no digests of its coordinates; {unreadable('it', form.verb)}"
         )
     for name, digest in wanted.items():
         if found[name] != digest:
             raise ConflictError(
                 f"{folder} is stored with other {name}s (digest {found[name]}, not {digest});"
-                " delete that folder or write to another store"
+                " give the same, or write under another name"
             )
 
 

@@ -9,7 +9,7 @@ from store.names import shown
 
 _SENTENCE: Final = re.compile(
     r".* (?:is|are) damaged \((.*)\)[:;] .*"
-    r"|(.*?)[;:] (?:copy|delete|rename|give|use|write|compute|want) .*"
+    r"|(.*?)[;:] (?:copy|delete|rename|restore|give|use|write|compute|want) .*"
 )
 
 METADATA: Final = "metadata"

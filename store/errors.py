@@ -5,6 +5,11 @@ class StoreError(Exception):
     """Base of everything that a store refuses or finds wrong."""
 
 
+def unreadable(place: object, verb: str) -> str:
+    """Advise on what is stored and cannot be read: perhaps nothing can make it again."""
+    return f"restore {place} from a copy; only if you can {verb} it again, delete it and do so"
+
+
 class StoreLocationError(StoreError, OSError):
     """A path does not exist, is a file, or cannot be written."""
 

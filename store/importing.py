@@ -1,13 +1,13 @@
 """Store a network whose activations are there as whole arrays, checked before any is written."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from store.errors import ArrayError
+from store.errors import ArrayError, ConflictError, StoreError
 from store.foreign import (
     Sliced,
     as_bytes,
@@ -17,9 +17,11 @@ from store.foreign import (
     check_mapping,
     check_tap,
 )
+from store.layout import crc32c
 from store.narrowing import MIN_ROWS, narrow_rows
 from store.network import BATCH_ROWS, DTYPE, NetworkWriter, describe, stored_taps
 from store.place import Address
+from store.reader import Representation
 from store.samples import HasExamples
 from store.schema import Attributes, DType
 from store.writer import Compression
@@ -54,16 +56,20 @@ def write_network(
     run: str,
     checkpoint: str,
     examples: HasExamples,
+    digest: str | None = None,
     report: Report | None = None,
     **options: Unpack[Options],
 ) -> str:
-    """Store whole arrays as the taps of a network, in their order; return their digest.
+    """Store whole arrays as the taps of a network, in their order; return its digest.
 
     They may be anything that has a shape and gives rows as slices: NumPy's, PyTorch's, mapped files
     or HDF5 data sets, of which a minibatch at a time is read. All are read once before any is
-    written: whatever is not finite, or does not fit, is refused. The digest is of what is stored,
-    so that asking again writes only missing taps and missing or damaged minibatches, and other
-    arrays of the same name are refused. ``report`` is told how many rows of how many are done.
+    written: whatever is not finite, or does not fit, is refused. Asking again writes only missing
+    taps and missing or damaged minibatches, and other arrays of the same name are refused.
+    ``report`` is told how many rows of how many are done.
+
+    ``digest`` stands for the network's parameters, such as the SHA-256 of their file: it tells that
+    activations on other examples are of the same network. Without one it is of the rows.
     """
     check_mapping(taps)
     network = {name: as_sliced(values, f"tap {name}") for name, values in taps.items()}
@@ -71,14 +77,35 @@ def write_network(
     _check_settings(store, run, checkpoint, examples, settings)
     _check_network(network, examples.sample_set.n_samples)
     progress = _Progress(report, 2 * len(network) * examples.sample_set.n_samples)
-    digest = _digest(network, progress, settings)
+    of_rows = _digest(network, progress, settings)
     how: dict[str, Any] = {"run": run, "checkpoint": checkpoint, "examples": examples}
-    with NetworkWriter(store, **how, digest=digest, taps=list(network), **settings) as writer:
+    how |= {"digest": digest or of_rows, "taps": list(network)}
+    with NetworkWriter(store, **how, **settings) as writer:
+        if digest is not None:
+            _check_same_rows(writer.stored(), network, settings)
         _mend(writer, network, settings["channels_first"])
         for rows in writer.minibatches():
             writer.append({name: values[rows] for name, values in network.items()})
             progress.add(len(network) * (rows.stop - rows.start), "writing")
-    return digest
+    return digest or of_rows
+
+
+def _check_same_rows(
+    stored: Sequence[Representation], network: Mapping[str, Sliced], settings: Options
+) -> None:
+    """Raise ConflictError where other rows are stored: a digest that was given does not tell."""
+    for tap in stored:
+        name = tap.key.tap
+        for commit in tap.commits if name in network else ():
+            rows = network[name][commit.start : commit.stop]
+            found = narrow_rows(
+                as_rows(name, rows, settings["channels_first"]), settings["dtype"], f"tap {name}"
+            )
+            if crc32c(np.ascontiguousarray(found)) != commit.digest:
+                raise ConflictError(
+                    f"{tap.key} on {tap.key.sample_set} is stored with other values in rows"
+                    f" {commit.start} to {commit.stop - 1}; give those, or another name"
+                )
 
 
 def _mend(
@@ -136,6 +163,29 @@ def _check_network(network: Mapping[str, Sliced], n_samples: int) -> None:
             )
 
 
+def rows_digest(taps: Sequence[Representation]) -> str | None:
+    """Return the digest that ``write_network`` computes of these rows; reads all of them.
+
+    None where they are not all there or are damaged.
+    """
+    hasher = hashlib.sha256()
+    for tap in sorted(taps, key=lambda each: each.meta.tap_index):
+        meta = tap.meta
+        if not tap.complete:
+            return None
+        hasher.update(_head(tap.key.tap, meta.dtype, (meta.n_samples, *meta.shape)))
+        for commit in tap.commits:
+            try:
+                hasher.update(as_bytes(tap.read(commit.start, commit.stop)))
+            except StoreError:
+                return None
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def _head(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
+    return f"{name} {dtype} {shape}\n".encode()
+
+
 def _digest(network: Mapping[str, Sliced], progress: _Progress, settings: Options) -> str:
     """Return the SHA-256 of the taps as they will be stored; raises where a value cannot be."""
     # Precision shows in no fewer rows.
@@ -147,7 +197,7 @@ def _digest(network: Mapping[str, Sliced], progress: _Progress, settings: Option
             rows = narrow_rows(found, dtype, f"tap {name}")
             _check_finite(name, rows, start)
             if start == 0:
-                hasher.update(f"{name} {dtype} {(values.shape[0], *rows.shape[1:])}\n".encode())
+                hasher.update(_head(name, dtype, (values.shape[0], *rows.shape[1:])))
             hasher.update(as_bytes(rows))
             progress.add(len(rows), f"checking {name}")
     return f"sha256:{hasher.hexdigest()}"

@@ -335,7 +335,7 @@ def stored_taps(
         if kept != wanted:
             raise ConflictError(
                 f"{tap.key} on {key.sample_set} is stored with {name} {kept!r}, not {wanted!r};"
-                " delete it, or write under another name"
+                " give the same, or write under another name"
             )
     return found
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import google_crc32c
 
-from store.errors import DamagedChunkError, SchemaError
+from store.errors import DamagedChunkError, SchemaError, unreadable
 from store.jsontext import parse
 from store.place import Place, read_bytes, write_json
 from store.reach import reaching
@@ -57,7 +57,7 @@ def read_attributes(folder: Place) -> dict[str, Any] | None:
     if stored is not None and stored != seal(attributes):
         raise DamagedChunkError(
             f"the metadata of {folder} are damaged (digest {seal(attributes)}, sealed {stored});"
-            " delete that folder and write it again"
+            f" {unreadable('that folder', 'write')}"
         )
     return attributes
 
@@ -132,5 +132,5 @@ def _content(file: Place) -> bytes | None:
 
 def _unreadable(folder: Place, reason: str) -> SchemaError:
     return SchemaError(
-        f"{folder} has unreadable metadata ({reason}); delete that folder and write it again"
+        f"{folder} has unreadable metadata ({reason}); {unreadable('that folder', 'write')}"
     )

@@ -26,6 +26,7 @@ from store.errors import (
     SchemaError,
     StoreError,
     StoreLocationError,
+    unreadable,
 )
 from store.foreign import as_real
 from store.layout import COMMITS, COORDINATES, SOURCE, as_digest, crc32c, create_root
@@ -221,7 +222,7 @@ class CommittedWriter(Committed[M]):
         node = read_array(self.place / self.form.array)
         if node is None:
             raise DamagedChunkError(
-                f"{self.place} has lost its array; delete it and {self.form.verb} it again"
+                f"{self.place} has lost its array; {unreadable('it', self.form.verb)}"
             )
         return node
 
@@ -396,7 +397,7 @@ def _check_same(folder: Place, stored: Meta, meta: Meta) -> None:
         if name.partition(".")[0] not in _MAY_DIFFER and wanted[name] != value:
             raise ConflictError(
                 f"{folder} is stored with {name} {_shown(value)}, not {_shown(wanted[name])};"
-                " delete that folder or write to another store"
+                " give the same, or write under another name"
             )
 
 

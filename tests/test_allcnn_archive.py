@@ -216,13 +216,13 @@ def test_a_few_bytes_less_or_more_are_refused(exported, empty, tmp_path, n_bytes
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04" + bytes(600), b"\x80\x05.", bytes(4096)])
 def test_other_files_are_refused(empty, tmp_path, content):
     (tmp_path / "run.tar").write_bytes(content)
-    refused(tmp_path / "run.tar", empty, r"run.tar is nothing that 'allcnn run export' wrote; give")
+    refused(tmp_path / "run.tar", empty, r"run.tar is no file of an exported run; name")
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: None])
 def test_what_is_no_file_is_refused(empty, tmp_path, make):
     make(tmp_path / "run.tar")
-    refused(tmp_path / "run.tar", empty, r"run.tar is no file; give one that 'allcnn run export'")
+    refused(tmp_path / "run.tar", empty, r"run.tar is no file; name the file")
 
 
 # Hostile files

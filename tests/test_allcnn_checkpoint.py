@@ -163,7 +163,7 @@ def test_a_flipped_bit_is_noticed(copy, item, share, bit):
     content = bytearray(path.read_bytes())
     content[int(share * len(content))] ^= 1 << bit
     path.write_bytes(content)
-    with pytest.raises(RunError, match=r"^the checkpoint .*final cannot be read \(.*\); delete"):
+    with pytest.raises(RunError, match=r"^the checkpoint .*final cannot be read \(.*\); restore"):
         checkpoint.load(copy, draw_state(1))
 
 
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_one_sentence(copy, name, damage):
     if (name, damage) == ("_sharding", "gone"):
         assert_same(checkpoint.load(copy, draw_state(1)), draw_state(0))
         return
-    with pytest.raises(RunError, match=r"^the checkpoint .*\); delete the run .*$") as caught:
+    with pytest.raises(RunError, match=r"^the checkpoint .*\); restore it .*$") as caught:
         checkpoint.load(copy, draw_state(1))
     assert "\n" not in str(caught.value)
 

@@ -997,7 +997,7 @@ def test_a_damaged_gram_is_named(small, how):
         if (path / "c").exists() and path.name not in ("sample", "label")
     ]
     flip_bit(chunk_files(array)[0], 400)
-    with pytest.raises(DamagedChunkError, match=r"two.*b.*delete .* again"):
+    with pytest.raises(DamagedChunkError, match=r"two.*b.*restore .* again"):
         compare(small, job(A, B, **how))
     assert store.list_results(small.similarity) == [known.name]
 

@@ -328,20 +328,18 @@ def refuse(place, text, job=JOB):
 def test_nothing_stored_names_the_command(place):
     refuse(
         place,
-        r"holds no activations of net@final; run 'allcnn extract net --checkpoint final --split"
-        r" train --keep activations --samples 5000 --workspace .*', and again for the split test",
+        r"holds no activations of net@final; train a network first with `allcnn train .*`.*, and"
+        r" again for the split test",
     )
 
 
-@pytest.mark.parametrize(
-    ("there", "missing", "n"), [("train", "test", 10000), ("test", "train", 5000)]
-)
-def test_a_missing_split_names_the_command(place, there, missing, n):
+@pytest.mark.parametrize(("there", "missing"), [("train", "test"), ("test", "train")])
+def test_a_missing_split_of_an_import_is_to_be_imported(place, there, missing):
     write(place, there, 60)
     refuse(
         place,
-        f"no activations of net@final of examples of the split {missing} .*; run 'allcnn extract"
-        f" net --checkpoint final --split {missing} --keep activations --samples {n} --workspace",
+        f"no activations of net@final of examples of the split {missing} .*; import its"
+        f" activations on examples of the split {missing} ",
     )
 
 
@@ -356,9 +354,8 @@ def test_unfinished_activations_name_the_command(place):
     write(place, "test", 40)
     refuse(
         place,
-        r"the activations of net@final on digits-train-60-01234567 are not all there; run 'allcnn"
-        r" extract net --checkpoint final --split train --samples 60 --keep activations"
-        r" --batch-size 16 --dtype float32",
+        r"the activations of net@final on digits-train-60-01234567 are not all there; store it"
+        r" again by the program that made it, or import its files again",
     )
 
 
@@ -376,8 +373,7 @@ def test_grams_alone_do_not_do(workspace):
     with pytest.raises(
         ProbeError,
         match=rf"of {run}@final on digits-train-64-.* Grams alone are kept, and probes need"
-        rf" activations; run 'allcnn extract {run} --checkpoint final --split train --samples 64"
-        " --keep activations",
+        rf" activations; run `allcnn extract {run} --checkpoint final --split train --samples 64",
     ):
         probe(workspace, Probing(Selection(run, "final")))
 
@@ -392,7 +388,36 @@ def test_sets_that_share_examples_are_refused(place):
 def test_other_checkpoints_are_refused(place):
     write(place, "train", 60, digest="d0")
     write(place, "test", 40, digest="d1")
-    refuse(place, "are of several checkpoints: d0 and d1; remove them with 'allcnn store rm net@f")
+    refuse(place, "several checkpoints: d0 on digits-train.* and d1 on digits-test.*; store")
+
+
+def import_both(place, **digests):
+    """Import a network's taps on training and test examples, each with a digest, or with none."""
+    for split, n in (("train", 60), ("test", 40)):
+        labels = np.arange(n) % CLASSES
+        taps = {"one": np.eye(CLASSES)[labels], "two": labels[:, None] + np.ones((n, 4))}
+        examples = store.Examples.of("d", split, n, labels=labels)
+        how = {"run": "net", "checkpoint": "final", "digest": digests.get(split)}
+        store.write_network(place.activations, taps, examples=examples, **how)
+
+
+@pytest.mark.parametrize(
+    ("digests", "known_by"),
+    [({}, "name"), ({"train": "w"}, "name"), ({"train": "w", "test": "w"}, "digest")],
+    ids=str,
+)
+def test_imports_are_probed_and_what_tells_that_they_are_one_network_is_said(
+    place, digests, known_by
+):
+    import_both(place, **digests)
+    for pattern in ("net@final", "net@final:two"):
+        (found,) = probe(place, Probing(Selection.parse(pattern), penalties=(1e-2,)))
+        assert found.provenance["network_known_by"] == known_by
+
+
+def test_imports_of_two_networks_are_refused(place):
+    import_both(place, train="v", test="w")
+    refuse(place, "several checkpoints: v on d-train.* and w on d-test.*; store those of different")
 
 
 def test_other_shapes_are_refused(place):

@@ -105,5 +105,5 @@ def test_history_is_read_as_it_was_written(written):
 @pytest.mark.parametrize("content", ['[{"epoch": 1}]', "[7]", "7"])
 def test_damaged_history_is_named(written, content):
     (written.run_folder(RUN) / "history.json").write_text(content)
-    with pytest.raises(RunError, match=r"history.json holds no learning curves .*restore or del"):
+    with pytest.raises(RunError, match=r"history.json holds no learning curves .*restore it from"):
         record.read_history(written, RUN)

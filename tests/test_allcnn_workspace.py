@@ -137,7 +137,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe"])
 def test_damaged_json_is_named(tmp_path, content):
     (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(WorkspaceError, match=r"x.json is no JSON .*; restore or delete it$"):
+    with pytest.raises(WorkspaceError, match=r"x.json is no JSON .*; restore it from a copy$"):
         read_json(tmp_path / "x.json")
 
 

@@ -237,7 +237,11 @@ BAD = {
         "as in 0.2,0.4",
     ),
     "sigma twice": (["matrix", "*@final", "--sigma", "0.2,0.2"], 2, "each once"),
-    "a pattern of networks": (["compare", "*@final", f"{D1}@final"], 2, "use 'allcnn matrix'"),
+    "a pattern of networks": (
+        ["compare", "*@final", f"{D1}@final"],
+        2,
+        "`allcnn matrix '*@fin",
+    ),
     "no match": (["matrix", "x-*@final"], 1, "holds no activations or Grams of x-*@final"),
     "half a pattern": (["matrix", "*@final:"], 2, "names no network; write RUN@CHECKPOINT"),
     "absent label": (["matrix", "*@final", "--label", "10"], 1, "its labels are 0, 1, 2"),

@@ -243,7 +243,7 @@ def test_checkpoints_that_are_not_stored_are_told(place):
     result = run("figure", "stages", D2, *BY, workspace=place)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: nothing is stored of {D2}@final in {place.root}; run 'allcnn extract {D2}"
+        f"Error: nothing is stored of {D2}@final in {place.root}; run `allcnn extract {D2}"
         f" --checkpoint all --workspace {place.root}'\n"
     )
     sample_set = whole(place).rows[0].sample_set
@@ -253,7 +253,7 @@ def test_checkpoints_that_are_not_stored_are_told(place):
         shutil.rmtree(place.similarity / name)
     result = run("figure", "animation", D1, *BY, workspace=place)
     assert result.exit_code == 0, result.output
-    assert f"not stored, and left out: init; 'allcnn extract {D1} --checkpoint all" in result.stderr
+    assert f"not stored, and left out: init; `allcnn extract {D1} --checkpoint all" in result.stderr
     with Image.open(result.stdout.strip()) as picture:
         assert picture.n_frames == 2
 
@@ -470,7 +470,7 @@ def test_invariance_of_what_an_earlier_run_left_is_refused(place):
     result = run("figure", "invariance", FINAL, "--samples", "32", workspace=place)
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert "its checkpoint is another one, so that this is of an earlier run" in result.stderr
-    assert f"remove it with 'allcnn store rm {FINAL} --yes --workspace" in result.stderr
+    assert f"remove it with `allcnn store rm {FINAL} --sample-set " in result.stderr
 
 
 def test_several_sample_sets_are_not_mixed(place):

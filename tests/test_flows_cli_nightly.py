@@ -81,6 +81,20 @@ def test_wrong_settings_of_a_night_get_one_sentence(workspace, options, sentence
     assert not (workspace.root / "nightly").exists()
 
 
+def test_a_night_compares_what_was_imported(tmp_path):
+    place = Workspace.at(tmp_path)
+    for run_name, split, n in (("a", "test", 66), ("b", "test", 66), ("b", "train", 80)):
+        examples = store.Examples.of("d", split, n)
+        how = {"run": run_name, "checkpoint": "final", "examples": examples, "batch_rows": 32}
+        store.write_network(place.activations, make_taps(n=n), **how)
+    out = succeed("nightly", "--minibatch", 32, "--matrices", "*@*", workspace=place)
+    assert "1 matrix changed" in out
+    (name,) = store.list_results(place.similarity)
+    assert {key.run for key in store.read_result(place.similarity, name).rows} == {"a", "b"}
+    out = succeed("nightly", "--minibatch", 32, "--networks", "x@*", workspace=place)
+    assert "no network that fits x@* is stored, so no matrix is computed; `allcnn store ls" in out
+
+
 @pytest.mark.parametrize("command", ["nightly", "report"])
 def test_a_workspace_with_nothing_in_it_is_refused_and_not_made(tmp_path, command):
     result = run(command, workspace=Workspace.at(tmp_path / "mistyped"))

@@ -285,7 +285,7 @@ def test_ls_and_show_tell_what_is_damaged_and_list_the_rest(writable: Workspace)
         f"metadata of tap {tap} of run net-s0, checkpoint final, on {broken.key.sample_set}"
         for tap in (broken.key.tap, no_array.key.tap)
     ] + ["metadata of result one"]
-    assert "'allcnn store verify'" in advice
+    assert "`allcnn store verify --repair" in advice
     found = json.loads(succeed("store", "ls", "--json", workspace=writable))
     assert [each["path"] for each in found["damaged"][:2]] == [broken.key.path, no_array.key.path]
     shown = succeed("store", "show", "net-s0@final", workspace=writable)
@@ -418,8 +418,8 @@ def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
     result = run("store", "ls", workspace=Workspace.at(tmp_path / "workspace"))
     assert result.exit_code == 1
     root = tmp_path / "workspace"
-    wanted = f"nothing is extracted yet in {root}; run 'allcnn extract RUN --workspace {root}'"
-    assert result.stderr == f"Error: {wanted}\n"
+    wanted = f"nothing is extracted yet in {root}; train a network first with `allcnn train"
+    assert result.stderr.startswith(f"Error: {wanted} --workspace {root}`, or import")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -428,7 +428,7 @@ def test_the_workspace_that_needs_no_option_is_given_none(
 ) -> None:
     monkeypatch.chdir(filled.root.parent)
     result = CliRunner().invoke(main, ["store", "ls", "x@*"])
-    assert result.stderr.endswith("fits x@*; 'allcnn store ls' lists what is stored\n")
+    assert result.stderr.endswith("fits x@*; `allcnn store ls` lists what is stored\n")
 
 
 def test_show_has_a_line_for_each_tap(filled: Workspace) -> None:
@@ -570,8 +570,8 @@ def test_a_query_where_grams_alone_are_kept_says_how_to_get_activations(
     query = ["store", "query", "net-s0@final:conv1", "--to", tmp_path / "a.npz"]
     wanted = (
         "Error: of net-s0@final on digits-test-10-01234567 Grams alone are kept, and a query needs"
-        " activations; run 'allcnn extract net-s0 --checkpoint final --split test --samples 10"
-        f" --workspace {root}', or 'allcnn store import' again what another program made\n"
+        " activations; store it again by the program that made it, or import its files again"
+        " (`allcnn store import --help` says how)\n"
     )
     succeed("store", "rm", "net-s0@final", "--what", "activations", "--yes", workspace=writable)
     assert run(*query, workspace=writable).stderr == wanted
@@ -584,8 +584,8 @@ def test_a_query_where_grams_alone_are_kept_says_how_to_get_activations(
     )
     (root / "runs" / "net-s0").mkdir(parents=True)
     (root / "runs" / "net-s0" / "config.json").write_text("{}")
-    ours = wanted.replace(", or 'allcnn store import' again what another program made", "")
-    assert run(*query, workspace=writable).stderr == ours
+    ours = "restore checkpoint 'final' of run 'net-s0', which has none\n"
+    assert run(*query, workspace=writable).stderr.endswith(ours)
 
 
 def test_parquet_has_the_metadata(filled: Workspace, tmp_path: Path) -> None:
@@ -617,7 +617,7 @@ def test_a_file_is_written_whole_or_not_at_all(writable: Workspace, suffix: str)
 
 
 BAD = {
-    "nothing fits": (["ls", "x@*"], 1, "fits x@*; 'allcnn store ls --workspace /"),
+    "nothing fits": (["ls", "x@*"], 1, "fits x@*; `allcnn store ls --workspace /"),
     "nothing fits both": (["ls", "*@init", "--where", "epoch=7"], 1, "fits *@init and epoch=7"),
     "half a pattern": (["ls", "net-s0:conv1"], 2, "names no network; write RUN@CHECKPOINT"),
     "half a pattern to query": (["query", "net-s0", "--to", "a.npz"], 2, "names no network; write"),
@@ -628,16 +628,16 @@ BAD = {
     "how to compare": (["ls", "--where", "epoc=5"], 1, ", tap, as in NAME=VALUE or NAME>=VALUE"),
     "text for a number": (["ls", "--where", "epoch=five"], 1, "epoch is a number"),
     "text for a result's": (["ls", "--where", "label=x"], 1, "label is a number"),
-    "name of Grams": (["ls", "--where", "kernel=rbf"], 1, " fits kernel=rbf; 'allcnn store ls"),
-    "size of minibatches": (["ls", "--where", "batch_size=9"], 1, " fits batch_size=9; 'allcnn s"),
-    "name of results": (["ls", "--where", "sigma=0.4"], 1, " fits sigma=0.4; 'allcnn store ls"),
+    "name of Grams": (["ls", "--where", "kernel=rbf"], 1, " fits kernel=rbf; `allcnn store ls"),
+    "size of minibatches": (["ls", "--where", "batch_size=9"], 1, " fits batch_size=9; `allcnn s"),
+    "name of results": (["ls", "--where", "sigma=0.4"], 1, " fits sigma=0.4; `allcnn store ls"),
     "compared twice": (["ls", "--where", "seed=0", "--where", "seed=1"], 2, "where compares seed"),
     "run twice": (["ls", "a@*", "--where", "run=b"], 2, "run is in the pattern and in --where"),
     "unknown network": (["show", "x@final"], 1, "fits x@final"),
     "unknown sample set": (
         ["show", "*@*", "--sample-set", "x"],
         1,
-        "fits *@* and --sample-set x; 'allcnn store ls --workspace /",
+        "fits *@* and --sample-set x; `allcnn store ls --workspace /",
     ),
     "unknown format": (["query", "*@*", "--to", "a.txt"], 2, "ends in .npz or .csv or .parquet"),
     "no folder": (["query", "*@*", "--to", "no/such/a.npz"], 2, "no/such is no folder"),

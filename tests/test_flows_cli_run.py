@@ -147,10 +147,10 @@ def test_what_a_kill_left_is_not_listed(workspace):
 
 def test_ls_of_nothing_says_how_to_get_a_run(workspace, elsewhere):
     assert fail("ls", workspace=elsewhere) == (
-        f"there are no runs yet in {elsewhere.root}; train one with 'allcnn train', or bring one"
-        " with 'allcnn run import'"
+        f"there are no runs yet in {elsewhere.root}; train one with `allcnn train --workspace"
+        f" {elsewhere.root}`, or import the file of an exported one"
     )
-    assert f"no run in {workspace.root} fits x*; 'allcnn run ls --workspace" in fail(
+    assert f"no run in {workspace.root} fits x*; `allcnn run ls --workspace" in fail(
         "ls", "x*", workspace=workspace
     )
 
@@ -292,7 +292,7 @@ def test_what_is_stored_of_another_network_of_that_name_keeps_a_run_out(
     succeed("extract", D1, *SAMPLES, "--keep", keep, workspace=elsewhere)
     remove_run(elsewhere, D1)
     reason = fail("import", file, workspace=elsewhere)
-    assert f"holds activations or Grams of another {D1}@final; remove them with" in reason
+    assert f"holds activations or Grams of another {D1}@final; import into another" in reason
     succeed("store", "rm", f"{D1}@final", "--yes", workspace=elsewhere)
     succeed("run", "import", file, workspace=elsewhere)
 

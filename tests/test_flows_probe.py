@@ -82,15 +82,15 @@ BAD = {
     "a set's name": (["a@b", "--train-set", "../x"], 2, "train-set '../x' is not a name"),
     "json nowhere": (["a@b", "--json", "no/such/a.json"], 2, "no/such is no folder; make it first"),
     "an address": (["a@b", "--json", "s3://b/a.json"], 2, "is an address; give a local file"),
-    "no match": (["x@final"], 1, "run 'allcnn extract x --checkpoint final --split train"),
-    "no pattern's match": (["x-*@*"], 1, "run 'allcnn extract RUN --checkpoint NAME --split"),
+    "no match": (["x@final"], 1, "`allcnn store ls --workspace"),
+    "no pattern's match": (["x-*@*"], 1, "`allcnn store ls --workspace"),
     "no such set": ([TAPS, "--test-set", "other"], 1, "no activations of"),
     "the same split": (
         [TAPS, "--train-set", "digits-test-64-9c0b26f9", "--test-set", "digits-test-64-9c0b26f9"],
         1,
         "",
     ),
-    "nothing of a checkpoint": ([f"{RUN}@init"], 1, "--checkpoint init --split train --keep act"),
+    "nothing of a checkpoint": ([f"{RUN}@init"], 1, "--checkpoint init --split train --work"),
 }
 
 
@@ -158,7 +158,7 @@ def test_verify_names_damage_and_the_command_that_mends_it(kept: Workspace) -> N
     result = run("store", "verify", "--repair", workspace=kept)
     assert result.exit_code == 1
     assert "accuracy of probe mine is damaged" in result.output
-    wanted = f"'allcnn probe {RUN}@final --train-set train-set --test-set test-set --pool whole"
+    wanted = f"`allcnn probe {RUN}@final --train-set train-set --test-set test-set --pool whole"
     assert wanted in result.output
     assert (kept.probes / "mine").exists()
 

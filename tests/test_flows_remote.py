@@ -199,7 +199,7 @@ def test_a_damaged_checkpoint_is_named_by_its_address(address, trained):
     content = (folder / WHOLE).read_bytes()
     write_bytes(folder / WHOLE, content.replace(b"sha256:", b"sha256:0"))
     like = network.abstract(record.read_record(workspace, RUN).spec)
-    sentence = rf"^the checkpoint {address}/runs/.*final cannot be read \(.*\); delete the run"
+    sentence = rf"^the checkpoint {address}/runs/.*final cannot be read \(.*\); restore it from"
     with pytest.raises(RunError, match=sentence):
         checkpoint.load_variables(folder, like)
 

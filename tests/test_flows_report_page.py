@@ -485,11 +485,11 @@ def test_the_command_is_shown_and_copied(opened, seen):
     watched = opened(OVER_TIME, permissions=["clipboard-read", "clipboard-write"])
     page = watched.page
     job = Comparison(Selection(ONE, "*"), Selection(ONE, "*"))
-    assert page.inner_text("#command") == command_of(seen, job)
+    assert page.inner_text("#command") == command_of(seen, job).line
     page.click("#copy-command")
     until(page, "document.getElementById('copied').textContent !== ''")
     assert page.inner_text("#copied") == "Copied."
-    assert page.evaluate("navigator.clipboard.readText()") == command_of(seen, job)
+    assert page.evaluate("navigator.clipboard.readText()") == command_of(seen, job).line
 
 
 def test_the_provenance_of_the_numbers_is_told(opened):

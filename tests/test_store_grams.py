@@ -587,7 +587,7 @@ def test_damage_is_found(path, two_a_chunk, damage):
     DAMAGE[damage](chunk_files(path / meta.key.path / "grams"))
     where = (
         r"minibatches (0 to 1|2 to 3) of the Grams linear-whole-4-float32-0123456789ab of tap"
-        r" conv1 of run allcnn-d1-v2-s0, checkpoint final are damaged .*: delete .*"
+        r" conv1 of run allcnn-d1-v2-s0, checkpoint final are damaged .*: restore .*"
         rf"{re.escape(meta.key.variant)} and compute it again"
     )
     with pytest.raises(DamagedChunkError, match=where):
@@ -620,7 +620,8 @@ def test_a_missing_array_is_damage(path):
     with pytest.raises(DamagedChunkError, match="array 'grams' is missing"):
         open_grams(path)[meta.key].read(0, 1)
     with pytest.raises(
-        DamagedChunkError, match="has lost its array; delete it and compute it again"
+        DamagedChunkError,
+        match="has lost its array; restore it from a copy; only if you can",
     ):
         open_writer(path, meta)
 

@@ -17,6 +17,7 @@ from store import (
     SchemaError,
     write_network,
 )
+from store.importing import rows_digest
 from store.verify import verify
 from tests.faults import chunk_files, flip_bit
 
@@ -267,3 +268,38 @@ def test_masked_arrays_are_refused(tmp_path, values):
 def test_lists_of_different_lengths_are_refused(tmp_path):
     with pytest.raises(ArrayError, match=r"^tap a cannot be made an array of NumPy's: setting an"):
         write(tmp_path / "a.zarr", {"a": [[1.0, 2.0], [3.0]]})
+
+
+def test_a_digest_may_stand_for_the_network(tmp_path):
+    path = tmp_path / "a.zarr"
+    assert write(path, digest="weights") == "weights"
+    assert {tap.meta.checkpoint_digest for tap in store.open(path).find()} == {"weights"}
+    before = contents(path)
+    assert write(path, digest="weights") == "weights"
+    assert contents(path) == before
+
+
+@pytest.mark.parametrize("row", [0, 9, N - 1])
+def test_a_digest_does_not_hide_other_arrays(tmp_path, row):
+    path = tmp_path / "a.zarr"
+    write(path, digest="weights")
+    flip_bit(chunk_files(path / EXAMPLES.sample_set.name / "mine/final/zero/activations")[0])
+    before = contents(path)
+    other = TAPS["logits"].copy()
+    other[row, 2] += 1
+    with pytest.raises(ConflictError, match=r"logits on .* is stored with other values in rows"):
+        write(path, TAPS | {"logits": other}, digest="weights")
+    assert contents(path) == before
+    write(path, digest="weights")
+    assert all(tap.check(c) is None for tap in store.open(path).find() for c in tap.commits)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_digest_of_rows_is_found_in_what_is_stored(tmp_path, dtype):
+    path = tmp_path / "a.zarr"
+    digest = write(path, dtype=dtype)
+    taps = store.open(path).find()
+    assert rows_digest(taps) == rows_digest(taps[::-1]) == digest
+    assert rows_digest(taps[1:]) != digest
+    flip_bit(chunk_files(taps[0].place / "activations")[0])
+    assert rows_digest(store.open(path).find()) is None

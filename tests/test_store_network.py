@@ -358,7 +358,7 @@ def test_rows_may_say_where_they_begin(tmp_path, wanted):
 )
 def test_another_network_of_the_same_name_is_refused(tmp_path, changes, message):
     write(tmp_path / "a.zarr")
-    told = f"mine@final:zero on {EXAMPLES.sample_set.name} is stored with {message}; delete it"
+    told = f"mine@final:zero on {EXAMPLES.sample_set.name} is stored with {message}; give the same"
     with pytest.raises(ConflictError, match=f"^{re.escape(told)}"):
         open_network(tmp_path / "a.zarr", **changes)
 

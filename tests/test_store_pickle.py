@@ -199,7 +199,7 @@ def test_a_hostile_array_is_refused_in_a_sentence(tmp_path, array, hostile):
     change(tap.place / array, **hostile)
     plant(tap.place / array, tmp_path / "exploded")
     reopened = store.open(tmp_path / "a.zarr")[tap.key]
-    with pytest.raises(DamagedChunkError, match=r"tap conv1 of run .* are damaged .*delete"):
+    with pytest.raises(DamagedChunkError, match=r"tap conv1 of run .* are damaged .*restore"):
         reopened.read(0, 10) if array == "activations" else getattr(reopened, f"{array}s")
     assert not (tmp_path / "exploded").exists()
     damage = [each for one in verify(tmp_path / "a.zarr", "activations") for each in one.damage]
@@ -212,7 +212,7 @@ def test_hostile_grams_are_refused_in_a_sentence(tmp_path, hostile):
     grams = write_grams(tmp_path / "a.zarr")
     change(grams.place / "grams", **hostile)
     plant(grams.place / "grams", tmp_path / "exploded")
-    with pytest.raises(DamagedChunkError, match=r"of the Grams .* are damaged .*delete"):
+    with pytest.raises(DamagedChunkError, match=r"of the Grams .* are damaged .*restore"):
         store.open_grams(tmp_path / "a.zarr")[grams.key].read(0, 4)
     assert not (tmp_path / "exploded").exists()
 

@@ -123,7 +123,7 @@ def test_damage_is_found(path, monkeypatch, damage, limit):
     representation = store.open(path)[meta.key]
     where = (
         r"rows \d to \d of tap conv1 of run allcnn-d1-v2-s0, checkpoint final are damaged .*:"
-        r" delete .* and extract it again"
+        r" restore .* from a copy; only if you can store it again"
     )
     with pytest.raises(DamagedChunkError, match=where):
         representation.read(0, 8)

@@ -132,7 +132,7 @@ def test_finding_narrows_by_facts(address):
     assert [str(key.tap) for key in opened.keys()] == ["conv2", "conv1"] * 2
     assert [tap.key.checkpoint for tap in opened.find(tap="conv1", epoch__ge=1)] == ["final"]
     assert [summary.n_taps for summary in opened.summaries()] == [2, 2]
-    with pytest.raises(UnknownRepresentationError, match=r"taps\.zarr holds no .*; extract it"):
+    with pytest.raises(UnknownRepresentationError, match=r"taps\.zarr holds no .*; store it"):
         opened[make_meta("conv3").key]
 
 
@@ -209,7 +209,7 @@ def test_damage_is_found_and_says_where(address, damage):
     damage(found.place / "activations" / "c" / "1" / "0" / "0" / "0")
     assert found.check(found.commits[0]) is None
     sentence = (
-        r"^rows 4 to 7 of tap conv1 of run .* are damaged \(.*\): delete .*taps.zarr/.* again, or "
+        r"^rows 4 to 7 of tap conv1 of run .* are damaged \(.*\): restore .*taps.zarr/.* from"
     )
     with pytest.raises(DamagedChunkError, match=sentence):
         found.read(0, 10)

@@ -1,9 +1,14 @@
 """Which representations a comparison is about: both of its sides, on one sample set."""
 
+import itertools
+from collections.abc import Iterable
+
 import store
 from allcnn import record
+from allcnn.advice import replace_stored, store_missing
 from allcnn.bounds import MINIBATCH
-from allcnn.compare.reasons import advice, samples_flags, why_not
+from allcnn.compare.reasons import Placed, alike, why_not
+from allcnn.compare.restoring import examples_of
 from allcnn.compare.sources import (
     Found,
     Sides,
@@ -33,7 +38,7 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
     """
     if not (store.has_store(workspace.activations) or store.has_store(workspace.grams)):
         raise ComparisonError(
-            f"nothing is extracted yet in {workspace.root}; {advice(workspace, job.rows)}"
+            f"nothing is extracted yet in {workspace.root}; {store_missing(workspace, job.rows)}"
         )
     rows = _stored(workspace, job.rows, job)
     columns = rows if job.columns == job.rows else _stored(workspace, job.columns, job)
@@ -46,7 +51,7 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
             told += f", {job.columns} on {', '.join(columns)}"
         raise ComparisonError(
             f"{told}{asked}; only representations of the same sample set compare:"
-            " extract both alike"
+            f" {alike(workspace, _placed([*rows.values(), *columns.values()]), job.sample_set)}"
         )
     chosen = max(common, key=lambda name: preference(rows[name][0].sample_set))
     n_samples = rows[chosen][0].sample_set.n_samples
@@ -63,6 +68,10 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
     return left[0], left[1]
 
 
+def _placed(sources: Iterable[list[Source]]) -> list[Placed]:
+    return [Placed(s.network, s.sample_set, s.extracted) for s in itertools.chain(*sources)]
+
+
 def _check_one_sample_set(sources: list[Source]) -> None:
     """Refuse other examples under one name, which holds the beginning of their digest alone."""
     first = sources[0]
@@ -70,7 +79,8 @@ def _check_one_sample_set(sources: list[Source]) -> None:
         if source.sample_set != first.sample_set:
             raise ComparisonError(
                 f"{source.key} is of {source.sample_set}, and {first.key} of {first.sample_set};"
-                " only representations of the same sample set compare: store both alike"
+                " only representations of the same sample set compare, so give one of them"
+                " another name"
             )
 
 
@@ -99,11 +109,17 @@ def left_behind(workspace: Workspace, sources: list[Source]) -> dict[Selection, 
                 " give one of them another name"
             )
             continue
-        again = advice(workspace, network, samples_flags(source.sample_set))
+        if not source.extracted:
+            stale[network] = (
+                f"{told} it was imported; import it under another --run, or train that run with"
+                " another --prefix"
+            )
+            continue
+        examples = source.sample_set
+        again = replace_stored(workspace, network, examples.name, examples_of(examples))
         stale[network] = (
             f"{told} its checkpoint is another one, so that this is of an earlier run of that"
-            f" name; remove it with 'allcnn store rm {network} --yes --workspace"
-            f" {workspace.root}', and {again}"
+            f" name; {again}"
         )
     return stale
 
@@ -124,7 +140,8 @@ def _stored(workspace: Workspace, side: Selection, job: Comparison) -> dict[str,
         found = find(workspace, side, None, skip=skips)
     if not found:
         raise ComparisonError(
-            f"{workspace.root} holds no activations or Grams of {side}; {advice(workspace, side)}"
+            f"{workspace.root} holds no activations or Grams of {side};"
+            f" {store_missing(workspace, side)}"
         )
     sets: dict[str, list[Found]] = {}
     for each in found:

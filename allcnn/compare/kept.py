@@ -165,7 +165,7 @@ class Catalogue:
         """Return whether each side has all networks that its pattern stands for now."""
         if _are_networks(job):
             return True
-        known = {*stored_networks(self._workspace, block.of.sample_set), *block.networks}
+        known = {*self._workspace.stored_networks(block.of.sample_set), *block.networks}
         return all(
             network in there
             for side, there in zip((job.rows, job.columns), block.sides, strict=True)
@@ -252,18 +252,6 @@ def _are_networks(job: Comparison) -> bool:
 
 def _fits(side: Selection, network: Selection) -> bool:
     return replace(side, tap="*").matches(network.run, network.checkpoint, "")
-
-
-def stored_networks(workspace: Workspace, sample_set: str | None = None) -> list[Selection]:
-    """Return the networks that have a folder of activations or Grams, on any sample set or one."""
-    found = [
-        Selection(run, checkpoint)
-        for place in (workspace.activations, workspace.grams)
-        for name in ([sample_set] if sample_set else child_names(place))
-        for run in child_names(place / name)
-        for checkpoint in child_names(place / name / run)
-    ]
-    return list(dict.fromkeys(found))
 
 
 def kept_digest(workspace: Workspace, network: Selection) -> str | None:

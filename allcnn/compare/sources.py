@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 import store
+from allcnn.advice import is_extracted
 from allcnn.config import Comparison, Selection
 from allcnn.workspace import Workspace
 from store import (
@@ -37,6 +38,7 @@ class Source:
         kept: whether its Grams are kept already.
         rows_digest: of the activations, stored or once stored; empty where they never were.
         created_at: when what is used was begun to be stored.
+        extracted: whether it was extracted from a run, and not imported.
     """
 
     key: RepresentationKey
@@ -48,6 +50,7 @@ class Source:
     kept: bool
     rows_digest: str
     created_at: str
+    extracted: bool
 
     @property
     def network(self) -> Selection:
@@ -176,6 +179,7 @@ class Found:
             kept,
             rows_digest or "",
             meta.created_at,
+            is_extracted(meta.attributes),
         )
 
     def _is_current(self, grams: Grams) -> bool:
@@ -205,6 +209,7 @@ def activations_alone(tap: Representation) -> Source:
         False,
         tap.rows_digest,
         meta.created_at,
+        is_extracted(meta.attributes),
     )
 
 

@@ -6,13 +6,14 @@ from contextlib import ExitStack
 from typing import Literal
 
 from allcnn import hsic
-from allcnn.config import Extraction
+from allcnn.advice import is_extracted, options_of, replace_stored
+from allcnn.config import Extraction, Selection
 from allcnn.extract.forward import Samples, Source
 from allcnn.extract.sinks import ActivationSink, GramSink, Sink
 from allcnn.provenance import stamp
 from allcnn.workspace import Workspace
 from store import (
-    Compression,
+    Attributes,
     ConflictError,
     GramKey,
     GramMeta,
@@ -47,15 +48,15 @@ def open_sinks(
     sinks: list[Sink] = []
     if "activations" in job.keep:
         if not _has_activations(workspace.activations, source, samples, job, list(shapes)):
-            writers = _open_writers(workspace.activations, source, samples, shapes, job, closing)
+            writers = _open_writers(workspace, source, samples, shapes, job, closing)
             # Entered last, so that it ends before the writers are closed.
             thread = closing.enter_context(ThreadPoolExecutor(2, "writing"))
             sinks.append(ActivationSink(writers, thread))
     else:
-        _check_not_other(workspace.activations, source, samples)
+        _check_not_other(workspace, source, samples, job)
     if "grams" in job.keep:
         keys = _gram_keys(source, samples, job, list(shapes))
-        _check_no_other_grams(workspace.grams, source, samples)
+        _check_no_other_grams(workspace, source, samples, job)
         if not _has_grams(workspace.grams, keys):
             grams = _open_gram_writers(workspace.grams, keys, source, samples, closing)
             sinks.append(GramSink(grams))
@@ -77,30 +78,61 @@ def _has_activations(
     return whole and _finished(taps)
 
 
-def _check_not_other(store: Place, source: Source, samples: Samples) -> None:
+def _check_not_other(
+    workspace: Workspace, source: Source, samples: Samples, job: Extraction
+) -> None:
     """Refuse Grams beside activations of another checkpoint, which comparisons would take."""
-    if not has_store(store):
+    if not has_store(workspace.activations):
         return
-    for tap in Store(store).find(source.run, source.checkpoint, samples.sample_set.name):
+    stored = Store(workspace.activations)
+    for tap in stored.find(source.run, source.checkpoint, samples.sample_set.name):
         if tap.meta.checkpoint_digest != source.digest:
-            folder = (store / tap.key.path).parent
-            raise ConflictError(
-                f"{folder} is stored with checkpoint_digest {tap.meta.checkpoint_digest!r}, not"
-                f" {source.digest!r}; delete it, and extract again"
-            )
+            found = f"activations of checkpoint_digest {tap.meta.checkpoint_digest!r}"
+            raise _conflict(workspace, source, tap, found, job)
 
 
-def _check_no_other_grams(path: Place, source: Source, samples: Samples) -> None:
-    """Refuse Grams beside those of another checkpoint: nobody could tell which are the run's."""
-    if not has_store(path):
+def _check_no_other_grams(
+    workspace: Workspace, source: Source, samples: Samples, job: Extraction
+) -> None:
+    """Refuse Grams beside those of another checkpoint: no one could tell which are the run's."""
+    if not has_store(workspace.grams):
         return
-    for grams in open_grams(path).find(source.run, source.checkpoint, samples.sample_set.name):
+    kept = open_grams(workspace.grams)
+    for grams in kept.find(source.run, source.checkpoint, samples.sample_set.name):
         if grams.key.checkpoint_digest != source.digest:
-            folder = (path / grams.key.of.path).parent
-            raise ConflictError(
-                f"{folder} holds Grams of checkpoint_digest {grams.key.checkpoint_digest!r}, not"
-                f" {source.digest!r}; delete it, and extract again"
-            )
+            found = f"Grams of checkpoint_digest {grams.key.checkpoint_digest!r}"
+            raise _conflict(workspace, source, grams, found, job)
+
+
+def _conflict(
+    workspace: Workspace,
+    source: Source,
+    stored: Representation | Grams,
+    found: str,
+    job: Extraction,
+) -> ConflictError:
+    """Return the error for what is stored under a network's name and is not of its checkpoint."""
+    network, name = Selection(source.run, source.checkpoint), stored.meta.sample_set.name
+    return ConflictError(
+        f"{network} is stored on {name} with {found}, not {source.digest!r};"
+        f" {_replacing(workspace, network, name, stored.meta.attributes, job)}"
+    )
+
+
+def _replacing(
+    workspace: Workspace,
+    network: Selection,
+    sample_set: str,
+    attributes: Attributes,
+    job: Extraction,
+) -> str:
+    """Say how to store what the job asks for in the place of what is there."""
+    if not is_extracted(attributes):
+        return (
+            "that was imported; import it under another --run, or train this run with another"
+            " --prefix"
+        )
+    return replace_stored(workspace, network, sample_set, options_of(job))
 
 
 def _gram_keys(source: Source, samples: Samples, job: Extraction, taps: list[str]) -> list[GramKey]:
@@ -155,7 +187,7 @@ def _open_gram_writers(
 
 
 def _open_writers(
-    store: Place,
+    workspace: Workspace,
     source: Source,
     samples: Samples,
     shapes: Mapping[str, tuple[int, ...]],
@@ -177,17 +209,23 @@ def _open_writers(
             n_taps=len(shapes),
             **created,
         )
-        writer = _open_writer(store, meta, samples, job.compression)
+        writer = _open_writer(workspace, meta, samples, job)
         writers[tap] = closing.enter_context(writer)
     return writers
 
 
 def _open_writer(
-    store: Place, meta: RepresentationMeta, samples: Samples, compression: Compression
+    workspace: Workspace, meta: RepresentationMeta, samples: Samples, job: Extraction
 ) -> Writer:
+    store, key = workspace.activations, meta.key
     try:
-        return Writer.open(store, meta, samples.indices, samples.labels, compression)
+        return Writer.open(store, meta, samples.indices, samples.labels, job.compression)
     except ConflictError as error:
-        # The other taps differ in the same way: one folder to delete, not one after the other.
-        found, folder = str(error).partition(";")[0], (store / meta.key.path).parent
-        raise ConflictError(f"{found}; delete {folder}, or ask for what it holds") from error
+        stored = Store(store).find(key.run, key.checkpoint, key.sample_set)
+        if not stored:
+            raise
+        # The other taps differ in the same way: all go at once, not one after the other.
+        found, network = str(error).partition(";")[0], Selection(key.run, key.checkpoint)
+        attributes = stored[0].meta.attributes
+        again = _replacing(workspace, network, key.sample_set, attributes, job)
+        raise ConflictError(f"{found}; {again}, or ask for what is there") from error

@@ -1,37 +1,55 @@
 """Which activations a probe is trained on, and which it is tested on."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from allcnn import record
+from allcnn.advice import (
+    extracting,
+    importing,
+    is_extracted,
+    is_here,
+    listing,
+    replace_stored,
+    store_missing,
+)
 from allcnn.cluster.start import memory_bytes
+from allcnn.commands import command
 from allcnn.compare.choice import left_behind
-from allcnn.compare.reasons import advice, samples_flags
+from allcnn.compare.restoring import examples_of, store_whole
 from allcnn.compare.sources import (
     Found,
     activations_alone,
     by_network,
-    digests_of,
     find,
     missing_tap,
 )
 from allcnn.config import Pool, Probing, Selection
 from allcnn.errors import AllcnnError, ProbeError
+from allcnn.extract import load_source
 from allcnn.probe import FOLDS, count_columns
 from allcnn.stages import checkpoint_order
 from allcnn.workspace import Workspace
-from store import Representation, SampleSet
+from store import Representation, SampleSet, Store
+from store.importing import rows_digest
 from store.samples import NO_LABEL
 
 Role = Literal["train", "test"]
 """Names of the splits that are taken where no sample set is named."""
 
+KnownBy = Literal["digest", "name"]
+"""What tells that two sets of activations are of one network: its digest, or its name alone."""
+
 _SAMPLES = {"train": 5000, "test": 10000}
 """Of which split how many examples are advised."""
+
+_LARGE = ("cifar10", "cifar100", "fashion_mnist")
+"""Data sets that have so many."""
 
 _COPIES = 4
 """Of all examples' features or Gram matrix: as it comes, centred, on the device, and to spare."""
@@ -52,11 +70,15 @@ class Tap:
 
 @dataclass(frozen=True)
 class Task:
-    """The taps of one network, in its order, and the classes of the training examples."""
+    """The taps of one network, in its order, and the classes of the training examples.
+
+    ``known_by`` is what tells that the activations of both sets are of one network.
+    """
 
     network: Selection
     taps: tuple[Tap, ...]
     classes: tuple[int, ...]
+    known_by: KnownBy
 
     @property
     def train_set(self) -> SampleSet:
@@ -78,7 +100,7 @@ def choose(workspace: Workspace, job: Probing) -> list[Task]:
     if not found:
         raise ProbeError(
             f"{workspace.root} holds no activations of {job.networks};"
-            f" {_advice(workspace, job.networks, 'train')}, and again for the split test"
+            f" {_to_store(workspace, job.networks, 'train')}, and again for the split test"
         )
     networks = sorted(by_network(found).items(), key=lambda each: _order(each[0]))
     return [_task(workspace, job, *each) for each in networks]
@@ -97,12 +119,12 @@ def _task(workspace: Workspace, job: Probing, network: Selection, found: list[Fo
     sides[second] = _stored(workspace, job, network, found, second, dataset)
     train, test = sides["train"], sides["test"]
     _check_apart(network, train[0].meta.sample_set, test[0].meta.sample_set)
-    _check_one_network(workspace, network, [*train, *test])
+    known_by = _known_by(workspace, network, sides)
     by_name = {tap.key.tap: tap for tap in train}
-    _check_same_taps(network, train, test)
+    _check_same_taps(workspace, network, train, test)
     taps = tuple(Tap(by_name[tap.key.tap], tap) for tap in test)
     _check_fits(network, taps, job.pool)
-    return Task(network, taps, _classes(network, taps[0]))
+    return Task(network, taps, _classes(network, taps[0]), known_by)
 
 
 def _stored(
@@ -140,8 +162,11 @@ def _serves(found: Found, name: str | None, role: Role, dataset: str | None) -> 
 
 
 def _is_whole(taps: list[Found], side: Selection) -> bool:
-    whole = all(each.activations is not None and each.activations.complete for each in taps)
-    return whole and missing_tap(taps, side) is None
+    return all(map(_is_complete, taps)) and missing_tap(taps, side) is None
+
+
+def _is_complete(tap: Found) -> bool:
+    return tap.activations is not None and tap.activations.complete
 
 
 def _why_not(
@@ -153,36 +178,35 @@ def _why_not(
     name: str | None,
 ) -> str:
     if not sets:
-        help_ = (
-            f"'allcnn store ls --workspace {workspace.root}' lists what is stored"
-            if name
-            else _advice(workspace, network, role)
-        )
+        help_ = listing(workspace) if name else _to_store(workspace, network, role)
         return f"no activations of {network} {wanted} are in {workspace.root}; {help_}"
     of, taps = next(iter(sets.items()))
-    options = f"{samples_flags(taps[0].sample_set)} --keep activations"
+    lacking = next((each for each in taps if not _is_complete(each)), taps[0])
+    again = store_whole(workspace, lacking)
     if all(each.activations is None for each in taps):
-        again = advice(workspace, network, options)
         return f"of {network} on {of} Grams alone are kept, and probes need activations; {again}"
-    some = next(each.activations for each in taps if each.activations is not None)
-    options += f" --batch-size {some.meta.batch_rows} --dtype {some.meta.dtype}"
-    again = advice(workspace, network, options)
     return f"the activations of {network} on {of} are not all there; {again}"
 
 
-def _advice(workspace: Workspace, side: Selection, role: Role) -> str:
-    network = side if side.is_network else Selection("RUN", "NAME")
-    options = f" --split {role} --keep activations"
-    if not _is_small(workspace, network.run):
-        options += f" --samples {_SAMPLES[role]}"
-    command = f"allcnn extract {network.run} --checkpoint {network.checkpoint}{options}"
-    return f"run '{command} --workspace {workspace.root}'"
+def _to_store(workspace: Workspace, side: Selection, role: Role) -> str:
+    """Say how to store a network on the examples of a split."""
+    if _is_imported(workspace, side):
+        return f"import its activations on examples of the split {role} ({importing()} says how)"
+    n_samples = _SAMPLES[role] if _is_large(workspace, side.run) else None
+    network = Selection(side.run, side.checkpoint)
+    if is_here(workspace, network):
+        return f"run {extracting(workspace, network, split=role, samples=n_samples)}"
+    return store_missing(workspace, network, split=role, samples=n_samples)
 
 
-def _is_small(workspace: Workspace, run: str) -> bool:
-    """Return whether a run is of examples that are fewer than is advised: all are taken then."""
+def _is_imported(workspace: Workspace, side: Selection) -> bool:
+    return side.run not in workspace.runs() and side in workspace.stored_networks()
+
+
+def _is_large(workspace: Workspace, run: str) -> bool:
+    """Return whether a run is of a data set that has as many examples as are advised."""
     try:
-        return record.read_record(workspace, run).config.dataset == "digits"
+        return record.read_record(workspace, run).config.dataset in _LARGE
     except AllcnnError:
         return False
 
@@ -197,19 +221,55 @@ def _check_apart(network: Selection, train: SampleSet, test: SampleSet) -> None:
         )
 
 
-def _check_one_network(
-    workspace: Workspace, network: Selection, taps: Sequence[Representation]
-) -> None:
-    digests = digests_of([Found(tap.key, tap, ()) for tap in taps])
-    if len(digests) > 1:
-        raise ProbeError(
-            f"the activations of {network} on {taps[0].key.sample_set} and on"
-            f" {taps[-1].key.sample_set} are of several checkpoints: {' and '.join(digests)};"
-            f" remove them with 'allcnn store rm {network}', and extract both again"
-        )
+def _digest(side: Sequence[Representation]) -> str:
+    return " and ".join(sorted({tap.meta.checkpoint_digest for tap in side}))
+
+
+def _is_of_rows(workspace: Workspace, tap: Representation) -> bool:
+    """Return whether the digest of a network stands for what is stored of it, as of imports."""
+    key = tap.key
+    if is_extracted(tap.meta.attributes):
+        return False
+    network = Store(workspace.activations).find(key.run, key.checkpoint, key.sample_set)
+    return rows_digest(network) == tap.meta.checkpoint_digest
+
+
+def _known_by(
+    workspace: Workspace, network: Selection, sides: Mapping[Role, Sequence[Representation]]
+) -> KnownBy:
+    """Return what tells that both sets are of one network; raises ProbeError where they are not.
+
+    Digests do, except for those that imports compute from the rows themselves, which differ between
+    two sets of examples: then the name, the checkpoint, the taps and their shapes have to do.
+    """
+    taps = itertools.chain(*sides.values())
     stale = left_behind(workspace, list(map(activations_alone, taps)))
     if stale:
         raise ProbeError(next(iter(stale.values())))
+    digests = {role: _digest(side) for role, side in sides.items()}
+    if len(set(digests.values())) == 1:
+        return "digest"
+    if any(_is_of_rows(workspace, side[0]) for side in sides.values()):
+        return "name"
+    sets = {role: side[0].meta.sample_set for role, side in sides.items()}
+    named = " and ".join(f"{digests[role]} on {sets[role].name}" for role in digests)
+    raise ProbeError(
+        f"the activations of {network} are of several checkpoints: {named};"
+        f" {_to_agree(workspace, network, sides)}"
+    )
+
+
+def _to_agree(
+    workspace: Workspace, network: Selection, sides: Mapping[Role, Sequence[Representation]]
+) -> str:
+    """Say how to store both sets of one network, where one of them is of another."""
+    taps = [tap for side in sides.values() for tap in side]
+    if not (is_here(workspace, network) and all(is_extracted(t.meta.attributes) for t in taps)):
+        return "store those of different networks under different names"
+    now = load_source(workspace, network.run, network.checkpoint).digest
+    other = next(role for role, side in sides.items() if _digest(side) != now)
+    sample_set = sides[other][0].meta.sample_set
+    return replace_stored(workspace, network, sample_set.name, examples_of(sample_set))
 
 
 def _check_fits(network: Selection, taps: Sequence[Tap], pool: Pool) -> None:
@@ -226,15 +286,21 @@ def _check_fits(network: Selection, taps: Sequence[Tap], pool: Pool) -> None:
 
 
 def _check_same_taps(
-    network: Selection, train: Sequence[Representation], test: Sequence[Representation]
+    workspace: Workspace,
+    network: Selection,
+    train: Sequence[Representation],
+    test: Sequence[Representation],
 ) -> None:
     first, second = ({tap.key.tap: tap.meta.shape for tap in side} for side in (train, test))
     odd = sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
     if odd:
+        same = [f"{network}:{name}" for name in first if name not in odd]
+        some = command(workspace.root, "probe", *same[:1])
+        probes = f"{some} probes one that both have" if same else "store the same taps on both"
         raise ProbeError(
             f"tap {odd[0]} of {network} has the shape {first.get(odd[0])} on"
             f" {train[0].key.sample_set} and {second.get(odd[0])} on {test[0].key.sample_set};"
-            " extract both alike, or name the taps that both have"
+            f" {probes}"
         )
 
 
@@ -251,17 +317,17 @@ def _classes(network: Selection, tap: Tap) -> tuple[int, ...]:
     if len(there) < 2:
         raise ProbeError(
             f"all {train_set.n_samples} examples of {train_set.name} have the label {there[0]}, and"
-            " a classifier needs two classes; extract more of them"
+            " a classifier needs two classes; store more of them"
         )
     unknown = np.setdiff1d(asked, there)
     if len(unknown):
         raise ProbeError(
             f"{test_set.name} has examples of label {unknown[0]}, and {train_set.name} has none to"
-            " learn it from; extract more training examples"
+            " learn it from; store more training examples"
         )
     if np.unique(tap.train.labels, return_counts=True)[1].max() < FOLDS:
         raise ProbeError(
             f"{train_set.name} has {train_set.n_samples} examples, and of no class"
-            f" {FOLDS}, of which one could be held out to choose the penalty; extract more"
+            f" {FOLDS}, of which one could be held out to choose the penalty; store more"
         )
     return tuple(int(label) for label in there)

@@ -31,6 +31,10 @@ JOB: Final = "job"
 """Where a probe's provenance tells its settings."""
 
 
+NETWORK_KNOWN_BY: Final = "network_known_by"
+"""Where it says whether a digest, or the name alone, tells that both sets are of one network."""
+
+
 @dataclass(frozen=True)
 class _Score:
     """How well a classifier does on one tap; NaN where its activations are not finite."""
@@ -209,6 +213,7 @@ def _provenance(task: Task, job: Probing) -> dict[str, Any]:
         "versions": versions(),
         "sample_sets": {"train": task.train_set.to_json(), "test": task.test_set.to_json()},
         "checkpoint_digest": task.taps[0].test.meta.checkpoint_digest,
+        NETWORK_KNOWN_BY: task.known_by,
         "rows_digests": {
             side.key.text: side.rows_digest for tap in task.taps for side in (tap.train, tap.test)
         },

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from allcnn import data, record
-from allcnn.config import Extraction, extracted_dtype
+from allcnn.advice import is_here, replace_stored, store_again
+from allcnn.config import Extraction, Selection, extracted_dtype
 from allcnn.errors import RunError
 from allcnn.extract import load_samples, load_source
 from allcnn.extract.forward import Samples, Source, padded, tap_shapes
@@ -42,18 +43,17 @@ class Network:
         """The examples; raises RunError where the data set has others now."""
         self._check_run()
         config = record.read_record(self._workspace, self._run).config
-        rest = self._sample_set.removeprefix(f"{config.dataset}-")
-        found = _SAMPLE_SET.fullmatch(rest)
-        if rest == self._sample_set or found is None:
+        found = self._examples(config.dataset)
+        if found is None:
             raise RunError(
                 f"run {self._run!r} is of data set {config.dataset}, and {self._sample_set} is not"
                 " a part of it; write these activations again as they were written"
             )
-        samples = load_samples(config.dataset, config.image_size, found[1], int(found[2]))
+        samples = load_samples(config.dataset, config.image_size, *found)
         if samples.sample_set.name != self._sample_set:
             raise RunError(
                 f"the data set now gives {samples.sample_set.name} for {self._sample_set}; restore"
-                " its files, or delete what is stored of it and extract again"
+                f" its files, or {self.replacing()}"
             )
         return samples
 
@@ -61,8 +61,8 @@ class Network:
         if self._run not in self._workspace.runs():
             # Perhaps it never was: others' activations are imported.
             raise RunError(
-                f"no run {self._run!r} is in {self._workspace.root} to compute this from; restore"
-                " the run, or delete what is stored of it, and extract or import that again"
+                f"nothing in {self._workspace.root} computes this; restore the run, or"
+                f" {store_again(self._workspace, self._network)}"
             )
 
     def check(self, digest: str, sample_set: SampleSet) -> None:
@@ -71,14 +71,33 @@ class Network:
             raise RunError(
                 f"checkpoint {self._name!r} of run {self._run!r} has the digest"
                 f" {self.source.digest}, and what is stored comes from {digest}; restore that"
-                " checkpoint, or delete what is stored of it and extract again"
+                f" checkpoint, or {self.replacing()}"
             )
         if self.samples.sample_set != sample_set:
             raise RunError(
                 f"the examples of {self._sample_set} have the digest"
                 f" {self.samples.sample_set.digest} now, and had {sample_set.digest} when they were"
-                " stored; restore the data set, or delete what is stored of it and extract again"
+                f" stored; restore the data set, or {self.replacing()}"
             )
+
+    def replacing(self) -> str:
+        """Say how to extract the network in the place of what is stored of it."""
+        if not is_here(self._workspace, self._network):
+            return store_again(self._workspace, self._network)
+        config = record.read_record(self._workspace, self._run).config
+        split, n_samples = self._examples(config.dataset) or (None, None)
+        how = {"split": split, "samples": n_samples}
+        return replace_stored(self._workspace, self._network, self._sample_set, how)
+
+    def _examples(self, dataset: str) -> tuple[str, int] | None:
+        """Return the split and the number of the examples, None where they are of other data."""
+        rest = self._sample_set.removeprefix(f"{dataset}-")
+        found = _SAMPLE_SET.fullmatch(rest)
+        return None if rest == self._sample_set or not found else (found[1], int(found[2]))
+
+    @property
+    def _network(self) -> Selection:
+        return Selection(self._run, self._name)
 
     def shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of an example of every tap, in the network's order."""
@@ -90,8 +109,8 @@ class Network:
         taps = list(self.shapes(batch_size))
         if tap not in taps:
             raise RunError(
-                f"run {self._run!r} has no tap {tap!r}, only {', '.join(taps)}; delete what is"
-                " stored under that name"
+                f"run {self._run!r} has no tap {tap!r}, only {', '.join(taps)}; what is"
+                " stored under that name is of another network"
             )
         return taps.index(tap)
 

@@ -1,7 +1,6 @@
 """Which command computes a damaged probe again: it does so in the place of the damaged one."""
 
-import shlex
-
+from allcnn.commands import Command, command
 from allcnn.errors import RunError
 from allcnn.workspace import Workspace
 from store import StoreError
@@ -9,20 +8,18 @@ from store.probes import PROBES
 from store.records import read_facts
 
 
-def command_for(workspace: Workspace, name: str) -> str:
+def command_for(workspace: Workspace, name: str) -> Command:
     """Return the command that computes a probe again; raises RunError where it does not tell."""
     try:
         facts = read_facts(workspace.probes / name, PROBES) or {}
         job = facts["provenance"]["job"]
         flags = {
-            "train-set": job["train_set"],
-            "test-set": job["test_set"],
+            "train_set": job["train_set"],
+            "test_set": job["test_set"],
             "pool": job["pool"],
             "penalties": ",".join(map(str, job["penalties"])),
-            "workspace": workspace.root,
         }
         networks = str(job["networks"])
     except (StoreError, KeyError, TypeError) as error:
-        raise RunError("nothing tells what it came from; delete it and probe again") from error
-    given = [f"--{flag} {shlex.quote(str(value))}" for flag, value in flags.items()]
-    return " ".join(["allcnn probe", shlex.quote(networks), *given])
+        raise RunError("nothing tells what it came from; probe again, then delete it") from error
+    return command(workspace.root, "probe", networks, **flags)

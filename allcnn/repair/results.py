@@ -1,9 +1,9 @@
 """Whether a damaged result can be had again, and by which command: only then may it go."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from allcnn.commands import Command, command
 from allcnn.compare.choice import choose
 from allcnn.compare.results import is_current, slots
 from allcnn.config import Comparison, Selection
@@ -26,7 +26,7 @@ def recorded(folder: Place) -> Mapping[str, Any]:
         return {}
 
 
-def command_for(workspace: Workspace, name: str, unmended: Sequence[str] = ()) -> str:
+def command_for(workspace: Workspace, name: str, unmended: Sequence[str] = ()) -> Command:
     """Return the command that computes a result again, exactly the same one.
 
     Raises RunError where no command does: with patterns of networks, of which a result does not
@@ -55,7 +55,9 @@ def command_for(workspace: Workspace, name: str, unmended: Sequence[str] = ()) -
             except (AllcnnError, StoreError) as error:
                 reason = str(error)
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"its record is malformed ({error}); delete it") from error
+        raise RunError(
+            f"its record is malformed ({error}); compute that comparison again, then delete it"
+        ) from error
     raise RunError(
         f"the comparison that wrote it computes it again in its place, if it still can: {reason}"
     )
@@ -116,26 +118,21 @@ def _n_permutations(folder: Place) -> int:
     return node.shape[0] if node else 0
 
 
-def command_of(workspace: Workspace, job: Comparison) -> str:
+def command_of(workspace: Workspace, job: Comparison) -> Command:
     """Return the command of a comparison."""
     sigmas = ",".join(map(str, job.sigmas)) if job.kernel == "rbf" else None
     flags = {
         "kernel": job.kernel,
         "sigma": sigmas,
         "estimator": job.estimator,
-        "batch-size": None if job.estimator == "exact" else job.batch_size,
+        "batch_size": None if job.estimator == "exact" else job.batch_size,
         "pool": job.pool,
         "label": job.label,
         "permutations": job.permutations or None,
         "unusable": None if job.unusable == "refuse" else job.unusable,
-        "sample-set": job.sample_set,
-        "workspace": workspace.root,
+        "sample_set": job.sample_set,
     }
-    given = [
-        f"--{name} {shlex.quote(str(value))}" for name, value in flags.items() if value is not None
-    ]
-    sides = [shlex.quote(str(side)) for side in (job.rows, job.columns)]
     # Several networks, and single taps, are chosen by patterns alone.
     plain = all(side.is_network and side.tap == "*" for side in (job.rows, job.columns))
     name = "compare" if plain else "matrix"
-    return " ".join(["allcnn", name, *sides, *given])
+    return command(workspace.root, name, job.rows, job.columns, **flags)

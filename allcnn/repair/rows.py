@@ -72,8 +72,7 @@ def _like_a_sibling(root: Place, path: str, network: Network) -> RepresentationM
     sibling = next((each.meta for each in found if isinstance(each, Representation)), None)
     if sibling is None:
         raise RunError(
-            f"nothing in {root / folder} tells any more how it was extracted; delete it, and"
-            " extract again with 'allcnn extract'"
+            f"nothing in {root / folder} tells any more how it was extracted; {network.replacing()}"
         )
     name = shown(tap)
     index = network.tap_index(name, sibling.batch_rows)

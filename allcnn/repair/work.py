@@ -108,14 +108,14 @@ class _Repair:
                 yield from [Outcome(each, False, str(error)) for each in members]
                 continue
             for each in members:
-                said = f"removed; '{command}' computes it again"
+                said = f"removed; {command} computes it again"
                 yield _tried(each, said, partial(self._remove, name))
 
     def probes(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
         """Say how damaged probes are computed again, which takes minutes: they stay until then."""
         for name, members in _grouped(_data_of(damage, "probes"), 1):
             try:
-                said = f"'{probes.command_for(self._workspace, name)}' computes it again"
+                said = f"{probes.command_for(self._workspace, name)} computes it again"
             except RunError as error:
                 said = str(error)
             yield from [Outcome(each, False, said) for each in members]

@@ -7,10 +7,13 @@ import numpy as np
 
 import store
 from allcnn import figures, record
+from allcnn.advice import store_missing
 from allcnn.canvas import verbatim
+from allcnn.commands import command
 from allcnn.compare import SimilarityResult, network_of
 from allcnn.compare.choice import left_behind
-from allcnn.compare.sources import activations_alone, preference
+from allcnn.compare.restoring import store_whole
+from allcnn.compare.sources import activations_alone, find, preference
 from allcnn.config import Comparison, Selection
 from allcnn.drawing import bars, matrices
 from allcnn.drawing.accuracy import Accuracies, depths, probe_curves
@@ -25,7 +28,6 @@ from flows.figures.look import Drawn, Look
 from flows.figures.pairs import words_of
 from flows.figures.probing import accuracies, stored_probes
 from flows.figures.sources import Method, Sources
-from flows.nothing import in_workspace
 from store import Representation
 from store.samples import NO_LABEL
 
@@ -164,12 +166,17 @@ def draw_probes(place: Workspace, networks: Sequence[Selection], look: Look) -> 
             name, one = f"{network}, mean over space", accuracies(probes, network, pool="mean")
         if one is None:
             raise RunError(
-                f"no probes of {network} are stored in {place.root}; train them with 'allcnn probe"
-                f" {network}{in_workspace(place)}'"
+                f"no probes of {network} are stored in {place.root}; {_to_probe(place, network)}"
             )
         found[name] = replace(one, names=look.layers(list(one.names)))
     title = look.titled("Linear probes of each layer")
     return Drawn(probe_curves(found, title, look.style), ("probes", *map(str, networks)))
+
+
+def _to_probe(place: Workspace, network: Selection) -> str:
+    if network not in place.stored_networks():
+        return store_missing(place, network)
+    return f"train them with {command(place.root, 'probe', network)}"
 
 
 def draw_invariance(
@@ -238,8 +245,7 @@ def _activations(
         on = f" on {sample_set}" if sample_set else ""
         raise RunError(
             f"no activations of {network} are stored{on} in {place.root}, and only they can be"
-            f" transformed; run 'allcnn extract {network.run} --checkpoint {network.checkpoint}"
-            f"{in_workspace(place)}'"
+            f" transformed; {_to_store(place, network, sample_set)}"
         )
     chosen = max(sets, key=preference)
     taps = [tap for tap in found if tap.meta.sample_set == chosen]
@@ -247,3 +253,8 @@ def _activations(
     if stale:
         raise ComparisonError(next(iter(stale.values())))
     return taps
+
+
+def _to_store(place: Workspace, network: Selection, sample_set: str | None) -> str:
+    found = find(place, network, sample_set)
+    return store_whole(place, found[0]) if found else store_missing(place, network)

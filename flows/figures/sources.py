@@ -8,7 +8,7 @@ from typing import Any
 from allcnn.cluster.run import Cluster
 from allcnn.cluster.spec import THREADS, ClusterSpec
 from allcnn.compare import SimilarityResult, compare
-from allcnn.compare.kept import Catalogue, stored_networks
+from allcnn.compare.kept import Catalogue
 from allcnn.config import Comparison, Estimator, Kernel, Pool, Selection
 from allcnn.errors import ComparisonError
 from allcnn.stages import checkpoint_order
@@ -84,7 +84,7 @@ class Sources:
     def checkpoints(self, run: str, method: Method) -> list[str]:
         """Return the checkpoints of a run that are stored, or compared with the last, in order."""
         final = Selection(run, "final")
-        names = {each.checkpoint for each in stored_networks(self.place) if each.run == run}
+        names = {each.checkpoint for each in self.place.stored_networks() if each.run == run}
         job = method.job(final, Selection(run, "*"))
         for network in self.catalogue.networks(job, job.bandwidths[0]):
             if network.checkpoint not in names and self.catalogue.results(

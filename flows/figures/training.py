@@ -7,6 +7,7 @@ from dataclasses import replace
 import click
 
 from allcnn import curves, figures, record
+from allcnn.advice import extracting, store_missing
 from allcnn.compare import SimilarityResult
 from allcnn.config import Selection, check_name
 from allcnn.drawing import film, matrices
@@ -17,7 +18,6 @@ from allcnn.workspace import Workspace
 from flows.figures.look import Drawn, Look
 from flows.figures.pairs import words_of
 from flows.figures.sources import Method, Sources
-from flows.nothing import in_workspace
 from flows.runs import histories_of, name_of_all
 
 
@@ -64,12 +64,15 @@ def _checkpoints(sources: Sources, run: str, method: Method) -> list[str]:
     """
     check_name("run", run)
     place, names = sources.place, sources.checkpoints(run, method)
-    extract = f"'allcnn extract {run} --checkpoint all{in_workspace(place)}'"
+    final = Selection(run, "final")
     if "final" not in names:
-        raise RunError(f"nothing is stored of {run}@final in {place.root}; run {extract}")
+        raise RunError(
+            f"nothing is stored of {final} in {place.root}; {store_missing(place, final)}"
+        )
     others = [name for name in place.checkpoints(run) if name not in names]
     if others:
         told = ", ".join(others[:4]) + (", …" if len(others) > 4 else "")
+        extract = extracting(place, Selection(run, "all"))
         click.echo(f"not stored, and left out: {told}; {extract} stores all", err=True)
     return names
 

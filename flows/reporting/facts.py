@@ -104,7 +104,7 @@ def _command(
         return ""
     if exchanged:
         job = replace(job, rows=job.columns, columns=job.rows)
-    return command_of(workspace, job)
+    return command_of(workspace, job).line
 
 
 def probe(workspace: Workspace, found: ProbeResult, today: Today) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def probe(workspace: Workspace, found: ProbeResult, today: Today) -> dict[str, A
 
 def _probe_command(workspace: Workspace, name: str) -> str:
     try:
-        return command_for(workspace, name)
+        return command_for(workspace, name).line
     except RunError:
         return ""
 

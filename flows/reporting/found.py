@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from allcnn.advice import listing
+from allcnn.commands import command
 from allcnn.errors import RunError
 from allcnn.housekeeping import place_of
 from allcnn.workspace import Workspace
-from flows.nothing import in_workspace
 from flows.today import Today
 from store import ProbeResult, SimilarityResult, StoreError, has_store, read_probe, read_result
 from store.errors import UnfinishedError, UnknownProbeError, UnknownResultError
@@ -19,8 +20,8 @@ def check_there(workspace: Workspace) -> None:
     stores = (workspace.activations, workspace.grams, workspace.similarity, workspace.probes)
     if not (workspace.runs() or any(map(has_store, stores))):
         raise RunError(
-            f"{workspace.root} holds no runs and no stores; train a network first with 'allcnn"
-            " train', or name another --workspace"
+            f"{workspace.root} holds no runs and no stores; {listing(workspace)},"
+            " or name another --workspace"
         )
 
 
@@ -59,7 +60,7 @@ def _reason(
         return str(error)
     checked = verify(place_of(workspace, kind), kind, result=name)
     damage = [str(each) for one in checked for each in one.damage]
-    advice = f"'allcnn store verify --repair{in_workspace(workspace)}' says what can be done"
+    advice = f"{command(workspace.root, 'store', 'verify', repair=True)} says what can be done"
     return f"{', and '.join(damage)}; {advice}" if damage else str(error)
 
 

@@ -1,15 +1,17 @@
 """One night on a workspace, in steps that a flow or a command takes one after the other."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
 from allcnn import compare as comparing
 from allcnn import figures, record
+from allcnn.advice import store_missing
 from allcnn.cluster.run import Cluster
+from allcnn.compare.sources import find, preference
 from allcnn.config import Comparison, Selection
-from allcnn.errors import AllcnnError, ComparisonError
+from allcnn.errors import AllcnnError, ComparisonError, in_one_line
 from allcnn.extract import keep, load_source
 from allcnn.holding import holding_folder
 from allcnn.housekeeping import NETWORK_KINDS, discard, place_of
@@ -132,12 +134,17 @@ class Night:
                 f"{n_silent} results of an earlier version do not tell their comparison, and stay"
             )
         own = [job for name in self._sample_sets() for job in self.plan.comparisons(name)]
+        if not own:
+            self.summary.notes.append(
+                f"no network that fits {self.plan.networks} is stored, so no matrix is computed;"
+                f" {store_missing(self.workspace, self.plan.networks)}"
+            )
         return renewal.distinct(own, kept)
 
     def _sample_sets(self) -> list[str]:
         """Return the names of the examples on which the plan's networks are stored."""
-        found: dict[str, None] = {}
         stored = stored_networks(self.workspace)
+        found = dict.fromkeys(self._imported_on(stored))
         for run in self.workspace.runs():
             names = [name for name in stored.get(run, {}) if self._is_wanted(run, name)]
             if names:
@@ -148,6 +155,15 @@ class Night:
                     continue  # which the survey has told
         sets = {s for names in stored.values() for each in names.values() for s in each}
         return sorted(name for name in found if name in sets)
+
+    def _imported_on(self, stored: Mapping[str, Mapping[str, list[str]]]) -> Iterator[str]:
+        """Yield the examples on which networks without a run are compared, as of imports."""
+        for run in stored.keys() - set(self.workspace.runs()):
+            for name in stored[run]:
+                if self._is_wanted(run, name):
+                    found = find(self.workspace, Selection(run, name), None, skip=True)
+                    sets = {each.sample_set for each in found}
+                    yield from [max(sets, key=preference).name] if sets else []
 
     def _is_wanted(self, run: str, name: str) -> bool:
         return self.plan.networks.matches(run, name, "")
@@ -309,7 +325,7 @@ def _attempt(night: Night, step: Step, name: str, work: Callable[[Report], T]) -
 
 def _sentence(error: Exception) -> str:
     kind = "" if isinstance(error, (AllcnnError, StoreError)) else f"{type(error).__name__}: "
-    return f"{kind}{' '.join(str(error).split())}"
+    return f"{kind}{in_one_line(error)}"
 
 
 def _networks(result: SimilarityResult) -> str:

@@ -1,18 +1,20 @@
 """Which checkpoints are not stored as they are now, and what of them has to be stored."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from allcnn import checkpoint as checkpoints
 from allcnn import record
+from allcnn.advice import is_extracted
+from allcnn.compare.restoring import as_stored
 from allcnn.compare.sources import Found, digests_of, find, missing_tap, sources_of
-from allcnn.config import Extraction, Selection, check_name, extracted_dtype
+from allcnn.config import Extraction, Selection, check_name
 from allcnn.errors import AllcnnError
 from allcnn.extract import Samples, load_samples, load_source
 from allcnn.workspace import Workspace
 from flows.upkeep.plan import Nightly
-from store import Grams, Representation, StoreError
+from store import StoreError
 from store.names import check_component
 from store.place import Place, child_names
 
@@ -145,8 +147,8 @@ def _left_over(workspace: Workspace, network: Selection, sample_set: str) -> Ite
     taps = find(workspace, network, sample_set)
     stored_at = [tap.created_at for tap in taps]
     if stored_at and max(stored_at) < record.begun_at(workspace, network.run):
-        remove = f"'allcnn store rm {network} --workspace {workspace.root}'"
-        reason = f"it is left of an earlier run of that name, and not compared; {remove} removes it"
+        # Nothing can extract it again, so that its removal is not advised.
+        reason = "it is left of an earlier run of that name, and not compared"
         yield Skipped(f"{network} on {sample_set}", reason)
 
 
@@ -165,7 +167,7 @@ def _piece(
         if is_foreign(taps):
             reason = "it is not of the run of that name, but imported; store it under another name"
             return Skipped(f"{network} on {sample_set}", reason)
-        jobs = list(_as_stored(network, taps))
+        jobs = list(as_stored(network, taps))
         if is_own:
             jobs.append(replace(own, n_samples=taps[0].sample_set.n_samples))
         jobs = list(dict.fromkeys(jobs))
@@ -191,7 +193,7 @@ def _is_other(workspace: Workspace, network: Selection, taps: list[Found]) -> bo
 
 def is_foreign(taps: list[Found]) -> bool:
     """Return whether what is stored was not extracted from a run, so that no run replaces it."""
-    return not all({"seed", "epoch"} <= set(tap.attributes) for tap in taps)
+    return not all(is_extracted(tap.attributes) for tap in taps)
 
 
 def _is_whole(plan: Nightly, network: Selection, sample_set: str, taps: list[Found]) -> bool:
@@ -206,40 +208,3 @@ def digest_now(workspace: Workspace, network: Selection) -> str:
     folder = workspace.find_checkpoint(network.run, network.checkpoint)
     kept = checkpoints.kept_digests(folder).get("variables")
     return kept or load_source(workspace, network.run, network.checkpoint).digest
-
-
-def _as_stored(network: Selection, taps: Iterable[Found]) -> Iterator[Extraction]:
-    """Yield the extractions that store a network as it is stored, activations before Grams."""
-    for found in taps:
-        if found.activations is not None:
-            yield _of_activations(network, found.activations)
-    for found in taps:
-        yield from (_of_grams(network, grams) for grams in found.grams)
-
-
-def _of_activations(network: Selection, tap: Representation) -> Extraction:
-    meta = tap.meta
-    return Extraction(
-        network.run,
-        network.checkpoint,
-        split=meta.sample_set.split,
-        n_samples=meta.sample_set.n_samples,
-        batch_size=meta.batch_rows,
-        dtype=extracted_dtype(meta.dtype),
-        compression=tap.compression,
-    )
-
-
-def _of_grams(network: Selection, grams: Grams) -> Extraction:
-    key, samples = grams.key, grams.meta.sample_set
-    return Extraction(
-        network.run,
-        network.checkpoint,
-        split=samples.split,
-        n_samples=samples.n_samples,
-        batch_size=key.batch_size,
-        dtype=extracted_dtype(key.dtype),
-        keep=("grams",),
-        kernel=key.kernel,
-        pool=key.pool,
-    )

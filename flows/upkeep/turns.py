@@ -101,7 +101,7 @@ def _look(workspace: Workspace, unit: str, found: Verified) -> bool:
             found.damage += [each for each in checked.damage if each not in found.damage]
         found.n_units += 1
     except (AllcnnError, StoreError, OSError) as error:
-        found.said.append(f"{unit} cannot be verified: {' '.join(str(error).split())}")
+        found.said.append(f"{unit} cannot be verified: {in_one_line(error)}")
     return len(found.damage) == n_damaged
 
 
@@ -109,7 +109,7 @@ def _repair(workspace: Workspace, found: Verified, report: Report) -> None:
     try:
         outcomes = repair(workspace, found.damage, report)
     except (AllcnnError, StoreError, OSError) as error:
-        told = " ".join(str(error).split())
+        told = in_one_line(error)
         found.said += [f"{each}; not repaired: {told}" for each in found.damage]
         return
     for outcome in outcomes:
