@@ -21,6 +21,7 @@ from flows.parameters import (
     ReportParameters,
     TrainParameters,
 )
+from flows.server import serving
 
 PARAMETERS: dict[str, type[Parameters]] = {
     "train": TrainParameters,
@@ -42,7 +43,7 @@ def run(name: str, settings: dict[str, Any]) -> list[str]:
     """Run a flow and return what it returns, as lines.
 
     Raises ConfigError for settings outside their bounds before any run exists, and what the flow
-    raised.
+    raised; ServerError where the server that PREFECT_API_URL names does not answer.
     """
     try:
         checked = PARAMETERS[name](**settings)
@@ -50,7 +51,8 @@ def run(name: str, settings: dict[str, Any]) -> list[str]:
         raise ConfigError(_sentence(PARAMETERS[name], error)) from error
     flow: Flow[..., Any] = getattr(import_module(f"flows.{name}"), name)
     try:
-        state: Any = flow(settings=checked, return_state=True)
+        with serving():
+            state: Any = flow(settings=checked, return_state=True)
     except ParameterTypeError as error:
         raise ConfigError(str(error)) from error
     assert isinstance(state, State)
