@@ -149,9 +149,9 @@ def run_flow(name: str, settings: str) -> None:
 
 
 def _check_prefect() -> None:
-    """Import Prefect, which reads its settings then; raises ConfigError for those that it refuses."""
+    """Import Prefect, which reads its settings then; raises ConfigError where it refuses one."""
     try:
-        import prefect  # noqa: F401
+        import prefect.context  # noqa: F401
     except ValueError as error:  # pydantic's, and that of a malformed TOML file
         from pydantic import ValidationError
 

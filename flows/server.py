@@ -1,26 +1,34 @@
 """The Prefect server that keeps the records of a flow run: one that runs already, or our own."""
 
+import atexit
 import functools
 import os
 import re
 import secrets
+import socket
+import ssl
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, Final
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 import httpx
+import prefect
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_SSL_CERT_FILE,
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_SERVER_API_AUTH_STRING,
     PREFECT_SERVER_EPHEMERAL_ENABLED,
+    PREFECT_UI_URL,
     temporary_settings,
 )
 
@@ -29,9 +37,16 @@ from allcnn.errors import AllcnnError, ConfigError
 ANSWER_S: Final = 10.0
 """How long a server that runs already has to answer."""
 
+START_S: Final = 120.0
+"""How long one of our own has to start, which on a busy machine takes half a minute once."""
+
 _EXAMPLE: Final = "http://127.0.0.1:4200/api"
+_APP: Final = "prefect.server.api.server:create_app"
+_EPHEMERAL: Final = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"} | {
+    "PREFECT_UI_ENABLED": "0"
+}
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-_CAUSE: Final = re.compile(r"^[\w.]*(?:Error|Exception|Refused)\w*(?::.*)?$", re.MULTILINE)
+_CAUSE: Final = re.compile(r"^[\w.]*(?:Error|Exception|Refused)\w*: .*$", re.MULTILINE)
 
 
 class ServerError(AllcnnError, ConnectionError):
@@ -42,12 +57,13 @@ class ServerError(AllcnnError, ConnectionError):
 def serving() -> Iterator[None]:
     """Let the flows of this block find a server: that of PREFECT_API_URL, else one of their own.
 
-    Raises ConfigError for a PREFECT_API_URL that is no address, and ServerError where its server
-    does not answer as one of Prefect's, also later in the block.
+    Raises ConfigError for settings that lead to none, and ServerError where a server does not
+    answer as one of Prefect's, also later in the block, or does not start.
     """
+    _check_certificates()
     url = PREFECT_API_URL.value()
     if not url:
-        with _own_server():
+        with temporary_settings(_own_server()):
             yield
         return
     _check_address(url)
@@ -80,11 +96,18 @@ def _check_answers(url: str) -> None:
             told = f"{_named(url)}, whose server has another version of Prefect ({error})"
             raise ServerError(f"{told}; install the same one on both sides") from error
         raise ServerError(_no_answer(url, error.__cause__ or error)) from error
-    except OSError as error:  # of the file that holds the certificates
-        raise ConfigError(
-            f"the certificates to reach {_shown(url)} cannot be read ({error}); look at"
-            " PREFECT_API_SSL_CERT_FILE"
-        ) from error
+
+
+def _check_certificates() -> None:
+    """Raise ConfigError for what every client would fail at without a name."""
+    if file := PREFECT_API_SSL_CERT_FILE.value():
+        try:
+            ssl.create_default_context(cafile=file)
+        except OSError as error:
+            raise ConfigError(
+                f"PREFECT_API_SSL_CERT_FILE is {file}, which cannot be read as certificates"
+                f" ({error.strerror or error}); name another file, or unset it"
+            ) from error
 
 
 def _no_answer(url: str, error: BaseException) -> str:
@@ -124,57 +147,64 @@ def _shown(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", url)
 
 
-@contextmanager
-def _own_server() -> Iterator[None]:
-    """Start a server for this process, which answers to nobody else on this machine.
+@functools.cache
+def _own_server() -> dict[Any, str]:
+    """Start a server that answers to this process alone, until its end; return how to reach it.
 
-    Loopback is open to every account; its password is made for this run, and handed on in the
-    environment of the server's process, which only its owner can read.
+    Loopback is open to every account of this machine. The server's password is made here, and
+    handed on in the environment of its process, which only its owner can read; its port is taken
+    before it starts, lest another account takes it and passes for the server.
     """
     if not PREFECT_SERVER_EPHEMERAL_ENABLED:
         raise ConfigError(
             "PREFECT_SERVER_EPHEMERAL_ENABLED forbids that a flow starts a server for itself; set"
             f" PREFECT_API_URL to that of a server, such as {_EXAMPLE}"
         )
-    own = {PREFECT_SERVER_API_AUTH_STRING: _password(), PREFECT_API_AUTH_STRING: _password()}
-    with temporary_settings(own):
-        _start()
-        yield
+    password = f"allcnn:{secrets.token_urlsafe(32)}"
+    with socket.create_server(("127.0.0.1", 0)) as listening, tempfile.TemporaryFile() as log:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+        with temporary_settings({PREFECT_SERVER_API_AUTH_STRING: password}):
+            process = _start(listening.fileno(), log)
+        atexit.register(_stop, process)
+        _wait_for(process, url, log)
+    # It has no pages to look at.
+    return {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password, PREFECT_UI_URL: ""}
 
 
-@functools.cache
-def _password() -> str:
-    """Return the same one as long as this process lives, and with it the server."""
-    return f"allcnn:{secrets.token_urlsafe(32)}"
+def _start(listening: int, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """Start Prefect's server without its pages, as Prefect does for a flow by itself."""
+    app = ("--app-dir", str(prefect.__module_path__.parent), "--factory", _APP)
+    settings = prefect.settings.get_current_settings()
+    return subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", *app, "--fd", str(listening), "--log-level", "error"],
+        env=os.environ | _EPHEMERAL | settings.to_environment_variables(exclude_unset=True),
+        stdout=log,
+        stderr=log,  # hundreds of lines where it does not start
+        pass_fds=[listening],
+    )
 
 
-def _start() -> None:
-    with tempfile.TemporaryFile() as log:
-        try:
-            with _errors_into(log):
-                get_client(sync_client=True)
-        except RuntimeError as error:
-            log.seek(0)
-            found = _CAUSE.findall(log.read().decode(errors="replace"))
-            told = " ".join((found[-1] if found else str(error)).split())[:300]
-            raise ServerError(
-                f"the Prefect server of this flow does not start ({told}); look at the variables"
-                " that begin with PREFECT_; PREFECT_HOME names the folder of its records"
-            ) from error
-
-
-@contextmanager
-def _errors_into(log: IO[bytes]) -> Iterator[None]:
-    """Let processes that are started in this block write their standard error to a file.
-
-    A server that does not start writes hundreds of lines there.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
     try:
-        os.dup2(log.fileno(), 2)
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait_for(process: "subprocess.Popen[bytes]", url: str, log: IO[bytes]) -> None:
+    """Wait until a server answers; raises ServerError with the reason where it does not."""
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url}/health", timeout=1, trust_env=False).is_success:
+                return
+        time.sleep(0.05)
+    log.seek(0)
+    found = _CAUSE.findall(log.read().decode(errors="replace"))
+    told = found[-1][:300] if found else f"it is silent for {START_S:g} s"
+    raise ServerError(
+        f"the Prefect server of this flow does not start ({told}); look at the variables that begin"
+        " with PREFECT_; PREFECT_HOME names the folder of its records"
+    )

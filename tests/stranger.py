@@ -29,7 +29,7 @@ def become_nobody() -> None:
 
 
 async def intrude(address: str) -> dict[str, str]:
-    """Ask a process for the account it runs under: in clear text, and by certificates of our own."""
+    """Ask a process for the account it runs under: in clear text, and by other certificates."""
     where = address.partition("://")[2]
     return {
         "tcp": await _intrude(f"tcp://{where}", Security()),

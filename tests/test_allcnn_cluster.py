@@ -213,7 +213,9 @@ def imported_from(cluster):
     paths = [*sys.path, *gather(cluster, path_of_modules, [(0,)])[0]]
     found = [Path(path) for path in paths if "dask-scratch-space" in path]
     assert found
-    return {next(each for each in path.parents if each.name.startswith("allcnn-")) for path in found}
+    return {
+        next(each for each in path.parents if each.name.startswith("allcnn-")) for path in found
+    }
 
 
 def path_of_modules(value, *, wanted):

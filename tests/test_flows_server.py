@@ -1,18 +1,24 @@
 """The Prefect server of a flow run: what is said where none answers, and who else can use ours."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import httpx
+import psutil
 import pytest
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
+    PREFECT_API_SSL_CERT_FILE,
     PREFECT_API_URL,
-    PREFECT_SERVER_API_AUTH_STRING,
     PREFECT_SERVER_EPHEMERAL_ENABLED,
     temporary_settings,
 )
@@ -22,13 +28,15 @@ from flows import server
 from flows.server import ServerError, serving
 from tests.prefect_api import free_port
 
+REPOSITORY = Path(__file__).parents[1]
+
 
 @contextmanager
 def answering(status: int, body: object, version: object = "3.8.8") -> Iterator[str]:
     """Answer everything in one way on loopback, but a question for the version; yield the URL."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - its protocol's name
+        def do_GET(self) -> None:
             asked = version if self.path.endswith("/admin/version") else body
             data = asked.encode() if isinstance(asked, str) and status != 200 else json.dumps(asked)
             self.send_response(status)
@@ -129,31 +137,64 @@ def test_a_server_that_is_lost_on_the_way_is_reported_in_a_sentence():
             raise httpx.ConnectError("All connection attempts failed")
 
 
-def test_certificates_that_cannot_be_read_are_named(monkeypatch):
-    def missing(**_: object) -> None:
-        raise FileNotFoundError(2, "No such file or directory")
+@pytest.mark.parametrize(
+    ("file", "reason"), [("absent", "No such file or directory"), ("empty", "")]
+)
+def test_certificates_that_cannot_be_read_are_named(tmp_path, file: str, reason: str):
+    (tmp_path / "empty").touch()
+    with temporary_settings({PREFECT_API_SSL_CERT_FILE: str(tmp_path / file)}):
+        told = refused("https://127.0.0.1:9/api")
+    assert told.startswith(f"PREFECT_API_SSL_CERT_FILE is {tmp_path / file}, which cannot be read")
+    assert reason in told
 
-    monkeypatch.setattr(server, "get_client", missing)
-    assert refused("https://127.0.0.1:9/api").endswith("look at PREFECT_API_SSL_CERT_FILE")
+
+APP = """
+import os
+from fastapi import FastAPI
+
+def create_app():
+    app = FastAPI()
+    app.get("/api/health")(lambda: True)
+    app.get("/api/password")(lambda: os.environ["PREFECT_SERVER_API_AUTH_STRING"])
+    return app
+
+def fail():
+    raise PermissionError(13, "Permission denied", "/home/other/.prefect")
+"""
 
 
-def test_a_server_of_our_own_that_does_not_start_gives_its_cause(monkeypatch, capfd):
-    def failing(**_: object) -> None:
-        server.os.write(2, b"Traceback (most recent call last):\nasyncpg.ServerRefused: no\nOSError: x y\n")
-        raise RuntimeError("Timed out while attempting to connect")
-
-    monkeypatch.setattr(server, "get_client", failing)
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """Let no server be known, and none be started before."""
+    server._own_server.cache_clear()
     own = {PREFECT_API_URL: None, PREFECT_SERVER_EPHEMERAL_ENABLED: True}
-    with temporary_settings(own), pytest.raises(ServerError) as error, serving():
+    # What belongs to the server of a profile is not for ours.
+    with temporary_settings(own | {PREFECT_API_AUTH_STRING: "of:another"}):
+        yield
+    server._own_server.cache_clear()
+
+
+@pytest.fixture
+def app(alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a server that starts in a second, and one that fails, in the place of Prefect's."""
+    (tmp_path / "known_app.py").write_text(APP)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(server, "_APP", "known_app:create_app")
+
+
+def test_a_server_of_our_own_that_does_not_start_gives_its_cause(app, monkeypatch, capfd):
+    monkeypatch.setattr(server, "_APP", "known_app:fail")
+    with pytest.raises(ServerError) as error, serving():
         pytest.fail("something was done")
     assert str(error.value) == (
-        "the Prefect server of this flow does not start (OSError: x y); look at the variables that"
-        " begin with PREFECT_; PREFECT_HOME names the folder of its records"
+        "the Prefect server of this flow does not start (PermissionError: [Errno 13] Permission"
+        " denied: '/home/other/.prefect'); look at the variables that begin with PREFECT_;"
+        " PREFECT_HOME names the folder of its records"
     )
     assert capfd.readouterr().err == ""
 
 
-def test_a_server_of_our_own_may_be_forbidden():
+def test_a_server_of_our_own_may_be_forbidden(alone):
     forbidden = {PREFECT_API_URL: None, PREFECT_SERVER_EPHEMERAL_ENABLED: False}
     with (
         temporary_settings(forbidden),
@@ -163,16 +204,45 @@ def test_a_server_of_our_own_may_be_forbidden():
         pytest.fail("something was done")
 
 
-def test_a_server_of_our_own_has_a_password_that_its_clients_know(monkeypatch):
-    monkeypatch.setattr(server, "_start", lambda: None)
-    own = {
-        PREFECT_API_URL: None,
-        PREFECT_SERVER_EPHEMERAL_ENABLED: True,
-        PREFECT_API_AUTH_STRING: "of:another",  # server, for which it is right
-    }
-    with temporary_settings(own), serving():
-        found = PREFECT_SERVER_API_AUTH_STRING.value()
-        assert found == PREFECT_API_AUTH_STRING.value()
+def test_a_server_of_our_own_has_a_password_that_is_seen_nowhere(app, monkeypatch):
+    stops: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(server.atexit, "register", lambda *call: stops.append(call))
+    with serving():
+        found, url = PREFECT_API_AUTH_STRING.value(), PREFECT_API_URL.value()
+        assert httpx.get(f"{url}/password").json() == found
         name, _, secret = found.partition(":")
         assert name == "allcnn"
         assert len(secret) > 40
+        (child,) = [p for p in psutil.Process().children() if "uvicorn" in p.cmdline()]
+        assert not [word for word in child.cmdline() if secret in word]
+        assert {each.laddr.ip for each in child.net_connections()} == {"127.0.0.1"}
+    with serving():
+        assert PREFECT_API_URL.value() == url  # one for all flows of a process
+    ((stop, process),) = stops
+    stop(process)
+    assert process.poll() is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PREFECT_API_URL", "http://[::1/api", "Invalid IPv6 URL"),
+        ("PREFECT_API_REQUEST_TIMEOUT", "soon", "request_timeout: Input should be a valid number"),
+        ("PREFECT_HOME", "{folder}", "Invalid value (at end of document)"),
+    ],
+)
+def test_settings_that_prefect_refuses_are_reported_in_a_sentence(tmp_path, name, value, told):
+    """In a process of its own, as Prefect reads its settings when it is imported."""
+    (tmp_path / "profiles.toml").write_text("active = [")
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "flow", "report"],
+        env=os.environ | {name: value.format(folder=tmp_path)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    *_, last = done.stderr.splitlines()  # before which Prefect may name what it does without
+    assert last.startswith(f"Error: Prefect refuses its settings ({told}")
+    assert "Traceback" not in done.stderr
