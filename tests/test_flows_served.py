@@ -354,7 +354,7 @@ def test_with_no_server_a_flow_starts_one_for_itself_once(tmp_path: Path):
 
 
 def intruded(process: "subprocess.Popen[str]") -> tuple[set[int], str]:
-    """Ask a flow's own server for its records, as another account can; return it, and its secret."""
+    """Ask a flow's own server for its records, as others can; return it, and its secret."""
     servers: set[int] = set()
     secret = answer = None
     while process.poll() is None:
