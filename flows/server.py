@@ -174,9 +174,10 @@ def _own_server() -> dict[Any, str]:
 def _start(listening: int, log: IO[bytes]) -> "subprocess.Popen[bytes]":
     """Start Prefect's server without its pages, as Prefect does for a flow by itself."""
     app = ("--app-dir", str(prefect.__module_path__.parent), "--factory", _APP)
+    where = ("--fd", str(listening), "--log-level", "error")
     settings = prefect.settings.get_current_settings()
     return subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", *app, "--fd", str(listening), "--log-level", "error"],
+        [sys.executable, "-P", "-m", "uvicorn", *app, *where],
         env=os.environ | _EPHEMERAL | settings.to_environment_variables(exclude_unset=True),
         stdout=log,
         stderr=log,  # hundreds of lines where it does not start
