@@ -49,9 +49,10 @@ def run(name: str, settings: dict[str, Any]) -> list[str]:
         checked = PARAMETERS[name](**settings)
     except ValidationError as error:
         raise ConfigError(_sentence(PARAMETERS[name], error)) from error
-    flow: Flow[..., Any] = getattr(import_module(f"flows.{name}"), name)
     try:
+        # First, as the libraries of a flow take seconds to import.
         with serving():
+            flow: Flow[..., Any] = getattr(import_module(f"flows.{name}"), name)
             state: Any = flow(settings=checked, return_state=True)
     except ParameterTypeError as error:
         raise ConfigError(str(error)) from error

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import httpx
 import psutil
@@ -175,11 +175,23 @@ def alone() -> Iterator[None]:
 
 
 @pytest.fixture
-def app(alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a server that starts in a second, and one that fails, in the place of Prefect's."""
+def app(
+    alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Put a server that starts in a second, and one that fails, in the place of Prefect's.
+
+    Yields those that would be stopped at the end of this process, and are at that of the test.
+    """
     (tmp_path / "known_app.py").write_text(APP)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(server, "_APP", "known_app:create_app")
+    started: list[subprocess.Popen[bytes]] = []
+    register = SimpleNamespace(register=lambda _, process: started.append(process))
+    monkeypatch.setattr(server, "atexit", register)
+    yield started
+    for process in started:
+        server._stop(process)
+        assert process.poll() is not None
 
 
 def test_a_server_of_our_own_that_does_not_start_gives_its_cause(app, monkeypatch, capfd):
@@ -204,9 +216,7 @@ def test_a_server_of_our_own_may_be_forbidden(alone):
         pytest.fail("something was done")
 
 
-def test_a_server_of_our_own_has_a_password_that_is_seen_nowhere(app, monkeypatch):
-    stops: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(server.atexit, "register", lambda *call: stops.append(call))
+def test_a_server_of_our_own_has_a_password_that_is_seen_nowhere(app):
     with serving():
         found, url = PREFECT_API_AUTH_STRING.value(), PREFECT_API_URL.value()
         assert httpx.get(f"{url}/password").json() == found
@@ -218,9 +228,7 @@ def test_a_server_of_our_own_has_a_password_that_is_seen_nowhere(app, monkeypatc
         assert {each.laddr.ip for each in child.net_connections()} == {"127.0.0.1"}
     with serving():
         assert PREFECT_API_URL.value() == url  # one for all flows of a process
-    ((stop, process),) = stops
-    stop(process)
-    assert process.poll() is not None
+    assert len(app) == 1
 
 
 @pytest.mark.parametrize(
