@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from allcnn.errors import WorkspaceError
 from allcnn.workspace import Workspace
@@ -37,6 +38,8 @@ def holding_folder(folder: Place) -> Iterator[Callable[[], None]]:
 @contextmanager
 def _holding(folders: Sequence[Place]) -> Iterator[Callable[[], None]]:
     with ExitStack() as stack:
+        for folder in folders:
+            stack.callback(_remove_empty, folder)
         claims = [stack.enter_context(_claim(folder)) for folder in folders]
         renewed = time.monotonic()
 
@@ -48,6 +51,13 @@ def _holding(folders: Sequence[Place]) -> Iterator[Callable[[], None]]:
                     each.renew()
 
         yield renew
+
+
+def _remove_empty(folder: Place) -> None:
+    """Remove a folder that was made to be held, and in which nothing was written after all."""
+    if isinstance(folder, Path):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _claim(folder: Place) -> Claim:

@@ -1,12 +1,11 @@
 """What a flow run shows of its results in Prefect: pictures and tables."""
 
 import base64
-from pathlib import Path
 
 import numpy as np
 from prefect.artifacts import (
     create_image_artifact,
-    create_link_artifact,
+    create_markdown_artifact,
     create_table_artifact,
 )
 
@@ -46,11 +45,10 @@ def show_matrix(result: SimilarityResult) -> None:
     create_table_artifact(table, f"{key(result.name)}-numbers", title + "".join(reasons))
 
 
-def show_link(workspace: Workspace, result: SimilarityResult) -> None:
-    """Attach the address of a stored result to the flow run; files open where they are alone."""
-    address = _address(workspace.similarity / result.name)
-    described = f"{figures.method(result)}; read it with store.read_result"
-    create_link_artifact(address, result.name, f"{key(result.name)}-result", described)
+def show_place(workspace: Workspace, result: SimilarityResult) -> None:
+    """Attach where a result is stored to the flow run, and how it is read."""
+    call = f"store.read_result({str(workspace.similarity)!r}, {result.name!r})"
+    _show_code(call, f"{key(result.name)}-result", figures.method(result))
 
 
 def show_probe(workspace: Workspace, probe: ProbeResult) -> None:
@@ -71,18 +69,23 @@ def show_probe(workspace: Workspace, probe: ProbeResult) -> None:
         f"Linear probes of {network}: trained on {probe.train_set}, {probe.n_test} test examples"
     )
     create_table_artifact(table, f"{key(probe.name)}-numbers", title)
-    address = _address(workspace.probes / probe.name)
-    create_link_artifact(address, probe.name, f"{key(probe.name)}-result", "store.read_probe")
+    call = f"store.read_probe({str(workspace.probes)!r}, {probe.name!r})"
+    _show_code(call, f"{key(probe.name)}-result", title)
 
 
 def show_report(page: Place, workspace: str) -> str:
-    """Attach the address of the report on a workspace to the flow run, and return it."""
-    create_link_artifact(_address(page), "the report", f"report-{key(workspace)}")
-    return _address(page)
+    """Attach where the report on a workspace is to the flow run, and return that."""
+    _show_code(
+        str(page),
+        f"report-{key(workspace)}",
+        "The report: open it in a browser where this folder is",
+    )
+    return str(page)
 
 
-def _address(place: Place) -> str:
-    return place.as_uri() if isinstance(place, Path) else str(place)
+def _show_code(text: str, name: str, description: str) -> None:
+    """Attach what is to be copied; browsers follow no link from a page of a server to a file."""
+    create_markdown_artifact(f"```\n{text}\n```", name, description)
 
 
 def _rounded(value: float) -> float | None:

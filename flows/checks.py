@@ -4,13 +4,21 @@ from allcnn import record
 from allcnn.extract import load_samples
 from allcnn.workspace import Workspace
 from flows.plan import Pipeline
+from store.claim import claim, is_claimed
 
 
 def check(workspace: Workspace, plan: Pipeline) -> None:
-    """Raise what a later step would: RunError for a name that is taken, ConfigError for samples."""
+    """Raise what a later step would, before data are loaded.
+
+    RunError for a name that is taken, ClaimedError for a run that another process trains, and
+    ConfigError for samples.
+    """
     for config in plan.configs():
         if config.name in workspace.runs():
             record.check_same(record.read_record(workspace, config.name).config, config)
+        folder = workspace.run_folder(config.name)
+        if is_claimed(folder) and "final" not in workspace.checkpoints(config.name):
+            claim(folder).release()  # raises, with the holder's name
     if plan.n_samples is not None:
         job = next(plan.extractions())
         load_samples(plan.training.dataset, plan.training.image_size, job.split, job.n_samples)

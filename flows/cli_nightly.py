@@ -132,7 +132,8 @@ def report(workspace: str) -> None:
 def run_flow(name: str, settings: str) -> None:
     """Run a flow of Prefect in this process, with its logs; print what it returns.
 
-    Without PREFECT_API_URL a server is started for it, and stopped at its end.
+    Without PREFECT_API_URL a server is started for it, and stopped at its end; no one else on this
+    machine can use it.
     """
     from store.jsontext import parse
 
@@ -142,10 +143,27 @@ def run_flow(name: str, settings: str) -> None:
         raise ConfigError(f"settings is no JSON ({error}); write it as in {_EXAMPLE}") from error
     if not isinstance(given, dict):
         raise ConfigError(f"settings is {settings}; write an object, as in {_EXAMPLE}")
+    _check_prefect()
     from flows.running import run
 
     for line in run(name, given):
         click.echo(line)
+
+
+def _check_prefect() -> None:
+    """Import Prefect, which reads its settings then; raises ConfigError where it refuses one."""
+    try:
+        import prefect.context  # noqa: F401
+    except ValueError as error:  # pydantic's, and that of a malformed TOML file
+        from pydantic import ValidationError
+
+        found = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error)}
+        where = ".".join(map(str, found.get("loc", ())))
+        told = (f"{where}: " if where else "") + found["msg"].removeprefix("Value error, ")
+        raise ConfigError(
+            f"Prefect refuses its settings ({told}); look at the variables that begin with PREFECT_"
+            " and at profiles.toml in PREFECT_HOME, or in ~/.prefect"
+        ) from error
 
 
 _EXAMPLE = """'{"epochs": 2}'"""

@@ -27,7 +27,7 @@ def compare_representations(
     results = comparison.compare(workspace, job, logged("comparing"), cluster)
     for result in results:
         artifacts.show_matrix(result)
-        artifacts.show_link(workspace, result)
+        artifacts.show_place(workspace, result)
         picture = figures.draw_comparison(workspace, result, errors=errors)
         title = f"CKA of {job.rows} with {job.columns}: {figures.method(result)}"
         artifacts.show_picture(picture, title)

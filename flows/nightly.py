@@ -84,6 +84,6 @@ def _show(workspace: Workspace, work: Night, results: list[SimilarityResult]) ->
     for result in results:
         if result.name in changed:
             artifacts.show_matrix(result)
-            artifacts.show_link(workspace, result)
+            artifacts.show_place(workspace, result)
             picture = workspace.figures / f"{result.name}.png"
             artifacts.show_picture(picture, f"CKA: {figures.method(result)}")

@@ -66,8 +66,8 @@ HELP = {
     " rather of test than of training examples]",
     "label": "compare the examples of this class alone",
     "label_or_each": "compare the examples of this class alone, or of each class, a matrix each",
-    "cluster": "where tasks run: threads, local[:WORKERS] on a core each, gpu, tcp://HOST:PORT of a"
-    " scheduler, or MODULE:FUNCTION that starts one",
+    "cluster": "where tasks run: threads, local[:WORKERS] on a core each, gpu, tls:// or"
+    " tcp://HOST:PORT of a scheduler, or MODULE:FUNCTION that starts one",
     "pattern": "RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...], as in *@final:conv[1-9];"
     " TAP is all that follows the colon, and may be a tap's name, whatever characters it has",
     "networks": "checkpoints that are stored: RUN@CHECKPOINT with *, ? and [...]; what is stored of"

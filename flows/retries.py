@@ -15,7 +15,7 @@ _DELAY_S: Final = 30.0
 HOUR_S: Final = 3600.0
 
 
-def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+def may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
     """Return whether a failure may be gone next time, as a full disk's; not so a wrong setting."""
     if state.name == "TimedOut":
         return False  # it would take as long again

@@ -22,6 +22,7 @@ from flows.parameters import (
     ReportParameters,
     TrainParameters,
 )
+from flows.server import serving
 
 PARAMETERS: dict[str, type[Parameters]] = {
     "train": TrainParameters,
@@ -43,15 +44,17 @@ def run(name: str, settings: dict[str, Any]) -> list[str]:
     """Run a flow and return what it returns, as lines.
 
     Raises ConfigError for settings outside their bounds before any run exists, and what the flow
-    raised.
+    raised; ServerError where the server that PREFECT_API_URL names does not answer.
     """
     try:
         checked = PARAMETERS[name](**settings)
     except ValidationError as error:
         raise ConfigError(_sentence(PARAMETERS[name], error)) from error
-    flow: Flow[..., Any] = getattr(import_module(f"flows.{name}"), name)
     try:
-        state: Any = flow(settings=checked, return_state=True)
+        # First, as the libraries of a flow take seconds to import.
+        with serving():
+            flow: Flow[..., Any] = getattr(import_module(f"flows.{name}"), name)
+            state: Any = flow(settings=checked, return_state=True)
     except ParameterTypeError as error:
         raise ConfigError(str(error)) from error
     assert isinstance(state, State)

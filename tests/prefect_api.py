@@ -26,8 +26,10 @@ def wait_for(what: str, found: Callable[[], bool], limit_s: float) -> None:
 class Api:
     """Asks a Prefect server about a flow run, as its web page does."""
 
-    def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, timeout=30)
+    def __init__(self, url: str, credentials: str | None = None) -> None:
+        name, _, password = (credentials or "").partition(":")
+        auth = httpx.BasicAuth(name, password) if credentials else None
+        self.http = httpx.Client(base_url=url, timeout=30, auth=auth)
 
     def find(self, kind: str, **query: Any) -> list[dict[str, Any]]:
         return self.http.post(f"/{kind}/filter", json=query).raise_for_status().json()

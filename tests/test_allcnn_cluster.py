@@ -1,22 +1,32 @@
 """Where tasks run: threads, processes, GPUs, a scheduler, a function; and nothing left of them."""
 
+import asyncio
+import json
 import logging
 import os
 import signal
+import stat
+import subprocess
+import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 import warnings
+from pathlib import Path
 
+import dask
 import psutil
 import pytest
-from distributed import LocalCluster, get_client
+from distributed import LocalCluster, Security, get_client
 
 from allcnn.cluster import start
 from allcnn.cluster.run import Cluster
 from allcnn.cluster.spec import FORMS, THREADS, ClusterSpec
 from allcnn.errors import ClusterError, ConfigError
+from tests.stranger import NOBODY, intrude
 
+REPOSITORY = Path(__file__).parents[1]
 LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -136,13 +146,126 @@ def test_processes_are_pinned_to_a_core_each_and_listen_on_loopback_alone():
     assert children() <= before
 
 
-def test_a_terminals_ctrl_c_is_left_to_the_process_that_started_the_workers(capfd):
+@pytest.fixture(scope="module")
+def local():
+    """Return one process on a core of its own."""
     with Cluster(ClusterSpec("local", 1)) as cluster:
-        ((pid, _),) = gather(cluster, process, [(1,)])
-        os.kill(pid, signal.SIGINT)
-        time.sleep(0.5)
-        assert gather(cluster, process, [(2,)])[0][0] == pid
+        gather(cluster, negated, [(1,)])
+        yield cluster
+
+
+def test_a_terminals_ctrl_c_is_left_to_the_process_that_started_the_workers(local, capfd):
+    ((pid, _),) = gather(local, process, [(1,)])
+    os.kill(pid, signal.SIGINT)
+    time.sleep(0.5)
+    assert gather(local, process, [(2,)])[0][0] == pid
     assert "Traceback" not in capfd.readouterr().err
+
+
+def addresses(cluster):
+    """Return where the scheduler, the workers and their nannies listen."""
+    info = cluster.started.client.scheduler_info()
+    nannies = [worker["nanny"] for worker in info["workers"].values()]
+    return [info["address"], *info["workers"], *nannies]
+
+
+def check_refused(found):
+    assert {how: told.partition(":")[0] for how, told in found.items()} == {
+        "tcp": "refused",
+        "tls": "refused",
+    }
+
+
+def test_no_process_without_our_certificates_gets_an_answer(local):
+    for address in addresses(local):
+        assert address.startswith("tls://")
+        check_refused(asyncio.run(intrude(address)))
+    assert gather(local, negated, [(1,)]) == [-1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
+def test_no_other_account_can_have_its_code_run(local):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.stranger", *addresses(local)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    assert told["account"] == NOBODY
+    assert set(told["found"]) == {*addresses(local)}
+    for found in told["found"].values():
+        check_refused(found)
+
+
+def test_no_other_account_can_read_the_key_or_write_where_modules_are_found(local):
+    for each in children():
+        with each.oneshot():
+            told = " ".join([*each.cmdline(), *each.environ().values()])
+        assert "PRIVATE KEY" not in told
+    for folder in imported_from(local):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def imported_from(cluster):
+    """Return the outermost folders of those that Dask prepends to the path of its processes."""
+    paths = [*sys.path, *gather(cluster, path_of_modules, [(0,)])[0]]
+    found = [Path(path) for path in paths if "dask-scratch-space" in path]
+    assert found
+    return {
+        next(each for each in path.parents if each.name.startswith("allcnn-")) for path in found
+    }
+
+
+def path_of_modules(value, *, wanted):
+    return sys.path
+
+
+def test_threads_import_from_no_folder_of_another_account():
+    with Cluster() as cluster:
+        for folder in imported_from(cluster):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert not folder.exists()
+
+
+def test_the_pages_only_show(local):
+    routes = [
+        *dask.config.get("distributed.scheduler.http.routes"),
+        "distributed.http.scheduler.api",
+    ]
+    with dask.config.set({"distributed.scheduler.http.routes": routes}), Cluster() as cluster:
+        for each in (cluster, local):
+            page = each.started.dashboard.removesuffix("/status")
+            for path, data in [("/api/v1/retire_workers", b"{}"), ("/proxy/80/127.0.0.1/", None)]:
+                with pytest.raises(urllib.error.HTTPError, match="404"):
+                    urllib.request.urlopen(page + path, data, timeout=30)
+            with urllib.request.urlopen(page + "/info/main/workers.html", timeout=30) as answer:
+                assert answer.status == 200
+
+
+def test_threads_need_no_network_whatever_dask_wants_of_one():
+    with dask.config.set({"distributed.comm.require-encryption": True}), Cluster() as cluster:
+        assert cluster.started.client.scheduler.address.startswith("inproc://")
+        assert gather(cluster, negated, [(1,)]) == [-1]
+
+
+def test_a_scheduler_of_others_is_reached_by_the_certificates_of_dasks_configuration(tmp_path):
+    security = Security.temporary()
+    config = {"distributed.comm.tls.ca-file": str(tmp_path / "ca")}
+    (tmp_path / "ca").write_text(security.tls_ca_file)
+    for what in ("cert", "key"):
+        (tmp_path / what).write_text(getattr(security, f"tls_client_{what}"))
+        config[f"distributed.comm.tls.client.{what}"] = str(tmp_path / what)
+    with (
+        LocalCluster(
+            n_workers=1, processes=False, security=security, dashboard_address="127.0.0.1:0"
+        ) as theirs,
+        dask.config.set(config),
+        Cluster(ClusterSpec.parse(theirs.scheduler_address)) as cluster,
+    ):
+        assert theirs.scheduler_address.startswith("tls://")
+        assert gather(cluster, negated, [(1,)]) == [-1]
 
 
 def test_local_takes_as_many_processes_as_cores_and_memory_allow(monkeypatch):

@@ -26,7 +26,8 @@ from allcnn.extract import Samples, Source, sinks
 from allcnn.progress import silent
 from allcnn.workspace import Workspace
 from store import ConflictError, GramWriter, RepresentationKey, Writer
-from store.errors import ActivationOverflowError, PrecisionError
+from store.claim import claim
+from store.errors import ActivationOverflowError, ClaimedError, PrecisionError
 from tests.faults import Killed, chunk_files, kill_series, relabel
 from tests.oracles import median_distance64
 
@@ -618,3 +619,30 @@ def test_a_killed_command_goes_on_where_it_was(trained, workspace, tmp_path):
 
 def kept_chunks(tap):
     return chunk_files(tap / "activations")[: n_committed(tap)]
+
+
+@pytest.mark.parametrize("what", ["activations", "grams"])
+def test_what_another_process_extracts_is_refused_before_anything_is_loaded(
+    workspace, monkeypatch, what
+):
+    job = Extraction(RUN, "final", n_samples=16, batch_size=4, keep=(what,))
+    take, taken = extract.work.take_minibatch, []
+
+    def stopping(sinks, forward, images, start, job):
+        take(sinks, forward, images, start, job)
+        if taken.append(start) or len(taken) == 3:
+            raise Killed
+
+    monkeypatch.setattr(extract.work, "take_minibatch", stopping)
+    with pytest.raises(Killed):
+        extract.extract(workspace, job)
+    monkeypatch.setattr(extract.work, "load_source", None)  # nobody calls it
+    found = store.open(workspace.activations) if what == "activations" else None
+    one = (found or store.open_grams(workspace.grams)).find()[-1]
+    with claim(one.place / one.form.array):
+        with pytest.raises(ClaimedError, match="is being written by another writer"):
+            extract.extract(workspace, job)
+        monkeypatch.undo()
+        # Other examples are nobody's yet.
+        extract.extract(workspace, replace(job, n_samples=8))
+    extract.extract(workspace, job)

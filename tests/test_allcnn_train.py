@@ -739,3 +739,16 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32(fresh):
     # bfloat16 has 8 bits: nine layers of rounding by 2**-9 each, and not one less.
     difference = np.abs(logits[0] - logits[1]).max() / np.abs(logits[0]).max()
     assert 1e-4 < difference < 0.1
+
+
+def test_a_run_that_is_held_is_refused_before_any_data_are_loaded(fresh, monkeypatch):
+    monkeypatch.setattr(train.data, "load", never)
+    with claim(fresh.run_folder(RUN)), pytest.raises(ClaimedError, match="is being written by"):
+        train.train(NOISE, fresh)
+
+
+def test_what_fails_before_the_first_record_leaves_no_folder(fresh):
+    wrong = dataclasses.replace(NOISE, batch_size=57)
+    with pytest.raises(ConfigError, match="batch-size is 57"):
+        train.train(wrong, fresh)
+    assert not fresh.run_folder(wrong.name).exists()

@@ -1,13 +1,18 @@
 """What a pipeline is going to do, before it does anything."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from allcnn.config import RunConfig, Selection
 from allcnn.errors import ConfigError
+from allcnn.workspace import Workspace
+from flows.checks import check
 from flows.local import weights
 from flows.plan import DEMO, Pipeline, parse_numbers, stages
+from store.claim import claim
+from store.errors import ClaimedError
 
 
 @pytest.mark.parametrize(
@@ -89,3 +94,14 @@ def test_a_pipeline_that_would_fail_late_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         replace(Pipeline(), **change)
+
+
+def test_a_pipeline_whose_run_another_process_trains_is_refused_before_data_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace.at(tmp_path)
+    monkeypatch.setattr("flows.checks.load_samples", None)  # nobody calls it
+    plan = replace(Pipeline(), n_samples=64)
+    last = [*plan.configs()][-1].name
+    with claim(workspace.run_folder(last)), pytest.raises(ClaimedError, match=f"{last} is being"):
+        check(workspace, plan)

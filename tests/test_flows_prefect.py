@@ -1,5 +1,6 @@
 """The flows under Prefect: embedded, and with a server, a worker and deployments."""
 
+import asyncio
 import json
 import logging
 import shutil
@@ -8,11 +9,15 @@ from pathlib import Path
 from time import monotonic, sleep
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 import pytest
 from prefect import flow, task
+from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ParameterTypeError
+from prefect.runner._hook_runner import _run_hooks
+from prefect.states import Cancelling, Crashed, Failed
 
 import store
 from allcnn import extract as extraction
@@ -37,7 +42,7 @@ from flows.parameters import (
     TrainParameters,
 )
 from flows.pipeline import compare_stages, pipeline
-from flows.probe import probe_networks
+from flows.probe import probe, probe_networks
 from flows.report import make_report, report
 from flows.retries import may_pass
 from flows.train import train, train_run
@@ -197,8 +202,10 @@ def test_compare_shows_the_matrix_and_logs_only_progress(api: Api, piped: Piped)
     assert [line for line in lines if "dashboard http://127.0.0.1:" in line]
     run = api.flow_run(flow_run_of(state))
     assert run["name"] == "compare-small-d1-v2-s0@init-small-d2-v2-s0@final"
-    link = api.artifacts(flow_run_of(state), "markdown")[f"{key(name)}-result"]
-    assert link["data"] == f"[{name}]({(piped.workspace.similarity / name).as_uri()})"
+    shown = api.artifacts(flow_run_of(state), "markdown")[f"{key(name)}-result"]
+    call = f"store.read_result({str(piped.workspace.similarity)!r}, {name!r})"
+    assert shown["data"] == f"```\n{call}\n```"
+    assert eval(call, {"store": store}).name == name
     # Again: nothing is computed, and no cluster started.
     state = compare(settings, return_state=True)
     assert state.result() == [name]
@@ -278,6 +285,27 @@ def test_a_failed_run_is_named_with_its_cause_and_without_a_traceback(
 
 
 TASKS = "prefect.task_runs"
+
+
+FLOWS = (train, extract, compare, matrix, probe, pipeline, report, nightly)
+ENDS = {"on_failure": Failed, "on_cancellation": Cancelling, "on_crashed": Crashed}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("each", FLOWS, ids=lambda each: each.name)
+def test_hooks_can_be_called_as_prefect_does_in_its_engine_and_in_its_worker(each, end, caplog):
+    hooks, state = getattr(each, f"{end}_hooks"), ENDS[end](message="a reason")
+    assert hooks
+    run = FlowRun(flow_id=uuid4(), name="a-run", state=state)
+    with caplog.at_level(logging.INFO):
+        for hook in hooks:
+            hook(each, run, state)
+            asyncio.run(_run_hooks([hook], run, each, state))
+    assert not [record for record in caplog.records if record.exc_info]
+    ends = [record.getMessage() for record in caplog.records if "is kept" in record.getMessage()]
+    how = {"on_failure": "failed: a reason", "on_cancellation": "was cancelled"}
+    sentence = f"run 'a-run' of the flow {each.name!r} {how.get(end, 'crashed')}; what was finished"
+    assert [line.startswith(sentence) for line in ends] == [True] * 2 * len(hooks)
 
 
 def test_errors_that_nobody_foresaw_keep_their_traceback(caplog):
@@ -409,13 +437,13 @@ def test_a_night_of_which_a_piece_fails_fails_and_does_the_rest(
     assert len(store.read_result(workspace.similarity, name).rows) == 2 * 5
 
 
-def test_a_report_is_linked(api: Api, piped: Piped):
+def test_the_place_of_a_report_is_shown(api: Api, piped: Piped):
     settings = ReportParameters(workspace=str(piped.workspace.root))
     state = report(settings, return_state=True)
     page = piped.workspace.root / "report/index.html"
-    assert state.result() == page.as_uri()
-    (link,) = api.artifacts(flow_run_of(state), "markdown").values()
-    assert link["data"] == f"[the report]({page.as_uri()})"
+    assert state.result() == str(page)
+    (shown,) = api.artifacts(flow_run_of(state), "markdown").values()
+    assert shown["data"] == f"```\n{page}\n```"
     text = page.read_text()
     for name in store.list_results(piped.workspace.similarity):
         assert f'<tr id="result-{name}">' in text

@@ -2,12 +2,14 @@
 
 import json
 import re
+import secrets
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,7 +77,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     folder = copied(root)
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    how = {"cwd": folder, "env": clean_environment(root / "home", url)}
+    credentials = f"lab:{secrets.token_urlsafe()}"
+    environment = clean_environment(root / "home", url) | {
+        "PREFECT_SERVER_API_AUTH_STRING": credentials,
+        "PREFECT_API_AUTH_STRING": credentials,
+    }
+    how = {"cwd": folder, "env": environment}
 
     def prefect(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -94,7 +101,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 
     serve = ("server", "start", "--host", "127.0.0.1", "--port", str(port))
     work = ("worker", "start", "--pool", "allcnn", "--limit", "1")
-    api = Api(url)
+    api = Api(url, credentials)
     with api.http, running(*serve, log=root / "server.log", **how):
         wait_for("answer of the server", healthy, 120)
         for command in (
@@ -132,6 +139,12 @@ def test_everything_is_deployed_with_forms_tags_versions_and_limits(clone: Clone
         assert folder == str(clone.folder)
         for setting, form in properties_of(found).items():
             assert form["description"], (name, setting)
+
+
+def test_a_server_with_credentials_answers_to_nobody_else(clone: Clone):
+    for path in ("/flow_runs/filter", "/deployments/filter", "/block_documents/filter"):
+        answer = httpx.post(f"{clone.api.http.base_url}{path}", json={})
+        assert answer.status_code == httpx.codes.UNAUTHORIZED
 
 
 def test_the_server_creates_runs_of_the_night_in_its_time_zone(clone: Clone):
@@ -291,6 +304,9 @@ def test_a_cancelled_run_stops_its_work_and_the_next_goes_on(
     answer.raise_for_status()
     run = clone.api.end(flow_run, 60)
     assert run["state_type"] == "CANCELLED"
+    # By the worker, whose hooks are called in another way than those of the run itself.
+    lines = clone.api.logs(flow_run, "was cancelled; what was finished is kept")
+    assert not [line for line in lines if "error was encountered while running hook" in line]
     wait_for("end of all processes", lambda: not dask_processes(clone.folder), 20)
     n_kept = kept_grams(workspace)
     time.sleep(3)
@@ -311,20 +327,51 @@ def test_with_no_server_a_flow_starts_one_for_itself_once(tmp_path: Path):
     environment |= {"PYTHONPATH": str(REPOSITORY), "PREFECT_LOGGING_LEVEL": "INFO"}
     settings = SMALL | SAMPLES | {"depths": [1], "seeds": [0, 1], "prefix": "own"}
     command = [sys.executable, "-m", "flows.cli", "flow", "pipeline", "--settings"]
-    done = subprocess.run(
-        [*command, json.dumps(settings | {"workspace": str(tmp_path / "here")})],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(re.findall("Starting temporary server", done.stderr)) == 1
+    with (tmp_path / "log").open("w+") as log:
+        process = subprocess.Popen(
+            [*command, json.dumps(settings | {"workspace": str(tmp_path / "here")})],
+            cwd=tmp_path,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            servers, secret = intruded(process)
+            assert process.wait(600) == 0
+        finally:
+            process.kill()
+            process.wait()
+        log.seek(0)
+        told = log.read()
+    assert len(servers) == 1
+    assert secret not in told
     names = store.list_results(tmp_path / "here/similarity.zarr")
-    assert len([name for name in done.stdout.split() if name in names]) == 3
+    assert len([name for name in told.split() if name in names]) == 3
+    with closing(sqlite3.connect(tmp_path / "home/prefect.db")) as records:
+        for table in ("log", "events", "artifact"):  # whose senders know the password
+            assert records.execute(f"select count(*) from {table}").fetchone()[0] > 0
     assert not [each for each in psutil.process_iter() if is_of(each, tmp_path / "home")]
+
+
+def intruded(process: "subprocess.Popen[str]") -> tuple[set[int], str]:
+    """Ask a flow's own server for its records, as others can; return it, and its secret."""
+    servers: set[int] = set()
+    secret = answer = None
+    while process.poll() is None:
+        for each in psutil.Process(process.pid).children():
+            with suppress(psutil.Error, IndexError, httpx.TransportError):
+                if "uvicorn" not in each.cmdline():
+                    continue
+                servers.add(each.pid)
+                _, _, secret = each.environ()["PREFECT_SERVER_API_AUTH_STRING"].partition(":")
+                assert not [word for word in each.cmdline() if secret in word]
+                (port,) = {found.laddr.port for found in each.net_connections()}
+                url = f"http://127.0.0.1:{port}/api/flow_runs/filter"
+                answer = httpx.post(url, json={}, timeout=5).status_code
+                assert answer == httpx.codes.UNAUTHORIZED
+        time.sleep(0.5)
+    assert answer is not None
+    return servers, secret or ""
 
 
 def is_of(process: psutil.Process, home: Path) -> bool:

@@ -11,7 +11,9 @@ Kind = Literal["threads", "local", "gpu", "address", "function"]
 MAX_WORKERS: Final = 1024
 """Of one machine: a mistyped number must not start processes until it dies."""
 
-FORMS: Final = "threads, local, local:WORKERS, gpu, tcp://HOST:PORT or MODULE:FUNCTION"
+FORMS: Final = (
+    "threads, local, local:WORKERS, gpu, tls://HOST:PORT, tcp://HOST:PORT or MODULE:FUNCTION"
+)
 
 PATTERN: Final = (
     r"^(threads|gpu|local(:[1-9][0-9]{0,3})?|(tcp|tls)://[A-Za-z0-9_.\[\]:-]+:[0-9]{1,5}"

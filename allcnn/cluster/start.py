@@ -16,6 +16,7 @@ from distributed.deploy.cluster import Cluster as DaskCluster
 from distributed.system import MEMORY_LIMIT
 
 from allcnn.cluster.pinned import CORES
+from allcnn.cluster.private import private
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.errors import ClusterError, ConfigError
 
@@ -78,7 +79,8 @@ def check_possible(spec: ClusterSpec) -> None:
 def started(spec: ClusterSpec, memory_bytes: int | None = None) -> Iterator[Started]:
     """Yield workers, which are stopped at the end unless they ran before.
 
-    Schedulers and status pages that are started here listen on loopback alone, on free ports.
+    Schedulers and status pages that are started here listen on loopback alone, on free ports; the
+    former, and their workers, answer nobody but this process (``allcnn.cluster.private``).
     Raises ConfigError for workers that this machine cannot have, ClusterError where none come.
     """
     with ExitStack() as stack:
@@ -100,11 +102,13 @@ def started(spec: ClusterSpec, memory_bytes: int | None = None) -> Iterator[Star
 
 
 def _threads(stack: ExitStack) -> Started:
+    stack.enter_context(private())
     cluster = stack.enter_context(
         LocalCluster(
             n_workers=1,
             threads_per_worker=_THREADS,
             processes=False,
+            protocol="inproc://",  # whatever Dask's configuration wants of networks
             dashboard_address=_LOOPBACK,
             worker_dashboard_address=_LOOPBACK,
             memory_limit=0,
@@ -120,8 +124,9 @@ def _processes(
     """Start one process for each environment; one that dies is started again."""
     memory_bytes = memory_bytes or MEMORY_LIMIT // len(environments)
     stack.enter_context(dask.config.set(_MEMORY))
-    options = {
-        "host": "127.0.0.1",
+    security = stack.enter_context(private())
+    guarded = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
+    options = guarded | {
         "nthreads": _THREADS,
         "memory_limit": memory_bytes,
         "dashboard_address": _LOOPBACK,
@@ -131,11 +136,14 @@ def _processes(
     workers = {
         i: {"cls": Nanny, "options": options | {"env": env}} for i, env in enumerate(environments)
     }
-    scheduler = {"host": "127.0.0.1", "port": 0, "dashboard_address": _LOOPBACK}
+    scheduler = {
+        "cls": Scheduler,
+        "options": guarded | {"port": 0, "dashboard_address": _LOOPBACK},
+    }
     cluster = stack.enter_context(
-        SpecCluster(workers=workers, scheduler={"cls": Scheduler, "options": scheduler})
+        SpecCluster(workers=workers, scheduler=scheduler, security=security)
     )
-    client = stack.enter_context(Client(cluster, set_as_default=False))
+    client = stack.enter_context(Client(cluster, security=security, set_as_default=False))
     _wait_for(client, len(environments), "this machine", WORKERS_S)
     kind = "GPUs" if "CUDA_VISIBLE_DEVICES" in environments[0] else "cores"
     about = f"{len(environments)} processes on as many {kind}"

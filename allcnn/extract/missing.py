@@ -7,7 +7,7 @@ from typing import Literal
 
 from allcnn import hsic
 from allcnn.advice import is_extracted, options_of, replace_stored
-from allcnn.config import Extraction, Selection
+from allcnn.config import DEFAULT_SAMPLES, Extraction, Selection
 from allcnn.extract.forward import Samples, Source
 from allcnn.extract.sinks import ActivationSink, GramSink, Sink
 from allcnn.provenance import stamp
@@ -29,7 +29,7 @@ from store import (
     has_store,
     open_grams,
 )
-from store.claim import drop_dead
+from store.claim import claim, drop_dead, is_claimed
 from store.place import Place
 
 
@@ -61,6 +61,28 @@ def open_sinks(
             grams = _open_gram_writers(workspace.grams, keys, source, samples, closing)
             sinks.append(GramSink(grams))
     return sinks
+
+
+def check_unclaimed(workspace: Workspace, job: Extraction, dataset: str) -> None:
+    """Raise ClaimedError where another process extracts the same, before anything is loaded.
+
+    Its writers refuse that as well, but only by names that the examples' digest is a part of.
+    """
+    for what, place in (("activations", workspace.activations), ("grams", workspace.grams)):
+        if what not in job.keep or not has_store(place):
+            continue
+        store = Store(place) if what == "activations" else open_grams(place)
+        unfinished = store.scan(
+            run=job.run,
+            checkpoint=job.checkpoint,
+            dataset=dataset,
+            split=job.split,
+            n_samples=job.n_samples or DEFAULT_SAMPLES,
+            complete=False,
+        )
+        for one in unfinished.found:
+            if is_claimed(folder := one.place / one.form.array):
+                claim(folder).release()  # raises, with the holder's name
 
 
 def _has_activations(

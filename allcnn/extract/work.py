@@ -13,7 +13,7 @@ from allcnn import checkpoint, data, network, record
 from allcnn.config import DEFAULT_SAMPLES, Extraction, RunConfig
 from allcnn.errors import RunError
 from allcnn.extract.forward import Forward, Images, Samples, Source, narrowed, padded, tap_shapes
-from allcnn.extract.missing import open_sinks
+from allcnn.extract.missing import check_unclaimed, open_sinks
 from allcnn.extract.sinks import Sink
 from allcnn.footprint import device_bytes
 from allcnn.progress import Report, silent
@@ -28,8 +28,9 @@ def extract(workspace: Workspace, job: Extraction, report: Report = silent) -> s
 
     Resumes after the last minibatch that a tap has; a finished extraction computes nothing.
     """
-    source = load_source(workspace, job.run, job.checkpoint)
     config = record.read_record(workspace, job.run).config
+    check_unclaimed(workspace, job, config.dataset)
+    source = load_source(workspace, job.run, job.checkpoint)
     samples = load_samples(config.dataset, config.image_size, job.split, job.n_samples)
     keep(workspace, source, samples, job, report)
     return samples.sample_set.name
