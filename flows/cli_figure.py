@@ -202,10 +202,11 @@ def depths(networks: tuple[str, ...], **given: Any) -> None:
 @_comparing
 @_looking
 def seeds(pattern: str, **given: Any) -> None:
-    """Draw the mean of CKA over all ordered pairs of the networks that fit, and its spread.
+    """Draw the mean of CKA over all pairs of the networks that fit, and its spread.
 
     Networks of one architecture, as in 'tiny-10-*@final' (Kornblith et al. 2019, Figure 2). The
-    standard deviation between pairs stands beside the mean.
+    standard deviation between pairs stands beside the mean, from three networks on: two are one
+    pair, which has no spread.
     """
     from flows.figures import many
 
@@ -273,8 +274,8 @@ def invariance(network: str, samples: int, **given: Any) -> None:
 def layers(pattern: str, exclude: str, **given: Any) -> None:
     """Draw how often the most similar layer of another network is the corresponding one.
 
-    By linear CKA, RBF CKA and linear HSIC, over all ordered pairs of the networks that fit, beside
-    the published numbers (Kornblith et al. 2019, Table 2).
+    By linear CKA, RBF CKA and linear HSIC, over all ordered pairs of the networks that fit. Of
+    Tiny-10 trained on CIFAR-10, beside the published numbers (Kornblith et al. 2019, Table 2).
     """
     from flows.figures import many
 

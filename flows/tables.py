@@ -35,6 +35,8 @@ def matrix_table(result: SimilarityResult, *, errors: bool = False) -> str:
         f"on       {result.rows[0].sample_set}, {_examples(result)}",
         f"from     {_sources(result)}",
     ]
+    if errors and (doubt := figures.errors_caution(result)):
+        lines.append(f"caution  {doubt}; 8 or more are enough")
     if errors and result.standard_errors_reason:
         lines.append(f"standard errors not defined: {result.standard_errors_reason}")
     if result.baseline is not None:

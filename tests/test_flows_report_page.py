@@ -338,6 +338,7 @@ def test_the_csv_has_the_stored_numbers(opened, seen, tmp_path):
     }
     np.testing.assert_array_equal(numbers["cka"], result.cka)
     np.testing.assert_array_equal(numbers["standard_error"], result.standard_errors)
+    assert {line["minibatches"] for line in lines} == {"4"}
     assert (lines[1]["row"], lines[1]["column"]) == (f"{ONE}@final:conv1", f"{TWO}@final:conv2")
 
 
