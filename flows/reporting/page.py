@@ -1,6 +1,6 @@
 """The report's folder: the page, what it looks and works by, and a file of numbers a result."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
@@ -28,6 +28,10 @@ from store.reach import reaching
 
 _PAGE = "index.html"
 _MOST_NIGHTS = 14
+
+_MOST_CELLS = 40_000
+"""Of the matrix that the page opens on: larger ones are a blur, and take long to read."""
+
 _KINDS = (".js", ".css", ".txt", ".png")
 """What reports write, of this version and of those before."""
 
@@ -85,6 +89,7 @@ def _facts(workspace: Workspace, folder: Place, report: Report) -> dict[str, Any
         "runs": runs,
         "unreadable_runs": unreadable_runs,
         "results": results,
+        "opens_on": most_informative(results),
         "unreadable": [*unreadable, *(each for each in probes if isinstance(each, str))],
         "probes": [
             facts.probe(workspace, each, today) for each in probes if not isinstance(each, str)
@@ -113,6 +118,27 @@ def _results(
     told.sort(key=lambda each: each["created_at"], reverse=True)
     told.sort(key=lambda each: bool(each["outdated"]))
     return told, unreadable
+
+
+def most_informative(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name of the result that the page opens on; empty where there is none.
+
+    Of today's networks and all classes, the one of most layers that can still be looked at as a
+    whole, then that of most examples, then the newest.
+    """
+
+    def rank(told: Mapping[str, Any]) -> tuple[Any, ...]:
+        rows, columns = told["shape"]
+        return (
+            not told["outdated"],
+            rows * columns <= _MOST_CELLS,
+            told["label"] == "",
+            told["n_layers"],
+            told["n_examples"],
+            told["created_at"],
+        )
+
+    return max(results, key=rank)["name"] if results else ""
 
 
 def _fill(folder: Place, contents: dict[str, bytes]) -> None:
