@@ -25,6 +25,7 @@ from flows import (
     cli_run,
     cli_tidy,
     cli_verify,
+    effect,
     options,
 )
 from flows.options import option
@@ -38,7 +39,7 @@ _SMALLER = "use smaller batches, fewer samples, smaller images or a smaller widt
 _EPILOG = "Every piece of work can be killed and run again: it goes on where it was."
 
 
-class Group(click.Group):
+class Group(effect.Group):
     """Turns the errors that a user can mend into one sentence and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:

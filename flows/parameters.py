@@ -33,6 +33,7 @@ from allcnn.config import (
     Variant,
 )
 from allcnn.workspace import Workspace
+from flows.effect import check_effective
 from flows.options import HELP
 from flows.plan import Pipeline
 from flows.upkeep.plan import Busy, Nightly
@@ -70,6 +71,12 @@ class Parameters(BaseModel):
     def _check_together(self) -> Self:
         """Refuse what no single field's bounds can, such as a network that is named twice."""
         self.check()
+        # Forms of web pages send every setting, most of them with their defaults.
+        fields, settings = type(self).model_fields, self.model_dump()
+        check_effective(
+            [name for name in self.model_fields_set if settings[name] != fields[name].default],
+            settings,
+        )
         return self
 
     def check(self) -> None:

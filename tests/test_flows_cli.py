@@ -220,7 +220,7 @@ BAD = {
         2,
         "batch-size is 3; use 4 or more",
     ),
-    "sigma 0": (["compare", f"{D1}@final", f"{D1}@final", "--sigma", "0"], 2, "sigma is 0.0"),
+    "sigma 0": (["matrix", "*@final", "--kernel", "rbf", "--sigma", "0"], 2, "sigma is 0.0"),
     "not extracted": (["compare", f"{D1}@init", f"{D1}@final"], 1, "allcnn extract"),
     "json nowhere": (
         ["compare", "x@final", "y@final", "--json", "no/such/folder/a.json"],
@@ -228,11 +228,15 @@ BAD = {
         "json is no/such/folder/a.json, and no/such/folder is no folder; make it first",
     ),
     "sigma list": (
-        ["compare", f"{D1}@final", f"{D1}@final", "--sigma", "0.2;1"],
+        ["compare", f"{D1}@final", f"{D1}@final", "--kernel", "rbf", "--sigma", "0.2;1"],
         2,
         "as in 0.2,0.4",
     ),
-    "sigma twice": (["matrix", "*@final", "--sigma", "0.2,0.2"], 2, "each once"),
+    "sigma twice": (
+        ["matrix", "*@final", "--kernel", "rbf", "--sigma", "0.2,0.2"],
+        2,
+        "each once",
+    ),
     "a pattern of networks": (["compare", "*@final", f"{D1}@final"], 2, "use 'allcnn matrix'"),
     "no match": (["matrix", "x-*@final"], 1, "holds no activations or Grams of x-*@final"),
     "half a pattern": (["matrix", "*@final:"], 2, "names no network; write RUN@CHECKPOINT"),
@@ -246,6 +250,11 @@ BAD = {
         "permutations shuffle within minibatches",
     ),
     "one network to identify": (["identify", f"{D1}@final"], 2, "between two or more"),
+    "no such tap to leave out": (
+        ["identify", "small-d1-*@final", "--exclude", "conv99,logits"],
+        2,
+        "exclude names 'conv99', and no network here has such a tap; theirs are conv1, conv2",
+    ),
     "depths to identify": (["identify", "*@final"], 2, "networks of one architecture"),
     "nothing to keep": (["extract", D1, "--keep", "all"], 2, "keep is 'all'; use activations"),
     "unknown network": (["compare", "x@final", f"{D1}@final"], 1, "x@final"),

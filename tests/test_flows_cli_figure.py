@@ -38,6 +38,7 @@ ALL = Selection(D1, "*")
 BATCH = 16
 METHOD = Method(batch_size=BATCH)
 BY = ["--batch-size", BATCH]
+DEAD = ["--cluster", "tcp://127.0.0.1:9"]
 LOOK = Look()
 TAPS = [*(f"conv{k}" for k in range(1, 10)), "logits"]
 
@@ -585,6 +586,10 @@ def test_every_command_prints_the_files_it_wrote(place, no_work, command, tmp_pa
         (["matrix", f"{D1}@final", "--kernel", "rbf", "--sigma", "1,2"], 2, "shows one bandwidth"),
         (["matrix", f"{D1}@final", "--batch-size", "3"], 2, "batch-size is 3; use 4 or more"),
         (["errors", f"{D1}@final", "--estimator", "exact"], 1, "the jackknife needs minibatches"),
+        (["matrix", f"{D1}@final", *DEAD], 1, "answers at tcp://127.0.0.1:9"),
+        (["seeds", f"{D1}@*", *BY, *DEAD], 1, "answers at tcp://127.0.0.1:9"),
+        (["stages", D1, *BY, "--cluster", "mine:none"], 2, "there is no such function"),
+        (["layers", f"{D1}@*", *BY, "--exclude", "x"], 2, "no network here has such a tap"),
         (["convergence", f"{D1}@final", "--estimator", "exact"], 1, "is of a single batch"),
         (["seeds", "nobody*@final"], 1, "holds no activations or Grams of nobody*@final"),
     ],

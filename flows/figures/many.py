@@ -142,6 +142,7 @@ def draw_layers(
     linear = replace(method, kernel="linear").job(pattern, pattern)
     rbf = replace(method, kernel="rbf").job(pattern, pattern)
     results = sources.results([linear, rbf])
+    comparing.check_excluded(results[0].rows, exclude)
     try:
         found = comparing.identify_layers(results, exclude)
     except ValueError as error:
