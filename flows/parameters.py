@@ -14,7 +14,6 @@ from allcnn.config import (
     MAX_PERMUTATIONS,
     MAX_SEED,
     MAX_WIDTH,
-    MIN_IMAGE_SIZE,
     MIN_MINIBATCH,
     Architecture,
     Comparison,
@@ -112,7 +111,7 @@ class Recipe(Parameters):
     """Settings of training, but for depth and seed."""
 
     dataset: str = Field(RunConfig.dataset, pattern=_NAME, description=HELP["dataset"])
-    image_size: int = Field(RunConfig.image_size, ge=MIN_IMAGE_SIZE, description=HELP["image_size"])
+    image_size: int = Field(RunConfig.image_size, ge=0, description=HELP["image_size"])
     architecture: Architecture = Field(RunConfig.architecture, description=HELP["architecture"])
     variant: Variant = Field(RunConfig.variant, description=HELP["variant"])
     width: float = Field(RunConfig.width, gt=0, le=MAX_WIDTH, description=HELP["width"])

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from allcnn import figures
+from allcnn import figures, record
 from allcnn.compare import SimilarityResult
 from allcnn.identify import Identification
+from allcnn.workspace import Workspace
+from flows.nothing import in_workspace
 
 MOST_COLUMNS = 24
 """Wider matrices are not shown in numbers: no page has room for them."""
@@ -69,6 +71,14 @@ def accuracy_table(accuracies: Mapping[str, float]) -> str:
     """Return the test accuracies that runs ended with."""
     width = max(map(len, accuracies))
     return "\n".join(f"{run:<{width}}  test accuracy {a:6.1%}" for run, a in accuracies.items())
+
+
+def trained_lines(place: Workspace, runs: Sequence[str]) -> str:
+    """Return how well trained runs do, and the command that stores what the first one computes."""
+    accuracies = accuracy_table({run: record.final_accuracy(place, run) for run in runs})
+    command = f"allcnn extract {runs[0]} --checkpoint all{in_workspace(place)}"
+    others = ", and so on for the others" if len(runs) > 1 else ""
+    return f"{accuracies}\nnext: {command}{others}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

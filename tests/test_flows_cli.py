@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import jax
 import numpy as np
 import pytest
 import zarr
+from click.testing import CliRunner
 
 import store
+from allcnn import record
 from allcnn.record import read_record
 from allcnn.workspace import Workspace
 from flows import plan
@@ -44,11 +47,19 @@ def extracted(untouched: Workspace, tmp_path: Path) -> Workspace:
     return Workspace.at(tmp_path / "extracted")
 
 
-def test_train_prints_the_name_of_the_run_alone_on_the_last_line(tmp_path: Path) -> None:
+def test_train_prints_the_runs_name_and_beside_it_accuracy_and_next_command(tmp_path: Path) -> None:
     place = Workspace.at(tmp_path)
-    out = succeed("train", *SMALL, "--prefix", "a", "--seed", "3", workspace=place)
-    assert out.splitlines()[-1] == "a-d1-v2-s3"
+    found = run("train", *SMALL, "--prefix", "a", "--seed", "3", workspace=place)
+    assert found.stdout == "a-d1-v2-s3\n"
     assert place.checkpoints("a-d1-v2-s3") == ["init", "epoch-0001", "final"]
+    *_, accuracy, follows = found.stderr.splitlines()
+    share = record.final_accuracy(place, "a-d1-v2-s3")
+    assert accuracy == f"a-d1-v2-s3  test accuracy {share:6.1%}"
+    assert "compiling · time left not known yet" in found.stderr
+    assert follows == f"next: allcnn extract a-d1-v2-s3 --checkpoint all --workspace {place.root}"
+    words = shlex.split(follows.removeprefix("next: allcnn "))
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert len(store.open(place.activations).summaries()) == 3
 
 
 def test_options_come_before_those_of_a_preset(tmp_path: Path) -> None:
@@ -64,7 +75,7 @@ def test_options_come_before_those_of_a_preset(tmp_path: Path) -> None:
 def test_several_seeds_are_several_runs(tmp_path: Path, together: list[str]) -> None:
     place = Workspace.at(tmp_path)
     out = succeed("train", *SMALL, "--epochs", "1", "--seeds", "0-1", *together, workspace=place)
-    assert out.splitlines()[-2:] == ["allcnn-d1-v2-s0", "allcnn-d1-v2-s1"]
+    assert out.splitlines() == ["allcnn-d1-v2-s0", "allcnn-d1-v2-s1"]
     assert [read_record(place, run).config.seed for run in place.runs()] == [0, 1]
     assert all(place.checkpoints(run) == ["init", "final"] for run in place.runs())
 
