@@ -553,7 +553,8 @@ def test_every_command_prints_the_files_it_wrote(place, no_work, command, tmp_pa
     kinds = [".gif"] if command == "animation" else [".png", ".pdf", ".svg"]
     named = [tmp_path / f"own{kind}" for kind in kinds]
     to = [word for path in named for word in ("--to", path)]
-    look = ["--for", "column", "--names", "numbers", "--title", "mine", *to]
+    names = [] if command in ("curves", "layers") else ["--names", "numbers"]
+    look = ["--for", "column", *names, "--title", "mine", *to]
     out = succeed("figure", command, *COMMANDS[command], *look, workspace=place)
     assert out.splitlines() == list(map(str, named))
     before = [path.read_bytes() for path in named]
