@@ -3,12 +3,15 @@
 Divided once and never clipped; what is not defined is NaN with its reason.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from allcnn.hsic import HsicParts, HsicSums
+
+ENOUGH_MINIBATCHES: Final = 8
+"""Standard errors from fewer are qualified wherever they are shown."""
 
 
 class Alignment(NamedTuple):
@@ -55,7 +58,8 @@ def jackknife(parts: HsicParts) -> StandardErrors:
         variance = 1/g Σ (p_j - θ_J)² / (h_j - 1)
 
     (Busing, Meijer and van der Leeden 1999, "Delete-m Jackknife for Unequal m", Statistics and
-    Computing 9:3-8). With 2 minibatches error bars are often too short, from 4 on they hold.
+    Computing 9:3-8). With 2 minibatches error bars are often too short, from 4 on they mostly hold;
+    ``caution`` qualifies those from fewer than 8.
 
     NaN for fewer than 2 minibatches, where CKA is NaN, and where a deletion leaves an HSIC of a
     representation with itself that is not above 0.
@@ -78,6 +82,13 @@ def jackknife(parts: HsicParts) -> StandardErrors:
     for h, u in zip(odds, shifts, strict=True):
         squares += np.square(h * u - bias) / h
     return StandardErrors(np.sqrt(squares / len(parts)), _why_missing(theta, others))
+
+
+def caution(n_minibatches: int) -> str:
+    """Return how standard errors from so many minibatches are qualified; empty from 8 on."""
+    if n_minibatches >= ENOUGH_MINIBATCHES:
+        return ""
+    return f"standard errors from {n_minibatches} minibatches, likely too small"
 
 
 def convergence(parts: HsicParts) -> Float64[np.ndarray, "b r c"]:

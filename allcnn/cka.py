@@ -45,7 +45,7 @@ class Cka(NamedTuple):
 
     Attributes:
         value: above 1 or below 0 where estimates near the bounds are; NaN where not defined.
-        standard_error: NaN where not defined.
+        standard_error: likely too small from fewer than 8 minibatches; NaN where not defined.
     """
 
     value: float
@@ -57,7 +57,7 @@ class CkaMatrix(NamedTuple):
 
     Attributes:
         values: above 1 or below 0 where estimates near the bounds are; NaN where not defined.
-        standard_errors: NaN where not defined.
+        standard_errors: likely too small from fewer than 8 minibatches; NaN where not defined.
     """
 
     values: Float64[np.ndarray, "r c"]
@@ -118,7 +118,8 @@ def cka_matrix(
         pool: "mean" averages an example over all its axes but the last.
 
     Standard errors delete one minibatch at a time (jackknife for unequal sizes, Busing, Meijer and
-    van der Leeden 1999); they are NaN for "exact" and for a single minibatch.
+    van der Leeden 1999). From fewer than 8 minibatches, n below 8 times ``batch_size``, they are
+    likely too small; they are NaN for "exact" and for a single minibatch.
 
     Raises ValueError for differing numbers of examples, for fewer than 4, for arrays without
     features, masked, sparse, or of other than real numbers, and for unknown settings.

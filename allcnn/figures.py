@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from allcnn import curves, record
-from allcnn.alignment import convergence
+from allcnn.alignment import caution, convergence
 from allcnn.canvas import save
 from allcnn.compare import RepresentationKey, SimilarityResult, network_of
 from allcnn.drawing import matrices
@@ -71,6 +71,7 @@ def matrix_json(result: SimilarityResult, *, errors: bool = False) -> dict[str, 
         "batch_size": result.batch_size,
         "pool": result.pool,
         "label": result.label,
+        "minibatches": result.n_minibatches,
         "skipped_minibatches": result.n_skipped,
         "sample_set": result.rows[0].sample_set,
         "networks": [
@@ -82,6 +83,7 @@ def matrix_json(result: SimilarityResult, *, errors: bool = False) -> dict[str, 
     if errors and result.standard_errors is not None:
         values["standard_errors"] = _nested(result.standard_errors)
         values["standard_errors_reason"] = result.standard_errors_reason
+        values["standard_errors_caution"] = errors_caution(result)
     if result.baseline is not None:
         values["baseline"] = {
             "permutations": len(result.baseline),
@@ -115,7 +117,8 @@ def draw_comparison(
     workspace: Workspace, result: SimilarityResult, *, errors: bool = False
 ) -> Place:
     """Draw the heat map of one comparison; return the picture's path."""
-    figure = matrices.matrix(panel(result, method(result), errors=errors), SCREEN)
+    title = method(result, errors=errors)
+    figure = matrices.matrix(panel(result, title, errors=errors), SCREEN)
     suffix = "-errors" if errors else ""
     return save(figure, workspace.figures / f"{result.name}{suffix}.png")
 
@@ -139,7 +142,7 @@ def draw_convergence(workspace: Workspace, result: SimilarityResult) -> Place:
         parts.sizes,
         result.standard_errors,
         is_self=result.rows == result.columns,
-        title=method(result),
+        title=method(result, errors=True),
     )
     return save(figure, workspace.figures / f"{result.name}-convergence.png")
 
@@ -211,8 +214,8 @@ def way(result: SimilarityResult) -> str:
     return kernel + (" (mean over space)" if result.pool == "mean" else "")
 
 
-def method(result: SimilarityResult, *, examples: bool = True) -> str:
-    """Return in one line how a result was computed."""
+def method(result: SimilarityResult, *, examples: bool = True, errors: bool = False) -> str:
+    """Return in one line how a result was computed, and what qualifies its standard errors."""
     text = f"{way(result)} CKA, {result.estimator}"
     if result.label is not None:
         text += f", class {result.label}"
@@ -220,4 +223,14 @@ def method(result: SimilarityResult, *, examples: bool = True) -> str:
         return text
     if result.estimator == "exact":
         return f"{text}, {result.n_examples:,} examples"
-    return f"{text}, {result.n_examples:,} examples in minibatches of {result.batch_size}"
+    text += f", {result.n_examples:,} examples in minibatches of {result.batch_size}"
+    doubt = errors_caution(result) if errors else ""
+    return f"{text}; {doubt}" if doubt else text
+
+
+def errors_caution(result: SimilarityResult) -> str:
+    """Return how the standard errors of a result are qualified; empty where nothing is in doubt."""
+    errors = result.standard_errors
+    if errors is None or not np.isfinite(errors).any():
+        return ""
+    return caution(result.n_minibatches)

@@ -41,4 +41,6 @@ class Clock:
             speed = self._steps * self._images / self._stepping_s
             outside = 1 - self._stepping_s / (time.monotonic() - self._began)
             detail += f", {speed:,.0f} images/s, {max(outside, 0):.0%} outside the steps"
+        elif self._began is None:
+            detail += ", compiling"
         self._report(done, self._in_all, detail)

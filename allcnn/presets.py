@@ -5,10 +5,21 @@ from typing import Any
 
 from allcnn.errors import ConfigError
 
+_RECIPE: dict[str, Any] = {
+    "dataset": "cifar10",
+    "image_size": 32,
+    "width": 1.0,
+    "epochs": 350,
+    "batch_size": 128,
+    "learning_rate": 0.1,
+    "weight_decay": 1e-3,
+}
+"""How all of them are trained, unless their own settings differ."""
+
 _WIDTH = re.compile(r"width-([1-9]\d{0,3})")
 
 _PRESETS: dict[str, dict[str, Any]] = {
-    f"d{n}-{variant}": {"depth": n, "variant": variant, "batch_size": 128 if n == 1 else 256}
+    f"d{n}-{variant}": {"depth": n, "variant": variant} | ({} if n == 1 else {"batch_size": 256})
     for n in (1, 2, 4, 8)
     for variant in ("v1", "v2")
 } | {f"plain-{8 * n + 2}": {"architecture": "plain", "depth": n} for n in (1, 2, 4, 8)}
@@ -19,9 +30,8 @@ NAMES = (*_PRESETS, "width-N")
 
 
 def preset(name: str) -> dict[str, Any]:
-    """Return the settings of a published network that differ from those of ``RunConfig``.
+    """Return the settings of a published network and of its training: 350 epochs of CIFAR-10.
 
-    All are trained on CIFAR-10, by the recipe that ``RunConfig`` has by default: 350 epochs.
     Raises ConfigError for a name that is no preset.
     """
     if width := _WIDTH.fullmatch(name):
@@ -32,4 +42,4 @@ def preset(name: str) -> dict[str, Any]:
         raise ConfigError(
             f"preset is {name!r}; use {', '.join(NAMES)} (N from 1 to 9999 channels a layer)"
         )
-    return {"dataset": "cifar10", **settings}
+    return _RECIPE | settings

@@ -1,6 +1,10 @@
-"""Published numbers that ours are drawn beside."""
+"""Published numbers that ours are drawn beside, and beside which networks they may stand."""
 
+from collections.abc import Iterable
 from typing import Final
+
+from allcnn.config import RunConfig
+from allcnn.presets import preset
 
 TABLE_2: Final = {
     "linear CKA": 0.993,
@@ -12,3 +16,13 @@ TABLE_2: Final = {
 """Share of layers found by maximum similarity: ten Tiny-10 trained on CIFAR-10, without logits."""
 
 TABLE_2_SOURCE: Final = "Kornblith et al. 2019, Table 2"
+
+_NETWORK: Final = ("dataset", "image_size", "architecture", "depth", "width")
+
+
+def are_of_table_2(configs: Iterable[RunConfig]) -> bool:
+    """Return whether all networks are those of Table 2, however long they were trained."""
+    tiny = RunConfig(**preset("tiny-10"))
+    return all(
+        getattr(config, name) == getattr(tiny, name) for config in configs for name in _NETWORK
+    )

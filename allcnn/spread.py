@@ -1,6 +1,7 @@
 """Means of matrices and how far they spread: over pairs of networks, and over classes."""
 
 from collections.abc import Sequence
+from itertools import combinations, permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -40,10 +41,16 @@ def spread(matrices: Sequence[Float[np.ndarray, "r c"]]) -> Spread:
 def between_networks(
     matrix: Float[np.ndarray, "m m"], networks: Sequence[str], taps: Sequence[str]
 ) -> Spread:
-    """Return mean and spread over all ordered pairs of different networks of one architecture.
+    """Return mean and spread over all pairs of different networks of one architecture.
 
     Row and column k are tap ``taps[k]`` of network ``networks[k]`` (Kornblith et al. 2019, Figure
-    2, and section 6.1). Raises ValueError for fewer than two networks, and where taps differ.
+    2, and section 6.1). A pair counts once, by the mean of both orders: the two hold the same
+    numbers, so that their difference is no spread between networks. Raises ValueError for fewer
+    than two networks, and where taps differ.
     """
     _, blocks = as_blocks(matrix, networks, taps)
-    return spread(list(blocks))
+    n = len(dict.fromkeys(networks))
+    # Ordered pairs come row after row of all networks against each other, without the diagonal.
+    of_pair = {pair: block for pair, block in zip(permutations(range(n), 2), blocks, strict=True)}
+    pairs = combinations(range(n), 2)
+    return spread([spread([of_pair[i, j], of_pair[j, i]]).mean for i, j in pairs])

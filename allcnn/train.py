@@ -125,7 +125,9 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
         tested = Evaluation.of(test)
         n_images = config.batch_size * len(configs)
         clock = Clock(config.epochs * plan.steps_per_epoch, n_images, report)
-        for epoch in range(len(runs[0].history), config.epochs):
+        began = len(runs[0].history)
+        clock.report(began * plan.steps_per_epoch, f"epoch {began + 1} of {config.epochs}")
+        for epoch in range(began, config.epochs):
             _epoch(plan, runs, examples, tested, epoch, clock, renew)
             for run in runs:
                 _write_curves(workspace, run)

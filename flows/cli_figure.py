@@ -1,13 +1,14 @@
 """``allcnn figure``: every published figure by one command, from what is stored."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from allcnn.config import Comparison, Estimator, Selection
 from allcnn.errors import ConfigError
-from flows import options
+from flows import effect, options
 from flows.options import Decorator, option
 from flows.plan import parse_fractions
 
@@ -21,13 +22,20 @@ _EPILOG = (
 )
 
 
-@click.group("figure", epilog=_EPILOG)
+@click.group("figure", cls=effect.Group, epilog=_EPILOG)
 def figure() -> None:
     """Draw the published figures; the lines printed are the files written."""
 
 
-def _looking(command: Callable[..., Any]) -> Callable[..., Any]:
+def _looking(command: Callable[..., Any], *, of_layers: bool = True) -> Callable[..., Any]:
     """Add what all figures have: where they go, and how they look."""
+    names: Decorator = click.option(
+        "--names",
+        default="taps",
+        show_default=True,
+        type=click.Choice(["taps", "numbers"]),
+        help="of layers: those of their taps, or L1, L2, …",
+    )
     added: list[Decorator] = [
         click.option(
             "--to",
@@ -44,17 +52,14 @@ def _looking(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["page", "column"]),
             help="column: 3.3 inches wide, readable in print",
         ),
-        click.option(
-            "--names",
-            default="taps",
-            show_default=True,
-            type=click.Choice(["taps", "numbers"]),
-            help="of layers: those of their taps, or L1, L2, …",
-        ),
+        *([names] if of_layers else []),
         click.option("--title", metavar="TEXT", help="in place of the one that tells the method"),
         options.workspace,
     ]
     return _stack(added, command)
+
+
+_looking_without_layers = partial(_looking, of_layers=False)
 
 
 def _comparing(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,7 +97,7 @@ def _sides(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @figure.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
-@_looking
+@_looking_without_layers
 def curves(runs: tuple[str, ...], workspace: str, **look: Any) -> None:
     """Draw loss and accuracy over the epochs of runs, finished or not.
 
@@ -202,10 +207,11 @@ def depths(networks: tuple[str, ...], **given: Any) -> None:
 @_comparing
 @_looking
 def seeds(pattern: str, **given: Any) -> None:
-    """Draw the mean of CKA over all ordered pairs of the networks that fit, and its spread.
+    """Draw the mean of CKA over all pairs of the networks that fit, and its spread.
 
     Networks of one architecture, as in 'tiny-10-*@final' (Kornblith et al. 2019, Figure 2). The
-    standard deviation between pairs stands beside the mean.
+    standard deviation between pairs stands beside the mean, from three networks on: two are one
+    pair, which has no spread.
     """
     from flows.figures import many
 
@@ -269,12 +275,12 @@ def invariance(network: str, samples: int, **given: Any) -> None:
 @_CHOOSING[0]
 @_CHOOSING[1]
 @options.cluster
-@_looking
+@_looking_without_layers
 def layers(pattern: str, exclude: str, **given: Any) -> None:
     """Draw how often the most similar layer of another network is the corresponding one.
 
-    By linear CKA, RBF CKA and linear HSIC, over all ordered pairs of the networks that fit, beside
-    the published numbers (Kornblith et al. 2019, Table 2).
+    By linear CKA, RBF CKA and linear HSIC, over all ordered pairs of the networks that fit. Of
+    Tiny-10 trained on CIFAR-10, beside the published numbers (Kornblith et al. 2019, Table 2).
     """
     from flows.figures import many
 
@@ -312,6 +318,7 @@ def _parse(
     given: dict[str, Any], *, several: bool = False
 ) -> "tuple[Sources, Method, dict[str, Any]]":
     """Return what results come from, how they are compared, and what is left: the look."""
+    from allcnn.cluster.run import Cluster
     from allcnn.cluster.spec import ClusterSpec
     from flows.figures.sources import Method, Sources
 
@@ -324,6 +331,8 @@ def _parse(
     some = Selection("a", "b")
     method.job(some, some)  # refuses what does not go together
     spec = ClusterSpec.parse(given.pop("cluster"))
+    with Cluster(spec):
+        pass  # one that cannot be is refused, also where all is stored and none is needed
     return Sources(_workspace(given.pop("workspace")), spec), method, given
 
 

@@ -10,7 +10,7 @@ import click
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.config import Extraction, Selection
 from allcnn.errors import ConfigError
-from flows import options
+from flows import effect, options
 from flows.options import option
 from flows.plan import parse_fractions
 
@@ -22,7 +22,7 @@ FLOWS = ("train", "extract", "compare", "matrix", "probe", "pipeline", "report",
 _WAIT_S = 10.0
 
 
-@click.command()
+@click.command(cls=effect.Command)
 @options.workspace
 @option("--networks", "*@*", metavar="PATTERN")
 @click.option(
@@ -96,7 +96,8 @@ def _whole_night(place: Any, plan: Any, spec: ClusterSpec) -> tuple[Any, Any]:
 
     while True:
         try:
-            with night(place, plan) as work, Cluster(spec, tell) as workers:
+            # Checkpoints are stored without workers, too.
+            with night(place, plan) as work, Cluster(spec, tell, must_answer=False) as workers:
 
                 def step(name: str, body: Callable[[Report], T]) -> T:
                     with Progress([1.0]) as progress, progress.step(name) as report:

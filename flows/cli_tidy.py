@@ -9,7 +9,7 @@ import click
 
 from allcnn.config import Selection
 from allcnn.errors import ConfigError
-from flows import options
+from flows import effect, options
 
 if TYPE_CHECKING:
     from allcnn.housekeeping import Removal
@@ -105,7 +105,7 @@ def remove(pattern: str, workspace: str, what: str, sample_set: str | None, **ho
     tidying.free(place, removals, find, (), **how)
 
 
-@click.command("gc")
+@click.command("gc", cls=effect.Command)
 @_pattern
 @options.workspace
 @click.option(

@@ -29,7 +29,7 @@ def compare_representations(
         artifacts.show_matrix(result)
         artifacts.show_place(workspace, result)
         picture = figures.draw_comparison(workspace, result, errors=errors)
-        title = f"CKA of {job.rows} with {job.columns}: {figures.method(result)}"
+        title = f"CKA of {job.rows} with {job.columns}: {figures.method(result, errors=errors)}"
         artifacts.show_picture(picture, title)
     return [result.name for result in results]
 

@@ -69,11 +69,23 @@ def write_values(path: str, values: list[Any]) -> None:
 def check_identifiable(place: Workspace, job: Comparison, exclude: Sequence[str]) -> None:
     """Raise ConfigError for networks whose layers do not correspond, before any work."""
     rows, _ = choose(place, job)
+    check_excluded([source.key for source in rows], exclude)
     nothing = np.zeros((len(rows), len(rows)))
     try:
         _identify(nothing, [source.key for source in rows], exclude)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def check_excluded(keys: Sequence[RepresentationKey], exclude: Sequence[str]) -> None:
+    """Raise ConfigError for a tap to leave out that no network has; but some have no logits."""
+    taps = list(dict.fromkeys(key.tap for key in keys))
+    for tap in exclude:
+        if tap not in (*taps, "logits"):
+            raise ConfigError(
+                f"exclude names {tap!r}, and no network here has such a tap; theirs are"
+                f" {', '.join(taps)}"
+            )
 
 
 def identify_layers(

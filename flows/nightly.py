@@ -46,7 +46,9 @@ def nightly(settings: NightlyParameters) -> State[str]:
     without_tracebacks()
     plan, workspace = settings.job(), settings.place()
     try:
-        with _turn(workspace, plan) as work, Cluster(settings.spec(), telling()) as cluster:
+        spec, tell = settings.spec(), telling()
+        # Checkpoints are stored without workers, too.
+        with _turn(workspace, plan) as work, Cluster(spec, tell, must_answer=False) as cluster:
             results = work_through(work, cluster, piece_of_work)
             page = work.end()
     except ClaimedError as error:

@@ -33,8 +33,10 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 HELP = {
     "workspace": "folder or address (s3://...) of runs, stores, results and figures",
     "dataset": "digits, cifar10, cifar100, fashion_mnist, or a data set prepared in TFDS_DATA_DIR",
-    "image_size": f"side of the images in pixels, {bounds.IMAGE_SIZE}",
-    "preset": "a published network with its recipe: d1-v2, plain-18, tiny-10, width-64",
+    "image_size": f"side of the images in pixels, {bounds.IMAGE_SIZE}; 0 for 16 of digits, 32 of"
+    " others",
+    "preset": "a published network with its recipe of 350 epochs of CIFAR-10: d1-v2, plain-18,"
+    " tiny-10, width-64",
     "architecture": "all-cnn-c, or plain, tiny, width of Kornblith et al. (2019)",
     "channels": "n of the architecture width: channels of each layer",
     "precision": "of training's convolutions; parameters and evaluation are float32",

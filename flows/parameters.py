@@ -28,6 +28,7 @@ from allcnn.config import (
     Variant,
 )
 from allcnn.workspace import Workspace
+from flows.effect import check_effective
 from flows.options import HELP
 from flows.plan import Pipeline
 from flows.upkeep.plan import Busy, Nightly
@@ -52,7 +53,7 @@ def _within(limits: Bounds, least: float | None = None) -> Any:
 
 Depth = Annotated[int, _within(bounds.DEPTH)]
 Seed = Annotated[int, _within(bounds.SEED)]
-ImageSize = Annotated[int, _within(bounds.IMAGE_SIZE)]
+ImageSize = Annotated[int, _within(bounds.IMAGE_SIZE, least=0)]
 Width = Annotated[float, _within(bounds.WIDTH)]
 Channels = Annotated[int, _within(bounds.CHANNELS, least=0)]
 Epochs = Annotated[int, _within(bounds.EPOCHS)]
@@ -89,6 +90,12 @@ class Parameters(BaseModel):
     def _check_together(self) -> Self:
         """Refuse what no single field's bounds can, such as a network that is named twice."""
         self.check()
+        # Forms of web pages send every setting, most of them with their defaults.
+        fields, settings = type(self).model_fields, self.model_dump()
+        check_effective(
+            [name for name in self.model_fields_set if settings[name] != fields[name].default],
+            settings,
+        )
         return self
 
     def check(self) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
@@ -14,21 +15,25 @@ from allcnn.progress import Report
 
 _LINE_EVERY_S = 5.0
 
+_TELLING_S = 2.0
+"""Of work, before a time left is promised."""
+
 
 class Progress:
     """Shows one bar over all steps on a terminal, and a line every few seconds elsewhere.
 
-    ``weights`` are guesses of how long each step takes, in any unit; the time left is the time
-    passed, scaled by the weight that is left over that done here: what an earlier process had
-    done already took no time in this one.
+    ``weights`` are guesses of how long each step takes, in any unit; the time left is the weight
+    left at the pace of the time worked so far, or of its later half if that was faster: what held
+    up the first half once, such as compiling the evaluation, is soon forgotten. Not counted as
+    worked is each step's time until its first unit is done, which is mostly compiling, and so is
+    no measure of what follows; what an earlier process had done took no time in this one either.
     """
 
     def __init__(self, weights: Sequence[float]) -> None:
         self._weights = list(weights)
         self._total = sum(weights) or 1.0
         self._passed = 0.0
-        self._found_done = 0.0
-        self._began = time.monotonic()
+        self._pace = _Pace()
         self._last_line = 0.0
         console = Console(stderr=True)
         self._console = console
@@ -53,21 +58,17 @@ class Progress:
     def step(self, title: str) -> Iterator[Report]:
         """Do one step; the report given to the caller tells how far it is."""
         weight = self._weights.pop(0) if self._weights else 0.0
-        silent = True
+        self._pace.begin()
 
         def report(done: int, total: int, detail: str) -> None:
-            nonlocal silent
-            if silent:
-                silent = False
-                self._found_done += weight * max(done - 1, 0) / max(total, 1)
-            self._show(title, weight * done / max(total, 1), detail)
+            within = weight * done / max(total, 1)
+            self._pace.reach(self._passed + within)
+            self._show(title, within, detail)
 
         # A line of its own would stand before the sentence of an error.
         if not self._bar.disable:
             self._show(title, 0.0, "")
         yield report
-        if silent:  # there was nothing left to do
-            self._found_done += weight
         self._passed += weight
 
     def tell(self, text: str) -> None:
@@ -84,13 +85,47 @@ class Progress:
             print(f"[{share:4.0%}] {text}", file=sys.stderr, flush=True)  # noqa: T201
 
     def _left(self, share: float) -> str:
-        passed_s = time.monotonic() - self._began
-        found = self._found_done / self._total
-        here = (share - found) / (1 - found) if found < 1 else 0.0
-        # Compiling comes first and is no measure of what follows.
-        if here <= 0 or passed_s < 3 or (here < 0.02 and passed_s < 30):
+        pace = self._pace.weight_per_s()
+        if pace is None:
             return "time left not known yet"
-        return f"about {duration(passed_s * (1 - here) / here)} left"
+        return f"about {duration((1 - share) * self._total / pace)} left"
+
+
+class _Pace:
+    """How fast work goes, by all of the time worked or by its later half."""
+
+    def __init__(self) -> None:
+        self._worked_s, self._gained = 0.0, 0.0
+        self._marks = deque([(0.0, 0.0)])
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a step, of which no pace is known until its first unit is done."""
+        self._found: float | None = None
+        self._last: tuple[float, float] | None = None
+
+    def reach(self, weight: float) -> None:
+        """Note how much of all work is done."""
+        now = time.monotonic()
+        if self._last is not None:
+            self._worked_s += now - self._last[0]
+            self._gained += weight - self._last[1]
+            self._marks.append((self._worked_s, self._gained))
+        if self._found is None:  # perhaps by an earlier process
+            self._found = weight
+        if weight > self._found:
+            self._last = now, weight
+
+    def weight_per_s(self) -> float | None:
+        """Return the pace; None while less was seen than would tell."""
+        # What is older than half of the time is never asked for again.
+        while len(self._marks) > 2 and self._marks[1][0] <= self._worked_s / 2:
+            self._marks.popleft()
+        worked_s, gained = self._marks[0]
+        if self._worked_s < _TELLING_S or self._gained <= 0:
+            return None
+        later = (self._gained - gained) / (self._worked_s - worked_s)
+        return max(later, self._gained / self._worked_s)
 
 
 def duration(seconds: float) -> str:

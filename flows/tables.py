@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from allcnn import figures
+from allcnn import figures, record
+from allcnn.commands import command
 from allcnn.compare import SimilarityResult
 from allcnn.identify import Identification
+from allcnn.workspace import Workspace
 
 MOST_COLUMNS = 24
 """Wider matrices are not shown in numbers: no page has room for them."""
@@ -35,6 +37,8 @@ def matrix_table(result: SimilarityResult, *, errors: bool = False) -> str:
         f"on       {result.rows[0].sample_set}, {_examples(result)}",
         f"from     {_sources(result)}",
     ]
+    if errors and (doubt := figures.errors_caution(result)):
+        lines.append(f"caution  {doubt}; 8 or more are enough")
     if errors and result.standard_errors_reason:
         lines.append(f"standard errors not defined: {result.standard_errors_reason}")
     if result.baseline is not None:
@@ -67,6 +71,14 @@ def accuracy_table(accuracies: Mapping[str, float]) -> str:
     """Return the test accuracies that runs ended with."""
     width = max(map(len, accuracies))
     return "\n".join(f"{run:<{width}}  test accuracy {a:6.1%}" for run, a in accuracies.items())
+
+
+def trained_lines(place: Workspace, runs: Sequence[str]) -> str:
+    """Return how well trained runs do, and the command that stores what the first one computes."""
+    accuracies = accuracy_table({run: record.final_accuracy(place, run) for run in runs})
+    following = command(place.root, "extract", runs[0], checkpoint="all")
+    others = ", and so on for the others" if len(runs) > 1 else ""
+    return f"{accuracies}\nnext: {following}{others}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

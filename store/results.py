@@ -108,6 +108,13 @@ class SimilarityResult:
     n_skipped: int = 0
     sources: tuple[int, int] = (0, 0)
 
+    @property
+    def n_minibatches(self) -> int:
+        """Minibatches that were summed; of older results, which do not keep them, by their size."""
+        if self.minibatch_sizes is not None:
+            return len(self.minibatch_sizes)
+        return max(1, -(-self.n_examples // self.batch_size))
+
     def __post_init__(self) -> None:
         check_component("result", self.name)
         lengths = {"row": len(self.rows), "column": len(self.columns)}

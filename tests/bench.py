@@ -464,7 +464,7 @@ def report_page() -> None:
 
 def write_checkpoints(workspace: Workspace, n: int) -> str:
     """Write a run of so many checkpoints of depth 1, untrained; return its name."""
-    config = RunConfig(width=0.5, epochs=n - 1, checkpoint_every=1)
+    config = RunConfig(image_size=32, width=0.5, epochs=n - 1, checkpoint_every=1)
     entry = train.RunRecord(config, tuple("0123456789"), 1)
     record.write_record(workspace, entry)
     plan = train._plan(entry, 1198)
@@ -612,7 +612,7 @@ print(peak(), before)
 def training_step() -> None:
     """Time a training step at width 1, batch 128, and one of Tiny-10, against PyTorch's."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    for config in (RunConfig(dataset="cifar10"), RunConfig(dataset="cifar10", architecture="tiny")):
+    for config in (RunConfig(**preset("d1-v2")), RunConfig(**preset("tiny-10"))):
         entry = train.RunRecord(config, tuple("0123456789"), 3)
         images = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
         ours, theirs = our_steps(entry, images), torch_steps(entry.spec, images)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -333,8 +334,13 @@ def test_an_address_is_of_a_scheduler_that_runs_on(scheduler):
 
 def test_where_no_scheduler_answers_the_sentence_names_the_address(monkeypatch):
     monkeypatch.setattr(start, "CONNECT_S", 0.5)
-    with Cluster(ClusterSpec.parse("tcp://127.0.0.1:9")) as cluster:
-        with pytest.raises(ClusterError, match=r"answers at tcp://127.0.0.1:9 within 0.5 s"):
+    spec, told = ClusterSpec.parse("tcp://127.0.0.1:9"), []
+    sentence = r"answers at tcp://127.0.0.1:9 within 0.5 s"
+    with pytest.raises(ClusterError, match=sentence), Cluster(spec):
+        pytest.fail("something was done")
+    with Cluster(spec, told.append, must_answer=False) as cluster:
+        assert re.search(sentence, *told)
+        with pytest.raises(ClusterError, match=sentence):
             gather(cluster, negated, [(1,)])
 
 

@@ -63,6 +63,18 @@ def test_a_run_is_named_by_its_settings():
     assert RunConfig(depth=2, variant="v1", seed=3, prefix="x").name == "x-d2-v1-s3"
 
 
+def test_defaults_are_a_try_and_images_as_large_as_the_data_set_has_them():
+    config = RunConfig()
+    assert (config.dataset, config.image_size, config.width, config.epochs) == (
+        "digits",
+        16,
+        0.25,
+        20,
+    )
+    assert [RunConfig(dataset=name).image_size for name in ("cifar10", "fashion_mnist")] == [32, 32]
+    assert RunConfig(image_size=12).image_size == 12
+
+
 @pytest.mark.parametrize(
     ("epochs", "every", "wanted"), [(9, 0, 1), (10, 0, 5), (350, 0, 5), (350, 7, 7), (2, 9, 9)]
 )

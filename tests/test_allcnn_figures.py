@@ -11,6 +11,8 @@ from allcnn import figures
 from allcnn.compare import SimilarityResult
 from allcnn.identify import identify
 from allcnn.workspace import Workspace
+from flows.reporting.script import numbers_script
+from flows.tables import matrix_table
 from store import RepresentationKey
 
 SAMPLE_SET = "digits-test-66-01234567"
@@ -60,6 +62,7 @@ def test_json_has_everything_and_null_for_nan():
         "batch_size": 8,
         "pool": "whole",
         "label": None,
+        "minibatches": 134,
         "skipped_minibatches": 0,
         "sample_set": SAMPLE_SET,
         "networks": [["a@final"], ["b@final"]],
@@ -80,6 +83,43 @@ def test_json_has_standard_errors_on_request():
     values = read_json(result, errors=True)
     assert values["standard_errors"] == [[0.01, 0.02], [0.03, 0.04], [None, None]]
     assert values["standard_errors_reason"] == reason
+    assert values["standard_errors_caution"] == ""
+
+
+def few(n):
+    """Return a result with standard errors from so many minibatches."""
+    return make_result(
+        standard_errors=np.full((3, 2), 0.01), minibatch_sizes=[8] * n, n_examples=8 * n
+    )
+
+
+FEW = "standard errors from {} minibatches, likely too small"
+
+
+@pytest.mark.parametrize(("n", "doubt"), [(2, FEW), (7, FEW), (8, ""), (134, "")])
+def test_standard_errors_from_few_minibatches_are_qualified_wherever_they_are_shown(n, doubt):
+    result, doubt = few(n), doubt.format(n)
+    assert read_json(result, errors=True)["standard_errors_caution"] == doubt
+    assert read_json(result)["minibatches"] == n
+    assert figures.method(result, errors=True) == figures.method(result) + (doubt and f"; {doubt}")
+    assert "likely" not in figures.method(result)
+    numbers = json.loads(numbers_script(result).decode().partition(",")[2].rpartition(")")[0])
+    assert (numbers["standard_errors_caution"], numbers["n_minibatches"]) == (doubt, n)
+    table = matrix_table(result, errors=True)
+    assert table.count("likely too small") == bool(doubt)
+    assert doubt in table
+    assert "likely too small" not in matrix_table(result)
+
+
+def test_older_results_count_their_minibatches_by_size():
+    result = make_result(standard_errors=np.full((3, 2), 0.01), n_examples=17)
+    assert figures.errors_caution(result) == FEW.format(3)
+
+
+def test_what_has_no_standard_errors_is_not_qualified():
+    assert figures.errors_caution(make_result(n_examples=17)) == ""
+    undefined = np.full((3, 2), np.nan)
+    assert figures.errors_caution(make_result(n_examples=17, standard_errors=undefined)) == ""
 
 
 def test_json_of_an_older_result_has_no_standard_errors():

@@ -114,7 +114,7 @@ def test_all_cnn_c_has_the_published_shapes():
     wanted += [(16, 16, wide)] * 2 + [(8, 8, wide)]
     # VALID takes a pixel from each side.
     wanted += [(6, 6, wide)] * 2 + [(6, 6, 10), (10,)]
-    assert tap_shapes(all_cnn_c(RunConfig(), 10, 3)) == wanted
+    assert tap_shapes(all_cnn_c(RunConfig(width=1.0), 10, 3)) == wanted
 
 
 def test_depth_repeats_the_convolutions_of_each_resolution():

@@ -35,6 +35,7 @@ def take(clock, passing, n_steps, seconds):
 
 def test_images_a_second_and_the_share_outside_leave_out_what_was_compiled(passing, told):
     clock = Clock(40, 128, lambda *report: told.append(report))
+    clock.report(0, "epoch 1 of 4")
     take(clock, passing, 1, 30)  # compiled meanwhile
     clock.report(1, "loss 2")
     take(clock, passing, 4, 2)
@@ -42,7 +43,11 @@ def test_images_a_second_and_the_share_outside_leave_out_what_was_compiled(passi
     take(clock, passing, 6, 3)
     clock.report(11, "loss 1")
     # 10 steps of 128 images in 5 s, of the 6 s since the first program ended.
-    assert told == [(1, 40, "loss 2"), (11, 40, "loss 1, 256 images/s, 17% outside the steps")]
+    assert told == [
+        (0, 40, "epoch 1 of 4, compiling"),
+        (1, 40, "loss 2"),
+        (11, 40, "loss 1, 256 images/s, 17% outside the steps"),
+    ]
 
 
 def test_seeds_trained_together_count_each(passing, told):

@@ -92,6 +92,7 @@ def test_tiny_and_width_have_the_channels_of_the_paper():
 def test_presets_have_the_full_recipe(name):
     config = RunConfig(**preset(name))
     assert (config.dataset, config.epochs, config.learning_rate) == ("cifar10", 350, 0.1)
+    assert (config.image_size, config.width, config.weight_decay) == (32, 1.0, 1e-3)
     # Lange trained depth 2 with batches of 256; nothing is known of deeper ones.
     deep = name[0] == "d" and config.depth > 1
     assert config.batch_size == (256 if deep else 128)

@@ -86,7 +86,7 @@ def test_a_run_without_learning_curves_has_no_accuracy(written):
 def test_each_setting_that_differs_is_named_with_both_values():
     wanted = dataclasses.replace(ENTRY.config, learning_rate=0.05, epochs=10)
     message = (
-        r"^run 'allcnn-d2-v2-s0' exists with epochs 350 \(asked for: 10\),"
+        r"^run 'allcnn-d2-v2-s0' exists with epochs 20 \(asked for: 10\),"
         r" learning-rate 0.1 \(asked for: 0.05\); ask for the same settings, or use another"
     )
     with pytest.raises(RunError, match=message):

@@ -134,9 +134,12 @@ def interrupt(workspace, after):
 
 def steps_of(workspace, config=NOISE):
     """Train to the end; return the steps after which this was reported."""
-    taken = []
-    train.train(config, workspace, lambda done, total, detail: taken.append(done))
-    return taken
+    told = []
+    train.train(config, workspace, lambda done, total, detail: told.append((done, detail)))
+    (begun, first), *taken = told
+    assert first.endswith(f"of {config.epochs}, compiling")
+    assert begun < taken[0][0]
+    return [done for done, _ in taken]
 
 
 def forward64(spec, params, images, mean, std):

@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import jax
 import numpy as np
 import pytest
 import zarr
+from click.testing import CliRunner
 
 import store
+from allcnn import record
 from allcnn.record import read_record
 from allcnn.workspace import Workspace
 from flows import plan
@@ -44,11 +47,19 @@ def extracted(untouched: Workspace, tmp_path: Path) -> Workspace:
     return Workspace.at(tmp_path / "extracted")
 
 
-def test_train_prints_the_name_of_the_run_alone_on_the_last_line(tmp_path: Path) -> None:
+def test_train_prints_the_runs_name_and_beside_it_accuracy_and_next_command(tmp_path: Path) -> None:
     place = Workspace.at(tmp_path)
-    out = succeed("train", *SMALL, "--prefix", "a", "--seed", "3", workspace=place)
-    assert out.splitlines()[-1] == "a-d1-v2-s3"
+    found = run("train", *SMALL, "--prefix", "a", "--seed", "3", workspace=place)
+    assert found.stdout == "a-d1-v2-s3\n"
     assert place.checkpoints("a-d1-v2-s3") == ["init", "epoch-0001", "final"]
+    *_, accuracy, follows = found.stderr.splitlines()
+    share = record.final_accuracy(place, "a-d1-v2-s3")
+    assert accuracy == f"a-d1-v2-s3  test accuracy {share:6.1%}"
+    assert "compiling · time left not known yet" in found.stderr
+    assert follows == f"next: allcnn extract a-d1-v2-s3 --checkpoint all --workspace {place.root}"
+    words = shlex.split(follows.removeprefix("next: allcnn "))
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert len(store.open(place.activations).summaries()) == 3
 
 
 def test_options_come_before_those_of_a_preset(tmp_path: Path) -> None:
@@ -64,7 +75,7 @@ def test_options_come_before_those_of_a_preset(tmp_path: Path) -> None:
 def test_several_seeds_are_several_runs(tmp_path: Path, together: list[str]) -> None:
     place = Workspace.at(tmp_path)
     out = succeed("train", *SMALL, "--epochs", "1", "--seeds", "0-1", *together, workspace=place)
-    assert out.splitlines()[-2:] == ["allcnn-d1-v2-s0", "allcnn-d1-v2-s1"]
+    assert out.splitlines() == ["allcnn-d1-v2-s0", "allcnn-d1-v2-s1"]
     assert [read_record(place, run).config.seed for run in place.runs()] == [0, 1]
     assert all(place.checkpoints(run) == ["init", "final"] for run in place.runs())
 
@@ -224,7 +235,7 @@ BAD = {
         2,
         "batch-size is 3; use 4 or more",
     ),
-    "sigma 0": (["compare", f"{D1}@final", f"{D1}@final", "--sigma", "0"], 2, "sigma is 0.0"),
+    "sigma 0": (["matrix", "*@final", "--kernel", "rbf", "--sigma", "0"], 2, "sigma is 0.0"),
     "not extracted": (["compare", f"{D1}@init", f"{D1}@final"], 1, "allcnn extract"),
     "json nowhere": (
         ["compare", "x@final", "y@final", "--json", "no/such/folder/a.json"],
@@ -232,16 +243,16 @@ BAD = {
         "json is no/such/folder/a.json, and no/such/folder is no folder; make it first",
     ),
     "sigma list": (
-        ["compare", f"{D1}@final", f"{D1}@final", "--sigma", "0.2;1"],
+        ["compare", f"{D1}@final", f"{D1}@final", "--kernel", "rbf", "--sigma", "0.2;1"],
         2,
         "as in 0.2,0.4",
     ),
-    "sigma twice": (["matrix", "*@final", "--sigma", "0.2,0.2"], 2, "each once"),
-    "a pattern of networks": (
-        ["compare", "*@final", f"{D1}@final"],
+    "sigma twice": (
+        ["matrix", "*@final", "--kernel", "rbf", "--sigma", "0.2,0.2"],
         2,
-        "`allcnn matrix '*@fin",
+        "each once",
     ),
+    "a pattern of networks": (["compare", "*@final", f"{D1}@final"], 2, "`allcnn matrix '*@fin"),
     "no match": (["matrix", "x-*@final"], 1, "holds no activations or Grams of x-*@final"),
     "half a pattern": (["matrix", "*@final:"], 2, "names no network; write RUN@CHECKPOINT"),
     "absent label": (["matrix", "*@final", "--label", "10"], 1, "its labels are 0, 1, 2"),
@@ -254,6 +265,11 @@ BAD = {
         "permutations shuffle within minibatches",
     ),
     "one network to identify": (["identify", f"{D1}@final"], 2, "between two or more"),
+    "no such tap to leave out": (
+        ["identify", "small-d1-*@final", "--exclude", "conv99,logits"],
+        2,
+        "exclude names 'conv99', and no network here has such a tap; theirs are conv1, conv2",
+    ),
     "depths to identify": (["identify", "*@final"], 2, "networks of one architecture"),
     "nothing to keep": (["extract", D1, "--keep", "all"], 2, "keep is 'all'; use activations"),
     "unknown network": (["compare", "x@final", f"{D1}@final"], 1, "x@final"),

@@ -31,7 +31,7 @@ from flows.upkeep.survey import digest_now
 from tests.commands import run, succeed
 from tests.faults import relabel
 from tests.networks import make_taps, write_network
-from tests.reports import keys, probe_of, write_probe
+from tests.reports import keys, probe_of, write_probe, write_result, write_run
 
 D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
 FINAL, DEEP, INIT = (Selection(D1, "final"), Selection(D2, "final"), Selection(D1, "init"))
@@ -39,6 +39,7 @@ ALL = Selection(D1, "*")
 BATCH = 16
 METHOD = Method(batch_size=BATCH)
 BY = ["--batch-size", BATCH]
+DEAD = ["--cluster", "tcp://127.0.0.1:9"]
 LOOK = Look()
 TAPS = [*(f"conv{k}" for k in range(1, 10)), "logits"]
 
@@ -258,20 +259,31 @@ def test_checkpoints_that_are_not_stored_are_told(place):
         assert picture.n_frames == 2
 
 
-def test_seeds_are_averaged_over_all_ordered_pairs(bare, no_work):
+def test_seeds_are_averaged_over_all_pairs(bare, no_work):
     drawn = many.draw_seeds(Sources(bare), ALL, METHOD, LOOK)
     result = whole(bare)
     networks = [Selection(D1, name) for name in ("init", "epoch-0001", "final")]
-    blocks = [block(result, a, b) for a, b in itertools.permutations(networks, 2)]
+    blocks = [
+        (block(result, a, b) + block(result, b, a)) / 2
+        for a, b in itertools.combinations(networks, 2)
+    ]
     mean, deviation = maps(drawn)
     for i, j in itertools.product(range(10), range(10)):
         entries = [each[i, j] for each in blocks]
-        middle = sum(entries) / 6
-        spread = (sum((x - middle) ** 2 for x in entries) / 5) ** 0.5
+        middle = sum(entries) / 3
+        spread = (sum((x - middle) ** 2 for x in entries) / 2) ** 0.5
         assert values(mean)[i, j] == pytest.approx(middle, rel=1e-12)
         assert values(deviation)[i, j] == pytest.approx(spread, rel=1e-9, abs=1e-12)
-    assert mean.get_title() == "mean of 6 ordered pairs"
+    assert mean.get_title() == "mean of 3 pairs"
     assert words(drawn)[0].startswith(f"3 networks {D1}@*: linear CKA")
+
+
+def test_two_networks_are_drawn_without_a_spread(bare, no_work):
+    drawn = many.draw_seeds(Sources(bare), Selection(D1, "[!e]*"), METHOD, LOOK)
+    (mean,) = maps(drawn)
+    one = block(whole(bare), FINAL, INIT)
+    np.testing.assert_allclose(values(mean), (one + one.T) / 2, rtol=1e-12)
+    assert mean.get_title() == "one pair, which has no spread"
 
 
 def test_one_network_has_no_pairs(bare, no_work):
@@ -413,24 +425,67 @@ def test_classes_have_their_names_where_the_run_is_there(place):
     assert [axes.get_title() for axes in maps(drawn)[:-3]] == list(names)
 
 
-def test_layers_found_stand_beside_the_published(place):
+def test_layers_found_stand_alone_unless_they_are_those_of_the_published(place, monkeypatch):
     method = Method(batch_size=BATCH, sigmas=(0.2, 0.4, 0.8))
     drawn = many.draw_layers(Sources(place), ALL, method, ["logits"], LOOK)
     (axes,) = drawn.picture.axes
-    ours, theirs = axes.containers
+    (ours,) = axes.containers
     networks = [f"{key.run}@{key.checkpoint}" for key in whole(place).rows]
     taps = [key.tap for key in whole(place).rows]
     found = identify(whole(place).cka, networks, taps)
     assert ours[0].get_height() == pytest.approx(100 * found.accuracy)
     hsic = identify(whole(place).hsic, networks, taps)
     assert ours[-1].get_height() == pytest.approx(100 * hsic.accuracy)
+    assert axes.lines[0].get_ydata()[0] == pytest.approx(100 / 9)
+    legend = [text.get_text() for text in drawn.picture.legends[0].get_texts()]
+    assert legend == ["here", "chance"]
+    monkeypatch.setattr(many, "_is_table_2", lambda *_: True)
+    drawn = many.draw_layers(Sources(place), ALL, method, ["logits"], LOOK)
+    _, theirs = drawn.picture.axes[0].containers
     published = [bar.get_height() for bar in theirs]
     np.testing.assert_allclose(published, [99.3, 80.6, 99.1, 99.3, 22.2])
-    assert axes.lines[0].get_ydata()[0] == pytest.approx(100 / 9)
     legend = [text.get_text() for text in drawn.picture.legends[0].get_texts()]
     assert legend[1] == "published: Kornblith et al. 2019, Table 2"
     with pytest.raises(ComparisonError, match="networks of one architecture"):
         many.draw_layers(Sources(place), Selection("*", "final"), method, ["logits"], LOOK)
+
+
+TINY = {"architecture": "tiny", "dataset": "cifar10", "image_size": 32, "width": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "of", "wanted"),
+    [
+        ({}, {}, True),
+        ({"epochs": 10, "learning_rate": 0.2, "prefix": "mine"}, {}, True),
+        ({"dataset": "digits"}, {}, False),
+        ({"image_size": 16}, {}, False),
+        ({"width": 0.5}, {}, False),
+        ({"architecture": "plain"}, {}, False),
+        ({}, {"checkpoint": "init"}, False),
+        ({}, {"exclude": []}, False),
+        ({}, {"exclude": ["logits", "conv2"]}, False),
+        ({}, {"exclude": ["logits", "nothing"]}, True),
+        ({}, {"taps": ["conv1", "conv2"]}, False),
+        ({}, {"pool": "mean"}, False),
+        ({}, {"imported": True}, False),
+    ],
+)
+def test_the_published_numbers_are_of_tiny_10_alone(tmp_path, changes, of, wanted):
+    place = Workspace.at(tmp_path)
+    configs = [RunConfig(**TINY), RunConfig(**TINY | changes, seed=1)]
+    for config in configs[: 1 if of.get("imported") else 2]:
+        write_run(place, config)
+    taps = of.get("taps", ["conv1", "conv2", "logits"])
+    both = [
+        key
+        for config in configs
+        for key in keys(config.name, (of.get("checkpoint", "final"),), taps=taps)
+    ]
+    result = write_result(place, "both", both, both)
+    method = Method(pool=of.get("pool", "whole"))
+    found = many._is_table_2(place, result, method, of.get("exclude", ["logits"]))
+    assert found is wanted
 
 
 def test_invariance_is_told_with_its_deviation(place):
@@ -508,7 +563,8 @@ def test_every_command_prints_the_files_it_wrote(place, no_work, command, tmp_pa
     kinds = [".gif"] if command == "animation" else [".png", ".pdf", ".svg"]
     named = [tmp_path / f"own{kind}" for kind in kinds]
     to = [word for path in named for word in ("--to", path)]
-    look = ["--for", "column", "--names", "numbers", "--title", "mine", *to]
+    names = [] if command in ("curves", "layers") else ["--names", "numbers"]
+    look = ["--for", "column", *names, "--title", "mine", *to]
     out = succeed("figure", command, *COMMANDS[command], *look, workspace=place)
     assert out.splitlines() == list(map(str, named))
     before = [path.read_bytes() for path in named]
@@ -541,6 +597,10 @@ def test_every_command_prints_the_files_it_wrote(place, no_work, command, tmp_pa
         (["matrix", f"{D1}@final", "--kernel", "rbf", "--sigma", "1,2"], 2, "shows one bandwidth"),
         (["matrix", f"{D1}@final", "--batch-size", "3"], 2, "batch-size is 3; use 4 or more"),
         (["errors", f"{D1}@final", "--estimator", "exact"], 1, "the jackknife needs minibatches"),
+        (["matrix", f"{D1}@final", *DEAD], 1, "answers at tcp://127.0.0.1:9"),
+        (["seeds", f"{D1}@*", *BY, *DEAD], 1, "answers at tcp://127.0.0.1:9"),
+        (["stages", D1, *BY, "--cluster", "mine:none"], 2, "there is no such function"),
+        (["layers", f"{D1}@*", *BY, "--exclude", "x"], 2, "no network here has such a tap"),
         (["convergence", f"{D1}@final", "--estimator", "exact"], 1, "is of a single batch"),
         (["seeds", "nobody*@final"], 1, "holds no activations or Grams of nobody*@final"),
     ],

@@ -105,7 +105,7 @@ WRONG = [
     (TrainParameters, {"seed": 2**32}, "seed\n.*less than or equal to 4294967295"),
     (TrainParameters, {"width": 0}, "width\n.*greater than or equal to 0.001"),
     (TrainParameters, {"width": 1001}, "width\n.*less than or equal to 1000"),
-    (TrainParameters, {"image_size": 11}, "image_size\n.*greater than or equal to 12"),
+    (TrainParameters, {"image_size": -1}, "image_size\n.*greater than or equal to 0"),
     (TrainParameters, {"epochs": 0}, "epochs\n.*greater than or equal to 1"),
     (TrainParameters, {"checkpoint_every": -1}, "checkpoint_every\n.*greater than or equal to 0"),
     (TrainParameters, {"batch_size": 3}, "batch_size\n.*greater than or equal to 4"),

@@ -144,6 +144,19 @@ def select(page, name: str, value: str) -> None:
 OVER_TIME = f"#rows={ONE}&columns={ONE}"
 
 
+def test_the_page_opens_on_the_matrix_of_most_layers(opened, tmp_path):
+    page = opened().page
+    assert page.locator("#shown-title").inner_text() == "17 networks"
+    assert page.locator("#whole-fields").is_visible()
+    place = Workspace.at(tmp_path)
+    write_result(place, "itself", keys(ONE), keys(ONE))
+    write_result(place, "two", keys(ONE, ("epoch-0001",)), keys(TWO))
+    write_report(place)
+    page = opened(workspace=place).page
+    assert page.locator("#shown-title").inner_text() == f"{ONE}@epoch-0001 with {TWO}@final"
+    assert page.locator("#pair-fields").is_visible()
+
+
 def test_the_slider_shows_the_stored_matrix_of_each_checkpoint(opened, seen):
     page = opened(OVER_TIME).page
     open_table(page)
@@ -338,6 +351,7 @@ def test_the_csv_has_the_stored_numbers(opened, seen, tmp_path):
     }
     np.testing.assert_array_equal(numbers["cka"], result.cka)
     np.testing.assert_array_equal(numbers["standard_error"], result.standard_errors)
+    assert {line["minibatches"] for line in lines} == {"4"}
     assert (lines[1]["row"], lines[1]["column"]) == (f"{ONE}@final:conv1", f"{TWO}@final:conv2")
 
 
@@ -573,7 +587,8 @@ def test_a_network_of_66_layers_is_shown(opened, seen):
     np.testing.assert_array_equal(table_of(page), cka)
     page.mouse.move(*middle(page, 65, 64, 66))
     tip = page.locator("#heat .tip p").all_inner_texts()
-    assert tip[2:] == ["row deep@final:logits", "column deep@final:pooled"]
+    assert tip[2] == "standard errors from 4 minibatches, likely too small"
+    assert tip[3:] == ["row deep@final:logits", "column deep@final:pooled"]
 
 
 def test_only_what_is_looked_at_is_loaded(opened):
@@ -648,6 +663,40 @@ def test_probes_of_some_layers_stand_at_their_places_in_the_network(opened, tmp_
         ".series.map((each) => each.data.map(([layer]) => layer))"
     )
     assert line == errors == [3, 10]
+
+
+CUT = """(name) => {
+  const chart = echarts.getInstanceByDom(document.querySelector(`#${name}-body .chart`));
+  const [width, height] = [chart.getWidth(), chart.getHeight()];
+  return chart.getZr().storage.getDisplayList().flatMap((shape) => {
+    if (!shape.style.text) return [];
+    const box = shape.getBoundingRect().clone();
+    // Its height is measured by a letter that fonts may lack.
+    const size = parseFloat(/([0-9.]+)px/.exec(shape.style.font)[1]);
+    box.y += (box.height - size) / 2;
+    box.height = size;
+    if (shape.transform) box.applyTransform(shape.transform);
+    const inside = box.x >= 0 && box.y >= 0;
+    if (inside && box.x + box.width <= width && box.y + box.height <= height) return [];
+    return [shape.style.text];
+  });
+}"""
+"""Returns the texts of a chart that do not lie within it whole."""
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_text_of_a_chart_is_cut(opened, tmp_path, width):
+    place = Workspace.at(tmp_path)
+    write_run(place, config(0))
+    history = place.run_folder(ONE) / "history.json"
+    text = re.sub('"train_loss": [0-9.]+', '"train_loss": 123456.7', history.read_text(), count=1)
+    history.write_text(text)
+    accuracy = np.linspace(0.9912, 0.9998, 10)
+    write_probe(place, "fine", keys(ONE), accuracy=accuracy, n_test=100_000)
+    write_report(place)
+    page = opened(workspace=place, viewport={"width": width, "height": 740}).page
+    assert page.evaluate(CUT, "probes") == []
+    assert page.evaluate(CUT, "curves") == []
 
 
 @pytest.mark.parametrize("view", [OVER_TIME, "#matrix=many", f"#rows={ONE}&columns={TWO}"])

@@ -58,6 +58,44 @@ def result_on(workspace: Workspace, name: str, **changes):
     return write_result(workspace, name, rows, keys(RUN, ("final",), TAPS), **changes)
 
 
+TOLD = {
+    "outdated": [],
+    "shape": (10, 10),
+    "label": "",
+    "n_layers": 20,
+    "n_examples": 64,
+    "created_at": "2026-02-01",
+}
+
+
+@pytest.mark.parametrize(
+    "less",
+    [
+        {"created_at": "2026-01-31"},
+        {"n_examples": 63, "created_at": "2027"},
+        {"n_layers": 10, "n_examples": 10_000},
+        {"label": "3", "n_layers": 200},
+        {"shape": (300, 300), "n_layers": 300},
+        {"outdated": ["a@final"], "shape": (40, 40), "n_layers": 40},
+    ],
+)
+def test_the_page_opens_on_the_most_informative_result(less):
+    results = [TOLD | {"name": "more"}, TOLD | less | {"name": "less"}]
+    for order in (results, results[::-1]):
+        assert page.most_informative(order) == "more"
+    assert page.most_informative([]) == ""
+
+
+def test_layers_count_once_however_often_they_are_compared(place):
+    network, other = keys(RUN, taps=TAPS), keys("b", taps=TAPS)
+    write_result(place, "itself", network, network)
+    write_result(place, "two", network, other)
+    write_report(place)
+    facts = facts_of(place)
+    assert {each["name"]: each["n_layers"] for each in facts["results"]} == {"itself": 2, "two": 4}
+    assert facts["opens_on"] == "two"
+
+
 def test_the_numbers_have_all_their_digits(place):
     result = result_on(place, "one", bandwidths_rows=np.arange(8) / 3)
     write_report(place)

@@ -13,7 +13,7 @@ from distributed import CancelledError, Future, KilledWorker, as_completed
 
 from allcnn.cluster.running import PACKAGE, Facts, look, run
 from allcnn.cluster.spec import THREADS, ClusterSpec
-from allcnn.cluster.start import QUEUE_S, Started, check_possible, started
+from allcnn.cluster.start import QUEUE_S, Started, check_answers, check_possible, started
 from allcnn.errors import ClusterError, ConfigError
 from store.place import Place
 
@@ -52,7 +52,9 @@ def nobody(text: str) -> None:
 class Cluster:
     """Workers that are started when they are first needed, and stopped at the end of a block.
 
-    ``tell`` hears where the dashboard is, and of workers that come and go.
+    ``tell`` hears where the dashboard is, and of workers that come and go. A scheduler that does
+    not answer is refused before any work, also where no task needs it; unless ``must_answer`` is
+    False, for work that goes on without: then ``tell`` hears of it.
     """
 
     def __init__(
@@ -61,8 +63,11 @@ class Cluster:
         tell: Tell = nobody,
         limits: Limits = Limits(),
         memory_bytes: int | None = None,
+        *,
+        must_answer: bool = True,
     ) -> None:
         self.spec = spec
+        self._must_answer = must_answer
         self._tell = tell
         self._limits = limits
         self._memory_bytes = memory_bytes
@@ -72,6 +77,12 @@ class Cluster:
 
     def __enter__(self) -> Self:
         check_possible(self.spec)
+        try:
+            check_answers(self.spec)
+        except ClusterError as error:
+            if self._must_answer:
+                raise
+            self._tell(str(error))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -73,6 +74,24 @@ def check_possible(spec: ClusterSpec) -> None:
         _check_address(spec.target)
     elif spec.kind == "function":
         _function(spec.target)
+
+
+def check_answers(spec: ClusterSpec) -> None:
+    """Raise ClusterError where nothing answers at a scheduler's address, also if none is needed."""
+    if spec.kind != "address":
+        return
+    where = parse_host_port(spec.target.partition("://")[2])
+    try:
+        socket.create_connection(where, timeout=CONNECT_S).close()
+    except OSError as error:
+        raise _silent(spec.target, error) from error
+
+
+def _silent(name: str, error: Exception) -> ClusterError:
+    return ClusterError(
+        f"no scheduler of Dask answers at {name} within {CONNECT_S:g} s ({error}); start one with"
+        " 'dask scheduler', or name another --cluster"
+    )
 
 
 @contextmanager
@@ -207,10 +226,7 @@ def _connected(stack: ExitStack, scheduler: Any, name: str, patience_s: float) -
     try:
         client = stack.enter_context(Client(scheduler, timeout=CONNECT_S, set_as_default=False))
     except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"no scheduler of Dask answers at {name} within {CONNECT_S:g} s ({error}); start one"
-            " with 'dask scheduler', or name another --cluster"
-        ) from error
+        raise _silent(name, error) from error
     _wait_for(client, 1, name, patience_s)
     return Started(client, f"the workers of {name}", client.dashboard_link)
 

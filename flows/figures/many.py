@@ -20,7 +20,7 @@ from allcnn.drawing.accuracy import Accuracies, depths, probe_curves
 from allcnn.drawing.panel import Panel
 from allcnn.errors import AllcnnError, ComparisonError, ConfigError, RunError
 from allcnn.invariance import check_invariance
-from allcnn.published import TABLE_2, TABLE_2_SOURCE
+from allcnn.published import TABLE_2, TABLE_2_SOURCE, are_of_table_2
 from allcnn.spread import between_networks, spread
 from allcnn.workspace import Workspace
 from flows import comparing
@@ -51,7 +51,10 @@ def draw_depths(
 
 
 def draw_seeds(sources: Sources, pattern: Selection, method: Method, look: Look) -> Drawn:
-    """Draw mean and spread of CKA over all ordered pairs of different networks that fit."""
+    """Draw mean and spread of CKA over all pairs of different networks that fit.
+
+    Of two networks, which are one pair and have no spread, the mean alone.
+    """
     look.check_numbers(pattern)
     job = method.job(pattern, pattern)
     result = sources.result(job)
@@ -66,12 +69,17 @@ def draw_seeds(sources: Sources, pattern: Selection, method: Method, look: Look)
         found.mean,
         look.layers(layers),
         look.layers(layers),
-        f"mean of {found.n} ordered pairs",
+        f"mean of {found.n} pairs" if found.n > 1 else "one pair, which has no spread",
         "one network",
         "another network",
     )
-    title = f"{len(set(names))} networks {verbatim(str(pattern))}: {figures.method(result)}"
-    figure = matrices.mean_and_spread(panel, found.deviation, look.titled(title), look.style)
+    title = look.titled(
+        f"{len(set(names))} networks {verbatim(str(pattern))}: {figures.method(result)}"
+    )
+    if found.n > 1:
+        figure = matrices.mean_and_spread(panel, found.deviation, title, look.style)
+    else:
+        figure = matrices.grid([panel], title, look.style)
     return Drawn(figure, ("seeds", *words_of(job)))
 
 
@@ -131,10 +139,15 @@ def _class_name(names: Sequence[str], label: object) -> str:
 def draw_layers(
     sources: Sources, pattern: Selection, method: Method, exclude: Sequence[str], look: Look
 ) -> Drawn:
-    """Draw how often layers are found by each way of comparing, beside published numbers."""
+    """Draw how often layers are found by each way of comparing.
+
+    Beside Tiny-10 trained on CIFAR-10, whose layers are compared whole and all but the logits, the
+    published numbers are drawn.
+    """
     linear = replace(method, kernel="linear").job(pattern, pattern)
     rbf = replace(method, kernel="rbf").job(pattern, pattern)
     results = sources.results([linear, rbf])
+    comparing.check_excluded(results[0].rows, exclude)
     try:
         found = comparing.identify_layers(results, exclude)
     except ValueError as error:
@@ -145,7 +158,7 @@ def draw_layers(
     title = f"{some.n_layers} layers, {some.n_pairs} ordered pairs of {verbatim(str(pattern))}"
     figure = bars.correspondence_bars(
         {way: found[way].accuracy for way in ways},
-        TABLE_2 if method.pool == "whole" else {},
+        TABLE_2 if _is_table_2(sources.place, results[0], method, exclude) else {},
         1 / some.n_layers,
         source=TABLE_2_SOURCE,
         title=look.titled(title),
@@ -154,6 +167,22 @@ def draw_layers(
     sigmas = "_".join(f"{sigma:g}" for sigma in method.sigmas)
     words = [word for word in words_of(linear) if word != "linear"]
     return Drawn(figure, ("layers", *words, f"rbf{sigmas}"))
+
+
+def _is_table_2(
+    place: Workspace, result: SimilarityResult, method: Method, exclude: Sequence[str]
+) -> bool:
+    """Return whether a figure asks the question of the published table, as far as runs tell."""
+    taps = {key.tap for key in result.rows}
+    if method.pool != "whole" or {*exclude} & taps != {"logits"}:
+        return False
+    networks = {network_of(key) for key in result.rows}
+    if any(network.checkpoint != "final" for network in networks):
+        return False
+    try:
+        return are_of_table_2(record.read_record(place, each.run).config for each in networks)
+    except AllcnnError:  # removed, or imported: nothing tells what network it is
+        return False
 
 
 def draw_probes(place: Workspace, networks: Sequence[Selection], look: Look) -> Drawn:

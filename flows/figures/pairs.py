@@ -18,7 +18,8 @@ def draw_matrix(sources: Sources, job: Comparison, look: Look, *, errors: bool) 
     result = sources.result(job)
     if errors:
         _check_errors(result)
-    panel = look.panel(result, look.titled(figures.method(result)), errors=errors)
+    title = look.titled(figures.method(result, errors=errors))
+    panel = look.panel(result, title, errors=errors)
     words = ("matrix", *words_of(job), *(["errors"] if errors else []))
     return Drawn(matrices.matrix(panel, look.style), words)
 
@@ -28,7 +29,7 @@ def draw_errors(sources: Sources, job: Comparison, look: Look) -> Drawn:
     look.check_numbers(job.rows, job.columns)
     result = sources.result(job)
     _check_errors(result)
-    panel = look.panel(result, look.titled(figures.method(result)), errors=True)
+    panel = look.panel(result, look.titled(figures.method(result, errors=True)), errors=True)
     return Drawn(matrices.errors(panel, look.style), ("errors", *words_of(job)))
 
 
@@ -50,7 +51,7 @@ def draw_convergence(sources: Sources, job: Comparison, look: Look) -> Drawn:
         parts.sizes,
         result.standard_errors,
         is_self=result.rows == result.columns,
-        title=look.titled(figures.method(result)),
+        title=look.titled(figures.method(result, errors=True)),
         style=look.style,
     )
     return Drawn(figure, ("convergence", *words_of(job)))

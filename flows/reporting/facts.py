@@ -66,6 +66,7 @@ def result(
         "columns": sides.number(found.columns),
         "shape": found.cka.shape,
         "set": found.rows[0].sample_set,
+        "n_layers": len({*found.rows, *found.columns}),
         "n_examples": found.n_examples,
         "kernel": found.kernel if found.sigma is None else f"RBF {found.sigma:g}",
         "estimator": _estimator(found),

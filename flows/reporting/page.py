@@ -1,6 +1,6 @@
 """The report's folder: the page, what it looks and works by, and a file of numbers a result."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -20,6 +20,9 @@ from flows.upkeep.ledger import Ledger
 from store.place import Place
 
 _MOST_NIGHTS = 14
+
+_MOST_CELLS = 40_000
+"""Of the matrix that the page opens on: larger ones are a blur, and take long to read."""
 
 SCRIPTS = (
     "facts",
@@ -73,6 +76,7 @@ def _facts(workspace: Workspace, folder: Folder, report: Report) -> dict[str, An
         "runs": runs,
         "unreadable_runs": unreadable_runs,
         "results": results,
+        "opens_on": most_informative(results),
         "unreadable": [*unreadable, *(each for each in probes if isinstance(each, str))],
         "probes": [
             facts.probe(workspace, each, today) for each in probes if not isinstance(each, str)
@@ -99,6 +103,27 @@ def _results(
     told.sort(key=lambda each: each["created_at"], reverse=True)
     told.sort(key=lambda each: bool(each["outdated"]))
     return told, unreadable
+
+
+def most_informative(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name of the result that the page opens on; empty where there is none.
+
+    Of today's networks and all classes, the one of most layers that can still be looked at as a
+    whole, then that of most examples, then the newest.
+    """
+
+    def rank(told: Mapping[str, Any]) -> tuple[Any, ...]:
+        rows, columns = told["shape"]
+        return (
+            not told["outdated"],
+            rows * columns <= _MOST_CELLS,
+            told["label"] == "",
+            told["n_layers"],
+            told["n_examples"],
+            told["created_at"],
+        )
+
+    return max(results, key=rank)["name"] if results else ""
 
 
 def _assets() -> Iterator[tuple[str, bytes]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from allcnn.figures import errors_caution
 from flows.reporting.found import digests_of
 from store import SimilarityResult
 
@@ -33,6 +34,8 @@ def numbers_script(result: SimilarityResult) -> bytes:
         "bandwidths_columns": _nested(result.bandwidths_columns),
         "reasons": result.reasons,
         "standard_errors_reason": result.standard_errors_reason,
+        "n_minibatches": result.n_minibatches,
+        "standard_errors_caution": errors_caution(result),
         "digests": digests_of(result),
     }
     return f"reportNumbers({to_script(result.name)},{to_script(values)});\n".encode()

@@ -113,6 +113,16 @@ report.blocks = (() => {
     return outdated || b.rows.length * b.columns.length - a.rows.length * a.columns.length;
   }
 
+  /** Return the view that the page opens with: that of the result which the facts name. */
+  function opening() {
+    const result = results.find((each) => each.name === report.facts.opens_on);
+    const [rows, columns] = [result.rows, result.columns].map((side) => axis(side).groups);
+    if (rows.length > 1 || columns.length > 1) return { matrix: result.name };
+    const facets = Object.fromEntries(FACETS.map((name) => [name, result[name]]));
+    const at = { "rows-at": rows[0].checkpoint, "columns-at": columns[0].checkpoint };
+    return { rows: rows[0].run, columns: columns[0].run, ...facets, ...at, from: result.name };
+  }
+
   /** Return a result as one block. */
   function whole(result) {
     const [view] = viewsOf(result);
@@ -135,5 +145,5 @@ report.blocks = (() => {
     return { group, tap, at, name: several ? `${group.network}:${tap}` : tap };
   }
 
-  return { choose, whole, layer };
+  return { choose, opening, whole, layer };
 })();

@@ -30,7 +30,7 @@ report.curves = (() => {
     ];
     return {
       animation: false,
-      grid: grids.map((grid) => ({ left: 58, right: 16, outerBoundsMode: "none", ...grid })),
+      grid: grids.map((grid) => ({ left: 58, right: 16, ...grid })),
       xAxis: [0, 1].map((gridIndex) =>
         axis(gridIndex ? "epoch" : "", colours, {
           gridIndex,

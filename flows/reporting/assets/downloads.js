@@ -18,11 +18,12 @@ report.downloads = (() => {
     const { valueAt, errorAt } = report.heatmap;
     const rows = layersOf(block.rows);
     const columns = layersOf(block.columns);
-    const lines = ["row,column,cka,standard_error"];
+    const lines = ["row,column,cka,standard_error,minibatches"];
     rows.forEach((row, i) => {
       columns.forEach((column, j) => {
         const numbersOf = [valueAt(block, numbers, i, j), errorAt(block, numbers, i, j)];
-        const texts = numbersOf.map((n) => (n === null ? "" : String(n)));
+        const cells = [...numbersOf, numbers.n_minibatches];
+        const texts = cells.map((n) => (n === null ? "" : String(n)));
         lines.push([quoted(row), quoted(column), ...texts].join(","));
       });
     });

@@ -22,7 +22,7 @@ report.explorer = (() => {
       columns: report.slider.make(find("slider-columns"), (at) => change({ "columns-at": at })),
     };
     connect();
-    return show(report.hash.read() ?? {});
+    return show(report.hash.read() ?? report.blocks.opening());
   }
 
   function connect() {

@@ -7,7 +7,7 @@ report.layers = (() => {
 
   /** Show both layers of a cell; ``alone`` shows their networks by themselves, where it is given. */
   function show(shown, cell, alone) {
-    const { value, error, reason, layers } = report.pointer.at(shown, cell);
+    const { value, error, doubt, reason, layers } = report.pointer.at(shown, cell);
     const { block, numbers } = shown;
     const [first, second] = block.turned ? ["columns", "rows"] : ["rows", "columns"];
     const body = [
@@ -18,6 +18,7 @@ report.layers = (() => {
           value === null ? null : element("data", { value: String(value) }, String(value)),
         ],
         ["standard error", error === null ? numbers.standard_errors_reason : String(error)],
+        ["caution", doubt],
         ["not defined, as", reason],
       ]),
       element("h4", {}, `Row: ${layers[0].tap}`),
@@ -109,6 +110,7 @@ report.layers = (() => {
         ],
         ...digests,
         ["standard errors", numbers.standard_errors_reason],
+        ["caution", numbers.standard_errors_caution],
       ]),
     );
     find("command").textContent = command || "not known: an earlier version computed it";

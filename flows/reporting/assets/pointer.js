@@ -123,16 +123,19 @@ report.pointer = (() => {
     const layers = [report.blocks.layer(block.rows, i), report.blocks.layer(block.columns, j)];
     const value = valueAt(block, numbers, i, j);
     const reason = value === null ? reasonAt(block, numbers, i, j) : "";
-    return { value, error: errorAt(block, numbers, i, j), reason, layers };
+    const error = errorAt(block, numbers, i, j);
+    const doubt = error === null ? "" : numbers.standard_errors_caution;
+    return { value, error, doubt, reason, layers };
   }
 
   function describe(shown, cell) {
-    const { value, error, reason, layers } = at(shown, cell);
+    const { value, error, doubt, reason, layers } = at(shown, cell);
     const lines = [element("p", {}, element("strong", {}, short(value, error)))];
     if (value !== null)
       lines.push(
         element("p", { class: "quiet" }, element("data", { value: String(value) }, String(value))),
       );
+    if (doubt) lines.push(element("p", { class: "quiet" }, doubt));
     if (reason) lines.push(element("p", {}, reason));
     lines.push(element("p", {}, `row ${layers[0].group.network}:${layers[0].tap}`));
     lines.push(element("p", {}, `column ${layers[1].group.network}:${layers[1].tap}`));
@@ -140,9 +143,9 @@ report.pointer = (() => {
   }
 
   function said(shown, cell) {
-    const { value, error, reason, layers } = at(shown, cell);
+    const { value, error, doubt, reason, layers } = at(shown, cell);
     const named = `row ${layers[0].name}, column ${layers[1].name}`;
-    return `${named}: ${short(value, error)}${reason ? `, ${reason}` : ""}`;
+    return [`${named}: ${short(value, error)}`, doubt, reason].filter(Boolean).join(", ");
   }
 
   return { follow, short, at };

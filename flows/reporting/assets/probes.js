@@ -35,7 +35,7 @@ report.probes = (() => {
     const { axis, tooltip } = report.lines;
     return {
       animation: false,
-      grid: { left: 62, right: 16, top: 14, bottom: 48, outerBoundsMode: "none" },
+      grid: { left: 62, right: 16, top: 14, bottom: 48 },
       xAxis: axis("layer", colours, {
         minInterval: 1,
         min: 1,
