@@ -17,7 +17,7 @@ def repair_run(workspace: Workspace, damage: RunDamage) -> tuple[bool, str]:
     if damage.part in (CONFIG, HISTORY):
         return False, f"restore {folder / damage.part} from a copy, or train the run again"
     return False, (
-        f"delete {folder / damage.part}; 'allcnn run import' brings it back from an export, and"
+        f"move {folder / damage.part} away; an export of the run brings it back when it is imported, and"
         " training goes on from the last checkpoint that is left"
     )
 
