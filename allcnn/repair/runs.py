@@ -17,8 +17,8 @@ def repair_run(workspace: Workspace, damage: RunDamage) -> tuple[bool, str]:
     if damage.part in (CONFIG, HISTORY):
         return False, f"restore {folder / damage.part} from a copy, or train the run again"
     return False, (
-        f"move {folder / damage.part} away; an export of the run brings it back when it is imported, and"
-        " training goes on from the last checkpoint that is left"
+        f"move {folder / damage.part} away; an export of the run brings it back when it is"
+        " imported, and training goes on from the last checkpoint that is left"
     )
 
 
