@@ -22,11 +22,11 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 from numpy.typing import ArrayLike
 
-import store
 from allcnn import bandwidth, exact, hsic, kernels
 from allcnn.alignment import align, jackknife
 from allcnn.hsic import HsicParts, HsicSums
 from allcnn.kernels import Pool, Rows
+from store import triangles
 from store.foreign import Sliced, as_floats, as_sliced, check_numeric
 
 Kernel = Literal["linear", "rbf", "cosine"]
@@ -203,15 +203,15 @@ def _base_grams(operands: _Operands, spans: list[Span], how: _Method) -> Iterato
 
 def _rbf_grams(operands: _Operands, spans: list[Span], how: _Method) -> Iterator[Grams]:
     """Yield RBF Grams; the bandwidths need all linear ones, which are held as triangles."""
-    packed = [[store.pack(K) for K in Ks] for Ks in _base_grams(operands, spans, how)]
+    packed = [[triangles.pack(K) for K in Ks] for Ks in _base_grams(operands, spans, how)]
     medians = np.array([bandwidth.median_of_grams(own) for own in zip(*packed, strict=True)])
     defined = _usable(medians)
     estimator: hsic.Estimator = "biased" if how.estimator == "biased" else "unbiased"
-    for triangles in packed:
+    for minibatch in packed:
         # Where no distance scales the kernel all examples count as alike, and CKA is NaN.
         Ks = [
-            store.unpack(K if is_defined else np.zeros_like(K))
-            for K, is_defined in zip(triangles, defined, strict=True)
+            triangles.unpack(K if is_defined else np.zeros_like(K))
+            for K, is_defined in zip(minibatch, defined, strict=True)
         ]
         yield kernels.rbf(Ks, np.where(defined, how.sigma * medians, 1.0), estimator)
 

@@ -28,7 +28,7 @@ from allcnn.products import (
     in_precision_of,
     wide_tiles,
 )
-from store.grams import as_narrow_as_exact
+from store.triangles import as_narrow_as_exact
 
 BaseKernel = Literal["linear", "cosine"]
 Pool = Literal["whole", "mean"]

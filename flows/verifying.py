@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from allcnn.commands import command
 from allcnn.config import Selection
@@ -18,10 +18,7 @@ from store.names import readable
 from store.place import child_names
 from store.verify import n_expected, verify
 
-if TYPE_CHECKING:  # it takes seconds, and not every workspace has runs
-    from allcnn.examination import CheckedRun, RunDamage
-
-Examine = Callable[[Workspace, str, str], "Iterator[CheckedRun]"]
+Examine = Callable[[Workspace, str, str], Iterator[Any]]
 """Looks the runs and checkpoints that fit two patterns through."""
 
 TapsOf = Callable[[Workspace, str], Sequence[str]]
@@ -46,7 +43,7 @@ class Found:
     damage: tuple[Damage, ...]
     unfinished: tuple[Unfinished, ...] = ()
     n_runs: int = 0
-    run_damage: "tuple[RunDamage, ...]" = ()
+    run_damage: tuple[Any, ...] = ()
     unsealed: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
@@ -54,7 +51,7 @@ class Found:
 class Told:
     """A damage, and what became of it: None where nothing was tried."""
 
-    damage: "Damage | RunDamage"
+    damage: Any
     repaired: bool | None = None
     said: str = ""
 
@@ -108,7 +105,7 @@ def look_through(
     )
 
 
-def _runs(place: Workspace, side: Selection | None, examine: Examine | None) -> "list[CheckedRun]":
+def _runs(place: Workspace, side: Selection | None, examine: Examine | None) -> list[Any]:
     """Look through the runs; a pattern of taps names none."""
     if examine is None or (side is not None and side.tap != "*"):
         return []
@@ -160,7 +157,7 @@ def as_json(found: Found, told: Sequence[Told]) -> dict[str, Any]:
     }
 
 
-def _facts(damage: "Damage | RunDamage") -> dict[str, Any]:
+def _facts(damage: Any) -> dict[str, Any]:
     """Return the fields of a damage, those of a run under the names that stores have."""
     if isinstance(damage, Damage):
         return asdict(damage)

@@ -25,7 +25,7 @@ from store.errors import (
     UnknownResultError,
 )
 from store.foreign import digest
-from store.grams import Grams, GramStore, GramWriter, open_grams, pack, unpack
+from store.grams import Grams, GramStore, GramWriter, open_grams
 from store.importing import write_network
 from store.layout import has_store
 from store.network import NetworkWriter
@@ -45,6 +45,7 @@ from store.schema import (
     SampleSet,
 )
 from store.selection import Selection
+from store.triangles import pack, unpack
 from store.writer import Compression, Writer
 
 __all__ = [

@@ -7,7 +7,6 @@ They are stored in float32, and from the first Gram whose digits that does not h
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -17,7 +16,6 @@ from store.claim import Claim
 from store.committed import ArrayForm, CommittedReader, Form
 from store.errors import (
     MisalignedWriteError,
-    PackingError,
     SchemaError,
     UnknownGramsError,
 )
@@ -28,6 +26,7 @@ from store.narrowing import narrow_gram
 from store.place import Address, Place
 from store.reach import reaching
 from store.schema import Commit, GramKey, GramMeta
+from store.triangles import as_narrow_as_exact, pack, triangle_size
 from store.writer import CommittedWriter, written
 
 MEDIAN_DISTANCE: Final = "allcnn_median"
@@ -36,36 +35,6 @@ FIRST_MEDIAN_DISTANCE: Final = "allcnn_median_distance"
 
 BOUNDS: Final = "allcnn_bounds"
 UNIT: Final = "allcnn_unit"
-
-
-def pack(K: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return the upper triangle of a symmetric matrix with its diagonal, row after row.
-
-    Of shape (n(n+1)/2,) for K of shape (n, n), and a copy. Whether K is symmetric is not checked.
-    """
-    square = np.asarray(K)
-    if square.ndim != 2 or square.shape[0] != square.shape[1]:
-        raise PackingError(f"a matrix of shape {square.shape} has no triangle; give a square one")
-    # No index is out of range, and "wrap" takes two thirds of the time of looking for one.
-    return np.take(square, _upper(len(square)), mode="wrap")
-
-
-def unpack(packed: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return symmetric matrices, of shape (..., n, n), from packed ones, (..., n(n+1)/2)."""
-    triangles = np.asarray(packed)
-    n_pairs = triangles.shape[-1] if triangles.ndim else 0
-    n = (math.isqrt(8 * n_pairs + 1) - 1) // 2
-    if triangles.ndim == 0 or triangle_size(n) != n_pairs:
-        raise PackingError(
-            f"values of shape {triangles.shape} are no packed triangles; want n(n+1)/2 of them"
-            " along the last axis, without padding"
-        )
-    return np.take(triangles, _square(n), axis=-1, mode="wrap")
-
-
-def triangle_size(n: int) -> int:
-    """Return how many entries the triangle of an (n, n) matrix has, with its diagonal."""
-    return n * (n + 1) // 2
 
 
 def _array_form(meta: GramMeta) -> ArrayForm:
@@ -314,15 +283,6 @@ def _reopen(path: Place, key: GramKey) -> Grams:
     return GramStore(path)[key]
 
 
-def as_narrow_as_exact(K: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return values in float32 if that holds them exactly, else as they are."""
-    if K.dtype != np.float64:
-        return K
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        narrowed = K.astype(np.float32)
-    return narrowed if np.array_equal(narrowed, K, equal_nan=True) else K
-
-
 def _bounds(attributes: Mapping[str, Any], meta: GramMeta) -> list[float | None]:
     """Return what is known of each minibatch's errors; nothing before version 3."""
     found = attributes.get(BOUNDS, [])
@@ -355,21 +315,3 @@ def _number(value: object, name: str) -> float | None:
 
 def _median_distance(attributes: Mapping[str, Any], key: GramKey) -> float | None:
     return _number(attributes.get(MEDIAN_DISTANCE), f"the median distance of {key}")
-
-
-# Minibatches come in few sizes; the two indices of 256 rows take 0.8 MB together.
-@lru_cache(maxsize=4)
-def _upper(n: int) -> npt.NDArray[np.intp]:
-    """Return the flat indices of a square matrix's upper triangle."""
-    rows, columns = np.triu_indices(n)
-    indices: npt.NDArray[np.intp] = rows * n + columns
-    return indices
-
-
-@lru_cache(maxsize=4)
-def _square(n: int) -> npt.NDArray[np.intp]:
-    """Return the place in the packed triangle of every entry of a square matrix."""
-    places = np.empty((n, n), np.intp)
-    rows, columns = np.triu_indices(n)
-    places[rows, columns] = places[columns, rows] = np.arange(len(rows))
-    return places

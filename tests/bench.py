@@ -829,7 +829,7 @@ def gram_stores(path: Path, count: int = 48) -> None:
     )
     say("a group found, of a store's", find_s / count)
     say("a group opened by its key", open_s / count)
-    n_bytes = 4 * length * store.grams.triangle_size(MINIBATCH)
+    n_bytes = 4 * length * store.triangles.triangle_size(MINIBATCH)
     say(f"a chunk of {length} packed Grams read from memory", read_s / count, n_bytes / 1e6, "MB")
 
 
@@ -857,7 +857,7 @@ def write_grams(path: Path, count: int, n: int = N_EXAMPLES) -> list[store.GramK
 def pairs() -> None:
     """Time what a task does with a minibatch of the two sides of a block of pairs."""
     count = block_size(MINIBATCH)
-    size = store.grams.triangle_size(MINIBATCH)
+    size = store.triangles.triangle_size(MINIBATCH)
     packed = list(np.random.default_rng(0).standard_normal((count, size), np.float32))
     Ks = store.unpack(np.stack(packed))
     Ls = Ks[::-1].copy()

@@ -14,7 +14,7 @@ import pytest
 import zarr
 
 import store
-from allcnn import exact, extract, figures, hsic, kernels
+from allcnn import bandwidth, exact, extract, figures, hsic, kernels
 from allcnn.cluster import run as cluster_run
 from allcnn.cluster import start
 from allcnn.compare import compare, tasks, work

@@ -83,8 +83,10 @@ def place(stored: Workspace, tmp_path: Path) -> Workspace:
 @pytest.fixture
 def reached(monkeypatch: pytest.MonkeyPatch) -> None:
     """Note which calls in the code lead to each command that is built."""
+    made = commands.Command.__init__
 
-    def noting(cls: type, *_: object, **__: object) -> object:
+    def noting(self: commands.Command, words: tuple[str, ...]) -> None:
+        made(self, words)
         frame, inner = sys._getframe(1), "Command"
         while frame is not None:
             code = frame.f_code
@@ -95,9 +97,8 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> None:
                 REACHED.add((file, function, inner))
             inner = inner if code.co_name.startswith("<") else code.co_name
             frame = frame.f_back
-        return object.__new__(cls)
 
-    monkeypatch.setattr(commands.Command, "__new__", noting)
+    monkeypatch.setattr(commands.Command, "__init__", noting)
 
 
 REACHED: set[tuple[str, str, str]] = set()

@@ -11,7 +11,9 @@ PACKAGES = ("flows", "allcnn", "store")
 """From the top: each may import itself and those after it."""
 
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-SIMILARITY = ("products", "kernels", "hsic", "alignment", "exact", "cka")
+SIMILARITY = (
+    "products", "accuracy", "kernels", "bandwidth", "hsic", "alignment", "exact", "cka"
+)  # fmt: skip
 ON_DEMAND = {
     "store.view": {"xarray"},
     "store.files.hdf5": {"h5py"},
@@ -92,8 +94,8 @@ def test_what_is_loaded_on_demand_is_imported_by_no_module(name):
 def test_similarity_needs_jax_and_numpy_alone(name):
     found = imports(ROOT / "allcnn" / f"{name}.py")
     own = {other for other in found if within(other, *PACKAGES)}
-    # Arrays of other libraries enter by one door.
-    doors = (*(f"allcnn.{module}" for module in SIMILARITY), "store.foreign")
+    # Arrays of other libraries enter by one door; triangles are arrays, too.
+    doors = (*(f"allcnn.{module}" for module in SIMILARITY), "store.foreign", "store.triangles")
     assert all(within(other, *doors) for other in own)
     assert foreign(ROOT / "allcnn" / f"{name}.py") <= {
         "allcnn",
@@ -110,8 +112,9 @@ def test_identification_needs_numpy_alone():
 
 def test_only_the_bridges_touch_the_store():
     # Files, and the texts in them, are the same for runs.
-    files = ("place", "reach", "claim", "jsontext", "fields", "shortage", "errors", "foreign")
-    found = importers("store", of="allcnn", but=tuple(f"store.{name}" for name in files))
+    files = ("place", "reach", "claim", "replacing", "jsontext", "fields", "shortage", "errors")
+    arrays = ("foreign", "triangles")
+    found = importers("store", of="allcnn", but=tuple(f"store.{n}" for n in (*files, *arrays)))
     assert {"allcnn.extract.missing", "allcnn.compare.tasks"} <= found
     bridges = (
         "allcnn.extract",
@@ -119,6 +122,7 @@ def test_only_the_bridges_touch_the_store():
         "allcnn.probing",
         "allcnn.repair",
         "allcnn.housekeeping",
+        "allcnn.medians",
         "allcnn.waste",
     )
     assert {name for name in found if not within(name, *bridges)} == set()

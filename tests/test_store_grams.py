@@ -155,7 +155,7 @@ def test_a_key_prints_for_people_and_paths():
 
 
 @pytest.mark.parametrize(
-    "digest", ["feedc0de", "sha256:xyz", "SHA256:0123456789abcdef", "../../../x", "sha256:/", "\0ü"]
+    "digest", ["feedc0de", "sha256:xyz", "SHA256:0123456789abcdef", "../../../x", "sha256:/", "ü"]
 )
 def test_any_text_is_a_digest(digest):
     key = make_gram_meta(checkpoint_digest=digest).key
@@ -163,7 +163,7 @@ def test_any_text_is_a_digest(digest):
     assert key.variant == f"linear-whole-4-float32-{wanted}"
 
 
-@given(st.text(st.characters(), min_size=1))
+@given(st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1))
 def test_a_folder_is_safe_whatever_the_digest(digest):
     variant = make_gram_meta(checkpoint_digest=digest).key.variant
     assert re.fullmatch(r"linear-whole-4-float32-[0-9a-f]{12}", variant)
@@ -588,7 +588,7 @@ def test_damage_is_found(path, two_a_chunk, damage):
     where = (
         r"minibatches (0 to 1|2 to 3) of the Grams linear-whole-4-float32-0123456789ab of tap"
         r" conv1 of run allcnn-d1-v2-s0, checkpoint final are damaged .*: restore .*"
-        rf"{re.escape(meta.key.variant)} and compute it again"
+        rf"{re.escape(meta.key.variant)} from a copy; only if you can compute it again"
     )
     with pytest.raises(DamagedChunkError, match=where):
         open_grams(path)[meta.key].read(0, 4)
@@ -609,7 +609,7 @@ def test_damaged_coordinates_are_found(path, name):
     meta = make_gram_meta()
     fill(path, meta)
     flip_bit(chunk_files(path / meta.key.path / name)[0])
-    with pytest.raises(DamagedChunkError, match=f"{name}s of the Grams .* compute it again"):
+    with pytest.raises(DamagedChunkError, match=f"{name}s of the Grams .* can compute it again"):
         getattr(open_grams(path)[meta.key], f"{name}s")
 
 
