@@ -17,7 +17,7 @@ import click
 
 from allcnn import presets
 from allcnn.cluster.spec import ClusterSpec
-from allcnn.commands import command
+from allcnn.commands import Command, command
 from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError, in_one_line
 from flows import (
@@ -98,11 +98,19 @@ def _reason(error: Exception) -> object | None:
         return shortage
     if isinstance(error, AllcnnError):
         return error
+    from store import DamagedChunkError, StoreError
+
+    if isinstance(error, DamagedChunkError):
+        return f"{error}; {_repairing()} repairs what a checkpoint still gives"
     if isinstance(error, OSError):
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror or error
-    from store import StoreError
-
     return error if isinstance(error, StoreError) else None
+
+
+def _repairing() -> Command:
+    context = click.get_current_context(silent=True)
+    root = context.meta.get(options.ROOT) if context else None
+    return command(root, "store", "verify", repair=True)
 
 
 def _shortened(text: str) -> str:

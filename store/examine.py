@@ -12,7 +12,7 @@ from store.errors import DamagedChunkError, StoreError, StoreLocationError
 from store.grams import BOUNDS, FIRST_MEDIAN_DISTANCE, MEDIAN_DISTANCE, UNIT, Grams
 from store.layout import COMMITS, COORDINATES, SOURCE, Kind
 from store.nodes import NODE, SEAL, read_attributes
-from store.place import Place, check_inside, child_names, is_file, is_remote
+from store.place import Place, check_inside, child_names, is_remote
 from store.prescribed import array_problem, chunk_problem, group_problem, read_node
 from store.reader import Representation, n_missing_taps
 from store.schema import Commit
@@ -47,8 +47,9 @@ def _n_missing_taps(reader: CommittedReader[Any]) -> int:
     if not isinstance(reader, Grams) or reader.rows_digest is not None:
         return 0
     network = reader.place.parent.parent
-    beside = (network / tap / reader.place.name for tap in child_names(network))
-    return max(0, (reader.meta.n_taps or 0) - sum(is_file(each / NODE) for each in beside))
+    # A folder that has lost its metadata is damaged, not missing.
+    there = sum(reader.place.name in child_names(network / tap) for tap in child_names(network))
+    return max(0, (reader.meta.n_taps or 0) - there)
 
 
 def _how_far(reader: CommittedReader[Any]) -> str:

@@ -79,7 +79,7 @@ def test_activations_whose_grams_are_kept_are_superseded(workspace):
     waste = find(workspace).waste
     assert [(each.reason, each.found.kind) for each in waste] == [("superseded", "activations")] * 2
     assert [each.found.path for each in waste] == taps("a")
-    assert {each.note for each in waste} == {"kept: linear Grams, minibatches of 8"}
+    assert {each.note for each in waste} == {"kept: linear and rbf Grams, minibatches of 8"}
 
 
 def test_what_cannot_be_extracted_again_stays(workspace):
@@ -171,7 +171,7 @@ def test_grams_of_one_kind_are_wanted_of_all_taps(workspace):
     assert wasted(workspace) == []
     compare_one(workspace, A, A, pool="mean")
     assert wasted(workspace) == taps("a")
-    assert find(workspace).waste[0].note == "kept: linear pooled Grams, minibatches of 8"
+    assert find(workspace).waste[0].note == "kept: linear and rbf pooled Grams, minibatches of 8"
 
 
 def test_grams_with_a_median_distance_serve_rbf_too(workspace):

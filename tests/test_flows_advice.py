@@ -22,11 +22,12 @@ from allcnn import commands
 from allcnn.compare.reasons import Placed, alike
 from allcnn.config import Extraction, Selection
 from allcnn.extract import extract
+from allcnn.sealing import read_sealed, write_sealed
 from allcnn.workspace import Workspace
 from flows import local
 from flows.cli import main
 from store import SampleSet
-from tests.faults import chunk_files, edit_attributes, flip_bit
+from tests.faults import chunk_files, edit_attributes, flip_bit, relabel
 
 D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
 FINAL = f"{D1}@final"
@@ -341,8 +342,14 @@ def retrain(place: Workspace, run: str = D1) -> None:
     folder = place.checkpoints_folder(run)
     shutil.rmtree(folder / "final")
     shutil.copytree(folder / "init", folder / "final")
+    relabel(folder / "final")
+    begin(place, run, LATER)
+
+
+def begin(place: Workspace, run: str, created_at: str) -> None:
+    """Let a run have been begun at another time."""
     path = place.run_folder(run) / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"created_at": LATER}))
+    write_sealed(path, read_sealed(path) | {"created_at": created_at})
 
 
 LATER = "2999-01-01T00:00:00+00:00"
@@ -565,8 +572,7 @@ def unfinished_activations_to_probe(place: Workspace) -> Words:
 def another_checkpoint_to_probe(place: Workspace) -> Words:
     began = json.loads((place.run_folder(D1) / "config.json").read_text())["created_at"]
     retrain(place)
-    path = place.run_folder(D1) / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"created_at": began}))
+    begin(place, D1, began)
     extract(place, Extraction(D1, "final", "train", n_samples=N, batch_size=BATCH))
     return "probe", FINAL
 
