@@ -177,7 +177,7 @@ def _check(facts: Mapping[str, Any]) -> None:
     sizes = [len(as_list(side, facts[side])) for side in ("rows", "columns")]
     for name in ("kernel", "estimator"):
         check_text(name, facts[name])
-    check_count("n_examples", facts["n_examples"])
+    check_count("n_examples", facts["n_examples"], least=0)
     for name, otherwise in (("batch_size", None), ("n_skipped", 0)):
         check_count(name, facts.get(name, otherwise), least=0)
     for count in as_list("sources", facts.get("sources", [0, 0])):
