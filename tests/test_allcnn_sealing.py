@@ -6,7 +6,7 @@ import pytest
 
 from allcnn import record
 from allcnn.config import RunConfig
-from allcnn.errors import AllcnnError, RunError
+from allcnn.errors import AllcnnError, RunError, WorkspaceError
 from allcnn.record import Epoch, RunRecord
 from allcnn.sealing import is_sealed, read_sealed, write_sealed
 from allcnn.workspace import Workspace
@@ -49,7 +49,6 @@ def flipped(content, n, bit):
     [
         lambda text: text.replace("0.30000000000000004", "0.30000000000000005"),  # the same number
         lambda text: text.replace("\n ", "\n  "),
-        lambda text: text.replace('"n":', '"n": 1,\n "n":'),
         lambda text: text + "\n",
     ],
 )
@@ -58,6 +57,14 @@ def test_a_change_that_changes_no_value_is_noticed_too(file, edit):
     assert text != before
     file.write_text(text)
     with pytest.raises(RunError, match=r"is not what was written \(its seal is of another conten"):
+        read_sealed(file)
+
+
+def test_a_name_that_stands_in_it_twice_is_noticed_before_its_seal(file):
+    before = file.read_text()
+    file.write_text(before.replace('"n":', '"n": 1,\n "n":'))
+    assert file.read_text() != before
+    with pytest.raises(WorkspaceError, match=r"is no JSON \(the name 'n' stands in it twice\)"):
         read_sealed(file)
 
 
@@ -80,7 +87,7 @@ def test_the_advice_helps(file):
 
 
 def write_run(workspace, history=HISTORY, **settings):
-    entry = RunRecord(RunConfig(**{"epochs": 2} | settings), ("cat", "dog"), 3, "2026-01-31T12:00")
+    entry = RunRecord(RunConfig(**{"epochs": 2} | settings), ("cat", "dog"), 3, "2026-01-31T12:00+00:00")
     record.write_record(workspace, entry)
     record.write_history(workspace, entry.config.name, history)
     return entry.config.name

@@ -63,6 +63,11 @@ def noise(dataset, split, image_size):
     return data.Split(dataset, split, images, rng.integers(0, 3, n, np.int32), CLASSES)
 
 
+def noise_outline(dataset):
+    """Return how much noise there is."""
+    return data.Outline(66, 3, len(CLASSES))
+
+
 def never(*args):
     raise AssertionError("work was done that was done before")
 
@@ -76,6 +81,7 @@ def uninterrupted(tmp_path_factory):
     workspace = Workspace.at(tmp_path_factory.mktemp("uninterrupted"))
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(data, "load", noise)
+        monkeypatch.setattr(data, "outline", noise_outline)
         train.train(NOISE, workspace)
     return workspace
 
@@ -84,6 +90,7 @@ def uninterrupted(tmp_path_factory):
 def fresh(tmp_path, monkeypatch):
     """Return an empty workspace; every data set is noise, and every step is reported."""
     monkeypatch.setattr(data, "load", noise)
+    monkeypatch.setattr(data, "outline", noise_outline)
     monkeypatch.setattr(pace, "REPORT_EVERY_S", 0)
     return Workspace.at(tmp_path / "fresh")
 

@@ -270,7 +270,7 @@ def test_what_cannot_be_exported_is_one_sentence(
 
 
 def test_what_cannot_be_imported_is_one_sentence(workspace, tmp_path):
-    assert "none.tar is no file; give" in fail("import", tmp_path / "none.tar", workspace=workspace)
+    assert "none.tar is no file; name" in fail("import", tmp_path / "none.tar", workspace=workspace)
     reason = fail("import", "s3://bucket/a.tar", workspace=workspace, status=2)
     assert reason == "s3://bucket/a.tar is an address; give a local file"
     file = tmp_path / "a.tar"
