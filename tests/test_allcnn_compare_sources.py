@@ -18,6 +18,7 @@ from allcnn.errors import ComparisonError
 from allcnn.workspace import Workspace
 from store import SchemaError, Writer
 from store.reader import Representation
+from tests.faults import relabel
 from tests.networks import (
     ALL,
     RANGES,
@@ -709,6 +710,7 @@ def test_what_an_earlier_run_left_is_not_compared(one_run):
     folder = one_run.checkpoints_folder(FINAL.run)
     shutil.rmtree(folder / "final")
     shutil.copytree(folder / "init", folder / "final")
+    relabel(folder / "final")
     told = r"so that this is of an earlier run of that .* store rm .* --sample-set"
     for lost in (None, one_run.activations):
         if lost:
