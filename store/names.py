@@ -15,6 +15,9 @@ from store.errors import InvalidKeyError
 MOST_LETTERS: Final = 200
 """Of a name, and of a folder: file systems take 255 bytes."""
 
+_MOST_SHOWN: Final = 300
+"""Letters of what is refused, as files can hold names without end."""
+
 TAP_DEPTH: Final = 3
 """Folders above that of a tap: a sample set's, a run's and a checkpoint's."""
 
@@ -66,8 +69,8 @@ def check_tap(name: object) -> None:
     """Raise InvalidKeyError unless a tap can have this name."""
     if not is_tap(name):
         raise InvalidKeyError(
-            f"{name!r} cannot be the name of a tap: use 1 to {MOST_LETTERS} characters of any kind"
-            " but control characters, line separators and surrogates"
+            f"{name!r:.{_MOST_SHOWN}} cannot be the name of a tap: use 1 to {MOST_LETTERS}"
+            " characters of any kind but control characters, line separators and surrogates"
         )
 
 

@@ -245,7 +245,7 @@ def test_checkpoints_that_are_not_stored_are_told(place):
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: nothing is stored of {D2}@final in {place.root}; run `allcnn extract {D2}"
-        f" --checkpoint all --workspace {place.root}'\n"
+        f" --checkpoint final --workspace {place.root}`\n"
     )
     sample_set = whole(place).rows[0].sample_set
     shutil.rmtree(place.activations / sample_set / D1 / "init")

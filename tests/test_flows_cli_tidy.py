@@ -303,7 +303,7 @@ def test_gc_says_what_it_would_free_and_what_is_lost(workspace):
     assert lines[1][:4] == ["activations", "c@final", SAMPLES, "2"]
     assert lines[1][-2:] == ["abandoned", "partial"]
     assert lines[2][:4] == ["activations", "a@final", SAMPLES, "2"]
-    assert "superseded  kept: linear Grams, minibatches of 8" in out
+    assert "superseded  kept: linear and rbf Grams, minibatches of 8" in out
     assert "until they are extracted again" in out
     (note,) = [line for line in out.splitlines() if "stay though" in line]
     assert re.match(r"[\d.]+ k?B of activations stay though", note)

@@ -183,6 +183,6 @@ def test_the_advice_is_the_narrowest_type_that_holds_the_rows(values, dtype, mes
 
 def test_a_gram_is_stored_whatever_its_spread():
     K = 1e9 + normal(N)
-    np.testing.assert_array_equal(narrow_gram(K, "Grams"), K.astype(np.float32))
+    np.testing.assert_array_equal(narrow_gram(K, "float32", "Grams"), K.astype(np.float32))
     with pytest.raises(ActivationOverflowError, match=r"^Grams reaches .*; scale the activations"):
-        narrow_gram(K * 1e30, "Grams")
+        narrow_gram(K * 1e30, "float32", "Grams")

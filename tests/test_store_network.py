@@ -452,7 +452,7 @@ def test_a_network_stays_where_it_was_opened(tmp_path, monkeypatch, wanted):
 
 def test_taps_that_a_kill_kept_from_being_created_are_created(tmp_path, wanted):
     path = tmp_path / "a.zarr"
-    for n in range(0, 40, 3):
+    for n in range(0, 30, 3):
         with pytest.raises(Killed), killed_before(n):
             write(path)
     write(path)

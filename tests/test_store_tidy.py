@@ -1,6 +1,7 @@
 """Removing from stores: killed at any moment it leaves what nobody mistakes for data."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 import store
 from store import GramWriter, StoreLocationError, Writer, write_result
+from store.absent import REMOVED
 from store.errors import ClaimedError
 from store.place import as_place, walk_files
 from store.tidy import abandoned, is_held, remove
@@ -52,6 +54,12 @@ def folders(root):
     return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_dir()}
 
 
+def noted(metadata, *taps):
+    """Return a network's metadata once these taps are noted in them as removed."""
+    node = json.loads(metadata)
+    return node | {"attributes": node["attributes"] | {REMOVED: list(taps)}}
+
+
 def abandoned_paths(path, before=FUTURE, kind="activations"):
     return [each.path for each in abandoned(path, measure(path, kind), before)]
 
@@ -60,6 +68,8 @@ def test_a_group_goes_and_nothing_else(activations):
     before = contents(activations)
     remove(activations, group(activations, ONE))
     after = contents(activations)
+    network = f"{ONE.rpartition('/')[0]}/zarr.json"
+    assert json.loads(after.pop(network)) == noted(before.pop(network), "one")
     assert after == {k: v for k, v in before.items() if not k.startswith(f"{ONE}/")}
     assert [str(key) for key in store.open(activations).keys()] == ["a@final:two", *B_TAPS]
 
@@ -97,7 +107,7 @@ def test_a_group_that_comes_while_its_folder_is_removed_is_kept(activations, mon
     monkeypatch.setattr(os, "rmdir", late)
     remove(activations, group(activations, f"{SAMPLES}/a/final/two"))
     assert [path.name for path in folder.iterdir() if path.is_dir()] == ["three"]
-    assert (folder / "zarr.json").read_bytes() == metadata
+    assert json.loads((folder / "zarr.json").read_bytes()) == noted(metadata, "one", "two")
 
 
 def test_grams_and_results_go_alike(tmp_path):

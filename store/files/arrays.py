@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from store.errors import ArrayError, StoreError
+from store.errors import ArrayError, InvalidKeyError, StoreError
+from store.names import check_tap
 
 MOST_ARRAYS: Final = 10_000
 """Arrays in a file."""
@@ -18,7 +19,6 @@ MOST_ARRAYS: Final = 10_000
 _MOST_AXES: Final = 32
 _MOST_ROWS: Final = 10**10
 _MOST_ROW_BYTES: Final = 2**30
-_LONGEST_NAME: Final = 200
 _LONGEST_REASON: Final = 200
 
 
@@ -151,9 +151,10 @@ def check_form(source: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Non
 
 
 def check_name(path: Path, name: str) -> None:
-    """Raise ArrayError for a name that is too long or changes how a terminal shows it."""
-    if not (name and name.isprintable() and len(name) <= _LONGEST_NAME):
+    """Raise ArrayError for a name that no tap can have."""
+    try:
+        check_tap(name)
+    except InvalidKeyError as error:
         raise ArrayError(
-            f"{path} holds an array with a name of {len(name)} characters, {name[:40]!r}; want 1 to"
-            f" {_LONGEST_NAME} printable ones"
-        )
+            f"{path} holds an array with a name of {len(name)} characters: {error}"
+        ) from None

@@ -18,8 +18,9 @@ OTHERS: Final = (
 
 
 def plain(name: str) -> str:
-    """Return the last part of a name, in lower case."""
-    return re.split(r"[/.]", name)[-1].strip().lower()
+    """Return the last part of a name that is not blank, or else the name, in lower case."""
+    parts = [part for part in re.split(r"[/.]", name) if part.strip()]
+    return (parts[-1] if parts else name).strip().lower()
 
 
 def describes_examples(name: str) -> bool:
