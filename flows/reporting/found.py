@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from allcnn.advice import listing
-from allcnn.commands import command
 from allcnn.errors import RunError
 from allcnn.housekeeping import place_of
 from allcnn.workspace import Workspace
@@ -60,7 +59,8 @@ def _reason(
         return str(error)
     checked = verify(place_of(workspace, kind), kind, result=name)
     damage = [str(each) for one in checked for each in one.damage]
-    advice = f"{command(workspace.root, 'store', 'verify', repair=True)} says what can be done"
+    # Nothing says any more what it came from, so that no command computes it again.
+    advice = f"restore {place_of(workspace, kind) / name} from a copy, or delete it"
     return f"{', and '.join(damage)}; {advice}" if damage else str(error)
 
 
