@@ -201,7 +201,11 @@ def test_a_flipped_bit_is_found(exported, tmp_path_factory, data):
 def test_a_truncated_file_is_refused(exported, empty, tmp_path, share):
     content = exported.read_bytes()
     (tmp_path / "run.tar").write_bytes(content[: int(share * len(content))])
-    refused(tmp_path / "run.tar", empty, r"run.tar (was cut off|is damaged|is no file of an exported run)")
+    refused(
+        tmp_path / "run.tar",
+        empty,
+        r"run.tar (was cut off|is damaged|is no file of an exported run)",
+    )
 
 
 @pytest.mark.parametrize("n_bytes", [1, 512, 1024])
@@ -248,7 +252,11 @@ def test_links_and_devices_are_refused(final, empty, tmp_path, kind):
     target = "../outside"
     for name in ("manifest.json", "config.json"):
         file = tar_with(tmp_path / "run.tar", other_kind(name, kind, target))
-        refused(file, empty, r"run.tar is (no file of an exported run|damaged: the header of manifest.json)")
+        refused(
+            file,
+            empty,
+            r"run.tar is (no file of an exported run|damaged: the header of manifest.json)",
+        )
     # In a file that is right but for this one header, of a file of no bytes.
     forged = forge(tmp_path / "forged.tar", [("config.json", b"")])
     content = bytearray(forged.read_bytes())

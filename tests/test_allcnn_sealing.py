@@ -87,7 +87,9 @@ def test_the_advice_helps(file):
 
 
 def write_run(workspace, history=HISTORY, **settings):
-    entry = RunRecord(RunConfig(**{"epochs": 2} | settings), ("cat", "dog"), 3, "2026-01-31T12:00+00:00")
+    entry = RunRecord(
+        RunConfig(**{"epochs": 2} | settings), ("cat", "dog"), 3, "2026-01-31T12:00+00:00"
+    )
     record.write_record(workspace, entry)
     record.write_history(workspace, entry.config.name, history)
     return entry.config.name
