@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from store.files.arrays import ArrayFile, read_all
 from store.files.classes import as_classes, as_indices
 from store.files.folders import open_array, open_arrays
 from store.files.roles import Roles, assign
+from store.names import fits
 
 Tell = Callable[[str], None]
 
@@ -173,7 +173,7 @@ def _parsed(value: str) -> str | int | float | bool:
 def _channels_first(job: Import, taps: Mapping[str, ArrayFile]) -> tuple[list[str], list[str]]:
     """Return the taps that have their channels second, and what has to be said of them."""
     for pattern in job.channels_last:
-        if not any(fnmatchcase(name, pattern) for name in taps):
+        if not any(fits(name, pattern) for name in taps):
             raise ConfigError(f"channels-last is {pattern!r}, and fits none of {', '.join(taps)}")
     deep = {name: array.shape for name, array in taps.items() if len(array.shape) in (3, 4)}
     if not job.channels_first:
@@ -183,7 +183,7 @@ def _channels_first(job: Import, taps: Mapping[str, ArrayFile]) -> tuple[list[st
             " reads (n, c, h, w)"
             for name, shape in odd.items()
         ]
-    last = {name for name in deep for p in job.channels_last if fnmatchcase(name, p)}
+    last = {name for name in deep for p in job.channels_last if fits(name, p)}
     first = {name: shape for name, shape in deep.items() if name not in last}
     return list(first), [
         f"{name} {shape} is read as (n, c, position), of {shape[1]} channels; with --channels-last"

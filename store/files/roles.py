@@ -15,7 +15,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +24,7 @@ from store.errors import ArrayError, StoreError
 from store.files.arrays import Found, Refused, read_all
 from store.files.classes import as_classes, as_indices
 from store.files.names import LABELS, OTHERS, SAMPLES, plain
+from store.names import fits
 from store.schema import RepresentationKey
 
 _QUERIED: Final = ("values", "metadata")
@@ -88,7 +88,7 @@ def _without(arrays: Sequence[Found], skip: Sequence[str], notes: list[str]) -> 
 
 
 def _fits(each: Found, pattern: str) -> bool:
-    return pattern == each.source or fnmatchcase(each.name, pattern)
+    return pattern == each.source or fits(each.name, pattern)
 
 
 def _choose(arrays: Sequence[Found], taps: Sequence[str], roles: Roles) -> None:
