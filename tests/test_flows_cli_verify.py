@@ -173,7 +173,11 @@ def test_what_cannot_be_repaired_has_exit_status_1(place):
     shutil.rmtree(place.run_folder(D1))
     result = run("store", "verify", "--repair", workspace=place)
     assert result.exit_code == 1
-    assert f"  not repaired: no run '{D1}' is in {place.root} to compute" in result.stdout
+    assert f"of tap conv3 of run {D1}, checkpoint final, " in result.stdout
+    said = (
+        f"  not repaired: nothing in {place.root} computes this; restore the run, or store it again"
+    )
+    assert said in result.stdout
     assert result.stdout.endswith(": 1 damaged, 0 repaired\n")
 
 
@@ -214,8 +218,10 @@ def test_nothing_to_look_at_is_one_sentence(tmp_path):
     workspace = Workspace.at(tmp_path)
     result = run("store", "verify", workspace=workspace)
     assert result.exit_code == 1
-    command = f"`allcnn run ls --workspace {workspace.root}`"
-    wanted = f"Error: nothing is extracted yet in {workspace.root}; {command} lists the runs to"
+    command = f"`allcnn train --workspace {workspace.root}`"
+    wanted = (
+        f"Error: nothing is extracted yet in {workspace.root}; train a network first with {command}"
+    )
     assert result.stderr.startswith(wanted)
 
 
