@@ -205,7 +205,8 @@ def test_no_other_account_can_read_the_key_or_write_where_modules_are_found(loca
         with each.oneshot():
             told = " ".join([*each.cmdline(), *each.environ().values()])
         assert "PRIVATE KEY" not in told
-    assert (folders := imported_from(local))
+    folders = imported_from(local)
+    assert folders
     for folder in folders:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
