@@ -245,9 +245,10 @@ def test_a_run_leaves_its_settings_checkpoints_and_curves(uninterrupted):
 def test_progress_counts_the_steps_of_all_epochs(fresh):
     calls = []
     train.train(NOISE, fresh, lambda *call: calls.append(call))
-    assert [done for done, _, _ in calls] == list(range(1, N_STEPS + 1))
+    # First of all it says that it compiles.
+    assert [done for done, _, _ in calls] == list(range(N_STEPS + 1))
     assert {total for _, total, _ in calls} == {N_STEPS}
-    assert calls[4][2].startswith("epoch 2 of 3, loss ")
+    assert calls[5][2].startswith("epoch 2 of 3, loss ")
 
 
 def test_each_epoch_sees_other_examples_in_another_order_and_none_twice(fresh, monkeypatch):

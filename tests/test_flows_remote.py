@@ -95,7 +95,7 @@ def test_every_step_works_on_s3_and_gives_what_it_gives_locally(server, trained,
     with s3.counted() as asked:
         call("compare", *pair, "--workspace", address)  # known by now
     assert asked["put_object"] == 1  # the picture
-    assert asked.total() < 120
+    assert asked.total() <= 120
 
 
 def test_training_goes_on_from_the_last_whole_checkpoint(address, trained, monkeypatch):
