@@ -75,6 +75,8 @@ def accuracy_table(accuracies: Mapping[str, float]) -> str:
 
 def trained_lines(place: Workspace, runs: Sequence[str]) -> str:
     """Return how well trained runs do, and the command that stores what the first one computes."""
+    if not runs:
+        return ""
     accuracies = accuracy_table({run: record.final_accuracy(place, run) for run in runs})
     following = command(place.root, "extract", runs[0], checkpoint="all")
     others = ", and so on for the others" if len(runs) > 1 else ""

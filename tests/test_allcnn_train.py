@@ -385,7 +385,8 @@ def test_the_same_name_with_other_settings_is_refused(uninterrupted, monkeypatch
 def test_a_batch_larger_than_the_training_set_is_refused_before_anything_is_written(fresh):
     with pytest.raises(ConfigError, match="batch-size is 57, but noise has 56 training images"):
         train.train(dataclasses.replace(NOISE, batch_size=57), fresh)
-    assert not fresh.root.exists()
+    assert not fresh.runs()
+    assert not fresh.run_folder(RUN).exists()
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
@@ -492,8 +493,8 @@ def test_a_hold_is_renewed_within_an_epoch_but_not_at_every_program(fresh, monke
     shutil.rmtree(fresh.root)
     monkeypatch.setattr(allcnn.holding, "_RENEW_EVERY_S", 0)
     train.train(NOISE, fresh)
-    # After each program, of one step here, and after each evaluation.
-    assert renewed == [fresh.run_folder(RUN)] * (N_STEPS + NOISE.epochs)
+    # Once data are loaded, after each program, of one step here, and after each evaluation.
+    assert renewed == [fresh.run_folder(RUN)] * (1 + N_STEPS + NOISE.epochs)
 
 
 @pytest.mark.parametrize("n", [3, 4, 10])
@@ -560,7 +561,7 @@ def test_seeds_trained_together_go_on_from_the_last_epoch_that_all_have(fresh, m
     shutil.rmtree(fresh.checkpoints_folder(configs[0].name) / "final")
     taken = []
     train.train_together(configs, fresh, lambda done, total, detail: taken.append(done))
-    assert taken == [4, 5, 6, 7, 8, 9]
+    assert taken == [3, 4, 5, 6, 7, 8, 9]  # first that it compiles
     for config, wanted in zip(configs, kept, strict=True):
         found = read_state(fresh, "final", config.name)
         for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):

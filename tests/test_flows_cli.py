@@ -56,8 +56,9 @@ def test_train_prints_the_runs_name_and_beside_it_accuracy_and_next_command(tmp_
     share = record.final_accuracy(place, "a-d1-v2-s3")
     assert accuracy == f"a-d1-v2-s3  test accuracy {share:6.1%}"
     assert "compiling · time left not known yet" in found.stderr
-    assert follows == f"next: allcnn extract a-d1-v2-s3 --checkpoint all --workspace {place.root}"
-    words = shlex.split(follows.removeprefix("next: allcnn "))
+    line = f"allcnn extract a-d1-v2-s3 --checkpoint all --workspace {place.root}"
+    assert follows == f"next: `{line}`"
+    words = shlex.split(line.removeprefix("allcnn "))
     assert CliRunner().invoke(main, words).exit_code == 0
     assert len(store.open(place.activations).summaries()) == 3
 
@@ -266,7 +267,7 @@ BAD = {
     ),
     "one network to identify": (["identify", f"{D1}@final"], 2, "between two or more"),
     "no such tap to leave out": (
-        ["identify", "small-d1-*@final", "--exclude", "conv99,logits"],
+        ["identify", "small-d1-*@final", "--exclude", "conv99"],
         2,
         "exclude names 'conv99', and no network here has such a tap; theirs are conv1, conv2",
     ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from allcnn.errors import AllcnnError
+from allcnn.errors import AllcnnError, in_one_line
 from allcnn.examination import taps_of
 from allcnn.housekeeping import NETWORK_KINDS, place_of
 from allcnn.progress import Report
