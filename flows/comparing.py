@@ -80,8 +80,10 @@ def check_identifiable(place: Workspace, job: Comparison, exclude: Sequence[str]
 def check_excluded(keys: Sequence[RepresentationKey], exclude: Sequence[str]) -> None:
     """Raise ConfigError for a tap to leave out that no network has; but some have no logits."""
     taps = list(dict.fromkeys(key.tap for key in keys))
-    for tap in exclude:
-        if tap not in (*taps, "logits"):
+    # A text with commas is a list, whose names follow it, unless it is the name of a tap.
+    listed = [tap for tap in exclude if "," in tap]
+    for tap in () if {*listed} & {*taps} else exclude:
+        if tap not in (*taps, "logits", *listed):
             raise ConfigError(
                 f"exclude names {tap!r}, and no network here has such a tap; theirs are"
                 f" {', '.join(taps)}"

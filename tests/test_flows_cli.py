@@ -267,7 +267,7 @@ BAD = {
     ),
     "one network to identify": (["identify", f"{D1}@final"], 2, "between two or more"),
     "no such tap to leave out": (
-        ["identify", "small-d1-*@final", "--exclude", "conv99"],
+        ["identify", "small-d1-*@final", "--exclude", "conv99,logits"],
         2,
         "exclude names 'conv99', and no network here has such a tap; theirs are conv1, conv2",
     ),
