@@ -49,17 +49,20 @@ class Split:
 class Outline:
     """What is known of a data set before any image is read."""
 
-    n_images: int
+    n_train: int
+    n_test: int
     n_channels: int
     n_classes: int
 
 
 def outline(dataset: str, data_dir: str | Path | None = None) -> Outline:
-    """Return how much there is of a data set in all its splits; raises as ``load`` does."""
+    """Return how much there is to train and to test on; raises as ``load`` does."""
     with open_builder(dataset, resolve_data_dir(data_dir)) as builder:
+        for split in ("train", "test"):
+            _check_split(builder, split)
         n_channels = _check_features(builder)
-        n_images = sum(each.num_examples for each in builder.info.splits.values())
-        return Outline(n_images, n_channels, builder.info.features["label"].num_classes)
+        n_train, n_test = (builder.info.splits[split].num_examples for split in ("train", "test"))
+        return Outline(n_train, n_test, n_channels, builder.info.features["label"].num_classes)
 
 
 def load(

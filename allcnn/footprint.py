@@ -18,7 +18,7 @@ def check_training(data: Outline, config: RunConfig, n_runs: int) -> None:
     """Raise ConfigError where the images, or the steps of runs trained together, cannot fit."""
     check_room(
         f"the data set {config.dataset} at --image-size {config.image_size}",
-        data.n_images * config.image_size**2 * data.n_channels,
+        (data.n_train + data.n_test) * config.image_size**2 * data.n_channels,
         "use smaller images",
     )
     spec = spec_of(config, data.n_classes, data.n_channels)

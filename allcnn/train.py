@@ -105,17 +105,18 @@ def _is_finished(config: RunConfig, workspace: Workspace) -> bool:
 
 def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -> None:
     config = configs[0]
-    footprint.check_training(data.outline(config.dataset), config, len(configs))
+    outline = data.outline(config.dataset)
+    if outline.n_train < config.batch_size:
+        raise ConfigError(
+            f"batch-size is {config.batch_size}, but {config.dataset} has {outline.n_train}"
+            " training images; use at most that many"
+        )
+    footprint.check_training(outline, config, len(configs))
     # Held first: what another process trains is refused before data are loaded, a minute for some.
     with holding(workspace, [each.name for each in configs]) as renew, Saver() as saver:
         training = data.load(config.dataset, "train", config.image_size)
         test = data.load(config.dataset, "test", config.image_size)
         renew()
-        if len(training) < config.batch_size:
-            raise ConfigError(
-                f"batch-size is {config.batch_size}, but {config.dataset} has {len(training)}"
-                " training images; use at most that many"
-            )
         mean, std = data.image_statistics(training)
         entries = [_begin(workspace, each, training) for each in configs]
         plan = _plan(entries[0], len(training))

@@ -41,7 +41,7 @@ def test_runs_together_take_as_much_as_all_of_them(monkeypatch):
     n_bytes = footprint.training_bytes(spec, CONFIG)
     monkeypatch.setattr(footprint, "host_bytes", lambda: 2 * n_bytes)
     monkeypatch.setattr(room, "host_bytes", lambda: 2 * n_bytes)
-    outline = Outline(10, 1, 10)
+    outline = Outline(8, 2, 1, 10)
     footprint.check_training(outline, CONFIG, 2)
     with pytest.raises(ConfigError, match="takes at least"):
         footprint.check_training(outline, CONFIG, 3)

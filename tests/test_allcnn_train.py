@@ -29,7 +29,7 @@ from allcnn import (
     train,
 )
 from allcnn.config import RunConfig
-from allcnn.errors import ConfigError, RunError, WorkspaceError
+from allcnn.errors import ConfigError, DatasetError, RunError, WorkspaceError
 from allcnn.network import Conv, NetworkSpec
 from allcnn.record import RunRecord
 from allcnn.workspace import Workspace
@@ -65,7 +65,7 @@ def noise(dataset, split, image_size):
 
 def noise_outline(dataset):
     """Return how much noise there is."""
-    return data.Outline(66, 3, len(CLASSES))
+    return data.Outline(56, 10, 3, len(CLASSES))
 
 
 def never(*args):
@@ -385,8 +385,7 @@ def test_the_same_name_with_other_settings_is_refused(uninterrupted, monkeypatch
 def test_a_batch_larger_than_the_training_set_is_refused_before_anything_is_written(fresh):
     with pytest.raises(ConfigError, match="batch-size is 57, but noise has 56 training images"):
         train.train(dataclasses.replace(NOISE, batch_size=57), fresh)
-    assert not fresh.runs()
-    assert not fresh.run_folder(RUN).exists()
+    assert not fresh.root.exists()
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
@@ -759,8 +758,11 @@ def test_a_run_that_is_held_is_refused_before_any_data_are_loaded(fresh, monkeyp
         train.train(NOISE, fresh)
 
 
-def test_what_fails_before_the_first_record_leaves_no_folder(fresh):
-    wrong = dataclasses.replace(NOISE, batch_size=57)
-    with pytest.raises(ConfigError, match="batch-size is 57"):
-        train.train(wrong, fresh)
-    assert not fresh.run_folder(wrong.name).exists()
+def test_what_fails_before_the_first_record_leaves_no_folder(fresh, monkeypatch):
+    def damaged(*args):
+        raise DatasetError("noise is damaged")
+
+    monkeypatch.setattr(train.data, "load", damaged)
+    with pytest.raises(DatasetError, match="noise is damaged"):
+        train.train(NOISE, fresh)
+    assert not fresh.run_folder(RUN).exists()

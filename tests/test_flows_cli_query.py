@@ -47,15 +47,13 @@ def write_tap(workspace: Workspace, meta, n_batches: int | None = None) -> None:
             writer.append(batch)
 
 
-def write_grams(workspace: Workspace, median_distance: float | None = None) -> None:
+def write_grams(workspace: Workspace, bound: float | None = None) -> None:
     for index, tap in enumerate(["conv1", "logits"]):
         names = {"run": "net-s0", "checkpoint": "final", "tap_index": index}
         meta = make_gram_meta(tap, **names, sizes=(4, 6), attributes={"epoch": 7, "seed": 0})
         with GramWriter.open(workspace.grams, meta, *coordinates(meta)) as writer:
-            for K in make_grams(meta)[: 2 - index]:
-                writer.append(np.nan_to_num(K))
-            if median_distance is not None:
-                writer.set_median_distance(median_distance)
+            for i, K in enumerate(make_grams(meta)[: 2 - index]):
+                writer.append(np.nan_to_num(K), bound and bound * (1 + i))
 
 
 def write_result(workspace: Workspace, name: str, *networks: str, **how: Any) -> None:
@@ -165,11 +163,11 @@ def test_ls_lists_what_fits(
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Return a network with Grams for RBF too, and results that were computed in several ways."""
+    """Return a network with Grams of known error, and results computed in several ways."""
     place = Workspace.at(tmp_path_factory.mktemp("compared") / "workspace")
     for checkpoint in EPOCHS:
         write_tap(place, meta_of("net-s0", checkpoint, "logits"))
-    write_grams(place, median_distance=1.5)
+    write_grams(place, bound=2e-6)
     write_result(place, "linear4", "net-s0")
     write_result(place, "linear8", "net-s0", batch_size=8, pool="mean")
     write_result(place, "rbf4", "net-s0", kernel="rbf", sigma=0.4)
@@ -229,18 +227,19 @@ def test_results_tell_how_they_were_computed(compared: Workspace) -> None:
     assert [each["batch_size"] for each in found] == [10, 4, 8, 4]
 
 
-def test_linear_grams_serve_rbf_too_with_a_median_distance_or_without(
+def test_linear_grams_serve_rbf_too_and_say_how_exact_they_are(
     filled: Workspace, compared: Workspace
 ) -> None:
-    serves = "linear and rbf"
-    for place in (filled, compared):
+    # Of several minibatches the largest error is told, and none where one is not known.
+    accuracies = {"accuracy not known": None, "squared distances within 4e-06": 4e-6}
+    for place, (told, bound) in zip((filled, compared), accuracies.items(), strict=True):
         tables = succeed("store", "ls", workspace=place).split("\n\n")
-        assert f" linear-whole-4-float32-0123456789ab  {serves}  " in tables[1]
+        assert " linear-whole-4-float32-0123456789ab  linear and rbf  " in tables[1]
         shown = succeed("store", "show", "net-s0@final", workspace=place)
-        assert f" linear-whole-4-float32-0123456789ab of 2 taps for {serves}, " in shown
-        assert f" for {serves}, accuracy not known, " in shown
+        kind = " linear-whole-4-float32-0123456789ab of 2 taps for linear and rbf, "
+        assert f"{kind}{told}, " in shown
         found = json.loads(succeed("store", "ls", "--json", workspace=place))
-        assert {each["error_bound"] for each in found["grams"]} == {None}
+        assert [each["error_bound"] for each in found["grams"]] == [bound]
         assert {each["error_bound"] for each in found["activations"]} == {None}
 
 

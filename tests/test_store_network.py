@@ -452,10 +452,14 @@ def test_a_network_stays_where_it_was_opened(tmp_path, monkeypatch, wanted):
 
 def test_taps_that_a_kill_kept_from_being_created_are_created(tmp_path, wanted):
     path = tmp_path / "a.zarr"
-    for n in range(0, 30, 3):
-        with pytest.raises(Killed), killed_before(n):
-            write(path)
-    write(path)
+    for n in itertools.count(0, 3):
+        try:
+            with killed_before(n):
+                write(path)
+        except Killed:
+            continue
+        break
+    assert n > 20  # each attempt finds done what those before it did
     assert stored(path) == wanted
 
 
