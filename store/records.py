@@ -194,9 +194,12 @@ def _locked_draft(place: Path, name: str) -> Iterator[Path]:
     while True:
         draft = place / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
         draft.mkdir()
-        descriptor = os.open(draft, os.O_RDONLY)
+        # Until it is locked, another writer may take it for what a kill left, and remove it.
         try:
-            # Else another writer has just taken it for what a kill left.
+            descriptor = os.open(draft, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
             if try_lock(descriptor) is not False and is_same(descriptor, draft):
                 yield draft
                 return

@@ -1,6 +1,7 @@
 """Results: a round trip, and never half of one."""
 
 import errno
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -239,6 +240,21 @@ def test_writers_of_the_same_result_do_not_disturb_each_other_nor_a_reader(path)
         writer.result()
     assert n_read > 5
     assert sorted(p.name for p in path.iterdir()) == ["seeds", "zarr.json"]
+
+
+def test_a_draft_that_another_writer_took_for_a_leftover_is_made_again(path, monkeypatch):
+    original, taken = os.open, []
+
+    def late(name, *arguments, **options):
+        if not taken and os.path.basename(name).startswith(".seeds."):
+            taken.append(name)
+            os.rmdir(name)
+        return original(name, *arguments, **options)
+
+    monkeypatch.setattr(store.records.os, "open", late)
+    write_result(path, make_result())
+    assert len(taken) == 1
+    assert_same(read_result(path, "seeds"), make_result())
 
 
 def _write_often(path, result):

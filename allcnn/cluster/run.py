@@ -274,6 +274,8 @@ class _Watch:
         no_workers_s = QUEUE_S if self._spec.kind == "function" else limits.no_workers_s
         if self._cluster.client.status == "closed" or now - self._answered > limits.silent_s:
             raise _gone(self._spec, what)
+        if workers is None:
+            return  # what does not answer is not known to have no workers, nor to have stalled
         if now - max(self._had_workers, self._progressed) > no_workers_s:
             raise ClusterError(
                 f"{what}: all workers of {self._spec} are gone, and none came back within"
