@@ -259,7 +259,7 @@ class _Whole:
         if self._median is None:
             return tile.values.astype(np.float64)
         values: Float[np.ndarray, "a b"]
-        (values,) = kernels.tile_rbf(tile, [self._how.sigma * self._median], self._median)
+        (values,) = kernels.tile_rbf(tile, [self._how.sigma * self._median], self._reference)
         return values
 
 
