@@ -47,12 +47,13 @@ class Gram(NamedTuple):
     Attributes:
         values: float32; float64 where float32 does not hold the digits of the distances.
         bound: of the error of a squared distance, see `accuracy.error_bound`.
-        unit: rows were divided by 2**unit, as CKA does not see; 0 between 1e-32 and 1e32.
+        unit: rows were divided by 2**unit, as CKA does not see; 0 between 1e-32 and 1e32. Of rows
+            that are all alike the one that was given, None if none was.
     """
 
     values: Float[np.ndarray, "n n"]
     bound: float
-    unit: int
+    unit: int | None
 
 
 class Reference(NamedTuple):
@@ -95,7 +96,7 @@ def gram(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Gra
             JAX array is used where it lies.
         kernel: "linear", of rows shifted by their mean or, near 0, not at all; "cosine", in which a
             row of zeros stays zero.
-        unit: that of the representation's first minibatch; None for the first.
+        unit: that of the representation's minibatches before; None where none is known.
 
     Raises ValueError where there are no rows and for another kernel. Values that are not finite
     make the Gram not finite, without a warning.
@@ -105,12 +106,13 @@ def gram(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Gra
     if not unit or kernel == "cosine":
         narrow, bound = _narrow_gram(X, kernel)
         if bound <= accuracy.LIMIT:
-            return Gram(narrow, bound, 0)
+            return Gram(narrow, bound, 0 if narrow.any() else unit)
     if kernel == "cosine":
         X, unit = _normalised(X), 0
-    unit = _unit(X) if unit is None else unit
-    K = _wide_products(X, X, _central_row(X), unit)[0]
-    return Gram(as_narrow_as_exact(K), accuracy.error_bound(K, X.shape[1]), unit)
+    own = _unit(X) if unit is None else unit
+    K = _wide_products(X, X, _central_row(X), own)[0]
+    bound = accuracy.error_bound(K, X.shape[1])
+    return Gram(as_narrow_as_exact(K), bound, own if K.any() else unit)
 
 
 def reference(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Reference:
@@ -127,7 +129,7 @@ def reference(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -
     central = _central_row(_normalised(close) if kernel == "cosine" else close)
     # As narrow tiles have it, so that wide ones beside them are shifted by the same row.
     row = in_precision_of(flat, central)
-    return Reference(row, own.unit, accuracy.usual_distance(own.values))
+    return Reference(row, own.unit or 0, accuracy.usual_distance(own.values))
 
 
 def cross_gram(A: Rows, B: Rows, common: Reference, kernel: BaseKernel = "linear") -> Tile:

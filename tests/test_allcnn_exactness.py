@@ -16,6 +16,7 @@ from allcnn.cka import cka_matrix
 from allcnn.compare import compare
 from allcnn.config import Comparison, Selection
 from allcnn.workspace import Workspace
+from tests import oracles
 
 N, BATCH = 72, 36
 RANGES = [(0, 36), (36, 72)]
@@ -266,6 +267,40 @@ def test_cka_of_classes_that_lie_far_apart_is_that_of_float64(stored_classes, ke
                 pair = classes()[names[key.tap]]
                 wanted = class_cka64(*pair, label, kernel, fraction, estimator)
                 assert value == pytest.approx(wanted, abs=tolerance), (names[key.tap], label)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("scale", [1e-200, 1e-60, 1e100])
+def test_a_dead_beginning_says_nothing_of_the_size_of_the_rest(tmp_path, scale, estimator):
+    n, workspace = 400, Workspace.at(tmp_path)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, 5))
+    Y = 0.8 * X + 0.6 * rng.standard_normal((n, 5))
+    X[:300], Y[:300] = 0, 0
+    how = {"checkpoint": "final", "dtype": "float64"}
+    sides = Selection("a", "final"), Selection("b", "final")
+    for run, Z in (("a", X), ("b", Y)):
+        examples = store.Examples.of("hard", "test", n)
+        store.write_network(
+            workspace.activations, {"fc": scale * Z}, run=run, examples=examples, **how
+        )
+    for kernel in ("linear", "rbf"):
+        ranges = hsic.split_minibatches(n, 64)
+        wanted = oracles.cka64([X], [Y], ranges, kernel=kernel, estimator=estimator).item()
+        ways = {"kernel": kernel, "estimator": estimator, "batch_size": 64}
+        (result,) = compare(workspace, Comparison(*sides, **ways))
+        found = cka_matrix([scale * X], [scale * Y], **ways).values
+        assert result.cka.item() == pytest.approx(wanted, abs=1e-4)
+        assert found.item() == pytest.approx(wanted, abs=1e-4)
+
+
+def test_sizes_of_which_float64_does_not_hold_the_fourth_power_make_no_number_up():
+    X, Y = related(5)
+    X[:BATCH] *= 1e-40
+    Y[:BATCH] *= 1e-40
+    wanted = cka64(X, Y, "linear", None, "unbiased")
+    found = cka_matrix([X], [Y], batch_size=BATCH).values.item()
+    assert found == pytest.approx(wanted, abs=1e-4)
 
 
 def test_float64_and_float32_grams_are_summed_alike():

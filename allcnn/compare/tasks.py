@@ -449,8 +449,16 @@ def _reference(
 ) -> kernels.Reference:
     """Return what all tiles have in common; it would otherwise be computed for each of them."""
     tap = store.open(path)[key]
-    stop = min(bandwidth.BLOCK_ROWS, tap.meta.n_samples)
-    return kernels.reference(kernels.pooled(tap.read(0, stop), pool), base)
+    n = tap.meta.n_samples
+    first = kernels.pooled(tap.read(0, min(bandwidth.BLOCK_ROWS, n)), pool)
+    found = kernels.reference(first, base)
+    if found.usual == 0 and n > len(first):
+        # All alike, as dead rows are, which says nothing of the size of others.
+        sample = bandwidth.sample_rows(n)
+        block: Block = None, (0, n)
+        rows = {block: sample[:: -(-len(sample) // bandwidth.BLOCK_ROWS)]}
+        found = kernels.reference(kernels.pooled(_scattered(tap, rows)[block], pool), base)
+    return found
 
 
 def _class_reference(
