@@ -140,10 +140,13 @@ class GramWriter(CommittedWriter[GramMeta]):
         grams = [
             self._check_square(as_real(K, str(self.meta.key)), first + i) for i, K in enumerate(Ks)
         ]
-        # What was stored in float32 had no more digits, and the others are not at hand.
-        exact = [K.astype(self.meta.precision) for K in grams]
-        packed = [pack(narrow_gram(K, self.meta.precision, str(self.meta.key))) for K in exact]
-        self._bounds[first : first + len(Ks)] = bounds or [None] * len(Ks)
+        # Those beside them that were stored in float32 are not at hand in float64.
+        packed = [pack(narrow_gram(K, self.meta.precision, str(self.meta.key))) for K in grams]
+        narrow = self.meta.precision == "float32"
+        self._bounds[first : first + len(Ks)] = [
+            None if narrow and as_narrow_as_exact(K).dtype != np.float32 else bound
+            for K, bound in zip(grams, bounds or [None] * len(Ks), strict=True)
+        ]
         self._rewrite(index, self._padded(packed))
 
     def set_median_distance(self, distance: float) -> None:

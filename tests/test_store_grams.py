@@ -881,6 +881,14 @@ def test_other_grams_have_another_record(path, two_a_chunk):
     assert_bit_equal(found.read(0, 4), wanted)
 
 
+def test_the_bound_of_a_gram_is_not_kept_where_float32_rounds_it(path, two_a_chunk):
+    meta = make_gram_meta()
+    grams = fill(path, meta)
+    with open_writer(path, meta) as writer:
+        writer.replace(0, [np.float64(grams[0]), np.float64(grams[1]) / 3], [1e-12, 1e-12])
+    assert open_grams(path)[meta.key].bounds == [1e-12, None, None, None]
+
+
 @pytest.mark.parametrize(("first", "n"), [(1, 2), (0, 1), (0, 3), (2, 2), (4, 0)])
 def test_only_whole_committed_chunks_are_written_again(path, two_a_chunk, first, n):
     meta = make_gram_meta()
