@@ -11,7 +11,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import store
-from allcnn import hsic
+from allcnn import hsic, kernels
 from allcnn.cka import cka_matrix
 from allcnn.compare import compare
 from allcnn.config import Comparison, Selection
@@ -258,15 +258,32 @@ def test_cka_of_classes_that_lie_far_apart_is_that_of_float64(stored_classes, ke
     sides = Selection("a", "final"), Selection("b", "final")
     job = Comparison(*sides, kernel, estimator=estimator, batch_size=BATCH, label="each", **how)
     results = iter(compare(workspace, job))
-    # A cosine of 1 - 1e-4 is a float32 of which 1e-3 is lost; bounds are of all examples alone.
-    tolerance = 1e-3 if kernel == "cosine" else 1e-4
     for fraction in fractions:
         for label in (0, 1):
             result = next(results)
             for key, value in zip(result.rows, result.cka.diagonal(), strict=True):
                 pair = classes()[names[key.tap]]
                 wanted = class_cka64(*pair, label, kernel, fraction, estimator)
-                assert value == pytest.approx(wanted, abs=tolerance), (names[key.tap], label)
+                assert value == pytest.approx(wanted, abs=1e-4), (names[key.tap], label)
+
+
+@pytest.mark.parametrize("p", [3, 20, 200])
+def test_tight_classes_keep_their_digits_where_most_pairs_are_of_different_ones(p):
+    n, rng = 256, np.random.default_rng(0)
+    centres, label = rng.standard_normal((10, p)), rng.integers(0, 10, n)
+    X = rng.standard_normal((n, p))
+    Y = 0.8 * X + 0.6 * rng.standard_normal((n, p))
+    for size in (1, 3, 10, 30, 100, 300, 1e3):
+        pair = [np.float32(Z + size * centres[label]) for Z in (X, Y)]
+        Ks = [kernels.gram(Z).values for Z in pair]
+        for rows in (np.flatnonzero(label == each) for each in range(10)):
+            sums = hsic.group_hsic([K[np.ix_(rows, rows)] for K in Ks], None)
+            found = sums.cross[0, 1] / np.sqrt(sums.rows[0] * sums.rows[1])
+            K, L = (gram64(np.float64(Z[rows]), "linear", None)[0] for Z in pair)
+            own = hsic64(K, K, "unbiased") * hsic64(L, L, "unbiased")
+            assert found == pytest.approx(float(hsic64(K, L, "unbiased") / np.sqrt(own)), abs=1e-4)
+    assert Ks[0].dtype == np.float64
+    assert p == 3 or kernels.gram(X + 3 * centres[label]).values.dtype == np.float32
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

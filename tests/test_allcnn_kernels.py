@@ -280,7 +280,7 @@ def test_values_that_are_not_finite_stay_visible(kernel):
 
 def test_a_dead_layer_stays_in_float32():
     K, bound, unit = kernels.gram(np.full((20, 6, 6), 0.1, np.float32))
-    assert (K.dtype, bound, unit) == (np.float32, 0.0, 0)
+    assert (K.dtype, bound, unit) == (np.float32, 0.0, None)
     np.testing.assert_array_equal(K, 0)
 
 
