@@ -26,6 +26,10 @@ _USUAL = 0.4
 """Quantile of the distances that errors are shares of. Not the median: that of all minibatches may
 lie below it where half of the pairs are far apart."""
 
+_NEAR, _NEAR_LIMIT = 0.005, 3e-4
+"""Quantile of the distances within classes, as of a hundred that lie far apart, and the largest
+error against it that CKA of a single class does not show."""
+
 _TINY, _HUGE = 1e-30, 1e37
 """Squared norms of float32 rows beyond these may have lost digits, or overflow in a sum."""
 
@@ -50,8 +54,8 @@ def error_bound(
         b: of the others.
         usual: the usual squared distance; None for that of these rows.
 
-    Infinite for float32 where a distance cannot be told from 0, and where norms leave its range;
-    NaN where float64 values are not finite.
+    Infinite for float32 where a distance cannot be told from 0, where those within classes lost
+    digits, and where norms leave its range; NaN where float64 values are not finite.
     """
     is_gram = a is None or b is None
     a, b = (K.diagonal(), K.diagonal()) if a is None or b is None else (a, b)
@@ -63,15 +67,18 @@ def error_bound(
             np.fill_diagonal(errors, 0)
         if K.dtype == np.float32 and not (_in_range(a, b) and bool((squared > errors).all())):
             return np.inf
-        usual = _usual(squared, errors) if usual is None else usual
-        return float(errors.max()) / usual if usual != 0 else 0.0
+        near, own = _near_and_usual(squared, errors)
+        usual, largest = own if usual is None else usual, float(errors.max())
+        if K.dtype == np.float32 and largest > _NEAR_LIMIT * near:
+            return np.inf
+        return largest / usual if usual != 0 else 0.0
 
 
 def usual_distance(K: Float[np.ndarray, "n n"]) -> float:
     """Return the usual one of a Gram's squared distances above 0; 0 where there are none."""
     with np.errstate(over="ignore", invalid="ignore"):
         sums = K.diagonal()[:, None] + K.diagonal()[None, :]
-        return _usual(sums - 2 * K, _errors(sums))
+        return _near_and_usual(sums - 2 * K, _errors(sums))[1]
 
 
 def centred_bound(K: Float[np.ndarray, "n n"], p: int) -> float:
@@ -124,16 +131,18 @@ def _in_range(*norms: Norms) -> bool:
     return _TINY < largest < _HUGE
 
 
-def _usual(squared: Matrix, errors: Matrix) -> float:
-    """Return a quantile of the distances above 0, of a sample of pairs; 0 where all are 0."""
+def _near_and_usual(squared: Matrix, errors: Matrix) -> tuple[float, float]:
+    """Return quantiles of the distances above 0, of a sample of pairs; 0 where all are 0."""
     chosen = _some_pairs(*squared.shape)
     some, least = squared.ravel()[chosen], errors.ravel()[chosen]
     above = some[(some > least) & (some < np.inf)]
     if not above.size:
         finite = squared[(squared > errors) & (squared < np.inf)]
-        return float(finite.min()) if finite.size else float(0 * errors.max())
-    k = int(_USUAL * above.size)
-    return float(np.partition(above, k)[k])
+        only = float(finite.min()) if finite.size else float(0 * errors.max())
+        return only, only
+    near, usual = (int(share * above.size) for share in (_NEAR, _USUAL))
+    above.partition((near, usual))
+    return float(above[near]), float(above[usual])
 
 
 @lru_cache(maxsize=16)

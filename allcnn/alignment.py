@@ -6,7 +6,7 @@ Divided once and never clipped; what is not defined is NaN with its reason.
 from typing import Final, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int
 
 from allcnn.hsic import HsicParts, HsicSums
 
@@ -102,10 +102,20 @@ def convergence(parts: HsicParts) -> Float64[np.ndarray, "b r c"]:
 
 
 def _ratio(sums: HsicSums) -> Float64[np.ndarray, "r c"]:
-    rows, columns = (np.where(_positive(x), x, np.nan) for x in (sums.rows, sums.columns))
+    (rows, e), (columns, f) = map(_near_1, (sums.rows, sums.columns))
     # One root of the product, not a product of roots: x / sqrt(x * x) is exactly 1.
-    matrix: Float64[np.ndarray, "r c"] = sums.cross / np.sqrt(rows[:, None] * columns[None, :])
+    roots = np.sqrt(rows[:, None] * columns[None, :])
+    matrix: Float64[np.ndarray, "r c"] = np.ldexp(sums.cross, -e[:, None] - f[None, :]) / roots
     return matrix
+
+
+def _near_1(
+    self_sums: Float64[np.ndarray, "m"],
+) -> tuple[Float64[np.ndarray, "m"], Int[np.ndarray, "m"]]:
+    """Return numbers divided by 4**e, since products of two may leave float64, and e."""
+    positive = np.where(_positive(self_sums), self_sums, np.nan)
+    e = np.frexp(positive)[1] // 2
+    return np.ldexp(positive, -2 * e), e
 
 
 def _positive(self_sums: Float64[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:

@@ -241,7 +241,7 @@ class _Whole:
     def __init__(self, X: _Operand, sample: Int64[np.ndarray, "k"], how: _Method) -> None:
         self._X = X
         self._how = how
-        block = X.read_rows(sample[: bandwidth.BLOCK_ROWS])
+        block = X.read_rows(sample[:: -(-len(sample) // bandwidth.BLOCK_ROWS)])
         self._reference = kernels.reference(block, _base(how))
         self._median: float | None = None
         if how.kernel == "rbf":
@@ -259,7 +259,7 @@ class _Whole:
         if self._median is None:
             return tile.values.astype(np.float64)
         values: Float[np.ndarray, "a b"]
-        (values,) = kernels.tile_rbf(tile, [self._how.sigma * self._median], self._median)
+        (values,) = kernels.tile_rbf(tile, [self._how.sigma * self._median], self._reference)
         return values
 
 

@@ -31,7 +31,6 @@ class Scaled(NamedTuple):
 ManyGrams = Float[np.ndarray, "m n n"] | Stack | Sequence[Float[np.ndarray, "n n"]] | Scaled
 """Grams in float32, or in float64 where float32 does not hold their digits."""
 
-RowIndices = Integer[np.ndarray, "g"]
 Products = tuple[Float32[Array, "r c"], Float32[Array, "r"], Float32[Array, "c"]]
 SelfProducts = tuple[Float32[Array, "m m"], Int32[Array, "m"]]
 CrossProducts = tuple[Products, Int32[Array, "r"], Int32[Array, "c"]]
@@ -39,11 +38,8 @@ CrossProducts = tuple[Products, Int32[Array, "r"], Int32[Array, "c"]]
 MIN_ROWS: dict[Estimator, int] = {"unbiased": 4, "biased": 2}
 """Fewest examples for which an estimator is defined."""
 
-_GROUP_STEP = 16
-"""Sub-Grams are padded to a multiple of so many rows: few shapes to compile, little work wasted."""
-
-
-_RESOLUTION = 4 * float(np.finfo(np.float32).eps)
+_ROUNDINGS = 4
+_RESOLUTION = _ROUNDINGS * float(np.finfo(np.float32).eps)
 """Root mean square of what rounding leaves of a Gram below 1 that centring should make 0."""
 
 
@@ -185,31 +181,27 @@ def minibatch_hsic(
 
 
 def group_hsic(
-    Ks: ManyGrams,
-    Ls: ManyGrams | None,
-    groups: Sequence[RowIndices],
+    Ks: Sequence[Float[np.ndarray, "g g"]],
+    Ls: Sequence[Float[np.ndarray, "g g"]] | None,
     estimator: Estimator = "unbiased",
-) -> list[HsicSums]:
-    """Return for each group of g examples of a minibatch g·HSIC of all pairs of its sub-Grams.
+) -> HsicSums:
+    """Return g·HSIC of all pairs of Grams over g of a minibatch's examples, as of one class.
 
-    A group is the indices of its rows in the minibatch, as of one class. Centring a sub-Gram
-    afresh is exact, so that these are the sums of a minibatch of those rows alone. Compiled once
-    for each number of matrices and each 16 rows that a group may have.
-    Raises ValueError for a group of fewer than 4 examples (unbiased) or 2 (biased), and for
-    indices that are repeated or outside the minibatch.
+    In float64: what these differ by may be far less than their distance from the other examples.
+    Nothing is compiled, since groups come in many sizes. A representation that is constant to the
+    digits of its Gram adds exactly 0.
+    Raises ValueError for fewer than 4 examples (unbiased) or 2 (biased).
     """
-    F, G = scaled(Ks, estimator), None if Ls is None else scaled(Ls, estimator)
-    n = _check_grams(F, G)
-    padded = [_padded(np.asarray(group), n, estimator) for group in groups]
-    # Sent to the device once for all groups; jnp.asarray would copy twice.
-    first, second = jax.device_put((F.values, None if G is None else G.values))
-    if G is None:
-        own = [_self_group_products(first, rows, g, estimator) for rows, g in padded]
-        return [_self_sums(p, F, int(g), estimator) for p, (_, g) in zip(own, padded, strict=True)]
-    cross = [_cross_group_products(first, second, rows, g, estimator) for rows, g in padded]
-    return [
-        _cross_sums(p, F, G, int(g), estimator) for p, (_, g) in zip(cross, padded, strict=True)
-    ]
+    n = len(Ks[0])
+    _check_rows(n, estimator, "group")
+    F = _wide_features(Ks, estimator)
+    G = F if Ls is None else _wide_features(Ls, estimator)
+    factor = n * _factor(n, estimator)
+    # NumPy calls syrk, which is exactly symmetric, for an array and its own transpose.
+    cross = factor * (F @ G.T)
+    if Ls is None:
+        return HsicSums(cross, cross.diagonal().copy(), cross.diagonal().copy(), n)
+    return HsicSums(cross, factor * np.vecdot(F, F), factor * np.vecdot(G, G), n)
 
 
 def permuted_hsic(
@@ -262,12 +254,32 @@ def scaled(Ks: ManyGrams, estimator: Estimator) -> Scaled:
 def _narrowed(
     K: Float64[np.ndarray, "n n"], estimator: Estimator
 ) -> tuple[Float32[np.ndarray, "n n"], int]:
-    n = len(K)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        centred = _centred(K, np.asarray(_pairs(n, n, estimator)), float(n), estimator)
+        centred = _wide_centred(K, estimator)
         largest = np.abs(centred).max(initial=0)
         exponent = int(np.frexp(largest)[1]) if np.isfinite(largest) else 0
         return np.ldexp(centred, -exponent).astype(np.float32), exponent
+
+
+def _wide_centred(
+    K: Float64[np.ndarray, "n n"], estimator: Estimator
+) -> Float64[np.ndarray, "n n"]:
+    n = len(K)
+    pairs = ~np.eye(n, dtype=bool) if estimator == "unbiased" else np.ones((n, n), bool)
+    centred: Float64[np.ndarray, "n n"] = _centred(K, pairs, float(n), estimator)
+    return centred
+
+
+def _wide_features(
+    Ks: Sequence[Float[np.ndarray, "g g"]], estimator: Estimator
+) -> Float64[np.ndarray, "m k"]:
+    features = np.empty((len(Ks), Ks[0].size))
+    for row, K in zip(features, Ks, strict=True):
+        row[:] = _wide_centred(K.astype(np.float64), estimator).ravel()
+        rounding = _ROUNDINGS * np.finfo(K.dtype).eps * np.abs(K).max()
+        if np.vecdot(row, row) <= (len(K) * rounding) ** 2:
+            row[:] = 0
+    return features
 
 
 def split_minibatches(n: int, batch_size: int) -> list[tuple[int, int]]:
@@ -312,22 +324,6 @@ def _check_rows(n: int, estimator: Estimator, whose: str) -> None:
         )
 
 
-def _padded(
-    group: RowIndices, n: int, estimator: Estimator
-) -> tuple[Int32[np.ndarray, "padded"], np.int32]:
-    """Return a group's rows, padded by copies of its first one, and how many it has."""
-    g = len(group)
-    _check_rows(g, estimator, "group")
-    if group.min() < 0 or group.max() >= n or len(np.unique(group)) < g:
-        raise ValueError(
-            f"the group's rows {group.tolist()} are repeated or outside the minibatch; give"
-            f" different indices from 0 to {n - 1}"
-        )
-    rows = np.full(-(-g // _GROUP_STEP) * _GROUP_STEP, group[0], np.int32)
-    rows[:g] = group
-    return rows, np.int32(g)
-
-
 def _self_sums(computed: SelfProducts, F: Scaled, n: int, estimator: Estimator) -> HsicSums:
     products, e = jax.device_get(computed)
     e = e + F.exponents
@@ -366,20 +362,6 @@ def _self_products(Ks: Stack, estimator: Estimator) -> SelfProducts:
 @partial(jax.jit, static_argnames="estimator")
 def _cross_products(Ks: Stack, Ls: Stack, estimator: Estimator) -> CrossProducts:
     return _all_cross_products(Ks, Ls, Ks.shape[1], estimator)
-
-
-@partial(jax.jit, static_argnames="estimator")
-def _self_group_products(
-    Ks: Stack, rows: Int32[Array, "padded"], g: Int32[Array, ""], estimator: Estimator
-) -> SelfProducts:
-    return _all_self_products(_sub_grams(Ks, rows), g, estimator)
-
-
-@partial(jax.jit, static_argnames="estimator")
-def _cross_group_products(
-    Ks: Stack, Ls: Stack, rows: Int32[Array, "padded"], g: Int32[Array, ""], estimator: Estimator
-) -> CrossProducts:
-    return _all_cross_products(_sub_grams(Ks, rows), _sub_grams(Ls, rows), g, estimator)
 
 
 @partial(jax.jit, static_argnames="estimator")

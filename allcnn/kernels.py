@@ -47,12 +47,13 @@ class Gram(NamedTuple):
     Attributes:
         values: float32; float64 where float32 does not hold the digits of the distances.
         bound: of the error of a squared distance, see `accuracy.error_bound`.
-        unit: rows were divided by 2**unit, as CKA does not see; 0 between 1e-32 and 1e32.
+        unit: rows were divided by 2**unit, as CKA does not see; 0 between 1e-32 and 1e32. Of rows
+            that are all alike the one that was given, None if none was.
     """
 
     values: Float[np.ndarray, "n n"]
     bound: float
-    unit: int
+    unit: int | None
 
 
 class Reference(NamedTuple):
@@ -95,7 +96,7 @@ def gram(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Gra
             JAX array is used where it lies.
         kernel: "linear", of rows shifted by their mean or, near 0, not at all; "cosine", in which a
             row of zeros stays zero.
-        unit: that of the representation's first minibatch; None for the first.
+        unit: that of the representation's minibatches before; None where none is known.
 
     Raises ValueError where there are no rows and for another kernel. Values that are not finite
     make the Gram not finite, without a warning.
@@ -105,29 +106,30 @@ def gram(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Gra
     if not unit or kernel == "cosine":
         narrow, bound = _narrow_gram(X, kernel)
         if bound <= accuracy.LIMIT:
-            return Gram(narrow, bound, 0)
+            return Gram(narrow, bound, 0 if narrow.any() else unit)
     if kernel == "cosine":
         X, unit = _normalised(X), 0
-    unit = _unit(X) if unit is None else unit
-    K = _wide_products(X, X, _central_row(X), unit)[0]
-    return Gram(as_narrow_as_exact(K), accuracy.error_bound(K, X.shape[1]), unit)
+    own = _unit(X) if unit is None else unit
+    K = _wide_products(X, X, _central_row(X), own)[0]
+    bound = accuracy.error_bound(K, X.shape[1])
+    return Gram(as_narrow_as_exact(K), bound, own if K.any() else unit)
 
 
-def reference(X: Rows, kernel: BaseKernel = "linear") -> Reference:
+def reference(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Reference:
     """Return the reference for the tiles of one Gram matrix, from a few rows.
 
     It is the mean of the half that lies closest together, so that rows far from the others do not
     move it; of equal rows it is exactly that row.
     """
     flat = np.asarray(_flat(X))
-    own = gram(flat, kernel)
+    own = gram(flat, kernel, unit)
     distances = accuracy.squared_distances(own.values)
     medoid = distances[np.argmin(np.median(distances, axis=1))]
     close = flat[np.sort(np.argsort(medoid, kind="stable")[: (len(flat) + 1) // 2])]
     central = _central_row(_normalised(close) if kernel == "cosine" else close)
     # As narrow tiles have it, so that wide ones beside them are shifted by the same row.
     row = in_precision_of(flat, central)
-    return Reference(row, own.unit, accuracy.usual_distance(own.values))
+    return Reference(row, own.unit or 0, accuracy.usual_distance(own.values))
 
 
 def cross_gram(A: Rows, B: Rows, common: Reference, kernel: BaseKernel = "linear") -> Tile:
@@ -171,7 +173,7 @@ def rbf(
         narrow = _rbf(stacked, jnp.asarray(sigmas, jnp.float32), estimator)
         return Scaled(np.asarray(narrow[0]), np.asarray(narrow[1]))
     parts = [
-        _wide_rbf(K, sigma, estimator)
+        scaled([wide_rbf(K, sigma, estimator)], estimator)
         if K.dtype == np.float64
         else rbf([K], np.array([sigma]), estimator)
         for K, sigma in zip(Ks, sigmas, strict=True)
@@ -182,19 +184,37 @@ def rbf(
     )
 
 
+def wide_rbf(
+    K: Float[np.ndarray, "n n"], sigma: float, estimator: Estimator = "unbiased"
+) -> Float64[np.ndarray, "n n"]:
+    """Return what ``rbf`` does of one linear Gram of either precision, in float64."""
+    squared = accuracy.squared_distances(K).astype(np.float64)
+    nearest = _off_diagonal(squared).min() if estimator == "unbiased" else 0.0
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        values: Float64[np.ndarray, "n n"] = np.expm1((nearest - squared) / sigma / sigma / 2)
+        values *= np.exp(-nearest / sigma / sigma / 2)
+    np.fill_diagonal(values, 0)
+    return values
+
+
+def _off_diagonal(squared: AnyMatrix) -> Float[np.ndarray, "k"]:
+    pairs: Float[np.ndarray, "k"] = squared[~np.eye(len(squared), dtype=bool)]
+    return pairs
+
+
 def tile_rbf(
-    tile: Tile, bandwidths: Sequence[float], median: float
+    tile: Tile, bandwidths: Sequence[float], common: Reference
 ) -> Float64[np.ndarray, "s a b"]:
     """Return the RBF kernel of a linear tile for each of s bandwidths, as HSIC sees it.
 
-    Less a constant: the kernel at the median distance; of bandwidths above that, where kernels are
+    Less a constant: the kernel at the usual distance; of bandwidths above that, where kernels are
     nearly flat, less the kernels of both rows with the reference. All tiles are shifted alike.
     """
     squared = tile.squared_distances().astype(np.float64)
     return np.stack(
         [
-            _less_constant(squared, sigma, median)
-            if sigma < median
+            _less_constant(squared, sigma, common.usual)
+            if sigma < np.sqrt(common.usual)
             else _centred(tile, squared, sigma)
             for sigma in map(float, _checked(bandwidths))
         ]
@@ -328,28 +348,6 @@ def _narrow_cosine_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, floa
     return Tile(values, norms[0], norms[-1]), bound
 
 
-def _wide_rbf(K: Float64[np.ndarray, "n n"], sigma: float, estimator: Estimator) -> Scaled:
-    squared = accuracy.squared_distances(K)
-    nearest = _off_diagonal(squared).min() if estimator == "unbiased" else 0.0
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        values = np.expm1((nearest - squared) / sigma / sigma / 2)
-    np.fill_diagonal(values, 0)
-    exponent, factor = _power_of_two(-nearest / sigma / sigma / 2)
-    (narrow,), (own,) = scaled([values * factor], estimator)
-    return Scaled(narrow[None], np.array([own + exponent], np.int32))
-
-
-def _off_diagonal(squared: AnyMatrix) -> Float[np.ndarray, "k"]:
-    pairs: Float[np.ndarray, "k"] = squared[~np.eye(len(squared), dtype=bool)]
-    return pairs
-
-
-def _power_of_two(logarithm: float) -> tuple[int, float]:
-    """Return exp of a number not above 0 as a power of two, and a factor of 1 to 2."""
-    exponent = np.floor(logarithm / np.log(2)) if np.isfinite(logarithm) else 0.0
-    return int(max(exponent, _LEAST_EXPONENT)), float(np.exp2(logarithm / np.log(2) - exponent))
-
-
 _LEAST_EXPONENT = -(2**20)
 """Of a kernel that is 0 in every float; sums of exponents do not overflow."""
 
@@ -368,10 +366,10 @@ def _centred(
 
 
 def _less_constant(
-    squared: Float64[np.ndarray, "a b"], sigma: float, median: float
+    squared: Float64[np.ndarray, "a b"], sigma: float, usual: float
 ) -> Float64[np.ndarray, "a b"]:
-    # Not beyond what float64 holds, for bandwidths of less than a thirtieth of the median.
-    reference_squared = min(median * median, 1200 * sigma * sigma)
+    # Not beyond what float64 holds, for bandwidths of less than a thirtieth of that distance.
+    reference_squared = min(usual, 1200 * sigma * sigma)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         relative = np.expm1((reference_squared - squared) / sigma / sigma / 2)
         values: Float64[np.ndarray, "a b"] = relative * np.exp(-reference_squared / sigma**2 / 2)

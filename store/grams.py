@@ -81,7 +81,7 @@ class GramWriter(CommittedWriter[GramMeta]):
         super().__init__(root, meta, commits, attributes, held)
         self._pending: list[npt.NDArray[Any]] = []
         self._bounds = _bounds(attributes, meta)[: self.n_committed]
-        self._unit = _unit(attributes, meta.key)
+        self._unit = _unit(attributes, meta.key) if self._bounds else None
 
     @property
     def median_distance(self) -> float | None:
@@ -90,10 +90,10 @@ class GramWriter(CommittedWriter[GramMeta]):
 
     @property
     def unit(self) -> int | None:
-        """Power of two that examples were divided by; None before the first Gram."""
-        return self._unit if self._bounds else None
+        """Power of two that examples were divided by; None while all Grams suit any."""
+        return self._unit
 
-    def append(self, K: npt.ArrayLike, bound: float | None = None, unit: int = 0) -> None:
+    def append(self, K: npt.ArrayLike, bound: float | None = None, unit: int | None = 0) -> None:
         """Add the Gram of the next minibatch, of shape (n, n).
 
         It is written and committed with the others of its chunk, ``n_committed`` telling how far
@@ -105,7 +105,8 @@ class GramWriter(CommittedWriter[GramMeta]):
                 was stored before is then written again in float64; killed in between, nothing is
                 stored, and writing begins afresh.
             bound: of the errors of its squared distances, against usual ones; None if not known.
-            unit: the examples were divided by 2**unit, the same for all minibatches.
+            unit: the examples were divided by 2**unit, the same for all minibatches; None, before
+                others, of examples that are all alike.
         """
         index = self.n_committed + len(self._pending)
         gram = as_narrow_as_exact(self._check_square(as_real(K, str(self.meta.key)), index))
@@ -139,10 +140,13 @@ class GramWriter(CommittedWriter[GramMeta]):
         grams = [
             self._check_square(as_real(K, str(self.meta.key)), first + i) for i, K in enumerate(Ks)
         ]
-        # What was stored in float32 had no more digits, and the others are not at hand.
-        exact = [K.astype(self.meta.precision) for K in grams]
-        packed = [pack(narrow_gram(K, self.meta.precision, str(self.meta.key))) for K in exact]
-        self._bounds[first : first + len(Ks)] = bounds or [None] * len(Ks)
+        # Those beside them that were stored in float32 are not at hand in float64.
+        packed = [pack(narrow_gram(K, self.meta.precision, str(self.meta.key))) for K in grams]
+        narrow = self.meta.precision == "float32"
+        self._bounds[first : first + len(Ks)] = [
+            None if narrow and as_narrow_as_exact(K).dtype != np.float32 else bound
+            for K, bound in zip(grams, bounds or [None] * len(Ks), strict=True)
+        ]
         self._rewrite(index, self._padded(packed))
 
     def set_median_distance(self, distance: float) -> None:
@@ -158,9 +162,9 @@ class GramWriter(CommittedWriter[GramMeta]):
 
     def _put_commits(self, commits: tuple[Commit, ...]) -> None:
         bounds = self._bounds[: commits[-1].stop] if commits else []
-        told = {BOUNDS: [_json(bound) for bound in bounds]} | (
-            {UNIT: self._unit} if self._unit else {}
-        )
+        told: dict[str, Any] = {BOUNDS: [_json(bound) for bound in bounds]}
+        if self._unit != 0 or UNIT in self._attributes:
+            told[UNIT] = self._unit
         self._put({COMMITS: [each.to_json() for each in commits]} | told)
         self._commits = commits
 
@@ -218,7 +222,7 @@ class Grams(CommittedReader[GramMeta]):
     @property
     def unit(self) -> int:
         """Power of two that the examples were divided by."""
-        return _unit(self._attributes, self.key)
+        return _unit(self._attributes, self.key) or 0
 
     @property
     def bounds(self) -> list[float | None]:
@@ -292,8 +296,10 @@ def _bounds(attributes: Mapping[str, Any], meta: GramMeta) -> list[float | None]
     return known + [None] * (meta.length - len(known))
 
 
-def _unit(attributes: Mapping[str, Any], key: GramKey) -> int:
+def _unit(attributes: Mapping[str, Any], key: GramKey) -> int | None:
     found = attributes.get(UNIT, 0)
+    if found is None:
+        return None
     if not isinstance(found, int) or isinstance(found, bool) or abs(found) > 1100:
         raise SchemaError(f"the unit of {key} is {found!r:.60}; want a power of two")
     return found

@@ -125,7 +125,7 @@ def tile_kernels(Xs, spans, kernel):
             yield np.concatenate(
                 [
                     kernels.tile_rbf(
-                        kernels.cross_gram(A, B, o), [f * median for f in FRACTIONS], median
+                        kernels.cross_gram(A, B, o), [f * median for f in FRACTIONS], o
                     )
                     for (A, B), o, median in zip(sides, references, medians, strict=True)
                 ]
@@ -180,7 +180,10 @@ def test_a_constant_representation_has_a_hsic_of_exactly_zero(kernel):
         Ks = [
             kernels.cross_gram(Z[a], Z[b], o, base) for Z, o in zip((X, Y), references, strict=True)
         ]
-        values = [kernels.tile_rbf(K, [3.0], 6.0)[0] if kernel == "rbf" else K.values for K in Ks]
+        values = [
+            kernels.tile_rbf(K, [3.0], o)[0] if kernel == "rbf" else K.values
+            for K, o in zip(Ks, references, strict=True)
+        ]
         tiles.append(exact.tile_sums(np.stack(values), None, first == second))
     found = exact.exact_hsic(40, spans, tiles)
     assert found.rows[0] == found.cross[0, 0] == 0

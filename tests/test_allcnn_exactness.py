@@ -11,11 +11,12 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import store
-from allcnn import hsic
+from allcnn import hsic, kernels
 from allcnn.cka import cka_matrix
 from allcnn.compare import compare
 from allcnn.config import Comparison, Selection
 from allcnn.workspace import Workspace
+from tests import oracles
 
 N, BATCH = 72, 36
 RANGES = [(0, 36), (36, 72)]
@@ -207,6 +208,118 @@ def test_grams_of_stores_keep_their_bounds_and_only_what_needs_it_is_float64(sto
     assert linear["every 16th far by 30000 40"].meta.precision == "float64"
 
 
+def classes():
+    """Return pairs of representations whose classes, every other example, are unlike."""
+    found, second = {}, np.arange(N) % 2 == 1
+    for p in (5, 40):
+        X, Y = related(p)
+        for size in (3, 100, 1e3, 1e4):
+            shift = size * second[:, None]
+            found[f"apart by {size:g} {p}"] = X + shift, Y + shift
+            A, B = X.copy(), Y.copy()
+            A[second, 1] += size
+            B[second, 2] -= size
+            found[f"apart in one feature by {size:g} {p}"] = A, B
+            factor = np.where(second, size, 1)[:, None]
+            found[f"one wider by {size:g} {p}"] = factor * X, factor * Y
+    return {name: (np.float32(A), np.float32(B)) for name, (A, B) in found.items()}
+
+
+def class_cka64(a, b, label, kernel, fraction, estimator):
+    X, Y = np.float64(a), np.float64(b)
+    ranges = [(0, N)] if estimator == "exact" else RANGES
+    sigmas = [fraction * median64(Z, ranges) if kernel == "rbf" else None for Z in (X, Y)]
+    sums = np.zeros(3, np.longdouble)
+    for start, stop in ranges:
+        rows = [row for row in range(start, stop) if row % 2 == label]
+        K, L = (gram64(Z[rows], kernel, s)[0] for Z, s in zip((X, Y), sigmas, strict=True))
+        sums += [len(rows) * hsic64(P, Q, estimator) for P, Q in ((K, L), (K, K), (L, L))]
+    return float(sums[0] / np.sqrt(sums[1]) / np.sqrt(sums[2]))
+
+
+@pytest.fixture(scope="module")
+def stored_classes(tmp_path_factory):
+    workspace = Workspace.at(tmp_path_factory.mktemp("classes"))
+    names = {f"tap{i}": name for i, name in enumerate(classes())}
+    examples = store.Examples.of("hard", "test", N, labels=np.arange(N) % 2)
+    for side, run in enumerate(("a", "b")):
+        taps = {tap: classes()[name][side] for tap, name in names.items()}
+        how = {"run": run, "checkpoint": "final", "examples": examples, "dtype": "float32"}
+        store.write_network(workspace.activations, taps, **how)
+    return workspace, names
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("kernel", ["linear", "cosine", "rbf"])
+def test_cka_of_classes_that_lie_far_apart_is_that_of_float64(stored_classes, kernel, estimator):
+    workspace, names = stored_classes
+    fractions = [each for name, each in KERNELS if name == kernel]
+    how = {"sigmas": tuple(fractions)} if kernel == "rbf" else {}
+    sides = Selection("a", "final"), Selection("b", "final")
+    job = Comparison(*sides, kernel, estimator=estimator, batch_size=BATCH, label="each", **how)
+    results = iter(compare(workspace, job))
+    for fraction in fractions:
+        for label in (0, 1):
+            result = next(results)
+            for key, value in zip(result.rows, result.cka.diagonal(), strict=True):
+                pair = classes()[names[key.tap]]
+                wanted = class_cka64(*pair, label, kernel, fraction, estimator)
+                assert value == pytest.approx(wanted, abs=1e-4), (names[key.tap], label)
+
+
+@pytest.mark.parametrize("p", [3, 20, 200])
+def test_tight_classes_keep_their_digits_where_most_pairs_are_of_different_ones(p):
+    n, rng = 256, np.random.default_rng(0)
+    centres, label = rng.standard_normal((10, p)), rng.integers(0, 10, n)
+    X = rng.standard_normal((n, p))
+    Y = 0.8 * X + 0.6 * rng.standard_normal((n, p))
+    for size in (1, 3, 10, 30, 100, 300, 1e3):
+        pair = [np.float32(Z + size * centres[label]) for Z in (X, Y)]
+        Ks = [kernels.gram(Z).values for Z in pair]
+        for rows in (np.flatnonzero(label == each) for each in range(10)):
+            sums = hsic.group_hsic([K[np.ix_(rows, rows)] for K in Ks], None)
+            found = sums.cross[0, 1] / np.sqrt(sums.rows[0] * sums.rows[1])
+            K, L = (gram64(np.float64(Z[rows]), "linear", None)[0] for Z in pair)
+            own = hsic64(K, K, "unbiased") * hsic64(L, L, "unbiased")
+            assert found == pytest.approx(float(hsic64(K, L, "unbiased") / np.sqrt(own)), abs=1e-4)
+    assert Ks[0].dtype == np.float64
+    assert p == 3 or kernels.gram(X + 3 * centres[label]).values.dtype == np.float32
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("scale", [1e-200, 1e-60, 1e100])
+def test_a_dead_beginning_says_nothing_of_the_size_of_the_rest(tmp_path, scale, estimator):
+    n, workspace = 400, Workspace.at(tmp_path)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, 5))
+    Y = 0.8 * X + 0.6 * rng.standard_normal((n, 5))
+    X[:300], Y[:300] = 0, 0
+    how = {"checkpoint": "final", "dtype": "float64"}
+    sides = Selection("a", "final"), Selection("b", "final")
+    for run, Z in (("a", X), ("b", Y)):
+        examples = store.Examples.of("hard", "test", n)
+        store.write_network(
+            workspace.activations, {"fc": scale * Z}, run=run, examples=examples, **how
+        )
+    for kernel in ("linear", "rbf"):
+        ranges = hsic.split_minibatches(n, 64)
+        wanted = oracles.cka64([X], [Y], ranges, kernel=kernel, estimator=estimator).item()
+        ways = {"kernel": kernel, "estimator": estimator, "batch_size": 64}
+        (result,) = compare(workspace, Comparison(*sides, **ways))
+        found = cka_matrix([scale * X], [scale * Y], **ways).values
+        assert result.cka.item() == pytest.approx(wanted, abs=1e-4)
+        assert found.item() == pytest.approx(wanted, abs=1e-4)
+
+
+def test_sizes_of_which_float64_does_not_hold_the_fourth_power_make_no_number_up():
+    X, Y = related(5)
+    X[:BATCH] *= 1e-40
+    Y[:BATCH] *= 1e-40
+    wanted = cka64(X, Y, "linear", None, "unbiased")
+    found = cka_matrix([X], [Y], batch_size=BATCH).values.item()
+    assert found == pytest.approx(wanted, abs=1e-4)
+
+
 def test_float64_and_float32_grams_are_summed_alike():
     X, Y = related(20)
     Ks = [np.float32(Z @ Z.T) for Z in (X, Y)]
@@ -214,8 +327,3 @@ def test_float64_and_float32_grams_are_summed_alike():
         narrow = hsic.minibatch_hsic(Ks, estimator=estimator)
         mixed = hsic.minibatch_hsic([Ks[0], np.float64(Ks[1])], estimator=estimator)
         np.testing.assert_allclose(mixed.cross, narrow.cross, rtol=1e-5)
-        groups = [np.arange(3, 40, 2), np.arange(40, 60)]
-        narrow = hsic.group_hsic(Ks, None, groups, estimator)
-        mixed = hsic.group_hsic([Ks[0], np.float64(Ks[1])], None, groups, estimator)
-        for a, b in zip(narrow, mixed, strict=True):
-            np.testing.assert_allclose(a.cross, b.cross, rtol=1e-4)

@@ -203,14 +203,14 @@ def test_rbf_of_a_tile_is_that_of_explicit_differences_for_each_bandwidth(mean):
     X = activations(mean=mean)
     median = median_distance64(X)
     sigmas = [fraction * median for fraction in (0.2, 0.4, 0.8)]
-    tile = kernels.cross_gram(X[:16], X[16:], kernels.reference(X[:9]))
-    found = kernels.tile_rbf(tile, sigmas, median)
+    common = kernels.reference(X[:9])
+    found = kernels.tile_rbf(kernels.cross_gram(X[:16], X[16:], common), sigmas, common)
     assert found.shape == (3, 16, 24)
     for L, sigma in zip(found, sigmas, strict=True):
-        constant = np.exp(-((median / sigma) ** 2) / 2)
+        constant = np.exp(-common.usual / sigma**2 / 2)
         np.testing.assert_allclose(L + constant, rbf_gram64(X, sigma)[:16, 16:], atol=1e-5)
     wide = 1000 * median
-    (L,) = kernels.tile_rbf(kernels.cross_gram(X, X, kernels.reference(X[:9])), [wide], median)
+    (L,) = kernels.tile_rbf(kernels.cross_gram(X, X, common), [wide], common)
     # A flat kernel is 1 - d²/(2 sigma²), whose centred Gram is the linear one, over sigma².
     assert relative_error(centred(L), centred(linear_gram64(X)) / wide**2) < 1e-4
 
@@ -280,7 +280,7 @@ def test_values_that_are_not_finite_stay_visible(kernel):
 
 def test_a_dead_layer_stays_in_float32():
     K, bound, unit = kernels.gram(np.full((20, 6, 6), 0.1, np.float32))
-    assert (K.dtype, bound, unit) == (np.float32, 0.0, 0)
+    assert (K.dtype, bound, unit) == (np.float32, 0.0, None)
     np.testing.assert_array_equal(K, 0)
 
 
@@ -323,7 +323,7 @@ def test_refusals():
         kernels.rbf([K, K], np.array([1.0, np.nan]))
     common = kernels.reference(K)
     with pytest.raises(ValueError, match="bandwidth is inf"):
-        kernels.tile_rbf(kernels.cross_gram(K, K, common), [np.inf], 1.0)
+        kernels.tile_rbf(kernels.cross_gram(K, K, common), [np.inf], common)
     with pytest.raises(ValueError, match="kernel is 'rbf'; use linear or cosine"):
         kernels.gram(K, "rbf")
     with pytest.raises(ValueError, match="kernel is 'rbf'; use linear or cosine"):

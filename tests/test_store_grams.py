@@ -366,6 +366,21 @@ def test_resuming_knows_precision_bounds_and_unit(path, two_of_four_a_chunk):
         np.testing.assert_array_equal(packed, triangle(K))
 
 
+def test_a_unit_may_be_known_after_the_first_grams(path, two_of_four_a_chunk):
+    meta = make_gram_meta(sizes=(4,) * 6)
+    grams = make_grams(meta)
+    with open_writer(path, meta) as writer:
+        for K in grams[:3]:
+            writer.append(np.zeros_like(K), 0.0, None)
+    assert open_grams(path)[meta.key].unit == 0
+    for first, unit in ((2, -300), (4, -300)):
+        with open_writer(path, meta) as writer:
+            assert writer.unit == (None if first == 2 else unit)
+            for K in grams[first : first + 2]:
+                writer.append(K, 2e-7, unit)
+    assert open_grams(path)[meta.key].unit == -300
+
+
 @pytest.mark.parametrize("bound", ["far", True, [1], {}])
 def test_a_malformed_bound_is_noticed(path, bound):
     meta = make_gram_meta()
@@ -864,6 +879,14 @@ def test_other_grams_have_another_record(path, two_a_chunk):
     assert (found.commits[0] == before[0], found.commits[1] == before[1]) == (False, True)
     wanted = [triangle(2 * K) for K in grams[:2]] + [triangle(K) for K in grams[2:]]
     assert_bit_equal(found.read(0, 4), wanted)
+
+
+def test_the_bound_of_a_gram_is_not_kept_where_float32_rounds_it(path, two_a_chunk):
+    meta = make_gram_meta()
+    grams = fill(path, meta)
+    with open_writer(path, meta) as writer:
+        writer.replace(0, [np.float64(grams[0]), np.float64(grams[1]) / 3], [1e-12, 1e-12])
+    assert open_grams(path)[meta.key].bounds == [1e-12, None, None, None]
 
 
 @pytest.mark.parametrize(("first", "n"), [(1, 2), (0, 1), (0, 3), (2, 2), (4, 0)])

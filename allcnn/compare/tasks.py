@@ -34,6 +34,9 @@ Span = tuple[int, int]
 Packed = Float[np.ndarray, "t"]
 Squares = Float[np.ndarray, "m n n"] | list[Float[np.ndarray, "n n"]]
 
+Sigmas = Float64[np.ndarray, "m"] | None
+"""RBF bandwidths, one a representation; None for other kernels."""
+
 Wanted = Callable[[], bool]
 """Says whether anybody still waits for what a task returns or keeps."""
 
@@ -313,12 +316,13 @@ def _add_minibatch(
     per_bandwidth = len(collected) // len(way.bandwidths)
     for b, fraction in enumerate(way.bandwidths):
         mine = collected[b * per_bandwidth : (b + 1) * per_bandwidth]
-        sides = [_kernel_of(K, side, fraction, way) for K, side in zip(Ks, operands, strict=False)]
+        sigmas = [_sigmas(side, fraction) for side in operands]
+        if groups is not None:
+            _add_groups(mine, Ks, sigmas, groups, way)
+            continue
+        sides = [_kernel_of(K, s, way) for K, s in zip(Ks, sigmas, strict=False)]
         first, second = sides[0], sides[1] if len(sides) > 1 else None
-        if groups is None:
-            mine[0].sums.append(hsic.minibatch_hsic(first, second, way.estimator))
-        else:
-            _add_groups(mine, first, second, groups, way)
+        mine[0].sums.append(hsic.minibatch_hsic(first, second, way.estimator))
         if way.permutations:
             shuffles = _permutations(index, first.values.shape[1], way.permutations)
             mine[0].shuffled += hsic.permuted_hsic(first, second, shuffles, way.estimator)
@@ -326,28 +330,41 @@ def _add_minibatch(
 
 def _add_groups(
     mine: list[_Collected],
-    first: Scaled,
-    second: Scaled | None,
+    Ks: list[Squares],
+    sigmas: list[Sigmas],
     groups: list[Int[np.ndarray, "k"] | None],
     way: Way,
 ) -> None:
-    used = [rows for rows in groups if rows is not None]
-    sums = iter(hsic.group_hsic(first, second, used, way.estimator) if used else ())
     for each, rows in zip(mine, groups, strict=True):
         if rows is None:
             each.n_skipped += 1
-        else:
-            each.sums.append(next(sums))
+            continue
+        # Before the kernel and the mean: other examples may lie so far away that these seem alike.
+        sides = [[K[np.ix_(rows, rows)] for K in side] for side in Ks]
+        sides = [_wide_kernel_of(side, s, way) for side, s in zip(sides, sigmas, strict=False)]
+        second = sides[1] if len(sides) > 1 else None
+        each.sums.append(hsic.group_hsic(sides[0], second, way.estimator))
 
 
-def _kernel_of(
-    Ks: Squares, operands: Sequence[Operand], fraction: float | None, way: Way
-) -> Scaled:
+def _sigmas(operands: Sequence[Operand], fraction: float | None) -> Sigmas:
     if fraction is None:
-        return hsic.scaled(Ks, way.estimator)
+        return None
     # A bandwidth that is not defined belongs to a Gram of zeros, which stays constant.
-    sigmas = [fraction * (o.median or 1.0) if o.defined else 1.0 for o in operands]
-    return kernels.rbf(Ks, np.array(sigmas), way.estimator)
+    return np.array([fraction * (o.median or 1.0) if o.defined else 1.0 for o in operands])
+
+
+def _kernel_of(Ks: Squares, sigmas: Sigmas, way: Way) -> Scaled:
+    if sigmas is None:
+        return hsic.scaled(Ks, way.estimator)
+    return kernels.rbf(Ks, sigmas, way.estimator)
+
+
+def _wide_kernel_of(
+    Ks: list[Float[np.ndarray, "g g"]], sigmas: Sigmas, way: Way
+) -> list[Float[np.ndarray, "g g"]]:
+    if sigmas is None:
+        return Ks
+    return [kernels.wide_rbf(K, s, way.estimator) for K, s in zip(Ks, sigmas, strict=True)]
 
 
 def _permutations(index: int, n: int, count: int) -> Int[np.ndarray, "p n"]:
@@ -370,7 +387,7 @@ def tile_sums(
     """Return what some tiles of whole Grams add, for each tile and each bandwidth.
 
     The rows of one tap that these tiles need are held, read once, and the tiles of all taps. All
-    tiles are shifted by the same row, the mean of the first minibatch.
+    tiles of one Gram are shifted by the same row, near the mean of its first examples.
     """
     opened, how = store.open(path), (tiles, kernel, pool, bandwidths)
     Ks = [_tap_tiles(opened, operand, *how, wanted) for operand in rows]
@@ -407,19 +424,22 @@ def _tap_tiles(
         return [np.zeros((len(bandwidths), *tile.shape)) for tile in tiles]
     tap = opened[key]
     base: kernels.BaseKernel = "cosine" if kernel == "cosine" else "linear"
-    common = _reference(str(opened.path), key, tap.meta.checkpoint_digest, base, pool)
+    whole = _reference(str(opened.path), key, tap.meta.checkpoint_digest, base, pool)
     blocks = _blocks(tap, tiles)
     with _COMPUTING:
         pooled = {name: kernels.pooled(X, pool) for name, X in blocks.items()}
         found = []
         for tile in tiles:
+            common = whole
+            if tile.label is not None:
+                common = _class_reference(tap, tile.label, pooled, base, pool, whole.unit)
             A, B = (pooled[block] for block in tile.blocks)
             values = kernels.cross_gram(A, B, common, base)
             if median is None:
                 found.append(values.values[None])
             else:
                 sigmas = [(fraction or 1.0) * median for fraction in bandwidths]
-                found.append(kernels.tile_rbf(values, sigmas, median))
+                found.append(kernels.tile_rbf(values, sigmas, common))
         return found
 
 
@@ -429,8 +449,37 @@ def _reference(
 ) -> kernels.Reference:
     """Return what all tiles have in common; it would otherwise be computed for each of them."""
     tap = store.open(path)[key]
-    stop = min(bandwidth.BLOCK_ROWS, tap.meta.n_samples)
-    return kernels.reference(kernels.pooled(tap.read(0, stop), pool), base)
+    n = tap.meta.n_samples
+    first = kernels.pooled(tap.read(0, min(bandwidth.BLOCK_ROWS, n)), pool)
+    found = kernels.reference(first, base)
+    if found.usual == 0 and n > len(first):
+        # All alike, as dead rows are, which says nothing of the size of others.
+        sample = bandwidth.sample_rows(n)
+        block: Block = None, (0, n)
+        rows = {block: sample[:: -(-len(sample) // bandwidth.BLOCK_ROWS)]}
+        found = kernels.reference(kernels.pooled(_scattered(tap, rows)[block], pool), base)
+    return found
+
+
+def _class_reference(
+    tap: Representation,
+    label: int,
+    held: dict[Block, kernels.Rows],
+    base: kernels.BaseKernel,
+    pool: Pool,
+    unit: int,
+) -> kernels.Reference:
+    """Return what the tiles of a class have in common, from rows that are held if they are.
+
+    Its own: a class may lie so far from the others that, seen from there, its examples seem alike.
+    """
+    rows = np.flatnonzero(tap.labels == label)[: bandwidth.BLOCK_ROWS]
+    for (of, (start, _)), some in held.items():
+        if (of, start) == (label, 0) and len(some) >= len(rows):
+            return kernels.reference(some[: len(rows)], base, unit)
+    block: Block = label, (0, len(rows))
+    first = kernels.pooled(_scattered(tap, {block: rows})[block], pool)
+    return kernels.reference(first, base, unit)
 
 
 def _blocks(tap: Representation, tiles: Sequence[Tile]) -> dict[Block, np.ndarray]:

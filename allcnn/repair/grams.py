@@ -31,6 +31,7 @@ class GramsAgain(Rewriting):
         self._held: tuple[int, np.ndarray] = 0, np.empty(0)
         self._computed: dict[Span, list[kernels.Gram]] = {}
         self._source: str | None = None
+        self._unit: int | None = None
         super().__init__(root, network, damage)
 
     def _plan(self) -> None:
@@ -65,11 +66,12 @@ class GramsAgain(Rewriting):
     def _compute(self, block: Span) -> None:
         key = self.meta.key
         rows = (self._rows(start, stop) for start, stop in self.meta.ranges[slice(*block)])
-        unit = self._reader.unit if isinstance(self._reader, Grams) else None
+        if isinstance(self._reader, Grams):
+            self._unit = self._reader.unit
         grams: list[kernels.Gram] = []
         for X in rows:
-            unit = grams[-1].unit if unit is None and grams else unit
-            grams.append(kernels.gram(kernels.pooled(X, key.pool), key.kernel, unit))
+            grams.append(kernels.gram(kernels.pooled(X, key.pool), key.kernel, self._unit))
+            self._unit = grams[-1].unit
         self._computed[block] = grams
 
     def _rows(self, start: int, stop: int) -> Float[np.ndarray, "n ..."]:
