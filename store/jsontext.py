@@ -36,7 +36,7 @@ def parse(content: bytes | str, *, constants: bool = False) -> Any:
 
 
 def as_read(values: object, *, constants: bool = False) -> Any:
-    """Return values as they are once written and read; ValueError or TypeError if they cannot be."""
+    """Return values as they will be read; ValueError or TypeError for what cannot be read again."""
     return parse(json.dumps(values), constants=constants)
 
 

@@ -71,7 +71,7 @@ def run(words: list[str]) -> tuple[int, str]:
 def stored(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Return a workspace whose name has to be quoted, with one network extracted and compared."""
     place = Workspace.at(tmp_path_factory.mktemp("advice") / "it's  here")
-    shutil.copytree(trained.root, place.root)
+    shutil.copytree(trained.root, place.root, ignore=shutil.ignore_patterns("epoch-*"))
     extract(place, Extraction(D1, "final", n_samples=N, batch_size=BATCH))
     return place
 
@@ -541,6 +541,8 @@ def an_import_of_which_a_kill_left_folders(place: Workspace) -> Words:
 
 # Probes
 
+QUICK = ("--pool", "mean", "--penalties", "1e-3")
+
 
 @scenario
 def nothing_to_probe(place: Workspace) -> Words:
@@ -554,7 +556,7 @@ def a_mistyped_name_to_probe(place: Workspace) -> Words:
 
 @scenario
 def no_training_examples(place: Workspace) -> Words:
-    return "probe", FINAL
+    return "probe", FINAL, *QUICK
 
 
 @scenario
@@ -572,7 +574,7 @@ def no_such_set_to_probe(place: Workspace) -> Words:
 def unfinished_activations_to_probe(place: Workspace) -> Words:
     extract(place, Extraction(D1, "final", "train", n_samples=N, batch_size=BATCH))
     unfinish(place)
-    return "probe", FINAL
+    return "probe", FINAL, *QUICK
 
 
 @scenario
@@ -581,7 +583,7 @@ def another_checkpoint_to_probe(place: Workspace) -> Words:
     retrain(place)
     begin(place, D1, began)
     extract(place, Extraction(D1, "final", "train", n_samples=N, batch_size=BATCH))
-    return "probe", FINAL
+    return "probe", FINAL, *QUICK
 
 
 @instead

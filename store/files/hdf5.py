@@ -57,6 +57,9 @@ def _walk(path: str, file: Any) -> Iterator[Listed]:
 def _keys(group: Any) -> list[str]:
     """Return names in the order of their creation where the file knows it, else numbers counted."""
     keys = list(group)
+    for key in keys:
+        if not isinstance(key, str):
+            raise ValueError(f"the name {key!r} in it is no UTF-8")
     return sorted(keys, key=counting) if keys == sorted(keys) else keys
 
 

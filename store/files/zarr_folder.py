@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.errors import ZarrUserWarning
 
 from store.errors import ArrayError
 from store.files.arrays import (
@@ -22,6 +24,7 @@ from store.files.arrays import (
     check_form,
     reading,
 )
+from store.files.formats import ZARR_MARKS
 from store.files.names import counting
 
 ADVICE: Final = "write it again with zarr"
@@ -31,31 +34,41 @@ _TEXTS: Final = "T"
 
 def open_file(path: Path, opened: ExitStack) -> list[Listed]:
     """Open every array, by its path below the folder."""
-    with reading(str(path), ADVICE):
-        _check_links(path)
+    with reading(str(path), ADVICE), warnings.catch_warnings():
+        # Of files that are no part of it; ``_walk`` misses none that is.
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        nodes = _find_nodes(path)
         node = zarr.open(str(path), mode="r")
         if _OWN in node.attrs:
             raise ArrayError(
                 f"{path} is a store of this program already; name the folder above it as"
                 " --workspace"
             )
-        return list(_walk(path, node))
+        return list(_walk(path, node, nodes))
 
 
-def _check_links(path: Path) -> None:
+def _find_nodes(path: Path) -> set[str]:
+    """Return the folders below one that have metadata; raises ValueError for symbolic links."""
+    nodes = set()
     for folder, folders, files in os.walk(path):
         for name in (*folders, *files):
             if os.path.islink(os.path.join(folder, name)):
                 raise ValueError(f"{os.path.relpath(os.path.join(folder, name), path)} is a link")
+        if not set(ZARR_MARKS).isdisjoint(files):
+            nodes.add(os.path.relpath(folder, path).replace(os.sep, "/"))
+    return nodes - {"."}
 
 
-def _walk(path: Path, node: Any) -> Iterator[Listed]:
+def _walk(path: Path, node: Any, nodes: set[str]) -> Iterator[Listed]:
     if isinstance(node, zarr.Array):
         yield _listed(path.name.removesuffix(".zarr"), str(path), node)
         return
     members = sorted(node.members(max_depth=None), key=lambda member: counting(member[0]))
     if len(members) > MOST_ARRAYS:
         raise ValueError(f"it holds more than {MOST_ARRAYS} arrays")
+    # Zarr passes over what it cannot read.
+    if lost := nodes - {name for name, _ in members}:
+        raise ValueError(f"{min(lost)} in it is no array or group that Zarr can read")
     for name, member in members:
         if isinstance(member, zarr.Array):
             yield _listed(name, f"{path}:{name}", member)
