@@ -5,7 +5,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +17,9 @@ from store.errors import ArrayError
 from store.files.arrays import (
     MOST_ARRAYS,
     Converted,
+    Lazy,
     Listed,
     Refused,
-    Rows,
     check_form,
     reading,
 )
@@ -76,13 +75,14 @@ def _walk(path: Path, node: Any, nodes: set[str]) -> Iterator[Listed]:
 
 def _listed(name: str, source: str, array: Any) -> Listed:
     dtype = np.dtype(array.dtype)
+    lazy = Lazy(source, ADVICE, array.shape, dtype, array.__getitem__)
     if dtype.kind == _TEXTS:
-        return Listed(name, Converted(_Array(source, array), np.dtype("U"), _as_texts))
+        return Listed(name, Converted(lazy, np.dtype("U"), _as_texts))
     if dtype.hasobject or dtype.names:
         reason = f"is of type {str(dtype)[:40]}; write plain numbers"
         return Listed(name, Refused(array.shape, source, reason))
     check_form(source, array.shape, dtype)
-    return Listed(name, _Array(source, array), _missing(array))
+    return Listed(name, lazy, _missing(array))
 
 
 def _as_texts(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -102,27 +102,3 @@ def _missing(array: Any) -> str | None:
         f"lacks {wanted - found} of {wanted} chunks, which are read as {array.fill_value}, as zarr"
         " leaves out chunks of this value alone"
     )
-
-
-@dataclass(frozen=True)
-class _Array:
-    """An array, a few rows at a time."""
-
-    source: str
-    array: Any
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows first."""
-        shape: tuple[int, ...] = self.array.shape
-        return shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """As in the file."""
-        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
-        return dtype
-
-    def __getitem__(self, rows: Rows, /) -> npt.NDArray[Any]:
-        with reading(self.source, ADVICE):
-            return np.asarray(self.array[rows if self.shape else ()])
