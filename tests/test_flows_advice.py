@@ -375,14 +375,14 @@ def import_network(
 
 @scenario
 def a_network_on_fewer_examples(place: Workspace) -> Words:
-    extract(place, Extraction(D2, "final", n_samples=32, batch_size=16))
-    return "compare", FINAL, f"{D2}@final", "--batch-size", 16
+    extract(place, Extraction(D2, "final", n_samples=BATCH, batch_size=BATCH))
+    return "compare", FINAL, f"{D2}@final", "--batch-size", BATCH
 
 
 @scenario
 def networks_on_different_examples(place: Workspace) -> Words:
-    extract(place, Extraction(D2, "final", n_samples=32, batch_size=16))
-    return "matrix", "*@final", "--batch-size", 16
+    extract(place, Extraction(D2, "final", n_samples=BATCH, batch_size=BATCH))
+    return "matrix", "*@final", "--batch-size", BATCH
 
 
 @scenario
@@ -618,7 +618,7 @@ def a_damaged_minibatch(place: Workspace) -> Words:
 @scenario
 def damage_that_is_found(place: Workspace) -> Words:
     damage(activations(place))
-    return "store", "verify"
+    return "store", "verify", FINAL
 
 
 @scenario
@@ -634,21 +634,21 @@ def write_other_bytes(file: Path) -> None:
 @scenario
 def unfinished_activations_that_are_found(place: Workspace) -> Words:
     unfinish(place)
-    return "store", "verify"
+    return "store", "verify", FINAL
 
 
 @scenario
 def an_unfinished_import_that_is_found(place: Workspace) -> Words:
     import_network(place)
     edit_attributes(activations(place, "mine").parent, lambda a: a["allcnn_commits"].pop())
-    return "store", "verify"
+    return "store", "verify", "mine@*"
 
 
 @scenario
 def a_damaged_import(place: Workspace) -> Words:
     import_network(place)
     damage(activations(place, "mine"))
-    return "store", "verify", "--repair"
+    return "store", "verify", "mine@*", "--repair"
 
 
 @scenario
@@ -663,21 +663,21 @@ def a_damaged_tap_without_its_checkpoint(place: Workspace) -> Words:
 def damage_of_another_checkpoint(place: Workspace) -> Words:
     damage(activations(place))
     retrain(place)
-    return "store", "verify", "--repair"
+    return "store", "verify", FINAL, "--repair"
 
 
 @scenario
 def damage_of_all_metadata(place: Workspace) -> Words:
     for tap in store.open(place.activations).find(run=D1):
         (tap.place / "zarr.json").write_text("{}")
-    return "store", "verify", "--repair"
+    return "store", "verify", FINAL, "--repair"
 
 
 @scenario
 def damage_of_all_metadata_of_an_import(place: Workspace) -> Words:
     import_network(place)
     (activations(place, "mine").parent / "zarr.json").write_text("{}")
-    return "store", "verify", "--repair"
+    return "store", "verify", "mine@*", "--repair"
 
 
 @scenario
@@ -685,7 +685,7 @@ def a_damaged_result(place: Workspace) -> Words:
     assert run(["compare", FINAL, FINAL, "--workspace", str(place.root)])[0] == 0
     name = store.list_results(place.similarity)[0]
     damage(place.similarity / name / "cka")
-    return "store", "verify", "--repair"
+    return "store", "verify", FINAL, "--repair"
 
 
 @scenario
@@ -695,4 +695,4 @@ def a_damaged_probe(place: Workspace) -> Words:
     assert run(words)[0] == 0
     name = store.list_probes(place.probes)[0]
     damage(place.probes / name / "accuracy")
-    return "store", "verify", "--repair"
+    return "store", "verify", FINAL, "--repair"
