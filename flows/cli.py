@@ -3,7 +3,6 @@
 Commands import what they need, so that ``--help`` answers at once.
 """
 
-import io
 import logging
 import os
 import sys
@@ -103,7 +102,9 @@ def _reason(error: Exception) -> object | None:
     if isinstance(error, DamagedChunkError):
         return f"{error}; {_repairing()} repairs what a checkpoint still gives"
     if isinstance(error, OSError):
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror or error
+        # Of two files the second is the one that was to be there.
+        file = error.filename2 or error.filename
+        return f"{error.strerror}: {file}" if file else error.strerror or error
     return error if isinstance(error, StoreError) else None
 
 
@@ -151,10 +152,6 @@ def main() -> None:
     # raised as well, which is enough.
     for library in ("absl", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    # Names of layers may have letters that a terminal's encoding lacks: these are spelled out.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     # Those that no font here has are drawn as boxes.
     warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
     if not isinstance(sys.unraisablehook, _Unraisable):

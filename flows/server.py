@@ -144,7 +144,8 @@ def _named(url: str) -> str:
 
 def _shown(url: str) -> str:
     """Return an address without the password that it may hold."""
-    return re.sub(r"//[^/@]*@", "//", url)
+    # Greedy: whoever does not escape it may have "@" and "/" in it.
+    return re.sub(r"//.*@", "//", url)
 
 
 @functools.cache

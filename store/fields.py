@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from store.errors import SchemaError
+from store.jsontext import as_read
 
 MOST_COUNT: Final = 2**53
 """Beyond it, floats and the programs that read JSON as such no longer count."""
@@ -66,9 +67,14 @@ def check_attributes(attributes: object) -> None:
             )
         if name in _RESERVED:
             raise SchemaError(f"attribute {name!r} would hide what is stored anyway; rename it")
-        number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-        if not number and not isinstance(value, str):
-            raise SchemaError(f"attribute {name} is {shown(value)}; want a text or finite number")
+        if not isinstance(value, int | float | str):
+            raise SchemaError(f"attribute {name} is {shown(value)}; want a text or a number")
+        try:
+            as_read(value)
+        except ValueError as error:
+            raise SchemaError(
+                f"attribute {name} cannot be stored ({error}); want a text or a finite number"
+            ) from error
 
 
 def check_n_taps(n_taps: object, tap_index: int) -> None:

@@ -35,6 +35,11 @@ def parse(content: bytes | str, *, constants: bool = False) -> Any:
     return values
 
 
+def as_read(values: object, *, constants: bool = False) -> Any:
+    """Return values as they will be read; ValueError or TypeError for what cannot be read again."""
+    return parse(json.dumps(values), constants=constants)
+
+
 def _named_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):

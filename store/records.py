@@ -5,7 +5,6 @@ of every array are written last, and the draft takes the place of an older recor
 """
 
 import errno
-import json
 import math
 import os
 import re
@@ -34,6 +33,7 @@ from store.errors import (
 )
 from store.fields import check_text, check_utc, shown
 from store.flock import is_dead, is_same, try_lock
+from store.jsontext import as_read
 from store.layout import Kind, crc32c, create_root, has_store, open_root
 from store.names import check_component
 from store.nodes import read_array, read_attributes, write_attributes
@@ -145,21 +145,13 @@ def tap_names(texts: list[str]) -> list[str]:
     return [str(RepresentationKey.from_text(text)) for text in texts]
 
 
-def check_json(what: str, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return facts that can be JSON, else raise SchemaError."""
-    try:
-        json.dumps(facts)
-    except (TypeError, ValueError) as error:
-        raise SchemaError(f"{what} cannot be JSON: {error}") from error
-    return facts
-
-
 def write_record(store: Address, form: RecordForm[Any], content: Content) -> None:
     """Write a record, replacing one of the same name only after the new one is complete.
 
     At an address, where nothing can be renamed at once, the old one is removed first.
     """
     place = as_place(store)
+    _check_readable(form, content)
     create_root(place, form.kind)
     with reaching(place):
         if isinstance(place, Path):
@@ -169,6 +161,15 @@ def write_record(store: Address, form: RecordForm[Any], content: Content) -> Non
             with drafted(place, content.name) as group:
                 _write_arrays(group, form, content)
             _write_facts(place / content.name, form, content)
+
+
+def _check_readable(form: RecordForm[Any], content: Content) -> None:
+    """Raise SchemaError for facts that reading would refuse: they would replace an older record."""
+    try:
+        # Provenance may have NaN in it.
+        form.check(as_read(content.facts, constants=True))
+    except (TypeError, KeyError, ValueError) as error:
+        raise SchemaError(f"{form.noun} {content.name} cannot be written: {error}") from error
 
 
 def _replace(place: Path, form: RecordForm[Any], content: Content) -> None:

@@ -71,7 +71,7 @@ def run(words: list[str]) -> tuple[int, str]:
 def stored(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Return a workspace whose name has to be quoted, with one network extracted and compared."""
     place = Workspace.at(tmp_path_factory.mktemp("advice") / "it's  here")
-    shutil.copytree(trained.root, place.root)
+    shutil.copytree(trained.root, place.root, ignore=shutil.ignore_patterns("epoch-*"))
     extract(place, Extraction(D1, "final", n_samples=N, batch_size=BATCH))
     return place
 
@@ -375,14 +375,14 @@ def import_network(
 
 @scenario
 def a_network_on_fewer_examples(place: Workspace) -> Words:
-    extract(place, Extraction(D2, "final", n_samples=32, batch_size=16))
-    return "compare", FINAL, f"{D2}@final", "--batch-size", 16
+    extract(place, Extraction(D2, "final", n_samples=BATCH, batch_size=BATCH))
+    return "compare", FINAL, f"{D2}@final", "--batch-size", BATCH
 
 
 @scenario
 def networks_on_different_examples(place: Workspace) -> Words:
-    extract(place, Extraction(D2, "final", n_samples=32, batch_size=16))
-    return "matrix", "*@final", "--batch-size", 16
+    extract(place, Extraction(D2, "final", n_samples=BATCH, batch_size=BATCH))
+    return "matrix", "*@final", "--batch-size", BATCH
 
 
 @scenario
@@ -541,6 +541,8 @@ def an_import_of_which_a_kill_left_folders(place: Workspace) -> Words:
 
 # Probes
 
+QUICK = ("--pool", "mean", "--penalties", "1e-3")
+
 
 @scenario
 def nothing_to_probe(place: Workspace) -> Words:
@@ -554,7 +556,7 @@ def a_mistyped_name_to_probe(place: Workspace) -> Words:
 
 @scenario
 def no_training_examples(place: Workspace) -> Words:
-    return "probe", FINAL
+    return "probe", FINAL, *QUICK
 
 
 @scenario
@@ -572,7 +574,7 @@ def no_such_set_to_probe(place: Workspace) -> Words:
 def unfinished_activations_to_probe(place: Workspace) -> Words:
     extract(place, Extraction(D1, "final", "train", n_samples=N, batch_size=BATCH))
     unfinish(place)
-    return "probe", FINAL
+    return "probe", FINAL, *QUICK
 
 
 @scenario
@@ -581,7 +583,7 @@ def another_checkpoint_to_probe(place: Workspace) -> Words:
     retrain(place)
     begin(place, D1, began)
     extract(place, Extraction(D1, "final", "train", n_samples=N, batch_size=BATCH))
-    return "probe", FINAL
+    return "probe", FINAL, *QUICK
 
 
 @instead
@@ -616,7 +618,7 @@ def a_damaged_minibatch(place: Workspace) -> Words:
 @scenario
 def damage_that_is_found(place: Workspace) -> Words:
     damage(activations(place))
-    return "store", "verify"
+    return "store", "verify", FINAL
 
 
 @scenario
@@ -632,21 +634,21 @@ def write_other_bytes(file: Path) -> None:
 @scenario
 def unfinished_activations_that_are_found(place: Workspace) -> Words:
     unfinish(place)
-    return "store", "verify"
+    return "store", "verify", FINAL
 
 
 @scenario
 def an_unfinished_import_that_is_found(place: Workspace) -> Words:
     import_network(place)
     edit_attributes(activations(place, "mine").parent, lambda a: a["allcnn_commits"].pop())
-    return "store", "verify"
+    return "store", "verify", "mine@*"
 
 
 @scenario
 def a_damaged_import(place: Workspace) -> Words:
     import_network(place)
     damage(activations(place, "mine"))
-    return "store", "verify", "--repair"
+    return "store", "verify", "mine@*", "--repair"
 
 
 @scenario
@@ -661,21 +663,21 @@ def a_damaged_tap_without_its_checkpoint(place: Workspace) -> Words:
 def damage_of_another_checkpoint(place: Workspace) -> Words:
     damage(activations(place))
     retrain(place)
-    return "store", "verify", "--repair"
+    return "store", "verify", FINAL, "--repair"
 
 
 @scenario
 def damage_of_all_metadata(place: Workspace) -> Words:
     for tap in store.open(place.activations).find(run=D1):
         (tap.place / "zarr.json").write_text("{}")
-    return "store", "verify", "--repair"
+    return "store", "verify", FINAL, "--repair"
 
 
 @scenario
 def damage_of_all_metadata_of_an_import(place: Workspace) -> Words:
     import_network(place)
     (activations(place, "mine").parent / "zarr.json").write_text("{}")
-    return "store", "verify", "--repair"
+    return "store", "verify", "mine@*", "--repair"
 
 
 @scenario
@@ -683,7 +685,7 @@ def a_damaged_result(place: Workspace) -> Words:
     assert run(["compare", FINAL, FINAL, "--workspace", str(place.root)])[0] == 0
     name = store.list_results(place.similarity)[0]
     damage(place.similarity / name / "cka")
-    return "store", "verify", "--repair"
+    return "store", "verify", FINAL, "--repair"
 
 
 @scenario
@@ -693,4 +695,4 @@ def a_damaged_probe(place: Workspace) -> Words:
     assert run(words)[0] == 0
     name = store.list_probes(place.probes)[0]
     damage(place.probes / name / "accuracy")
-    return "store", "verify", "--repair"
+    return "store", "verify", FINAL, "--repair"

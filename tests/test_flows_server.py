@@ -75,6 +75,12 @@ def test_what_is_no_address_is_refused_at_once(url: str):
     )
 
 
+@pytest.mark.parametrize("password", ["secret", "se@secret", "p/secret", "secret?", "a:secret"])
+def test_a_password_in_an_address_is_never_shown(password: str):
+    told = refused(f"http://user:{password}@127.0.0.1:99999/api")
+    assert told.startswith("PREFECT_API_URL is http://127.0.0.1:99999/api, which is no address")
+
+
 def test_where_no_server_answers_the_sentence_says_how_to_start_one(monkeypatch):
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"

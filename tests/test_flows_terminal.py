@@ -31,6 +31,12 @@ def test_letters_that_a_terminal_lacks_are_written_in_ascii(monkeypatch, encodin
     assert stream.buffer.getvalue() == rb"3 -> 4 ... - \udcff \u4f60"
 
 
+def test_what_a_command_writes_is_spelt_as_its_help_is(tmp_path):
+    place = tmp_path / "a\u2026b \u4f60"
+    result = CliRunner(charset="latin-1").invoke(main, ["run", "ls", "--workspace", str(place)])
+    assert r"a...b \u4f60" in result.stderr
+
+
 def test_other_errors_of_encodings_are_raised():
     prepare()
     with pytest.raises(UnicodeDecodeError):
@@ -102,6 +108,16 @@ def test_a_limit_on_threads_is_one_sentence(monkeypatch, tmp_path):
     assert result.stderr.startswith("Error: no more threads can be started; end other programs")
     assert len(result.stderr.splitlines()) == 1
     assert silenced == [True]
+
+
+def test_of_two_files_the_one_that_cannot_be_replaced_is_named(monkeypatch, tmp_path):
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page.partial").touch()
+    monkeypatch.setattr(
+        "allcnn.runs.list_runs", lambda *_: os.replace(tmp_path / "page.partial", tmp_path / "page")
+    )
+    result = CliRunner().invoke(main, ["run", "ls", "--workspace", str(tmp_path)])
+    assert result.stderr == f"Error: Is a directory: {tmp_path / 'page'}\n"
 
 
 def test_the_end_is_silent_by_a_stream_to_nowhere(monkeypatch):

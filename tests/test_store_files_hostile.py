@@ -283,6 +283,20 @@ def test_links_out_of_a_zarr_folder_are_refused(tmp_path):
     refused(tmp_path / "a.zarr", r"cannot be read \(c/0/0/0 is a link\)")
 
 
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
+def test_a_damaged_array_in_a_zarr_folder_is_never_left_out(tmp_path, version):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)
+    for name in ("one", "deep/two"):
+        root.create_array(name, data=A)
+    (tmp_path / "a.zarr" / "notes.txt").write_text("no part of it")
+    assert set(read(tmp_path / "a.zarr")) == {"one", "deep/two"}
+    metadata = tmp_path / "a.zarr" / "deep" / "two" / {2: ".zarray", 3: "zarr.json"}[version]
+    values = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps({k: v for k, v in values.items() if k != "fill_value"}))
+    refused(tmp_path / "a.zarr", "cannot be read .*; write it again with zarr")
+
+
 def test_a_store_of_our_own_is_no_folder_of_arrays(tmp_path):
     zarr.open_group(tmp_path / "a.zarr", mode="w").attrs["allcnn_store"] = {}
     refused(tmp_path / "a.zarr", "is a store of this program already; name the folder above")
@@ -314,6 +328,14 @@ def test_hdf5_reads_no_other_file(tmp_path):
             with pytest.raises(ArrayError, match=f":{name} has its values in other files; copy"):
                 read_all(by_name[name])
         np.testing.assert_array_equal(by_name["within"][0:10], A)
+
+
+def test_hdf5_names_that_are_no_text_are_named(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in (b"a", b"caf\xe9", b"z"):
+            file[name] = A
+    refused(tmp_path / "a.h5", r"cannot be read \(the name b'caf\\xe9' in it is no UTF-8\)")
 
 
 def test_hdf5_groups_in_circles_end(tmp_path):
@@ -428,6 +450,14 @@ def test_safetensors_that_lie_are_one_sentence(tmp_path, entry):
     path = tmp_path / "a.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(240))
     refused(path, "save it")
+
+
+def test_safetensors_of_one_name_are_refused(tmp_path):
+    entry = json.dumps(ENTRY)
+    header = f'{{"a": {entry}, "a": {entry}}}'.encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + A.tobytes())
+    refused(path, "the name 'a' stands in it twice")
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,17 @@ class Rows:
         return self.values[rows]
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["\udcff", 10**20, -(10**19), 10**5000, np.inf, np.nan, None],
+    ids=["surrogate", "10^20", "-10^19", "10^5000", "infinite", "nan", "none"],
+)
+def test_attributes_that_could_not_be_read_again_are_refused(tmp_path, value):
+    with pytest.raises(SchemaError, match=r"attribute note .*; want a text or a"):
+        write(tmp_path / "a.zarr", attributes={"note": value})
+    assert not (tmp_path / "a.zarr").exists()
+
+
 def test_arrays_are_stored_in_their_order(tmp_path):
     digest = write(tmp_path / "a.zarr")
     for index, tap in enumerate(store.open(tmp_path / "a.zarr").find()):

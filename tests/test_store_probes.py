@@ -150,7 +150,7 @@ def test_counts_are_whole_and_above_0(field):
 
 
 def test_provenance_must_be_json_before_any_work(path):
-    with pytest.raises(SchemaError, match="probe net cannot be JSON"):
+    with pytest.raises(SchemaError, match="probe net cannot be written: "):
         write_probe(path, make_probe(provenance={"when": object()}))
     assert not path.exists()
 

@@ -214,9 +214,30 @@ def test_malformed_sources_are_noticed(path):
 
 
 def test_provenance_must_be_json_before_any_work(path):
-    with pytest.raises(SchemaError, match="result seeds cannot be JSON"):
+    with pytest.raises(SchemaError, match=r"result seeds cannot be written: .* not JSON serializ"):
         write_result(path, make_result(provenance={"when": object()}))
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"provenance": {"size": 10**30}},
+        {"provenance": {"by": "\udcff"}},
+        {"provenance": {"created_at": 3}},
+        {"provenance": {"versions": {"jax": 1}}},
+        {"kernel": ""},
+        {"sigma": float("inf")},
+        {"label": -1},
+        {"reasons": ((3, 0, "there are three rows"),)},
+    ],
+    ids=repr,
+)
+def test_what_could_not_be_read_replaces_nothing(path, changes):
+    write_result(path, make_result())
+    with pytest.raises(SchemaError, match="result seeds cannot be written: "):
+        write_result(path, make_result(seed=1, **changes))
+    assert_same(read_result(path, "seeds"), make_result())
 
 
 def test_replacing(path):

@@ -61,6 +61,22 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Lazy:
+    """An array that a library reads some rows of; what it raises then ends in ``advice``."""
+
+    source: str
+    advice: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[Rows], Any]
+
+    def __getitem__(self, rows: Rows, /) -> npt.NDArray[Any]:
+        """Return some rows."""
+        with reading(self.source, self.advice):
+            return np.asarray(self.read(rows))
+
+
+@dataclass(frozen=True)
 class Converted:
     """An array whose rows become others of the same shape when they are read."""
 

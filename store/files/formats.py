@@ -70,7 +70,7 @@ FORMATS: Final = {
 ZARR: Final = Format("zarr_folder")
 """Of folders."""
 
-_ZARR_MARKS: Final = ("zarr.json", ".zgroup", ".zarray")
+ZARR_MARKS: Final = ("zarr.json", ".zgroup", ".zarray")
 _HDF5_MAGIC: Final = b"\x89HDF\r\n\x1a\n"
 _HDF5_AT: Final = 512
 
@@ -87,7 +87,7 @@ def is_there(path: Path) -> bool:
 
 def is_zarr(path: Path) -> bool:
     """Return whether a folder is Zarr's."""
-    return path.suffix == ".zarr" or any((path / mark).is_file() for mark in _ZARR_MARKS)
+    return path.suffix == ".zarr" or any((path / mark).is_file() for mark in ZARR_MARKS)
 
 
 def format_of(path: Path) -> Format:

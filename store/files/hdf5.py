@@ -3,15 +3,14 @@
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from store.files.arrays import MOST_ARRAYS, ArrayFile, Listed, Refused, Rows, check_form, reading
+from store.files.arrays import MOST_ARRAYS, ArrayFile, Lazy, Listed, Refused, check_form, reading
 from store.files.names import counting
 
 _ADVICE: Final = "write it again with h5py"
@@ -57,6 +56,9 @@ def _walk(path: str, file: Any) -> Iterator[Listed]:
 def _keys(group: Any) -> list[str]:
     """Return names in the order of their creation where the file knows it, else numbers counted."""
     keys = list(group)
+    for key in keys:
+        if not isinstance(key, str):
+            raise ValueError(f"the name {key!r} in it is no UTF-8")
     return sorted(keys, key=counting) if keys == sorted(keys) else keys
 
 
@@ -74,12 +76,22 @@ def _open_dataset(source: str, dataset: Any) -> ArrayFile:
     except TypeError as error:
         return Refused(shape, source, f"has a type that NumPy lacks ({error}); save it as float32")
     if h5py.check_string_dtype(dtype) is not None:
-        return _Texts(source, dataset)
+        texts = dataset.asstr()
+        return Lazy(source, _ADVICE, shape, np.dtype("U"), lambda rows: _as_texts(texts[rows]))
     if dtype.hasobject or dtype.names:
         return Refused(shape, source, f"is of type {str(dtype)[:40]}; save numbers")
-    check_form(source, shape if kind is None else shape[::-1], dtype)
+    if kind is None:
+        lazy = Lazy(source, _ADVICE, shape, dtype, dataset.__getitem__)
+    else:
+        # MATLAB's have their axes in reverse.
+        lazy = Lazy(source, _ADVICE, shape[::-1], dtype, lambda rows: dataset[..., rows].T)
+    check_form(source, lazy.shape, dtype)
     _check_written(source, dataset)
-    return _Dataset(source, dataset, transposed=kind is not None)
+    return lazy
+
+
+def _as_texts(values: Any) -> npt.NDArray[Any]:
+    return np.asarray(values, dtype=str)
 
 
 def _check_written(source: str, dataset: Any) -> None:
@@ -96,50 +108,3 @@ def _check_written(source: str, dataset: Any) -> None:
         raise ValueError(
             f"of {source.rpartition(':')[2]}, {missing} of {wanted} chunks were never written"
         )
-
-
-@dataclass(frozen=True)
-class _Dataset:
-    """Numbers; MATLAB's have their axes in reverse."""
-
-    source: str
-    dataset: Any
-    transposed: bool
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows first."""
-        shape: tuple[int, ...] = self.dataset.shape
-        return shape[::-1] if self.transposed else shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """As in the file."""
-        dtype: np.dtype[Any] = self.dataset.dtype
-        return dtype
-
-    def __getitem__(self, rows: Rows, /) -> npt.NDArray[Any]:
-        with reading(self.source, _ADVICE):
-            if not self.shape:
-                return np.asarray(self.dataset[()])
-            found = self.dataset[(..., rows) if self.transposed else rows]
-            return np.asarray(found.T if self.transposed else found)
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """Texts, such as the names of classes."""
-
-    source: str
-    dataset: Any
-    dtype: ClassVar[np.dtype[Any]] = np.dtype("U")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows first."""
-        shape: tuple[int, ...] = self.dataset.shape
-        return shape
-
-    def __getitem__(self, rows: Rows, /) -> npt.NDArray[Any]:
-        with reading(self.source, _ADVICE):
-            return np.asarray(self.dataset.asstr()[rows if self.shape else ()], dtype=str)

@@ -1,9 +1,8 @@
 """Matrices in .mat files of MATLAB 4 to 7.2; those of 7.3 are HDF5."""
 
+import functools
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.io
 
-from store.files.arrays import MOST_ARRAYS, Listed, Refused, Rows, check_form, reading
+from store.files.arrays import MOST_ARRAYS, Lazy, Listed, Refused, check_form, reading
 
 ADVICE: Final = "save it again with scipy.io.savemat"
 _MOST_COMPRESSED: Final = 1032
@@ -43,26 +42,14 @@ def _listed(path: Path, name: str, shape: tuple[int, ...], kind: str) -> Listed:
         n_bytes = path.stat().st_size
         if math.prod(shape) > _MOST_COMPRESSED * n_bytes:
             raise ValueError(f"{n_bytes} bytes cannot hold the shape {shape}")
-    return Listed(name, _Variable(path, name, shape, dtype))
 
+    @functools.cache
+    def whole() -> npt.NDArray[Any]:
+        # It lies in the file by columns.
+        found = scipy.io.loadmat(path, appendmat=False, variable_names=[name])
+        values = np.asarray(found[name])
+        if values.shape != shape:
+            raise ValueError(f"it has the shape {values.shape}, and {shape} was promised")
+        return values.astype(dtype, copy=False)
 
-@dataclass(frozen=True)
-class _Variable:
-    """A matrix, which lies in the file by columns."""
-
-    path: Path
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def __getitem__(self, rows: Rows, /) -> npt.NDArray[Any]:
-        return self._whole[rows]
-
-    @cached_property
-    def _whole(self) -> npt.NDArray[Any]:
-        with reading(f"{self.path}:{self.name}", ADVICE):
-            found = scipy.io.loadmat(self.path, appendmat=False, variable_names=[self.name])
-            values = np.asarray(found[self.name])
-            if values.shape != self.shape:
-                raise ValueError(f"it has the shape {values.shape}, and {self.shape} was promised")
-            return values.astype(self.dtype, copy=False)
+    return Listed(name, Lazy(source, ADVICE, shape, dtype, lambda rows: whole()[rows]))

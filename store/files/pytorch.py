@@ -3,16 +3,13 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from store.errors import ArrayError
-from store.files.arrays import MOST_ARRAYS, ArrayFile, Listed, Refused, Rows, check_form, reading
+from store.files.arrays import MOST_ARRAYS, ArrayFile, Lazy, Listed, Refused, check_form, reading
 from store.foreign import as_numpy
 
 _ADVICE: Final = "save a tensor, or a dict of names to tensors, with torch.save"
@@ -69,17 +66,4 @@ def _array(source: str, value: Any) -> ArrayFile:
         return Refused(shape, source, "repeats its values; save tensor.contiguous()")
     dtype = as_numpy(value.reshape(-1)[:0], source).dtype
     check_form(source, shape, dtype)
-    return _Tensor(source, value, shape, dtype)
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """A tensor, of which bfloat16 becomes float32."""
-
-    source: str
-    tensor: Any
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def __getitem__(self, rows: Rows, /) -> npt.NDArray[Any]:
-        return as_numpy(self.tensor[rows] if self.shape else self.tensor, self.source)
+    return Lazy(source, _ADVICE, shape, dtype, lambda rows: as_numpy(value[rows], source))

@@ -3,7 +3,6 @@
 The format is https://huggingface.co/docs/safetensors; it holds no code, and bfloat16 by its name.
 """
 
-import json
 import math
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from store.files.arrays import MOST_ARRAYS, Listed, Refused, check_form, from_bfloat16, reading
+from store.jsontext import parse
 
 _ADVICE: Final = "save it again with safetensors"
 _LONGEST_HEADER: Final = 10_000_000
@@ -40,7 +40,7 @@ def _read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= min(_LONGEST_HEADER, n_bytes - 8):
             raise ValueError(f"its header has {length} bytes, and the file {n_bytes}")
-        header = json.loads(stream.read(length))
+        header = parse(stream.read(length))
     if not isinstance(header, dict) or len(header) > MOST_ARRAYS:
         raise ValueError(f"its header is no list of at most {MOST_ARRAYS} arrays")
     entries = {name: entry for name, entry in header.items() if name != _METADATA}
