@@ -30,8 +30,8 @@ def dask_setup(worker: Any) -> None:
 
 def _noted(original: Callable[..., Any], name: str, notes: Path, pause: Path) -> Callable[..., Any]:
     @wraps(original)
-    def computed(tap, key, spans):
-        found = original(tap, key, spans)
+    def computed(tap, key, spans, unit):
+        found = original(tap, key, spans, unit)
         _append(notes, "".join(f"{name} {key.of.run}/{key.of.tap} {start}\n" for start, _ in spans))
         # Not a computation: a machine with few cores is as fast, and its other users see nothing.
         time.sleep(float(pause.read_text()))

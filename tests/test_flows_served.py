@@ -170,7 +170,7 @@ def test_a_server_refuses_wrong_settings(clone: Clone):
     n_before = len(clone.api.find("flow_runs"))
     for name, settings, sentence in [
         ("train", {"depth": 0}, "0 is less than the minimum of 1"),
-        ("train", {"width": 0}, "0 is less than or equal to the minimum of 0"),
+        ("train", {"width": 0}, "0 is less than the minimum of 0.001"),
         ("extract", {"run": "a", "batch_size": 3}, "3 is less than the minimum of 4"),
         ("compare", {"rows": "a", "columns": "b@final"}, "'a' does not match"),
         ("matrix", {"rows": "*@*", "cluster": "rm -rf"}, "'rm -rf' does not match"),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+import h5py
 import numpy as np
 import pytest
 
@@ -65,7 +66,10 @@ def files_of_another_program(folder: Path) -> None:
     np.savez(folder / "mine.npz", hidden=layer.reshape(599, -1), output=layer[:, :, 0, 0])
     np.save(folder / "layer1.npy", layer)
     np.save(folder / "layer2.npy", layer[:, :, ::2, ::2])
-    np.save(folder / "labels.npy", rng.integers(10, size=599))
+    labels = rng.integers(10, size=599)
+    np.save(folder / "labels.npy", labels)
+    with h5py.File(folder / "all.h5", "w") as file:
+        file["features/0"], file["fc"], file["targets"] = layer, layer[:, :, 0, 0], labels
 
 
 def shell(block: readme.Block, environment: dict[str, str]) -> None:
