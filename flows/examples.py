@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import store
-from allcnn.advice import listing
+from allcnn.advice import listing, store_missing
 from allcnn.config import Selection
 from allcnn.errors import RunError
 from allcnn.workspace import Workspace
@@ -24,7 +24,8 @@ def stored_like(place: Workspace, like: Selection, n: int, sample_set: str | Non
     on = f" on {sample_set}" if sample_set else ""
     if not found:
         raise RunError(
-            f"{place.root} holds no activations or Grams of {like}{on}; {listing(place)}"
+            f"{place.root} holds no activations or Grams of {like}{on};"
+            f" {listing(place) if sample_set else store_missing(place, like)}"
         )
     names = ", ".join(sorted(sets))
     if fitting:

@@ -271,6 +271,11 @@ BAD = {
     "pattern": (["--run", "a", "--like", "*@final"], 2, "like is '*@final'; name one network"),
     "tap like": (["--run", "a", "--like", "ours@final:zero"], 2, "name one network, as in a@final"),
     "unknown like": (["--run", "a", "--like", "b@final"], 1, "holds no activations or Grams of b@"),
+    "mistyped like": (
+        ["--run", "a", "--like", "ours@fnal"],
+        1,
+        "; the nearest name that is stored is",
+    ),
     "sample set": (
         [*DESCRIBED, "--sample-set", "y"],
         2,

@@ -87,6 +87,12 @@ def test_a_folder_is_its_files_with_numbers_counted(tmp_path):
             "a", "layer1.0", "layer1.1", "layer9", "layer10",
         ]  # fmt: skip
         assert found.notes == [f"of {tmp_path}, notes.txt are passed over"]
+    (tmp_path / "labels.csv").write_text("label\n1\n")
+    with open_arrays([tmp_path]) as found:
+        assert found.notes == [
+            f"of {tmp_path}, labels.csv, notes.txt are passed over; name {tmp_path}/labels.csv with"
+            " --labels or --samples if it is of these rows"
+        ]
 
 
 def test_names_may_have_dots(tmp_path):

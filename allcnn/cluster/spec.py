@@ -45,17 +45,16 @@ class ClusterSpec:
     def parse(cls, text: str) -> Self:
         """Read what was written; raises ConfigError for what names no cluster."""
         name, colon, rest = text.partition(":")
+        if name == "local" and rest.isdecimal() and int(rest[:9]) > MAX_WORKERS:
+            raise ConfigError(f"cluster is {text!r}; use {MAX_WORKERS} workers or fewer")
         if not _FORM.fullmatch(text) or (name in _NO_MODULES and colon and not rest.isdecimal()):
             raise ConfigError(f"cluster is {text!r}; use {FORMS}")
         if "://" in text:
             return cls("address", target=text)
         if name not in _NO_MODULES:
             return cls("function", target=text)
-        n_workers = int(rest) if rest else None
-        if n_workers is not None and n_workers > MAX_WORKERS:
-            raise ConfigError(f"cluster is {text!r}; use {MAX_WORKERS} workers or fewer")
         kind: Kind = name  # type: ignore[assignment]  # one of three of them
-        return cls(kind, n_workers)
+        return cls(kind, int(rest) if rest else None)
 
     def __str__(self) -> str:
         if self.kind in ("address", "function"):

@@ -87,7 +87,11 @@ def _files(folder: Path, notes: list[str]) -> list[Path]:
     others = [file.name for file in entries if file not in taken]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        notes.append(f"of {folder}, {', '.join(others[:3])}{more} are passed over")
+        told = f"of {folder}, {', '.join(others[:3])}{more} are passed over"
+        facts = [file for file in entries if file not in taken and describes_examples(file.stem)]
+        if facts:
+            told += f"; name {facts[0]} with --labels or --samples if it is of these rows"
+        notes.append(told)
     return chosen
 
 
