@@ -16,10 +16,11 @@ LIMIT = 1e-5
 """Largest error of a squared distance, against the usual one, that CKA does not show."""
 
 _ROUNDINGS, _OF_MANY, _MANY = 16, 8, 2048
-"""Unit roundoffs of both squared norms by which a squared distance is off, at most: of a few
-features, and of many, whose sums are made of pieces.
+"""Unit roundoffs of both squared norms by which a squared distance is off: of a few features, and
+of many, whose sums are made of pieces.
 
-The largest seen of 65,000 pairs, for features of any number, centred or not; the mean is a tenth.
+Of 65,000 pairs, for features of any number, none was off by more, and the mean by a tenth; rows
+near a constant that is not taken out reach twice as much.
 """
 
 _USUAL = 0.4
@@ -30,7 +31,7 @@ _NEAR, _NEAR_LIMIT = 0.005, 3e-4
 """Quantile of the distances within classes, as of a hundred that lie far apart, and the largest
 error against it that CKA of a single class does not show."""
 
-_TINY, _HUGE = 1e-30, 1e37
+TINY, HUGE = 1e-30, 1e37
 """Squared norms of float32 rows beyond these may have lost digits, or overflow in a sum."""
 
 _SAMPLED_PAIRS = 4096
@@ -128,7 +129,7 @@ def _errors(sums: Float[np.ndarray, "..."], p: int | None = None) -> Float[np.nd
 
 def _in_range(*norms: Norms) -> bool:
     largest = max(float(each.max()) for each in norms)
-    return _TINY < largest < _HUGE
+    return TINY < largest < HUGE
 
 
 def _near_and_usual(squared: Matrix, errors: Matrix) -> tuple[float, float]:

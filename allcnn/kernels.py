@@ -261,7 +261,7 @@ def _narrow_gram(X: Rows, kernel: BaseKernel) -> tuple[Matrix, float]:
 
 
 def _norms_in_range(norms: Norms) -> bool:
-    return bool(((norms > 1e-30) & (norms < 1e37)).all())
+    return bool(((norms > accuracy.TINY) & (norms < accuracy.HUGE)).all())
 
 
 def _cosines(K: AnyMatrix, a: Norms, b: Norms) -> AnyMatrix:
