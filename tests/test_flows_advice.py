@@ -326,6 +326,11 @@ def like_what_is_not_stored(place: Workspace) -> Words:
 
 
 @scenario
+def like_what_is_stored_on_other_examples(place: Workspace) -> Words:
+    return *like_what_is_not_stored(place), "--sample-set", "y"
+
+
+@scenario
 def a_night_without_networks(place: Workspace) -> Words:
     return "nightly", "--networks", "x@*", "--share", "0.01"
 
