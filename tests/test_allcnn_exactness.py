@@ -185,14 +185,20 @@ def stored(tmp_path_factory):
     return workspace, names
 
 
+def asked(kernel, estimator, **how):
+    """Return a kernel's fractions of the median, and the comparison of a with b by all of them."""
+    fractions = [each for name, each in KERNELS if name == kernel]
+    if kernel == "rbf":
+        how["sigmas"] = tuple(fractions)
+    sides = Selection("a", "final"), Selection("b", "final")
+    return fractions, Comparison(*sides, kernel, estimator=estimator, batch_size=BATCH, **how)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("kernel", ["linear", "cosine", "rbf"])
 def test_cka_from_stores_is_that_of_float64(stored, kernel, estimator):
     workspace, names = stored
-    fractions = [each for name, each in KERNELS if name == kernel]
-    how = {"sigmas": tuple(fractions)} if kernel == "rbf" else {}
-    sides = Selection("a", "final"), Selection("b", "final")
-    job = Comparison(*sides, kernel=kernel, estimator=estimator, batch_size=BATCH, **how)
+    fractions, job = asked(kernel, estimator)
     for fraction, result in zip(fractions, compare(workspace, job), strict=True):
         taps = [key.tap for key in result.rows]
         values = dict(zip((names[tap] for tap in taps), result.cka.diagonal(), strict=True))
@@ -253,10 +259,7 @@ def stored_classes(tmp_path_factory):
 @pytest.mark.parametrize("kernel", ["linear", "cosine", "rbf"])
 def test_cka_of_classes_that_lie_far_apart_is_that_of_float64(stored_classes, kernel, estimator):
     workspace, names = stored_classes
-    fractions = [each for name, each in KERNELS if name == kernel]
-    how = {"sigmas": tuple(fractions)} if kernel == "rbf" else {}
-    sides = Selection("a", "final"), Selection("b", "final")
-    job = Comparison(*sides, kernel, estimator=estimator, batch_size=BATCH, label="each", **how)
+    fractions, job = asked(kernel, estimator, label="each")
     results = iter(compare(workspace, job))
     for fraction in fractions:
         for label in (0, 1):
