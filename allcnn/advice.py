@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from allcnn.commands import Command, command
 from allcnn.config import Extraction, Selection
-from allcnn.workspace import Workspace
+from allcnn.workspace.paths import Workspace
 
 
 def listing(workspace: Workspace) -> str:

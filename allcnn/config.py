@@ -54,7 +54,7 @@ class RunConfig:
     """Everything that determines a trained network, its seed included.
 
     The defaults are for a try on two cores: less than a minute on digits, about half an hour on
-    CIFAR-10. The published recipes are in ``allcnn.presets``.
+    CIFAR-10. The published recipes are in ``allcnn.networks.presets``.
 
     Attributes:
         dataset: TFDS name, or one of the builders in ``allcnn.datasets``.

@@ -3,15 +3,15 @@
 from prefect import flow, task
 
 from allcnn import compare as comparison
-from allcnn import figures
-from allcnn.cluster.run import Cluster
+from allcnn.cluster.cluster import Cluster
 from allcnn.config import Comparison
-from allcnn.workspace import Workspace
-from flows import artifacts
-from flows.hooks import WATCHED
-from flows.logs import logged, telling, without_tracebacks
-from flows.parameters import CompareParameters
-from flows.retries import HOUR_S, SAFE_TO_REPEAT
+from allcnn.drawing import figure_files
+from allcnn.workspace.paths import Workspace
+from flows.runtime import artifacts
+from flows.runtime.hooks import WATCHED
+from flows.runtime.logs import logged, telling, without_tracebacks
+from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
+from flows.settings.parameters import CompareParameters
 
 
 # Safe to repeat: a result is written whole or not at all. Dask schedules inside this one task.
@@ -28,8 +28,10 @@ def compare_representations(
     for result in results:
         artifacts.show_matrix(result)
         artifacts.show_place(workspace, result)
-        picture = figures.draw_comparison(workspace, result, errors=errors)
-        title = f"CKA of {job.rows} with {job.columns}: {figures.method(result, errors=errors)}"
+        picture = figure_files.draw_comparison(workspace, result, errors=errors)
+        title = (
+            f"CKA of {job.rows} with {job.columns}: {figure_files.method(result, errors=errors)}"
+        )
         artifacts.show_picture(picture, title)
     return [result.name for result in results]
 

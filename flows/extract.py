@@ -4,11 +4,11 @@ from prefect import flow, task
 
 from allcnn import extract as extraction
 from allcnn.config import Extraction
-from allcnn.workspace import Workspace
-from flows.hooks import WATCHED
-from flows.logs import logged, without_tracebacks
-from flows.parameters import ExtractParameters
-from flows.retries import HOUR_S, SAFE_TO_REPEAT
+from allcnn.workspace.paths import Workspace
+from flows.runtime.hooks import WATCHED
+from flows.runtime.logs import logged, without_tracebacks
+from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
+from flows.settings.parameters import ExtractParameters
 
 
 # Safe to repeat: it goes on after the last committed minibatch.

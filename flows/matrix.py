@@ -2,11 +2,11 @@
 
 from prefect import flow
 
-from allcnn.cluster.run import Cluster
+from allcnn.cluster.cluster import Cluster
 from flows.compare import compare_representations
-from flows.hooks import WATCHED
-from flows.logs import telling, without_tracebacks
-from flows.parameters import MatrixParameters
+from flows.runtime.hooks import WATCHED
+from flows.runtime.logs import telling, without_tracebacks
+from flows.settings.parameters import MatrixParameters
 
 
 @flow(name="matrix", flow_run_name="matrix-{settings.title}", **WATCHED)

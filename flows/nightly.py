@@ -9,19 +9,19 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed
 
-from allcnn import figures
-from allcnn.cluster.run import Cluster
+from allcnn.cluster.cluster import Cluster
+from allcnn.drawing import figure_files
 from allcnn.progress import Report
-from allcnn.workspace import Workspace
-from flows import artifacts
-from flows.hooks import WATCHED
-from flows.keys import key
-from flows.logs import logged, telling, without_tracebacks
-from flows.parameters import NightlyParameters
-from flows.retries import HOUR_S, SAFE_TO_REPEAT
-from flows.upkeep.night import Night, night, work_through
-from flows.upkeep.plan import Nightly
-from flows.upkeep.summary import counted, headline, markdown
+from allcnn.workspace.paths import Workspace
+from flows.maintenance.night import Night, night, work_through
+from flows.maintenance.night_summary import counted, headline, markdown
+from flows.runtime import artifacts
+from flows.runtime.artifact_keys import key
+from flows.runtime.hooks import WATCHED
+from flows.runtime.logs import logged, telling, without_tracebacks
+from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
+from flows.settings.nightly_plan import Nightly
+from flows.settings.parameters import NightlyParameters
 from store import ClaimedError, SimilarityResult
 
 T = TypeVar("T")
@@ -88,4 +88,4 @@ def _show(workspace: Workspace, work: Night, results: list[SimilarityResult]) ->
             artifacts.show_matrix(result)
             artifacts.show_place(workspace, result)
             picture = workspace.figures / f"{result.name}.png"
-            artifacts.show_picture(picture, f"CKA: {figures.method(result)}")
+            artifacts.show_picture(picture, f"CKA: {figure_files.method(result)}")

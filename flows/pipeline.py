@@ -3,18 +3,19 @@
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from allcnn import figures
-from allcnn.cluster.run import Cluster
+from allcnn.cluster.cluster import Cluster
 from allcnn.config import Comparison
-from allcnn.workspace import Workspace
-from flows import artifacts, local
-from flows.checks import check
+from allcnn.drawing import figure_files
+from allcnn.workspace.paths import Workspace
+from flows.cli import local_pipeline
 from flows.compare import compare_representations
 from flows.extract import extract_checkpoint
-from flows.hooks import WATCHED
-from flows.logs import logged, telling, without_tracebacks
-from flows.parameters import PipelineParameters
-from flows.retries import HOUR_S, SAFE_TO_REPEAT
+from flows.runtime import artifacts
+from flows.runtime.hooks import WATCHED
+from flows.runtime.logs import logged, telling, without_tracebacks
+from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
+from flows.settings.parameters import PipelineParameters
+from flows.settings.pipeline_checks import check
 from flows.train import train_run
 
 
@@ -24,15 +25,19 @@ def compare_stages(
 ) -> None:
     """Compare a network with its earlier checkpoints, and show them in one picture."""
     report = logged(f"stages of {run}")
-    for results in local.compare_stages(workspace, jobs, report, cluster):
-        picture = figures.draw_stages(workspace, results)
-        artifacts.show_picture(picture, f"{run} against its checkpoints: {figures.way(results[0])}")
+    for results in local_pipeline.compare_stages(workspace, jobs, report, cluster):
+        picture = figure_files.draw_stages(workspace, results)
+        artifacts.show_picture(
+            picture, f"{run} against its checkpoints: {figure_files.way(results[0])}"
+        )
 
 
 @task(task_run_name="draw-{name}", cache_policy=NO_CACHE)
 def draw_curves(runs: list[str], name: str, workspace: Workspace) -> None:
     """Draw and show the learning curves of all runs."""
-    artifacts.show_picture(figures.draw_learning_curves(workspace, runs, name), "Learning curves")
+    artifacts.show_picture(
+        figure_files.draw_learning_curves(workspace, runs, name), "Learning curves"
+    )
 
 
 @flow(name="pipeline", flow_run_name="pipeline-{settings.title}", **WATCHED)

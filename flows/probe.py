@@ -4,12 +4,12 @@ from prefect import flow, task
 
 from allcnn import probing
 from allcnn.config import Probing
-from allcnn.workspace import Workspace
-from flows import artifacts
-from flows.hooks import WATCHED
-from flows.logs import logged, without_tracebacks
-from flows.parameters import ProbeParameters
-from flows.retries import HOUR_S, SAFE_TO_REPEAT
+from allcnn.workspace.paths import Workspace
+from flows.runtime import artifacts
+from flows.runtime.hooks import WATCHED
+from flows.runtime.logs import logged, without_tracebacks
+from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
+from flows.settings.parameters import ProbeParameters
 
 
 # Safe to repeat: it goes on after the last tap that was finished.

@@ -2,12 +2,13 @@
 
 from prefect import flow, task
 
-from allcnn.workspace import Workspace
-from flows import artifacts, reporting
-from flows.hooks import WATCHED
-from flows.logs import logged, without_tracebacks
-from flows.parameters import ReportParameters
-from flows.retries import HOUR_S, SAFE_TO_REPEAT
+from allcnn.workspace.paths import Workspace
+from flows import reporting
+from flows.runtime import artifacts
+from flows.runtime.hooks import WATCHED
+from flows.runtime.logs import logged, without_tracebacks
+from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
+from flows.settings.parameters import ReportParameters
 
 
 # Safe to repeat: every file is written whole.

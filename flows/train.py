@@ -2,13 +2,13 @@
 
 from prefect import flow, task
 
-from allcnn import train as training
 from allcnn.config import RunConfig
-from allcnn.workspace import Workspace
-from flows.hooks import WATCHED
-from flows.logs import logged, without_tracebacks
-from flows.parameters import TrainParameters
-from flows.retries import HOUR_S, SAFE_TO_REPEAT
+from allcnn.training import loop as training
+from allcnn.workspace.paths import Workspace
+from flows.runtime.hooks import WATCHED
+from flows.runtime.logs import logged, without_tracebacks
+from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
+from flows.settings.parameters import TrainParameters
 
 
 # Safe to repeat: it goes on from the last whole checkpoint.

@@ -3,6 +3,10 @@
 Knows NumPy and Zarr alone, so that stores can be written and read without JAX, Dask or Prefect.
 """
 
+from store.arrays.grams import Grams, GramStore, GramWriter, open_grams
+from store.arrays.reader import Representation, Store, Summary, open
+from store.arrays.selection import Selection
+from store.arrays.writer import Compression, Writer
 from store.errors import (
     ActivationOverflowError,
     ArrayError,
@@ -24,16 +28,11 @@ from store.errors import (
     UnknownRepresentationError,
     UnknownResultError,
 )
-from store.foreign import digest
-from store.grams import Grams, GramStore, GramWriter, open_grams
-from store.importing import write_network
-from store.layout import has_store
-from store.network import NetworkWriter
-from store.probes import ProbeResult, has_probe, list_probes, read_probe, write_probe
-from store.reader import Representation, Store, Summary, open
-from store.results import SimilarityResult, has_result, list_results, read_result, write_result
-from store.samples import Examples
-from store.schema import (
+from store.ingest.import_arrays import write_network
+from store.ingest.network_writer import NetworkWriter
+from store.model.array_interop import digest
+from store.model.examples import Examples
+from store.model.schema import (
     SCHEMA_VERSION,
     Attributes,
     Commit,
@@ -44,9 +43,16 @@ from store.schema import (
     RepresentationMeta,
     SampleSet,
 )
-from store.selection import Selection
-from store.triangles import pack, unpack
-from store.writer import Compression, Writer
+from store.model.triangles import pack, unpack
+from store.records.probes import ProbeResult, has_probe, list_probes, read_probe, write_probe
+from store.records.results import (
+    SimilarityResult,
+    has_result,
+    list_results,
+    read_result,
+    write_result,
+)
+from store.zarrfiles.layout import has_store
 
 __all__ = [
     "SCHEMA_VERSION",

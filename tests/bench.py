@@ -33,14 +33,13 @@ from cka.cka import cka_from_features
 from cka.hsic import hsic as pytorch_hsic
 
 import store
-from allcnn import checkpoint, figures, hsic, kernels, network, products, record, steps, train
-from allcnn.cluster.run import Cluster
+from allcnn.cluster.cluster import Cluster
 from allcnn.cluster.spec import THREADS, ClusterSpec
 from allcnn.compare import compare
+from allcnn.compare.candidates import Source as Compared
+from allcnn.compare.compute import _block_size as block_size
 from allcnn.compare.results import Slot, result_of
-from allcnn.compare.sources import Source as Compared
 from allcnn.compare.tasks import Operand, Part, keep_grams
-from allcnn.compare.work import _block_size as block_size
 from allcnn.config import (
     DEFAULT_SAMPLES,
     Comparison,
@@ -51,14 +50,21 @@ from allcnn.config import (
     RunConfig,
     Selection,
 )
+from allcnn.drawing import figure_files
 from allcnn.extract import keep
 from allcnn.extract.forward import Samples, Source, tap_shapes
-from allcnn.presets import preset
+from allcnn.networks import convnet
+from allcnn.networks.presets import preset
 from allcnn.progress import silent
-from allcnn.workspace import Workspace
+from allcnn.similarity import gram, hsic
+from allcnn.similarity import gram_backends as products
+from allcnn.training import loop as train
+from allcnn.training import steps
+from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace.paths import Workspace
+from flows.maintenance.night import night, work_through
 from flows.reporting import write_report
-from flows.upkeep.night import night, work_through
-from flows.upkeep.plan import Nightly
+from flows.settings.nightly_plan import Nightly
 from store import SampleSet
 
 SHAPES = [(32, 96), (32, 96), (16, 96), (16, 192), (16, 192), (8, 192), (6, 192), (6, 192), (6, 10)]
@@ -168,7 +174,7 @@ def grams() -> None:
     tensors = [torch.from_numpy(x).flatten(1) for x in features]
 
     def ours() -> None:
-        hsic.minibatch_hsic([kernels.gram(x).values for x in features])
+        hsic.minibatch_hsic([gram.gram(x).values for x in features])
 
     def theirs() -> None:
         products = torch.stack([x @ x.T for x in tensors])
@@ -183,7 +189,7 @@ def notebook() -> None:
     features = taps(1028)
 
     def ours() -> None:
-        hsic.minibatch_hsic([kernels.gram(x).values for x in features], estimator="biased")
+        hsic.minibatch_hsic([gram.gram(x).values for x in features], estimator="biased")
 
     def loop() -> None:
         n = len(features[0])
@@ -210,13 +216,13 @@ def a_network(
     width: float, n: int = 1024, depth: int = 1
 ) -> tuple[Samples, Callable[[np.ndarray], dict[str, jax.Array]]]:
     """Return random images and an untrained network."""
-    spec = network.all_cnn_c(RunConfig(width=width, depth=depth), 10, 3)
+    spec = convnet.all_cnn_c(RunConfig(width=width, depth=depth), 10, 3)
     statistics = np.full(3, 120.0), np.full(3, 60.0)
-    variables = network.init(spec, jax.random.key(0), *statistics)
+    variables = convnet.init(spec, jax.random.key(0), *statistics)
     images = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
     sample_set = SampleSet("noise", "test", n, (32, 32, 3), "0" * 64)
     samples = Samples(sample_set, np.arange(n), images, np.zeros(n, np.int32))
-    return samples, lambda batch: network.apply(spec, variables, batch)
+    return samples, lambda batch: convnet.apply(spec, variables, batch)
 
 
 def extraction() -> None:
@@ -466,14 +472,14 @@ def write_checkpoints(workspace: Workspace, n: int) -> str:
     """Write a run of so many checkpoints of depth 1, untrained; return its name."""
     config = RunConfig(image_size=32, width=0.5, epochs=n - 1, checkpoint_every=1)
     entry = train.RunRecord(config, tuple("0123456789"), 1)
-    record.write_record(workspace, entry)
+    run_record.write_record(workspace, entry)
     plan = train._plan(entry, 1198)
     names = ["init", *(f"epoch-{k:04d}" for k in range(1, n - 1)), "final"]
     for seed, name in enumerate(names):
         state = train._initial_state(
             plan, jax.random.key(seed), np.full(1, 120.0), np.full(1, 60.0)
         )
-        checkpoint.save(workspace.checkpoints_folder(config.name) / name, state)
+        checkpoints.save(workspace.checkpoints_folder(config.name) / name, state)
     return config.name
 
 
@@ -517,7 +523,7 @@ def comparison() -> None:
 
         def computing() -> None:
             for _ in ranges:
-                hsic.minibatch_hsic([kernels.gram(x).values for x in features])
+                hsic.minibatch_hsic([gram.gram(x).values for x in features])
 
         def ours() -> None:
             forget(workspace)
@@ -598,7 +604,7 @@ import sys
 from pathlib import Path
 from allcnn.compare import compare
 from allcnn.config import DEFAULT_SAMPLES, Comparison, Selection
-from allcnn.workspace import Workspace
+from allcnn.workspace.paths import Workspace
 def peak():
     return Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
 before = peak()
@@ -673,7 +679,7 @@ def our_steps(entry: train.RunRecord, images: np.ndarray) -> Callable[[], None]:
     return take
 
 
-def torch_steps(spec: network.NetworkSpec, images: np.ndarray) -> Callable[[], None]:
+def torch_steps(spec: convnet.NetworkSpec, images: np.ndarray) -> Callable[[], None]:
     """Return the same steps of the same network in PyTorch."""
     module = torch_network(spec)
     optimiser = torch.optim.SGD(module.parameters(), 0.1, 0.9, nesterov=True, weight_decay=1e-3)
@@ -691,7 +697,7 @@ def torch_steps(spec: network.NetworkSpec, images: np.ndarray) -> Callable[[], N
     return take
 
 
-def torch_network(spec: network.NetworkSpec) -> torch.nn.Module:
+def torch_network(spec: convnet.NetworkSpec) -> torch.nn.Module:
     """Return the same network in PyTorch, channels last."""
     layers: list[torch.nn.Module] = []
     inputs = spec.input_channels
@@ -731,7 +737,7 @@ def start() -> None:
     """Time what a process does before its first task; this one's own imports would count here."""
     imports = "import jax, allcnn.compare, allcnn.extract; jax.devices()"
     workers = f"""{imports}
-from allcnn.cluster.run import Cluster
+from allcnn.cluster.cluster import Cluster
 from allcnn.cluster.spec import ClusterSpec
 with Cluster(ClusterSpec.parse("{{}}")) as cluster:
     cluster.started
@@ -772,7 +778,7 @@ def grams_by_tap() -> None:
     for shape, count in Counter(tap_shapes(forward, samples.images[:1]).values()).items():
         rows = np.maximum(generator.standard_normal((MINIBATCH, *shape), np.float32), 0)
         there = jax.device_put(rows)
-        works = (functools.partial(kernels.gram, X) for X in (there, rows))
+        works = (functools.partial(gram.gram, X) for X in (there, rows))
         there_s, host_s = side_by_side(*works, rounds=5)
         copied_s = fetched(rows)
         flop = products_a_pair * MINIBATCH**2 * math.prod(shape)
@@ -829,7 +835,7 @@ def gram_stores(path: Path, count: int = 48) -> None:
     )
     say("a group found, of a store's", find_s / count)
     say("a group opened by its key", open_s / count)
-    n_bytes = 4 * length * store.triangles.triangle_size(MINIBATCH)
+    n_bytes = 4 * length * store.model.triangles.triangle_size(MINIBATCH)
     say(f"a chunk of {length} packed Grams read from memory", read_s / count, n_bytes / 1e6, "MB")
 
 
@@ -857,7 +863,7 @@ def write_grams(path: Path, count: int, n: int = N_EXAMPLES) -> list[store.GramK
 def pairs() -> None:
     """Time what a task does with a minibatch of the two sides of a block of pairs."""
     count = block_size(MINIBATCH)
-    size = store.triangles.triangle_size(MINIBATCH)
+    size = store.model.triangles.triangle_size(MINIBATCH)
     packed = list(np.random.default_rng(0).standard_normal((count, size), np.float32))
     Ks = store.unpack(np.stack(packed))
     Ls = Ks[::-1].copy()
@@ -945,7 +951,7 @@ def results(count: int = N_CHECKPOINTS, n_minibatches: int = 40) -> None:
         works = {
             "divided, with standard errors": divide,
             "written": lambda: store.write_result(workspace.similarity, result),
-            "drawn": lambda: figures.draw_comparison(workspace, result),
+            "drawn": lambda: figure_files.draw_comparison(workspace, result),
         }
         times_s = side_by_side(*works.values(), rounds=3)
         print(f"sums of {count:,} x {count:,} pairs: {cross.nbytes / 1e6:.0f} MB")

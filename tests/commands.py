@@ -4,8 +4,8 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from allcnn.workspace import Workspace
-from flows.cli import main
+from allcnn.workspace.paths import Workspace
+from flows.cli.main import main
 
 
 def run(*arguments: object, workspace: Workspace, answer: str | None = None) -> Result:

@@ -10,11 +10,11 @@ import json
 import sys
 import time
 
-from allcnn.cluster.run import Cluster, Limits
+from allcnn.cluster.cluster import Cluster, Limits
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.compare import compare
 from allcnn.errors import ClusterError
-from allcnn.workspace import Workspace
+from allcnn.workspace.paths import Workspace
 from tests.networks import ALL, job
 
 BATCH = 512

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from allcnn import train
 from allcnn.config import RunConfig
-from allcnn.workspace import Workspace
+from allcnn.training import loop
+from allcnn.workspace.paths import Workspace
 
 SMALL = RunConfig(
     image_size=12, width=0.05, epochs=2, checkpoint_every=1, batch_size=64, prefix="small"
@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Return a workspace with two small trained runs, of depth 1 and 2; copy it before writing."""
     workspace = Workspace.at(tmp_path_factory.mktemp("trained"))
     for depth in (1, 2):
-        train.train(RunConfig(**(SMALL.to_json() | {"depth": depth})), workspace)
+        loop.train(RunConfig(**(SMALL.to_json() | {"depth": depth})), workspace)
     return workspace
 
 
@@ -118,4 +118,4 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     class System:
         stdin = Terminal()
 
-    monkeypatch.setattr("flows.tidying.sys", System)
+    monkeypatch.setattr("flows.views.removal.sys", System)

@@ -15,9 +15,9 @@ from unittest import mock
 import pytest
 from zarr.core.sync import sync
 
-from store.lock import Claim
-from store.nodes import read_attributes, write_attributes
-from store.place import is_leftover
+from store.storage.claim_file import Claim
+from store.storage.paths import is_leftover
+from store.zarrfiles.metadata_files import read_attributes, write_attributes
 
 CHANGES = ("mkdir", "link", "replace", "rename", "unlink", "rmdir")
 """Zarr's LocalStore, pathlib and shutil change what is visible on disk by these functions only."""

@@ -26,10 +26,11 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 import store
-from store import RepresentationMeta, Writer, layout
-from store.place import Place, as_place, remove_tree, walk_files
-from store.schema import DType
-from store.writer import Compression
+from store import RepresentationMeta, Writer
+from store.arrays.writer import Compression
+from store.model.schema import DType
+from store.storage.paths import Place, as_place, remove_tree, walk_files
+from store.zarrfiles import layout
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ import numpy as np
 
 import store
 from allcnn.config import Selection
-from allcnn.workspace import Workspace
+from allcnn.workspace.paths import Workspace
 from tests.comparing import BATCH
 from tests.hosts import Network, why_not
 from tests.networks import assert_same_bits, kept_grams, write_network

@@ -5,7 +5,7 @@ import numpy as np
 import store
 from allcnn.compare import compare
 from allcnn.config import Comparison, Selection
-from allcnn.workspace import Workspace
+from allcnn.workspace.paths import Workspace
 from store import SimilarityResult, Writer
 from tests.strategies import batches, coordinates, make_meta
 

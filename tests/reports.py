@@ -5,10 +5,10 @@ import json
 import numpy as np
 
 import store
-from allcnn import record
 from allcnn.config import Comparison, Probing, RunConfig, Selection
-from allcnn.network import spec_of
-from allcnn.workspace import WHOLE, Workspace
+from allcnn.networks.convnet import spec_of
+from allcnn.workspace import run_record
+from allcnn.workspace.paths import WHOLE, Workspace
 from store import ProbeResult, RepresentationKey, SimilarityResult
 
 CHECKPOINTS = ("init", "epoch-0001", "epoch-0002", "final")
@@ -23,17 +23,17 @@ def config(seed: int, **changes) -> RunConfig:
 
 def write_run(
     workspace: Workspace, config: RunConfig, names=CHECKPOINTS, class_names=("zero", EVIL, "two")
-) -> record.RunRecord:
+) -> run_record.RunRecord:
     """Write a run as training leaves it, but for its arrays."""
-    entry = record.RunRecord(config, tuple(class_names), 1, "2026-01-31T12:00:00+00:00")
-    record.write_record(workspace, entry)
+    entry = run_record.RunRecord(config, tuple(class_names), 1, "2026-01-31T12:00:00+00:00")
+    run_record.write_record(workspace, entry)
     rng = np.random.default_rng(config.seed)
     curves = np.sort(rng.random((4, config.epochs)))
     rows = [
-        record.Epoch(n, 2 - train, train, 2.1 - test, test, 1.0)
+        run_record.Epoch(n, 2 - train, train, 2.1 - test, test, 1.0)
         for n, (train, test) in enumerate(zip(curves[0], curves[1], strict=True), start=1)
     ]
-    record.write_history(workspace, config.name, tuple(rows))
+    run_record.write_history(workspace, config.name, tuple(rows))
     for name in names:
         folder = workspace.checkpoints_folder(config.name) / name
         folder.mkdir(parents=True)

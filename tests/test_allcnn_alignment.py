@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import store
-from allcnn.alignment import align, convergence, jackknife
-from allcnn.bandwidth import median_of_grams
-from allcnn.hsic import HsicParts, HsicSums, minibatch_hsic
-from allcnn.kernels import gram, rbf
+from allcnn.similarity.alignment import align, convergence, jackknife
+from allcnn.similarity.gram import gram, rbf
+from allcnn.similarity.hsic import HsicParts, HsicSums, minibatch_hsic
+from allcnn.similarity.median_distance import median_of_grams
 from tests.oracles import cka64, jackknife64
 
 N = 70

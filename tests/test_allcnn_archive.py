@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allcnn import archive, checkpoint, network, record, transfer
-from allcnn.archive import pack, unpack
 from allcnn.errors import ArchiveError, RunError, WorkspaceError
-from allcnn.manifest import Manifest, Member, is_member
-from allcnn.runs import list_runs, remove_run
-from allcnn.transfer import export_run, import_run
-from allcnn.workspace import WHOLE, Workspace
-from store.place import as_place, walk_files
+from allcnn.networks import convnet
+from allcnn.workspace import checkpoints, run_archive, run_export, run_record
+from allcnn.workspace.paths import WHOLE, Workspace
+from allcnn.workspace.run_archive import pack, unpack
+from allcnn.workspace.run_export import export_run, import_run
+from allcnn.workspace.run_listing import list_runs, remove_run
+from allcnn.workspace.run_manifest import Manifest, Member, is_member
+from store.storage.paths import as_place, walk_files
 from tests.commands import contents
 from tests.faults import as_before_seals, damaging
 from tests.refusals import refusing
@@ -109,7 +110,7 @@ def test_exporting_again_gives_the_same_bytes(trained, exported, empty, tmp_path
 def test_the_last_checkpoint_alone_is_exported_unless_others_are_named(trained, final, empty):
     assert import_run(empty, final).added == ("final",)
     assert empty.checkpoints(RUN) == ["final"]
-    assert record.read_history(empty, RUN) == record.read_history(trained, RUN)
+    assert run_record.read_history(empty, RUN) == run_record.read_history(trained, RUN)
 
 
 def test_tar_reads_it(trained, exported, tmp_path):
@@ -145,7 +146,7 @@ def test_checkpoints_that_are_missing_are_added(trained, exported, final, empty)
 
 def test_a_run_that_is_not_finished_goes_on_elsewhere(workspace, empty, tmp_path):
     shutil.rmtree(workspace.checkpoints_folder(RUN) / "final")
-    record.write_history(workspace, RUN, record.read_history(workspace, RUN)[:1])
+    run_record.write_history(workspace, RUN, run_record.read_history(workspace, RUN)[:1])
     with pytest.raises(RunError, match=r"run 'small-d1-v2-s0' is not finished; name a checkpoint"):
         export_run(workspace, RUN, tmp_path / "run.tar")
     export_run(workspace, RUN, tmp_path / "run.tar", ("epoch-0001",))
@@ -156,11 +157,11 @@ def test_a_run_that_is_not_finished_goes_on_elsewhere(workspace, empty, tmp_path
 
 def test_the_end_of_a_run_is_added_to_its_beginning(workspace, exported):
     shutil.rmtree(workspace.checkpoints_folder(RUN) / "final")
-    history = record.read_history(workspace, RUN)
+    history = run_record.read_history(workspace, RUN)
     # The same epoch on another machine took another time.
-    record.write_history(workspace, RUN, (history[0]._replace(wall_s=9.0),))
+    run_record.write_history(workspace, RUN, (history[0]._replace(wall_s=9.0),))
     assert import_run(workspace, exported).added == ("final",)
-    assert record.read_history(workspace, RUN) == history
+    assert run_record.read_history(workspace, RUN) == history
 
 
 # Damage
@@ -445,8 +446,8 @@ def test_numbers_that_do_not_have_their_digest_are_refused(final, empty, tmp_pat
 
 IMPORTING = """
 from pathlib import Path
-from allcnn.transfer import import_run
-from allcnn.workspace import Workspace
+from allcnn.workspace.run_export import import_run
+from allcnn.workspace.paths import Workspace
 
 print(import_run(Workspace.at(sys.argv[2]), Path(sys.argv[1])).added)
 """
@@ -473,8 +474,8 @@ def test_a_run_with_other_classes_stays(workspace, final, tmp_path):
 
 
 def test_a_run_with_other_curves_stays(workspace, final):
-    first, *rest = record.read_history(workspace, RUN)
-    record.write_history(workspace, RUN, (first._replace(train_loss=9.0), *rest))
+    first, *rest = run_record.read_history(workspace, RUN)
+    run_record.write_history(workspace, RUN, (first._replace(train_loss=9.0), *rest))
     refused(final, workspace, "has other learning curves than", RunError)
 
 
@@ -529,8 +530,8 @@ def test_a_full_disk_leaves_nothing_of_an_export(trained, final, tmp_path):
 
 
 def test_what_a_kill_left_is_no_run_and_goes_with_the_next_import(final, empty, monkeypatch):
-    monkeypatch.setattr(transfer, "remove_tree", lambda place: None)
-    monkeypatch.setattr(transfer, "_add", lambda *_: exec("raise KeyboardInterrupt"))
+    monkeypatch.setattr(run_export, "remove_tree", lambda place: None)
+    monkeypatch.setattr(run_export, "_add", lambda *_: exec("raise KeyboardInterrupt"))
     with pytest.raises(KeyboardInterrupt):
         import_run(empty, final)
     monkeypatch.undo()
@@ -557,8 +558,8 @@ def test_a_kill_between_two_steps_leaves_a_run_or_none(trained, exported, tmp_pa
             done.append(paths)
             real(*paths)
 
-        monkeypatch.setattr("store.place.os.replace", once)
-        monkeypatch.setattr("allcnn.transfer.os.rename", once)
+        monkeypatch.setattr("store.storage.paths.os.replace", once)
+        monkeypatch.setattr("allcnn.workspace.run_export.os.rename", once)
         if n < 3:
             with pytest.raises(KeyboardInterrupt):
                 import_run(place, exported)
@@ -603,14 +604,14 @@ def test_a_link_is_not_exported(workspace, tmp_path):
 
 
 def test_what_changes_meanwhile_is_not_exported(workspace, tmp_path, monkeypatch):
-    real = archive._replacing
+    real = run_archive._replacing
     history = workspace.run_folder(RUN) / "history.json"
 
     def replacing(file):
         history.write_text("[]")
         return real(file)
 
-    monkeypatch.setattr(archive, "_replacing", replacing)
+    monkeypatch.setattr(run_archive, "_replacing", replacing)
     with pytest.raises(WorkspaceError, match=r"history.json was changed while it was exported; "):
         export_run(workspace, RUN, tmp_path / "run.tar")
     assert list(tmp_path.glob("run.tar*")) == []
@@ -618,9 +619,9 @@ def test_what_changes_meanwhile_is_not_exported(workspace, tmp_path, monkeypatch
 
 def test_kept_digests_are_those_of_the_variables(trained):
     folder = trained.find_checkpoint(RUN, "final")
-    like = network.abstract(record.read_record(trained, RUN).spec)
-    found = checkpoint.digest(checkpoint.load_variables(folder, like))
-    assert checkpoint.kept_digests(folder)["variables"] == found
+    like = convnet.abstract(run_record.read_record(trained, RUN).spec)
+    found = checkpoints.digest(checkpoints.load_variables(folder, like))
+    assert checkpoints.kept_digests(folder)["variables"] == found
 
 
 # At an address
@@ -640,7 +641,7 @@ def test_a_run_goes_to_an_address_and_back(trained, exported, tmp_path):
 
 def test_half_an_import_at_an_address_is_no_run(exported, monkeypatch):
     place = Workspace.at(f"memory://bucket/{secrets.token_hex(4)}/workspace")
-    real, sent = transfer.send, []
+    real, sent = run_export.send, []
 
     def dies(*args, **kwargs):
         if len(sent) == 2:
@@ -648,7 +649,7 @@ def test_half_an_import_at_an_address_is_no_run(exported, monkeypatch):
         sent.append(args)
         real(*args, **kwargs)
 
-    monkeypatch.setattr(transfer, "send", dies)
+    monkeypatch.setattr(run_export, "send", dies)
     with pytest.raises(KeyboardInterrupt):
         import_run(place, exported)
     monkeypatch.undo()
@@ -664,7 +665,7 @@ def test_half_a_removal_at_an_address_is_no_run(exported, monkeypatch):
     def dies(folder):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("allcnn.runs.remove_tree", dies)
+    monkeypatch.setattr("allcnn.workspace.run_listing.remove_tree", dies)
     with pytest.raises(KeyboardInterrupt):
         remove_run(place, RUN)
     monkeypatch.undo()

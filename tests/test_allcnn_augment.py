@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allcnn.augment import augment, crop, cutout, flip
+from allcnn.training.augment import augment, crop, cutout, flip
 
 FILL = np.array([7, 11, 13], np.uint8)
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allcnn import backend, convolution
+from allcnn import backend
+from allcnn.networks import convolution
 
 
 @pytest.fixture(autouse=True)

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 import store
-from allcnn import bandwidth, kernels
+from allcnn.similarity import gram, median_distance
 from tests.oracles import activations, median_distance64
 
 RANGES = [(0, 16), (16, 32), (32, 45)]
 
 
 def of_grams(X, ranges=RANGES):
-    return bandwidth.median_of_grams(
-        store.pack(kernels.gram(X[start:stop]).values) for start, stop in ranges
+    return median_distance.median_of_grams(
+        store.pack(gram.gram(X[start:stop]).values) for start, stop in ranges
     )
 
 
 def of_rows(X, n=None, block_rows=16):
-    common = kernels.reference(X[:16])
-    return bandwidth.median_of_rows(
+    common = gram.reference(X[:16])
+    return median_distance.median_of_rows(
         lambda start, stop: X[start:stop], n or len(X), common, block_rows
     )
 
@@ -63,16 +63,16 @@ def test_examples_far_from_the_others_do_not_move_it(rows, size):
 
 def test_sorted_examples_have_the_median_of_all_of_them():
     X = np.sort(np.random.default_rng(0).exponential(size=(5000, 1)), axis=0)
-    rows = bandwidth.sample_rows(len(X))
+    rows = median_distance.sample_rows(len(X))
     assert len(rows) == 1024
     assert (np.diff(rows) > 0).all()
     wanted = median_distance64(X[::5])
     assert of_rows(X[rows]) == pytest.approx(wanted, rel=0.02)
-    np.testing.assert_array_equal(bandwidth.sample_rows(1000), np.arange(1000))
+    np.testing.assert_array_equal(median_distance.sample_rows(1000), np.arange(1000))
 
 
 def test_a_sample_meets_no_period_of_the_examples():
-    rows = bandwidth.sample_rows(16 * 1024)
+    rows = median_distance.sample_rows(16 * 1024)
     assert 0.03 < np.mean(rows % 16 == 0) < 0.1
 
 
@@ -99,8 +99,8 @@ def test_two_blocks_are_held_and_only_the_first_n_read():
         read.update(range(start, stop))
         return block
 
-    bandwidth.median_of_rows(read_block, 50, kernels.reference(X[:8]), 8)
+    median_distance.median_of_rows(read_block, 50, gram.reference(X[:8]), 8)
     assert max(most) == 2
     assert read == set(range(50))
     with pytest.raises(ValueError, match="median distance of 1 examples in blocks of 8"):
-        bandwidth.median_of_rows(read_block, 1, kernels.reference(X[:8]), 8)
+        median_distance.median_of_rows(read_block, 1, gram.reference(X[:8]), 8)

@@ -11,7 +11,8 @@ from allcnn import bounds
 from allcnn.bounds import Bounds
 from allcnn.config import Comparison, Extraction, Probing, RunConfig, Selection
 from allcnn.errors import AllcnnError, ConfigError
-from flows.parameters import (
+from flows.settings.nightly_plan import Nightly
+from flows.settings.parameters import (
     ExtractParameters,
     MatrixParameters,
     NightlyParameters,
@@ -19,7 +20,6 @@ from flows.parameters import (
     ProbeParameters,
     TrainParameters,
 )
-from flows.upkeep.plan import Nightly
 
 ALL = [each for each in vars(bounds).values() if isinstance(each, Bounds)]
 MODELS = [

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from allcnn.canvas import save
 from allcnn.drawing import matrices
+from allcnn.drawing.canvas import save
 from allcnn.drawing.panel import Panel
 from tests.drawn import names
 
@@ -57,7 +57,7 @@ def test_threads_draw_what_one_thread_draws(tmp_path):
 
 
 def test_pyplot_is_not_imported():
-    modules = "allcnn.curves, allcnn.drawing.film, allcnn.drawing.matrices"
+    modules = "allcnn.drawing.curves, allcnn.drawing.film, allcnn.drawing.matrices"
     script = f"import sys, {modules}; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 

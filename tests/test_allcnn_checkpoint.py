@@ -14,12 +14,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from allcnn import checkpoint, network, optim
-from allcnn.checkpoint import Position, TrainState
 from allcnn.config import RunConfig
 from allcnn.errors import RunError, WorkspaceError
-from allcnn.network import Conv, NetworkSpec, Variables
-from allcnn.workspace import Workspace
+from allcnn.networks import convnet
+from allcnn.networks.convnet import Conv, NetworkSpec, Variables
+from allcnn.training import optimizer
+from allcnn.workspace import checkpoints
+from allcnn.workspace.checkpoints import Position, TrainState
+from allcnn.workspace.paths import Workspace
 from tests.faults import damaging
 
 SPEC = NetworkSpec((Conv(16), Conv(16)), "pooled", 16, 3)
@@ -27,8 +29,8 @@ SPEC = NetworkSpec((Conv(16), Conv(16)), "pooled", 16, 3)
 
 def draw_state(seed, spec=SPEC):
     """Return a state whose optimiser has taken one step, so that nothing of it is zero."""
-    variables = network.init(spec, jax.random.key(seed), np.full(3, 100.0), np.full(3, 50.0))
-    transform = optim.optimiser(RunConfig(), 10)
+    variables = convnet.init(spec, jax.random.key(seed), np.full(3, 100.0), np.full(3, 50.0))
+    transform = optimizer.optimiser(RunConfig(), 10)
     state = transform.init(variables.params)
     _, state = transform.update(variables.params, state, variables.params)
     return TrainState(variables, state, Position.first(jax.random.key(seed + 7)))
@@ -37,7 +39,7 @@ def draw_state(seed, spec=SPEC):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints") / "final"
-    checkpoint.save(folder, draw_state(0))
+    checkpoints.save(folder, draw_state(0))
     return folder
 
 
@@ -54,11 +56,11 @@ def assert_same(found, wanted):
 
 
 def test_a_checkpoint_is_read_bit_for_bit_with_its_optimiser(saved):
-    assert_same(checkpoint.load(saved, draw_state(1)), draw_state(0))
+    assert_same(checkpoints.load(saved, draw_state(1)), draw_state(0))
 
 
 def test_variables_are_read_from_shapes_alone_and_without_a_warning(saved, caplog):
-    found = checkpoint.load_variables(saved, network.abstract(SPEC))
+    found = checkpoints.load_variables(saved, convnet.abstract(SPEC))
     assert not [entry for entry in caplog.records if entry.levelname in ("WARNING", "ERROR")]
     assert_same(found, draw_state(0).variables)
 
@@ -68,16 +70,16 @@ def test_what_was_trained_on_another_device_is_read_here(copy):
     for path in copy.rglob("_sharding"):
         assert "cpu:0" in path.read_text()
         path.write_text(path.read_text().replace("cpu:0", "cuda:0"))
-    found = checkpoint.load_variables(copy, network.abstract(SPEC))
+    found = checkpoints.load_variables(copy, convnet.abstract(SPEC))
     assert_same(found, draw_state(0).variables)
-    assert_same(checkpoint.load(copy, draw_state(1)), draw_state(0))
+    assert_same(checkpoints.load(copy, draw_state(1)), draw_state(0))
 
 
 def test_a_checkpoint_without_digests_is_read(copy):
     # As the first version wrote them.
     path = copy / "_CHECKPOINT_METADATA"
     path.write_text(path.read_text().replace('"digests"', '"other"'))
-    assert_same(checkpoint.load(copy, draw_state(1)), draw_state(0))
+    assert_same(checkpoints.load(copy, draw_state(1)), draw_state(0))
 
 
 SAVED_AND_KILLED = """
@@ -115,14 +117,14 @@ def test_a_checkpoint_that_was_half_written_by_a_killed_process_is_none(tmp_path
     ended = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[1])
     assert ended.returncode in (-signal.SIGKILL, *([0] if n > 5 else [])), ended.stderr
     assert workspace.checkpoints("run") == (["final"] if ended.returncode == 0 else [])
-    checkpoint.save(folder, draw_state(0))
+    checkpoints.save(folder, draw_state(0))
     assert workspace.checkpoints("run") == ["final"]
-    assert_same(checkpoint.load(folder, draw_state(1)), draw_state(0))
+    assert_same(checkpoints.load(folder, draw_state(1)), draw_state(0))
 
 
 def test_saving_replaces_a_checkpoint(copy):
-    checkpoint.save(copy, draw_state(2))
-    assert_same(checkpoint.load(copy, draw_state(1)), draw_state(2))
+    checkpoints.save(copy, draw_state(2))
+    assert_same(checkpoints.load(copy, draw_state(1)), draw_state(2))
 
 
 @damaging
@@ -132,7 +134,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence(saved, tmp_path, mo
         r"^the checkpoint .*file/final cannot be written \(.*Not a directory.*\); .* run again$"
     )
     with pytest.raises(WorkspaceError, match=message):
-        checkpoint.save(tmp_path / "file" / "final", draw_state(0))
+        checkpoints.save(tmp_path / "file" / "final", draw_state(0))
     assert (tmp_path / "file").read_text() == "mine"
 
     def full(*args, **kwargs):
@@ -140,7 +142,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence(saved, tmp_path, mo
 
     monkeypatch.setattr(ocp.Checkpointer, "save", full)
     with pytest.raises(WorkspaceError, match=r"\(.*9 bytes: No space left on device\)"):
-        checkpoint.save(tmp_path / "other", draw_state(0))
+        checkpoints.save(tmp_path / "other", draw_state(0))
 
 
 def test_a_checkpoint_holds_no_code(saved):
@@ -164,7 +166,7 @@ def test_a_flipped_bit_is_noticed(copy, item, share, bit):
     content[int(share * len(content))] ^= 1 << bit
     path.write_bytes(content)
     with pytest.raises(RunError, match=r"^the checkpoint .*final cannot be read \(.*\); restore"):
-        checkpoint.load(copy, draw_state(1))
+        checkpoints.load(copy, draw_state(1))
 
 
 @damaging
@@ -178,10 +180,10 @@ def test_a_damaged_file_is_one_sentence(copy, name, damage):
     if damage == "empty":
         path.write_bytes(b"")
     if (name, damage) == ("_sharding", "gone"):
-        assert_same(checkpoint.load(copy, draw_state(1)), draw_state(0))
+        assert_same(checkpoints.load(copy, draw_state(1)), draw_state(0))
         return
     with pytest.raises(RunError, match=r"^the checkpoint .*\); restore it .*$") as caught:
-        checkpoint.load(copy, draw_state(1))
+        checkpoints.load(copy, draw_state(1))
     assert "\n" not in str(caught.value)
 
 
@@ -190,7 +192,7 @@ def test_a_damaged_file_is_one_sentence(copy, name, damage):
 def test_a_checkpoint_that_lacks_an_item_is_refused(copy, item):
     shutil.rmtree(copy / item)
     with pytest.raises(RunError, match="cannot be read"):
-        checkpoint.load(copy, draw_state(1))
+        checkpoints.load(copy, draw_state(1))
 
 
 @damaging
@@ -198,7 +200,7 @@ def test_a_checkpoint_that_lacks_an_item_is_refused(copy, item):
 def test_another_network_is_refused(saved, layers):
     other = NetworkSpec(layers, "pooled", 16, 3)
     with pytest.raises(RunError, match="cannot be read"):
-        checkpoint.load_variables(saved, network.abstract(other))
+        checkpoints.load_variables(saved, convnet.abstract(other))
 
 
 VARIABLES = Variables(
@@ -226,19 +228,19 @@ def with_kernel(kernel, name="kernel"):
     ids=["value", "shape", "flat", "dtype", "name", "sign", "empty", "moved", "scalar"],
 )
 def test_any_difference_changes_the_digest(other):
-    assert checkpoint.digest(VARIABLES) != checkpoint.digest(other)
+    assert checkpoints.digest(VARIABLES) != checkpoints.digest(other)
 
 
 def test_the_digest_is_of_values_not_of_objects(saved):
-    found = checkpoint.load_variables(saved, network.abstract(SPEC))
-    assert checkpoint.digest(found) == checkpoint.digest(draw_state(0).variables)
+    found = checkpoints.load_variables(saved, convnet.abstract(SPEC))
+    assert checkpoints.digest(found) == checkpoints.digest(draw_state(0).variables)
     turned = with_kernel(np.arange(6, dtype=np.float32).reshape(3, 2, order="F").T.copy("F") * 0)
     zeros = with_kernel(np.zeros((2, 3), np.float32))
-    assert checkpoint.digest(turned) == checkpoint.digest(zeros)
+    assert checkpoints.digest(turned) == checkpoints.digest(zeros)
 
 
 def test_the_digest_never_changes_between_versions():
     variables = Variables({"k": np.array([1.0, 2.0], np.float32)}, {}, {"std": np.float32(3)})
     content = b"inputs/std float32 ()\n" + struct.pack("<f", 3)
     content += b"params/k float32 (2,)\n" + struct.pack("<2f", 1, 2)
-    assert checkpoint.digest(variables) == f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert checkpoints.digest(variables) == f"sha256:{hashlib.sha256(content).hexdigest()}"

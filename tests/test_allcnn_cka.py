@@ -11,9 +11,9 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allcnn import kernels
-from allcnn.cka import cka, cka_matrix
-from allcnn.hsic import split_minibatches
+from allcnn.similarity import gram as kernels
+from allcnn.similarity.arrays import cka, cka_matrix
+from allcnn.similarity.hsic import split_minibatches
 from tests.oracles import cka64, jackknife64, linear_gram64, song_hsic
 
 N, BATCH = 70, 32

@@ -21,8 +21,8 @@ import psutil
 import pytest
 from distributed import LocalCluster, Security, get_client
 
-from allcnn.cluster import start
-from allcnn.cluster.run import Cluster
+from allcnn.cluster import backends
+from allcnn.cluster.cluster import Cluster
 from allcnn.cluster.spec import FORMS, THREADS, ClusterSpec
 from allcnn.errors import ClusterError, ConfigError
 from tests.stranger import NOBODY, intrude
@@ -115,7 +115,7 @@ def test_too_many_workers_are_refused():
             ClusterSpec.parse(f"local:{n}")
     available = len(os.sched_getaffinity(0))
     with pytest.raises(ConfigError, match=f"may use {available} cores, one for each worker"):
-        start.check_possible(ClusterSpec("local", available + 1))
+        backends.check_possible(ClusterSpec("local", available + 1))
 
 
 def test_threads_take_tasks_in_order_and_tell_where_they_are():
@@ -277,14 +277,14 @@ def test_a_scheduler_of_others_is_reached_by_the_certificates_of_dasks_configura
 
 def test_local_takes_as_many_processes_as_cores_and_memory_allow(monkeypatch):
     available = len(os.sched_getaffinity(0))
-    assert len(start._cores(None)) == available
-    monkeypatch.setattr(start, "MEMORY_LIMIT", 2**30)
-    assert len(start._cores(None)) == 1
+    assert len(backends._cores(None)) == available
+    monkeypatch.setattr(backends, "MEMORY_LIMIT", 2**30)
+    assert len(backends._cores(None)) == 1
 
 
 def test_a_gpu_has_a_process_of_its_own(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5f")
-    found = [env["CUDA_VISIBLE_DEVICES"] for env in start._gpus()]
+    found = [env["CUDA_VISIBLE_DEVICES"] for env in backends._gpus()]
     assert found == ["2", "GPU-5f"]
 
 
@@ -294,7 +294,7 @@ def test_gpus_are_counted_by_the_driver(monkeypatch, tmp_path):
     fake.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert start.gpu_names() == ["0", "1"]
+    assert backends.gpu_names() == ["0", "1"]
 
 
 @pytest.mark.parametrize("given", ["", "-1", None])
@@ -339,7 +339,7 @@ def test_an_address_is_of_a_scheduler_that_runs_on(scheduler):
 
 
 def test_where_no_scheduler_answers_the_sentence_names_the_address(monkeypatch):
-    monkeypatch.setattr(start, "CONNECT_S", 0.5)
+    monkeypatch.setattr(backends, "CONNECT_S", 0.5)
     spec, told = ClusterSpec.parse("tcp://127.0.0.1:9"), []
     sentence = r"answers at tcp://127.0.0.1:9 within 0.5 s"
     with pytest.raises(ClusterError, match=sentence), Cluster(spec):
@@ -351,7 +351,7 @@ def test_where_no_scheduler_answers_the_sentence_names_the_address(monkeypatch):
 
 
 def test_a_scheduler_without_workers_is_waited_for_no_longer_than_said(monkeypatch):
-    monkeypatch.setattr(start, "WORKERS_S", 0.5)
+    monkeypatch.setattr(backends, "WORKERS_S", 0.5)
     with (
         LocalCluster(
             n_workers=0, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0"
@@ -514,7 +514,7 @@ def test_a_cluster_that_cannot_be_is_refused_before_any_work():
 
 
 def test_a_worker_with_another_version_is_refused(scheduler, monkeypatch, tmp_path):
-    monkeypatch.setattr("allcnn.cluster.run.version", lambda _: "99")
+    monkeypatch.setattr("allcnn.cluster.cluster.version", lambda _: "99")
     with (
         Cluster(ClusterSpec.parse(scheduler.scheduler_address)) as cluster,
         pytest.raises(ClusterError, match=r"has allcnn-cka 0\.1\.0, and here is 99; install the"),

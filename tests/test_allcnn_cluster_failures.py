@@ -18,13 +18,13 @@ import pytest
 from distributed import Client
 from distributed.comm import CommClosedError
 
-from allcnn.cluster.run import Cluster, Limits
+from allcnn.cluster.cluster import Cluster, Limits
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.compare import compare
 from allcnn.compare import tasks as compare_tasks
 from allcnn.config import Selection
 from allcnn.errors import ClusterError
-from allcnn.workspace import Workspace
+from allcnn.workspace.paths import Workspace
 from tests import bodies
 from tests.networks import ALL, assert_same_bits, compare_one, job, kept_grams, write_network
 
@@ -248,7 +248,7 @@ def later(action, seconds):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_scheduler_that_disappears_is_told_of(foreign, monkeypatch, how):
-    monkeypatch.setattr("allcnn.cluster.start.CONNECT_S", 3.0)
+    monkeypatch.setattr("allcnn.cluster.backends.CONNECT_S", 3.0)
     with Cluster(foreign.spec, limits=QUICK) as cluster:
         cluster.check_sees(REPOSITORY)
         with later(lambda: foreign.scheduler.send_signal(how), 1):
@@ -281,7 +281,7 @@ def test_workers_that_are_all_gone_are_told_of_and_one_that_comes_goes_on(foreig
 
 
 def test_what_a_failed_run_kept_is_not_computed_again(foreign, fresh, wanted, monkeypatch):
-    monkeypatch.setattr("allcnn.cluster.start.CONNECT_S", 3.0)
+    monkeypatch.setattr("allcnn.cluster.backends.CONNECT_S", 3.0)
 
     def kill():
         wait_for(lambda: 40 < kept_grams(fresh))

@@ -14,17 +14,20 @@ import pytest
 import zarr
 
 import store
-from allcnn import bandwidth, exact, extract, figures, hsic, kernels
-from allcnn.cluster import run as cluster_run
-from allcnn.cluster import start
-from allcnn.compare import compare, tasks, work
+from allcnn import extract
+from allcnn.cluster import backends as start
+from allcnn.cluster import cluster as cluster_run
+from allcnn.compare import compare, compute, tasks
 from allcnn.compare.tasks import Operand, Way
 from allcnn.config import Extraction, Selection
+from allcnn.drawing import figure_files
 from allcnn.errors import ComparisonError
-from allcnn.hsic import HsicParts
-from allcnn.workspace import Workspace
+from allcnn.similarity import gram as kernels
+from allcnn.similarity import hsic, median_distance, tiled_hsic
+from allcnn.similarity.hsic import HsicParts
+from allcnn.workspace.paths import Workspace
 from store import DamagedChunkError, Grams, StoreLocationError
-from store.reader import Representation
+from store.arrays.reader import Representation
 from tests.counting import calls_of
 from tests.faults import chunk_files, flip_bit
 from tests.networks import (
@@ -109,14 +112,14 @@ def test_where_the_result_cannot_be_kept_nothing_is_computed(small, monkeypatch)
 
 
 def test_sums_that_do_not_fit_are_refused_before_any_work(small, monkeypatch):
-    monkeypatch.setattr(work, "memory_bytes", lambda: 500)
+    monkeypatch.setattr(compute, "memory_bytes", lambda: 500)
     with pytest.raises(ComparisonError) as error:
         compare(small, job(A, B, permutations=2))
     # Two copies of 8 minibatches, and two permutations, of 2 x 2 float64 each.
     assert 8 * 4 * (2 * 8 + 2) > 500
     assert "are 2 x 2 representations, whose sums over 8 minibatches" in str(error.value)
     assert not store.has_store(small.grams)
-    monkeypatch.setattr(work, "memory_bytes", lambda: 8 * 4 * (2 * 8 + 2))
+    monkeypatch.setattr(compute, "memory_bytes", lambda: 8 * 4 * (2 * 8 + 2))
     compare(small, job(A, B, permutations=2))
 
 
@@ -275,8 +278,8 @@ def test_float16_is_compared_as_its_values(tmp_path, kernel, estimator):
 )
 def test_exact_is_brute_force_from_tiles_of_any_size(small, monkeypatch, kernel, tile_rows):
     row_bytes = 3 * 2 * 4
-    monkeypatch.setattr(work, "_TILE_BYTES", tile_rows * row_bytes)
-    monkeypatch.setattr(bandwidth, "BLOCK_ROWS", tile_rows)
+    monkeypatch.setattr(compute, "_TILE_BYTES", tile_rows * row_bytes)
+    monkeypatch.setattr(median_distance, "BLOCK_ROWS", tile_rows)
     n_rows = []
     read = Representation.read
     monkeypatch.setattr(
@@ -298,8 +301,8 @@ def test_exact_is_brute_force_from_tiles_of_any_size(small, monkeypatch, kernel,
 )
 def test_every_bound_bounds_the_tiles(small, monkeypatch, constant, value):
     """Four representations of one bandwidth, each with a tile twice in float64."""
-    monkeypatch.setattr(work, constant, value)
-    tiles = calls_of(monkeypatch, exact, "tile_sums")
+    monkeypatch.setattr(compute, constant, value)
+    tiles = calls_of(monkeypatch, tiled_hsic, "tile_sums")
     compare_one(small, A, B, estimator="exact")
     sizes = {K.shape[1:] for K, *_ in tiles}
     assert max(sizes) == (7, 7)
@@ -362,7 +365,7 @@ def test_blocks_of_representations_are_one_pass(three, tmp_path, monkeypatch, si
     wanted = compare(three, job(*sides, **how))
     reads = calls_of(monkeypatch, tasks, "_read")
     # Both sides of a block, as Grams, kernels and features, of the largest minibatch.
-    monkeypatch.setattr(work, "_BLOCK_BYTES", block * 2 * 3 * 4 * 10**2)
+    monkeypatch.setattr(compute, "_BLOCK_BYTES", block * 2 * 3 * 4 * 10**2)
     found = compare(blockwise, job(*sides, **how))
     assert max(len(operands) for _, operands, _ in reads) == block
     for one, other in zip(wanted, found, strict=True):
@@ -379,7 +382,7 @@ def assert_close(found, wanted, atol):
 
 
 def test_blocks_keep_a_list_with_itself_symmetric(three, monkeypatch):
-    monkeypatch.setattr(work, "_BLOCK_BYTES", 2 * 2 * 3 * 4 * 10**2)
+    monkeypatch.setattr(compute, "_BLOCK_BYTES", 2 * 2 * 3 * 4 * 10**2)
     result = compare_one(three, ALL, ALL)
     np.testing.assert_array_equal(result.cka, result.cka.T)
     np.testing.assert_array_equal(result.cka.diagonal(), 1)
@@ -460,8 +463,8 @@ def test_some_classes_are_skipped_in_some_minibatches():
 @pytest.mark.parametrize("tile_rows", [4, 7])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_exact_of_a_class_comes_from_tiles_too(labelled, monkeypatch, kernel, tile_rows):
-    monkeypatch.setattr(work, "_TILE_ROWS", tile_rows)
-    tiles = calls_of(monkeypatch, exact, "tile_sums")
+    monkeypatch.setattr(compute, "_TILE_ROWS", tile_rows)
+    tiles = calls_of(monkeypatch, tiled_hsic, "tile_sums")
     result = compare_one(labelled, A, B, kernel=kernel, estimator="exact", label=1)
     assert len(tiles) > 1
     assert max(K.shape[1:] for K, *_ in tiles) == (tile_rows, tile_rows)
@@ -502,7 +505,7 @@ def test_all_classes_come_from_one_reading_with_exact_too(labelled, monkeypatch)
 
 
 def test_classes_share_a_reading_as_far_as_a_tile_of_the_whole_would_hold(labelled, monkeypatch):
-    monkeypatch.setattr(work, "_TILE_ROWS", 20)
+    monkeypatch.setattr(compute, "_TILE_ROWS", 20)
     held, blocks = [], tasks._blocks
 
     def watched(*arguments):
@@ -702,7 +705,7 @@ def test_threads_and_their_order_do_not_change_a_bit(
     extracted, tmp_path, monkeypatch, n_threads, estimator
 ):
     how = {"kernel": "rbf", "estimator": estimator}
-    monkeypatch.setattr(work, "_TILE_ROWS", 16)
+    monkeypatch.setattr(compute, "_TILE_ROWS", 16)
     first, fresh = (Workspace.at(tmp_path / name) for name in ("first", "fresh"))
     for workspace in (first, fresh):
         workspace.root.mkdir()
@@ -727,7 +730,7 @@ def test_threads_and_their_order_do_not_change_a_bit(
 
 def test_the_order_of_pairs_does_not_change_a_bit(three, tmp_path, monkeypatch):
     again = Workspace.at(shutil.copytree(three.root, tmp_path / "again"))
-    monkeypatch.setattr(work, "_BLOCK_BYTES", 2 * 2 * 3 * 4 * 10**2)
+    monkeypatch.setattr(compute, "_BLOCK_BYTES", 2 * 2 * 3 * 4 * 10**2)
     first = compare_one(three, ALL, ALL, permutations=2)
     read, lock, left = Grams.read, threading.Lock(), [4]
 
@@ -749,7 +752,7 @@ def test_the_first_failure_ends_a_comparison(tmp_path, monkeypatch, estimator):
     write_network(workspace.activations, A, make_taps(n=240, names=map(str, range(20))))
     chunk = workspace.activations / "digits-test-240-01234567/a/final/0/activations"
     flip_bit(chunk_files(chunk)[0])
-    monkeypatch.setattr(work, "_TILE_ROWS", 16)
+    monkeypatch.setattr(compute, "_TILE_ROWS", 16)
     done, read = [], Representation.read
 
     def slow(self, start, stop):
@@ -796,7 +799,7 @@ def test_one_minibatch_of_activations_is_held_a_thread(small, monkeypatch):
 )
 def test_one_thread_computes_at_a_time(small, monkeypatch, how):
     monkeypatch.setattr(start, "_THREADS", 4)
-    monkeypatch.setattr(work, "_TILE_ROWS", 16)
+    monkeypatch.setattr(compute, "_TILE_ROWS", 16)
     inside, n_calls = threading.Semaphore(1), []
 
     def alone(function):
@@ -815,7 +818,7 @@ def test_one_thread_computes_at_a_time(small, monkeypatch, how):
     for module, name in [
         *((kernels, name) for name in names),
         *((hsic, name) for name in ("minibatch_hsic", "group_hsic", "permuted_hsic")),
-        (exact, "tile_sums"),
+        (tiled_hsic, "tile_sums"),
     ]:
         monkeypatch.setattr(module, name, alone(getattr(module, name)))
     compare(small, job(A, B, **how))
@@ -1030,7 +1033,7 @@ def test_a_constant_tap_has_no_cka_and_a_reason(tmp_path, kernel, estimator, val
     assert result.reasons[0][2].startswith(wanted)
     kept = store.read_result(workspace.similarity, result.name)
     assert kept.reasons == result.reasons
-    values = json.loads(json.dumps(figures.matrix_json(result), allow_nan=False))
+    values = json.loads(json.dumps(figure_files.matrix_json(result), allow_nan=False))
     assert values["matrix"][1] == [None, None]
     assert values["reasons"] == [list(reason) for reason in result.reasons]
     sides = [list(make_taps(seed).values()) for seed in (0, 1)]

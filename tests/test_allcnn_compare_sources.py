@@ -10,14 +10,17 @@ import pytest
 import zarr
 
 import store
-from allcnn import extract, kernels, record, train
+from allcnn import extract
 from allcnn.compare import compare, tasks
 from allcnn.compare.tasks import _gram_writer
 from allcnn.config import Extraction, Selection
 from allcnn.errors import ComparisonError
-from allcnn.workspace import Workspace
+from allcnn.similarity import gram as kernels
+from allcnn.training import loop
+from allcnn.workspace import run_record
+from allcnn.workspace.paths import Workspace
 from store import SchemaError, Writer
-from store.reader import Representation
+from store.arrays.reader import Representation
 from tests.faults import relabel
 from tests.networks import (
     ALL,
@@ -673,7 +676,7 @@ def test_grams_of_the_same_network_stand_for_unfinished_activations(small):
 def test_digests_of_examples_are_compared_to_their_end(small, monkeypatch):
     """What an older version let in: writing refuses it by now."""
     shutil.rmtree(small.activations / SET / "b")
-    monkeypatch.setattr("store.writer.check_like_others", lambda *_: None)
+    monkeypatch.setattr("store.arrays.writer.check_like_others", lambda *_: None)
     sample_set = make_meta(n_samples=N).sample_set
     other = replace(sample_set, digest=sample_set.digest[:8] + "ffffffff")
     write_network(small.activations, B, make_taps(seed=1), sample_set=other)
@@ -693,8 +696,8 @@ def one_run(trained, tmp_path):
 
 def begin_at(place, when):
     """Write into a run when it was begun, and return what it was."""
-    entry = record.read_record(place, FINAL.run)
-    record.write_record(place, replace(entry, created_at=when))
+    entry = run_record.read_record(place, FINAL.run)
+    run_record.write_record(place, replace(entry, created_at=when))
     return entry
 
 
@@ -740,15 +743,15 @@ def test_a_run_that_goes_on_keeps_when_it_was_begun(one_run):
     for known in ("2020-01-31T12:00:00+00:00", ""):
         entry = begin_at(one_run, known)
         shutil.rmtree(one_run.checkpoints_folder(FINAL.run) / "final")
-        train.train(entry.config, one_run)
-        assert record.begun_at(one_run, FINAL.run) == known
+        loop.train(entry.config, one_run)
+        assert run_record.begun_at(one_run, FINAL.run) == known
 
 
 def test_grams_of_activations_that_are_stored_are_not_refused(tmp_path, monkeypatch):
     """What earlier versions let in is compared in whatever order."""
     workspace = Workspace.at(tmp_path)
     write_network(workspace.activations, A, make_taps(0))
-    monkeypatch.setattr("store.writer.check_like_others", lambda *_: None)
+    monkeypatch.setattr("store.arrays.writer.check_like_others", lambda *_: None)
     write_network(workspace.activations, B, make_taps(1), labels=np.zeros(N))
     monkeypatch.undo()
     one_by_one = [compare_one(workspace, A, A), compare_one(workspace, A, B)]

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from allcnn import backend, convolution
+from allcnn import backend
+from allcnn.networks import convolution
 from tests.oracles import conv64
 
 GRADIENTS = ("xla", "ours")

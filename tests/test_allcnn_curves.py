@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from allcnn.curves import (
+from allcnn.drawing.curves import (
     baseline_plot,
     choose_pairs,
     convergence_curves,

@@ -9,11 +9,10 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
-from allcnn import curves
-from allcnn.canvas import save
-from allcnn.drawing import matrices
+from allcnn.drawing import curves, matrices
 from allcnn.drawing.accuracy import Accuracies, depths, probe_curves
 from allcnn.drawing.bars import correspondence_bars
+from allcnn.drawing.canvas import save
 from allcnn.drawing.film import FRAMES_A_SECOND, HELD, film, has_ffmpeg, save_film
 from allcnn.drawing.panel import Panel, by_number
 from allcnn.drawing.style import COLUMN, PAGE

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allcnn import exact, kernels
+from allcnn.similarity import gram, tiled_hsic
 from tests.oracles import activations, cka64, hsic_by_definition, median_distance64, song_hsic
 
 
@@ -20,13 +20,13 @@ def grams(m, n, seed=0):
 def tiled(Ks, Ls, tile_rows):
     """Return exact sums of whole Gram matrices, cut into tiles."""
     n = Ks.shape[1]
-    spans = exact.tile_spans(n, tile_rows)
+    spans = tiled_hsic.tile_spans(n, tile_rows)
 
     def tile(Ms, first, second):
         return None if Ms is None else Ms[:, slice(*first), slice(*second)]
 
-    tiles = [exact.tile_sums(tile(Ks, a, b), tile(Ls, a, b), a == b) for a, b in spans]
-    return exact.exact_hsic(n, spans, tiles)
+    tiles = [tiled_hsic.tile_sums(tile(Ks, a, b), tile(Ls, a, b), a == b) for a, b in spans]
+    return tiled_hsic.exact_hsic(n, spans, tiles)
 
 
 def by(oracle, Ks, Ls):
@@ -65,10 +65,10 @@ def test_it_is_the_mean_over_tuples(n, tile_rows, seed):
 
 def test_blocks_of_a_tile_do_not_change_its_sums(monkeypatch):
     Ks, Ls = grams(2, 30), grams(3, 30, seed=1)
-    whole = [exact.tile_sums(Ks, Ls, on_diagonal) for on_diagonal in (True, False)]
-    monkeypatch.setattr(exact, "_BLOCK_ENTRIES", 100)  # of 3 rows
+    whole = [tiled_hsic.tile_sums(Ks, Ls, on_diagonal) for on_diagonal in (True, False)]
+    monkeypatch.setattr(tiled_hsic, "_BLOCK_ENTRIES", 100)  # of 3 rows
     for wanted, on_diagonal in zip(whole, (True, False), strict=True):
-        found = exact.tile_sums(Ks, Ls, on_diagonal)
+        found = tiled_hsic.tile_sums(Ks, Ls, on_diagonal)
         np.testing.assert_allclose(found.cross, wanted.cross, rtol=1e-13)
         for a, b in zip(
             (*found.rows, *found.columns), (*wanted.rows, *wanted.columns), strict=True
@@ -80,7 +80,7 @@ def test_blocks_of_a_tile_do_not_change_its_sums(monkeypatch):
 @given(st.integers(4, 60), st.integers(1, 70))
 def test_spans_cover_every_pair_once(n, tile_rows):
     seen = np.zeros((n, n), int)
-    for first, second in exact.tile_spans(n, tile_rows):
+    for first, second in tiled_hsic.tile_spans(n, tile_rows):
         assert first <= second
         assert first[1] - first[0] <= tile_rows
         seen[slice(*first), slice(*second)] += 1
@@ -91,7 +91,7 @@ def test_spans_cover_every_pair_once(n, tile_rows):
 
 def test_spans_are_in_fixed_order():
     a, b, c = (0, 4), (4, 8), (8, 9)
-    assert exact.tile_spans(9, 4) == [(a, a), (a, b), (a, c), (b, b), (b, c), (c, c)]
+    assert tiled_hsic.tile_spans(9, 4) == [(a, a), (a, b), (a, c), (b, b), (b, c), (c, c)]
 
 
 # From activations, in tiles that share one reference
@@ -114,9 +114,7 @@ def representations(mean):
 
 def tile_kernels(Xs, spans, kernel):
     """Yield the tiles of every representation's Gram, those of several bandwidths together."""
-    references = [
-        kernels.reference(X[:32], "cosine" if kernel == "cosine" else "linear") for X in Xs
-    ]
+    references = [gram.reference(X[:32], "cosine" if kernel == "cosine" else "linear") for X in Xs]
     medians = [median_distance64(X) for X in Xs] if kernel == "rbf" else []
     for first, second in spans:
         sides = [(X[slice(*first)], X[slice(*second)]) for X in Xs]
@@ -124,15 +122,13 @@ def tile_kernels(Xs, spans, kernel):
         if kernel == "rbf":
             yield np.concatenate(
                 [
-                    kernels.tile_rbf(
-                        kernels.cross_gram(A, B, o), [f * median for f in FRACTIONS], o
-                    )
+                    gram.tile_rbf(gram.cross_gram(A, B, o), [f * median for f in FRACTIONS], o)
                     for (A, B), o, median in zip(sides, references, medians, strict=True)
                 ]
             )
         else:
             pairs = zip(sides, references, strict=True)
-            yield np.stack([kernels.cross_gram(A, B, o, kernel).values for (A, B), o in pairs])
+            yield np.stack([gram.cross_gram(A, B, o, kernel).values for (A, B), o in pairs])
 
 
 def align(sums):
@@ -152,12 +148,12 @@ def wanted_cka(Xs, kernel):
 @pytest.mark.parametrize(("mean", "atol"), [(0, 1e-5), (10, 1e-4), (1000, 1e-4)])
 def test_cka_of_512_examples_is_that_of_float64(kernel, mean, atol):
     Xs = representations(mean)
-    spans = exact.tile_spans(N, TILE_ROWS)
+    spans = tiled_hsic.tile_spans(N, TILE_ROWS)
     tiles = [
-        exact.tile_sums(Ks, None, first == second)
+        tiled_hsic.tile_sums(Ks, None, first == second)
         for (first, second), Ks in zip(spans, tile_kernels(Xs, spans, kernel), strict=True)
     ]
-    found = align(exact.exact_hsic(N, spans, tiles))
+    found = align(tiled_hsic.exact_hsic(N, spans, tiles))
     wanted = wanted_cka(Xs, kernel)
     compared = np.isfinite(wanted)  # pairs of one bandwidth
     np.testing.assert_allclose(found[compared], wanted[compared], rtol=0, atol=atol)
@@ -169,23 +165,21 @@ def test_cka_of_512_examples_is_that_of_float64(kernel, mean, atol):
 def test_a_constant_representation_has_a_hsic_of_exactly_zero(kernel):
     X = np.full((40, 30), 0.1, np.float32)
     Y = activations(40, (30,))
-    spans = exact.tile_spans(40, 16)
+    spans = tiled_hsic.tile_spans(40, 16)
     tiles = []
     for first, second in spans:
         a, b = slice(*first), slice(*second)
         # Not its mean to the last bit: the Gram is a small constant.
         base = "cosine" if kernel == "cosine" else "linear"
-        references = [kernels.reference(Z, base) for Z in (X, Y)]
+        references = [gram.reference(Z, base) for Z in (X, Y)]
         references[0] = references[0]._replace(row=references[0].row * np.float32(0.999))
-        Ks = [
-            kernels.cross_gram(Z[a], Z[b], o, base) for Z, o in zip((X, Y), references, strict=True)
-        ]
+        Ks = [gram.cross_gram(Z[a], Z[b], o, base) for Z, o in zip((X, Y), references, strict=True)]
         values = [
-            kernels.tile_rbf(K, [3.0], o)[0] if kernel == "rbf" else K.values
+            gram.tile_rbf(K, [3.0], o)[0] if kernel == "rbf" else K.values
             for K, o in zip(Ks, references, strict=True)
         ]
-        tiles.append(exact.tile_sums(np.stack(values), None, first == second))
-    found = exact.exact_hsic(40, spans, tiles)
+        tiles.append(tiled_hsic.tile_sums(np.stack(values), None, first == second))
+    found = tiled_hsic.exact_hsic(40, spans, tiles)
     assert found.rows[0] == found.cross[0, 0] == 0
     assert found.rows[1] > 0
 
@@ -200,7 +194,7 @@ def test_what_is_not_finite_stays_with_its_own_representation():
 
 
 def test_sums_of_a_tile_are_small_and_pickle():
-    sums = exact.tile_sums(grams(2, 50), grams(3, 50), on_diagonal=True)
+    sums = tiled_hsic.tile_sums(grams(2, 50), grams(3, 50), on_diagonal=True)
     data = pickle.dumps(sums)
     assert len(data) < 5000
     again = pickle.loads(data)
@@ -209,13 +203,13 @@ def test_sums_of_a_tile_are_small_and_pickle():
 
 def test_refusals():
     with pytest.raises(ValueError, match="there are 3 examples; exact HSIC needs 4 or more"):
-        exact.tile_spans(3, 8)
+        tiled_hsic.tile_spans(3, 8)
     with pytest.raises(ValueError, match="a tile has 0 rows; use 1 or more"):
-        exact.tile_spans(8, 0)
+        tiled_hsic.tile_spans(8, 0)
     Ks = grams(1, 6)
     with pytest.raises(ValueError, match=r"tiles of shapes \(6, 6\) and \(6, 5\) cannot be"):
-        exact.tile_sums(Ks, Ks[:, :, :5], on_diagonal=False)
+        tiled_hsic.tile_sums(Ks, Ks[:, :, :5], on_diagonal=False)
     with pytest.raises(ValueError, match=r"tile on the diagonal has shape \(6, 5\)"):
-        exact.tile_sums(Ks[:, :, :5], None, on_diagonal=True)
+        tiled_hsic.tile_sums(Ks[:, :, :5], None, on_diagonal=True)
     with pytest.raises(ValueError, match="there are 3 tiles and the sums of 0"):
-        exact.exact_hsic(8, exact.tile_spans(8, 4), [])
+        tiled_hsic.exact_hsic(8, tiled_hsic.tile_spans(8, 4), [])

@@ -11,11 +11,11 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import store
-from allcnn import hsic, kernels
-from allcnn.cka import cka_matrix
 from allcnn.compare import compare
 from allcnn.config import Comparison, Selection
-from allcnn.workspace import Workspace
+from allcnn.similarity import gram, hsic
+from allcnn.similarity.arrays import cka_matrix
+from allcnn.workspace.paths import Workspace
 from tests import oracles
 
 N, BATCH = 72, 36
@@ -278,7 +278,7 @@ def test_tight_classes_keep_their_digits_where_most_pairs_are_of_different_ones(
     Y = 0.8 * X + 0.6 * rng.standard_normal((n, p))
     for size in (1, 3, 10, 30, 100, 300, 1e3):
         pair = [np.float32(Z + size * centres[label]) for Z in (X, Y)]
-        Ks = [kernels.gram(Z).values for Z in pair]
+        Ks = [gram.gram(Z).values for Z in pair]
         for rows in (np.flatnonzero(label == each) for each in range(10)):
             sums = hsic.group_hsic([K[np.ix_(rows, rows)] for K in Ks], None)
             found = sums.cross[0, 1] / np.sqrt(sums.rows[0] * sums.rows[1])
@@ -286,7 +286,7 @@ def test_tight_classes_keep_their_digits_where_most_pairs_are_of_different_ones(
             own = hsic64(K, K, "unbiased") * hsic64(L, L, "unbiased")
             assert found == pytest.approx(float(hsic64(K, L, "unbiased") / np.sqrt(own)), abs=1e-4)
     assert Ks[0].dtype == np.float64
-    assert p == 3 or kernels.gram(X + 3 * centres[label]).values.dtype == np.float32
+    assert p == 3 or gram.gram(X + 3 * centres[label]).values.dtype == np.float32
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

@@ -19,15 +19,19 @@ import numpy as np
 import pytest
 
 import store
-from allcnn import accuracy, checkpoint, extract, kernels, medians, network, record
+from allcnn import extract
+from allcnn.compare import gram_medians
 from allcnn.config import Extraction
 from allcnn.errors import ConfigError, RunError
 from allcnn.extract import Samples, Source, sinks
+from allcnn.networks import convnet
 from allcnn.progress import silent
-from allcnn.workspace import Workspace
+from allcnn.similarity import gram, gram_error
+from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace.paths import Workspace
 from store import ConflictError, GramWriter, RepresentationKey, Writer
-from store.claim import claim
 from store.errors import ActivationOverflowError, ClaimedError, PrecisionError
+from store.storage.claims import claim
 from tests.faults import Killed, chunk_files, kill_series, relabel
 from tests.oracles import median_distance64
 
@@ -97,10 +101,10 @@ def uninterrupted(tmp_path_factory):
 
 def evaluate(workspace, run, images):
     """Return the taps of some images by the network alone."""
-    entry = record.read_record(workspace, run)
+    entry = run_record.read_record(workspace, run)
     folder = workspace.find_checkpoint(run, "final")
-    variables = checkpoint.load_variables(folder, network.abstract(entry.spec))
-    taps = network.apply(entry.spec, variables, images)
+    variables = checkpoints.load_variables(folder, convnet.abstract(entry.spec))
+    taps = convnet.apply(entry.spec, variables, images)
     return {name: np.asarray(tap) for name, tap in taps.items()}
 
 
@@ -116,7 +120,7 @@ def test_stored_activations_are_the_networks(workspace, run, dtype):
     name = extract.extract(workspace, job)
     samples = extract.load_samples("digits", 12, "test", 19)
     taps = store.open(workspace.activations).find(sample_set=name)
-    assert [tap.key.tap for tap in taps] == list(record.read_record(workspace, run).spec.taps)
+    assert [tap.key.tap for tap in taps] == list(run_record.read_record(workspace, run).spec.taps)
     assert [tap.meta.tap_index for tap in taps] == list(range(len(taps)))
     for start, stop in [(0, 8), (8, 16), (16, 19)]:
         images = samples.images[start:stop]
@@ -146,10 +150,10 @@ def test_rows_say_which_example_they_are(workspace):
 
 
 def test_the_order_of_samples_does_not_depend_on_the_runs_seed(workspace):
-    entry = record.read_record(workspace, RUN)
+    entry = run_record.read_record(workspace, RUN)
     other = replace(entry, config=replace(entry.config, seed=7))
     shutil.copytree(workspace.run_folder(RUN), workspace.run_folder(other.config.name))
-    record.write_record(workspace, other)
+    run_record.write_record(workspace, other)
     relabel(workspace.checkpoints_folder(other.config.name) / "final")
     for run in (RUN, other.config.name):
         extract.extract(workspace, Extraction(run, "final", n_samples=10))
@@ -351,7 +355,7 @@ def grams_of(root):
     return {
         each.key.of.tap: (
             [store.unpack(packed) for packed in each.read(0, each.n_committed)],
-            medians.median_distance(each) if each.complete else None,
+            gram_medians.median_distance(each) if each.complete else None,
         )
         for each in kept
     }
@@ -387,15 +391,15 @@ def test_grams_are_those_of_stored_activations(tmp_path, kernel, pool, dtype):
         base = "cosine" if kernel == "cosine" else "linear"
         assert (grams.key.kernel, grams.key.pool, grams.key.dtype) == (base, pool, dtype)
         for (start, stop), packed in zip(grams.meta.ranges, grams.read(0, 2), strict=True):
-            wanted = kernels.gram(kernels.pooled(tap.read(start, stop), pool), base)
+            wanted = gram.gram(gram.pooled(tap.read(start, stop), pool), base)
             np.testing.assert_array_equal(store.unpack(packed), wanted.values)
         if base == "cosine":
             assert grams.median_distance is None
         else:
-            X = kernels.pooled(tap.read(0, 10), pool)
+            X = gram.pooled(tap.read(0, 10), pool)
             wanted = median_distance64(X, grams.meta.ranges)
             assert grams.median_distance == pytest.approx(wanted, rel=1e-5)
-        assert all(0 <= bound < accuracy.LIMIT for bound in grams.bounds)
+        assert all(0 <= bound < gram_error.LIMIT for bound in grams.bounds)
 
 
 def test_activations_and_grams_come_from_one_pass(tmp_path, uninterrupted):
@@ -562,7 +566,7 @@ def test_what_cannot_be_extracted_is_refused_before_anything_is_written(
 
 def command(workspace):
     arguments = ["extract", RUN, "--checkpoint", "final", "--batch-size", "8"]
-    return [sys.executable, "-m", "flows.cli", *arguments, "--workspace", str(workspace.root)]
+    return [sys.executable, "-m", "flows.cli.main", *arguments, "--workspace", str(workspace.root)]
 
 
 def start(workspace):

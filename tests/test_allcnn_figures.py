@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from allcnn import figures
 from allcnn.compare import SimilarityResult
-from allcnn.identify import identify
-from allcnn.workspace import Workspace
+from allcnn.drawing import figure_files
+from allcnn.similarity.layer_identification import identify
+from allcnn.workspace.paths import Workspace
 from flows.reporting.script import numbers_script
-from flows.tables import matrix_table
+from flows.views.tables import matrix_table
 from store import RepresentationKey
 
 SAMPLE_SET = "digits-test-66-01234567"
@@ -50,7 +50,7 @@ def picture_size(path):
 
 
 def test_json_has_everything_and_null_for_nan():
-    values = json.loads(json.dumps(figures.matrix_json(make_result()), allow_nan=False))
+    values = json.loads(json.dumps(figure_files.matrix_json(make_result()), allow_nan=False))
     assert values == {
         "rows": ["conv1", "conv2", "logits"],
         "columns": ["conv1", "logits"],
@@ -72,7 +72,7 @@ def test_json_has_everything_and_null_for_nan():
 
 
 def read_json(result, **options):
-    return json.loads(json.dumps(figures.matrix_json(result, **options), allow_nan=False))
+    return json.loads(json.dumps(figure_files.matrix_json(result, **options), allow_nan=False))
 
 
 def test_json_has_standard_errors_on_request():
@@ -101,8 +101,10 @@ def test_standard_errors_from_few_minibatches_are_qualified_wherever_they_are_sh
     result, doubt = few(n), doubt.format(n)
     assert read_json(result, errors=True)["standard_errors_caution"] == doubt
     assert read_json(result)["minibatches"] == n
-    assert figures.method(result, errors=True) == figures.method(result) + (doubt and f"; {doubt}")
-    assert "likely" not in figures.method(result)
+    assert figure_files.method(result, errors=True) == figure_files.method(result) + (
+        doubt and f"; {doubt}"
+    )
+    assert "likely" not in figure_files.method(result)
     numbers = json.loads(numbers_script(result).decode().partition(",")[2].rpartition(")")[0])
     assert (numbers["standard_errors_caution"], numbers["n_minibatches"]) == (doubt, n)
     table = matrix_table(result, errors=True)
@@ -113,13 +115,13 @@ def test_standard_errors_from_few_minibatches_are_qualified_wherever_they_are_sh
 
 def test_older_results_count_their_minibatches_by_size():
     result = make_result(standard_errors=np.full((3, 2), 0.01), n_examples=17)
-    assert figures.errors_caution(result) == FEW.format(3)
+    assert figure_files.errors_caution(result) == FEW.format(3)
 
 
 def test_what_has_no_standard_errors_is_not_qualified():
-    assert figures.errors_caution(make_result(n_examples=17)) == ""
+    assert figure_files.errors_caution(make_result(n_examples=17)) == ""
     undefined = np.full((3, 2), np.nan)
-    assert figures.errors_caution(make_result(n_examples=17, standard_errors=undefined)) == ""
+    assert figure_files.errors_caution(make_result(n_examples=17, standard_errors=undefined)) == ""
 
 
 def test_json_of_an_older_result_has_no_standard_errors():
@@ -152,11 +154,11 @@ def test_json_of_many_networks_tells_their_taps_apart():
 
 
 def test_json_of_the_linear_kernel_has_no_sigma():
-    assert figures.matrix_json(make_result(kernel="linear", sigma=None))["sigma"] is None
+    assert figure_files.matrix_json(make_result(kernel="linear", sigma=None))["sigma"] is None
 
 
 def test_a_panel_keeps_rows_and_columns_apart():
-    panel = figures.panel(make_result(), "title")
+    panel = figure_files.panel(make_result(), "title")
     assert panel.matrix.shape == (3, 2)
     assert (panel.rows, panel.columns) == (["conv1", "conv2", "logits"], ["conv1", "logits"])
     assert (panel.row_label, panel.column_label) == ("a@final", "b@final")
@@ -166,7 +168,7 @@ def test_a_panel_keeps_rows_and_columns_apart():
 
 def test_a_panel_of_many_networks_has_groups():
     rows = (*keys("a", "init", "conv1", "conv2"), *keys("b", "final", "conv1"))
-    panel = figures.panel(make_result(rows=rows))
+    panel = figure_files.panel(make_result(rows=rows))
     assert panel.rows == ["conv1", "conv2", "conv1"]
     assert panel.row_label == "2 networks"
     assert panel.row_groups == [("a@init", 2), ("b@final", 1)]
@@ -176,8 +178,8 @@ def test_a_panel_of_many_networks_has_groups():
 def test_a_panel_has_standard_errors_on_request():
     errors = np.full((3, 2), 0.01)
     result = make_result(standard_errors=errors)
-    assert figures.panel(result).errors is None
-    np.testing.assert_array_equal(figures.panel(result, errors=True).errors, errors)
+    assert figure_files.panel(result).errors is None
+    np.testing.assert_array_equal(figure_files.panel(result, errors=True).errors, errors)
 
 
 @pytest.mark.parametrize(
@@ -199,13 +201,13 @@ def test_a_panel_has_standard_errors_on_request():
     ],
 )
 def test_a_comparison_is_drawn_under_its_name(tmp_path, monkeypatch, changes, title):
-    titles, panel = [], figures.panel
+    titles, panel = [], figure_files.panel
     monkeypatch.setattr(
-        figures,
+        figure_files,
         "panel",
         lambda result, text, **how: titles.append(text) or panel(result, text, **how),
     )
-    path = figures.draw_comparison(Workspace.at(tmp_path), make_result(**changes))
+    path = figure_files.draw_comparison(Workspace.at(tmp_path), make_result(**changes))
     assert path == tmp_path / "figures" / "a-b.png"
     assert min(picture_size(path)) > 100
     assert titles == [title]
@@ -213,7 +215,7 @@ def test_a_comparison_is_drawn_under_its_name(tmp_path, monkeypatch, changes, ti
 
 def test_a_comparison_with_errors_has_a_picture_of_its_own(tmp_path):
     result = make_result(standard_errors=np.full((3, 2), 0.01))
-    path = figures.draw_comparison(Workspace.at(tmp_path), result, errors=True)
+    path = figure_files.draw_comparison(Workspace.at(tmp_path), result, errors=True)
     assert path == tmp_path / "figures" / "a-b-errors.png"
     assert min(picture_size(path)) > 100
 
@@ -221,9 +223,9 @@ def test_a_comparison_with_errors_has_a_picture_of_its_own(tmp_path):
 def test_classes_are_drawn_in_a_grid(tmp_path):
     workspace = Workspace.at(tmp_path)
     classes = [make_result(f"class{label}", label=label) for label in range(10)]
-    path = figures.draw_classes(workspace, classes)
+    path = figure_files.draw_classes(workspace, classes)
     assert path == tmp_path / "figures" / "classes-class0.png"
-    few = figures.draw_classes(workspace, [replace(classes[0], name="few"), classes[1]])
+    few = figure_files.draw_classes(workspace, [replace(classes[0], name="few"), classes[1]])
     assert picture_size(path) > picture_size(few)
 
 
@@ -243,7 +245,7 @@ def with_minibatches(b=3, **changes):
 
 def test_the_minibatches_of_a_result_are_its_sums():
     result = with_minibatches()
-    parts = figures.parts_of(result)
+    parts = figure_files.parts_of(result)
     assert len(parts) == 3
     assert parts.sizes.tolist() == [8, 9, 10]
     assert parts.sizes.dtype == np.int64
@@ -255,18 +257,18 @@ def test_the_minibatches_of_a_result_are_its_sums():
 def test_a_result_of_an_older_version_has_no_minibatches(tmp_path):
     message = "result a-b has no sums of minibatches; compute it again"
     with pytest.raises(ValueError, match=message):
-        figures.draw_convergence(Workspace.at(tmp_path), make_result())
+        figure_files.draw_convergence(Workspace.at(tmp_path), make_result())
 
 
 def test_convergence_is_drawn_from_the_minibatches(tmp_path, monkeypatch):
-    drawn, curves = [], figures.curves.convergence_curves
+    drawn, curves = [], figure_files.curves.convergence_curves
     monkeypatch.setattr(
-        figures.curves,
+        figure_files.curves,
         "convergence_curves",
         lambda *values, **options: drawn.append(values) or curves(*values, **options),
     )
     result = with_minibatches()
-    path = figures.draw_convergence(Workspace.at(tmp_path), result)
+    path = figure_files.draw_convergence(Workspace.at(tmp_path), result)
     assert path == tmp_path / "figures" / "a-b-convergence.png"
     assert min(picture_size(path)) > 100
     ((values, *_),) = drawn
@@ -277,7 +279,7 @@ def test_convergence_is_drawn_from_the_minibatches(tmp_path, monkeypatch):
 
 def test_a_baseline_is_drawn(tmp_path):
     baseline = np.random.default_rng(0).normal(0, 0.1, (20, 3, 2))
-    path = figures.draw_baseline(Workspace.at(tmp_path), make_result(baseline=baseline))
+    path = figure_files.draw_baseline(Workspace.at(tmp_path), make_result(baseline=baseline))
     assert path == tmp_path / "figures" / "a-b-baseline.png"
     assert min(picture_size(path)) > 100
 
@@ -285,7 +287,9 @@ def test_a_baseline_is_drawn(tmp_path):
 def test_identified_layers_are_drawn(tmp_path):
     matrix = np.random.default_rng(0).uniform(size=(6, 6))
     found = identify(matrix, ["a", "a", "a", "b", "b", "b"], 2 * ["conv1", "conv2", "logits"])
-    path = figures.draw_identification(Workspace.at(tmp_path), {"linear": found}, "d1", "title")
+    path = figure_files.draw_identification(
+        Workspace.at(tmp_path), {"linear": found}, "d1", "title"
+    )
     assert path == tmp_path / "figures" / "identify-d1.png"
     assert min(picture_size(path)) > 100
 
@@ -293,14 +297,14 @@ def test_identified_layers_are_drawn(tmp_path):
 def test_stages_are_drawn_one_beside_the_other(tmp_path):
     workspace = Workspace.at(tmp_path)
     stages = [make_result(name, ("a", name)) for name in ("init", "epoch-0005", "final")]
-    path = figures.draw_stages(workspace, stages)
+    path = figure_files.draw_stages(workspace, stages)
     assert path == tmp_path / "figures" / f"stages-{stages[-1].name}.png"
-    one = figures.draw_stages(workspace, [replace(stages[0], name="another")])
+    one = figure_files.draw_stages(workspace, [replace(stages[0], name="another")])
     assert one == tmp_path / "figures" / "stages-another.png"
     assert picture_size(path)[0] > picture_size(one)[0]
 
 
 def test_learning_curves_are_drawn(workspace):
-    path = figures.draw_learning_curves(workspace, workspace.runs(), "curves")
+    path = figure_files.draw_learning_curves(workspace, workspace.runs(), "curves")
     assert path == workspace.figures / "curves.png"
     assert min(picture_size(path)) > 100

@@ -4,43 +4,46 @@ import jax
 import numpy as np
 import pytest
 
-from allcnn import data, footprint, network, room, train
+from allcnn import machine_memory
 from allcnn.config import RunConfig
-from allcnn.data import Outline
+from allcnn.datasets import splits
+from allcnn.datasets.splits import Outline
 from allcnn.errors import ConfigError
-from allcnn.workspace import Workspace
+from allcnn.networks import convnet, footprint
+from allcnn.training import loop
+from allcnn.workspace.paths import Workspace
 
 CONFIG = RunConfig(image_size=16, width=0.1, batch_size=8, epochs=1)
 
 
 def test_outputs_are_counted_as_the_network_gives_them():
-    spec = network.spec_of(CONFIG, 10, 1)
-    variables = network.init(spec, jax.random.key(0), np.zeros(1), np.ones(1))
+    spec = convnet.spec_of(CONFIG, 10, 1)
+    variables = convnet.init(spec, jax.random.key(0), np.zeros(1), np.ones(1))
     n_parameters = sum(leaf.size for leaf in jax.tree.leaves(variables.params) if leaf.ndim == 4)
     assert footprint.parameter_bytes(spec) == 4 * n_parameters
-    taps = network.apply(spec, variables, np.zeros((8, 16, 16, 1), np.uint8))
+    taps = convnet.apply(spec, variables, np.zeros((8, 16, 16, 1), np.uint8))
     n_outputs = sum(taps[name].size for name in spec.blocks)
     assert footprint.training_bytes(spec, CONFIG) == 12 * n_parameters + 4 * n_outputs
 
 
 def test_what_does_not_fit_is_refused_before_images_are_read(monkeypatch, tmp_path):
     monkeypatch.setattr(footprint, "host_bytes", lambda: 10**6)
-    monkeypatch.setattr(room, "host_bytes", lambda: 10**6)
-    monkeypatch.setattr(data, "load", None)
+    monkeypatch.setattr(machine_memory, "host_bytes", lambda: 10**6)
+    monkeypatch.setattr(splits, "load", None)
     message = r"digits at --image-size 64 takes at least 7 MB of memory, and there are 1 MB; use sm"
     with pytest.raises(ConfigError, match=message):
-        train.train(RunConfig(image_size=64), Workspace.at(tmp_path))
+        loop.train(RunConfig(image_size=64), Workspace.at(tmp_path))
     message = r"training .* takes at least .* of memory, and there are 1 MB; use smaller images, "
     with pytest.raises(ConfigError, match=message):
-        train.train(RunConfig(image_size=16, batch_size=512), Workspace.at(tmp_path))
+        loop.train(RunConfig(image_size=16, batch_size=512), Workspace.at(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_runs_together_take_as_much_as_all_of_them(monkeypatch):
-    spec = network.spec_of(CONFIG, 10, 1)
+    spec = convnet.spec_of(CONFIG, 10, 1)
     n_bytes = footprint.training_bytes(spec, CONFIG)
     monkeypatch.setattr(footprint, "host_bytes", lambda: 2 * n_bytes)
-    monkeypatch.setattr(room, "host_bytes", lambda: 2 * n_bytes)
+    monkeypatch.setattr(machine_memory, "host_bytes", lambda: 2 * n_bytes)
     outline = Outline(8, 2, 1, 10)
     footprint.check_training(outline, CONFIG, 2)
     with pytest.raises(ConfigError, match="takes at least"):
@@ -51,5 +54,5 @@ def test_runs_together_take_as_much_as_all_of_them(monkeypatch):
 def test_a_container_has_what_it_may_use(monkeypatch, tmp_path, limit, taken):
     file = tmp_path / "memory.max"
     file.write_text(limit)
-    monkeypatch.setattr(room, "_CGROUPS", (file, tmp_path / "absent"))
-    assert (room.host_bytes() == 1000) == taken
+    monkeypatch.setattr(machine_memory, "_CGROUPS", (file, tmp_path / "absent"))
+    assert (machine_memory.host_bytes() == 1000) == taken

@@ -7,10 +7,10 @@ import pytest
 
 from allcnn.config import Selection
 from allcnn.errors import WorkspaceError
-from allcnn.housekeeping import EVERYTHING, check_links, discard, take_inventory, usage
-from allcnn.workspace import Workspace
+from allcnn.maintenance.inventory import EVERYTHING, check_links, discard, take_inventory, usage
+from allcnn.workspace.paths import Workspace
 from store import SchemaError, StoreLocationError, write_result
-from store.place import as_place, walk_files
+from store.storage.paths import as_place, walk_files
 from tests.networks import A, B, compare_one, make_taps, write_network
 from tests.test_store_results import make_result
 

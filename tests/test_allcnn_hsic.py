@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from allcnn.hsic import (
+from allcnn.similarity.hsic import (
     HsicParts,
     HsicSums,
     biased_hsic,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from allcnn.identify import identify
+from allcnn.similarity.layer_identification import identify
 
 NAN = float("nan")
 

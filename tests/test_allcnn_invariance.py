@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from allcnn import invariance
-from allcnn.invariance import check_invariance
+from allcnn.similarity import invariance
+from allcnn.similarity.invariance import check_invariance
 from tests.oracles import cka64
 
 N = 96

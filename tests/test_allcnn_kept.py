@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import store
-from allcnn import figures
-from allcnn.compare import blocks, compare
-from allcnn.compare.kept import Catalogue
+from allcnn.compare import compare, submatrix
+from allcnn.compare.catalogue import Catalogue
 from allcnn.config import Selection
-from allcnn.workspace import WHOLE, Workspace
+from allcnn.drawing import figure_files
+from allcnn.workspace.paths import WHOLE, Workspace
 from tests.networks import (
     ALL,
     NUMBERS,
@@ -116,7 +116,7 @@ def test_a_block_of_all_pairs_is_what_comparing_the_two_gives(three):
     assert (found.rows, found.columns) == (alone.rows, alone.columns)
     for name in ("cka", "hsic", "standard_errors", "hsic_minibatches", "hsic_columns_minibatches"):
         np.testing.assert_allclose(getattr(found, name), getattr(alone, name), rtol=1e-6)
-    parts = figures.parts_of(found)
+    parts = figure_files.parts_of(found)
     assert parts.cross.shape == (8, 2, 3)
     ratio = parts.total().cross / np.sqrt(np.outer(parts.total().rows, parts.total().columns))
     np.testing.assert_allclose(found.cka, ratio, rtol=1e-12)
@@ -138,9 +138,9 @@ def test_rows_and_columns_may_be_exchanged(three):
 def test_reasons_go_with_their_entries(three):
     result = compare_one(three, A, C)
     result = replace(result, reasons=((0, 2, "third"), (1, 0, "first")))
-    part = blocks.block_of(result, [1], [0, 2])
+    part = submatrix.block_of(result, [1], [0, 2])
     assert part.reasons == ((0, 0, "first"),)
-    assert blocks.exchanged(result).reasons == ((2, 0, "third"), (0, 1, "first"))
+    assert submatrix.exchanged(result).reasons == ((2, 0, "third"), (0, 1, "first"))
     np.testing.assert_array_equal(part.cka, result.cka[[1]][:, [0, 2]])
 
 

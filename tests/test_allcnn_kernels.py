@@ -6,7 +6,8 @@ import pytest
 from scipy.spatial.distance import squareform
 
 import store
-from allcnn import accuracy, bandwidth, kernels
+from allcnn.similarity import gram as kernels
+from allcnn.similarity import gram_error, median_distance
 from tests.oracles import (
     activations,
     biased_hsic_by_trace,
@@ -55,7 +56,7 @@ def test_gram_is_the_gram_of_the_definition_once_centred(kernel, mean, dtype):
     X = activations(mean=mean, dtype=dtype)
     K, bound, unit = kernels.gram(X, kernel)
     assert (K.dtype == np.float64, unit) == (kernel == "cosine" and mean >= 10, 0)
-    assert 0 < bound < accuracy.LIMIT
+    assert 0 < bound < gram_error.LIMIT
     np.testing.assert_array_equal(K, K.T)
     # 1e-5: float32 sums of 2e4 products, each rounded to 6e-8.
     assert relative_error(centred(K), centred(GRAMS64[kernel](X))) < 1e-5
@@ -91,7 +92,9 @@ def check_cka(kernel, mean, pool):
         if kernel != "rbf":
             return kernels.gram(Z, kernel).values
         K = kernels.gram(Z).values
-        return unscaled(kernels.rbf([K], [0.4 * bandwidth.median_of_grams([store.pack(K)])]))[0]
+        return unscaled(kernels.rbf([K], [0.4 * median_distance.median_of_grams([store.pack(K)])]))[
+            0
+        ]
 
     K, L = gram(X), gram(Y)
     found = song_hsic(K, L) / np.sqrt(song_hsic(K, K) * song_hsic(L, L))
@@ -291,14 +294,14 @@ def test_a_gram_of_rows_far_from_the_others_is_float64(kernel, size):
     X[:: 8 if kernel == "linear" else 1, 3] += size
     K, bound, _ = kernels.gram(X, kernel)
     assert K.dtype == np.float64
-    assert bound < accuracy.LIMIT
+    assert bound < gram_error.LIMIT
     assert relative_error(centred(K), centred(GRAMS64[kernel](X))) < 1e-12
 
 
 def test_rows_that_one_row_spoils_are_shifted_by_their_mean_not_by_it():
     X = activations(mean=1000, shape=(60,))
     X[0] = 0
-    distances = accuracy.squared_distances(kernels.gram(X).values)
+    distances = gram_error.squared_distances(kernels.gram(X).values)
     np.testing.assert_allclose(distances, squareform(squared_distances64(X)), rtol=1e-5)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from allcnn import logistic
+from allcnn.probing import logistic
 
 N, CLASSES = 60, 3
 

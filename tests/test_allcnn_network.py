@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allcnn import network
 from allcnn.config import RunConfig
-from allcnn.network import Conv, NetworkSpec, Variables, all_cnn_c
+from allcnn.networks import convnet
+from allcnn.networks.convnet import Conv, NetworkSpec, Variables, all_cnn_c
 from tests.oracles import conv64
 
 LAYERS = (Conv(3), Conv(4, stride=2), Conv(5, padding="VALID"), Conv(4, kernel=1))
@@ -50,7 +50,7 @@ def draw_variables(spec, seed=0):
     """Initialise, then move away from there everything that begins at 0 or 1."""
     rng = np.random.default_rng(seed)
     mean, std = rng.uniform(100, 150, spec.input_channels), rng.uniform(40, 80, spec.input_channels)
-    params, batch_stats, inputs = network.init(spec, jax.random.key(seed), mean, std)
+    params, batch_stats, inputs = convnet.init(spec, jax.random.key(seed), mean, std)
 
     def move(x):
         return jnp.asarray(x + rng.uniform(0.1, 0.5, x.shape), jnp.float32)
@@ -98,7 +98,7 @@ def assert_close(found, wanted):
 
 def tap_shapes(spec, side=32):
     images = jax.ShapeDtypeStruct((1, side, side, spec.input_channels), jnp.uint8)
-    taps = jax.eval_shape(functools.partial(network.apply, spec), network.abstract(spec), images)
+    taps = jax.eval_shape(functools.partial(convnet.apply, spec), convnet.abstract(spec), images)
     return [taps[name].shape[1:] for name in spec.taps]
 
 
@@ -151,7 +151,7 @@ def test_the_networks_of_the_paper_are_specs(spec, channels):
 @SPECS
 def test_every_tap_matches_float64(spec):
     variables, images = draw_variables(spec), draw_images(spec)
-    found = network.apply(spec, variables, images)
+    found = convnet.apply(spec, variables, images)
     wanted = forward64(spec, variables, images, running_statistics(variables))
     # In this order too, although JAX sorts dictionaries, and conv10 before conv2.
     assert list(found) == list(spec.taps) == list(wanted)
@@ -169,7 +169,7 @@ def test_training_normalises_by_the_batch_and_moves_running_statistics_a_tenth(s
         return seen[block]
 
     wanted = forward64(spec, variables, images, statistics)["logits"]
-    logits, batch_stats = network.apply_train(spec, variables, images, jax.random.key(0))
+    logits, batch_stats = convnet.apply_train(spec, variables, images, jax.random.key(0))
     assert_close(logits, wanted)
     for block, (mean, variance) in seen.items():
         before, after = variables.batch_stats[block]["norm"], batch_stats[block]["norm"]
@@ -180,7 +180,7 @@ def test_training_normalises_by_the_batch_and_moves_running_statistics_a_tenth(s
 @pytest.mark.parametrize(("variant", "dropped"), [("v1", [0.2, 0.5, 0.5]), ("v2", [])])
 def test_dropout_is_of_the_input_and_after_each_strided_convolution(monkeypatch, variant, dropped):
     spec = all_cnn_c(RunConfig(variant=variant, width=0.02), 2, 3)
-    pairs, rates, dropout = [], [], network._dropout
+    pairs, rates, dropout = [], [], convnet._dropout
 
     def spy(x, rate, keys):
         y = dropout(x, rate, keys)
@@ -191,10 +191,10 @@ def test_dropout_is_of_the_input_and_after_each_strided_convolution(monkeypatch,
 
     @jax.jit
     def run(variables, images):
-        network.apply_train(spec, variables, images, jax.random.key(0))
+        convnet.apply_train(spec, variables, images, jax.random.key(0))
         return tuple(pairs)
 
-    monkeypatch.setattr(network, "_dropout", spy)
+    monkeypatch.setattr(convnet, "_dropout", spy)
     found = run(draw_variables(spec), draw_images(spec, n=8, side=32))
     assert rates == dropped
     assert [x.shape[1] for x, _ in found] == [32, 16, 8][: len(dropped)]
@@ -212,18 +212,18 @@ def test_dropout_follows_its_key_and_evaluation_knows_none():
     variables, images = draw_variables(spec), draw_images(spec)
 
     def logits(seed):
-        return np.asarray(network.apply_train(spec, variables, images, jax.random.key(seed))[0])
+        return np.asarray(convnet.apply_train(spec, variables, images, jax.random.key(seed))[0])
 
     np.testing.assert_array_equal(logits(0), logits(0))
     assert (logits(0) != logits(1)).any()
-    for name, tap in network.apply(POOLED, variables, images).items():
-        np.testing.assert_array_equal(network.apply(spec, variables, images)[name], tap)
+    for name, tap in convnet.apply(POOLED, variables, images).items():
+        np.testing.assert_array_equal(convnet.apply(spec, variables, images)[name], tap)
 
 
 def test_the_seed_decides_the_variables():
     def leaves(seed):
         return jax.tree.leaves(
-            network.init(LINEAR, jax.random.key(seed), np.zeros(3), np.ones(3)).params
+            convnet.init(LINEAR, jax.random.key(seed), np.zeros(3), np.ones(3)).params
         )
 
     for one, again, other in zip(leaves(0), leaves(0), leaves(1), strict=True):
@@ -233,48 +233,48 @@ def test_the_seed_decides_the_variables():
 
 def test_kernels_begin_with_a_variance_of_one_over_their_inputs():
     spec = NetworkSpec((Conv(64), Conv(64)), "pooled", 64, 3)
-    kernel = network.init(spec, jax.random.key(0), np.zeros(3), np.ones(3)).params["conv2"]["conv"]
+    kernel = convnet.init(spec, jax.random.key(0), np.zeros(3), np.ones(3)).params["conv2"]["conv"]
     drawn = np.asarray(kernel["kernel"])
     # At most that of a Gaussian, sqrt(2 / n): the normal is truncated.
     assert abs(drawn.var() * 9 * 64 - 1) < 5 * np.sqrt(2 / drawn.size)
 
 
 def test_a_channel_that_never_changes_divides_by_no_zero():
-    variables = network.init(POOLED, jax.random.key(0), np.full(3, 9.0), np.zeros(3))
-    taps = network.apply(POOLED, variables, np.full((2, 12, 12, 3), 9, np.uint8))
+    variables = convnet.init(POOLED, jax.random.key(0), np.full(3, 9.0), np.zeros(3))
+    taps = convnet.apply(POOLED, variables, np.full((2, 12, 12, 3), 9, np.uint8))
     assert all(np.isfinite(tap).all() for tap in taps.values())
 
 
 @SPECS
 def test_abstract_variables_are_those_of_init(spec):
     zeros = np.zeros(spec.input_channels)
-    variables = network.init(spec, jax.random.key(0), zeros, zeros)
+    variables = convnet.init(spec, jax.random.key(0), zeros, zeros)
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), variables)
-    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), network.abstract(spec))
+    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), convnet.abstract(spec))
 
 
 def test_one_program_serves_every_seed_and_layers_alike(monkeypatch):
     spec = NetworkSpec((Conv(7), Conv(7), Conv(7)), "pooled", 7, 3)
-    traced, call = [], network.Block.__call__
+    traced, call = [], convnet.Block.__call__
 
     def spy(self, x, train):
         traced.append(self.layer)
         return call(self, x, train)
 
-    monkeypatch.setattr(network.Block, "__call__", spy)
+    monkeypatch.setattr(convnet.Block, "__call__", spy)
     for seed in range(3):
-        network.apply(spec, draw_variables(spec, seed), draw_images(spec))
+        convnet.apply(spec, draw_variables(spec, seed), draw_images(spec))
     assert traced == [Conv(7), Conv(7)]  # of images, and of 7 channels
 
 
 def test_a_tap_is_there_before_the_next_layer_is_computed(monkeypatch):
     spec = NetworkSpec((Conv(2), Conv(3), Conv(4)), "pooled", 4, 3)
-    evaluated, ready = network._evaluated, []
+    evaluated, ready = convnet._evaluated, []
 
     def looking(layer, params, batch_stats, x):
         ready.append(np.asarray(x).shape[-1])
         return evaluated(layer, params, batch_stats, x)
 
-    monkeypatch.setattr(network, "_evaluated", looking)
-    network.apply(spec, draw_variables(spec, 0), draw_images(spec))
+    monkeypatch.setattr(convnet, "_evaluated", looking)
+    convnet.apply(spec, draw_variables(spec, 0), draw_images(spec))
     assert ready == [3, 2, 3]

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from allcnn import backend
-from allcnn.normalisation import batch_norm
+from allcnn.networks.batch_norm import batch_norm
 
 WAYS = ("xla", "products")
 MOMENTUM, EPSILON = 0.9, 1e-5

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from allcnn.pace import Clock
+from allcnn.training.throughput import Clock
 
 
 class Time:

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allcnn import network
 from allcnn.config import RunConfig
 from allcnn.errors import ConfigError
-from allcnn.presets import NAMES, preset
+from allcnn.networks import convnet
+from allcnn.networks.presets import NAMES, preset
 
 
 def spec_of(name):
-    return network.spec_of(RunConfig(**preset(name)), 10, 3)
+    return convnet.spec_of(RunConfig(**preset(name)), 10, 3)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_parameters_are_as_many_as_by_hand(name, n_parameters):
     batch norm 2 · (16·2 + 32·3 + 64·3) = 640, linear 650. Width-64: 1,728 + 6 · 36,864 + 4,096,
     batch norm 2 · 8 · 64 = 1,024, linear 650.
     """
-    params = network.abstract(spec_of(name)).params
+    params = convnet.abstract(spec_of(name)).params
     assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == n_parameters
 
 
@@ -62,8 +62,8 @@ def test_taps_have_the_names_and_shapes_of_the_papers(kind, n):
     """
     spec = spec_of(f"d{n}-v2" if kind == "d" else f"plain-{8 * n + 2}")
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
-    variables = network.abstract(spec)
-    taps = jax.eval_shape(functools.partial(network.apply, spec), variables, images)
+    variables = convnet.abstract(spec)
+    taps = jax.eval_shape(functools.partial(convnet.apply, spec), variables, images)
     n_pointwise = 2 if kind == "d" else n
     sides = [32] * (3 * n - 1) + [16] * 3 * n + [8] * n + [6] * (1 + n_pointwise)
     channels = [96] * 3 * n + [192] * (len(sides) - 3 * n)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from allcnn import probe
 from allcnn.config import PENALTIES
+from allcnn.probing import classifier
 
 CLASSES = 4
 ONE = (1e-3,)
@@ -26,15 +26,15 @@ def make_data(shape, n=160, n_test=80, seed=0, signal=2.0, mean=0.0, dtype=np.fl
 
 
 def source(X, block_rows=32, pool="whole"):
-    return probe.Source(lambda start, stop: X[start:stop], len(X), block_rows, pool)
+    return classifier.Source(lambda start, stop: X[start:stop], len(X), block_rows, pool)
 
 
 def train_and_test(training, test, penalties=ONE, **how):
     """Return a probe and the predicted classes of the test examples."""
     (X, classes), (Z, _) = training, test
-    found = probe.train(source(X, **how), classes, CLASSES, penalties)
+    found = classifier.train(source(X, **how), classes, CLASSES, penalties)
     assert found is not None
-    return found, probe.evaluate(found.classifier, source(Z, **how))
+    return found, classifier.evaluate(found.classifier, source(Z, **how))
 
 
 def by_sklearn(training, test, penalty):
@@ -138,7 +138,7 @@ def test_a_constant_tap_gives_the_most_frequent_class(p, value):
 def test_activations_that_are_not_finite_have_no_probe(p, row, value):
     (X, classes), _ = make_data((p,))
     X[row, 2] = value
-    assert probe.train(source(X), classes, CLASSES, ONE) is None
+    assert classifier.train(source(X), classes, CLASSES, ONE) is None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -153,7 +153,7 @@ def test_a_test_example_that_is_not_finite_has_no_class(value):
 def test_blocks_of_any_size_and_memory_give_one_probe(shape, monkeypatch):
     training, test = make_data(shape)
     whole, predicted = train_and_test(training, test, block_rows=1000)
-    monkeypatch.setattr(probe, "_HELD_BYTES", 40 * training[0][0].nbytes)
+    monkeypatch.setattr(classifier, "_HELD_BYTES", 40 * training[0][0].nbytes)
     parts, predicted_in_parts = train_and_test(training, test, block_rows=7)
     np.testing.assert_array_equal(predicted, predicted_in_parts)
     scale = np.abs(whole.classifier.weights).max()
@@ -164,14 +164,14 @@ def test_blocks_of_any_size_and_memory_give_one_probe(shape, monkeypatch):
 
 def test_memory_bounds_the_rows_that_are_read_at_once(monkeypatch):
     (X, classes), _ = make_data((5, 5, 8))
-    monkeypatch.setattr(probe, "_HELD_BYTES", 40 * X[0].nbytes)
+    monkeypatch.setattr(classifier, "_HELD_BYTES", 40 * X[0].nbytes)
     asked = []
 
     def read(start, stop):
         asked.append((start, stop))
         return X[start:stop]
 
-    probe.train(probe.Source(read, len(X), 8), classes, CLASSES, ONE)
+    classifier.train(classifier.Source(read, len(X), 8), classes, CLASSES, ONE)
     assert max(stop - start for start, stop in asked) == 40
     # The first block for the reference; 40 rows with themselves and all after them, four times;
     # and once more for the weights.
@@ -186,7 +186,7 @@ def test_where_memory_has_the_room_each_row_is_read_once():
         asked.append((start, stop))
         return X[start:stop]
 
-    probe.train(probe.Source(read, len(X), 8), classes, CLASSES, ONE)
+    classifier.train(classifier.Source(read, len(X), 8), classes, CLASSES, ONE)
     assert sorted(asked[1:]) == [(i, i + 8) for i in range(0, 160, 8)]
 
 
@@ -212,7 +212,7 @@ def test_the_penalty_is_the_best_of_those_that_were_tried(p):
     """Fit scikit-learn with each on the same four fifths: none is better by more than a tenth."""
     training, test = make_data((p,), signal=3.0)
     found, _ = train_and_test(training, test, PENALTIES)
-    fitted, held_out = probe.split(training[1])
+    fitted, held_out = classifier.split(training[1])
     parts = [(training[0][rows], training[1][rows]) for rows in (fitted, held_out)]
     losses = {}
     for penalty in PENALTIES:
@@ -225,14 +225,14 @@ def test_the_penalty_is_the_best_of_those_that_were_tried(p):
 
 def test_a_fifth_of_each_class_is_held_out():
     classes = np.array([0] * 10 + [1] * 14 + [2] * 3)
-    fitted, held_out = probe.split(classes)
+    fitted, held_out = classifier.split(classes)
     assert sorted([*fitted, *held_out]) == list(range(27))
     assert np.bincount(classes[held_out], minlength=3).tolist() == [2, 2, 0]
 
 
 def test_too_few_examples_are_refused():
     with pytest.raises(ValueError, match="8 training examples have no class of 5 or more"):
-        probe.split(np.arange(8) % 2)
+        classifier.split(np.arange(8) % 2)
 
 
 def test_the_same_bits_twice():

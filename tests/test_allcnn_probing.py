@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 import store
-from allcnn import probe as classifier
 from allcnn.config import Extraction, Probing, Selection
 from allcnn.errors import ConfigError, ProbeError
 from allcnn.extract import extract
-from allcnn.probing import choice, probe, work
-from allcnn.workspace import Workspace
+from allcnn.probing import classifier, fit, probe, select
+from allcnn.workspace.paths import Workspace
 from store import RepresentationKey, SampleSet, Writer
 from tests.faults import Killed, chunk_files, flip_bit
 from tests.strategies import batches, make_meta
@@ -88,7 +87,7 @@ def counted(monkeypatch):
         trained.append(source.n)
         return train(source, *args)
 
-    monkeypatch.setattr(work.classifier, "train", counting)
+    monkeypatch.setattr(fit.classifier, "train", counting)
     return trained
 
 
@@ -228,18 +227,18 @@ def test_a_damaged_probe_is_computed_again(place, counted):
 def test_a_killed_probe_goes_on_after_the_last_tap(place, counted, monkeypatch):
     write(place, "train", 60)
     write(place, "test", 40)
-    score = work._score
+    score = fit._score
 
     def dies(tap, *args):
         if tap.test.key.tap == "narrow":
             raise Killed
         return score(tap, *args)
 
-    monkeypatch.setattr(work, "_score", dies)
+    monkeypatch.setattr(fit, "_score", dies)
     with pytest.raises(Killed):
         probe(place, JOB)
     assert store.list_probes(place.probes) == []
-    monkeypatch.setattr(work, "_score", score)
+    monkeypatch.setattr(fit, "_score", score)
     (found,) = probe(place, JOB)
     assert counted == [60, 60]
     assert sorted(p.name for p in place.probes.iterdir()) == [found.name, "zarr.json"]
@@ -454,14 +453,14 @@ def test_too_few_examples_are_refused(place):
 def test_more_examples_than_memory_are_refused(place, monkeypatch):
     write(place, "train", 60)
     write(place, "test", 40)
-    monkeypatch.setattr(choice, "memory_bytes", lambda: 60 * 60 * 16 - 1)
+    monkeypatch.setattr(select, "memory_bytes", lambda: 60 * 60 * 16 - 1)
     refuse(place, "to train on the 60 examples of digits-train-60-01234567, for net@final, would")
 
 
 def test_features_that_are_few_need_no_room_for_a_gram_matrix(place, monkeypatch):
     write(place, "train", 200)
     write(place, "test", 40)
-    monkeypatch.setattr(choice, "memory_bytes", lambda: 200 * 64 * 16)
+    monkeypatch.setattr(select, "memory_bytes", lambda: 200 * 64 * 16)
     refuse(place, "to train on the 200 examples of")
     (found,) = probe(place, replace(JOB, pool="mean"))
     assert found.n_features.tolist() == [8, 5]

@@ -3,17 +3,21 @@
 import numpy as np
 import pytest
 
-from allcnn import products
+from allcnn.similarity import gram_backends
 from tests.oracles import activations, centred, linear_gram64, relative_error
 
-BACKENDS = {"blas": products.BLAS, "symmetric": products.SYMMETRIC, "xla": products.XLA}
+BACKENDS = {
+    "blas": gram_backends.BLAS,
+    "symmetric": gram_backends.SYMMETRIC,
+    "xla": gram_backends.XLA,
+}
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("is_shifted", [True, False])
 def test_products_of_all_ways_agree(dtype, is_shifted):
     A, B = (activations(seed=s, dtype=dtype).reshape(40, -1) for s in (0, 1))
-    origin = products.in_precision_of(A, A[3]) if is_shifted else None
+    origin = gram_backends.in_precision_of(A, A[3]) if is_shifted else None
     for b in (A, B):
         blas, *others = (way.products(A, b, origin) for way in BACKENDS.values())
         for other in others:
@@ -21,7 +25,7 @@ def test_products_of_all_ways_agree(dtype, is_shifted):
             assert relative_error(other, blas) < 2e-6
 
 
-@pytest.mark.parametrize("far", [products.FAR, products.ALWAYS])
+@pytest.mark.parametrize("far", [gram_backends.FAR, gram_backends.ALWAYS])
 @pytest.mark.parametrize("mean", [0, 1000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_grams_of_all_ways_agree_and_are_exactly_symmetric(mean, far, dtype):
@@ -46,41 +50,43 @@ def test_norms_of_all_ways_are_those_of_float64(dtype):
 
 def test_cpu_uses_blas_gpus_the_symmetric_product_and_others_xla(monkeypatch):
     for platform, wanted in (
-        ("cpu", products.BLAS),
-        ("gpu", products.SYMMETRIC),
-        ("tpu", products.XLA),
+        ("cpu", gram_backends.BLAS),
+        ("gpu", gram_backends.SYMMETRIC),
+        ("tpu", gram_backends.XLA),
     ):
-        monkeypatch.setattr(products.jax, "default_backend", lambda platform=platform: platform)
-        assert products.backend() is wanted
+        monkeypatch.setattr(
+            gram_backends.jax, "default_backend", lambda platform=platform: platform
+        )
+        assert gram_backends.backend() is wanted
 
 
-def shifted_columns(monkeypatch, A, far=products.FAR):
+def shifted_columns(monkeypatch, A, far=gram_backends.FAR):
     """Return how many columns BLAS shifted for a Gram, and how far off that is once centred."""
     shifts = []
 
-    def counted(a, mean=products._mean):
+    def counted(a, mean=gram_backends._mean):
         shifts.append(a.shape[1])
         return mean(a)
 
-    monkeypatch.setattr(products, "_mean", counted)
-    K = products.BLAS.gram(A, far)
+    monkeypatch.setattr(gram_backends, "_mean", counted)
+    K = gram_backends.BLAS.gram(A, far)
     return sum(shifts), relative_error(centred(K), centred(linear_gram64(A)))
 
 
-PROBED, TILE = products._PROBED_COLUMNS, products.TILE_COLUMNS
+PROBED, TILE = gram_backends._PROBED_COLUMNS, gram_backends.TILE_COLUMNS
 WIDTHS = (PROBED, TILE, 100)
 
 
 @pytest.mark.parametrize(
     ("means", "far", "columns"),
     [
-        ((0, 0, 0), products.FAR, 0),
-        ((1, 1, 1), products.FAR, 0),
-        ((1, 1, 1), products.ALWAYS, sum(WIDTHS)),
-        ((100, 100, 100), products.FAR, sum(WIDTHS)),
-        ((0, 0, 100), products.FAR, 100),
-        ((100, 0, 0), products.FAR, sum(WIDTHS)),
-        ((0, 0, 0), products.NEVER, 0),
+        ((0, 0, 0), gram_backends.FAR, 0),
+        ((1, 1, 1), gram_backends.FAR, 0),
+        ((1, 1, 1), gram_backends.ALWAYS, sum(WIDTHS)),
+        ((100, 100, 100), gram_backends.FAR, sum(WIDTHS)),
+        ((0, 0, 100), gram_backends.FAR, 100),
+        ((100, 0, 0), gram_backends.FAR, sum(WIDTHS)),
+        ((0, 0, 0), gram_backends.NEVER, 0),
     ],
 )
 def test_blas_shifts_from_the_first_tile_that_needs_it(means, far, columns, monkeypatch):

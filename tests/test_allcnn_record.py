@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from allcnn import record, sealing
 from allcnn.config import RunConfig
 from allcnn.errors import RunError
-from allcnn.record import Epoch, RunRecord
-from allcnn.workspace import Workspace
+from allcnn.workspace import run_record, sealed_json
+from allcnn.workspace.paths import Workspace
+from allcnn.workspace.run_record import Epoch, RunRecord
 
 ENTRY = RunRecord(RunConfig(depth=2, width=0.5), ("cat", "dog", "ship"), 3)
 RUN = ENTRY.config.name
@@ -17,17 +17,17 @@ RUN = ENTRY.config.name
 @pytest.fixture
 def written(tmp_path):
     workspace = Workspace.at(tmp_path)
-    record.write_record(workspace, ENTRY)
+    run_record.write_record(workspace, ENTRY)
     return workspace
 
 
 def change(workspace, **values):
     path = workspace.run_folder(RUN) / "config.json"
-    sealing.write_sealed(path, sealing.read_sealed(path) | values)
+    sealed_json.write_sealed(path, sealed_json.read_sealed(path) | values)
 
 
 def test_a_record_is_read_as_it_was_written(written):
-    assert record.read_record(written, RUN) == ENTRY
+    assert run_record.read_record(written, RUN) == ENTRY
     assert written.runs() == [RUN]
 
 
@@ -39,9 +39,9 @@ def test_a_record_decides_the_network():
 
 def test_an_unknown_run_is_told_which_exist(written):
     with pytest.raises(RunError, match=f"no run 'other' in .*; choose one of: {RUN}"):
-        record.read_record(written, "other")
+        run_record.read_record(written, "other")
     with pytest.raises(RunError, match=f"no run 'other' in .*; choose one of: {RUN}"):
-        record.read_history(written, "other")
+        run_record.read_history(written, "other")
 
 
 @pytest.mark.parametrize(
@@ -60,27 +60,27 @@ def test_an_unknown_run_is_told_which_exist(written):
 def test_a_record_of_another_version_is_refused(written, values):
     change(written, **values)
     with pytest.raises(RunError, match=r"config.json does not describe a run .*use the version"):
-        record.read_record(written, RUN)
+        run_record.read_record(written, RUN)
 
 
 def test_a_record_that_is_no_object_is_refused(written):
     (written.run_folder(RUN) / "config.json").write_text("[]")
     with pytest.raises(RunError, match="does not describe a run"):
-        record.read_record(written, RUN)
+        run_record.read_record(written, RUN)
 
 
 def test_the_same_settings_pass():
-    assert record.check_same(RunConfig(), RunConfig()) is None
+    assert run_record.check_same(RunConfig(), RunConfig()) is None
 
 
 def test_the_final_accuracy_is_that_of_the_last_epoch(workspace):
-    history = record.read_history(workspace, "small-d1-v2-s0")
-    assert record.final_accuracy(workspace, "small-d1-v2-s0") == history[-1].test_accuracy
+    history = run_record.read_history(workspace, "small-d1-v2-s0")
+    assert run_record.final_accuracy(workspace, "small-d1-v2-s0") == history[-1].test_accuracy
 
 
 def test_a_run_without_learning_curves_has_no_accuracy(written):
     with pytest.raises(RunError, match=f"run '{RUN}' has no learning curves; restore its history"):
-        record.final_accuracy(written, RUN)
+        run_record.final_accuracy(written, RUN)
 
 
 def test_each_setting_that_differs_is_named_with_both_values():
@@ -90,20 +90,20 @@ def test_each_setting_that_differs_is_named_with_both_values():
         r" learning-rate 0.1 \(asked for: 0.05\); ask for the same settings, or use another"
     )
     with pytest.raises(RunError, match=message):
-        record.check_same(ENTRY.config, wanted)
+        run_record.check_same(ENTRY.config, wanted)
 
 
 def test_history_is_read_as_it_was_written(written):
-    assert record.read_history(written, RUN) == ()
+    assert run_record.read_history(written, RUN) == ()
     history = (Epoch(1, 2.3, 0.1, 2.2, 0.2, 1.5), Epoch(2, 1.25, 0.5, 1.0, 0.625, 1.25))
-    record.write_history(written, RUN, history)
-    assert record.read_history(written, RUN) == history
-    assert record.columns(history)["test_accuracy"] == [0.2, 0.625]
-    assert list(record.columns(())) == list(Epoch._fields)
+    run_record.write_history(written, RUN, history)
+    assert run_record.read_history(written, RUN) == history
+    assert run_record.columns(history)["test_accuracy"] == [0.2, 0.625]
+    assert list(run_record.columns(())) == list(Epoch._fields)
 
 
 @pytest.mark.parametrize("content", ['[{"epoch": 1}]', "[7]", "7"])
 def test_damaged_history_is_named(written, content):
     (written.run_folder(RUN) / "history.json").write_text(content)
     with pytest.raises(RunError, match=r"history.json holds no learning curves .*restore it from"):
-        record.read_history(written, RUN)
+        run_record.read_history(written, RUN)

@@ -12,16 +12,18 @@ import pytest
 from click.testing import CliRunner
 
 import store
-from allcnn import data, extract, network
+from allcnn import extract
 from allcnn.compare import compare
 from allcnn.config import Comparison, Extraction, Selection
-from allcnn.repair import repair, rewriting
-from allcnn.workspace import Workspace
-from flows.cli import main
+from allcnn.datasets import splits
+from allcnn.maintenance import repair, rewriter
+from allcnn.networks import convnet
+from allcnn.workspace.paths import Workspace
+from flows.cli.main import main
 from store import Writer
-from store.claim import is_claimed
-from store.nodes import read_attributes, write_attributes
-from store.verify import verify
+from store.maintenance.verify import verify
+from store.storage.claims import is_claimed
+from store.zarrfiles.metadata_files import read_attributes, write_attributes
 from tests.faults import chunk_files, flip_bit, relabel
 from tests.strategies import batches, coordinates, make_meta, make_rows
 
@@ -56,14 +58,14 @@ def place(extracted, tmp_path):
 @pytest.fixture
 def passes(monkeypatch):
     """Return the numbers of images of the forward passes that are made."""
-    apply, made = network.apply, []
+    apply, made = convnet.apply, []
 
     def counted(spec, variables, images):
         if not isinstance(images, jax.core.Tracer):
             made.append(len(images))
         return apply(spec, variables, images)
 
-    monkeypatch.setattr(network, "apply", counted)
+    monkeypatch.setattr(convnet, "apply", counted)
     return made
 
 
@@ -160,12 +162,12 @@ def test_only_damaged_minibatches_are_computed(place, extracted, passes, checkpo
 
 def test_other_bits_are_told(place, monkeypatch):
     """As another device computes them."""
-    apply = network.apply
+    apply = convnet.apply
 
     def other(*arguments):
         return {name: tap * np.float32(1.001) for name, tap in apply(*arguments).items()}
 
-    monkeypatch.setattr(network, "apply", other)
+    monkeypatch.setattr(convnet, "apply", other)
     flip_bit(chunks_of(tap_of(place, "conv1"))[0])
     (outcome,) = mend(place)
     assert outcome.repaired
@@ -239,7 +241,7 @@ def test_an_unfinished_tap_stays_as_far_as_it_was(place, passes):
     tap = tap_of(place, "conv3")
     attributes = json.loads((tap.place / "zarr.json").read_text())["attributes"]
     attributes["allcnn_commits"] = attributes["allcnn_commits"][:2]
-    store.nodes.write_attributes(tap.place, attributes)
+    store.zarrfiles.metadata_files.write_attributes(tap.place, attributes)
     wanted = tap.commits[:2]
     flip_label(tap.place)
     assert all(outcome.repaired for outcome in mend(place))
@@ -353,14 +355,14 @@ def test_nothing_is_touched_where_the_checkpoint_is_another(place):
 
 def test_nothing_is_touched_where_the_data_are_others(place, monkeypatch):
     injure_all_kinds(place)
-    monkeypatch.setattr("allcnn.data.digest", lambda *_: "f" * 64)
+    monkeypatch.setattr("allcnn.datasets.splits.digest", lambda *_: "f" * 64)
     assert_left_alone(place, "the data set now gives digits-test-22-ffffffff for digits-test-22-")
 
 
 def test_nothing_is_touched_where_only_the_whole_digest_tells_the_data_apart(place, monkeypatch):
     injure_all_kinds(place)
-    digest = data.digest
-    monkeypatch.setattr(data, "digest", lambda *arguments: digest(*arguments)[:8] + 56 * "f")
+    digest = splits.digest
+    monkeypatch.setattr(splits, "digest", lambda *arguments: digest(*arguments)[:8] + 56 * "f")
     assert_left_alone(
         place, "the examples of digits-test-22-.* have the digest .*ffff now, and had"
     )
@@ -388,7 +390,7 @@ def test_what_another_process_writes_is_left_alone(place, part):
     tap = tap_of(place, "conv1")
     attributes = json.loads((tap.place / "zarr.json").read_text())["attributes"]
     attributes["allcnn_commits"] = attributes["allcnn_commits"][:2]
-    store.nodes.write_attributes(tap.place, attributes)
+    store.zarrfiles.metadata_files.write_attributes(tap.place, attributes)
     flip_label(tap_of(place, "conv2").place)
     with Writer.open(place.activations, tap.meta, tap.samples, tap.labels):
         flip_label(tap.place) if part == "label" else flip_bit(chunks_of(tap)[0])
@@ -471,13 +473,13 @@ def test_a_result_outside_of_a_store_is_kept(place):
 
 def test_a_group_is_claimed_while_it_is_removed(place, extracted, monkeypatch):
     tap, held = tap_of(place, "conv3"), []
-    remove_tree = rewriting.remove_tree
+    remove_tree = rewriter.remove_tree
 
     def looking(folder):
         held.append(is_claimed(folder / "activations"))
         remove_tree(folder)
 
-    monkeypatch.setattr(rewriting, "remove_tree", looking)
+    monkeypatch.setattr(rewriter, "remove_tree", looking)
     flip_label(tap.place)
     assert_mended(place, extracted)
     assert held == [True]
@@ -609,7 +611,7 @@ def test_a_damaged_result_of_another_checkpoint_is_kept(place):
     attributes = json.loads((place.similarity / name / "zarr.json").read_text())["attributes"]
     digests = attributes["allcnn_result"]["provenance"]["checkpoint_digests"]["rows"]
     digests[f"{RUN}@final"] = "sha256:" + 64 * "0"
-    store.nodes.write_attributes(place.similarity / name, attributes)
+    store.zarrfiles.metadata_files.write_attributes(place.similarity / name, attributes)
     flip_bit(chunk_files(place.similarity / name / "cka")[0])
     assert_left_alone(place, "what is stored gives another result now")
 

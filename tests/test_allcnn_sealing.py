@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from allcnn import record
 from allcnn.config import RunConfig
 from allcnn.errors import AllcnnError, RunError, WorkspaceError
-from allcnn.record import Epoch, RunRecord
-from allcnn.sealing import is_sealed, read_sealed, write_sealed
-from allcnn.workspace import Workspace
+from allcnn.workspace import run_record
+from allcnn.workspace.paths import Workspace
+from allcnn.workspace.run_record import Epoch, RunRecord
+from allcnn.workspace.sealed_json import is_sealed, read_sealed, write_sealed
 
 VALUES = {"schema_version": 2, "name": "é", "rate": 0.1, "n": 0.30000000000000004, "of": [1, None]}
 HISTORY = (Epoch(1, 2.25, 0.1, 2.2, 0.2, 1.5), Epoch(2, 1.3, 0.5, 1.0, 0.625, 1.25))
@@ -90,8 +90,8 @@ def write_run(workspace, history=HISTORY, **settings):
     entry = RunRecord(
         RunConfig(**{"epochs": 2} | settings), ("cat", "dog"), 3, "2026-01-31T12:00+00:00"
     )
-    record.write_record(workspace, entry)
-    record.write_history(workspace, entry.config.name, history)
+    run_record.write_record(workspace, entry)
+    run_record.write_history(workspace, entry.config.name, history)
     return entry.config.name
 
 
@@ -109,26 +109,26 @@ def test_curves_of_another_run_are_refused(tmp_path, others):
     history.write_bytes(files_of(there, other)[1].read_bytes())
     message = rf"history.json holds the learning curves of another run, '{other}' with other sett"
     with pytest.raises(RunError, match=message):
-        record.read_history(here, run)
+        run_record.read_history(here, run)
 
 
 def test_runs_of_earlier_versions_are_read_and_sealed_when_they_are_written_again(tmp_path):
     workspace = Workspace.at(tmp_path)
     run = write_run(workspace)
     config, history = files_of(workspace, run)
-    entry = record.read_record(workspace, run)
+    entry = run_record.read_record(workspace, run)
     old = {name: each for name, each in json.loads(config.read_text()).items() if name != "seal"}
     config.write_text(json.dumps(old | {"schema_version": 1}))
     history.write_text(json.dumps([row._asdict() for row in HISTORY]))
-    assert record.read_record(workspace, run) == entry
-    assert record.read_history(workspace, run) == HISTORY
+    assert run_record.read_record(workspace, run) == entry
+    assert run_record.read_history(workspace, run) == HISTORY
     assert not is_sealed(config)
     assert not is_sealed(history)
-    record.write_record(workspace, entry)
-    record.write_history(workspace, run, HISTORY)
+    run_record.write_record(workspace, entry)
+    run_record.write_history(workspace, run, HISTORY)
     assert is_sealed(config)
     assert is_sealed(history)
-    assert record.read_history(workspace, run) == HISTORY
+    assert run_record.read_history(workspace, run) == HISTORY
 
 
 def test_curves_go_on_where_a_setting_came_later(tmp_path, monkeypatch):
@@ -139,4 +139,4 @@ def test_curves_go_on_where_a_setting_came_later(tmp_path, monkeypatch):
     values = read_sealed(history)
     del values["of"]["config"]["channels"]  # as version 0.1 wrote it
     write_sealed(history, values)
-    assert record.read_history(workspace, run) == HISTORY
+    assert run_record.read_history(workspace, run) == HISTORY

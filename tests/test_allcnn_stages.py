@@ -2,7 +2,7 @@
 
 import pytest
 
-from allcnn.stages import MOST_STAGES, spread_out
+from allcnn.workspace.checkpoint_names import MOST_STAGES, spread_out
 
 
 @pytest.mark.parametrize(

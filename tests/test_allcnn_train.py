@@ -15,27 +15,20 @@ import optax
 import pytest
 from scipy.special import logsumexp
 
-import allcnn.holding
-from allcnn import (
-    backend,
-    checkpoint,
-    convolution,
-    data,
-    network,
-    normalisation,
-    pace,
-    record,
-    steps,
-    train,
-)
+import allcnn.workspace.run_locks
+from allcnn import backend
 from allcnn.config import RunConfig
+from allcnn.datasets import splits
 from allcnn.errors import ConfigError, DatasetError, RunError, WorkspaceError
-from allcnn.network import Conv, NetworkSpec
-from allcnn.record import RunRecord
-from allcnn.workspace import Workspace
-from store.claim import claim, is_claimed
+from allcnn.networks import batch_norm, convnet, convolution
+from allcnn.networks.convnet import Conv, NetworkSpec
+from allcnn.training import loop, steps, throughput
+from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace.paths import Workspace
+from allcnn.workspace.run_record import RunRecord
 from store.errors import ClaimedError
-from store.lock import Lock
+from store.storage.claim_file import Lock
+from store.storage.claims import claim, is_claimed
 from tests.oracles import conv64
 
 NOISE = RunConfig(
@@ -60,12 +53,12 @@ def noise(dataset, split, image_size):
     n = 56 if split == "train" else 10
     rng = np.random.default_rng(n)
     images = rng.integers(0, 256, (n, image_size, image_size, 3), np.uint8)
-    return data.Split(dataset, split, images, rng.integers(0, 3, n, np.int32), CLASSES)
+    return splits.Split(dataset, split, images, rng.integers(0, 3, n, np.int32), CLASSES)
 
 
 def noise_outline(dataset):
     """Return how much noise there is."""
-    return data.Outline(56, 10, 3, len(CLASSES))
+    return splits.Outline(56, 10, 3, len(CLASSES))
 
 
 def never(*args):
@@ -80,26 +73,26 @@ class Killed(BaseException):
 def uninterrupted(tmp_path_factory):
     workspace = Workspace.at(tmp_path_factory.mktemp("uninterrupted"))
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(data, "load", noise)
-        monkeypatch.setattr(data, "outline", noise_outline)
-        train.train(NOISE, workspace)
+        monkeypatch.setattr(splits, "load", noise)
+        monkeypatch.setattr(splits, "outline", noise_outline)
+        loop.train(NOISE, workspace)
     return workspace
 
 
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
     """Return an empty workspace; every data set is noise, and every step is reported."""
-    monkeypatch.setattr(data, "load", noise)
-    monkeypatch.setattr(data, "outline", noise_outline)
-    monkeypatch.setattr(pace, "REPORT_EVERY_S", 0)
+    monkeypatch.setattr(splits, "load", noise)
+    monkeypatch.setattr(splits, "outline", noise_outline)
+    monkeypatch.setattr(throughput, "REPORT_EVERY_S", 0)
     return Workspace.at(tmp_path / "fresh")
 
 
 @functools.cache
 def begun(config):
     """Return the state of a network before its first step, as no seed of a test draws it."""
-    plan = train._plan(RunRecord(config, CLASSES, 3), 56)
-    return train._initial_state(plan, jax.random.key(9), np.zeros(3), np.ones(3))
+    plan = loop._plan(RunRecord(config, CLASSES, 3), 56)
+    return loop._initial_state(plan, jax.random.key(9), np.zeros(3), np.ones(3))
 
 
 def other_state():
@@ -108,11 +101,11 @@ def other_state():
 
 
 def read_state(workspace, name, run=RUN):
-    return checkpoint.load(workspace.find_checkpoint(run, name), other_state())
+    return checkpoints.load(workspace.find_checkpoint(run, name), other_state())
 
 
 def without_times(workspace, run=RUN):
-    return [row._replace(wall_s=0) for row in record.read_history(workspace, run)]
+    return [row._replace(wall_s=0) for row in run_record.read_history(workspace, run)]
 
 
 def assert_same_run(found, wanted):
@@ -136,13 +129,13 @@ def interrupt(workspace, after):
             raise Killed
 
     with pytest.raises(Killed):
-        train.train(NOISE, workspace, report)
+        loop.train(NOISE, workspace, report)
 
 
 def steps_of(workspace, config=NOISE):
     """Train to the end; return the steps after which this was reported."""
     told = []
-    train.train(config, workspace, lambda done, total, detail: told.append((done, detail)))
+    loop.train(config, workspace, lambda done, total, detail: told.append((done, detail)))
     (begun, first), *taken = told
     assert first.endswith(f"of {config.epochs}, compiling")
     assert begun < taken[0][0]
@@ -185,14 +178,14 @@ def test_one_step_is_that_of_finite_differences(fresh, monkeypatch):
     images = rng.integers(0, 256, (8, 12, 12, 1), np.uint8)
     labels = rng.integers(0, 2, 8, np.int32)
     # Digits are not augmented, and one step of all examples needs no order.
-    split = data.Split("digits", "train", images, labels, ("a", "b"))
-    monkeypatch.setattr(data, "load", lambda *args: split)
+    split = splits.Split("digits", "train", images, labels, ("a", "b"))
+    monkeypatch.setattr(splits, "load", lambda *args: split)
     config = RunConfig(image_size=12, width=0.01, epochs=1, batch_size=8, weight_decay=0.5)
-    run = train.train(config, fresh)
+    run = loop.train(config, fresh)
 
-    spec = record.read_record(fresh, run).spec
+    spec = run_record.read_record(fresh, run).spec
     first, last = (
-        checkpoint.load_variables(fresh.find_checkpoint(run, name), network.abstract(spec))
+        checkpoints.load_variables(fresh.find_checkpoint(run, name), convnet.abstract(spec))
         for name in ("init", "final")
     )
     params = jax.tree.map(lambda x: np.array(x, np.float64), first.params)
@@ -217,14 +210,14 @@ def test_one_step_is_that_of_finite_differences(fresh, monkeypatch):
         kept = last.batch_stats[block]["norm"]
         np.testing.assert_allclose(kept["mean"], 0.1 * batch_mean, rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(kept["var"], 0.9 + 0.1 * batch_variance, rtol=1e-3)
-    (row,) = record.read_history(fresh, run)
+    (row,) = run_record.read_history(fresh, run)
     assert row.train_loss == pytest.approx(cross_entropy64(logits, labels), rel=1e-4)
     assert row.train_accuracy == np.mean(logits.argmax(1) == labels)
 
 
 @pytest.mark.parametrize("run", ["small-d1-v2-s0", "small-d2-v2-s0"])
 def test_the_loss_falls_on_digits(trained, run):
-    history = record.read_history(trained, run)
+    history = run_record.read_history(trained, run)
     assert [row.epoch for row in history] == [1, 2]
     assert history[1].train_loss < history[0].train_loss < math.log(10) + 0.2
     assert history[1].train_accuracy > history[0].train_accuracy > 0.1
@@ -233,9 +226,9 @@ def test_the_loss_falls_on_digits(trained, run):
 
 
 def test_a_run_leaves_its_settings_checkpoints_and_curves(uninterrupted):
-    assert record.read_record(uninterrupted, RUN) == RunRecord(NOISE, CLASSES, 3)
+    assert run_record.read_record(uninterrupted, RUN) == RunRecord(NOISE, CLASSES, 3)
     assert uninterrupted.checkpoints(RUN) == ["init", "epoch-0002", "final"]
-    assert [row.epoch for row in record.read_history(uninterrupted, RUN)] == [1, 2, 3]
+    assert [row.epoch for row in run_record.read_history(uninterrupted, RUN)] == [1, 2, 3]
     final = read_state(uninterrupted, "final")
     images = noise("", "train", 12).images
     np.testing.assert_allclose(final.variables.inputs["mean"], images.mean((0, 1, 2)), rtol=1e-5)
@@ -244,7 +237,7 @@ def test_a_run_leaves_its_settings_checkpoints_and_curves(uninterrupted):
 
 def test_progress_counts_the_steps_of_all_epochs(fresh):
     calls = []
-    train.train(NOISE, fresh, lambda *call: calls.append(call))
+    loop.train(NOISE, fresh, lambda *call: calls.append(call))
     # First of all it says that it compiles.
     assert [done for done, _, _ in calls] == list(range(N_STEPS + 1))
     assert {total for _, total, _ in calls} == {N_STEPS}
@@ -252,15 +245,15 @@ def test_progress_counts_the_steps_of_all_epochs(fresh):
 
 
 def test_each_epoch_sees_other_examples_in_another_order_and_none_twice(fresh, monkeypatch):
-    seen, advance = [], train.advance
+    seen, advance = [], loop.advance
 
     def spy(plan, state, metrics, examples, order, n_steps):
         start = int(state.position.step) % 3 * 16
         seen.append(order[start : start + 16 * int(n_steps)])
         return advance(plan, state, metrics, examples, order, n_steps)
 
-    monkeypatch.setattr(train, "advance", spy)
-    train.train(NOISE, fresh)
+    monkeypatch.setattr(loop, "advance", spy)
+    loop.train(NOISE, fresh)
     epochs = [np.concatenate(seen[start : start + 3]) for start in (0, 3, 6)]
     assert all(len(np.unique(epoch)) == 48 for epoch in epochs)
     for one, other in itertools.combinations(epochs, 2):
@@ -276,7 +269,7 @@ def noise_examples():
 
 
 def test_steps_take_the_examples_of_their_order():
-    plan, examples = train._plan(RunRecord(NOISE, CLASSES, 3), 56), noise_examples()
+    plan, examples = loop._plan(RunRecord(NOISE, CLASSES, 3), 56), noise_examples()
     order = np.random.default_rng(0).permutation(56).astype(np.int32)
 
     def losses(order):
@@ -295,13 +288,13 @@ def test_steps_take_the_examples_of_their_order():
 
 
 def test_each_step_draws_its_own_augmentation_and_dropout():
-    plan, examples = train._plan(RunRecord(NOISE, CLASSES, 3), 56), noise_examples()
+    plan, examples = loop._plan(RunRecord(NOISE, CLASSES, 3), 56), noise_examples()
     order = np.tile(np.arange(16, dtype=np.int32), 3)
 
     def loss(step, seed=0):
         # The step is given its state away.
         state = jax.tree.map(jnp.copy, other_state())
-        position = checkpoint.Position.first(jax.random.key(seed))._replace(step=jnp.int32(step))
+        position = checkpoints.Position.first(jax.random.key(seed))._replace(step=jnp.int32(step))
         state = state._replace(position=position)
         none = steps.Metrics.none(plan)
         metrics = steps.advance(plan, state, none, examples, order, np.int32(1))[1]
@@ -314,7 +307,7 @@ def test_each_step_draws_its_own_augmentation_and_dropout():
 
 def test_where_an_epoch_is_cut_changes_no_bit(fresh, uninterrupted, monkeypatch):
     # Those of the other run were all steps of their own, or nearly.
-    monkeypatch.setattr(pace, "REPORT_EVERY_S", 1e9)
+    monkeypatch.setattr(throughput, "REPORT_EVERY_S", 1e9)
     taken = steps_of(fresh)
     assert taken == [1, 3, 6, 9]  # the first one alone, for what compiling takes
     assert_same_run(fresh, uninterrupted)
@@ -357,41 +350,41 @@ def test_a_run_killed_before_any_write_ends_the_same(fresh, uninterrupted, monke
         return work
 
     with monkeypatch.context() as patch:
-        for module, name in ((record, "write_record"), (record, "write_history")):
+        for module, name in ((run_record, "write_record"), (run_record, "write_history")):
             patch.setattr(module, name, fragile(getattr(module, name)))
-        patch.setattr(checkpoint, "save", fragile(checkpoint.save))
+        patch.setattr(checkpoints, "save", fragile(checkpoints.save))
         with pytest.raises(Killed):
-            train.train(NOISE, fresh)
-    train.train(NOISE, fresh)
+            loop.train(NOISE, fresh)
+    loop.train(NOISE, fresh)
     assert_same_run(fresh, uninterrupted)
 
 
 def test_a_finished_run_asked_for_again_does_no_work(uninterrupted, monkeypatch):
-    monkeypatch.setattr(data, "load", never)
-    monkeypatch.setattr(checkpoint, "save", never)
+    monkeypatch.setattr(splits, "load", never)
+    monkeypatch.setattr(checkpoints, "save", never)
     told = []
-    assert train.train(NOISE, uninterrupted, lambda *report: told.append(report)) == RUN
+    assert loop.train(NOISE, uninterrupted, lambda *report: told.append(report)) == RUN
     assert told == [(1, 1, f"{RUN}: already trained")]
 
 
 def test_the_same_name_with_other_settings_is_refused(uninterrupted, monkeypatch):
-    monkeypatch.setattr(data, "load", never)
+    monkeypatch.setattr(splits, "load", never)
     message = rf"run '{RUN}' exists with batch-size 16 \(asked for: 8\), learning-rate 0.1"
     with pytest.raises(RunError, match=message + r" \(asked for: 0.5\)"):
-        train.train(dataclasses.replace(NOISE, batch_size=8, learning_rate=0.5), uninterrupted)
-    assert record.read_record(uninterrupted, RUN).config == NOISE
+        loop.train(dataclasses.replace(NOISE, batch_size=8, learning_rate=0.5), uninterrupted)
+    assert run_record.read_record(uninterrupted, RUN).config == NOISE
 
 
 def test_a_batch_larger_than_the_training_set_is_refused_before_anything_is_written(fresh):
     with pytest.raises(ConfigError, match="batch-size is 57, but noise has 56 training images"):
-        train.train(dataclasses.replace(NOISE, batch_size=57), fresh)
+        loop.train(dataclasses.replace(NOISE, batch_size=57), fresh)
     assert not fresh.root.exists()
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     fresh, uninterrupted, monkeypatch
 ):
-    advance = train.advance
+    advance = loop.advance
 
     def overflow(plan, state, *rest):
         step = int(state.position.step)
@@ -402,43 +395,43 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     # Of nine steps, two milestones are passed before the eighth and one comes after it.
     message = rf"^the loss of {RUN} became nan in epoch 3, step 2, at learning rate 0.001; the last"
     with monkeypatch.context() as patch:
-        patch.setattr(train, "advance", overflow)
+        patch.setattr(loop, "advance", overflow)
         with pytest.raises(RunError, match=message):
-            train.train(NOISE, fresh)
+            loop.train(NOISE, fresh)
     assert fresh.checkpoints(RUN) == ["init", "epoch-0002"]
     assert steps_of(fresh) == [7, 8, 9]
     assert_same_run(fresh, uninterrupted)
 
 
 def test_of_seeds_trained_together_the_one_that_diverged_is_named(fresh, monkeypatch):
-    advance = train.advance_together
+    advance = loop.advance_together
 
     def overflow(*args):
         state, metrics = advance(*args)
         return state, metrics._replace(loss=metrics.loss.at[1, 1].set(jnp.inf))
 
-    monkeypatch.setattr(train, "advance_together", overflow)
-    monkeypatch.setattr(pace, "REPORT_EVERY_S", 1e9)
+    monkeypatch.setattr(loop, "advance_together", overflow)
+    monkeypatch.setattr(throughput, "REPORT_EVERY_S", 1e9)
     configs = [dataclasses.replace(NOISE, seed=seed) for seed in (0, 1)]
     message = rf"^the loss of {configs[1].name} became inf in epoch 1, step 2, at"
     with pytest.raises(RunError, match=message):
-        train.train_together(configs, fresh)
+        loop.train_together(configs, fresh)
 
 
 def test_parameters_that_overflow_in_the_last_step_are_not_kept(fresh, monkeypatch):
-    monkeypatch.setattr(train, "evaluate", lambda *args: steps.Totals(math.nan, 0.0, 10))
+    monkeypatch.setattr(loop, "evaluate", lambda *args: steps.Totals(math.nan, 0.0, 10))
     message = rf"^the test loss of {RUN} became nan in epoch 1, step 3, at learn"
     with pytest.raises(RunError, match=message):
-        train.train(NOISE, fresh)
+        loop.train(NOISE, fresh)
     assert fresh.checkpoints(RUN) == ["init"]
-    assert record.read_history(fresh, RUN) == ()
+    assert run_record.read_history(fresh, RUN) == ()
 
 
 @pytest.mark.slow
 def test_a_training_that_diverges_says_so(fresh):
     config = dataclasses.replace(NOISE, learning_rate=1e38)
     with pytest.raises(RunError, match=r"loss of .* became (nan|inf) in epoch 1, .* rate 1e\+38"):
-        train.train(config, fresh)
+        loop.train(config, fresh)
     assert fresh.checkpoints(RUN) == ["init"]
 
 
@@ -446,20 +439,20 @@ def test_a_checkpoint_without_its_curves_is_refused(fresh):
     interrupt(fresh, 8)
     (fresh.run_folder(RUN) / "history.json").unlink()
     with pytest.raises(RunError, match=r"checkpoint 'epoch-0002', but its history.json has 0 ep"):
-        train.train(NOISE, fresh)
+        loop.train(NOISE, fresh)
 
 
 def test_checkpoints_of_nobody_knows_what_are_refused(fresh):
     interrupt(fresh, 1)
     (fresh.run_folder(RUN) / "config.json").unlink()
     with pytest.raises(RunError, match=r"holds checkpoints but no config.json to say of what"):
-        train.train(NOISE, fresh)
+        loop.train(NOISE, fresh)
 
 
 def test_another_seed_is_another_network_of_the_same_program(fresh, uninterrupted, monkeypatch):
     # Tracing would call it.
-    monkeypatch.setattr(network, "apply_train", never)
-    run = train.train(dataclasses.replace(NOISE, seed=1), fresh)
+    monkeypatch.setattr(convnet, "apply_train", never)
+    run = loop.train(dataclasses.replace(NOISE, seed=1), fresh)
     one, other = read_state(fresh, "final", run), read_state(uninterrupted, "final")
     kernels = [state.variables.params["conv1"]["conv"]["kernel"] for state in (one, other)]
     assert (np.asarray(kernels[0]) != np.asarray(kernels[1])).any()
@@ -468,17 +461,17 @@ def test_another_seed_is_another_network_of_the_same_program(fresh, uninterrupte
 
 def test_a_run_is_held_against_others_while_it_is_trained(fresh, monkeypatch):
     folder, seen = fresh.run_folder(RUN), []
-    evaluate = train.evaluate
+    evaluate = loop.evaluate
 
     def looking(*args):
         seen.append(is_claimed(folder))
         return evaluate(*args)
 
-    monkeypatch.setattr(train, "evaluate", looking)
+    monkeypatch.setattr(loop, "evaluate", looking)
     with claim(folder), pytest.raises(ClaimedError, match=rf"{RUN} is being written by another w"):
-        train.train(NOISE, fresh)
+        loop.train(NOISE, fresh)
     assert not (folder / "config.json").exists()
-    train.train(NOISE, fresh)
+    loop.train(NOISE, fresh)
     assert seen == [True] * NOISE.epochs
     assert not is_claimed(folder)
     assert sorted(os.listdir(folder)) == ["checkpoints", "config.json", "history.json"]
@@ -487,11 +480,11 @@ def test_a_run_is_held_against_others_while_it_is_trained(fresh, monkeypatch):
 def test_a_hold_is_renewed_within_an_epoch_but_not_at_every_program(fresh, monkeypatch):
     renewed = []
     monkeypatch.setattr(Lock, "renew", lambda self: renewed.append(self._folder))
-    train.train(NOISE, fresh)
+    loop.train(NOISE, fresh)
     assert renewed == []  # all of it took less than a minute
     shutil.rmtree(fresh.root)
-    monkeypatch.setattr(allcnn.holding, "_RENEW_EVERY_S", 0)
-    train.train(NOISE, fresh)
+    monkeypatch.setattr(allcnn.workspace.run_locks, "_RENEW_EVERY_S", 0)
+    loop.train(NOISE, fresh)
     # Once data are loaded, after each program, of one step here, and after each evaluation.
     assert renewed == [fresh.run_folder(RUN)] * (1 + N_STEPS + NOISE.epochs)
 
@@ -500,13 +493,13 @@ def test_a_hold_is_renewed_within_an_epoch_but_not_at_every_program(fresh, monke
 def test_evaluation_counts_every_example_once(monkeypatch, n):
     monkeypatch.setattr(steps, "_EVALUATION_BATCH", 4)
     spec = NetworkSpec((Conv(5), Conv(3)), "pooled", 3, 3)
-    variables = network.init(spec, jax.random.key(0), np.full(3, 128.0), np.full(3, 70.0))
+    variables = convnet.init(spec, jax.random.key(0), np.full(3, 128.0), np.full(3, 70.0))
     rng = np.random.default_rng(n)
     images = rng.integers(0, 256, (n, 12, 12, 3), np.uint8)
-    split = data.Split("noise", "test", images, rng.integers(0, 3, n, np.int32), CLASSES)
+    split = splits.Split("noise", "test", images, rng.integers(0, 3, n, np.int32), CLASSES)
     loss, n_correct = 0.0, 0
     for image, label in zip(split.images, split.labels, strict=True):
-        logits = network.apply(spec, variables, image[None])["logits"]
+        logits = convnet.apply(spec, variables, image[None])["logits"]
         loss += cross_entropy64(np.float64(logits), [label])
         n_correct += int(np.argmax(logits)) == label
     found = steps.evaluate(spec, variables, steps.Evaluation.of(split))
@@ -523,8 +516,8 @@ def test_sums_merge_in_any_grouping():
 def test_augmentation_is_for_pictures_only():
     entry = RunRecord(NOISE, CLASSES, 3)
     digits = RunRecord(dataclasses.replace(NOISE, dataset="digits"), CLASSES, 3)
-    assert train._plan(entry, 56).augmented
-    assert not train._plan(digits, 56).augmented
+    assert loop._plan(entry, 56).augmented
+    assert not loop._plan(digits, 56).augmented
 
 
 def test_seeds_trained_together_are_those_trained_alone(fresh, monkeypatch):
@@ -534,32 +527,32 @@ def test_seeds_trained_together_are_those_trained_alone(fresh, monkeypatch):
     configs = [dataclasses.replace(NOISE, seed=seed, **how) for seed in (0, 1, 2)]
     alone = Workspace.at(fresh.root / "alone")
     for config in configs:
-        train.train(config, alone)
-    assert train.train_together(configs, fresh) == [config.name for config in configs]
+        loop.train(config, alone)
+    assert loop.train_together(configs, fresh) == [config.name for config in configs]
     for config in configs:
         for name in ("init", "final"):
             one, other = (
-                checkpoint.load(place.find_checkpoint(config.name, name), begun(config))
+                checkpoints.load(place.find_checkpoint(config.name, name), begun(config))
                 for place in (fresh, alone)
             )
             for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
                 # Six steps; products are summed in another order.
                 np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-        found, wanted = (record.read_history(place, config.name) for place in (fresh, alone))
+        found, wanted = (run_record.read_history(place, config.name) for place in (fresh, alone))
         for a, b in zip(found, wanted, strict=True):
             assert a.train_loss == pytest.approx(b.train_loss, rel=1e-4)
 
 
 def test_seeds_trained_together_go_on_from_the_last_epoch_that_all_have(fresh, monkeypatch):
     configs = [dataclasses.replace(NOISE, seed=seed, checkpoint_every=1) for seed in (0, 1)]
-    train.train_together(configs, fresh)
+    loop.train_together(configs, fresh)
     kept = [read_state(fresh, "final", config.name) for config in configs]
     for name in ("epoch-0002", "final"):
         for config in configs[1:]:
             shutil.rmtree(fresh.checkpoints_folder(config.name) / name)
     shutil.rmtree(fresh.checkpoints_folder(configs[0].name) / "final")
     taken = []
-    train.train_together(configs, fresh, lambda done, total, detail: taken.append(done))
+    loop.train_together(configs, fresh, lambda done, total, detail: taken.append(done))
     assert taken == [3, 4, 5, 6, 7, 8, 9]  # first that it compiles
     for config, wanted in zip(configs, kept, strict=True):
         found = read_state(fresh, "final", config.name)
@@ -570,7 +563,7 @@ def test_seeds_trained_together_go_on_from_the_last_epoch_that_all_have(fresh, m
 def trained_apart(workspace, *names):
     """Train two seeds together, and take the second one's checkpoints of these names away."""
     configs = [dataclasses.replace(NOISE, seed=seed, checkpoint_every=1) for seed in (0, 1)]
-    train.train_together(configs, workspace)
+    loop.train_together(configs, workspace)
     for name in names:
         shutil.rmtree(workspace.checkpoints_folder(configs[1].name) / name)
     shutil.rmtree(workspace.checkpoints_folder(configs[0].name) / "final")
@@ -586,10 +579,10 @@ def test_curves_are_never_shorter_than_the_checkpoints_beside_them(fresh):
             raise Killed
 
     with pytest.raises(Killed):
-        train.train_together(configs, fresh, report)
+        loop.train_together(configs, fresh, report)
     assert without_times(fresh, configs[0].name) == wanted
     # The seed that was ahead can still go on alone.
-    train.train(configs[0], fresh)
+    loop.train(configs[0], fresh)
     assert without_times(fresh, configs[0].name) == wanted
 
 
@@ -597,12 +590,12 @@ def test_seeds_far_ahead_do_not_begin_again_with_new_ones(fresh):
     configs = trained_apart(fresh, "init", "epoch-0001", "epoch-0002", "final")
     message = rf"^{configs[0].name} would begin again with {configs[1].name}, which has no check"
     with pytest.raises(RunError, match=message):
-        train.train_together(configs, fresh)
+        loop.train_together(configs, fresh)
     assert fresh.checkpoints(configs[0].name) == ["init", "epoch-0001", "epoch-0002"]
 
 
 def test_a_kill_between_the_first_checkpoints_of_seeds_is_gone_on_from(fresh, monkeypatch):
-    save, configs = checkpoint.save, [dataclasses.replace(NOISE, seed=seed) for seed in (0, 1)]
+    save, configs = checkpoints.save, [dataclasses.replace(NOISE, seed=seed) for seed in (0, 1)]
 
     def fragile(folder, state):
         if folder.name == "epoch-0002" and configs[1].name in str(folder):
@@ -610,11 +603,11 @@ def test_a_kill_between_the_first_checkpoints_of_seeds_is_gone_on_from(fresh, mo
         save(folder, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", fragile)
+        patch.setattr(checkpoints, "save", fragile)
         with pytest.raises(Killed):
-            train.train_together(configs, fresh)
+            loop.train_together(configs, fresh)
     assert [len(fresh.checkpoints(config.name)) for config in configs] == [2, 1]
-    train.train_together(configs, fresh)
+    loop.train_together(configs, fresh)
     assert [fresh.checkpoints(config.name)[-1] for config in configs] == ["final", "final"]
 
 
@@ -624,12 +617,12 @@ def test_a_kill_between_the_first_checkpoints_of_seeds_is_gone_on_from(fresh, mo
 )
 def test_other_than_seeds_cannot_be_trained_together(fresh, changes, message):
     with pytest.raises(ConfigError, match=message):
-        train.train_together([NOISE, dataclasses.replace(NOISE, **changes)], fresh)
+        loop.train_together([NOISE, dataclasses.replace(NOISE, **changes)], fresh)
     assert not fresh.root.exists()
 
 
 def test_steps_go_on_while_a_checkpoint_is_written(fresh, uninterrupted, monkeypatch):
-    events, save, reported = [], checkpoint.save, threading.Event()
+    events, save, reported = [], checkpoints.save, threading.Event()
 
     def slow(folder, state):
         if folder.name == "epoch-0002":
@@ -642,15 +635,15 @@ def test_steps_go_on_while_a_checkpoint_is_written(fresh, uninterrupted, monkeyp
         if done == 8:
             reported.set()
 
-    monkeypatch.setattr(checkpoint, "save", slow)
-    train.train(NOISE, fresh, report)
+    monkeypatch.setattr(checkpoints, "save", slow)
+    loop.train(NOISE, fresh, report)
     assert events.index("epoch-0002") > events.index(8)
     assert events[-1] == "final"
     assert_same_run(fresh, uninterrupted)
 
 
 def test_steps_wait_for_no_seed_of_several(fresh, monkeypatch):
-    save, reported = checkpoint.save, threading.Event()
+    save, reported = checkpoints.save, threading.Event()
     configs = [dataclasses.replace(NOISE, seed=seed) for seed in (0, 1, 2)]
 
     def slow(folder, state):
@@ -662,8 +655,8 @@ def test_steps_wait_for_no_seed_of_several(fresh, monkeypatch):
         if done == 8:
             reported.set()
 
-    monkeypatch.setattr(checkpoint, "save", slow)
-    train.train_together(configs, fresh, report)
+    monkeypatch.setattr(checkpoints, "save", slow)
+    loop.train_together(configs, fresh, report)
     assert [fresh.checkpoints(config.name)[-1] for config in configs] == ["final"] * 3
 
 
@@ -671,10 +664,10 @@ def test_a_checkpoint_that_could_not_be_written_ends_the_training(fresh, monkeyp
     def refuse(folder, state):
         raise WorkspaceError("no room")
 
-    monkeypatch.setattr(checkpoint, "save", refuse)
+    monkeypatch.setattr(checkpoints, "save", refuse)
     with pytest.raises(WorkspaceError, match="no room"):
-        train.train(NOISE, fresh)
-    save = checkpoint.save
+        loop.train(NOISE, fresh)
+    save = checkpoints.save
     monkeypatch.undo()
     assert save is refuse
     assert "final" not in fresh.checkpoints(RUN)
@@ -691,7 +684,7 @@ def gradient_of_a_batch(config):
         def loss_of(params):
             moved = variables._replace(params=params)
             key, precision = jax.random.key(0), config.precision
-            logits, _ = network.apply_train(spec, moved, images, key, precision)
+            logits, _ = convnet.apply_train(spec, moved, images, key, precision)
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
         return jax.grad(loss_of)(variables.params)
@@ -712,7 +705,7 @@ WIDE = dataclasses.replace(NOISE, width=0.1, variant="v2")
 @functools.cache
 def gradient_by(way, precision):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (convolution, normalisation):
+        for module in (convolution, batch_norm):
             patch.setattr(module, "on_cpu", lambda: way == "ours")
         return gradient_of_a_batch(dataclasses.replace(WIDE, precision=precision))
 
@@ -737,13 +730,13 @@ def test_bfloat16_gradients_lose_no_more_than_those_of_xla():
 
 def test_bfloat16_keeps_parameters_and_statistics_in_float32(fresh):
     config = dataclasses.replace(NOISE, precision="bfloat16", epochs=1)
-    run = train.train(config, fresh)
-    state = checkpoint.load(fresh.find_checkpoint(run, "final"), other_state())
+    run = loop.train(config, fresh)
+    state = checkpoints.load(fresh.find_checkpoint(run, "final"), other_state())
     assert {leaf.dtype for leaf in jax.tree.leaves(state.variables)} == {np.dtype(np.float32)}
     entry = RunRecord(config, CLASSES, 3)
     images = noise_examples().images[:16]
     logits = [
-        network.apply_train(entry.spec, state.variables, images, jax.random.key(0), precision)[0]
+        convnet.apply_train(entry.spec, state.variables, images, jax.random.key(0), precision)[0]
         for precision in ("float32", "bfloat16")
     ]
     assert logits[1].dtype == np.float32
@@ -753,16 +746,16 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32(fresh):
 
 
 def test_a_run_that_is_held_is_refused_before_any_data_are_loaded(fresh, monkeypatch):
-    monkeypatch.setattr(train.data, "load", never)
+    monkeypatch.setattr(loop.data, "load", never)
     with claim(fresh.run_folder(RUN)), pytest.raises(ClaimedError, match="is being written by"):
-        train.train(NOISE, fresh)
+        loop.train(NOISE, fresh)
 
 
 def test_what_fails_before_the_first_record_leaves_no_folder(fresh, monkeypatch):
     def damaged(*args):
         raise DatasetError("noise is damaged")
 
-    monkeypatch.setattr(train.data, "load", damaged)
+    monkeypatch.setattr(loop.data, "load", damaged)
     with pytest.raises(DatasetError, match="noise is damaged"):
-        train.train(NOISE, fresh)
+        loop.train(NOISE, fresh)
     assert not fresh.run_folder(RUN).exists()

@@ -9,9 +9,9 @@ import pytest
 from allcnn.config import Extraction, Selection
 from allcnn.errors import WorkspaceError
 from allcnn.extract import extract
-from allcnn.housekeeping import EVERYTHING, discard, take_inventory
-from allcnn.waste import checkpoint_digest, current_samples, find_waste
-from allcnn.workspace import Workspace
+from allcnn.maintenance.garbage import checkpoint_digest, current_samples, find_waste
+from allcnn.maintenance.inventory import EVERYTHING, discard, take_inventory
+from allcnn.workspace.paths import Workspace
 from store import GramWriter, Writer, list_results, open_grams, write_result
 from store import open as open_store
 from tests.faults import chunk_files, flip_bit
@@ -43,8 +43,8 @@ def digests(monkeypatch):
         there = (place.checkpoints_folder(run) / name).exists()
         return digests.get(f"{run}@{name}") if there else None
 
-    monkeypatch.setattr("allcnn.waste.checkpoint_digest", digest)
-    monkeypatch.setattr("allcnn.waste.current_samples", stored_samples)
+    monkeypatch.setattr("allcnn.maintenance.garbage.checkpoint_digest", digest)
+    monkeypatch.setattr("allcnn.maintenance.garbage.current_samples", stored_samples)
     return digests
 
 
@@ -100,7 +100,7 @@ def test_what_another_checkpoint_of_that_name_gave_stays(workspace, digests):
 
 
 def test_activations_of_examples_that_are_not_here_stay(workspace, monkeypatch):
-    monkeypatch.setattr("allcnn.waste.current_samples", lambda *_: None)
+    monkeypatch.setattr("allcnn.maintenance.garbage.current_samples", lambda *_: None)
     found = find(workspace)
     assert found.waste == ()
     assert [each.path for each in found.irreplaceable] == [*taps("a"), *taps("b")]
@@ -114,7 +114,7 @@ def test_data_are_loaded_once_for_all_networks(workspace, monkeypatch):
         asked.append(names)
         return stored_samples(place, names)
 
-    monkeypatch.setattr("allcnn.waste.current_samples", load)
+    monkeypatch.setattr("allcnn.maintenance.garbage.current_samples", load)
     assert wasted(workspace) == [*taps("a"), *taps("b")]
     assert len(asked) == 1
 

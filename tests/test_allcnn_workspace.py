@@ -6,12 +6,14 @@ import shutil
 
 import pytest
 
-from allcnn import figures, record, runs, train, transfer
+from allcnn.drawing import figure_files
 from allcnn.errors import ConfigError, RunError, WorkspaceError
-from allcnn.stages import checkpoint_epoch, checkpoint_name
-from allcnn.workspace import Workspace, read_json, write_json
-from flows.upkeep.ledger import Ledger
-from flows.upkeep.night import night
+from allcnn.training import loop
+from allcnn.workspace import run_export, run_listing, run_record
+from allcnn.workspace.checkpoint_names import checkpoint_epoch, checkpoint_name
+from allcnn.workspace.paths import Workspace, read_json, write_json
+from flows.maintenance.ledger import Ledger
+from flows.maintenance.night import night
 from tests.commands import contents
 
 OUTSIDE = ["../x", "/etc", "a/b", "..", ""]
@@ -182,17 +184,17 @@ RUN = "small-d1-v2-s0"
 
 
 def draw(place, _):
-    figures.draw_learning_curves(place, [RUN], "curves")
+    figure_files.draw_learning_curves(place, [RUN], "curves")
 
 
 def go_on(place, _):
     shutil.rmtree(place.checkpoints_folder(RUN) / "final")
-    train.train(record.read_record(place, RUN).config, place)
+    loop.train(run_record.read_record(place, RUN).config, place)
 
 
 def bring(place, exported):
     shutil.rmtree(place.checkpoints_folder(RUN) / "final")
-    transfer.import_run(place, exported, lambda *_: None)
+    run_export.import_run(place, exported, lambda *_: None)
 
 
 def note(place, _):
@@ -215,7 +217,7 @@ WRITERS = [
 @pytest.mark.parametrize(("linked", "work"), WRITERS)
 def test_nobody_writes_through_a_link_out_of_the_workspace(workspace, tmp_path, linked, work):
     exported, link, elsewhere = tmp_path / "run.tar", workspace.root / linked, tmp_path / "other"
-    transfer.export_run(workspace, RUN, exported)
+    run_export.export_run(workspace, RUN, exported)
     if link.exists():
         shutil.move(link, elsewhere)
     else:
@@ -234,6 +236,6 @@ def test_a_run_is_removed_without_what_a_link_in_it_leads_to(workspace, tmp_path
     shutil.move(folder, tmp_path / "other")
     folder.symlink_to(tmp_path / "other")
     before = contents(tmp_path / "other")
-    runs.remove_run(workspace, RUN)
+    run_listing.remove_run(workspace, RUN)
     assert contents(tmp_path / "other") == before
     assert RUN not in os.listdir(workspace.root / "runs")

@@ -20,13 +20,13 @@ from click.testing import CliRunner
 
 import store
 from allcnn import commands
-from allcnn.compare.reasons import Placed, alike
+from allcnn.compare.diagnose import Placed, alike
 from allcnn.config import Extraction, Selection
 from allcnn.extract import extract
-from allcnn.sealing import read_sealed, write_sealed
-from allcnn.workspace import Workspace
-from flows import local
-from flows.cli import main
+from allcnn.workspace.paths import Workspace
+from allcnn.workspace.sealed_json import read_sealed, write_sealed
+from flows.cli import local_pipeline
+from flows.cli.main import main
 from store import SampleSet
 from tests.faults import chunk_files, edit_attributes, flip_bit, relabel
 
@@ -112,7 +112,7 @@ def test_advice_works_when_it_is_typed(
     place: Workspace, trained: Workspace, terminal: None, reached: None,
     monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Workspace], Words],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(local, "train_runs", partial(train, trained))
+    monkeypatch.setattr(local_pipeline, "train_runs", partial(train, trained))
     asked = [*map(str, prepare(place)), "--workspace", str(place.root)]
     before, (_, told) = networks(place), run(asked)
     advised = [shlex.split(line)[1:] for line in dict.fromkeys(ADVICE.findall(told))]

@@ -17,11 +17,11 @@ import zarr
 from click.testing import CliRunner
 
 import store
-from allcnn import record
-from allcnn.record import read_record
-from allcnn.workspace import Workspace
-from flows import plan
-from flows.cli import main
+from allcnn.workspace import run_record
+from allcnn.workspace.paths import Workspace
+from allcnn.workspace.run_record import read_record
+from flows.cli.main import main
+from flows.settings import pipeline_plan
 from tests.commands import contents, run, succeed
 
 SMALL = ["--image-size", "12", "--width", "0.05", "--epochs", "2", "--checkpoint-every", "1"]
@@ -53,7 +53,7 @@ def test_train_prints_the_runs_name_and_beside_it_accuracy_and_next_command(tmp_
     assert found.stdout == "a-d1-v2-s3\n"
     assert place.checkpoints("a-d1-v2-s3") == ["init", "epoch-0001", "final"]
     *_, accuracy, follows = found.stderr.splitlines()
-    share = record.final_accuracy(place, "a-d1-v2-s3")
+    share = run_record.final_accuracy(place, "a-d1-v2-s3")
     assert accuracy == f"a-d1-v2-s3  test accuracy {share:6.1%}"
     assert "compiling · time left not known yet" in found.stderr
     line = f"allcnn extract a-d1-v2-s3 --checkpoint all --workspace {place.root}"
@@ -188,7 +188,7 @@ def test_help_of_every_option_says_what_it_is() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, flows.cli; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    code = "import sys, flows.cli.main; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"jax", "numpy", "zarr", "prefect", "distributed", "matplotlib", "pydantic", "rich"}
     assert heavy.isdisjoint(done.stdout.split())
@@ -323,7 +323,7 @@ def raising(error: Exception) -> Callable[..., None]:
 def test_too_little_memory_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr("flows.local.train", raising(error))
+    monkeypatch.setattr("flows.cli.local_pipeline.train", raising(error))
     result = run("train", workspace=Workspace.at(tmp_path))
     assert result.exit_code == 1
     sentence = r"Error: the memory does not suffice \(.*alloca.* 9 TiB.*\); use smaller .*\n"
@@ -331,7 +331,9 @@ def test_too_little_memory_is_one_sentence(
 
 
 def test_other_failures_are_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.local.train", raising(jax.errors.JaxRuntimeError("INTERNAL: bug")))
+    monkeypatch.setattr(
+        "flows.cli.local_pipeline.train", raising(jax.errors.JaxRuntimeError("INTERNAL: bug"))
+    )
     result = run("train", workspace=Workspace.at(tmp_path))
     assert isinstance(result.exception, jax.errors.JaxRuntimeError)
 
@@ -340,7 +342,7 @@ def test_a_reader_that_went_away_is_no_error(
     untouched: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = BrokenPipeError(errno.EPIPE, "Broken pipe")
-    monkeypatch.setattr("flows.listing.listing_table", raising(gone))
+    monkeypatch.setattr("flows.views.listing.listing_table", raising(gone))
     assert run("store", "ls", workspace=untouched).stderr == ""
 
 
@@ -366,6 +368,6 @@ def test_a_store_of_a_newer_schema_is_refused(extracted: Workspace) -> None:
 
 
 def test_the_demo_is_three_networks_without_downloads() -> None:
-    names = [config.name for config in plan.DEMO.configs()]
+    names = [config.name for config in pipeline_plan.DEMO.configs()]
     assert names == ["demo-d1-v2-s0", "demo-d1-v2-s1", "demo-d2-v2-s0"]
-    assert plan.DEMO.training.dataset == "digits"
+    assert pipeline_plan.DEMO.training.dataset == "digits"

@@ -13,21 +13,23 @@ import pytest
 from PIL import Image
 
 import store
-from allcnn import record
 from allcnn.compare import compare
-from allcnn.compare.kept import Catalogue
+from allcnn.compare.catalogue import Catalogue
 from allcnn.config import Comparison, Extraction, RunConfig, Selection
 from allcnn.drawing import film as films
 from allcnn.errors import ComparisonError, ConfigError, RunError
 from allcnn.extract import each_checkpoint, extract
-from allcnn.identify import identify
-from allcnn.workspace import Workspace
-from flows.figures import many, pairs, probing, sources, training
-from flows.figures.files import Targets, speaking_name
-from flows.figures.look import Look
-from flows.figures.sources import Method, Sources
-from flows.plan import stages
-from flows.upkeep.survey import digest_now
+from allcnn.similarity.layer_identification import identify
+from allcnn.workspace import run_record
+from allcnn.workspace.paths import Workspace
+from flows.figures import networks as many
+from flows.figures import pairs, probe_curves, training
+from flows.figures import results as sources
+from flows.figures.output_files import Targets, speaking_name
+from flows.figures.results import Method, Sources
+from flows.figures.style import Look
+from flows.maintenance.stale_networks import digest_now
+from flows.settings.pipeline_plan import stages
 from tests.commands import run, succeed
 from tests.faults import relabel
 from tests.networks import make_taps, write_network
@@ -195,7 +197,7 @@ def test_stages_are_the_final_network_against_each(bare, no_work):
 
 def test_stages_tell_epoch_and_accuracy_where_the_run_is_there(place, no_work):
     drawn = training.draw_stages(Sources(place), D1, ("epoch-0001", "final"), METHOD, LOOK)
-    history = record.read_history(place, D1)
+    history = run_record.read_history(place, D1)
     assert [axes.get_title() for axes in maps(drawn)] == [
         f"epoch {k} ({row.test_accuracy:.1%})" for k, row in enumerate(history, start=1)
     ]
@@ -218,7 +220,7 @@ def test_the_stages_drawn_are_those_of_a_pipeline(tmp_path, monkeypatch):
 
 def test_a_film_has_all_checkpoints(place, no_work, tmp_path):
     drawn = training.draw_film(Sources(place), D1, METHOD, LOOK)
-    history = record.read_history(place, D1)
+    history = run_record.read_history(place, D1)
     titles = [
         f"epoch {k} · test accuracy {row.test_accuracy:.1%}" for k, row in enumerate(history, 1)
     ]
@@ -325,7 +327,7 @@ def test_probes_that_are_read_are_of_networks_as_they_are_now(place):
     write_probe(place, "new", taps, digest=now)
     write_probe(place, "before", taps, digest="sha256:another")
     shutil.copytree(place.probes / "new", place.probes / "damaged")
-    assert [probe.name for probe in probing.stored_probes(place)] == ["new", "old"]
+    assert [probe.name for probe in probe_curves.stored_probes(place)] == ["new", "old"]
     (path,) = succeed("figure", "probes", f"{D1}@final", workspace=place).splitlines()
     assert Path(path).is_file()
 
@@ -421,7 +423,7 @@ def test_one_stored_class_does_not_stand_for_all(tmp_path):
 
 def test_classes_have_their_names_where_the_run_is_there(place):
     drawn = many.draw_classes(Sources(place), FINAL, FINAL, METHOD, LOOK)
-    names = record.read_record(place, D1).class_names
+    names = run_record.read_record(place, D1).class_names
     assert [axes.get_title() for axes in maps(drawn)[:-3]] == list(names)
 
 
@@ -509,8 +511,8 @@ def test_invariance_is_told_with_its_deviation(place):
 
 def begin_again(place):
     """Let a run be begun after all that is stored of it."""
-    entry = record.read_record(place, D1)
-    record.write_record(place, replace(entry, created_at="2999-01-01T00:00:00+00:00"))
+    entry = run_record.read_record(place, D1)
+    run_record.write_record(place, replace(entry, created_at="2999-01-01T00:00:00+00:00"))
 
 
 def test_invariance_of_what_an_earlier_run_left_is_refused(place):
@@ -666,7 +668,7 @@ def test_long_names_are_told_apart(tmp_path):
 
 def test_help_needs_no_picture_library():
     code = (
-        "import sys; from click.testing import CliRunner; from flows.cli import main;"
+        "import sys; from click.testing import CliRunner; from flows.cli.main import main;"
         "r = CliRunner().invoke(main, ['figure', 'matrix', '--help']); assert r.exit_code == 0;"
         "assert not {'jax', 'matplotlib', 'dask', 'zarr'} & set(sys.modules), 'slow'"
     )

@@ -12,8 +12,8 @@ from click.testing import Result
 
 import store
 from allcnn import extract
-from allcnn.workspace import Workspace
-from flows.importing import parse_attributes
+from allcnn.workspace.paths import Workspace
+from flows.cli.imports import parse_attributes
 from tests.arrayfiles import WRITERS
 from tests.commands import contents, run, succeed
 from tests.oracles import cka64

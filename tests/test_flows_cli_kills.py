@@ -12,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from allcnn import checkpoint, network, record
-from allcnn.workspace import Workspace
+from allcnn.networks import convnet
+from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace.paths import Workspace
 from tests.commands import succeed
 
 RUN = "allcnn-d1-v1-s0"
@@ -23,15 +24,15 @@ N_KILLS = 20
 
 
 def leaves(place: Workspace, name: str) -> list[np.ndarray]:
-    like = network.abstract(record.read_record(place, RUN).spec)
+    like = convnet.abstract(run_record.read_record(place, RUN).spec)
     folder = place.find_checkpoint(RUN, name)
-    return [np.asarray(x) for x in jax.tree.leaves(checkpoint.load_variables(folder, like))]
+    return [np.asarray(x) for x in jax.tree.leaves(checkpoints.load_variables(folder, like))]
 
 
 def _kill_after(delay_s: float, place: Workspace, *, early: bool) -> None:
     """Train, and kill the process so long after its start, or after its first new checkpoint."""
     known = len(place.checkpoints(RUN))
-    command = [sys.executable, "-m", "flows.cli", *TRAIN, "--workspace", str(place.root)]
+    command = [sys.executable, "-m", "flows.cli.main", *TRAIN, "--workspace", str(place.root)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as one:
         while not early and one.poll() is None and len(place.checkpoints(RUN)) <= max(known, 1):
             time.sleep(0.02)
@@ -59,7 +60,7 @@ def test_twenty_kills_change_no_bit(tmp_path: Path) -> None:
         for one, other in zip(leaves(killed, name), leaves(whole, name), strict=True):
             np.testing.assert_array_equal(one, other)
     curves = [
-        [row._replace(wall_s=0) for row in record.read_history(place, RUN)]
+        [row._replace(wall_s=0) for row in run_record.read_history(place, RUN)]
         for place in (killed, whole)
     ]
     assert curves[0] == curves[1]
@@ -71,7 +72,7 @@ def test_a_full_disk_is_one_sentence_and_training_goes_on_once_there_is_room(sma
     words = ["train", "--image-size", "12", *settings]
     run, full, whole = "allcnn-d1-v2-s0", Workspace.at(disk / "w"), Workspace.at(tmp_path / "whole")
     resize(700_000)
-    command = [sys.executable, "-m", "flows.cli", *words, "--workspace", str(full.root)]
+    command = [sys.executable, "-m", "flows.cli.main", *words, "--workspace", str(full.root)]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 1
     *progress, sentence = re.split(r"[\r\n]+", found.stderr.strip())
@@ -89,5 +90,7 @@ def test_a_full_disk_is_one_sentence_and_training_goes_on_once_there_is_room(sma
     succeed(*words, workspace=whole)
     for place in (full, whole):
         assert len(place.checkpoints(run)) == 13
-    kept = [checkpoint.kept_digests(place.find_checkpoint(run, "final")) for place in (full, whole)]
+    kept = [
+        checkpoints.kept_digests(place.find_checkpoint(run, "final")) for place in (full, whole)
+    ]
     assert kept[0] == kept[1]

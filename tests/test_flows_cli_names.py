@@ -11,11 +11,11 @@ import xarray
 from click.testing import CliRunner
 
 import store
-from allcnn.workspace import Workspace
-from flows import options
-from flows.cli import main
-from flows.figures.files import speaking_name
-from store.names import fits, tap_folder
+from allcnn.workspace.paths import Workspace
+from flows.cli import options
+from flows.cli.main import main
+from flows.figures.output_files import speaking_name
+from store.model.names import fits, tap_folder
 from tests.commands import run, succeed
 from tests.faults import flip_bit
 from tests.oracles import cka64

@@ -9,12 +9,12 @@ import store
 from allcnn import compare as comparing
 from allcnn import extract
 from allcnn.config import Comparison, Extraction, Selection
-from allcnn.workspace import Workspace
-from flows.cli import main
-from flows.cli_nightly import FLOWS
-from flows.running import PARAMETERS
-from flows.upkeep import night as nights
-from flows.upkeep.plan import Nightly
+from allcnn.workspace.paths import Workspace
+from flows.cli.main import main
+from flows.cli.nightly_commands import FLOWS
+from flows.maintenance import night as nights
+from flows.runtime.embedded import PARAMETERS
+from flows.settings.nightly_plan import Nightly
 from tests.commands import CliRunner, run, succeed
 from tests.networks import A, make_taps, write_network
 

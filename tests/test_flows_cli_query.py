@@ -14,9 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 import store
-from allcnn.workspace import Workspace
-from flows import cli_query, export, listing
-from flows.cli import main
+from allcnn.workspace.paths import Workspace
+from flows.cli import query_commands
+from flows.cli.main import main
+from flows.views import export, listing
 from store import GramWriter, SimilarityResult, Writer
 from tests.commands import run, succeed
 from tests.faults import chunk_files, flip_bit
@@ -720,7 +721,7 @@ def test_tables_too_wide_to_open_are_refused(
 
 
 def test_help_of_every_option_says_what_it_is() -> None:
-    commands = [c for c in vars(cli_query).values() if isinstance(c, click.Command)]
+    commands = [c for c in vars(query_commands).values() if isinstance(c, click.Command)]
     options = [p for command in commands for p in command.params if p.param_type_name == "option"]
     assert len(options) > 10
     assert [p.name for p in options if not getattr(p, "help", "")] == []

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 import store
-from allcnn import figures, record
-from allcnn.runs import remove_run
-from allcnn.workspace import Workspace
-from flows.listing import size
-from store.claim import claim
+from allcnn.drawing import figure_files
+from allcnn.workspace import run_record
+from allcnn.workspace.paths import Workspace
+from allcnn.workspace.run_listing import remove_run
+from flows.views.listing import size
+from store.storage.claims import claim
 from tests.commands import contents, run, succeed
 
 D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
@@ -41,7 +42,7 @@ def stored_bytes(folder):
 
 def unfinish(workspace, name):
     shutil.rmtree(workspace.checkpoints_folder(name) / "final")
-    record.write_history(workspace, name, record.read_history(workspace, name)[:1])
+    run_record.write_history(workspace, name, run_record.read_history(workspace, name)[:1])
 
 
 # curves
@@ -49,9 +50,9 @@ def unfinish(workspace, name):
 
 def test_curves_are_drawn_of_each_run_that_fits(workspace, monkeypatch):
     drawn = []
-    draw = figures.curves.learning_curves
+    draw = figure_files.curves.learning_curves
     monkeypatch.setattr(
-        figures.curves, "learning_curves", lambda each: drawn.append(each) or draw(each)
+        figure_files.curves, "learning_curves", lambda each: drawn.append(each) or draw(each)
     )
     unfinish(workspace, D2)
     out = succeed("run", "curves", "*-d1-*", "small-*", workspace=workspace).strip()
@@ -60,7 +61,7 @@ def test_curves_are_drawn_of_each_run_that_fits(workspace, monkeypatch):
     assert Path(out).parent == workspace.figures
     assert list(drawn[0]) == [D1, D2]
     for name, columns in drawn[0].items():
-        assert columns == record.columns(record.read_history(workspace, name))
+        assert columns == run_record.columns(run_record.read_history(workspace, name))
     out = succeed("run", "curves", D1, workspace=workspace).strip()
     assert out == str(workspace.figures / f"{D1}-curves.png")
     assert Path(out).read_bytes().startswith(b"\x89PNG")
@@ -71,7 +72,7 @@ def test_curves_of_nothing_are_refused(workspace, elsewhere):
     assert "there are no runs yet" in fail("curves", D1, workspace=elsewhere)
     (workspace.run_folder(D1) / "history.json").unlink()
     assert f"run '{D1}' has no learning curves" in fail("curves", "*", workspace=workspace)
-    rows = [row._asdict() | {"test_loss": "low"} for row in record.read_history(workspace, D2)]
+    rows = [row._asdict() | {"test_loss": "low"} for row in run_record.read_history(workspace, D2)]
     (workspace.run_folder(D2) / "history.json").write_text(json.dumps(rows))
     assert "holds no learning curves" in fail("curves", D2, workspace=workspace)
 
@@ -85,7 +86,7 @@ def test_ls_has_a_line_for_each_run(workspace):
     assert lines[0].split() == (
         "run data set epochs state test accuracy checkpoints size age".split()
     )
-    accuracy = f"{record.final_accuracy(workspace, D1):.1%}"
+    accuracy = f"{run_record.final_accuracy(workspace, D1):.1%}"
     taken = size(stored_bytes(workspace.run_folder(D1))).split()
     assert lines[1].split()[:-2] == [
         D1,
@@ -107,7 +108,7 @@ def test_ls_of_a_pattern_as_json(workspace):
     assert (one["epochs_done"], one["epochs"], one["finished"]) == (2, 2, True)
     assert one["checkpoints"] == ["init", "epoch-0001", "final"]
     assert one["n_bytes"] == stored_bytes(workspace.run_folder(D2))
-    assert one["test_accuracy"] == record.final_accuracy(workspace, D2)
+    assert one["test_accuracy"] == run_record.final_accuracy(workspace, D2)
     assert found["unreadable"] == []
 
 
@@ -177,17 +178,17 @@ def test_show_tells_settings_curves_and_checkpoints(workspace):
 
 def test_show_as_json_has_all(workspace):
     found = json.loads(succeed("run", "show", D1, "--json", workspace=workspace))
-    assert found["settings"] == record.read_record(workspace, D1).config.to_json()
-    history = [row._asdict() for row in record.read_history(workspace, D1)]
+    assert found["settings"] == run_record.read_record(workspace, D1).config.to_json()
+    history = [row._asdict() for row in run_record.read_history(workspace, D1)]
     assert (found["run"], found["history"]) == (D1, history)
     assert [each["checkpoint"] for each in found["checkpoints"]] == ["init", "epoch-0001", "final"]
     assert {len(each["digests"]["optimiser"]) for each in found["checkpoints"]} == {71}
 
 
 def test_long_curves_are_shown_in_brief(workspace):
-    first = record.read_history(workspace, D1)[0]
+    first = run_record.read_history(workspace, D1)[0]
     history = [first._replace(epoch=n) for n in range(1, 351)]
-    record.write_history(workspace, D1, tuple(history))
+    run_record.write_history(workspace, D1, tuple(history))
     out = succeed("run", "show", D1, workspace=workspace)
     shown = [line.split()[0] for line in out.splitlines() if line.endswith(" s")]
     assert (len(shown), shown[0], shown[-1]) == (10, "1", "350")
@@ -286,7 +287,7 @@ def test_what_is_stored_of_another_network_of_that_name_keeps_a_run_out(
     """It would be compared as if it were of the run that is imported."""
     file = tmp_path / "a.tar"
     succeed("run", "export", D1, file, workspace=workspace)
-    config = record.read_record(workspace, D1).config
+    config = run_record.read_record(workspace, D1).config
     other = [f"--{k.replace('_', '-')}={v}" for k, v in config.to_json().items()]
     succeed("train", *other, "--learning-rate", "0.05", workspace=elsewhere)
     succeed("extract", D1, *SAMPLES, "--keep", keep, workspace=elsewhere)
@@ -357,7 +358,7 @@ def test_a_killed_rm_leaves_no_run_and_a_second_one_clears_it(workspace, monkeyp
         if place.exists():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("allcnn.runs.remove_tree", dies)
+    monkeypatch.setattr("allcnn.workspace.run_listing.remove_tree", dies)
     result = run("run", "rm", D1, "--yes", workspace=workspace)
     assert result.exit_code == 130
     monkeypatch.undo()
@@ -392,7 +393,9 @@ def test_a_run_that_a_living_process_holds_stays(workspace):
 
 def test_a_run_that_is_trained_while_one_is_asked_stays(workspace, monkeypatch):
     held = []
-    monkeypatch.setattr("flows.runs.ask", lambda **_: held.append(claim(workspace.run_folder(D1))))
+    monkeypatch.setattr(
+        "flows.views.runs.ask", lambda **_: held.append(claim(workspace.run_folder(D1)))
+    )
     result = run("run", "rm", D1, workspace=workspace)
     assert result.exit_code == 1
     assert f"run '{D1}' is being trained; end that process first" in result.stderr

@@ -7,9 +7,9 @@ import shutil
 import pytest
 
 import store
-from allcnn.workspace import Workspace
-from flows.listing import size
-from store.usage import measure
+from allcnn.workspace.paths import Workspace
+from flows.views.listing import size
+from store.maintenance.usage import measure
 from tests.commands import contents, run, succeed
 from tests.networks import A, B, C, compare_one, make_taps, write_network
 
@@ -54,8 +54,8 @@ def checkpoints(monkeypatch):
     def stored_samples(place, names):
         return store.open(place.activations).find(sample_set=names[0])[0].meta.sample_set
 
-    monkeypatch.setattr("allcnn.waste.checkpoint_digest", digest)
-    monkeypatch.setattr("allcnn.waste.current_samples", stored_samples)
+    monkeypatch.setattr("allcnn.maintenance.garbage.checkpoint_digest", digest)
+    monkeypatch.setattr("allcnn.maintenance.garbage.current_samples", stored_samples)
 
 
 def runs(workspace: Workspace) -> set[str]:
@@ -260,7 +260,7 @@ def test_what_changes_while_it_is_asked_stays(workspace, monkeypatch):
         (workspace.activations / SAMPLES / "a/final/one/activations/c/9").mkdir()
         (workspace.activations / SAMPLES / "a/final/one/activations/c/9/0").write_text("new")
 
-    monkeypatch.setattr("flows.tidying.click.confirm", meanwhile)
+    monkeypatch.setattr("flows.views.removal.click.confirm", meanwhile)
     succeed("store", "rm", "a@*", "--what", "activations", workspace=workspace)
     taps = [key.tap for key in store.open(workspace.activations).keys() if key.run == "a"]
     assert taps == ["one"]

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 import store
-from allcnn.workspace import Workspace
+from allcnn.workspace.paths import Workspace
 from tests.commands import contents, run
 from tests.faults import chunk_files, damaging, flip_bit, swap
 

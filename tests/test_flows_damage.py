@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 import store
-from allcnn import checkpoint, examination, figures, record
 from allcnn.compare import compare
+from allcnn.drawing import figure_files
 from allcnn.errors import AllcnnError
-from allcnn.examination import examine_runs, taps_of
-from allcnn.workspace import Workspace
+from allcnn.maintenance import verify_runs
+from allcnn.maintenance.verify_runs import examine_runs, taps_of
+from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace.paths import Workspace
 from flows.reporting import write_report
 from store import StoreError
-from store.verify import verify
+from store.maintenance.verify import verify
 from tests.faults import damaging, swap
 from tests.networks import A, B, job, make_taps, write_network
 from tests.reports import write_probe
@@ -46,7 +48,7 @@ def place(trained, tmp_path_factory):
         write_network(workspace.activations, side, taps, batch_rows=8, n_taps=2)
     (result,) = compare(workspace, job())
     compare(workspace, job(A, A))
-    figures.draw_comparison(workspace, result)
+    figure_files.draw_comparison(workspace, result)
     for name, side in (("first", A), ("second", B)):
         of = [tap.key for tap in store.open(workspace.activations).find(run=side.run)]
         write_probe(workspace, name, of)
@@ -142,8 +144,8 @@ def state_of(place, run, name):
     """Return all numbers of a checkpoint; None where it is not there."""
     if name not in place.checkpoints(run):
         return None
-    like = examination._like(record.read_record(place, run))
-    state = checkpoint.load(place.checkpoints_folder(run) / name, like)
+    like = verify_runs._like(run_record.read_record(place, run))
+    state = checkpoints.load(place.checkpoints_folder(run) / name, like)
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
 
 

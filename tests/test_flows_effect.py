@@ -4,10 +4,10 @@ import click
 import pytest
 
 from allcnn.errors import ConfigError
-from allcnn.workspace import Workspace
-from flows.cli import main
-from flows.effect import Command, check_effective
-from flows.parameters import (
+from allcnn.workspace.paths import Workspace
+from flows.cli.ineffective import Command, check_effective
+from flows.cli.main import main
+from flows.settings.parameters import (
     CompareParameters,
     ExtractParameters,
     MatrixParameters,

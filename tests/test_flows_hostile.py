@@ -11,15 +11,15 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from allcnn import record
 from allcnn.config import RunConfig
 from allcnn.errors import AllcnnError
-from allcnn.record import Epoch, RunRecord
-from allcnn.runs import Unreadable, list_runs
-from allcnn.workspace import Workspace
-from flows.cli import main
+from allcnn.workspace import run_record
+from allcnn.workspace.paths import Workspace
+from allcnn.workspace.run_listing import Unreadable, list_runs
+from allcnn.workspace.run_record import Epoch, RunRecord
+from flows.cli.main import main
+from flows.maintenance.ledger import Ledger
 from flows.reporting import write_report
-from flows.upkeep.ledger import Ledger
 from tests.commands import run, succeed
 
 HOSTILE = [
@@ -80,10 +80,12 @@ def line_of(names: tuple[str, ...], wanted: click.Parameter, value: str, place: 
 def idle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let settings that are right do no work."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("flows.local.train_runs", lambda *_, **__: [])
-    monkeypatch.setattr("flows.cli._tell", lambda _: None)
-    monkeypatch.setattr("flows.local.run_pipeline", lambda *_: None)
-    monkeypatch.setattr("flows.cli_nightly._whole_night", lambda *_: pytest.skip("a night"))
+    monkeypatch.setattr("flows.cli.local_pipeline.train_runs", lambda *_, **__: [])
+    monkeypatch.setattr("flows.cli.main._tell", lambda _: None)
+    monkeypatch.setattr("flows.cli.local_pipeline.run_pipeline", lambda *_: None)
+    monkeypatch.setattr(
+        "flows.cli.nightly_commands._whole_night", lambda *_: pytest.skip("a night")
+    )
 
 
 @pytest.mark.parametrize("names", [*commands(main)], ids=" ".join)
@@ -117,8 +119,8 @@ def sound(root: Path) -> Workspace:
     for seed in (0, 1):
         config = RunConfig(epochs=2, seed=seed)
         entry = RunRecord(config, ("cat", "dog"), 1, "2026-01-31T12:00:00+00:00")
-        record.write_record(place, entry)
-        record.write_history(place, config.name, (Epoch(1, 2.3, 0.1, 2.2, 0.2, 1.5),))
+        run_record.write_record(place, entry)
+        run_record.write_history(place, config.name, (Epoch(1, 2.3, 0.1, 2.2, 0.2, 1.5),))
     return place
 
 

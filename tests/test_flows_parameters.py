@@ -7,7 +7,7 @@ import pydantic
 import pytest
 
 from allcnn.config import Comparison, Extraction, Probing, RunConfig, Selection
-from flows.parameters import (
+from flows.settings.parameters import (
     CompareParameters,
     ExtractParameters,
     MatrixParameters,
@@ -15,7 +15,7 @@ from flows.parameters import (
     ProbeParameters,
     TrainParameters,
 )
-from flows.plan import Pipeline
+from flows.settings.pipeline_plan import Pipeline
 from tests.strategies import REAL_NAMES
 
 PAIR = {"rows": "a@init", "columns": "b@final"}

@@ -7,12 +7,12 @@ import pytest
 
 from allcnn.config import RunConfig, Selection
 from allcnn.errors import ConfigError
-from allcnn.workspace import Workspace
-from flows.checks import check
-from flows.local import weights
-from flows.plan import DEMO, Pipeline, parse_numbers, stages
-from store.claim import claim
+from allcnn.workspace.paths import Workspace
+from flows.cli.local_pipeline import weights
+from flows.settings.pipeline_checks import check
+from flows.settings.pipeline_plan import DEMO, Pipeline, parse_numbers, stages
 from store.errors import ClaimedError
+from store.storage.claims import claim
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_pipeline_whose_run_another_process_trains_is_refused_before_data_are_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace.at(tmp_path)
-    monkeypatch.setattr("flows.checks.load_samples", None)  # nobody calls it
+    monkeypatch.setattr("flows.settings.pipeline_checks.load_samples", None)  # nobody calls it
     plan = replace(Pipeline(), n_samples=64)
     last = [*plan.configs()][-1].name
     with claim(workspace.run_folder(last)), pytest.raises(ClaimedError, match=f"{last} is being"):

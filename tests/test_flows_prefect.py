@@ -21,18 +21,23 @@ from prefect.states import Cancelling, Crashed, Failed
 
 import store
 from allcnn import extract as extraction
-from allcnn import record
-from allcnn import train as training
 from allcnn.config import RunConfig, Selection
 from allcnn.errors import ClusterError, ConfigError, RunError
-from allcnn.workspace import Workspace
-from flows import artifacts, logs, running
+from allcnn.training import loop as training
+from allcnn.workspace import run_record as record
+from allcnn.workspace.paths import Workspace
 from flows.compare import compare, compare_representations
 from flows.extract import extract, extract_checkpoint
-from flows.keys import key
+from flows.maintenance import night as nights
 from flows.matrix import matrix
 from flows.nightly import nightly, piece_of_work
-from flows.parameters import (
+from flows.pipeline import compare_stages, pipeline
+from flows.probe import probe, probe_networks
+from flows.report import make_report, report
+from flows.runtime import artifacts, embedded, logs
+from flows.runtime.artifact_keys import key
+from flows.runtime.retries import may_pass
+from flows.settings.parameters import (
     CompareParameters,
     ExtractParameters,
     MatrixParameters,
@@ -41,12 +46,7 @@ from flows.parameters import (
     ReportParameters,
     TrainParameters,
 )
-from flows.pipeline import compare_stages, pipeline
-from flows.probe import probe, probe_networks
-from flows.report import make_report, report
-from flows.retries import may_pass
 from flows.train import train, train_run
-from flows.upkeep import night as nights
 from store import ClaimedError
 from tests.prefect_api import Api, picture_of
 
@@ -452,18 +452,18 @@ def test_the_place_of_a_report_is_shown(api: Api, piped: Piped):
 def test_flows_run_by_name_and_say_what_is_wrong(api: Api, piped: Piped):
     where = {"workspace": str(piped.workspace.root)}
     sides = {"rows": f"{RUNS[0]}@final", "columns": f"{RUNS[1]}@final"}
-    found = running.run("compare", where | sides | {"batch_size": 32})
+    found = embedded.run("compare", where | sides | {"batch_size": 32})
     assert found == [piped.results[1]]
     with pytest.raises(ConfigError, match=r"^batch_size: Input should be greater than or equal"):
-        running.run("compare", where | sides | {"batch_size": 3})
+        embedded.run("compare", where | sides | {"batch_size": 3})
     with pytest.raises(ConfigError, match=r"^cluster is 'local:x'; use threads, local|^cluster: "):
-        running.run("compare", where | sides | {"cluster": "local:x"})
+        embedded.run("compare", where | sides | {"cluster": "local:x"})
     with pytest.raises(RunError, match="no run 'nobody'"):
-        running.run("extract", where | {"run": "nobody"})
+        embedded.run("extract", where | {"run": "nobody"})
 
 
 def test_every_flow_can_be_run_by_its_name():
-    assert set(running.PARAMETERS) == {"train", "extract", "compare", "matrix"} | {
+    assert set(embedded.PARAMETERS) == {"train", "extract", "compare", "matrix"} | {
         *("probe", "pipeline", "report", "nightly")
     }
 

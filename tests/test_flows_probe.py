@@ -13,10 +13,10 @@ import store
 from allcnn import probing
 from allcnn.config import Extraction, Probing, Selection
 from allcnn.extract import extract
-from allcnn.workspace import Workspace
-from flows.keys import key
-from flows.parameters import ProbeParameters
+from allcnn.workspace.paths import Workspace
 from flows.probe import probe
+from flows.runtime.artifact_keys import key
+from flows.settings.parameters import ProbeParameters
 from tests.commands import contents, run, succeed
 from tests.faults import chunk_files, flip_bit
 from tests.prefect_api import Api

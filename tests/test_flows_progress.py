@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from flows import progress
-from flows.progress import Progress, duration
+from flows.views import progress
+from flows.views.progress import Progress, duration
 
 
 class Clock:

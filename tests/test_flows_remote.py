@@ -13,14 +13,16 @@ import pytest
 from click.testing import CliRunner
 
 import store
-from allcnn import checkpoint, network, record, train
 from allcnn.errors import RunError, WorkspaceError
-from allcnn.remote import brought, taken
-from allcnn.workspace import WHOLE, Workspace, read_json, write_json
-from flows.cli import main
-from flows.parameters import ExtractParameters
+from allcnn.networks import convnet
+from allcnn.training import loop
+from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace.paths import WHOLE, Workspace, read_json, write_json
+from allcnn.workspace.remote_folders import brought, taken
+from flows.cli.main import main
+from flows.settings.parameters import ExtractParameters
 from store import StoreLocationError
-from store.place import as_place, walk_files, write_bytes
+from store.storage.paths import as_place, walk_files, write_bytes
 from tests import s3
 from tests.conftest import SMALL
 
@@ -100,7 +102,7 @@ def test_every_step_works_on_s3_and_gives_what_it_gives_locally(server, trained,
 
 def test_training_goes_on_from_the_last_whole_checkpoint(address, trained, monkeypatch):
     workspace = Workspace.at(address)
-    real, saved = checkpoint.save, []
+    real, saved = checkpoints.save, []
 
     def dies(folder, state):
         saved.append(folder.name)
@@ -108,20 +110,20 @@ def test_training_goes_on_from_the_last_whole_checkpoint(address, trained, monke
             raise KeyboardInterrupt
         real(folder, state)
 
-    monkeypatch.setattr(checkpoint, "save", dies)
+    monkeypatch.setattr(checkpoints, "save", dies)
     with pytest.raises(KeyboardInterrupt):
-        train.train(SMALL, workspace)
+        loop.train(SMALL, workspace)
     assert (workspace.runs(), workspace.checkpoints(RUN)) == ([RUN], ["init"])
-    monkeypatch.setattr(checkpoint, "save", real)
-    assert train.train(SMALL, workspace) == RUN
+    monkeypatch.setattr(checkpoints, "save", real)
+    assert loop.train(SMALL, workspace) == RUN
     assert workspace.checkpoints(RUN) == ["init", "epoch-0001", "final"]
-    like = network.abstract(record.read_record(workspace, RUN).spec)
+    like = convnet.abstract(run_record.read_record(workspace, RUN).spec)
     found, wanted = (
-        checkpoint.digest(checkpoint.load_variables(each.find_checkpoint(RUN, "final"), like))
+        checkpoints.digest(checkpoints.load_variables(each.find_checkpoint(RUN, "final"), like))
         for each in (workspace, trained)
     )
     assert found == wanted
-    assert train.train(SMALL, workspace) == RUN  # at once
+    assert loop.train(SMALL, workspace) == RUN  # at once
 
 
 def test_a_checkpoint_counts_once_it_is_whole(server, address, trained):
@@ -181,15 +183,15 @@ def test_a_name_that_leads_outside_is_not_downloaded(server, tmp_path, monkeypat
 
 def test_only_what_is_evaluated_is_downloaded(uploaded, trained):
     workspace = Workspace.at(uploaded)
-    like = network.abstract(record.read_record(workspace, RUN).spec)
+    like = convnet.abstract(run_record.read_record(workspace, RUN).spec)
     with s3.counted() as loading:
-        found = checkpoint.load_variables(workspace.find_checkpoint(RUN, "final"), like)
+        found = checkpoints.load_variables(workspace.find_checkpoint(RUN, "final"), like)
     local = trained.find_checkpoint(RUN, "final")
     others = ("optimiser", "position")
     n_needed = len([name for name in names_in(local) if not name.startswith(others)])
     assert loading["get_object"] == n_needed
-    wanted = checkpoint.load_variables(local, like)
-    assert checkpoint.digest(found) == checkpoint.digest(wanted)
+    wanted = checkpoints.load_variables(local, like)
+    assert checkpoints.digest(found) == checkpoints.digest(wanted)
 
 
 def test_a_damaged_checkpoint_is_named_by_its_address(address, trained):
@@ -198,10 +200,10 @@ def test_a_damaged_checkpoint_is_named_by_its_address(address, trained):
     folder = workspace.find_checkpoint(RUN, "final")
     content = (folder / WHOLE).read_bytes()
     write_bytes(folder / WHOLE, content.replace(b"sha256:", b"sha256:0"))
-    like = network.abstract(record.read_record(workspace, RUN).spec)
+    like = convnet.abstract(run_record.read_record(workspace, RUN).spec)
     sentence = rf"^the checkpoint {address}/runs/.*final cannot be read \(.*\); restore it from"
     with pytest.raises(RunError, match=sentence):
-        checkpoint.load_variables(folder, like)
+        checkpoints.load_variables(folder, like)
 
 
 def test_json_is_there_and_back(address):
@@ -252,7 +254,7 @@ def run_command(*arguments, **changes):
     began = time.monotonic()
     environment = {k: v for k, v in (os.environ | changes).items() if v is not None}
     found = subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", "-m", "flows.cli", *arguments],
+        [sys.executable, "-W", "error::ResourceWarning", "-m", "flows.cli.main", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -275,7 +277,7 @@ _FLOWS = """
 import sys
 from flows.compare import compare
 from flows.extract import extract
-from flows.parameters import CompareParameters, ExtractParameters
+from flows.settings.parameters import CompareParameters, ExtractParameters
 
 workspace, run = sys.argv[1:]
 what = {"workspace": workspace, "batch_size": 16}
@@ -319,7 +321,7 @@ def test_a_server_that_is_down_is_one_sentence_in_time(uploaded):
 
 
 def test_a_missing_package_is_named_with_what_installs_it():
-    code = "import sys; sys.modules['s3fs'] = None; from flows.cli import main; main()"
+    code = "import sys; sys.modules['s3fs'] = None; from flows.cli.main import main; main()"
     found = subprocess.run(
         [sys.executable, "-c", code, "store", "ls", "--workspace", "s3://bucket/x"],
         capture_output=True,
@@ -338,6 +340,6 @@ def test_a_local_address_is_a_folder(tmp_path):
 
 
 def test_learning_curves_are_read(uploaded, trained):
-    found = record.read_history(Workspace.at(uploaded), RUN)
+    found = run_record.read_history(Workspace.at(uploaded), RUN)
     assert np.isfinite(found[-1].test_loss)
-    assert found == record.read_history(trained, RUN)
+    assert found == run_record.read_history(trained, RUN)

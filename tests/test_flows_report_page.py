@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from allcnn.compare.blocks import exchanged
+from allcnn.compare.submatrix import exchanged
 from allcnn.config import Comparison, Selection
-from allcnn.repair.results import command_of
-from allcnn.workspace import Workspace
+from allcnn.maintenance.rerun_commands import command_of
+from allcnn.workspace.paths import Workspace
 from flows.reporting import write_report
 from store import RepresentationKey, SimilarityResult, read_result
 from store import write_result as keep_result

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from allcnn.errors import RunError, WorkspaceError
-from allcnn.workspace import Workspace
+from allcnn.workspace.paths import Workspace
+from flows.maintenance.ledger import Ledger
 from flows.reporting import page, write_report
-from flows.upkeep.ledger import Ledger
 from tests.commands import contents
 from tests.faults import chunk_files
 from tests.reports import (

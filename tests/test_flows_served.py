@@ -21,12 +21,12 @@ import psutil
 import pytest
 
 import store
-from allcnn import train
 from allcnn.config import RunConfig, Selection
-from allcnn.workspace import Workspace
-from flows.cli_nightly import FLOWS
-from flows.keys import key
-from flows.upkeep.ledger import Ledger
+from allcnn.training import loop
+from allcnn.workspace.paths import Workspace
+from flows.cli.nightly_commands import FLOWS
+from flows.maintenance.ledger import Ledger
+from flows.runtime.artifact_keys import key
 from tests.networks import write_network
 from tests.prefect_api import Api, clean_environment, free_port, picture_of, running, wait_for
 
@@ -223,7 +223,7 @@ def test_every_deployment_runs_and_a_night_takes_up_a_new_checkpoint(clone: Clon
     assert (first["added"], first["failed"]) == ([], [])
 
     config = RunConfig(**SMALL, prefix="real", seed=2)
-    train.train(config, clone.workspace)
+    loop.train(config, clone.workspace)
     run = clone.run("nightly", **SAMPLES, matrices=["*@*:conv[12]"])
     assert run["state"]["message"].startswith("2 networks added, 0 stored again, ")
     second = Ledger.read(clone.workspace)[0].nights[-1]
@@ -326,7 +326,7 @@ def test_with_no_server_a_flow_starts_one_for_itself_once(tmp_path: Path):
     environment = clean_environment(tmp_path / "home", None)
     environment |= {"PYTHONPATH": str(REPOSITORY), "PREFECT_LOGGING_LEVEL": "INFO"}
     settings = SMALL | SAMPLES | {"depths": [1], "seeds": [0, 1], "prefix": "own"}
-    command = [sys.executable, "-m", "flows.cli", "flow", "pipeline", "--settings"]
+    command = [sys.executable, "-m", "flows.cli.main", "flow", "pipeline", "--settings"]
     with (tmp_path / "log").open("w+") as log:
         process = subprocess.Popen(
             [*command, json.dumps(settings | {"workspace": str(tmp_path / "here")})],

@@ -24,8 +24,8 @@ from prefect.settings import (
 )
 
 from allcnn.errors import ConfigError
-from flows import server
-from flows.server import ServerError, serving
+from flows.runtime import server
+from flows.runtime.server import ServerError, serving
 from tests.prefect_api import free_port
 
 REPOSITORY = Path(__file__).parents[1]
@@ -250,7 +250,7 @@ def test_settings_that_prefect_refuses_are_reported_in_a_sentence(tmp_path, name
     """In a process of its own, as Prefect reads its settings when it is imported."""
     (tmp_path / "profiles.toml").write_text("active = [")
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "flow", "report"],
+        [sys.executable, "-m", "flows.cli.main", "flow", "report"],
         env=os.environ | {name: value.format(folder=tmp_path)},
         cwd=REPOSITORY,
         capture_output=True,

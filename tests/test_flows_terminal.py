@@ -8,9 +8,10 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from flows import terminal, tidying
-from flows.cli import main
-from flows.terminal import is_terminal, prepare
+from flows.cli import terminal
+from flows.cli.main import main
+from flows.cli.terminal import is_terminal, prepare
+from flows.views import removal
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
@@ -64,7 +65,7 @@ def test_a_closed_input_is_no_terminal(monkeypatch, closed):
     assert not is_terminal(None)
     monkeypatch.setattr(sys, "stdin", stream)
     with pytest.raises(Exception, match="no terminal is there to ask on; add --yes"):
-        tidying.ask(as_json=False)
+        removal.ask(as_json=False)
 
 
 class Full(io.RawIOBase):
@@ -101,8 +102,8 @@ def test_a_limit_on_threads_is_one_sentence(monkeypatch, tmp_path):
         raise RuntimeError("can't start new thread")
 
     silenced = []
-    monkeypatch.setattr("flows.cli.end_in_silence", lambda: silenced.append(True))
-    monkeypatch.setattr("allcnn.runs.list_runs", refuse)
+    monkeypatch.setattr("flows.cli.main.end_in_silence", lambda: silenced.append(True))
+    monkeypatch.setattr("allcnn.workspace.run_listing.list_runs", refuse)
     result = CliRunner().invoke(main, ["run", "ls", "--workspace", str(tmp_path)])
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: no more threads can be started; end other programs")
@@ -114,7 +115,8 @@ def test_of_two_files_the_one_that_cannot_be_replaced_is_named(monkeypatch, tmp_
     (tmp_path / "page").mkdir()
     (tmp_path / "page.partial").touch()
     monkeypatch.setattr(
-        "allcnn.runs.list_runs", lambda *_: os.replace(tmp_path / "page.partial", tmp_path / "page")
+        "allcnn.workspace.run_listing.list_runs",
+        lambda *_: os.replace(tmp_path / "page.partial", tmp_path / "page"),
     )
     result = CliRunner().invoke(main, ["run", "ls", "--workspace", str(tmp_path)])
     assert result.stderr == f"Error: Is a directory: {tmp_path / 'page'}\n"

@@ -11,21 +11,23 @@ import pytest
 
 import store
 from allcnn import compare as comparing
-from allcnn import extract, record, train
-from allcnn.cluster.run import Cluster
+from allcnn import extract
+from allcnn.cluster.cluster import Cluster
 from allcnn.compare import tasks
 from allcnn.config import Comparison, Extraction, Selection
 from allcnn.errors import ConfigError, RunError, WorkspaceError
 from allcnn.progress import silent
-from allcnn.workspace import Workspace
-from flows.upkeep import alive, renewal, turns
-from flows.upkeep import night as nights
-from flows.upkeep.ledger import Ledger
-from flows.upkeep.movement import moved
-from flows.upkeep.night import night, work_through
-from flows.upkeep.plan import EVERYTHING, Nightly
-from flows.upkeep.summary import headline, markdown, text
-from flows.upkeep.turns import in_turn, units
+from allcnn.training import loop
+from allcnn.workspace import run_record
+from allcnn.workspace.paths import Workspace
+from flows.maintenance import heartbeat, rotating_verification, superseded
+from flows.maintenance import night as nights
+from flows.maintenance.ledger import Ledger
+from flows.maintenance.matrix_change import moved
+from flows.maintenance.night import night, work_through
+from flows.maintenance.night_summary import headline, markdown, text
+from flows.maintenance.rotating_verification import in_turn, units
+from flows.settings.nightly_plan import EVERYTHING, Nightly
 from store import ClaimedError, RepresentationKey, SimilarityResult, Store, open_grams
 from tests.commands import contents
 from tests.counting import calls_of
@@ -124,9 +126,9 @@ NOTES = ("nightly/", "report/index.html")
 
 def retrain(workspace, run, **changes):
     """Train a run again under its name, with other settings."""
-    config = record.read_record(workspace, run).config
+    config = run_record.read_record(workspace, run).config
     shutil.rmtree(workspace.run_folder(run))
-    train.train(replace(config, **changes), workspace)
+    loop.train(replace(config, **changes), workspace)
 
 
 def test_a_first_night_stores_and_compares_everything(workspace, tmp_path, counted):
@@ -220,10 +222,10 @@ def test_a_run_trained_again_is_stored_and_compared_again(known, counted):
 
 
 def test_times_decide_nothing(known, counted):
-    config = record.read_record(known, ONE).config
+    config = run_record.read_record(known, ONE).config
     # The same settings give the same checkpoints, to the last bit.
     shutil.rmtree(known.run_folder(ONE))
-    train.train(config, known)
+    loop.train(config, known)
     for path in known.root.rglob("*"):
         os.utime(path, (2**31 - 2, 2**31 - 2))
     summary = run_night(known)
@@ -251,8 +253,8 @@ def test_what_an_earlier_run_left_is_told_and_not_compared(known):
     retrain(known, ONE, epochs=1)  # without an epoch-0001 that is not the final one
     gone = [name for name in CHECKPOINTS if name not in known.checkpoints(ONE)]
     assert gone == ["epoch-0001"]
-    entry = record.read_record(known, ONE)
-    record.write_record(known, replace(entry, created_at="2100-01-01T00:00:00+00:00"))
+    entry = run_record.read_record(known, ONE)
+    run_record.write_record(known, replace(entry, created_at="2100-01-01T00:00:00+00:00"))
     summary = run_night(known)
     told = [each for each in summary.skipped if "left of an earlier run" in each.reason]
     assert [each.what.split(" on ")[0] for each in told] == [f"{ONE}@epoch-0001"]
@@ -290,7 +292,7 @@ def test_an_interrupted_night_is_finished_by_the_next(known, tmp_path, monkeypat
         elif at == "stored":
             patch.setattr(nights.comparing, "compare", kill)
         else:
-            patch.setattr(renewal, "remove_superseded", kill)
+            patch.setattr(superseded, "remove_superseded", kill)
         with pytest.raises(Killed):
             run_night(known)
     summary = run_night(known)
@@ -379,14 +381,14 @@ def test_damage_is_found_in_its_turn_and_repaired(known):
 
 
 def test_what_cannot_be_verified_keeps_nothing_else_from_its_turn(known, monkeypatch):
-    original, stuck = turns._checked, units(known)[0]
+    original, stuck = rotating_verification._checked, units(known)[0]
 
     def unreadable(workspace, unit):
         if unit == stuck:
             raise OSError("Input/output error")
         return original(workspace, unit)
 
-    monkeypatch.setattr(turns, "_checked", unreadable)
+    monkeypatch.setattr(rotating_verification, "_checked", unreadable)
     damage_grams(known)
     summary = run_night(known)
     assert summary.failed == []
@@ -400,7 +402,7 @@ def test_damage_is_told_where_its_repair_fails(known, monkeypatch):
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(turns, "repair", full)
+    monkeypatch.setattr(rotating_verification, "repair", full)
     damage_grams(known)
     summary = run_night(known)
     (said,) = summary.verified.said
@@ -412,7 +414,7 @@ def test_a_verification_that_is_killed_is_remembered(known, monkeypatch):
     class Killed(BaseException):
         pass
 
-    original, looked = turns._checked, []
+    original, looked = rotating_verification._checked, []
 
     def third(workspace, unit):
         looked.append(unit)
@@ -420,8 +422,8 @@ def test_a_verification_that_is_killed_is_remembered(known, monkeypatch):
             raise Killed
         return original(workspace, unit)
 
-    monkeypatch.setattr(turns, "_checked", third)
-    monkeypatch.setattr(turns, "_WRITE_EVERY_S", 0.0)
+    monkeypatch.setattr(rotating_verification, "_checked", third)
+    monkeypatch.setattr(rotating_verification, "_WRITE_EVERY_S", 0.0)
     remembered = Ledger.read(known)[0]
     remembered.verified = {}
     remembered.write(known)
@@ -467,8 +469,8 @@ def test_a_ledger_that_is_lost_costs_only_what_it_remembered(known, counted):
 
 
 def test_each_sample_set_has_a_matrix_of_its_own(known):
-    config = record.read_record(known, ONE).config
-    train.train(replace(config, image_size=16, prefix="other", epochs=1), known)
+    config = run_record.read_record(known, ONE).config
+    loop.train(replace(config, image_size=16, prefix="other", epochs=1), known)
     summary = run_night(known)
     assert summary.failed == []
     sets = {result.rows[0].sample_set for result in results(known)}
@@ -534,7 +536,7 @@ def test_a_result_goes_only_where_a_newer_one_has_its_numbers(tmp_path):
         store.write_result(workspace.similarity, make_result(name, "ab", cka))
     now = make_result("now", "cba", [[1, 0.2, 0.3], [0.2, 1, 0.5], [0.3, 0.5, 1]])
     store.write_result(workspace.similarity, now)
-    assert renewal.remove_superseded(workspace, now, ["same", "other", "now"]) == 1
+    assert superseded.remove_superseded(workspace, now, ["same", "other", "now"]) == 1
     assert sorted(store.list_results(workspace.similarity)) == ["now", "other"]
 
 
@@ -552,7 +554,7 @@ def test_a_full_disk_at_the_end_is_an_error(known, monkeypatch):
     def full(*_):
         raise WorkspaceError("cannot write: no space left")
 
-    monkeypatch.setattr("flows.upkeep.ledger.write_json", full)
+    monkeypatch.setattr("flows.maintenance.ledger.write_json", full)
     with pytest.raises(WorkspaceError, match="no space left"):
         run_night(known)
 
@@ -584,10 +586,10 @@ def test_an_unfinished_network_keeps_no_other_from_being_compared(workspace, mon
 
 
 def test_damaged_metadata_of_one_network_block_no_other(known):
-    config = record.read_record(known, ONE).config
+    config = run_record.read_record(known, ONE).config
     tap = open_grams(known.grams).find(run=TWO, checkpoint="final", tap="conv1")[0]
     (known.grams / tap.key.path / "zarr.json").write_text("{")
-    train.train(replace(config, seed=5), known)
+    loop.train(replace(config, seed=5), known)
     summary = run_night(known, repair=False)
     assert summary.changed[0].n_added == 2 * 3
     assert [each for each in summary.skipped if f"{TWO}@final" in each.what]
@@ -640,18 +642,18 @@ def test_a_step_that_is_tried_again_notes_nothing_twice(known):
 
 
 def test_a_night_that_lost_the_workspace_ends(known, monkeypatch):
-    monkeypatch.setattr(alive, "_RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr(heartbeat, "_RENEW_EVERY_S", 0.01)
 
     def taken():
         raise ClaimedError("somebody else has it")
 
     before = untouched(known)
-    with alive.kept_alive(taken) as check:
+    with heartbeat.kept_alive(taken) as check:
         wait_for("loss", lambda: raises(check), 10)
         at_work = nights.Night(known, plan_of(), check)
-        with pytest.raises(alive.LostNightError, match="another night has taken the workspace"):
+        with pytest.raises(heartbeat.LostNightError, match="another night has taken the workspace"):
             at_work.end()
-        with Cluster() as cluster, pytest.raises(alive.LostNightError):
+        with Cluster() as cluster, pytest.raises(heartbeat.LostNightError):
             work_through(at_work, cluster, step)
     assert untouched(known) == before
 
@@ -659,7 +661,7 @@ def test_a_night_that_lost_the_workspace_ends(known, monkeypatch):
 def raises(check):
     try:
         check()
-    except alive.LostNightError:
+    except heartbeat.LostNightError:
         return True
     return False
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from allcnn import hsic, kernels, products
+from allcnn.similarity import arrays, gram, gram_backends, hsic
 from tests.oracles import (
     ORACLES,
     activations,
@@ -50,11 +50,11 @@ def align(sums):
 def test_grams(mean, dtype):
     X = activations(mean=mean, dtype=dtype)
     for kernel, gram64 in (("linear", linear_gram64), ("cosine", cosine_gram64)):
-        K = kernels.gram(X, kernel).values
+        K = gram.gram(X, kernel).values
         np.testing.assert_array_equal(K, K.T)
         assert relative_error(centred(K), centred(gram64(X))) < 1e-5
     sigma = 0.4 * median_distance64(X)
-    (L,) = kernels.rbf([kernels.gram(X).values], [sigma], "biased").values + 1
+    (L,) = gram.rbf([gram.gram(X).values], [sigma], "biased").values + 1
     # Float16 values lie on a grid: sums of their squares round half to even, time after time.
     atol = 1e-4 if dtype == np.float16 else 1e-5
     np.testing.assert_allclose(L, rbf_gram64(X, sigma), atol=atol)
@@ -64,26 +64,27 @@ def test_grams(mean, dtype):
 def test_the_gram_of_a_wide_layer_agrees_with_blas():
     A = np.maximum(activations(64, (32 * 32 * 96,)), 0)
     found, wanted = (
-        centred(way.gram(A, products.FAR)) for way in (products.backend(), products.BLAS)
+        centred(way.gram(A, gram_backends.FAR))
+        for way in (gram_backends.backend(), gram_backends.BLAS)
     )
     assert relative_error(found, wanted) < 1e-5
 
 
 def test_an_array_on_the_device_has_the_same_gram():
     X = activations()
-    np.testing.assert_array_equal(kernels.gram(jax.device_put(X)).values, kernels.gram(X).values)
+    np.testing.assert_array_equal(gram.gram(jax.device_put(X)).values, gram.gram(X).values)
 
 
 @pytest.mark.parametrize("mean", MEANS)
 def test_pooling(mean):
     X = activations(mean=mean)
-    np.testing.assert_allclose(kernels.pooled(X, "mean"), mean_pooled64(X), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(gram.pooled(X, "mean"), mean_pooled64(X), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("estimator", ["unbiased", "biased"])
 def test_hsic(estimator):
     Ks, Ls = (
-        np.stack([kernels.gram(activations(shape=(60,), seed=s)).values for s in seeds])
+        np.stack([gram.gram(activations(shape=(60,), seed=s)).values for s in seeds])
         for seeds in ((0, 1), (2, 3, 4))
     )
     found = hsic.minibatch_hsic(Ks, Ls, estimator)
@@ -97,6 +98,6 @@ def test_hsic(estimator):
 @pytest.mark.parametrize("mean", MEANS)
 def test_cka_of_two_networks(mean, kernel, estimator):
     rows, columns = network(mean, 10), network(mean, 20)
-    found = cka_matrix(rows, columns, kernel=kernel, estimator=estimator, batch_size=32)
+    found = arrays.cka_matrix(rows, columns, kernel=kernel, estimator=estimator, batch_size=32)
     wanted = cka64(rows, columns, RANGES, kernel=kernel, estimator=estimator)
     np.testing.assert_allclose(found.values, wanted, rtol=0, atol=1e-4)

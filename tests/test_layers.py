@@ -11,15 +11,12 @@ PACKAGES = ("flows", "allcnn", "store")
 """From the top: each may import itself and those after it."""
 
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-SIMILARITY = (
-    "products", "accuracy", "kernels", "bandwidth", "hsic", "alignment", "exact", "cka"
-)  # fmt: skip
 ON_DEMAND = {
-    "store.view": {"xarray"},
-    "store.files.hdf5": {"h5py"},
-    "store.files.matlab": {"scipy"},
-    "store.files.pytorch": {"torch"},
-    "store.files.tables": {"pyarrow"},
+    "store.arrays.xarray_view": {"xarray"},
+    "store.ingest.files.hdf5": {"h5py"},
+    "store.ingest.files.matlab": {"scipy"},
+    "store.ingest.files.pytorch": {"torch"},
+    "store.ingest.files.tables": {"pyarrow"},
 }
 """Modules of the store that need another library, and are loaded where they are asked for."""
 
@@ -90,54 +87,40 @@ def test_what_is_loaded_on_demand_is_imported_by_no_module(name):
     assert importers(name) == set()
 
 
-@pytest.mark.parametrize("name", SIMILARITY)
-def test_similarity_needs_jax_and_numpy_alone(name):
-    found = imports(ROOT / "allcnn" / f"{name}.py")
-    own = {other for other in found if within(other, *PACKAGES)}
+@pytest.mark.parametrize("path", in_package("allcnn.similarity"), ids=module_name)
+def test_similarity_needs_jax_and_numpy_alone(path):
+    own = {other for other in imports(path) if within(other, *PACKAGES)}
     # Arrays of other libraries enter by one door; triangles are arrays, too.
-    doors = (*(f"allcnn.{module}" for module in SIMILARITY), "store.foreign", "store.triangles")
-    assert all(within(other, *doors) for other in own)
-    assert foreign(ROOT / "allcnn" / f"{name}.py") <= {
-        "allcnn",
-        "jax",
-        "numpy",
-        "jaxtyping",
-        "store",
-    }
+    doors = ("allcnn.similarity", "store.model.array_interop", "store.model.triangles")
+    assert {other for other in own if not within(other, *doors)} == set()
+    assert foreign(path) <= {"allcnn", "jax", "numpy", "jaxtyping", "store"}
 
 
 def test_identification_needs_numpy_alone():
-    assert foreign(ROOT / "allcnn" / "identify.py") <= {"numpy", "jaxtyping"}
+    path = ROOT / "allcnn" / "similarity" / "layer_identification.py"
+    assert foreign(path) <= {"numpy", "jaxtyping"}
 
 
 def test_only_the_bridges_touch_the_store():
     # Files, and the texts in them, are the same for runs.
-    files = ("place", "reach", "claim", "replacing", "jsontext", "fields", "shortage", "errors")
-    arrays = ("foreign", "triangles")
+    files = ("storage", "errors", "model.strict_json", "model.field_checks")
+    arrays = ("model.array_interop", "model.triangles")
     found = importers("store", of="allcnn", but=tuple(f"store.{n}" for n in (*files, *arrays)))
-    assert {"allcnn.extract.missing", "allcnn.compare.tasks"} <= found
-    bridges = (
-        "allcnn.extract",
-        "allcnn.compare",
-        "allcnn.probing",
-        "allcnn.repair",
-        "allcnn.housekeeping",
-        "allcnn.medians",
-        "allcnn.waste",
-    )
+    assert {"allcnn.extract.resume", "allcnn.compare.tasks"} <= found
+    bridges = ("allcnn.extract", "allcnn.compare", "allcnn.probing", "allcnn.maintenance")
     assert {name for name in found if not within(name, *bridges)} == set()
 
 
 def test_dask_stays_where_tasks_are_scheduled():
     """The bodies of the tasks know nothing of what schedules them."""
     found = importers("dask", "distributed")
-    assert "allcnn.cluster.run" in found
+    assert "allcnn.cluster.cluster" in found
     assert {name for name in found if not within(name, "allcnn.cluster")} == set()
 
 
 def test_a_worker_is_pinned_before_jax_is_there():
     """JAX looks at the cores once, when it is imported."""
-    assert foreign(ROOT / "allcnn/cluster/pinned.py") == set()
+    assert foreign(ROOT / "allcnn/cluster/preload.py") == set()
     assert imports(ROOT / "allcnn/cluster/__init__.py") == set()
 
 

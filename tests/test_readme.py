@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from flows.cli import main
-from flows.effect import check_effective
-from flows.running import PARAMETERS
+from flows.cli.ineffective import check_effective
+from flows.cli.main import main
+from flows.runtime.embedded import PARAMETERS
 from tests import readme
 
 MARKED = [block for block in readme.blocks() if block.why_not]

@@ -23,10 +23,10 @@ from upath import UPath
 import store
 from allcnn import extract
 from allcnn.config import Extraction
-from allcnn.workspace import Workspace
+from allcnn.workspace.paths import Workspace
 from store import GramMeta, GramWriter, StoreLocationError, Writer, has_store
-from store.claim import CLAIM
-from store.place import is_leftover, remove_tree, walk_files
+from store.storage.claims import CLAIM
+from store.storage.paths import is_leftover, remove_tree, walk_files
 from tests import victims
 from tests.faults import end_claims
 from tests.refusals import failing_client, refusing
@@ -155,7 +155,7 @@ def start_extract(workspace):
     root = Path(__file__).parent.parent
     keep = ("--keep", "activations,grams", "--workspace", str(workspace.root))
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", *EXTRACT, *keep],
+        [sys.executable, "-m", "flows.cli.main", *EXTRACT, *keep],
         env={**os.environ, "PYTHONPATH": str(root)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -274,8 +274,8 @@ FAST = {("split", errno.ENOSPC), ("grams", errno.EIO)}
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Cut what is small into several chunks."""
-    monkeypatch.setattr("store.layout.MAX_CHUNK_BYTES", 100)
-    monkeypatch.setattr("store.schema.GRAM_CHUNK_BYTES", 120)
+    monkeypatch.setattr("store.zarrfiles.layout.MAX_CHUNK_BYTES", 100)
+    monkeypatch.setattr("store.model.schema.GRAM_CHUNK_BYTES", 120)
 
 
 def what_counts(path, whole):

@@ -19,9 +19,9 @@ import pytest
 from click.testing import CliRunner
 
 import store
-from allcnn import network
-from allcnn.workspace import Workspace
-from flows.cli import main
+from allcnn.networks import convnet
+from allcnn.workspace.paths import Workspace
+from flows.cli.main import main
 from store import (
     ActivationOverflowError,
     InvalidKeyError,
@@ -200,7 +200,7 @@ os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
 _RUN = """
 import json, sys
 from click.testing import CliRunner
-from flows.cli import main
+from flows.cli.main import main
 found = []
 for command in json.loads(sys.argv[1]):
     result = CliRunner().invoke(main, command, prog_name="allcnn")
@@ -309,7 +309,7 @@ def test_a_group_that_may_not_be_removed_stays_whole(networks):
 
 
 def test_float16_overflow_names_the_tap_and_the_largest_value(workspace, monkeypatch):
-    original = network.apply
+    original = convnet.apply
 
     def louder(*arguments):
         taps = original(*arguments)
@@ -317,7 +317,7 @@ def test_float16_overflow_names_the_tap_and_the_largest_value(workspace, monkeyp
 
     half = [*EXTRACT, "--dtype", "float16"]
     with monkeypatch.context() as patched:
-        patched.setattr(network, "apply", louder)
+        patched.setattr(convnet, "apply", louder)
         result = run(half, workspace)
     check_sentence(
         result,

@@ -10,9 +10,9 @@ import pytest
 import zarr
 
 from store import ArrayError
-from store.files import formats
-from store.files.arrays import read_all
-from store.files.folders import open_array, open_arrays
+from store.ingest.files import formats
+from store.ingest.files.arrays import read_all
+from store.ingest.files.folders import open_array, open_arrays
 from tests.arrayfiles import WRITERS, write_table
 
 A = np.arange(60, dtype=np.float32).reshape(10, 3, 2)

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store import ArrayError
-from store.files.arrays import read_all
-from store.files.folders import open_array, open_arrays
+from store.ingest.files.arrays import read_all
+from store.ingest.files.folders import open_array, open_arrays
 from tests.arrayfiles import WRITERS, write_table
 
 A = np.arange(60, dtype=np.float32).reshape(10, 3, 2)

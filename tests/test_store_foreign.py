@@ -14,7 +14,7 @@ import xarray
 
 import store
 from store import ArrayError, QueryError
-from store.foreign import as_floats, as_numpy, as_real, as_sliced
+from store.model.array_interop import as_floats, as_numpy, as_real, as_sliced
 from tests.strategies import batches, coordinates, make_meta, make_rows
 
 

@@ -33,11 +33,11 @@ from store import (
     UnknownGramsError,
     open_grams,
     pack,
-    schema,
     unpack,
 )
-from store.layout import COMMITS
-from store.verify import verify
+from store.maintenance.verify import verify
+from store.model import schema
+from store.zarrfiles.layout import COMMITS
 from tests.faults import chunk_files, edit_attributes, flip_bit, kill_series, swap
 from tests.strategies import coordinates, gram_metas, make_gram_meta, make_grams, make_meta
 

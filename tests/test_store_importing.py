@@ -17,8 +17,8 @@ from store import (
     SchemaError,
     write_network,
 )
-from store.importing import rows_digest
-from store.verify import verify
+from store.ingest.import_arrays import rows_digest
+from store.maintenance.verify import verify
 from tests.faults import chunk_files, flip_bit
 
 N = 22

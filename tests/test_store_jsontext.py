@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.jsontext import parse
+from store.model.strict_json import parse
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
 FINITE = SCALARS.filter(lambda value: not isinstance(value, float) or abs(value) < float("inf"))

@@ -11,8 +11,9 @@ import pytest
 import zarr
 
 import store
-from store import SchemaError, StoreLocationError, Writer, layout
-from store.layout import chunk_shape, crc32c
+from store import SchemaError, StoreLocationError, Writer
+from store.zarrfiles import layout
+from store.zarrfiles.layout import chunk_shape, crc32c
 from tests.strategies import batches, coordinates, make_meta, make_rows
 
 

@@ -28,11 +28,11 @@ from store import (
     SimilarityResult,
     Writer,
 )
-from store.names import fits, is_component, is_tap_folder, shown, tap_folder, tap_name
-from store.taps import tap_at
-from store.tidy import remove
-from store.usage import measure
-from store.verify import n_expected, verify
+from store.arrays.tap_names import tap_at
+from store.maintenance.remove import remove
+from store.maintenance.usage import measure
+from store.maintenance.verify import n_expected, verify
+from store.model.names import fits, is_component, is_tap_folder, shown, tap_folder, tap_name
 from tests.strategies import (
     NAMES,
     REAL_NAMES,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from store import ActivationOverflowError, PrecisionError
-from store.narrowing import TOLERANCE, _measured, narrow_gram, narrow_rows, surely_kept
+from store.model.narrowing import TOLERANCE, _measured, narrow_gram, narrow_rows, surely_kept
 from tests.oracles import cka64
 
 N = 256
@@ -146,7 +146,7 @@ def test_the_bound_is_one(dtype):
 
 
 def test_of_the_same_or_a_narrower_type_nothing_is_looked_at(monkeypatch):
-    monkeypatch.setattr("store.narrowing.surely_kept", None)
+    monkeypatch.setattr("store.model.narrowing.surely_kept", None)
     for values, dtype in ((np.float16, "float16"), (np.float32, "float32"), (bool, "float32")):
         X = (normal() + 100).astype(values)
         np.testing.assert_array_equal(narrow_rows(X, dtype, "fc"), X.astype(dtype))

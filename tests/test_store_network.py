@@ -27,7 +27,7 @@ from store import (
     UnfinishedError,
     Writer,
 )
-from store.verify import verify
+from store.maintenance.verify import verify
 from tests.faults import Killed, kill_series, killed_before
 
 N, SIZE = 22, 8

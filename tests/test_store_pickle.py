@@ -16,7 +16,7 @@ from allcnn import extract
 from allcnn.compare import compare
 from allcnn.config import Comparison, Extraction, Selection
 from store import DamagedChunkError, Writer
-from store.verify import verify
+from store.maintenance.verify import verify
 from tests.strategies import batches, coordinates, make_gram_meta, make_grams, make_meta, make_rows
 
 RUN = "small-d1-v2-s0"
@@ -51,9 +51,9 @@ import numpy as np
 import store
 from allcnn import checkpoint, network, optim, record, train
 from allcnn.config import RunConfig
-from allcnn.figures import matrix_json
-from allcnn.workspace import Workspace
-from store.verify import verify
+from allcnn.drawing.figure_files import matrix_json
+from allcnn.workspace.paths import Workspace
+from store.maintenance.verify import verify
 
 place = Workspace.at(sys.argv[1])
 n_read = 0

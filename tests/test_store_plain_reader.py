@@ -24,7 +24,7 @@ from store import (
     SimilarityResult,
     Writer,
 )
-from store.names import tap_folder
+from store.model.names import tap_folder
 from tests import plain_reader
 from tests.data import make_stores
 from tests.data.make_stores import LABELS, RUN, SAMPLES, TAPS, UNFINISHED
@@ -40,7 +40,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     now = tmp_path_factory.mktemp("now")
     # The labels of version 1's store differ on one sample set, which is refused by now.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("store.writer.check_like_others", lambda *_: None)
+        patch.setattr("store.arrays.writer.check_like_others", lambda *_: None)
         make_stores.main(now)
     return {"of version 1": FIXTURE, "of today": now}
 

@@ -22,10 +22,10 @@ from store import (
     read_probe,
     write_probe,
 )
-from store.probes import ARRAYS
-from store.tidy import abandoned, remove
-from store.usage import measure, result_facts
-from store.verify import verify
+from store.maintenance.remove import abandoned, remove
+from store.maintenance.usage import measure, result_facts
+from store.maintenance.verify import verify
+from store.records.probes import ARRAYS
 from tests.faults import chunk_files, edit_attributes, flip_bit, kill_series, swap
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from store import GramWriter, QueryError, SchemaError, StoreError, Writer, open_grams
 from store import open as open_store
-from store.finding import CommittedStore
-from store.query import Query, facts, parse_where
+from store.arrays.query import Query, facts, parse_where
+from store.arrays.scan import CommittedStore
 from tests.faults import flip_bit
 from tests.strategies import coordinates, make_gram_meta, make_meta
 

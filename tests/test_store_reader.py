@@ -22,9 +22,9 @@ from store import (
     UnfinishedError,
     UnknownRepresentationError,
     Writer,
-    layout,
 )
-from store.layout import COMMITS
+from store.zarrfiles import layout
+from store.zarrfiles.layout import COMMITS
 from tests.faults import chunk_files, edit_attributes, flip_bit, swap
 from tests.strategies import batches, coordinates, make_meta, make_rows
 
@@ -156,7 +156,7 @@ def selections(monkeypatch):
 )
 def test_chunks_are_read_without_zarr(path, monkeypatch, selections, n_samples, limit):
     monkeypatch.setattr(layout, "MAX_CHUNK_BYTES", limit)
-    monkeypatch.setattr("store.chunks.PIECE_BYTES", 24)  # a row has 48 bytes
+    monkeypatch.setattr("store.zarrfiles.chunk_files.PIECE_BYTES", 24)  # a row has 48 bytes
     meta = make_meta(n_samples=n_samples)
     rows = fill(path, meta)
     found = store.open(path)[meta.key].read(0, n_samples)
@@ -168,7 +168,7 @@ def test_chunks_are_read_without_zarr(path, monkeypatch, selections, n_samples, 
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (3, 2, 2)])
 @pytest.mark.parametrize("piece_bytes", [1, 7, 2**20])
 def test_pieces_of_any_size_give_the_rows(path, monkeypatch, dtype, shape, piece_bytes):
-    monkeypatch.setattr("store.chunks.PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr("store.zarrfiles.chunk_files.PIECE_BYTES", piece_bytes)
     meta = make_meta(dtype=dtype, shape=shape)
     rows = fill(path, meta)
     assert store.open(path)[meta.key].read(0, 10).tobytes() == rows.tobytes()
@@ -443,7 +443,7 @@ def test_what_a_disk_refuses_is_said_of_rows(path, monkeypatch, number, message)
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("store.committed.read_chunk", refuse)
+    monkeypatch.setattr("store.arrays.committed.read_chunk", refuse)
     with pytest.raises(OSError, match=message):
         tap.read(0, 4)
 

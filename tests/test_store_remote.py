@@ -25,9 +25,9 @@ from store import (
     UnknownResultError,
     Writer,
 )
-from store.claim import CLAIM, is_claimed
-from store.place import as_place, remove_tree, walk_files, write_bytes
-from store.reach import REACHED_S, check_reachable, each
+from store.storage.claims import CLAIM, is_claimed
+from store.storage.paths import as_place, remove_tree, walk_files, write_bytes
+from store.storage.remote_errors import REACHED_S, check_reachable, each
 from tests import s3
 from tests.strategies import batches, coordinates, make_gram_meta, make_grams, make_meta, make_rows
 from tests.test_store_results import assert_same, make_full, make_result
@@ -417,7 +417,7 @@ def test_what_keeps_a_client_out_is_one_sentence(bucket, server, changes, senten
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch):
     assert REACHED_S <= 60
-    monkeypatch.setattr("store.reach.REACHED_S", 1)
+    monkeypatch.setattr("store.storage.remote_errors.REACHED_S", 1)
     began = time.monotonic()
     with s3.silent_server() as url, s3.leading_to(url):
         with pytest.raises(StoreLocationError, match="cannot be reached"):

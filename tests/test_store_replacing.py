@@ -8,12 +8,12 @@ import threading
 import pytest
 
 import store
-from store import claim as claims
-from store import flock, lease, records
-from store.claim import CLAIM, claim, drop_dead
-from store.flock import is_dead
-from store.place import remove_tree, write_bytes
-from store.replacing import replacing
+from store.records import records
+from store.storage import claims, file_lock, object_lease
+from store.storage.atomic_write import replacing
+from store.storage.claims import CLAIM, claim, drop_dead
+from store.storage.file_lock import is_dead
+from store.storage.paths import remove_tree, write_bytes
 from tests.faults import Killed, damaging, end_claims, killed_before
 from tests.strategies import make_meta
 from tests.test_store_claim import Holder
@@ -21,7 +21,7 @@ from tests.test_store_claim import Holder
 HOLD_FILE = """
 import sys
 from pathlib import Path
-from store.replacing import replacing
+from store.storage.atomic_write import replacing
 with replacing(Path(sys.argv[1])) as file:
     file.write(b"theirs")
     print("held", flush=True)
@@ -109,7 +109,7 @@ def test_what_is_in_the_way_is_passed_by(tmp_path, make):
 
 def test_a_file_system_without_locks_gets_names_of_its_own(tmp_path, monkeypatch):
     def none(*_):
-        raise OSError(flock.NO_LOCKS[0], "no locks")
+        raise OSError(file_lock.NO_LOCKS[0], "no locks")
 
     monkeypatch.setattr(fcntl, "flock", none)
     with replacing(tmp_path / "a") as first, replacing(tmp_path / "a") as second:
@@ -197,13 +197,13 @@ def test_a_dead_claim_is_dropped_and_a_living_one_stays(tmp_path):
 
 
 def test_a_lease_that_ended_is_dropped_and_a_living_one_stays(monkeypatch):
-    place = store.place.as_place("memory://dropped")
+    place = store.storage.paths.as_place("memory://dropped")
     try:
         held = claim(place / "a")
         claims.drop_dead(place / "a")
         held.renew()
         held.forget()
-        monkeypatch.setattr(lease, "LEASE_S", -1)
+        monkeypatch.setattr(object_lease, "LEASE_S", -1)
         drop_dead(place / "a")
         assert not (place / "a" / CLAIM).exists()
     finally:

@@ -272,7 +272,7 @@ def test_a_draft_that_another_writer_took_for_a_leftover_is_made_again(path, mon
             os.rmdir(name)
         return original(name, *arguments, **options)
 
-    monkeypatch.setattr(store.records.os, "open", late)
+    monkeypatch.setattr(store.records.records.os, "open", late)
     write_result(path, make_result())
     assert len(taken) == 1
     assert_same(read_result(path, "seeds"), make_result())
@@ -289,7 +289,7 @@ def test_a_disk_that_refuses_keeps_the_old_result_and_no_draft(path, monkeypatch
     def full(*_):
         raise OSError(errno.ENOSPC, "no space")
 
-    monkeypatch.setattr("store.records.write_attributes", full)
+    monkeypatch.setattr("store.records.records.write_attributes", full)
     with pytest.raises(OSError, match="no space"):
         write_result(path, make_result(seed=1))
     assert_same(read_result(path, "seeds"), make_result())

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store import ArrayError
-from store.files.arrays import Found, Refused
-from store.files.classes import as_classes, as_indices
-from store.files.roles import assign
+from store.ingest.files.arrays import Found, Refused
+from store.ingest.files.classes import as_classes, as_indices
+from store.ingest.files.roles import assign
 
 N = 6
 FC = np.random.default_rng(0).standard_normal((N, 3))

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from allcnn import data, extract
+from allcnn import extract
+from allcnn.datasets import splits
 from store import ArrayError, Examples
 
 N = 40
@@ -35,8 +36,8 @@ def test_the_digest_of_images_does_not_depend_on_how_they_are_read(n):
     images = np.arange(n * 4, dtype=np.uint8).reshape(n, 2, 2, 1)
     labels = np.arange(n, dtype=np.int32)
     found = Examples.of("x", "test", n, labels=labels, images=images).sample_set
-    split = data.Split("x", "test", images, labels, ())
-    assert found.digest == data.digest(split, np.arange(n))
+    split = splits.Split("x", "test", images, labels, ())
+    assert found.digest == splits.digest(split, np.arange(n))
     assert found.image_shape == (2, 2, 1)
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store import Commit, InvalidKeyError, RepresentationKey, RepresentationMeta, SchemaError
-from store.names import is_component
-from store.schema import SampleSet
+from store.model.names import is_component
+from store.model.schema import SampleSet
 from tests.strategies import make_meta, metas
 
 UNSAFE = [

@@ -14,12 +14,12 @@ import pytest
 
 import store
 from store import GramWriter, StoreLocationError, Writer, write_result
-from store.absent import REMOVED
+from store.arrays.removed_taps import REMOVED
 from store.errors import ClaimedError
-from store.place import as_place, walk_files
-from store.tidy import abandoned, is_held, remove
-from store.usage import measure
-from store.verify import verify
+from store.maintenance.remove import abandoned, is_held, remove
+from store.maintenance.usage import measure
+from store.maintenance.verify import verify
+from store.storage.paths import as_place, walk_files
 from tests.commands import contents
 from tests.faults import Killed, kill_series, killed_before
 from tests.networks import A, B, make_taps, write_network
@@ -305,7 +305,7 @@ def test_writers_are_kept_out_while_a_group_is_removed(activations, monkeypatch)
         tried.append(folder)
         shutil.rmtree(folder)
 
-    monkeypatch.setattr("store.tidy.remove_tree", try_to_write)
+    monkeypatch.setattr("store.maintenance.remove.remove_tree", try_to_write)
     remove(activations, group(activations, ONE))
     assert tried == [activations / ONE / "activations" / "c", activations / ONE]
     Writer.open(activations, meta, *coordinates(meta)).close()
@@ -315,7 +315,7 @@ def test_a_disk_without_room_for_a_claim_can_be_freed(activations, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("store.tidy.claim", full)
+    monkeypatch.setattr("store.maintenance.remove.claim", full)
     remove(activations, group(activations, ONE))
     assert not (activations / ONE).exists()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from store import GramWriter, read_result, write_result
-from store.usage import Usage, committed, measure, networks, raw_bytes, result_facts
+from store.maintenance.usage import Usage, committed, measure, networks, raw_bytes, result_facts
 from tests.faults import flip_bit
 from tests.networks import A, B, make_taps, write_network
 from tests.strategies import coordinates, make_gram_meta, make_grams

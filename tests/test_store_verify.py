@@ -11,11 +11,14 @@ import pytest
 import zarr
 
 import store
-from store import GramWriter, SchemaError, StoreLocationError, Writer, claim, layout, schema
-from store.damage import FOLDER, METADATA, MISSING
-from store.tidy import remove
-from store.usage import measure
-from store.verify import verify
+from store import GramWriter, SchemaError, StoreLocationError, Writer
+from store.maintenance.damage import FOLDER, METADATA, MISSING
+from store.maintenance.remove import remove
+from store.maintenance.usage import measure
+from store.maintenance.verify import verify
+from store.model import schema
+from store.storage import claims
+from store.zarrfiles import layout
 from tests.faults import chunk_files, flip_bit, kill_series, swap
 from tests.strategies import (
     batches,
@@ -256,7 +259,7 @@ def test_rows_that_are_not_committed_are_not_damaged(folder):
     tap = stored(folder, "activations")[0]
     attributes = json.loads((tap.place / "zarr.json").read_text())["attributes"]
     attributes["allcnn_commits"] = attributes["allcnn_commits"][:2]
-    store.nodes.write_attributes(tap.place, attributes)
+    store.zarrfiles.metadata_files.write_attributes(tap.place, attributes)
     for file in chunk_files(tap.place / "activations")[-2:]:
         flip_bit(file)
     assert look(folder, "activations") == []
@@ -497,8 +500,8 @@ def test_nothing_that_a_kill_leaves_is_damage(tmp_path):
 
 def test_a_removal_that_was_killed_is_no_damage(folder):
     tap, *_ = stored(folder, "activations")
-    claim.claim(tap.place / "activations").__del__()  # as a kill ends it: the file stays
-    assert (tap.place / "activations" / claim.CLAIM).exists()
+    claims.claim(tap.place / "activations").__del__()  # as a kill ends it: the file stays
+    assert (tap.place / "activations" / claims.CLAIM).exists()
     assert look(folder, "activations") == []
     (tap.place / "zarr.json").unlink()
     assert look(folder, "activations") == []

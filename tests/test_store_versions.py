@@ -11,7 +11,7 @@ import pytest
 
 import store
 from store import SCHEMA_VERSION, GramWriter, SchemaError, SimilarityResult, Writer
-from store.layout import STORE_MARK
+from store.zarrfiles.layout import STORE_MARK
 from tests.data import make_stores
 from tests.data.make_stores import FOREIGN, LABELS, RUN, SAMPLE_SET, SAMPLES, TAPS, UNFINISHED
 from tests.strategies import batches, coordinates, make_meta, make_rows

@@ -37,7 +37,7 @@ def tap(tmp_path):
 def dask(request, monkeypatch):
     """Run a test with Dask and with it hidden."""
     if request.param == "no dask":
-        monkeypatch.setattr("store.view.find_spec", lambda _: None)
+        monkeypatch.setattr("store.arrays.xarray_view.find_spec", lambda _: None)
     return request.param == "dask"
 
 

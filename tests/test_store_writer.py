@@ -21,7 +21,7 @@ from store import (
     StoreLocationError,
     Writer,
 )
-from store.layout import META
+from store.zarrfiles.layout import META
 from tests.faults import Killed, kill_series, killed_before
 from tests.strategies import batches, coordinates, make_meta, make_rows
 
@@ -258,7 +258,7 @@ def test_large_chunks_are_on_the_disk_before_they_count(tmp_path, monkeypatch, s
             placed.append(Path(source).stat().st_ino in synced)
         replace(source, target)
 
-    monkeypatch.setattr("store.chunks._SYNCED_BYTES", smallest)
+    monkeypatch.setattr("store.zarrfiles.chunk_files._SYNCED_BYTES", smallest)
     monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     monkeypatch.setattr("os.replace", place)
     meta = make_meta()
@@ -271,7 +271,7 @@ def test_what_a_disk_refuses_only_when_it_is_synced_does_not_count(tmp_path, mon
     meta = make_meta()
     rows = make_rows(meta)
     writer = open_writer(tmp_path / "a.zarr", meta)
-    monkeypatch.setattr("store.chunks._SYNCED_BYTES", 0)
+    monkeypatch.setattr("store.zarrfiles.chunk_files._SYNCED_BYTES", 0)
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", _no_space)
         with pytest.raises(StoreLocationError, match=r"cannot write rows 0 to 3 of .*: No space"):
@@ -283,7 +283,7 @@ def test_what_a_disk_refuses_only_when_it_is_synced_does_not_count(tmp_path, mon
 
 
 def test_a_kill_between_any_two_changes_of_the_disk_is_survived(tmp_path, monkeypatch):
-    monkeypatch.setattr("store.layout.MAX_CHUNK_BYTES", 100)  # several chunks a minibatch
+    monkeypatch.setattr("store.zarrfiles.layout.MAX_CHUNK_BYTES", 100)  # several chunks a minibatch
     meta = make_meta()
     rows = make_rows(meta)
     kept = set()

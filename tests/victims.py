@@ -46,7 +46,7 @@ def values(meta: RepresentationMeta | GramMeta) -> list[np.ndarray]:
 
 def write(folder: Path) -> int:
     """Write what two stores lack, the taps in turns; return how many blocks were committed."""
-    with mock.patch("store.layout.MAX_CHUNK_BYTES", CHUNK_BYTES), ExitStack() as closing:
+    with mock.patch("store.zarrfiles.layout.MAX_CHUNK_BYTES", CHUNK_BYTES), ExitStack() as closing:
         return _write_taps(folder / "activations.zarr", closing) + _write_grams(
             folder / "grams.zarr", closing
         )

@@ -4,9 +4,9 @@ First every representation's Grams, where they are not kept yet, then all pairs 
 are put together in the order of the rows, whatever order the tasks finished in.
 """
 
-from allcnn.compare.choice import choose
-from allcnn.compare.sources import network_of
-from allcnn.compare.work import compare
+from allcnn.compare.candidates import network_of
+from allcnn.compare.compute import compare
+from allcnn.compare.select import choose
 from store import RepresentationKey, SimilarityResult
 
 __all__ = ["RepresentationKey", "SimilarityResult", "choose", "compare", "network_of"]

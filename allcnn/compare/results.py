@@ -9,12 +9,12 @@ from typing import Any, Final
 import numpy as np
 
 import store
-from allcnn.alignment import Alignment, align, jackknife
-from allcnn.compare.sources import Sides, Source
+from allcnn.compare.candidates import Sides, Source
 from allcnn.compare.tasks import Part
 from allcnn.config import Comparison
-from allcnn.hsic import HsicSums
 from allcnn.provenance import now, versions
+from allcnn.similarity.alignment import Alignment, align, jackknife
+from allcnn.similarity.hsic import HsicSums
 from store import (
     DamagedChunkError,
     SchemaError,
@@ -22,7 +22,7 @@ from store import (
     UnfinishedError,
     UnknownResultError,
 )
-from store.place import Place
+from store.storage.paths import Place
 
 Medians = Sequence[Sequence[float | None]]
 """Of the rows and of the columns; None for kernels without a bandwidth."""

@@ -13,12 +13,14 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 import store
-from allcnn import bandwidth, exact, hsic, kernels, medians
+from allcnn.compare import gram_medians
+from allcnn.compare.gram_medians import keep_median_distance
 from allcnn.config import Kernel, Pool
-from allcnn.exact import TileSums
-from allcnn.hsic import Estimator, HsicParts, HsicSums, Scaled
-from allcnn.medians import keep_median_distance
 from allcnn.provenance import stamp
+from allcnn.similarity import gram as kernels
+from allcnn.similarity import hsic, median_distance, tiled_hsic
+from allcnn.similarity.hsic import Estimator, HsicParts, HsicSums, Scaled
+from allcnn.similarity.tiled_hsic import TileSums
 from store import (
     ClaimedError,
     GramKey,
@@ -209,7 +211,7 @@ def _minibatch_grams(
 def median_of_grams(path: str, key: GramKey, *, wanted: Wanted = always) -> float:
     """Return the median distance of all pairs of examples within minibatches."""
     _check(wanted)
-    return medians.median_distance(store.open_grams(path)[key])
+    return gram_medians.median_distance(store.open_grams(path)[key])
 
 
 def median_of_sample(
@@ -217,7 +219,7 @@ def median_of_sample(
 ) -> float:
     """Return the median distance of all pairs of examples that are drawn from the whole set."""
     tap = store.open(path)[key]
-    rows = bandwidth.sample_rows(tap.meta.n_samples)
+    rows = median_distance.sample_rows(tap.meta.n_samples)
 
     def read(start: int, stop: int) -> kernels.Rows:
         _check(wanted)
@@ -226,7 +228,7 @@ def median_of_sample(
 
     with _COMPUTING:
         common = _reference(path, key, tap.meta.checkpoint_digest, "linear", pool)
-        return bandwidth.median_of_rows(read, len(rows), common)
+        return median_distance.median_of_rows(read, len(rows), common)
 
 
 def pair_parts(
@@ -397,7 +399,7 @@ def tile_sums(
     with _COMPUTING:
         return [
             [
-                exact.tile_sums(
+                tiled_hsic.tile_sums(
                     np.stack([K[t][b] for K in Ks]),
                     None if Ls is None else np.stack([L[t][b] for L in Ls]),
                     on_diagonal=tile.first == tile.second,
@@ -450,13 +452,13 @@ def _reference(
     """Return what all tiles have in common; it would otherwise be computed for each of them."""
     tap = store.open(path)[key]
     n = tap.meta.n_samples
-    first = kernels.pooled(tap.read(0, min(bandwidth.BLOCK_ROWS, n)), pool)
+    first = kernels.pooled(tap.read(0, min(median_distance.BLOCK_ROWS, n)), pool)
     found = kernels.reference(first, base)
     if found.usual == 0 and n > len(first):
         # All alike, as dead rows are, which says nothing of the size of others.
-        sample = bandwidth.sample_rows(n)
+        sample = median_distance.sample_rows(n)
         block: Block = None, (0, n)
-        rows = {block: sample[:: -(-len(sample) // bandwidth.BLOCK_ROWS)]}
+        rows = {block: sample[:: -(-len(sample) // median_distance.BLOCK_ROWS)]}
         found = kernels.reference(kernels.pooled(_scattered(tap, rows)[block], pool), base)
     return found
 
@@ -473,7 +475,7 @@ def _class_reference(
 
     Its own: a class may lie so far from the others that, seen from there, its examples seem alike.
     """
-    rows = np.flatnonzero(tap.labels == label)[: bandwidth.BLOCK_ROWS]
+    rows = np.flatnonzero(tap.labels == label)[: median_distance.BLOCK_ROWS]
     for (of, (start, _)), some in held.items():
         if (of, start) == (label, 0) and len(some) >= len(rows):
             return kernels.reference(some[: len(rows)], base, unit)

@@ -12,13 +12,13 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from allcnn.canvas import finish_axes, line_colours
+from allcnn.drawing.canvas import finish_axes, line_colours
 from allcnn.drawing.cells import CKA, extend
 from allcnn.drawing.layout import Bar, Sheet, fitted
 from allcnn.drawing.matrices import Map, Names, draw_map
 from allcnn.drawing.panel import Panel
 from allcnn.drawing.style import PAGE, Style
-from allcnn.ticks import name_members
+from allcnn.drawing.ticks import name_members
 
 _BELOW: Final = 0.5
 """Height of the curve below a matrix, as a share of the matrix's."""

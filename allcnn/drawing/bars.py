@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from allcnn.canvas import finish_axes, line_colours
+from allcnn.drawing.canvas import finish_axes, line_colours
 from allcnn.drawing.layout import Sheet, fitted
 from allcnn.drawing.style import PAGE, Style
 

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 
-from allcnn.canvas import as_label, text_inches
+from allcnn.drawing.canvas import as_label, text_inches
 from allcnn.drawing.panel import Panel
-from allcnn.ticks import name_groups, name_members, spans
+from allcnn.drawing.ticks import name_groups, name_members, spans
 
 ROUNDING: Final = 1e-6
 """How far rounding alone takes CKA out of 0 to 1."""

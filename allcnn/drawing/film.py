@@ -26,7 +26,7 @@ from allcnn.drawing.layout import Bar, Sheet, fitted
 from allcnn.drawing.matrices import Map, Names, draw_map
 from allcnn.drawing.panel import Panel
 from allcnn.drawing.style import PAGE, Style
-from store.place import Address, Place, as_place, make_folder, write_bytes
+from store.storage.paths import Address, Place, as_place, make_folder, write_bytes
 
 FRAMES_A_SECOND: Final = 3
 HELD: Final = 6

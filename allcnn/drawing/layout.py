@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
-from allcnn.canvas import new_figure, set_inches, wrapped
+from allcnn.drawing.canvas import new_figure, set_inches, wrapped
 from allcnn.drawing.style import Style
 
 _MARGIN: Final = 0.06

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from allcnn.canvas import wrapped
+from allcnn.drawing.canvas import wrapped
 from allcnn.drawing.cells import (
     CKA,
     ERRORS,

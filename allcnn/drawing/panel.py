@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from allcnn.ticks import Groups, spans
+from allcnn.drawing.ticks import Groups, spans
 
 
 @dataclass(frozen=True)

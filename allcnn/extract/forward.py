@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Float16, UInt8
 
 from allcnn.config import DType
 from store import Attributes, SampleSet
-from store.narrowing import surely_kept
+from store.model.narrowing import surely_kept
 
 Images = UInt8[np.ndarray, "n h w c"]
 

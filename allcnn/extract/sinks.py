@@ -7,10 +7,10 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from allcnn import kernels
-from allcnn.medians import keep_median_distance
+from allcnn.compare.gram_medians import keep_median_distance
+from allcnn.similarity import gram
 from store import GramWriter, Writer
-from store.narrowing import narrow_rows
+from store.model.narrowing import narrow_rows
 
 
 class Sink(Protocol):
@@ -96,7 +96,7 @@ class GramSink:
         if sum(map(len, held)) == stop - first:
             X = held[0] if len(held) == 1 else np.concatenate(held)
             held.clear()
-            writer.append(*kernels.gram(kernels.pooled(X, key.pool), key.kernel, writer.unit))
+            writer.append(*gram.gram(gram.pooled(X, key.pool), key.kernel, writer.unit))
             self._next[tap] += 1
 
     def finish(self) -> None:

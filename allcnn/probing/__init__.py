@@ -4,6 +4,6 @@ Taps are probed one after the other, from examples that are read a minibatch at 
 verified. What was probed before, from the same activations in the same way, is read instead.
 """
 
-from allcnn.probing.work import probe
+from allcnn.probing.fit import probe
 
 __all__ = ["probe"]

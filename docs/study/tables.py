@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from allcnn import record
-from allcnn.compare.kept import Catalogue
+from allcnn.compare.catalogue import Catalogue
 from allcnn.config import Comparison, Selection
-from allcnn.identify import identify
-from allcnn.published import TABLE_2
-from allcnn.runs import Run, list_runs
-from allcnn.workspace import Workspace
+from allcnn.similarity.layer_identification import identify
+from allcnn.workspace.paths import Workspace
+from allcnn.workspace.run_listing import Run, list_runs
+from flows.figures.published import TABLE_2
 from store import SimilarityResult, list_probes, read_probe
 
 TINY = "allcnn-tiny-10-s*"

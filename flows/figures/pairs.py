@@ -2,14 +2,13 @@
 
 import numpy as np
 
-from allcnn import curves, figures
-from allcnn.alignment import convergence
 from allcnn.compare import SimilarityResult
 from allcnn.config import Comparison
-from allcnn.drawing import matrices
+from allcnn.drawing import curves, figure_files, matrices
 from allcnn.errors import ComparisonError
-from flows.figures.look import Drawn, Look
-from flows.figures.sources import Sources
+from allcnn.similarity.alignment import convergence
+from flows.figures.results import Sources
+from flows.figures.style import Drawn, Look
 
 
 def draw_matrix(sources: Sources, job: Comparison, look: Look, *, errors: bool) -> Drawn:
@@ -18,7 +17,7 @@ def draw_matrix(sources: Sources, job: Comparison, look: Look, *, errors: bool) 
     result = sources.result(job)
     if errors:
         _check_errors(result)
-    title = look.titled(figures.method(result, errors=errors))
+    title = look.titled(figure_files.method(result, errors=errors))
     panel = look.panel(result, title, errors=errors)
     words = ("matrix", *words_of(job), *(["errors"] if errors else []))
     return Drawn(matrices.matrix(panel, look.style), words)
@@ -29,7 +28,7 @@ def draw_errors(sources: Sources, job: Comparison, look: Look) -> Drawn:
     look.check_numbers(job.rows, job.columns)
     result = sources.result(job)
     _check_errors(result)
-    panel = look.panel(result, look.titled(figures.method(result, errors=True)), errors=True)
+    panel = look.panel(result, look.titled(figure_files.method(result, errors=True)), errors=True)
     return Drawn(matrices.errors(panel, look.style), ("errors", *words_of(job)))
 
 
@@ -40,10 +39,10 @@ def draw_convergence(sources: Sources, job: Comparison, look: Look) -> Drawn:
     if result.estimator == "exact":
         raise ComparisonError("the exact estimate is of a single batch; use another --estimator")
     try:
-        parts = figures.parts_of(result)
+        parts = figure_files.parts_of(result)
     except ValueError as error:
         raise ComparisonError(str(error)) from error
-    rows, columns = (figures.side(keys) for keys in (result.rows, result.columns))
+    rows, columns = (figure_files.side(keys) for keys in (result.rows, result.columns))
     figure = curves.convergence_curves(
         convergence(parts),
         look.layers(rows.full_names),
@@ -51,7 +50,7 @@ def draw_convergence(sources: Sources, job: Comparison, look: Look) -> Drawn:
         parts.sizes,
         result.standard_errors,
         is_self=result.rows == result.columns,
-        title=look.titled(figures.method(result, errors=True)),
+        title=look.titled(figure_files.method(result, errors=True)),
         style=look.style,
     )
     return Drawn(figure, ("convergence", *words_of(job)))

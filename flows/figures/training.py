@@ -6,25 +6,25 @@ from dataclasses import replace
 
 import click
 
-from allcnn import curves, figures, record
 from allcnn.advice import extracting, store_missing
 from allcnn.compare import SimilarityResult
 from allcnn.config import Selection, check_name
-from allcnn.drawing import film, matrices
+from allcnn.drawing import curves, figure_files, film, matrices
 from allcnn.drawing.panel import Panel
 from allcnn.errors import AllcnnError, ComparisonError, ConfigError, RunError
-from allcnn.stages import checkpoint_epoch, is_checkpoint, spread_out
-from allcnn.workspace import Workspace
-from flows.figures.look import Drawn, Look
+from allcnn.workspace import run_record
+from allcnn.workspace.checkpoint_names import checkpoint_epoch, is_checkpoint, spread_out
+from allcnn.workspace.paths import Workspace
 from flows.figures.pairs import words_of
-from flows.figures.sources import Method, Sources
-from flows.runs import histories_of, name_of_all
+from flows.figures.results import Method, Sources
+from flows.figures.style import Drawn, Look
+from flows.views.runs import histories_of, name_of_all
 
 
 def draw_curves(place: Workspace, patterns: Sequence[str], look: Look) -> Drawn:
     """Draw loss and accuracy over the epochs of the runs that fit."""
     histories = histories_of(place, patterns)
-    columns = {run: record.columns(history) for run, history in histories.items()}
+    columns = {run: run_record.columns(history) for run, history in histories.items()}
     drawn = curves.learning_curves(columns, look.titled(""), look.style)
     return Drawn(drawn, ("curves", name_of_all(list(histories))))
 
@@ -110,7 +110,7 @@ def _panels(results: Sequence[SimilarityResult], look: Look, titles: Sequence[st
 
 
 def _title(run: str, results: Sequence[SimilarityResult]) -> str:
-    return f"{run}@final against its checkpoints: {figures.method(results[0])}"
+    return f"{run}@final against its checkpoints: {figure_files.method(results[0])}"
 
 
 class _Moments:
@@ -119,8 +119,8 @@ class _Moments:
     def __init__(self, place: Workspace, run: str) -> None:
         self._accuracies: dict[float, float] = {}
         try:
-            history = record.read_history(place, run)
-            self._epochs = float(record.read_record(place, run).config.epochs)
+            history = run_record.read_history(place, run)
+            self._epochs = float(run_record.read_record(place, run).config.epochs)
         except AllcnnError:  # removed, or imported without its run
             self._epochs = math.inf
         else:

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from allcnn import figures, record
 from allcnn.config import Comparison
+from allcnn.drawing import figure_files
 from allcnn.errors import AllcnnError, ConfigError, RunError
-from allcnn.repair.probes import command_for
-from allcnn.repair.results import command_of
-from allcnn.runs import Run, Unreadable, list_runs
-from allcnn.workspace import Workspace
+from allcnn.maintenance.rerun_commands import command_of
+from allcnn.maintenance.rerun_probe import command_for
+from allcnn.workspace import run_record
+from allcnn.workspace.paths import Workspace
+from allcnn.workspace.run_listing import Run, Unreadable, list_runs
 from flows.reporting.found import changed
 from flows.reporting.script import finite
 from flows.reporting.sides import Sides
-from flows.today import Today
+from flows.views.current_checkpoints import Today
 from store import ProbeResult, SimilarityResult, StoreError
 
 _CURVES = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -37,8 +38,8 @@ def runs(workspace: Workspace) -> tuple[list[dict[str, Any]], list[dict[str, str
 
 
 def _run(workspace: Workspace, run: Run) -> dict[str, Any]:
-    entry = record.read_record(workspace, run.run)
-    curves = record.columns(record.read_history(workspace, run.run))
+    entry = run_record.read_record(workspace, run.run)
+    curves = run_record.columns(run_record.read_history(workspace, run.run))
     return {
         "run": run.run,
         "dataset": run.dataset,
@@ -57,11 +58,11 @@ def result(
     workspace: Workspace, found: SimilarityResult, sides: Sides, today: Today
 ) -> dict[str, Any]:
     """Return what the page tells of a result before its numbers are looked at."""
-    rows, columns = (figures.side(keys).label for keys in (found.rows, found.columns))
+    rows, columns = (figure_files.side(keys).label for keys in (found.rows, found.columns))
     return {
         "name": found.name,
         "title": rows if found.rows == found.columns else f"{rows} with {columns}",
-        "method": figures.method(found),
+        "method": figure_files.method(found),
         "rows": sides.number(found.rows),
         "columns": sides.number(found.columns),
         "shape": found.cka.shape,

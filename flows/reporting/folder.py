@@ -6,9 +6,9 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from allcnn.errors import WorkspaceError
-from allcnn.workspace import Workspace, read_json, write_json
-from store.place import Place, is_file, make_folder, read_bytes, write_bytes
-from store.reach import reaching
+from allcnn.workspace.paths import Workspace, read_json, write_json
+from store.storage.paths import Place, is_file, make_folder, read_bytes, write_bytes
+from store.storage.remote_errors import reaching
 
 PAGE: Final = "index.html"
 _FOLDERS: Final = ("assets", "data")

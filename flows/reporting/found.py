@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 from allcnn.advice import listing
 from allcnn.errors import RunError
-from allcnn.housekeeping import place_of
-from allcnn.workspace import Workspace
-from flows.today import Today
+from allcnn.maintenance.inventory import place_of
+from allcnn.workspace.paths import Workspace
+from flows.views.current_checkpoints import Today
 from store import ProbeResult, SimilarityResult, StoreError, has_store, read_probe, read_result
 from store.errors import UnfinishedError, UnknownProbeError, UnknownResultError
-from store.place import child_names
-from store.verify import verify
+from store.maintenance.verify import verify
+from store.storage.paths import child_names
 
 
 def check_there(workspace: Workspace) -> None:

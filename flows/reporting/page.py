@@ -10,14 +10,14 @@ from markupsafe import Markup
 
 from allcnn.progress import Report, silent
 from allcnn.provenance import now
-from allcnn.workspace import Workspace
+from allcnn.workspace.paths import Workspace
+from flows.maintenance.ledger import Ledger
 from flows.reporting import facts, found
 from flows.reporting.folder import Folder
 from flows.reporting.script import numbers_script, to_script
 from flows.reporting.sides import Sides
-from flows.today import Today
-from flows.upkeep.ledger import Ledger
-from store.place import Place
+from flows.views.current_checkpoints import Today
+from store.storage.paths import Place
 
 _MOST_NIGHTS = 14
 

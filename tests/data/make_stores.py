@@ -19,9 +19,9 @@ from store import (
     SampleSet,
     SimilarityResult,
     Writer,
-    layout,
     write_result,
 )
+from store.zarrfiles import layout
 
 SAMPLE_SET = SampleSet("digits", "test", 10, (8, 8, 1), "0123456789abcdef")
 SAMPLES = np.arange(10)[::-1]

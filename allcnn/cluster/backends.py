@@ -1,0 +1,325 @@
+"""Start workers of each kind, or find those that run already; and stop what was started."""
+
+import logging
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+import dask
+from distributed import Client, LocalCluster, Nanny, Scheduler, Security, SpecCluster
+from distributed.comm.addressing import parse_host_port
+from distributed.deploy.cluster import Cluster as DaskCluster
+from distributed.system import MEMORY_LIMIT
+
+from allcnn.cluster.preload import CORES
+from allcnn.cluster.security import private
+from allcnn.cluster.spec import ClusterSpec
+from allcnn.errors import ClusterError, ConfigError
+
+_THREADS: Final = 2
+"""One computes while the other reads; more would only hold more minibatches in memory."""
+
+_LOOPBACK: Final = "127.0.0.1:0"
+
+_LEAST_BYTES: Final = 2**30
+"""Memory of one worker process: JAX alone takes half of it."""
+
+CONNECT_S: Final = 15.0
+"""How long a scheduler that runs already has to answer."""
+
+WORKERS_S: Final = 60.0
+"""How long its workers, or processes of this machine, have to come."""
+
+QUEUE_S: Final = 3600.0
+"""How long the workers of a user's function have to come, which may wait in a batch queue."""
+
+_MEMORY: Final = {
+    # What a task holds is its own, so that a worker that pauses would wait for ever.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+}
+
+
+@dataclass(frozen=True)
+class Started:
+    """Workers that take tasks.
+
+    Attributes:
+        client: to give them tasks.
+        about: what they are, in words.
+        dashboard: the address of the scheduler's pages.
+        memory_bytes: of each worker, beyond which it is ended; None where that is not ours to say.
+    """
+
+    client: Client
+    about: str
+    dashboard: str
+    memory_bytes: int | None = None
+
+
+def check_possible(spec: ClusterSpec) -> None:
+    """Raise ConfigError for workers that this machine cannot have, before any work."""
+    if spec.kind == "local":
+        _cores(spec.n_workers)
+    elif spec.kind == "gpu":
+        _gpus()
+    elif spec.kind == "address":
+        _check_address(spec.target)
+    elif spec.kind == "function":
+        _function(spec.target)
+
+
+def check_answers(spec: ClusterSpec) -> None:
+    """Raise ClusterError where nothing answers at a scheduler's address, also if none is needed."""
+    if spec.kind != "address":
+        return
+    where = parse_host_port(spec.target.partition("://")[2])
+    try:
+        socket.create_connection(where, timeout=CONNECT_S).close()
+    except OSError as error:
+        raise _silent(spec.target, error) from error
+
+
+def _silent(name: str, error: Exception) -> ClusterError:
+    return ClusterError(
+        f"no scheduler of Dask answers at {name} within {CONNECT_S:g} s ({error}); start one with"
+        " 'dask scheduler', or name another --cluster"
+    )
+
+
+@contextmanager
+def started(spec: ClusterSpec, memory_bytes: int | None = None) -> Iterator[Started]:
+    """Yield workers, which are stopped at the end unless they ran before.
+
+    Schedulers and status pages that are started here listen on loopback alone, on free ports; the
+    former, and their workers, answer nobody but this process (``allcnn.cluster.security``).
+    Raises ConfigError for workers that this machine cannot have, ClusterError where none come.
+    """
+    with ExitStack() as stack:
+        # Each start and stop would otherwise log a page, where any handler listens to INFO; and
+        # what goes wrong reaches whoever asked for the result.
+        stack.enter_context(_level("distributed", logging.CRITICAL))
+        # Its loop logs the traceback of a transfer that a connection's end breaks off.
+        stack.enter_context(_level("tornado.application", logging.CRITICAL))
+        if spec.kind == "threads":
+            yield _threads(stack)
+        elif spec.kind == "local":
+            yield _processes(stack, _cores(spec.n_workers), memory_bytes)
+        elif spec.kind == "gpu":
+            yield _processes(stack, _gpus(), memory_bytes)
+        elif spec.kind == "address":
+            yield _connected(stack, spec.target, spec.target, WORKERS_S)
+        else:
+            yield _made(stack, spec.target)
+
+
+def _threads(stack: ExitStack) -> Started:
+    stack.enter_context(private())
+    cluster = stack.enter_context(
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=_THREADS,
+            processes=False,
+            protocol="inproc://",  # whatever Dask's configuration wants of networks
+            dashboard_address=_LOOPBACK,
+            worker_dashboard_address=_LOOPBACK,
+            memory_limit=0,
+        )
+    )
+    client = stack.enter_context(Client(cluster, set_as_default=False))
+    return Started(client, "threads of this process", _own_dashboard(client))
+
+
+def _processes(
+    stack: ExitStack, environments: list[dict[str, str]], memory_bytes: int | None
+) -> Started:
+    """Start one process for each environment; one that dies is started again."""
+    memory_bytes = memory_bytes or MEMORY_LIMIT // len(environments)
+    stack.enter_context(dask.config.set(_MEMORY))
+    security = stack.enter_context(private())
+    guarded = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
+    options = guarded | {
+        "nthreads": _THREADS,
+        "memory_limit": memory_bytes,
+        "dashboard_address": _LOOPBACK,
+        "preload": ["allcnn.cluster.preload"],
+        "silence_logs": logging.CRITICAL,
+    }
+    workers = {
+        i: {"cls": Nanny, "options": options | {"env": env}} for i, env in enumerate(environments)
+    }
+    scheduler = {
+        "cls": Scheduler,
+        "options": guarded | {"port": 0, "dashboard_address": _LOOPBACK},
+    }
+    cluster = stack.enter_context(
+        SpecCluster(workers=workers, scheduler=scheduler, security=security)
+    )
+    client = stack.enter_context(Client(cluster, security=security, set_as_default=False))
+    _wait_for(client, len(environments), "this machine", WORKERS_S)
+    kind = "GPUs" if "CUDA_VISIBLE_DEVICES" in environments[0] else "cores"
+    about = f"{len(environments)} processes on as many {kind}"
+    return Started(client, about, _own_dashboard(client), memory_bytes)
+
+
+def _cores(n_workers: int | None) -> list[dict[str, str]]:
+    """Return an environment for each worker on a core of its own.
+
+    Raises ConfigError for more workers than this process may use cores.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
+    if n_workers is None:
+        n_workers = min(len(cores), max(1, MEMORY_LIMIT // _LEAST_BYTES))
+    if n_workers > len(cores):
+        raise ConfigError(
+            f"cluster is local:{n_workers}, and this process may use {len(cores)} cores, one for"
+            f" each worker; use local:{len(cores)} or fewer"
+        )
+    return [{CORES: str(core), "JAX_PLATFORMS": "cpu"} for core in cores[:n_workers]]
+
+
+def _gpus() -> list[dict[str, str]]:
+    """Return an environment for each GPU; raises ConfigError where there is none."""
+    names = gpu_names()
+    if not names:
+        raise ConfigError(
+            "cluster is gpu, and no NVIDIA GPU is found here (by CUDA_VISIBLE_DEVICES or"
+            " nvidia-smi); use threads or local"
+        )
+    return [
+        # This process may hold memory of the same GPU.
+        {"CUDA_VISIBLE_DEVICES": name, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        for name in names
+    ]
+
+
+def gpu_names() -> list[str]:
+    """Return what names the GPUs that this process may use, without starting JAX on them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name.strip() not in ("", "-1")]
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.split()
+
+
+def _connected(stack: ExitStack, scheduler: Any, name: str, patience_s: float) -> Started:
+    """Connect to a scheduler that runs already, and wait for the first of its workers."""
+    if isinstance(scheduler, str):
+        _check_address(scheduler)
+    try:
+        client = stack.enter_context(Client(scheduler, timeout=CONNECT_S, set_as_default=False))
+    except (OSError, ValueError) as error:
+        raise _silent(name, error) from error
+    _wait_for(client, 1, name, patience_s)
+    return Started(client, f"the workers of {name}", client.dashboard_link)
+
+
+def _check_address(address: str) -> None:
+    """Raise ConfigError for what a client would fail at with a traceback, half a minute later."""
+    protocol, _, where = address.partition("://")
+    try:
+        parse_host_port(where)
+    except ValueError as error:
+        raise ConfigError(f"cluster is {address}, which is no address: {error}") from error
+    if protocol == "tls" and Security().get_connection_args("client").get("ssl_context") is None:
+        raise ConfigError(
+            f"cluster is {address}, and Dask has no certificates to reach it by; name them in its"
+            " configuration, distributed.comm.tls"
+        )
+
+
+def _made(stack: ExitStack, target: str) -> Started:
+    """Call a user's function, which returns a cluster, a client or a scheduler's address."""
+    function = _function(target)
+    try:
+        made = function()
+    except Exception as error:  # the user's: whatever it raises is theirs to mend
+        raise ClusterError(f"{target} failed: {_told(error)}; mend that function") from error
+    if isinstance(made, Client):
+        if made.cluster is not None:  # which nobody else can stop
+            stack.callback(made.cluster.close)
+        stack.callback(made.close)
+        _wait_for(made, 1, target, QUEUE_S)
+        return Started(made, f"the workers of {target}", made.dashboard_link)
+    if isinstance(made, DaskCluster):
+        return _connected(stack, stack.enter_context(made), target, QUEUE_S)
+    if isinstance(made, str) and "://" in made:
+        return _connected(stack, made, target, QUEUE_S)
+    raise ConfigError(
+        f"cluster is {target}, which returned {made!r}; it must return a cluster or a client of"
+        " Dask, or a scheduler's address"
+    )
+
+
+def _function(target: str) -> Callable[[], object]:
+    module, _, name = target.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"cluster is {target}, and there is no such function ({error}); put its module on"
+            " PYTHONPATH"
+        ) from error
+    except Exception as error:  # of the module's own lines
+        raise ConfigError(
+            f"cluster is {target}, and {module} cannot be imported: {_told(error)}; mend it"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"cluster is {target}, which is no function but {found!r}")
+    return found  # type: ignore[no-any-return]
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _wait_for(client: Client, n_workers: int, name: str, patience_s: float) -> None:
+    try:
+        client.wait_for_workers(n_workers, timeout=patience_s)
+    except TimeoutError as error:
+        raise ClusterError(
+            f"{name} has fewer than {n_workers} workers after {patience_s:g} s; start workers"
+            " there, with 'dask worker', and run this again"
+        ) from error
+
+
+def memory_bytes() -> int:
+    """Return the memory that this process may use, as far as the machine or its container tells."""
+    return int(MEMORY_LIMIT)
+
+
+def _own_dashboard(client: Client) -> str:
+    # Dask would name an address of this machine on which nothing listens.
+    services: Mapping[str, int] = client.scheduler_info()["services"]
+    return f"http://127.0.0.1:{services['dashboard']}/status"
+
+
+@contextmanager
+def _level(name: str, level: int) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    except KeyboardInterrupt:
+        before = level  # what was still starting fails, and this process ends
+        raise
+    finally:
+        logger.setLevel(before)

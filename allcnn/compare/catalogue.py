@@ -1,0 +1,276 @@
+"""Stored results that answer a comparison: a result itself, or a block of a larger one.
+
+No activations and no Grams are needed, so that figures can be drawn after those were removed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final
+
+import store
+from allcnn.compare.candidates import Found, digests_of, find, network_of, preference
+from allcnn.compare.results import JOB
+from allcnn.compare.submatrix import block_of, exchanged
+from allcnn.config import Comparison, Selection
+from allcnn.errors import AllcnnError
+from allcnn.workspace import run_record as record
+from allcnn.workspace.checkpoint_names import is_checkpoint
+from allcnn.workspace.checkpoints import kept_digests
+from allcnn.workspace.paths import Workspace
+from store import RepresentationKey, SampleSet, SimilarityResult, StoreError
+from store.records.records import read_facts
+from store.records.results import RESULTS
+from store.storage.paths import Place, child_names
+from store.storage.remote_errors import each
+
+_SIDES: Final = ("rows", "columns")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A stored result without its numbers."""
+
+    name: str
+    record: Mapping[str, Any]
+
+    @cached_property
+    def sides(self) -> tuple[list[RepresentationKey], list[RepresentationKey]]:
+        """The representations that are its rows and columns."""
+        rows, columns = (
+            [RepresentationKey.from_text(text) for text in self.record[side]] for side in _SIDES
+        )
+        return rows, columns
+
+    @cached_property
+    def job(self) -> Comparison:
+        """The comparison that it was computed by."""
+        return Comparison.from_json(self.record["provenance"][JOB])
+
+    @property
+    def sample_set(self) -> str:
+        """The name of its examples."""
+        return self.sides[0][0].sample_set
+
+    @cached_property
+    def examples(self) -> SampleSet:
+        """Its sample set, of which one class may be compared."""
+        return SampleSet.from_json(self.record["provenance"]["sample_set"])
+
+    @property
+    def created_at(self) -> str:
+        """When it was computed."""
+        return str(self.record["provenance"].get("created_at", ""))
+
+    def digest(self, network: Selection) -> str | None:
+        """Return the digest of the checkpoint that it was computed from."""
+        recorded = self.record["provenance"].get("checkpoint_digests") or {}
+        found = (recorded.get(side, {}).get(str(network)) for side in _SIDES)
+        return next(filter(None, found), None)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The part of a stored result that a comparison asks for, perhaps with its sides exchanged."""
+
+    of: Kept
+    rows: list[int]
+    columns: list[int]
+    is_exchanged: bool
+
+    @cached_property
+    def sides(self) -> tuple[set[Selection], set[Selection]]:
+        """The networks that are rows and columns of what is asked for."""
+        places = zip(self.of.sides, (self.rows, self.columns), strict=True)
+        first, second = ({network_of(keys[k]) for k in chosen} for keys, chosen in places)
+        return (second, first) if self.is_exchanged else (first, second)
+
+    @property
+    def networks(self) -> set[Selection]:
+        """What it compares."""
+        return set.union(*self.sides)
+
+
+class Catalogue:
+    """The stored results of a workspace, looked up once.
+
+    Of results on several sample sets those of the largest answer, of test examples rather than of
+    training ones, unless one is named; of those of
+    several checkpoints under one name those of the one that is there now, or else the newest. A
+    pattern stands for all networks that are stored now, as for a comparison; where none are, for
+    those of the result that has most. Results of one class answer for that class alone.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._kept = list(_scan(workspace.similarity))
+        self._now: dict[tuple[Selection, str], list[Found]] = {}
+        self._last: SimilarityResult | None = None
+
+    def results(self, job: Comparison) -> list[SimilarityResult] | None:
+        """Return the stored results that a comparison asks for, one a bandwidth, or None."""
+        found = [self.result(job, sigma) for sigma in job.bandwidths]
+        results = [result for result in found if result is not None]
+        sets = {result.rows[0].sample_set for result in results}
+        return results if len(results) == len(found) and len(sets) == 1 else None
+
+    def result(self, job: Comparison, sigma: float | None) -> SimilarityResult | None:
+        """Return the stored result, or the block of one, that a comparison asks for."""
+        fitting = [kept for kept in self._kept if _is_alike(kept, job, sigma)]
+        blocks = [block for kept in fitting for block in _blocks(kept, job)]
+        for block in sorted(blocks, key=lambda block: self._rank(block, job), reverse=True):
+            if self._is_whole(block, job) and self._is_current(block):
+                try:
+                    return self._taken(block)
+                except StoreError:
+                    continue  # damaged, or gone meanwhile
+        return None
+
+    def networks(self, job: Comparison, sigma: float | None) -> list[Selection]:
+        """Return the networks of results of this kind that fit the job's columns."""
+        found = {
+            network_of(key): None
+            for kept in self._kept
+            if _is_alike(kept, job, sigma)
+            for keys in kept.sides
+            for key in keys
+            if job.columns.matches(key.run, key.checkpoint, key.tap)
+        }
+        return list(found)
+
+    def labels(self, job: Comparison, sigma: float | None) -> list[int]:
+        """Return the classes that a comparison is stored of."""
+        labels = sorted(
+            {int(k.record["label"]) for k in self._kept if k.record.get("label") is not None}
+        )
+        return [k for k in labels if self.result(replace(job, label=k), sigma) is not None]
+
+    def _taken(self, block: _Block) -> SimilarityResult:
+        """Return what is asked for of a result; several blocks of one read it once."""
+        if self._last is None or self._last.name != block.of.name:
+            self._last = store.read_result(self._workspace.similarity, block.of.name)
+        part = block_of(self._last, block.rows, block.columns)
+        return exchanged(part) if block.is_exchanged else part
+
+    def _rank(self, block: _Block, job: Comparison) -> tuple[Any, ...]:
+        n_networks = 0 if _are_networks(job) else sum(map(len, block.sides))
+        return (
+            preference(block.of.examples),
+            n_networks,
+            block.of.created_at,
+            not block.is_exchanged,
+        )
+
+    def _is_whole(self, block: _Block, job: Comparison) -> bool:
+        """Return whether each side has all networks that its pattern stands for now."""
+        if _are_networks(job):
+            return True
+        known = {*self._workspace.stored_networks(block.of.sample_set), *block.networks}
+        return all(
+            network in there
+            for side, there in zip((job.rows, job.columns), block.sides, strict=True)
+            if not side.is_network
+            for network in known
+            if _fits(side, network)
+        )
+
+    def _is_current(self, block: _Block) -> bool:
+        return all(self._is_of_now(block.of, network) for network in block.networks)
+
+    def _is_of_now(self, kept: Kept, network: Selection) -> bool:
+        """Return whether a result is of the checkpoint that is there, as far as anything tells."""
+        digest = kept.digest(network)
+        now = kept_digest(self._workspace, network)
+        begun_at = record.begun_at(self._workspace, network.run)
+        if now is None and kept.created_at < begun_at:
+            return False  # of an earlier run of that name, or nobody knows
+        taps = self._stored(network, kept.sample_set)
+        known = digests_of(taps) if now is None else [now]
+        return (not known or digest in (None, *known)) and _has_these_rows(kept, taps)
+
+    def _stored(self, network: Selection, sample_set: str) -> list[Found]:
+        key = network, sample_set
+        if key not in self._now:
+            self._now[key] = find(self._workspace, network, sample_set, skip=True)
+        return self._now[key]
+
+
+def _scan(place: Place) -> Iterator[Kept]:
+    """Yield what is stored and tells its comparison, which results of version 0.1 do not."""
+    if not store.has_store(place):
+        return
+
+    def looked_up(name: str) -> Kept | None:
+        try:
+            kept = Kept(name, read_facts(place / name, RESULTS) or {})
+            _ = kept.sample_set, kept.job, kept.examples, kept.record["name"]
+        except (StoreError, AllcnnError, LookupError, TypeError, ValueError, AttributeError):
+            return None
+        return kept
+
+    yield from filter(None, each(place, looked_up, child_names(place)))
+
+
+def _is_alike(kept: Kept, job: Comparison, sigma: float | None) -> bool:
+    """Return whether a result was computed in the way of a comparison, whatever it compares."""
+    found = kept.record
+    same_size = job.estimator == "exact" or found.get("batch_size") == job.batch_size
+    return (
+        same_size
+        and (found.get("kernel"), found.get("sigma")) == (job.kernel, sigma)
+        and (found.get("estimator"), found.get("pool", "whole")) == (job.estimator, job.pool)
+        and found.get("label") == job.label
+        and job.permutations in (0, kept.job.permutations)
+        and job.sample_set in (None, kept.sample_set)
+    )
+
+
+def _blocks(kept: Kept, job: Comparison) -> Iterator[_Block]:
+    """Yield the part of a result that a comparison asks for, as it is and exchanged."""
+    selections = kept.job.rows, kept.job.columns
+    for is_exchanged in (False, True):
+        sides = (job.columns, job.rows) if is_exchanged else (job.rows, job.columns)
+        rows, columns = (
+            _chosen(keys, by, side)
+            for keys, by, side in zip(kept.sides, selections, sides, strict=True)
+        )
+        # Shuffled examples are of the columns.
+        if rows and columns and not (is_exchanged and job.permutations):
+            yield _Block(kept, rows, columns, is_exchanged)
+
+
+def _chosen(keys: Sequence[RepresentationKey], by: Selection, side: Selection) -> list[int]:
+    """Return which keys a side asks for; none where there may be others that it asks for, too."""
+    if by.tap not in ("*", side.tap):
+        return []
+    return [k for k, key in enumerate(keys) if side.matches(key.run, key.checkpoint, key.tap)]
+
+
+def _are_networks(job: Comparison) -> bool:
+    return job.rows.is_network and job.columns.is_network
+
+
+def _fits(side: Selection, network: Selection) -> bool:
+    return replace(side, tap="*").matches(network.run, network.checkpoint, "")
+
+
+def kept_digest(workspace: Workspace, network: Selection) -> str | None:
+    """Return the digest that is kept with a checkpoint; None where it is not there."""
+    if not is_checkpoint(network.checkpoint):
+        return None
+    try:
+        folder = workspace.checkpoints_folder(network.run) / network.checkpoint
+        return kept_digests(folder).get("variables")
+    except AllcnnError:  # not there, damaged, or imported under a name that no run can have
+        return None
+
+
+def _has_these_rows(kept: Kept, taps: Sequence[Found]) -> bool:
+    """Return whether a result is of the activations that are there, which digests may not tell."""
+    recorded = kept.record["provenance"].get("rows_digests", {})
+    now = {
+        tap.key.text: tap.activations.rows_digest
+        for tap in taps
+        if tap.activations is not None and tap.activations.complete
+    }
+    return all(recorded.get(key, digest) == digest for key, digest in now.items())

@@ -1,0 +1,59 @@
+"""How what is stored of a network is stored again: the extraction that does it, or what else."""
+
+from collections.abc import Iterable, Iterator
+
+from allcnn.advice import options_of, store_again
+from allcnn.compare.candidates import Found, network_of
+from allcnn.config import Extraction, Selection, extracted_dtype
+from allcnn.workspace.paths import Workspace
+from store import Grams, Representation, SampleSet
+
+
+def examples_of(sample_set: SampleSet) -> dict[str, object]:
+    """Return the options by which an extraction has these examples."""
+    return {"split": sample_set.split, "samples": sample_set.n_samples}
+
+
+def store_whole(workspace: Workspace, found: Found) -> str:
+    """Say how to store the activations of a network of which some, or Grams alone, are stored."""
+    network, tap = network_of(found.key), found.activations
+    if tap is None:
+        return store_again(workspace, network, **examples_of(found.sample_set))
+    return store_again(workspace, network, **options_of(_of_activations(network, tap)))
+
+
+def as_stored(network: Selection, taps: Iterable[Found]) -> Iterator[Extraction]:
+    """Yield the extractions that store a network as it is stored, activations before Grams."""
+    for found in taps:
+        if found.activations is not None:
+            yield _of_activations(network, found.activations)
+    for found in taps:
+        yield from (_of_grams(network, grams) for grams in found.grams)
+
+
+def _of_activations(network: Selection, tap: Representation) -> Extraction:
+    meta = tap.meta
+    return Extraction(
+        network.run,
+        network.checkpoint,
+        split=meta.sample_set.split,
+        n_samples=meta.sample_set.n_samples,
+        batch_size=meta.batch_rows,
+        dtype=extracted_dtype(meta.dtype),
+        compression=tap.compression,
+    )
+
+
+def _of_grams(network: Selection, grams: Grams) -> Extraction:
+    key, samples = grams.key, grams.meta.sample_set
+    return Extraction(
+        network.run,
+        network.checkpoint,
+        split=samples.split,
+        n_samples=samples.n_samples,
+        batch_size=key.batch_size,
+        dtype=extracted_dtype(key.dtype),
+        keep=("grams",),
+        kernel=key.kernel,
+        pool=key.pool,
+    )

@@ -1,0 +1,167 @@
+"""Which representations a comparison is about: both of its sides, on one sample set."""
+
+import itertools
+from collections.abc import Iterable
+
+import store
+from allcnn.advice import replace_stored, store_missing
+from allcnn.bounds import MINIBATCH
+from allcnn.compare.candidates import (
+    Found,
+    Sides,
+    Source,
+    by_network,
+    find,
+    missing_tap,
+    network_of,
+    preference,
+    sources_of,
+)
+from allcnn.compare.diagnose import Placed, alike, why_not
+from allcnn.compare.reextract import examples_of
+from allcnn.config import Comparison, Selection
+from allcnn.errors import AllcnnError, ComparisonError
+from allcnn.extract import load_source
+from allcnn.workspace import run_record
+from allcnn.workspace.checkpoint_names import checkpoint_order
+from allcnn.workspace.paths import Workspace
+from store import RepresentationKey
+
+
+def choose(workspace: Workspace, job: Comparison) -> Sides:
+    """Find both sides on the sample set asked for, or on the largest that both have whole.
+
+    Sets of training examples are chosen where there are no others.
+
+    Raises ComparisonError where a side is not stored, or is stored on other sample sets, and
+    where what is kept cannot give what is asked.
+    """
+    if not (store.has_store(workspace.activations) or store.has_store(workspace.grams)):
+        raise ComparisonError(
+            f"nothing is extracted yet in {workspace.root}; {store_missing(workspace, job.rows)}"
+        )
+    rows = _stored(workspace, job.rows, job)
+    columns = rows if job.columns == job.rows else _stored(workspace, job.columns, job)
+    wanted = [job.sample_set] if job.sample_set else [*rows]
+    common = [name for name in wanted if name in rows and name in columns]
+    if not common:
+        asked = f", and {job.sample_set} was asked for" if job.sample_set else ""
+        told = f"{job.rows} is stored on {', '.join(rows)}"
+        if columns is not rows:
+            told += f", {job.columns} on {', '.join(columns)}"
+        raise ComparisonError(
+            f"{told}{asked}; only representations of the same sample set compare:"
+            f" {alike(workspace, _placed([*rows.values(), *columns.values()]), job.sample_set)}"
+        )
+    chosen = max(common, key=lambda name: preference(rows[name][0].sample_set))
+    n_samples = rows[chosen][0].sample_set.n_samples
+    if n_samples < MINIBATCH.least:
+        raise ComparisonError(
+            f"{chosen} has {n_samples} examples, and HSIC needs {MINIBATCH.least}; store more"
+        )
+    sides = rows[chosen], columns[chosen]
+    _check_one_sample_set([*sides[0], *sides[1]])
+    stale = left_behind(workspace, [*sides[0], *sides[1]])
+    left = tuple([s for s in side if s.network not in stale] for side in sides)
+    if stale and (job.unusable == "refuse" or not all(left)):
+        raise ComparisonError(next(iter(stale.values())))
+    return left[0], left[1]
+
+
+def _placed(sources: Iterable[list[Source]]) -> list[Placed]:
+    return [Placed(s.network, s.sample_set, s.extracted) for s in itertools.chain(*sources)]
+
+
+def _check_one_sample_set(sources: list[Source]) -> None:
+    """Refuse other examples under one name, which holds the beginning of their digest alone."""
+    first = sources[0]
+    for source in sources:
+        if source.sample_set != first.sample_set:
+            raise ComparisonError(
+                f"{source.key} is of {source.sample_set}, and {first.key} of {first.sample_set};"
+                " only representations of the same sample set compare, so give one of them"
+                " another name"
+            )
+
+
+def left_behind(workspace: Workspace, sources: list[Source]) -> dict[Selection, str]:
+    """Say of networks that they are left of an earlier run which had the name of one that is there.
+
+    One of which nothing tells whether it is counts as one.
+    """
+    begun = {run: run_record.begun_at(workspace, run) for run in {s.key.run for s in sources}}
+    older = [source for source in sources if source.created_at < begun[source.key.run]]
+    # Loaded only in doubt: the same settings give the same checkpoint again.
+    now = {network: _digest_now(workspace, network) for network in {s.network for s in older}}
+    stale: dict[Selection, str] = {}
+    for source in older:
+        network, found = source.network, now[source.network]
+        if found == source.digest or network in stale:
+            continue
+        told = (
+            f"{source.key} was stored at {source.created_at}, before run {network.run!r} was begun"
+            f" at {begun[network.run]}, and"
+        )
+        if found is None:
+            stale[network] = (
+                f"{told} nothing tells whether it is of that run, as checkpoint"
+                f" {network.checkpoint!r} is not there to be read; finish or restore the run, or"
+                " give one of them another name"
+            )
+            continue
+        if not source.extracted:
+            stale[network] = (
+                f"{told} it was imported; import it under another --run, or train that run with"
+                " another --prefix"
+            )
+            continue
+        examples = source.sample_set
+        again = replace_stored(workspace, network, examples.name, examples_of(examples))
+        stale[network] = (
+            f"{told} its checkpoint is another one, so that this is of an earlier run of that"
+            f" name; {again}"
+        )
+    return stale
+
+
+def _digest_now(workspace: Workspace, network: Selection) -> str | None:
+    try:
+        return load_source(workspace, network.run, network.checkpoint).digest
+    except AllcnnError:
+        return None
+
+
+def _stored(workspace: Workspace, side: Selection, job: Comparison) -> dict[str, list[Source]]:
+    """Return what a selection finds, by sample sets that hold all its networks whole."""
+    skips = job.unusable == "skip"
+    found = find(workspace, side, job.sample_set, skip=skips)
+    if not found and job.sample_set:
+        # Elsewhere it may be stored, which the error then says.
+        found = find(workspace, side, None, skip=skips)
+    if not found:
+        raise ComparisonError(
+            f"{workspace.root} holds no activations or Grams of {side};"
+            f" {store_missing(workspace, side)}"
+        )
+    sets: dict[str, list[Found]] = {}
+    for each in found:
+        sets.setdefault(each.key.sample_set, []).append(each)
+    networks = {network_of(each.key) for each in found}
+    whole = {}
+    for name, members in sets.items():
+        sources = [
+            source
+            for taps in by_network(members).values()
+            if missing_tap(taps, side) is None
+            for source in sources_of(taps, job)
+        ]
+        has_all = len(sources) == len(members) and {s.network for s in sources} == networks
+        if has_all or (skips and sources):
+            whole[name] = sorted(sources, key=lambda s: (*_order(s.key), s.tap_index, s.key.tap))
+    if not whole or (job.sample_set in sets and job.sample_set not in whole):
+        raise ComparisonError(why_not(workspace, side, job, sets))
+    return whole
+
+
+def _order(key: RepresentationKey) -> tuple[str, float, str]:
+    return key.run, checkpoint_order(key.checkpoint), key.checkpoint

@@ -1,0 +1,340 @@
+"""Plots of learning, of how CKA settles, of what chance gives, and of layers identified."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from allcnn.drawing.canvas import (
+    as_label,
+    finish_axes,
+    line_colours,
+    new_figure,
+    set_title,
+    text_inches,
+    wrapped,
+)
+from allcnn.drawing.style import PAGE, Style
+
+History = Mapping[str, Sequence[float]]
+Pairs = list[tuple[int, int]]
+
+MAX_LINES = 12
+MAX_DOTS = 40
+_BARS: dict[str, Any] = {"markersize": 3, "capsize": 2, "linewidth": 1}
+
+
+def learning_curves(
+    histories: Mapping[str, History], title: str = "", style: Style = PAGE
+) -> Figure:
+    """Draw loss and accuracy of each run against the epoch: training dashed, test solid.
+
+    A history has ``epoch``, ``train_loss``, ``test_loss``, ``train_accuracy`` and
+    ``test_accuracy`` of equal lengths; accuracies are fractions, drawn in percent.
+    """
+    if not histories:
+        raise ValueError("there are no histories to draw; give that of one run or more")
+    if style.fills:
+        figure = new_figure(style.width, 1.4 * style.width, layout="constrained")
+        loss, accuracy = figure.subplots(2, 1)
+    else:
+        figure = new_figure(9.0, 3.9, layout="constrained")
+        loss, accuracy = figure.subplots(1, 2)
+    for (run, history), colour in zip(histories.items(), line_colours(len(histories)), strict=True):
+        for axes, quantity, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
+            for split, dash in (("train", "--"), ("test", "-")):
+                axes.plot(
+                    history["epoch"],
+                    factor * np.asarray(history[f"{split}_{quantity}"], np.float64),
+                    linestyle=dash,
+                    color=colour,
+                    linewidth=style.line,
+                    marker="o" if len(history["epoch"]) == 1 else None,
+                    fillstyle="full" if split == "test" else "none",
+                    label=run if split == "test" else None,
+                )
+    for axes, label in ((loss, "Loss"), (accuracy, "Accuracy (%)")):
+        finish_axes(axes, "Epoch", label, style.label, _ticks(style))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if _spans_decades(histories):
+        loss.set_yscale("log")
+    if title:
+        width = figure.get_figwidth()
+        figure.suptitle(wrapped(title, width, style.title), fontsize=style.title)
+    _learning_legend(figure, loss, style)
+    return figure
+
+
+def choose_pairs(
+    matrix: Float[np.ndarray, "r c"], *, is_self: bool = False, most: int = MAX_LINES
+) -> Pairs:
+    """Return the rows and columns of a matrix that are worth following one by one.
+
+    Of a list compared with itself: neighbours, as its diagonal is 1. Of two lists of one length:
+    the diagonal. Else each entry of the shorter list with the most similar one of the longer,
+    where there is any that is not NaN. Of more than ``most``, that many are taken evenly.
+    """
+    matrix = np.asarray(matrix)
+    r, c = matrix.shape
+    if is_self and r > 1:
+        pairs = list(itertools.pairwise(range(r)))
+    elif r == c:
+        pairs = [(k, k) for k in range(r)]
+    elif r < c:
+        pairs = [(i, int(np.nanargmax(row))) for i, row in enumerate(matrix) if _has_value(row)]
+    else:
+        pairs = [(i, j) for j, i in choose_pairs(matrix.T, most=c)]
+    places = np.linspace(0, len(pairs) - 1, min(most, len(pairs)))
+    return [pairs[k] for k in np.round(places).astype(int)]
+
+
+def convergence_curves(
+    curves: Float[np.ndarray, "b r c"],
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    sizes: Int[np.ndarray, "b"],
+    errors: Float[np.ndarray, "r c"] | None = None,
+    *,
+    is_self: bool = False,
+    title: str = "",
+    style: Style = PAGE,
+) -> Figure:
+    """Draw CKA of the first minibatches against their number, a line for each chosen pair.
+
+    ``sizes`` are the examples of each minibatch, counted at the top; ``errors`` are the standard
+    errors of the last values, drawn as bars beside the ends. Which pairs: ``choose_pairs``.
+    """
+    curves = np.asarray(curves)
+    _check_curves(curves, row_names, column_names, sizes, errors)
+    pairs = choose_pairs(curves[-1], is_self=is_self)
+    numbers = np.arange(1, len(curves) + 1)
+    width = min(8.0, style.width)
+    figure = new_figure(width, 3.6 if style.fills else 4.4, layout="constrained")
+    axes = figure.add_subplot()
+    drawn: list[Any] = []
+    for k, ((i, j), colour) in enumerate(zip(pairs, line_colours(len(pairs)), strict=True)):
+        drawn += axes.plot(
+            numbers,
+            curves[:, i, j],
+            color=colour,
+            linewidth=0.8 * style.line,
+            marker="o" if len(numbers) == 1 else None,
+            markersize=4,
+            label=_pair_name(row_names[i], column_names[j]),
+        )
+        if errors is not None and np.isfinite(errors[i][j]):
+            # Side by side, as the ends of several lines are often at one height.
+            x = len(curves) * (1 + 0.012 * (k + 1))
+            axes.errorbar(x, curves[-1, i, j], errors[i][j], fmt="o", color=colour, **_BARS)
+    finish_axes(axes, "Minibatches", "CKA", style.label, _ticks(style))
+    _count_examples(axes, np.cumsum(sizes), style)
+    if title:
+        set_title(axes, title, width - (0.5 if style.fills else 2), style.title)
+    if style.fills:
+        _legend_below(figure, drawn, style)
+    else:
+        figure.legend(handles=drawn, loc="outside right center", fontsize=9, frameon=False)
+    return figure
+
+
+def baseline_plot(
+    values: Float[np.ndarray, "r c"],
+    baseline: Float[np.ndarray, "p r c"],
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    *,
+    is_self: bool = False,
+    title: str = "",
+) -> Figure:
+    """Draw CKA of each chosen pair beside what it is with examples matched at random.
+
+    ``baseline`` holds CKA of p random matchings: a grey band from the smallest to the largest,
+    with a line at their mean. Which pairs: ``choose_pairs``.
+    """
+    values, baseline = np.asarray(values), np.asarray(baseline)
+    _check_baseline(values, baseline, row_names, column_names)
+    pairs = choose_pairs(values, is_self=is_self, most=MAX_DOTS)
+    names = [_pair_name(row_names[i], column_names[j]) for i, j in pairs]
+    figure, axes = _places_axes(names, 0.35 * max(8, len(pairs)), "CKA", title)
+    rows, columns = np.array(pairs, int).reshape(-1, 2).T
+    bands = _draw_bands(axes, baseline[:, rows, columns])
+    dots = axes.plot(values[rows, columns], "o", color=line_colours(1)[0], label="CKA")
+    axes.axhline(0, color="0.5", linewidth=0.8, zorder=0.5)
+    axes.use_sticky_edges = False
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, -0.03), max(high, 1.03))
+    return _with_legend_below(figure, [*dots, *bands])
+
+
+def identification_bars(
+    per_layer: Mapping[str, Float[np.ndarray, "l"]], names: Sequence[str], title: str = ""
+) -> Figure:
+    """Draw the share of identified layers, layer by layer, with one bar for each measure.
+
+    ``per_layer`` holds shares from 0 to 1 by the name of the measure, such as ``RBF 0.4``, whose
+    mean stands in the legend. A dashed line shows what guessing gives.
+    """
+    _check_shares(per_layer, names)
+    n, n_layers = len(per_layer), len(names)
+    labels, width = list(map(as_label, names)), n_layers * (0.25 + 0.16 * n)
+    figure, axes = _places_axes(labels, width, "Layers identified (%)", title)
+    drawn: list[Any] = []
+    for k, (label, colour) in enumerate(zip(per_layer, line_colours(n), strict=True)):
+        percent = 100 * np.asarray(per_layer[label], np.float64)
+        places = np.arange(n_layers) + (k - (n - 1) / 2) * 0.8 / n
+        label = f"{label}: {percent.mean():.1f} %"
+        drawn.append(axes.bar(places, percent, 0.8 / n, color=colour, label=label))
+    drawn.append(
+        axes.axhline(100 / n_layers, color="0.2", linestyle="--", linewidth=1.2, label="chance")
+    )
+    axes.set_ylim(0, 102)
+    return _with_legend_below(figure, drawn)
+
+
+def _places_axes(names: Sequence[str], width: float, label: str, title: str) -> tuple[Figure, Axes]:
+    """Return a new figure and axes with a named place for each of some values."""
+    longest = max((text_inches(name, 9) for name in names), default=0.0)
+    width = min(14.0, max(4.5, width + 1.2))
+    figure = new_figure(width, 3.7 + longest, layout="constrained")
+    axes = figure.add_subplot()
+    finish_axes(axes, "", label)
+    axes.grid(visible=False, axis="x")
+    axes.set_xticks(range(len(names)), list(names), rotation=90)
+    axes.set_xlim(-0.6, max(len(names), 1) - 0.4)
+    if title:
+        set_title(axes, title, width - 1, font_size=11)
+    return figure, axes
+
+
+def _with_legend_below(figure: Figure, drawn: Sequence[Any]) -> Figure:
+    columns = min(len(drawn), int(figure.get_figwidth() / 1.5))
+    figure.legend(
+        handles=drawn, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
+    )
+    return figure
+
+
+def _draw_bands(axes: Axes, permuted: Float[np.ndarray, "p k"]) -> list[Any]:
+    """Draw range and mean of each column's values, as far as they are finite; return both."""
+    finite = np.ma.masked_invalid(permuted)
+    x = np.flatnonzero(finite.count(axis=0))
+    low, high, mean = (np.asarray(f(axis=0))[x] for f in (finite.min, finite.max, finite.mean))
+    label = f"{len(permuted):,} random matchings"
+    return [
+        axes.bar(x, high - low, 0.7, bottom=low, color="0.78", label=label),
+        axes.hlines(mean, x - 0.35, x + 0.35, color="0.35", linewidth=1.2, label="their mean"),
+    ]
+
+
+def _has_value(row: Float[np.ndarray, "c"]) -> bool:
+    return not bool(np.isnan(row).all())
+
+
+def _pair_name(row: str, column: str) -> str:
+    return as_label(row) if row == column else f"{as_label(row)}, {as_label(column)}"
+
+
+def _ticks(style: Style) -> float:
+    # Curves have fewer numbers at their axes than matrices have names.
+    return style.tick if style.fills else style.tick + 1
+
+
+def _legend_below(figure: Figure, drawn: Sequence[Any], style: Style) -> None:
+    size = _ticks(style)
+    longest = max((text_inches(str(each.get_label()), size) for each in drawn), default=0.0)
+    figure.legend(
+        handles=drawn,
+        loc="outside lower center",
+        # With the line before a name, and the room between columns.
+        ncols=max(1, min(6, int(figure.get_figwidth() / (longest + 6 * size / 72)))),
+        fontsize=size,
+        frameon=False,
+    )
+
+
+def _count_examples(axes: Axes, examples: Int[np.ndarray, "b"], style: Style) -> None:
+    """Mark whole minibatches below, and at the top how many examples those are."""
+    b = len(examples)
+    ticks = MaxNLocator(4 if style.fills else 8, integer=True, min_n_ticks=1).tick_values(1, b)
+    marked = [int(k) for k in ticks if 1 <= k <= b]
+    axes.set_xticks(marked)
+    top = axes.secondary_xaxis("top")
+    top.set_xticks(marked, [f"{examples[k - 1]:,}" for k in marked])
+    top.set_xlabel("Examples", fontsize=style.label)
+    top.tick_params(labelsize=_ticks(style))
+
+
+def _check_curves(
+    curves: Float[np.ndarray, "b r c"],
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    sizes: Int[np.ndarray, "b"],
+    errors: Float[np.ndarray, "r c"] | None,
+) -> None:
+    shape = (len(sizes), len(row_names), len(column_names))
+    if curves.shape != shape or 0 in shape:
+        raise ValueError(
+            f"the curves have shape {curves.shape}, their minibatches and names {shape}; give one"
+            " size a minibatch, one name a row and column, and at least one of each"
+        )
+    if errors is not None and np.shape(errors) != shape[1:]:
+        raise ValueError(
+            f"the errors have shape {np.shape(errors)}, the curves' last values {shape[1:]}; give"
+            " one error a pair, NaN where there is none"
+        )
+
+
+def _check_baseline(
+    values: Float[np.ndarray, "r c"],
+    baseline: Float[np.ndarray, "p r c"],
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+) -> None:
+    shape = (len(row_names), len(column_names))
+    if values.shape != shape or 0 in shape:
+        raise ValueError(
+            f"the values have shape {values.shape}, their names {shape}; give one name a row and"
+            " column, and at least one of each"
+        )
+    if baseline.ndim != 3 or baseline.shape[1:] != shape or not len(baseline):
+        raise ValueError(
+            f"the baseline has shape {baseline.shape}, the values {shape}; give one value or more"
+            " a pair, by random matching first"
+        )
+
+
+def _check_shares(per_layer: Mapping[str, Float[np.ndarray, "l"]], names: Sequence[str]) -> None:
+    if not per_layer or not names:
+        raise ValueError("there are no shares to draw; give those of one measure and layer or more")
+    for label, shares in per_layer.items():
+        if np.shape(shares) != (len(names),):
+            raise ValueError(
+                f"the shares of {label} have shape {np.shape(shares)}, there are {len(names)}"
+                " layers; give one share a layer"
+            )
+
+
+def _spans_decades(histories: Mapping[str, History]) -> bool:
+    losses = [
+        np.asarray(history[name], np.float64)
+        for history in histories.values()
+        for name in ("train_loss", "test_loss")
+    ]
+    finite = np.concatenate(losses)
+    finite = finite[np.isfinite(finite)]
+    return len(finite) > 0 and finite.min() > 0 and finite.max() > 10 * finite.min()
+
+
+def _learning_legend(figure: Figure, axes: Axes, style: Style) -> None:
+    runs = [line for line in axes.lines if line.get_linestyle() == "-"]
+    styles = [
+        Line2D([], [], color="0.3", linestyle="--", label="training"),
+        Line2D([], [], color="0.3", linestyle="-", label="test"),
+    ]
+    _legend_below(figure, [*styles, *runs], style)

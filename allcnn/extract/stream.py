@@ -1,0 +1,147 @@
+"""Extract: load a checkpoint and examples, and give every minibatch of rows to the sinks."""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from allcnn.config import DEFAULT_SAMPLES, Extraction, RunConfig
+from allcnn.datasets import splits
+from allcnn.errors import RunError
+from allcnn.extract.forward import Forward, Images, Samples, Source, narrowed, padded, tap_shapes
+from allcnn.extract.resume import check_unclaimed, open_sinks
+from allcnn.extract.sinks import Sink
+from allcnn.machine_memory import check_room
+from allcnn.networks import convnet
+from allcnn.networks.footprint import device_bytes
+from allcnn.progress import Report, silent
+from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace.checkpoint_names import checkpoint_epoch
+from allcnn.workspace.paths import Workspace
+from store import Attributes, SampleSet
+
+
+def extract(workspace: Workspace, job: Extraction, report: Report = silent) -> str:
+    """Keep every tap of a checkpoint, or its Grams, or both; return the name of the sample set.
+
+    Resumes after the last minibatch that a tap has; a finished extraction computes nothing.
+    """
+    config = run_record.read_record(workspace, job.run).config
+    check_unclaimed(workspace, job, config.dataset)
+    source = load_source(workspace, job.run, job.checkpoint)
+    samples = load_samples(config.dataset, config.image_size, job.split, job.n_samples)
+    keep(workspace, source, samples, job, report)
+    return samples.sample_set.name
+
+
+def load_source(workspace: Workspace, run: str, name: str) -> Source:
+    """Load a checkpoint; raises RunError where there is none, or it cannot be read."""
+    entry = run_record.read_record(workspace, run)
+    folder = workspace.find_checkpoint(run, name)
+    variables = checkpoints.load_variables(folder, convnet.abstract(entry.spec))
+    forward = functools.partial(convnet.apply, entry.spec, variables)
+    facts = _attributes(entry.config, name)
+    return Source(run, name, checkpoints.digest(variables), forward, facts)
+
+
+def _attributes(config: RunConfig, name: str) -> Attributes:
+    """Return what a network is found by in the stores."""
+    epoch = config.epochs if name == "final" else int(checkpoint_epoch(name))
+    return {
+        "architecture": config.architecture,
+        "depth": config.depth,
+        "variant": config.variant,
+        "width": config.width,
+        "seed": config.seed,
+        "epoch": epoch,
+    }
+
+
+def each_checkpoint(workspace: Workspace, job: Extraction) -> list[Extraction]:
+    """Return one extraction a checkpoint where ``all`` are asked for, else the one."""
+    if job.checkpoint != "all":
+        return [job]
+    workspace.find_run(job.run)
+    names = workspace.checkpoints(job.run)
+    if not names:
+        raise RunError(f"run {job.run!r} has no checkpoints yet; train it first")
+    return [replace(job, checkpoint=name) for name in names]
+
+
+def load_samples(dataset: str, image_size: int, split: str, n_samples: int | None) -> Samples:
+    """Load the first ``n_samples`` of the fixed shuffle of a split."""
+    whole = splits.load(dataset, split, image_size)
+    wanted = min(DEFAULT_SAMPLES, len(whole)) if n_samples is None else n_samples
+    indices = splits.draw_samples(whole, wanted)
+    shape = whole.images.shape[1:]
+    sample_set = SampleSet(dataset, split, wanted, shape, splits.digest(whole, indices))
+    return Samples(sample_set, indices, whole.images[indices], whole.labels[indices])
+
+
+def keep(
+    workspace: Workspace,
+    source: Source,
+    samples: Samples,
+    job: Extraction,
+    report: Report = silent,
+) -> None:
+    """Keep what the job asks for, holding the activations of one minibatch at a time.
+
+    While they are written, those of the next are computed.
+    Activations that are whole already are left alone, in minibatches of whatever size: a comparison
+    regroups rows.
+    """
+    batch = np.broadcast_to(samples.images[:1], (job.batch_size, *samples.images.shape[1:]))
+    shapes = tap_shapes(source.forward, batch)
+    _check_fits(job, batch, shapes)
+    with ExitStack() as writers:
+        sinks = open_sinks(workspace, source, samples, job, shapes, writers)
+        _fill(sinks, source, samples, job, report)
+
+
+def _check_fits(job: Extraction, batch: Images, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ConfigError where the taps of a minibatch cannot be in memory together."""
+    n_values = sum(math.prod(shape) for shape in shapes.values())
+    check_room(
+        f"a minibatch of {job.batch_size} images with all their taps",
+        batch.nbytes + 4 * job.batch_size * n_values,
+        "use a smaller minibatch",
+        device_bytes(),
+    )
+
+
+def _fill(
+    sinks: list[Sink], source: Source, samples: Samples, job: Extraction, report: Report
+) -> None:
+    n, name = samples.sample_set.n_samples, f"{source.run}@{source.checkpoint}"
+    first = min((sink.next_row for sink in sinks), default=n)
+    if first == n:
+        report(n, n, f"{name}: already extracted")
+    else:
+        report(first, n, name)
+    for start, stop in splits.batch_ranges(n, job.batch_size):
+        if start < first:
+            continue
+        take_minibatch(sinks, source.forward, samples.images[start:stop], start, job)
+        report(stop, n, name)
+    for sink in sinks:
+        sink.finish()
+
+
+def take_minibatch(
+    sinks: Sequence[Sink], forward: Forward, images: Images, start: int, job: Extraction
+) -> None:
+    """Compute a minibatch, and give the rows of every tap to all sinks."""
+    # A function of its own, so that these taps are gone before the next ones are computed.
+    taps = forward(padded(images, job.batch_size))
+    if "grams" in job.keep:
+        # The host's products would fight with layers that are still computed for the processor.
+        jax.block_until_ready(taps)  # type: ignore[no-untyped-call]
+    for name, tap in taps.items():
+        rows = narrowed(tap, job.dtype, len(images))
+        for sink in sinks:
+            sink.take(name, start, rows)

@@ -1,0 +1,229 @@
+"""What in the stores of a workspace nobody needs any more, and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from allcnn.config import Selection
+from allcnn.errors import AllcnnError, WorkspaceError
+from allcnn.maintenance import recompute as repair
+from allcnn.maintenance.inventory import EVERYTHING, KINDS, Inventory, Removal, is_of, place_of
+from allcnn.networks import convnet
+from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace.paths import Workspace
+from store import Grams, Representation, SampleSet, StoreError, has_store
+from store.maintenance.remove import abandoned, is_held
+from store.maintenance.usage import Usage, committed, networks, result_facts
+from store.storage.paths import as_place, child_names
+from store.zarrfiles.layout import NAMED
+
+Reason = Literal["superseded", "abandoned", "orphaned"]
+
+Network = tuple[str, ...]
+"""A sample set, a run and a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What can go; and activations whose Grams are kept, but which must stay.
+
+    Their checkpoint or their examples are not here, or those Grams are damaged.
+    """
+
+    waste: tuple[Removal, ...]
+    irreplaceable: tuple[Usage, ...]
+
+
+def find_waste(
+    inventory: Inventory,
+    reasons: Sequence[Reason],
+    side: Selection,
+    *,
+    spared: Sequence[Selection],
+    before: float,
+) -> Findings:
+    """Find what can go, of what a selection names.
+
+    Superseded are activations of which all taps have whole Grams of one kind, of the same
+    checkpoint and dtype. Those whose checkpoint or data set is not here, or is another one of that
+    name, as of imported ones, could not be extracted again and stay; and so do those of which a
+    Gram turns out to be damaged when it is read.
+    Abandoned are partial writes that no living writer holds, and what kills left of single files,
+    which the widest selection alone names.
+    Orphaned are results and probes of a run of which neither its folder nor anything stored is
+    left.
+
+    Args:
+        inventory: of all stores.
+        reasons: which of these to look for.
+        side: the selection.
+        spared: superseded activations that stay.
+        before: POSIX timestamp: a partial write that changed at it or later is not abandoned.
+    """
+    waste: dict[tuple[str, str], Removal] = {}
+    irreplaceable: list[Usage] = []
+    if "orphaned" in reasons:
+        _add(waste, _orphaned(inventory, side))
+    if "abandoned" in reasons:
+        _add(waste, _abandoned(inventory, side, before))
+    if "superseded" in reasons:
+        superseded, irreplaceable = _superseded(inventory, side, spared)
+        _add(waste, superseded)
+    return Findings(tuple(waste.values()), tuple(irreplaceable))
+
+
+def _add(waste: dict[tuple[str, str], Removal], more: list[Removal]) -> None:
+    for each in more:
+        waste.setdefault((each.found.kind, each.found.path), each)
+
+
+def _superseded(
+    inventory: Inventory, side: Selection, spared: Sequence[Selection]
+) -> tuple[list[Removal], list[Usage]]:
+    waste: list[Removal] = []
+    irreplaceable: list[Usage] = []
+    place = place_of(inventory.workspace, "activations")
+    samples: dict[object, SampleSet | None] = {}
+    for names, groups in networks(inventory.select("activations", EVERYTHING)):
+        kinds = _kept_kinds(inventory.workspace, names)
+        if not kinds or any(is_held(place, each) for each in groups):
+            continue
+        wanted = [each for each in groups if _is_wanted(inventory.workspace, each, side, spared)]
+        if not wanted:
+            continue
+        can_be_extracted = _can_be_extracted(inventory.workspace, names, samples)
+        whole = [kind for kind in kinds if can_be_extracted and _is_undamaged(kind)]
+        if whole:
+            note = "kept: " + ", ".join(map(_described, whole))
+            waste += [Removal(each, "superseded", note) for each in wanted]
+        else:
+            irreplaceable += wanted
+    return waste, irreplaceable
+
+
+def _is_wanted(
+    workspace: Workspace, found: Usage, side: Selection, spared: Sequence[Selection]
+) -> bool:
+    is_spared = any(is_of(workspace, found, each) for each in spared)
+    return not is_spared and is_of(workspace, found, side)
+
+
+def _kept_kinds(workspace: Workspace, names: Network) -> list[list[Grams]]:
+    """Return the kinds of Grams that are complete for every stored tap of a network."""
+    activations, grams = place_of(workspace, "activations"), place_of(workspace, "grams")
+    if not has_store(grams):
+        return []
+    taps = committed(activations, "activations", names) or {}
+    kept: dict[str, list[Grams]] = {}
+    for each in (committed(grams, "grams", names) or {}).values():
+        tap = taps.get(each.key.of.path)
+        if tap is not None and each.complete and _is_of(each, tap):
+            kept.setdefault(each.key.variant, []).append(each)
+    return [kind for _, kind in sorted(kept.items()) if len(kind) == len(taps)]
+
+
+def _is_undamaged(kind: list[Grams]) -> bool:
+    """Read Grams, and return whether all are what was committed."""
+    try:
+        return all(each.check(block) is None for each in kind for block in each.commits)
+    except (StoreError, OSError):
+        return False
+
+
+def _is_of(grams: Grams, tap: Representation) -> bool:
+    """Return whether Grams are those of the activations that are stored now."""
+    same_rows = not tap.complete or grams.rows_digest in (None, tap.rows_digest)
+    return same_rows and _version(tap.meta) == _version(grams.key)
+
+
+def _version(of: Any) -> tuple[str, str]:
+    return of.checkpoint_digest, of.dtype
+
+
+def _described(grams: list[Grams]) -> str:
+    key = grams[0].key
+    kernel = "linear and rbf" if key.kernel == "linear" else key.kernel
+    pooled = " pooled" if key.pool == "mean" else ""
+    return f"{kernel}{pooled} Grams, minibatches of {key.batch_size}"
+
+
+def _can_be_extracted(
+    workspace: Workspace, names: Network, samples: dict[object, SampleSet | None]
+) -> bool:
+    sample_set, run, name = names
+    taps = (committed(place_of(workspace, "activations"), "activations", names) or {}).values()
+    if {tap.meta.checkpoint_digest for tap in taps} != {checkpoint_digest(workspace, run, name)}:
+        return False
+    origin = sample_set, _data_of(workspace, run)
+    if origin not in samples:  # data are loaded once, for all networks
+        samples[origin] = current_samples(workspace, names)
+    return all(tap.meta.sample_set == samples[origin] for tap in taps)
+
+
+def _data_of(workspace: Workspace, run: str) -> tuple[str, int] | None:
+    try:
+        config = run_record.read_record(workspace, run).config
+    except AllcnnError:
+        return None
+    return config.dataset, config.image_size
+
+
+def current_samples(workspace: Workspace, names: Network) -> SampleSet | None:
+    """Return what the data set gives for a sample set now, or None where it is not here."""
+    try:
+        return repair.Network(workspace, *names).samples.sample_set
+    except (AllcnnError, StoreError, OSError):
+        return None
+
+
+def checkpoint_digest(workspace: Workspace, run: str, name: str) -> str | None:
+    """Return the digest of a checkpoint, or None where none is here that can be read."""
+    try:
+        folder = workspace.find_checkpoint(run, name)
+        like = convnet.abstract(run_record.read_record(workspace, run).spec)
+        return checkpoints.digest(checkpoints.load_variables(folder, like))
+    except AllcnnError:
+        return None
+
+
+def _abandoned(inventory: Inventory, side: Selection, before: float) -> list[Removal]:
+    waste = []
+    for kind in KINDS:
+        found = list(inventory.found[kind])
+        if side != EVERYTHING:
+            found = inventory.select(kind, side)
+        place = place_of(inventory.workspace, kind)
+        for each in abandoned(place, found, before):
+            waste.append(
+                Removal(each, "abandoned", "left of a file" if each.is_file else "partial")
+            )
+    return waste
+
+
+def _orphaned(inventory: Inventory, side: Selection) -> list[Removal]:
+    known = _known_runs(inventory)
+    waste = []
+    for each in (found for kind in NAMED for found in inventory.select(kind, side)):
+        facts = result_facts(place_of(inventory.workspace, each.kind), each.path, each.kind)
+        gone = sorted({key.run for key in facts[1]} - known) if facts else []
+        if gone:
+            waste.append(Removal(each, "orphaned", "gone: " + ", ".join(gone)))
+    return waste
+
+
+def _known_runs(inventory: Inventory) -> set[str]:
+    """Return the runs that have a folder, or anything in a store.
+
+    By names alone, so that what is damaged or linked here from elsewhere is not taken for gone.
+    """
+    runs = as_place(inventory.workspace.root) / "runs"
+    if runs.is_symlink() and not runs.exists():
+        raise WorkspaceError(
+            f"{runs} is a link to what is not there; mount that disk, or remove the link"
+        )
+    known = set(child_names(runs)) if runs.exists() else set()
+    for kind in ("activations", "grams"):
+        place = place_of(inventory.workspace, kind)
+        for sample_set in child_names(place):
+            known |= set(child_names(place / sample_set))
+    return known

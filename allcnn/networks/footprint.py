@@ -1,0 +1,65 @@
+"""The memory that a network takes at least on the device that it runs on."""
+
+import math
+from typing import Final
+
+import jax
+
+from allcnn.config import RunConfig
+from allcnn.datasets.splits import Outline
+from allcnn.machine_memory import check_room, host_bytes
+from allcnn.networks.convnet import NetworkSpec, spec_of
+
+_COPIES: Final = 3
+"""Of each parameter in training: itself, its momentum and its gradient."""
+
+
+def check_training(data: Outline, config: RunConfig, n_runs: int) -> None:
+    """Raise ConfigError where the images, or the steps of runs trained together, cannot fit."""
+    check_room(
+        f"the data set {config.dataset} at --image-size {config.image_size}",
+        (data.n_train + data.n_test) * config.image_size**2 * data.n_channels,
+        "use smaller images",
+    )
+    spec = spec_of(config, data.n_classes, data.n_channels)
+    check_room(
+        f"training {config.name} at --image-size {config.image_size} in batches of"
+        f" {config.batch_size}",
+        n_runs * training_bytes(spec, config),
+        "use smaller images, smaller batches, or a smaller --width or --depth",
+        device_bytes(),
+    )
+
+
+def training_bytes(spec: NetworkSpec, config: RunConfig) -> int:
+    """Return the bytes of parameters, and of the outputs that a backward pass goes back through."""
+    size = 2 if config.precision == "bfloat16" else 4
+    outputs = config.batch_size * size * _n_outputs(spec, config.image_size)
+    return _COPIES * parameter_bytes(spec) + outputs
+
+
+def parameter_bytes(spec: NetworkSpec) -> int:
+    """Return the bytes of a network's convolutions."""
+    n_inputs, n_values = spec.input_channels, 0
+    for layer in spec.layers:
+        n_values += n_inputs * layer.features * layer.kernel**2
+        n_inputs = layer.features
+    return 4 * n_values
+
+
+def device_bytes() -> int:
+    """Return the memory of the device that networks run on: its own, or the machine's."""
+    device = jax.local_devices()[0]
+    stats = None if device.platform == "cpu" else device.memory_stats()
+    return int(stats["bytes_limit"]) if stats and "bytes_limit" in stats else host_bytes()
+
+
+def _n_outputs(spec: NetworkSpec, side: int) -> int:
+    """Return the numbers that the blocks give of one image."""
+    n = 0
+    for layer in spec.layers:
+        if layer.padding == "VALID":
+            side -= layer.kernel - 1
+        side = math.ceil(side / layer.stride)
+        n += side * side * layer.features
+    return n

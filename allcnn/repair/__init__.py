@@ -1,5 +1,0 @@
-"""The bridge from a checkpoint to what is damaged in the stores: that alone is computed again."""
-
-from allcnn.repair.work import Outcome, repair
-
-__all__ = ["Outcome", "repair"]

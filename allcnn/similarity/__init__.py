@@ -1,0 +1,1 @@
+"""Gram matrices, HSIC and CKA of arrays, without any store."""

@@ -1,0 +1,340 @@
+"""Centred kernel alignment of arrays, a minibatch of their rows at a time.
+
+With K, L the Gram matrices of a minibatch of n examples and K~, L~ the same with zeros on the
+diagonal, the unbiased estimate of HSIC is
+
+    HSIC(K, L) = [ tr(K~L~) + 1ᵀK~1 · 1ᵀL~1 / ((n-1)(n-2)) - 2/(n-2) · 1ᵀK~L~1 ] / (n(n-3))
+
+(Song et al. 2012, eq. 5; computed as an inner product of U-centred matrices, Székely and Rizzo
+2014), and, with sums over minibatches,
+
+    CKA(X, Y) = Σ n·HSIC(K, L) / √(Σ n·HSIC(K, K) · Σ n·HSIC(L, L))
+
+(Kornblith et al. 2019, eq. 2; Nguyen, Raghu and Kornblith 2021, eq. 3).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple, get_args
+
+import jax
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+from numpy.typing import ArrayLike
+
+from allcnn.similarity import gram, hsic, median_distance, tiled_hsic
+from allcnn.similarity.alignment import align, jackknife
+from allcnn.similarity.gram import Pool, Rows
+from allcnn.similarity.hsic import HsicParts, HsicSums
+from store.model import triangles
+from store.model.array_interop import Sliced, as_floats, as_sliced, check_numeric
+
+Kernel = Literal["linear", "rbf", "cosine"]
+Estimator = Literal["unbiased", "biased", "exact"]
+Grams = hsic.ManyGrams
+Packed = list[Float[np.ndarray, "t"]]
+Span = tuple[int, int]
+Named = Sequence[tuple[str, ArrayLike]]
+
+_ON_DEVICE: Final = (np.float16, np.float32, np.float64)
+"""Types of JAX arrays whose rows stay where they are."""
+
+
+class Cka(NamedTuple):
+    """CKA of two arrays.
+
+    Attributes:
+        value: above 1 or below 0 where estimates near the bounds are; NaN where not defined.
+        standard_error: likely too small from fewer than 8 minibatches; NaN where not defined.
+    """
+
+    value: float
+    standard_error: float
+
+
+class CkaMatrix(NamedTuple):
+    """CKA of every one of r arrays with every one of c.
+
+    Attributes:
+        values: above 1 or below 0 where estimates near the bounds are; NaN where not defined.
+        standard_errors: likely too small from fewer than 8 minibatches; NaN where not defined.
+    """
+
+    values: Float64[np.ndarray, "r c"]
+    standard_errors: Float64[np.ndarray, "r c"]
+
+
+def cka(
+    X: ArrayLike,
+    Y: ArrayLike,
+    *,
+    kernel: Kernel = "linear",
+    sigma: float = 0.4,
+    estimator: Estimator = "unbiased",
+    batch_size: int = 256,
+    pool: Pool = "whole",
+) -> Cka:
+    """Return CKA of two arrays over the same n examples, and its standard error.
+
+    `cka_matrix` with one array on either side: see there for arguments, sources and errors.
+    ``cka(X, X)`` is 1.
+    """
+    how = _Method(kernel, sigma, estimator, batch_size, pool)
+    values, standard_errors = _compare([("X", X)], [("Y", Y)], how)
+    return Cka(values.item(), standard_errors.item())
+
+
+def cka_matrix(
+    Xs: Sequence[ArrayLike],
+    Ys: Sequence[ArrayLike] | None = None,
+    *,
+    kernel: Kernel = "linear",
+    sigma: float = 0.4,
+    estimator: Estimator = "unbiased",
+    batch_size: int = 256,
+    pool: Pool = "whole",
+) -> CkaMatrix:
+    """Return CKA of every array of ``Xs`` with every one of ``Ys``, and their standard errors.
+
+    Minibatches are consecutive rows, so shuffle examples that are sorted. A last minibatch of
+    fewer than 4 rows joins the one before. CKA is NaN for a constant array, for one with values
+    that are not finite, and where the HSIC of an array with itself is estimated at 0 or less.
+
+    Args:
+        Xs: r arrays of n examples each, (n, p) or (n, h, w, c), an example flattened: NumPy, JAX,
+            PyTorch or Dask arrays, anything that gives its rows by slicing, or what
+            ``np.asarray`` takes. One minibatch of one array is converted at a time. Whole numbers
+            count as floats.
+        Ys: c arrays over the same examples in the same order; None for ``Xs`` with themselves. Of
+            an array that occurs more than once, in either list, Gram matrices are computed once.
+        kernel: "linear", xᵀy; "rbf", exp(-|x-y|²/(2s²)); "cosine", xᵀy / (|x| |y|).
+        sigma: s as a fraction of the median distance between examples of the array: of all pairs
+            at a distance above 0 within minibatches, or for "exact" of 1,024 examples drawn from
+            all. Others count the zero distances of examples from themselves, which makes the
+            median smaller, or take it of a whole batch.
+        estimator: "unbiased" as above; "biased", with tr(KHLH)/(n-1)² for HSIC (Gretton et al.
+            2005, eq. 9); "exact", unbiased with all examples as one minibatch, in tiles.
+        batch_size: rows of a minibatch, or of a tile. Larger tiles read the arrays fewer times.
+        pool: "mean" averages an example over all its axes but the last.
+
+    Standard errors delete one minibatch at a time (jackknife for unequal sizes, Busing, Meijer and
+    van der Leeden 1999). From fewer than 8 minibatches, n below 8 times ``batch_size``, they are
+    likely too small; they are NaN for "exact" and for a single minibatch.
+
+    Raises ValueError for differing numbers of examples, for fewer than 4, for arrays without
+    features, masked, sparse, or of other than real numbers, and for unknown settings.
+    """
+    how = _Method(kernel, sigma, estimator, batch_size, pool)
+    return _compare(_named("Xs", Xs), None if Ys is None else _named("Ys", Ys), how)
+
+
+class _Method(NamedTuple):
+    kernel: Kernel
+    sigma: float
+    estimator: Estimator
+    batch_size: int
+    pool: Pool
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """An array by the name that its user knows, read a few rows at a time."""
+
+    name: str
+    array: Sliced
+    pool: Pool
+
+    def read(self, start: int, stop: int) -> Rows:
+        rows = self.array[start:stop]
+        if not isinstance(rows, jax.Array) or rows.dtype not in _ON_DEVICE:
+            # By NumPy: JAX would narrow to float32 what needs float64.
+            rows = as_floats(rows, self.name)
+            # Of one memory order: sums in another differ in their last bit.
+            rows = np.asarray(rows, f"f{min(rows.dtype.itemsize, 8)}", order="C")
+        return gram.pooled(rows, self.pool)
+
+    def read_rows(self, chosen: Int64[np.ndarray, "k"]) -> Float[np.ndarray, "k ..."]:
+        """Return single rows; arrays of any library give them by slicing."""
+        return np.concatenate([np.asarray(self.read(int(i), int(i) + 1)) for i in chosen])
+
+
+class _Operands(NamedTuple):
+    """The distinct arrays of a comparison, and which of them are its rows and columns.
+
+    ``columns`` None stands for the rows.
+    """
+
+    arrays: list[_Operand]
+    rows: list[int]
+    columns: list[int] | None
+
+
+def _compare(Xs: Named, Ys: Named | None, how: _Method) -> CkaMatrix:
+    _check(how)
+    arrays, rows, columns = _distinct(Xs, Xs if Ys is None else Ys, how.pool)
+    n = _n_examples(arrays)
+    spans = hsic.split_minibatches(n, how.batch_size)
+    operands = _Operands(arrays, rows, None if columns == rows else columns)
+    # Arrays that are not finite give NaN, without a warning.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if how.estimator == "exact":
+            values = align(_exact_sums(operands, n, how)).matrix
+            return CkaMatrix(values, np.full_like(values, np.nan))
+        estimator: hsic.Estimator = how.estimator
+        grams = (_rbf_grams if how.kernel == "rbf" else _base_grams)(operands, spans, how)
+        parts = HsicParts.stack(
+            [hsic.minibatch_hsic(*_sides(Ks, operands), estimator) for Ks in grams]
+        )
+        return CkaMatrix(align(parts.total()).matrix, jackknife(parts).values)
+
+
+def _base_grams(operands: _Operands, spans: list[Span], how: _Method) -> Iterator[Grams]:
+    """Yield the linear or cosine Grams of all arrays, a minibatch at a time."""
+    base = _base(how)
+    units: list[int | None] = [None] * len(operands.arrays)
+    for span in spans:
+        grams = [
+            gram.gram(X.read(*span), base, unit)
+            for X, unit in zip(operands.arrays, units, strict=True)
+        ]
+        units = [each.unit for each in grams]
+        yield [each.values for each in grams]
+
+
+def _rbf_grams(operands: _Operands, spans: list[Span], how: _Method) -> Iterator[Grams]:
+    """Yield RBF Grams; the bandwidths need all linear ones, which are held as triangles."""
+    packed = [[triangles.pack(K) for K in Ks] for Ks in _base_grams(operands, spans, how)]
+    medians = np.array([median_distance.median_of_grams(own) for own in zip(*packed, strict=True)])
+    defined = _usable(medians)
+    estimator: hsic.Estimator = "biased" if how.estimator == "biased" else "unbiased"
+    for minibatch in packed:
+        # Where no distance scales the kernel all examples count as alike, and CKA is NaN.
+        Ks = [
+            triangles.unpack(K if is_defined else np.zeros_like(K))
+            for K, is_defined in zip(minibatch, defined, strict=True)
+        ]
+        yield gram.rbf(Ks, np.where(defined, how.sigma * medians, 1.0), estimator)
+
+
+def _base(how: _Method) -> gram.BaseKernel:
+    return "cosine" if how.kernel == "cosine" else "linear"
+
+
+def _exact_sums(operands: _Operands, n: int, how: _Method) -> HsicSums:
+    rows = median_distance.sample_rows(n)
+    arrays = [_Whole(X, rows, how) for X in operands.arrays]
+    spans = tiled_hsic.tile_spans(n, how.batch_size)
+    tiles = []
+    for i, j in spans:
+        Ks = np.stack([X.tile(i, j) for X in arrays])
+        # Choosing all would copy them all.
+        is_all = operands.rows == list(range(len(Ks)))
+        first = Ks if is_all else Ks[operands.rows]
+        second = None if operands.columns is None else Ks[operands.columns]
+        tiles.append(tiled_hsic.tile_sums(first, second, on_diagonal=i == j))
+    return tiled_hsic.exact_hsic(n, spans, tiles)
+
+
+class _Whole:
+    """The Gram of a whole array, of which a tile is there at a time."""
+
+    def __init__(self, X: _Operand, sample: Int64[np.ndarray, "k"], how: _Method) -> None:
+        self._X = X
+        self._how = how
+        block = X.read_rows(sample[:: -(-len(sample) // median_distance.BLOCK_ROWS)])
+        self._reference = gram.reference(block, _base(how))
+        self._median: float | None = None
+        if how.kernel == "rbf":
+            self._median = median_distance.median_of_rows(
+                lambda start, stop: X.read_rows(sample[start:stop]), len(sample), self._reference
+            )
+
+    def tile(self, i: Span, j: Span) -> Float[np.ndarray, "a b"]:
+        """Return the kernel of some rows with others, or zeros where no distance scales it."""
+        if self._median is not None and not _usable(self._median):
+            return np.zeros((i[1] - i[0], j[1] - j[0]))
+        A = self._X.read(*i)
+        B = A if i == j else self._X.read(*j)
+        tile = gram.cross_gram(A, B, self._reference, _base(self._how))
+        if self._median is None:
+            return tile.values.astype(np.float64)
+        values: Float[np.ndarray, "a b"]
+        (values,) = gram.tile_rbf(tile, [self._how.sigma * self._median], self._reference)
+        return values
+
+
+def _sides(Ks: Grams, operands: _Operands) -> tuple[Grams, Grams | None]:
+    return (
+        _chosen(Ks, operands.rows),
+        None if operands.columns is None else _chosen(Ks, operands.columns),
+    )
+
+
+def _chosen(Ks: Grams, indices: list[int]) -> Grams:
+    if not isinstance(Ks, hsic.Scaled):
+        return [np.asarray(Ks[i]) for i in indices]
+    # Choosing all would copy them all.
+    is_all = indices == list(range(len(Ks.values)))
+    return Ks if is_all else hsic.Scaled(Ks.values[indices], Ks.exponents[indices])
+
+
+def _usable(medians: Any) -> Any:
+    return np.isfinite(medians) & (medians > 0)
+
+
+def _named(name: str, arrays: Sequence[ArrayLike]) -> Named:
+    return [(f"{name}[{i}]", X) for i, X in enumerate(arrays)]
+
+
+def _distinct(Xs: Named, Ys: Named, pool: Pool) -> tuple[list[_Operand], list[int], list[int]]:
+    """Return the distinct arrays, and which of them are on either side."""
+    if not Xs or not Ys:
+        raise ValueError("there are no arrays to compare; give one or more on either side")
+    # By identity: comparing values would read them all. The lists keep their arrays alive.
+    operands: dict[int, _Operand] = {}
+    for name, X in [*Xs, *Ys]:
+        if id(X) not in operands:
+            operands[id(X)] = _Operand(name, _sliced(name, X), pool)
+    index = {key: i for i, key in enumerate(operands)}
+    rows, columns = ([index[id(X)] for _, X in side] for side in (Xs, Ys))
+    return list(operands.values()), rows, columns
+
+
+def _sliced(name: str, X: Any) -> Sliced:
+    """Return an array as it is, and what is none as a NumPy array."""
+    array = as_sliced(X, name)
+    shape = tuple(array.shape)
+    # Written so that NaN, Dask's unknown size, fails too.
+    if len(shape) < 2 or not (shape[0] >= 0 and all(size > 0 for size in shape[1:])):
+        raise ValueError(
+            f"{name} has shape {shape}; give a known number of examples first, then one or more"
+            " features: (n, p) or (n, h, w, c)"
+        )
+    dtype = getattr(array, "dtype", None)
+    if isinstance(dtype, np.dtype):  # others are looked at once they are NumPy's
+        check_numeric(name, dtype)
+    return array
+
+
+def _n_examples(arrays: list[_Operand]) -> int:
+    """Return the number of examples, which all arrays share."""
+    lengths = [X.array.shape[0] for X in arrays]
+    for X, length in zip(arrays, lengths, strict=True):
+        if length != lengths[0]:
+            raise ValueError(
+                f"{arrays[0].name} has {lengths[0]} examples and {X.name} has {length}; compare"
+                " arrays over the same examples"
+            )
+    return int(lengths[0])
+
+
+def _check(how: _Method) -> None:
+    choices = {"kernel": Kernel, "estimator": Estimator, "pool": Pool}
+    for name, literal in choices.items():
+        found, known = getattr(how, name), get_args(literal)
+        if found not in known:
+            raise ValueError(
+                f"{name} is {found!r}; use {', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
+            )
+    if not 0 < how.sigma < np.inf:
+        raise ValueError(f"sigma is {how.sigma}; use a fraction of the median distance above 0")

@@ -1,0 +1,425 @@
+"""Gram matrices of representations, as exact as their digits need, and kernels derived from them.
+
+Linear Grams are of rows shifted by one row, which HSIC, CKA and distances do not see. They are
+computed in float32; where a bound of the error of the distances in them says that float32 loses
+digits, as of examples far from all others, in float64.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Float64, Int32
+
+from allcnn.similarity import gram_error
+from allcnn.similarity.gram_backends import (
+    ALWAYS,
+    BLAS,
+    FAR,
+    NEVER,
+    Matrix,
+    Row,
+    Vector,
+    backend,
+    in_precision_of,
+    wide_tiles,
+)
+from allcnn.similarity.hsic import Estimator, Scaled, scaled
+from store.model.triangles import as_narrow_as_exact
+
+BaseKernel = Literal["linear", "cosine"]
+Pool = Literal["whole", "mean"]
+Rows = Float[np.ndarray, "n ..."] | Float[Array, "n ..."]
+AnyMatrix = Float[np.ndarray, "n m"]
+Norms = Float[np.ndarray, "n"]
+
+_LARGEST_EXPONENT = 106
+"""Rows of other magnitudes, 1e32 and 1e-32, are divided by a power of two: float64 would not hold
+the products of four of them that CKA is made of."""
+
+
+class Gram(NamedTuple):
+    """The Gram matrix of some rows, exactly symmetric.
+
+    Attributes:
+        values: float32; float64 where float32 does not hold the digits of the distances.
+        bound: of the error of a squared distance, see `accuracy.error_bound`.
+        unit: rows were divided by 2**unit, as CKA does not see; 0 between 1e-32 and 1e32. Of rows
+            that are all alike the one that was given, None if none was.
+    """
+
+    values: Float[np.ndarray, "n n"]
+    bound: float
+    unit: int | None
+
+
+class Reference(NamedTuple):
+    """What all tiles of one Gram matrix have in common.
+
+    Attributes:
+        row: subtracted from all rows, unless they are normalised.
+        unit: rows are divided by 2**unit.
+        usual: a squared distance, of which errors are shares.
+    """
+
+    row: Row
+    unit: int
+    usual: float
+
+
+class Tile(NamedTuple):
+    """Kernel values of rows with others, and the squared norms of both.
+
+    Attributes:
+        values: of shifted rows; for the cosine kernel they are normalised before.
+        rows: squared norms of the shifted rows.
+        columns: those of the others.
+    """
+
+    values: AnyMatrix
+    rows: Norms
+    columns: Norms
+
+    def squared_distances(self) -> AnyMatrix:
+        """Return the squared Euclidean distances, of a linear tile."""
+        return gram_error.squared_distances(self.values, self.rows, self.columns)
+
+
+def gram(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Gram:
+    """Return the Gram matrix of the rows of ``X``, each flattened.
+
+    Args:
+        X: n examples of any shape, in float16, bfloat16, float32 or float64. On an accelerator a
+            JAX array is used where it lies.
+        kernel: "linear", of rows shifted by their mean or, near 0, not at all; "cosine", in which a
+            row of zeros stays zero.
+        unit: that of the representation's minibatches before; None where none is known.
+
+    Raises ValueError where there are no rows and for another kernel. Values that are not finite
+    make the Gram not finite, without a warning.
+    """
+    _check_kernel(kernel)
+    X = _flat(X)
+    if not unit or kernel == "cosine":
+        narrow, bound = _narrow_gram(X, kernel)
+        if bound <= gram_error.LIMIT:
+            return Gram(narrow, bound, 0 if narrow.any() else unit)
+    if kernel == "cosine":
+        X, unit = _normalised(X), 0
+    own = _unit(X) if unit is None else unit
+    K = _wide_products(X, X, _central_row(X), own)[0]
+    bound = gram_error.error_bound(K, X.shape[1])
+    return Gram(as_narrow_as_exact(K), bound, own if K.any() else unit)
+
+
+def reference(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Reference:
+    """Return the reference for the tiles of one Gram matrix, from a few rows.
+
+    It is the mean of the half that lies closest together, so that rows far from the others do not
+    move it; of equal rows it is exactly that row.
+    """
+    flat = np.asarray(_flat(X))
+    own = gram(flat, kernel, unit)
+    distances = gram_error.squared_distances(own.values)
+    medoid = distances[np.argmin(np.median(distances, axis=1))]
+    close = flat[np.sort(np.argsort(medoid, kind="stable")[: (len(flat) + 1) // 2])]
+    central = _central_row(_normalised(close) if kernel == "cosine" else close)
+    # As narrow tiles have it, so that wide ones beside them are shifted by the same row.
+    row = in_precision_of(flat, central)
+    return Reference(row, own.unit or 0, gram_error.usual_distance(own.values))
+
+
+def cross_gram(A: Rows, B: Rows, common: Reference, kernel: BaseKernel = "linear") -> Tile:
+    """Return the kernel of every row of ``A`` with every row of ``B``, as exact as a `Gram`.
+
+    Exactly symmetric where B is A.
+    """
+    _check_kernel(kernel)
+    a = _flat(A)
+    b = a if B is A else _flat(B)
+    if not common.unit:
+        narrow = _narrow_cosine_tile if kernel == "cosine" else _narrow_linear_tile
+        tile, bound = narrow(a, b, common)
+        if bound <= gram_error.LIMIT:
+            return tile
+    if kernel == "cosine":
+        a, b = (u := _normalised(a)), (u if b is a else _normalised(b))
+    return Tile(*_wide_products(a, b, common.row.astype(np.float64), common.unit))
+
+
+def rbf(
+    Ks: Float[np.ndarray, "m n n"] | Sequence[Float[np.ndarray, "n n"]],
+    bandwidths: Float[np.ndarray, "m"],
+    estimator: Estimator = "unbiased",
+) -> Scaled:
+    """Return exp(-d²/(2 sigma²)) of m linear Grams, a constant less, which HSIC does not see.
+
+    The constant is the kernel of the nearest pair that the estimator counts, so that kernels that
+    are flat, or nearly 0, keep their digits.
+
+    Args:
+        Ks: linear Grams, from ``gram``.
+        bandwidths: sigma, a distance, one a Gram.
+        estimator: that the values are for: whether the diagonal counts.
+
+    Raises ValueError for a bandwidth that is not finite and above 0.
+    """
+    sigmas = _checked(bandwidths)
+    if all(K.dtype == np.float32 for K in Ks):
+        stacked = Ks if isinstance(Ks, np.ndarray) else np.stack(Ks)
+        narrow = _rbf(stacked, jnp.asarray(sigmas, jnp.float32), estimator)
+        return Scaled(np.asarray(narrow[0]), np.asarray(narrow[1]))
+    parts = [
+        scaled([wide_rbf(K, sigma, estimator)], estimator)
+        if K.dtype == np.float64
+        else rbf([K], np.array([sigma]), estimator)
+        for K, sigma in zip(Ks, sigmas, strict=True)
+    ]
+    return Scaled(
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.exponents for part in parts]),
+    )
+
+
+def wide_rbf(
+    K: Float[np.ndarray, "n n"], sigma: float, estimator: Estimator = "unbiased"
+) -> Float64[np.ndarray, "n n"]:
+    """Return what ``rbf`` does of one linear Gram of either precision, in float64."""
+    squared = gram_error.squared_distances(K).astype(np.float64)
+    nearest = _off_diagonal(squared).min() if estimator == "unbiased" else 0.0
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        values: Float64[np.ndarray, "n n"] = np.expm1((nearest - squared) / sigma / sigma / 2)
+        values *= np.exp(-nearest / sigma / sigma / 2)
+    np.fill_diagonal(values, 0)
+    return values
+
+
+def _off_diagonal(squared: AnyMatrix) -> Float[np.ndarray, "k"]:
+    pairs: Float[np.ndarray, "k"] = squared[~np.eye(len(squared), dtype=bool)]
+    return pairs
+
+
+def tile_rbf(
+    tile: Tile, bandwidths: Sequence[float], common: Reference
+) -> Float64[np.ndarray, "s a b"]:
+    """Return the RBF kernel of a linear tile for each of s bandwidths, as HSIC sees it.
+
+    Less a constant: the kernel at the usual distance; of bandwidths above that, where kernels are
+    nearly flat, less the kernels of both rows with the reference. All tiles are shifted alike.
+    """
+    squared = tile.squared_distances().astype(np.float64)
+    return np.stack(
+        [
+            _less_constant(squared, sigma, common.usual)
+            if sigma < np.sqrt(common.usual)
+            else _centred(tile, squared, sigma)
+            for sigma in map(float, _checked(bandwidths))
+        ]
+    )
+
+
+def pooled(X: Rows, pool: Pool) -> Rows:
+    """Return ``X`` for "whole"; for "mean", its float64 mean over all axes but first and last.
+
+    As accurate as float64 for float32 rows in NumPy, and for others as a float32 mean of their
+    differences from the first row.
+    """
+    if pool not in get_args(Pool):
+        raise ValueError(f"the pooling is {pool!r}; use {' or '.join(get_args(Pool))}")
+    if pool == "whole" or X.ndim < 3:
+        return X
+    X = _placed(X)
+    space = tuple(range(1, X.ndim - 1))
+    if isinstance(X, np.ndarray) and X.dtype in (np.float32, np.float64):
+        wide: Rows = X.mean(axis=space, dtype=np.float64)
+        return wide
+    # Float16 by XLA, which widens it faster. The sums are float32: of differences, not of the mean.
+    first = np.asarray(X[:1], np.float64).mean(axis=space)
+    means: Rows = first + np.asarray(_pooled_differences(X), np.float64)
+    return means
+
+
+def _narrow_gram(X: Rows, kernel: BaseKernel) -> tuple[Matrix, float]:
+    """Return a Gram in float32, and the bound of its errors."""
+    p = X.shape[1]
+    if kernel == "cosine":
+        K = backend().gram(X, NEVER)
+        if not _norms_in_range(K.diagonal()):
+            return K, np.inf
+        K = _cosines(K, K.diagonal(), K.diagonal())
+        np.fill_diagonal(K, 1)
+        return K, gram_error.error_bound(K, p)
+    K = backend().gram(X, FAR)
+    bound = gram_error.error_bound(K, p)
+    if bound > gram_error.LIMIT and gram_error.centred_bound(K, p) <= gram_error.LIMIT:
+        K = backend().gram(X, ALWAYS)
+        bound = gram_error.error_bound(K, p)
+    return K, bound
+
+
+def _norms_in_range(norms: Norms) -> bool:
+    return bool(((norms > gram_error.TINY) & (norms < gram_error.HUGE)).all())
+
+
+def _cosines(K: AnyMatrix, a: Norms, b: Norms) -> AnyMatrix:
+    with np.errstate(invalid="ignore", over="ignore"):
+        # Their product first, which is symmetric.
+        cosines: AnyMatrix = K / (np.sqrt(a)[:, None] * np.sqrt(b)[None, :])
+    return cosines
+
+
+def _unit(X: Rows) -> int:
+    peak = max((float(np.abs(wide).max(initial=0)) for _, wide in wide_tiles(X)), default=0.0)
+    exponent = int(np.frexp(peak)[1]) if np.isfinite(peak) else 0
+    return exponent if abs(exponent) > _LARGEST_EXPONENT else 0
+
+
+def _central_row(X: Rows) -> Row:
+    """Return the mean row; of equal rows exactly that row."""
+    mean = np.empty(X.shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for tile, wide in wide_tiles(X):
+            mean[tile] = wide[0] + (wide - wide[0]).mean(axis=0)
+    return mean
+
+
+def _wide_products(
+    A: Rows, B: Rows, origin: Row, unit: int
+) -> tuple[Float64[np.ndarray, "n m"], Float64[np.ndarray, "n"], Float64[np.ndarray, "m"]]:
+    """Return the products of shifted rows, and the squared norms of both, all in float64."""
+    K, norms = np.zeros((len(A), len(B))), [np.zeros(len(A)), np.zeros(len(B))]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for tile, wide in wide_tiles(A):
+            a = np.ldexp(wide - origin[tile], -unit)
+            # NumPy calls syrk, half the work of gemm, for an array and its own transpose.
+            b = a if B is A else np.ldexp(np.float64(np.asarray(B[:, tile])) - origin[tile], -unit)
+            K += a @ b.T
+            norms[0] += np.vecdot(a, a)
+            norms[1] += np.vecdot(b, b)
+    return (K, K.diagonal(), K.diagonal()) if B is A else (K, norms[0], norms[1])
+
+
+def _normalised(A: Rows) -> Float64[np.ndarray, "n p"]:
+    """Return rows of length 1; zeros stay."""
+    wide = np.asarray(A).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # By powers of two first, so that no square leaves float64.
+        peaks = np.abs(wide).max(axis=1, keepdims=True, initial=0)
+        wide = np.ldexp(wide, -np.frexp(peaks)[1])
+        lengths = np.sqrt(np.vecdot(wide, wide))[:, None]
+        normalised: Float64[np.ndarray, "n p"] = wide / np.where(lengths == 0, 1, lengths)
+    return normalised
+
+
+def _narrow_linear_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, float]:
+    way = backend()
+    K = way.products(a, b, common.row)
+    norms = [K.diagonal()] * 2 if b is a else [way.norms(x, common.row) for x in (a, b)]
+    return Tile(K, *norms), _tile_bound(K, None if b is a else norms, common)
+
+
+def _tile_bound(K: AnyMatrix, norms: list[Vector] | None, common: Reference) -> float:
+    a, b = norms or (None, None)
+    # Of dead rows nothing can be a share.
+    return gram_error.error_bound(K, common.row.size, a, b, common.usual or None)
+
+
+def _narrow_cosine_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, float]:
+    way, sides = backend(), ((a,) if b is a else (a, b))
+    squares = [way.norms(x, None) for x in sides]
+    if not all(map(_norms_in_range, squares)):
+        return Tile(np.empty((0, 0)), squares[0], squares[-1]), np.inf
+    cosines = _cosines(way.products(a, b, None), squares[0], squares[-1])
+    ones = [np.ones_like(each) for each in squares]
+    bound = _tile_bound(cosines, None if b is a else ones, common)
+    if b is a:
+        np.fill_diagonal(cosines, 1)
+    # (u - m)(v - m) of unit vectors u, v and their mean m.
+    m = common.row.astype(np.float32)[None]
+    along = [
+        way.products(x, m, None)[:, 0] / np.sqrt(s) for x, s in zip(sides, squares, strict=True)
+    ]
+    own = np.vecdot(m, m)
+    values = cosines - (along[0][:, None] + along[-1][None, :]) + own
+    norms = [1 - 2 * each + own for each in along]
+    return Tile(values, norms[0], norms[-1]), bound
+
+
+_LEAST_EXPONENT = -(2**20)
+"""Of a kernel that is 0 in every float; sums of exponents do not overflow."""
+
+
+def _centred(
+    tile: Tile, squared: Float64[np.ndarray, "a b"], sigma: float
+) -> Float64[np.ndarray, "a b"]:
+    """Return k(x, y) - k(x, o) - k(y, o) + k(o, o), o the reference, without losing digits."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        own, a, b = (
+            np.expm1(-d / sigma / sigma / 2)
+            for d in (squared, np.float64(tile.rows), np.float64(tile.columns))
+        )
+        values: Float64[np.ndarray, "a b"] = own - (a[:, None] + b[None, :])
+    return values
+
+
+def _less_constant(
+    squared: Float64[np.ndarray, "a b"], sigma: float, usual: float
+) -> Float64[np.ndarray, "a b"]:
+    # Not beyond what float64 holds, for bandwidths of less than a thirtieth of that distance.
+    reference_squared = min(usual, 1200 * sigma * sigma)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        relative = np.expm1((reference_squared - squared) / sigma / sigma / 2)
+        values: Float64[np.ndarray, "a b"] = relative * np.exp(-reference_squared / sigma**2 / 2)
+    return values
+
+
+@jax.jit
+def _pooled_differences(X: Float[Array, "n ... c"]) -> Float32[Array, "n c"]:
+    wide = X.astype(jnp.float32)
+    return jnp.mean(wide - wide[:1], axis=tuple(range(1, X.ndim - 1)))
+
+
+@partial(jax.jit, static_argnames="estimator")
+def _rbf(
+    Ks: Float32[Array, "m n n"], sigmas: Float32[Array, "m"], estimator: Estimator
+) -> tuple[Float32[Array, "m n n"], Int32[Array, "m"]]:
+    norms = jnp.diagonal(Ks, axis1=1, axis2=2)
+    squared = jnp.maximum(norms[:, :, None] + norms[:, None, :] - 2 * Ks, 0)
+    diagonal = jnp.eye(Ks.shape[1], dtype=bool)[None]
+    nearest = jnp.zeros(len(Ks), jnp.float32)
+    if estimator == "unbiased":
+        nearest = jnp.min(jnp.where(diagonal, jnp.inf, squared), axis=(1, 2))
+    # Divided twice: the square of sigma may overflow where the distances do not.
+    logarithms = (nearest[:, None, None] - squared) / sigmas[:, None, None] / sigmas[:, None, None]
+    octaves = -nearest / sigmas / sigmas / 2 / jnp.log(jnp.float32(2))
+    exponents = jnp.maximum(jnp.floor(jnp.nan_to_num(octaves)), _LEAST_EXPONENT)
+    factors = jnp.exp2(jnp.where(exponents > _LEAST_EXPONENT, octaves - exponents, 0))
+    values = jnp.expm1(logarithms / 2) * factors[:, None, None]
+    return jnp.where(diagonal, 0, values), exponents.astype(jnp.int32)
+
+
+def _flat(X: Rows) -> Rows:
+    if len(X) == 0:
+        raise ValueError("the representation has no rows; give it one example or more")
+    return _placed(X).reshape(len(X), -1)
+
+
+def _placed(X: Rows) -> Rows:
+    """Return what the backend computes on: a JAX array where it is, or NumPy's."""
+    return X if isinstance(X, jax.Array) and backend() is not BLAS else np.asarray(X)
+
+
+def _check_kernel(kernel: str) -> None:
+    if kernel not in get_args(BaseKernel):
+        raise ValueError(f"the kernel is {kernel!r}; use {' or '.join(get_args(BaseKernel))}")
+
+
+def _checked(bandwidths: Sequence[float] | Float[np.ndarray, "..."]) -> Float64[np.ndarray, "m"]:
+    sigmas = np.asarray(bandwidths, np.float64)
+    wrong = sigmas[~((sigmas > 0) & (sigmas < np.inf))]
+    if wrong.size:
+        raise ValueError(f"the RBF bandwidth is {wrong[0]}; use a finite distance above 0")
+    return sigmas

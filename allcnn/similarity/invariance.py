@@ -1,0 +1,185 @@
+"""What CKA does not see, tried on representations: order, scale and rotation of their neurons.
+
+Kornblith et al. (2019, section 2): a similarity of representations should be invariant to
+orthogonal transformations, permutations of neurons among them, and to isotropic scaling, and not
+to every invertible linear transformation.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from allcnn.similarity import gram
+from allcnn.similarity.arrays import Estimator, Kernel, cka_matrix
+from allcnn.similarity.gram import Pool
+from store.model.array_interop import Sliced, as_floats
+
+N_REFLECTIONS: Final = 16
+SCALE: Final = 7.0
+STRETCH: Final = 10.0
+
+Rows = Float[np.ndarray, "n p"]
+Map = Callable[[Rows], Rows]
+Directions = Float64[np.ndarray, "k p"]
+
+
+class Check(NamedTuple):
+    """CKA of representations with their transformed copies.
+
+    Attributes:
+        values: rows are the representations, columns the copies.
+        deviation: the largest difference from CKA without the transformation; NaN where no value
+            is defined.
+        keeps: whether CKA should be the same.
+    """
+
+    values: Float64[np.ndarray, "r r"]
+    deviation: float
+    keeps: bool
+
+
+def check_invariance(
+    representations: Sequence[Sliced],
+    *,
+    kernel: Kernel = "linear",
+    sigma: float = 0.4,
+    estimator: Estimator = "unbiased",
+    batch_size: int = 256,
+    pool: Pool = "whole",
+    seed: int = 0,
+) -> tuple[Float64[np.ndarray, "r r"], dict[str, Check]]:
+    """Return CKA of representations with themselves, and with transformed copies, by their names.
+
+    The copies: neurons permuted; scaled by 7; rotated, by 16 reflections and a permutation; and, as
+    a control, stretched tenfold along the directions of these reflections, which is invertible and
+    not orthogonal. Other arguments and errors are those of ``cka_matrix``. The kernel ``cosine`` is
+    about angles at the origin, and is as invariant.
+    """
+    originals: list[Any] = [_Flat(each, pool) for each in representations]
+    copies: dict[str, list[Any]] = {
+        name: [
+            _Moved(X, make(X, np.random.default_rng((seed, k)))) for k, X in enumerate(originals)
+        ]
+        for name, make in _MAPS.items()
+    }
+    # All at once, so that the Gram of each representation is computed once.
+    columns = [*originals, *(X for moved in copies.values() for X in moved)]
+    values = cka_matrix(
+        originals,
+        columns,
+        kernel=kernel,
+        sigma=sigma,
+        estimator=estimator,
+        batch_size=batch_size,
+    ).values
+    plain, *others = np.split(values, len(copies) + 1, axis=1)
+    checks = {
+        name: Check(found, _largest(found - plain), name != CONTROL)
+        for name, found in zip(copies, others, strict=True)
+    }
+    return plain, checks
+
+
+@dataclass(frozen=True, eq=False)
+class _Flat:
+    """A representation with an example a row, pooled where that is asked for."""
+
+    of: Sliced
+    pool: Pool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n, *features = self.of.shape
+        if self.pool == "mean":
+            features = features[-1:]
+        return n, int(np.prod(features))
+
+    def __getitem__(self, rows: slice) -> Rows:
+        found = as_floats(self.of[rows], "the representation")
+        X = np.asarray(gram.pooled(found, self.pool))
+        return np.ascontiguousarray(X.reshape(len(X), -1), np.promote_types(X.dtype, np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class _Moved:
+    """A representation whose rows are transformed as they are read."""
+
+    of: _Flat
+    by: Map
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.of.shape
+
+    def __getitem__(self, rows: slice) -> Rows:
+        return self.by(self.of[rows])
+
+
+def _permutation(X: _Flat, rng: np.random.Generator) -> Map:
+    order = rng.permutation(X.shape[1])
+    return lambda rows: rows[:, order]
+
+
+def _scaling(X: _Flat, rng: np.random.Generator) -> Map:
+    return lambda rows: rows * np.float32(SCALE)
+
+
+def _rotation(X: _Flat, rng: np.random.Generator) -> Map:
+    directions, order = _directions(X, rng), rng.permutation(X.shape[1])
+
+    def rotate(rows: Rows) -> Rows:
+        # A dense orthogonal matrix of the first layer would take 39 GB.
+        return _along(rows, directions, -2)[:, order]
+
+    return rotate
+
+
+def _stretching(X: _Flat, rng: np.random.Generator) -> Map:
+    directions = _directions(X, rng)
+    return lambda rows: _along(rows, directions, STRETCH - 1)
+
+
+def _along(rows: Rows, directions: Directions, factor: float) -> Rows:
+    """Add to rows their part along each unit vector in turn, times a factor.
+
+    A factor of -2 makes Householder reflections.
+    """
+    rows = rows.copy()
+    for v in directions:
+        v = v.astype(rows.dtype)
+        rows += np.float32(factor) * (rows @ v)[:, None] * v
+    return rows
+
+
+def _directions(X: _Flat, rng: np.random.Generator) -> Directions:
+    """Return unit vectors between examples, so that what differs between these is transformed.
+
+    Reflections at random vectors would leave representations of many neurons nearly as they are.
+    """
+    n, p = X.shape
+    examples = X[slice(0, min(n, 2 * N_REFLECTIONS))].astype(np.float64)
+    pairs = rng.permutation(len(examples))
+    half = len(pairs) // 2
+    vectors = examples[pairs[:half]] - examples[pairs[half : 2 * half]]
+    # A little of everything, for examples that are alike.
+    vectors += 1e-3 * np.sqrt(np.mean(np.square(vectors)) + 1e-30) * rng.standard_normal((half, p))
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    directions: Directions = vectors / lengths
+    return directions
+
+
+_MAPS: Final = {
+    "neurons permuted": _permutation,
+    f"scaled by {SCALE:g}": _scaling,
+    "rotated": _rotation,
+    "stretched": _stretching,
+}
+CONTROL: Final = "stretched"
+
+
+def _largest(difference: Float[np.ndarray, "r r"]) -> float:
+    finite = np.abs(difference[np.isfinite(difference)])
+    return float(finite.max()) if len(finite) else float("nan")

@@ -1,0 +1,332 @@
+"""Train runs: an epoch at a time, from their last whole checkpoints, deterministically by seed."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from allcnn.config import RunConfig
+from allcnn.datasets import splits
+from allcnn.errors import ConfigError, RunError
+from allcnn.networks import convnet, footprint
+from allcnn.progress import Report, silent
+from allcnn.provenance import now
+from allcnn.training import optimizer
+from allcnn.training.async_saver import Saver
+from allcnn.training.steps import (
+    Evaluation,
+    Examples,
+    Metrics,
+    Plan,
+    Totals,
+    advance,
+    advance_together,
+    evaluate,
+)
+from allcnn.training.throughput import Clock
+from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace.checkpoint_names import checkpoint_epoch, checkpoint_name
+from allcnn.workspace.checkpoints import Position, TrainState
+from allcnn.workspace.paths import Workspace
+from allcnn.workspace.run_locks import holding
+from allcnn.workspace.run_record import Epoch, History, RunRecord
+from store.storage.claims import drop_dead
+
+
+@dataclass
+class _Run:
+    """A run in the making; ``n_written`` are the epochs that its curves on the disk have."""
+
+    config: RunConfig
+    state: TrainState
+    history: History
+    n_written: int
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+
+def train(config: RunConfig, workspace: Workspace, report: Report = silent) -> str:
+    """Train a run to its end, or return at once if it is finished; return its name.
+
+    Goes on from the last whole checkpoint. Raises RunError if the name is taken by another
+    configuration, or when the loss is no longer finite, and ClaimedError where another process
+    trains it.
+    """
+    return train_together([config], workspace, report)[0]
+
+
+def train_together(
+    configs: Sequence[RunConfig], workspace: Workspace, report: Report = silent
+) -> list[str]:
+    """Train runs that differ in their seeds alone as one program; return their names.
+
+    As ``train``, but that those which are unfinished go on from the last epoch of which all have a
+    checkpoint; where a kill came between their last checkpoints, those that are left end with the
+    same parameters but for rounding, since fewer are another program. Raises ConfigError where they
+    differ in more, and RunError where some were begun and others were not.
+    """
+    _check_seeds_differ(configs)
+    unfinished = [config for config in configs if not _is_finished(config, workspace)]
+    runs = [config.name for config in configs]
+    if unfinished:
+        _train(unfinished, workspace, report)
+    else:
+        report(1, 1, f"{', '.join(runs)}: already trained")
+    return runs
+
+
+def _check_seeds_differ(configs: Sequence[RunConfig]) -> None:
+    if len({replace(config, seed=0) for config in configs}) != 1:
+        raise ConfigError("runs that are trained together must differ in their seeds alone")
+    if len({config.seed for config in configs}) != len(configs):
+        raise ConfigError("seeds that are trained together must differ; name each once")
+
+
+def _is_finished(config: RunConfig, workspace: Workspace) -> bool:
+    run = config.name
+    if run in workspace.runs():
+        run_record.check_same(run_record.read_record(workspace, run).config, config)
+        finished = "final" in workspace.checkpoints(run)
+        if finished:
+            drop_dead(workspace.run_folder(run))
+        return finished
+    if workspace.checkpoints(run):
+        raise RunError(
+            f"{workspace.run_folder(run)} holds checkpoints but no config.json to say of what;"
+            " restore it, or train with another --prefix"
+        )
+    return False
+
+
+def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -> None:
+    config = configs[0]
+    outline = splits.outline(config.dataset)
+    if outline.n_train < config.batch_size:
+        raise ConfigError(
+            f"batch-size is {config.batch_size}, but {config.dataset} has {outline.n_train}"
+            " training images; use at most that many"
+        )
+    footprint.check_training(outline, config, len(configs))
+    # Held first: what another process trains is refused before data are loaded, a minute for some.
+    with holding(workspace, [each.name for each in configs]) as renew, Saver() as saver:
+        training = splits.load(config.dataset, "train", config.image_size)
+        test = splits.load(config.dataset, "test", config.image_size)
+        renew()
+        mean, std = splits.image_statistics(training)
+        entries = [_begin(workspace, each, training) for each in configs]
+        plan = _plan(entries[0], len(training))
+        runs = _resume(workspace, plan, configs, 255 * mean, 255 * std)
+        fill = jnp.asarray(np.round(255 * mean), jnp.uint8)
+        examples = Examples(jnp.asarray(training.images), jnp.asarray(training.labels), fill)
+        tested = Evaluation.of(test)
+        n_images = config.batch_size * len(configs)
+        clock = Clock(config.epochs * plan.steps_per_epoch, n_images, report)
+        began = len(runs[0].history)
+        clock.report(began * plan.steps_per_epoch, f"epoch {began + 1} of {config.epochs}")
+        for epoch in range(began, config.epochs):
+            _epoch(plan, runs, examples, tested, epoch, clock, renew)
+            for run in runs:
+                _write_curves(workspace, run)
+            done = epoch + 1
+            if done % config.checkpoint_every == 0 or done == config.epochs:
+                name = "final" if done == config.epochs else checkpoint_name(done)
+                saver.wait()  # one epoch's checkpoints in memory are enough
+                for run in runs:
+                    saver.save(workspace.checkpoints_folder(run.name) / name, run.state)
+
+
+def _write_curves(workspace: Workspace, run: _Run) -> None:
+    # Of several seeds some may have been ahead; their curves stay as long as their checkpoints.
+    if len(run.history) > run.n_written:
+        run_record.write_history(workspace, run.name, run.history)
+        run.n_written = len(run.history)
+
+
+def _begin(workspace: Workspace, config: RunConfig, training: splits.Split) -> RunRecord:
+    """Write what a run is; one that goes on was not begun now, even where nothing tells when."""
+    run = config.name
+    begun = run_record.begun_at(workspace, run) if run in workspace.runs() else now()
+    entry = RunRecord(config, training.class_names, training.images.shape[-1], begun)
+    run_record.write_record(workspace, entry)
+    return entry
+
+
+def _plan(entry: RunRecord, n_train: int) -> Plan:
+    config = entry.config
+    augmented = splits.supports_augmentation(config.dataset)
+    return Plan(entry.spec, replace(config, seed=0), n_train // config.batch_size, augmented)
+
+
+def _initial_state(
+    plan: Plan, key: Key[Array, ""], mean: Float[np.ndarray, " c"], std: Float[np.ndarray, " c"]
+) -> TrainState:
+    init_key, train_key = jax.random.split(key)
+    variables = convnet.init(plan.spec, init_key, mean, std)
+    return TrainState(variables, plan.optimiser.init(variables.params), Position.first(train_key))
+
+
+def _resume(
+    workspace: Workspace,
+    plan: Plan,
+    configs: Sequence[RunConfig],
+    mean: Float[np.ndarray, " c"],
+    std: Float[np.ndarray, " c"],
+) -> list[_Run]:
+    """Return the runs as they were at the last epoch of which all have a checkpoint."""
+    known = [workspace.checkpoints(config.name) for config in configs]
+    _check_begun_together(configs, known)
+    name = min((names[-1] if names else "init" for names in known), key=checkpoint_epoch)
+    runs = []
+    for config, names in zip(configs, known, strict=True):
+        folder = workspace.checkpoints_folder(config.name)
+        state = _initial_state(plan, jax.random.key(config.seed), mean, std)
+        if not names:
+            checkpoints.save(folder / "init", state)
+        elif name in names:
+            state = checkpoints.load(folder / name, state)
+        else:
+            raise RunError(
+                f"run {config.name!r} lacks the checkpoint {name!r}, from which those trained with"
+                " it go on; train it alone first"
+            )
+        written = run_record.read_history(workspace, config.name)
+        history = _history(config.name, written, name) if names else ()
+        runs.append(_Run(config, state, history, len(written)))
+    return runs
+
+
+def _check_begun_together(configs: Sequence[RunConfig], known: Sequence[Sequence[str]]) -> None:
+    """Raise RunError where going on together would begin runs again that are far ahead.
+
+    One checkpoint after ``init`` is what a kill between the first ones leaves.
+    """
+    counts = {config.name: len(names) for config, names in zip(configs, known, strict=True)}
+    ahead = [run for run, n_checkpoints in counts.items() if n_checkpoints > 2]
+    new = [run for run, n_checkpoints in counts.items() if n_checkpoints < 2]
+    if ahead and new:
+        raise RunError(
+            f"{', '.join(ahead)} would begin again with {', '.join(new)}, which has no checkpoint"
+            " to go on from; train these two groups one after the other"
+        )
+
+
+def _history(run: str, written: History, name: str) -> History:
+    """Return the curves until a checkpoint; raises RunError where they end before it."""
+    n_epochs = int(checkpoint_epoch(name))
+    history = written[:n_epochs]
+    if len(history) < n_epochs:
+        raise RunError(
+            f"run {run!r} has the checkpoint {name!r}, but its history.json has"
+            f" {len(history)} epochs; restore that file, or train the run again with another"
+            " --prefix"
+        )
+    return history
+
+
+def _epoch(
+    plan: Plan,
+    runs: list[_Run],
+    examples: Examples,
+    tested: Evaluation,
+    epoch: int,
+    clock: Clock,
+    renew: Callable[[], None],
+) -> None:
+    """Pass once over the training split, and evaluate."""
+    began = time.monotonic()
+    state, metrics = _steps(plan, runs, examples, epoch, clock, renew)
+    totals = []
+    for i, run in enumerate(runs):
+        run.state, kept = _unstacked((state, metrics), i, len(runs))
+        totals.append((_totals(plan, kept), evaluate(plan.spec, run.state.variables, tested)))
+        # Else the last step's overflow would be kept as a checkpoint that nobody can go on from.
+        if not math.isfinite(loss := totals[-1][1].loss):
+            raise _not_finite(plan, run, "test loss", loss, epoch, plan.steps_per_epoch - 1)
+        renew()
+    wall_s = (time.monotonic() - began) / len(runs)
+    for run, (trained, found) in zip(runs, totals, strict=True):
+        run.history += (_row(epoch + 1, trained, found, wall_s),)
+
+
+def _steps(
+    plan: Plan,
+    runs: list[_Run],
+    examples: Examples,
+    epoch: int,
+    clock: Clock,
+    renew: Callable[[], None],
+) -> tuple[TrainState, Metrics]:
+    """Take the steps of one epoch; the last partial batch waits for another."""
+    n, steps = len(examples.labels), plan.steps_per_epoch
+    order = _stacked([splits.epoch_order(n, r.config.seed, epoch).astype(np.int32) for r in runs])
+    state, metrics = _stacked([(run.state, Metrics.none(plan)) for run in runs])
+    program = advance if len(runs) == 1 else advance_together
+    done = 0
+    while done < steps:
+        n_steps = min(clock.n_steps, steps - done)
+        with clock.stepping(n_steps):
+            state, metrics = program(plan, state, metrics, examples, order, np.int32(n_steps))
+            losses = np.atleast_2d(metrics.loss)[:, : done + n_steps]
+        done += n_steps
+        _check_finite(plan, runs, losses, epoch)
+        mean = losses.mean() / plan.config.batch_size
+        detail = f"epoch {epoch + 1} of {plan.config.epochs}, loss {mean:.3f}"
+        clock.report(epoch * steps + done, detail)
+        renew()
+    return state, metrics
+
+
+def _stacked(members: list[Any]) -> Any:
+    """Lay several trees along a new axis 0; one is left as it is."""
+    if len(members) == 1:
+        return members[0]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+
+
+def _unstacked(tree: Any, i: int, n: int) -> Any:
+    return tree if n == 1 else jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+def _totals(plan: Plan, metrics: Metrics) -> Totals:
+    # Summed in float64, a step at a time.
+    loss = float(np.asarray(metrics.loss, np.float64).sum())
+    n_examples = plan.steps_per_epoch * plan.config.batch_size
+    return Totals(loss, float(np.asarray(metrics.n_correct).sum()), n_examples)
+
+
+def _check_finite(
+    plan: Plan, runs: list[_Run], losses: Float[np.ndarray, "seeds steps"], epoch: int
+) -> None:
+    for run, row in zip(runs, losses, strict=True):
+        if not np.isfinite(row).all():
+            step = int(np.argmin(np.isfinite(row)))
+            raise _not_finite(plan, run, "loss", float(row[step]), epoch, step)
+
+
+def _not_finite(plan: Plan, run: _Run, what: str, loss: float, epoch: int, step: int) -> RunError:
+    schedule = optimizer.learning_rate(plan.config, plan.steps_per_epoch)
+    rate = float(schedule(jnp.int32(epoch * plan.steps_per_epoch + step)))
+    return RunError(
+        f"the {what} of {run.name} became {loss} in epoch {epoch + 1}, step {step + 1}, at learning"
+        f" rate {rate:g}; the last checkpoint is kept: train under another --prefix with a smaller"
+        " --learning-rate"
+    )
+
+
+def _row(epoch: int, trained: Totals, tested: Totals, wall_s: float) -> Epoch:
+    return Epoch(
+        epoch,
+        trained.loss / trained.n_examples,
+        trained.n_correct / trained.n_examples,
+        tested.loss / tested.n_examples,
+        tested.n_correct / tested.n_examples,
+        round(wall_s, 3),
+    )

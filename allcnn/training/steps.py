@@ -1,0 +1,200 @@
+"""The compiled programs of training: many steps at a time, or a whole evaluation, on the device."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, UInt8
+
+from allcnn import backend
+from allcnn.config import RunConfig
+from allcnn.datasets import splits
+from allcnn.networks import convnet
+from allcnn.networks.convnet import NetworkSpec, Variables
+from allcnn.training import optimizer
+from allcnn.training.augment import augment
+from allcnn.workspace.checkpoints import TrainState
+
+_EVALUATION_BATCH = 256
+
+
+class Totals(NamedTuple):
+    """Sums over examples, divided once at the end."""
+
+    loss: float
+    n_correct: float
+    n_examples: int
+
+    def merge(self, other: "Totals") -> "Totals":
+        """Add the sums of other examples."""
+        return Totals(
+            self.loss + other.loss,
+            self.n_correct + other.n_correct,
+            self.n_examples + other.n_examples,
+        )
+
+
+class Plan(NamedTuple):
+    """What the compiled steps depend on: one program serves every seed of a configuration."""
+
+    spec: NetworkSpec
+    config: RunConfig
+    steps_per_epoch: int
+    augmented: bool
+
+    @property
+    def optimiser(self) -> optax.GradientTransformationExtraArgs:
+        """The recipe's optimiser."""
+        return optimizer.optimiser(self.config, self.steps_per_epoch)
+
+
+class Examples(NamedTuple):
+    """Training images and labels, on the device, with the pixel that augmentation pads with."""
+
+    images: UInt8[Array, "n h w c"]
+    labels: Int[Array, " n"]
+    fill: UInt8[Array, " c"]
+
+
+class Metrics(NamedTuple):
+    """Sums over the examples of each step of an epoch; steps that were not taken have zeros."""
+
+    loss: Float[Array, " steps"]
+    n_correct: Int[Array, " steps"]
+
+    @classmethod
+    def none(cls, plan: Plan) -> "Metrics":
+        """Return the metrics before the first step of an epoch."""
+        steps = plan.steps_per_epoch
+        return cls(jnp.zeros(steps, jnp.float32), jnp.zeros(steps, jnp.int32))
+
+
+def _advance(
+    plan: Plan,
+    state: TrainState,
+    metrics: Metrics,
+    examples: Examples,
+    order: Int[Array, " n"],
+    n_steps: Int[Array, ""],
+) -> tuple[TrainState, Metrics]:
+    size = plan.config.batch_size
+
+    def one(_: Any, carried: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, metrics = carried
+        i = state.position.step % plan.steps_per_epoch
+        rows = jax.lax.dynamic_slice(order, (i * size,), (size,))
+        state, loss, correct = _step(plan, state, examples, rows)
+        return state, Metrics(metrics.loss.at[i].set(loss), metrics.n_correct.at[i].set(correct))
+
+    taken: tuple[TrainState, Metrics] = jax.lax.fori_loop(0, n_steps, one, (state, metrics))
+    return taken
+
+
+advance = backend.jit(_advance, static_argnames="plan", donate_argnames=("state", "metrics"))
+"""Take ``n_steps`` steps of one epoch in one program; ``order`` is that of its examples.
+
+Where the epoch is cut into calls does not change a bit of the result.
+"""
+
+
+def _advance_together(
+    plan: Plan,
+    state: TrainState,
+    metrics: Metrics,
+    examples: Examples,
+    order: Int[Array, "seeds n"],
+    n_steps: Int[Array, ""],
+) -> tuple[TrainState, Metrics]:
+    def one(state: TrainState, metrics: Metrics, order: Array) -> tuple[TrainState, Metrics]:
+        return _advance(plan, state, metrics, examples, order, n_steps)
+
+    return jax.vmap(one)(state, metrics, order)
+
+
+advance_together = backend.jit(
+    _advance_together, static_argnames="plan", donate_argnames=("state", "metrics")
+)
+"""As ``advance``, for several seeds at once: their states, metrics and orders lie along axis 0."""
+
+
+def _step(
+    plan: Plan, state: TrainState, examples: Examples, rows: Int[Array, " b"]
+) -> tuple[TrainState, Float[Array, ""], Int[Array, ""]]:
+    """Take one optimiser step; return also the summed loss and the correct answers."""
+    position, variables = state.position, state.variables
+    key = jax.random.fold_in(jax.random.wrap_key_data(position.key), position.step)
+    augment_key, dropout_key = jax.random.split(key)
+    images, labels = examples.images[rows], examples.labels[rows]
+    if plan.augmented:
+        images = augment(augment_key, images, examples.fill)
+
+    def loss_of(params: dict[str, object]) -> tuple[Array, tuple[Array, dict[str, object]]]:
+        logits, batch_stats = convnet.apply_train(
+            plan.spec,
+            variables._replace(params=params),
+            images,
+            dropout_key,
+            plan.config.precision,
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(), (logits, batch_stats)
+
+    (loss, (logits, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+        variables.params
+    )
+    updates, optimiser = plan.optimiser.update(gradient, state.optimiser, variables.params)
+    params = optax.apply_updates(variables.params, updates)
+    variables = variables._replace(params=params, batch_stats=batch_stats)
+    position = position._replace(step=position.step + 1)
+    correct = (logits.argmax(-1) == labels).sum(dtype=jnp.int32)
+    return TrainState(variables, optimiser, position), loss * len(rows), correct
+
+
+class Evaluation(NamedTuple):
+    """A split on the device, in batches of one shape; what fills up the last has label -1."""
+
+    images: UInt8[Array, "batches b h w c"]
+    labels: Int[Array, "batches b"]
+    n_examples: int
+
+    @classmethod
+    def of(cls, split: splits.Split) -> "Evaluation":
+        """Put a split on the device."""
+        n = len(split)
+        size = min(_EVALUATION_BATCH, n)
+        missing = -n % size
+        images = np.pad(split.images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        labels = np.pad(split.labels, (0, missing), constant_values=-1)
+        shape = (-1, size, *images.shape[1:])
+        return cls(jnp.asarray(images.reshape(shape)), jnp.asarray(labels.reshape(-1, size)), n)
+
+
+def evaluate(spec: NetworkSpec, variables: Variables, split: Evaluation) -> Totals:
+    """Return the sums of loss and correct answers over a whole split, its last rows included."""
+    losses, correct = _evaluate(spec, variables, split.images, split.labels)
+    # Summed in float64, a batch at a time.
+    return Totals(
+        float(np.asarray(losses, np.float64).sum()),
+        float(np.asarray(correct).sum()),
+        split.n_examples,
+    )
+
+
+@functools.partial(backend.jit, static_argnames="spec")
+def _evaluate(
+    spec: NetworkSpec,
+    variables: Variables,
+    images: UInt8[Array, "batches b h w c"],
+    labels: Int[Array, "batches b"],
+) -> tuple[Float[Array, " batches"], Int[Array, " batches"]]:
+    def one(batch: tuple[Array, Array]) -> tuple[Array, Array]:
+        images, labels = batch
+        logits = convnet.apply(spec, variables, images)["logits"]
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
+        return jnp.where(labels >= 0, losses, 0).sum(), (logits.argmax(-1) == labels).sum()
+
+    sums: tuple[Array, Array] = jax.lax.map(one, (images, labels))
+    return sums

@@ -1,0 +1,201 @@
+"""Checkpoints, as Orbax folders: variables and optimiser state.
+
+Orbax writes under a temporary name and renames at the end, so a folder of the right name is
+whole; at an address, where nothing can be renamed, it is whole with the file ``WHOLE``. Arrays are
+TensorStore files, which do not notice a flipped bit: digests are kept beside them. Nothing in
+them is executed on loading.
+"""
+
+import hashlib
+import textwrap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import Array, Key
+
+from allcnn.errors import RunError, WorkspaceError
+from allcnn.networks.convnet import Variables
+from allcnn.workspace.paths import WHOLE, read_json
+from allcnn.workspace.remote_folders import brought, taken
+from store.storage.exhaustion import pass_on
+from store.storage.paths import Place
+
+_ITEMS = ("variables", "optimiser", "position")
+
+
+class Position(NamedTuple):
+    """Where training stands: the steps taken, and the key that all later randomness follows from.
+
+    The order of the examples follows from the seed and the epoch, which is the steps taken over
+    those of an epoch.
+    """
+
+    step: Any
+    key: Any
+
+    @classmethod
+    def first(cls, key: Key[Array, ""]) -> "Position":
+        """Return the position before the first step."""
+        return cls(jnp.int32(0), jax.random.key_data(key))
+
+
+class TrainState(NamedTuple):
+    """All that training needs to go on."""
+
+    variables: Variables
+    optimiser: Any
+    position: Position
+
+    def to_host(self) -> "TrainState":
+        """Return a copy in this process's memory, which the next step cannot overwrite."""
+        return jax.tree.map(lambda x: np.array(x, copy=True), self)  # type: ignore[no-any-return]
+
+
+def save(folder: Place, state: TrainState) -> None:
+    """Write a checkpoint, replacing a whole one of that name; raises WorkspaceError if not."""
+    trees = _trees(state)
+    items = ocp.args.Composite(
+        **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+    )
+    digests = {name: _digest(tree) for name, tree in trees.items()}
+    kept: dict[str, Any] = {"digests": digests}
+    if owner := _owner(folder):
+        kept["of"] = owner
+    try:
+        with taken(folder, last=WHOLE) as local, _checkpointer() as checkpointer:
+            checkpointer.save(local, items, force=True, custom_metadata=kept)
+    # TensorStore's ValueError may be a full disk.
+    except (OSError, ValueError) as error:
+        raise WorkspaceError(
+            f"the checkpoint {folder} cannot be written ({textwrap.shorten(str(error), 600)});"
+            " earlier ones are safe, so mend it and run again"
+        ) from error
+
+
+def _owner(folder: Place) -> str:
+    """Return whose checkpoint a folder is by its names; nothing for one outside of a run."""
+    if folder.parent.name != "checkpoints":
+        return ""
+    return f"{folder.parent.parent.name}@{folder.name}"
+
+
+def load(folder: Place, like: TrainState) -> TrainState:
+    """Read a checkpoint whole, with the structure, shapes and dtypes of ``like``."""
+    restored = _restore(folder, _trees(like))
+    return TrainState(
+        Variables(**restored["variables"]),
+        restored["optimiser"],
+        Position(**restored["position"]),
+    )
+
+
+def _trees(state: TrainState) -> dict[str, Any]:
+    """Return the items of a checkpoint."""
+    return {
+        "variables": state.variables._asdict(),
+        "optimiser": state.optimiser,
+        "position": state.position._asdict(),
+    }
+
+
+def load_variables(folder: Place, like: Variables) -> Variables:
+    """Read what evaluation needs of a checkpoint; ``like`` may hold shapes only."""
+    return Variables(**_restore(folder, {"variables": like._asdict()})["variables"])
+
+
+def digest(variables: Variables) -> str:
+    """Return the SHA-256 over names, dtypes, shapes and bytes of all variables."""
+    return _digest(variables._asdict())
+
+
+def _digest(tree: Any) -> str:
+    hasher = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf, order="C")
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        hasher.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        hasher.update(array.data)
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def _restore(folder: Place, like: dict[str, Any]) -> dict[str, Any]:
+    """Read some items of a checkpoint onto this process's first device, and check their digests."""
+    others = set(_ITEMS) - set(like)
+    with brought(folder, lambda name: name.partition("/")[0] not in others) as local:
+        try:
+            restored, kept = _read(local, like)
+            _check_kept(folder, kept, like)
+        # Orbax, TensorStore and JSON each raise their own, some of them bare exceptions.
+        except Exception as error:
+            pass_on(error)
+            raise _damaged(folder, str(error) or type(error).__name__) from error
+    for name, tree in restored.items():
+        # Checkpoints of the first version have no digests.
+        wanted = kept.get("digests", {}).get(name)
+        if wanted not in (None, found := _digest(tree)):
+            raise _damaged(folder, f"the {name} have the digest {found}, not {wanted}")
+        _check_shapes(folder, tree, like[name])
+    return restored
+
+
+def _check_kept(folder: Place, kept: dict[str, Any], like: dict[str, Any]) -> None:
+    """Raise ValueError where a checkpoint is another's, or has lost a digest."""
+    if "of" not in kept:  # an earlier version wrote it
+        return
+    if _owner(folder) not in ("", kept["of"]):
+        raise ValueError(f"it is {kept['of']}")
+    if lost := set(like) - set(kept.get("digests", {})):
+        raise ValueError(f"it has lost the digest of its {min(lost)}")
+
+
+def _check_shapes(folder: Place, tree: Any, like: Any) -> None:
+    # Orbax returns an array as it was stored, whatever shape was asked for.
+    wanted = jax.tree.leaves(like)
+    for (path, found), each in zip(jax.tree.leaves_with_path(tree), wanted, strict=True):
+        if found.shape != each.shape:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise _damaged(folder, f"{name} has the shape {found.shape}, not {each.shape}")
+
+
+def _read(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the items of a checkpoint, and what was kept beside them, digests among it."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    # Else Orbax looks for the device that wrote: a GPU, perhaps, that is not here.
+    items = {
+        name: ocp.args.StandardRestore(
+            jax.tree.map(ocp.utils.to_shape_dtype_struct, tree), fallback_sharding=here
+        )
+        for name, tree in like.items()
+    }
+    with _checkpointer() as checkpointer:
+        restored = dict(checkpointer.restore(folder, ocp.args.Composite(**items)).items())
+        return restored, checkpointer.metadata(folder).custom_metadata
+
+
+def _damaged(folder: Place, reason: str) -> RunError:
+    return RunError(
+        f"the checkpoint {folder} cannot be read ({textwrap.shorten(reason, 240)});"
+        " restore it from a copy, or train the run again with another --prefix"
+    )
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    # Named only, a handler is unknown until it is used, and Orbax warns of an item without one.
+    handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
+
+
+def kept_digests(folder: Place) -> dict[str, str]:
+    """Return the digests that are kept with a checkpoint, by item, without reading its arrays.
+
+    Checkpoints of the first version have none. Raises RunError where they cannot be read.
+    """
+    try:
+        kept = read_json(folder / WHOLE)["custom_metadata"].get("digests", {})
+        return {str(name): str(value) for name, value in kept.items()}
+    except (AttributeError, KeyError, TypeError, FileNotFoundError, WorkspaceError) as error:
+        raise _damaged(folder, str(error)) from error

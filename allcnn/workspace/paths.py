@@ -1,0 +1,209 @@
+"""The folder or address that holds runs, stores, results and figures, and the names inside it."""
+
+import json
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from allcnn.commands import command
+from allcnn.config import Selection, check_name
+from allcnn.errors import RunError, WorkspaceError
+from allcnn.workspace.checkpoint_names import checkpoint_epoch, is_checkpoint
+from store.model import strict_json
+from store.storage.paths import (
+    Place,
+    as_place,
+    child_names,
+    is_file,
+    read_bytes,
+    walk_files,
+    write_bytes,
+)
+from store.storage.remote_errors import check_reachable, reaching
+
+WHOLE: Final = "_CHECKPOINT_METADATA"
+"""The file of a checkpoint that is uploaded last, and says that it is whole."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Places below one root; names from outside are checked before they become paths."""
+
+    root: Place
+
+    @classmethod
+    def at(cls, root: str | os.PathLike[str]) -> "Workspace":
+        """Return the workspace at a folder, made absolute, or at an address such as ``s3://``.
+
+        Neither need exist yet. Raises WorkspaceError if something that is not a folder stands
+        there or on the way, StoreLocationError if nothing can be kept at the address.
+        """
+        _check_text(os.fspath(root))
+        place = as_place(root)
+        if isinstance(place, Path):
+            # Of a path as it was given: made absolute, ``~`` would be a folder's name.
+            return cls(_folder(place if "://" in os.fspath(root) else Path(root)))
+        check_reachable(place)
+        return cls(place)
+
+    @property
+    def activations(self) -> Place:
+        """The Zarr store of activations."""
+        return self.root / "activations.zarr"
+
+    @property
+    def grams(self) -> Place:
+        """The Zarr store of Gram matrices."""
+        return self.root / "grams.zarr"
+
+    @property
+    def similarity(self) -> Place:
+        """The Zarr store of comparisons."""
+        return self.root / "similarity.zarr"
+
+    @property
+    def probes(self) -> Place:
+        """The Zarr store of linear probes."""
+        return self.root / "probes.zarr"
+
+    @property
+    def figures(self) -> Place:
+        """The folder of pictures; raises WorkspaceError where it is a link out of the workspace."""
+        return self.own("figures")
+
+    def own(self, top: str, *names: str) -> Place:
+        """Return a place below the root to write at, or to remove.
+
+        Raises WorkspaceError where a symbolic link on the way leads out of the workspace; the
+        folder of runs may itself be one, as to another disk, and is then what must not be left.
+        """
+        first = self.root / top
+        place = first.joinpath(*names)
+        inside = first if top == "runs" else self.root
+        if isinstance(place, Path) and not _is_inside(place, inside):
+            raise WorkspaceError(
+                f"{place} leads by a symbolic link to {os.path.realpath(place)}, out of {inside};"
+                " delete the link, or set one there that leads here"
+            )
+        return place
+
+    def run_folder(self, run: str) -> Place:
+        """Return the folder of a run, whether or not it exists."""
+        return self.root / "runs" / check_name("run", run)
+
+    def checkpoints_folder(self, run: str) -> Place:
+        """Return the folder of a run's checkpoints."""
+        return self.run_folder(run) / "checkpoints"
+
+    def runs(self) -> list[str]:
+        """Return the names of the runs here, sorted."""
+        folder = self.root / "runs"
+        return [run for run in child_names(folder) if is_file(folder / run / "config.json")]
+
+    def find_run(self, run: str) -> Place:
+        """Return the folder of a run that exists, else raise RunError naming those that do."""
+        folder = self.run_folder(run)
+        if not is_file(folder / "config.json"):
+            raise RunError(
+                f"no run {run!r} in {self.root}; {_choices('runs', run, self.runs())},"
+                f" or train it first with {command(self.root, 'train')}"
+            )
+        return folder
+
+    def checkpoints(self, run: str) -> list[str]:
+        """Return the whole checkpoints of a run from ``init`` to ``final``.
+
+        A checkpoint in the making has another name until it is whole.
+        """
+        folder = self.checkpoints_folder(run)
+        names = child_names(folder) if isinstance(folder, Path) else _uploaded(folder)
+        return sorted(filter(is_checkpoint, names), key=checkpoint_epoch)
+
+    def stored_networks(self, sample_set: str | None = None) -> list[Selection]:
+        """Return the networks that have a folder of activations or Grams, on one set or any."""
+        found = [
+            Selection(run, checkpoint)
+            for place in (self.activations, self.grams)
+            for name in ([sample_set] if sample_set else child_names(place))
+            for run in child_names(place / name)
+            for checkpoint in child_names(place / name / run)
+        ]
+        return list(dict.fromkeys(found))
+
+    def find_checkpoint(self, run: str, checkpoint: str) -> Place:
+        """Return the folder of a checkpoint that exists, else raise RunError naming those."""
+        self.find_run(run)
+        check_name("checkpoint", checkpoint)
+        known = self.checkpoints(run)
+        if checkpoint not in known:
+            raise RunError(
+                f"run {run!r} has no checkpoint {checkpoint!r};"
+                f" {_choices('checkpoints', checkpoint, known)}"
+            )
+        return self.checkpoints_folder(run) / checkpoint
+
+
+def _check_text(root: str) -> None:
+    """Raise WorkspaceError for a path that no page can show, and no library of C++ takes."""
+    if "\0" in root or any("\ud800" <= letter <= "\udfff" for letter in root):
+        raise WorkspaceError(
+            f"the workspace {root!r} has bytes in its name that are no UTF-8; name another folder"
+            " with --workspace"
+        )
+
+
+def _folder(root: Path) -> Path:
+    """Return a folder's absolute path, having checked that it is one or can be made."""
+    try:
+        path = root.expanduser().absolute()
+    except RuntimeError as error:
+        raise WorkspaceError(f"the workspace {root} cannot be found: {error}") from error
+    standing = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not standing.is_dir():
+        where = "is" if standing == path else f"would lie in {standing}, which is"
+        raise WorkspaceError(f"the workspace {path} {where} a file; name a folder with --workspace")
+    return path
+
+
+def _is_inside(place: Path, folder: Place) -> bool:
+    real, inside = os.path.realpath(place), os.path.realpath(str(folder))
+    return real == inside or real.startswith(os.path.join(inside, ""))
+
+
+def _choices(kind: str, asked: str, names: list[str]) -> str:
+    if not names:
+        return f"there are no {kind} yet"
+    close = get_close_matches(asked, names, n=1)
+    nearest = f" (nearest: {close[0]})" if close and len(names) > 1 else ""
+    return f"choose one of: {', '.join(names)}{nearest}"
+
+
+def _uploaded(folder: Place) -> set[str]:
+    """Return the names of the checkpoints at an address that are whole, from one listing."""
+    files = (PurePosixPath(name) for name, _, _ in walk_files(folder))
+    return {str(file.parent) for file in files if file.name == WHOLE}
+
+
+def write_json(path: Place, values: object) -> None:
+    """Write JSON so that a reader, or a crash, sees either the old file or the new one.
+
+    Raises WorkspaceError where it cannot be written.
+    """
+    try:
+        write_bytes(path, f"{json.dumps(values, indent=1, allow_nan=False)}\n".encode())
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot write {path}: {error.strerror or error}; what was written before is safe, so"
+            " mend it and run again"
+        ) from error
+
+
+def read_json(path: Place) -> Any:
+    """Read JSON; raises WorkspaceError if the file is damaged."""
+    try:
+        with reaching(path):
+            return strict_json.parse(read_bytes(path))
+    except ValueError as error:
+        raise WorkspaceError(f"{path} is no JSON ({error}); restore it from a copy") from error

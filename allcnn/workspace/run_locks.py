@@ -1,0 +1,70 @@
+"""The right to write runs while they are trained, which no second process gets."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from allcnn.errors import WorkspaceError
+from allcnn.workspace.paths import Workspace
+from store.storage.claims import Claim, claim
+from store.storage.paths import Place
+from store.storage.remote_errors import reaching
+
+_RENEW_EVERY_S = 60.0
+"""At an address each look at a hold is a request."""
+
+
+@contextmanager
+def holding(workspace: Workspace, runs: Sequence[str]) -> Iterator[Callable[[], None]]:
+    """Hold runs against others until the end; yield what has to be called every minute or so.
+
+    At an address a hold runs out after ten minutes that nobody called it. Raises ClaimedError where
+    a living process holds one of them, WorkspaceError where a link leads out of the workspace.
+    """
+    for run in runs:
+        workspace.own("runs", workspace.run_folder(run).name, "checkpoints")
+    with _holding([workspace.run_folder(run) for run in runs]) as renew:
+        yield renew
+
+
+@contextmanager
+def holding_folder(folder: Place) -> Iterator[Callable[[], None]]:
+    """Hold a folder in the same way, which is made where there is none."""
+    with _holding([folder]) as renew:
+        yield renew
+
+
+@contextmanager
+def _holding(folders: Sequence[Place]) -> Iterator[Callable[[], None]]:
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.callback(_remove_empty, folder)
+        claims = [stack.enter_context(_claim(folder)) for folder in folders]
+        renewed = time.monotonic()
+
+        def renew() -> None:
+            nonlocal renewed
+            if time.monotonic() - renewed >= _RENEW_EVERY_S:
+                renewed = time.monotonic()
+                for each in claims:
+                    each.renew()
+
+        yield renew
+
+
+def _remove_empty(folder: Place) -> None:
+    """Remove a folder that was made to be held, and in which nothing was written after all."""
+    if isinstance(folder, Path):
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _claim(folder: Place) -> Claim:
+    try:
+        with reaching(folder):
+            return claim(folder)
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot write to {folder}: {error.strerror or error}; use another --workspace"
+        ) from error

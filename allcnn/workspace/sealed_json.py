@@ -1,0 +1,75 @@
+"""JSON that says whether it is as it was written: a digest of its text is a part of it.
+
+It finds what disks, networks and editors change, not what somebody forges.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from allcnn.errors import RunError
+from allcnn.workspace.paths import read_json, write_json
+from store.storage.paths import Place, read_bytes
+from store.storage.remote_errors import reaching
+
+SEALED_VERSION: Final = 2
+"""The first ``schema_version`` of documents that have a seal."""
+
+_SEAL: Final = "seal"
+_VERSION: Final = "schema_version"
+
+
+def write_sealed(path: Place, values: Mapping[str, Any]) -> None:
+    """Write values with their seal, whole or not at all."""
+    write_json(path, _sealed(values))
+
+
+def read_sealed(path: Place) -> Any:
+    """Read values without their seal; those of earlier versions have none.
+
+    Raises RunError where the text is not, byte for byte, the one that was written. What a newer
+    version wrote is returned as it is, for its reader to refuse.
+    """
+    values = read_json(path)
+    if not isinstance(values, dict):
+        return values
+    seal, version = values.pop(_SEAL, None), values.get(_VERSION)
+    known = isinstance(version, int) and version == SEALED_VERSION
+    if known and seal is None:
+        raise _changed(path, "it has lost its seal")
+    if seal is not None and not _is_newer(version) and _content(path) != _text(_sealed(values)):
+        raise _changed(path, "its seal is of another content")
+    return values
+
+
+def is_sealed(path: Place) -> bool:
+    """Return whether a document has a seal; raises WorkspaceError for one that is no JSON."""
+    values = read_json(path)
+    return isinstance(values, dict) and _SEAL in values
+
+
+def _is_newer(version: object) -> bool:
+    return isinstance(version, int) and version > SEALED_VERSION
+
+
+def _sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    digest = hashlib.sha256(_text(values)).hexdigest()
+    return dict(values) | {_SEAL: f"sha256:{digest}"}
+
+
+def _text(values: Mapping[str, Any]) -> bytes:
+    """Return the text that ``write_json`` writes."""
+    return f"{json.dumps(values, indent=1, allow_nan=False)}\n".encode()
+
+
+def _content(path: Place) -> bytes:
+    with reaching(path):
+        return read_bytes(path)
+
+
+def _changed(path: Place, reason: str) -> RunError:
+    return RunError(
+        f"{path} is not what was written ({reason}); restore it from a copy, or if you changed it"
+        f" yourself, delete its {_SEAL} and write {_VERSION} 1"
+    )

@@ -1,0 +1,116 @@
+"""Whole pipelines in this process, without Prefect: the work behind the command line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+from allcnn.cluster.cluster import Cluster
+from allcnn.cluster.spec import THREADS, ClusterSpec
+from allcnn.compare import SimilarityResult, compare
+from allcnn.config import DEFAULT_SAMPLES, Comparison, Extraction, RunConfig
+from allcnn.drawing import figure_files
+from allcnn.extract import each_checkpoint, extract
+from allcnn.progress import Report
+from allcnn.training.loop import train, train_together
+from allcnn.workspace import run_record
+from allcnn.workspace.paths import Workspace
+from flows.settings.pipeline_checks import check
+from flows.settings.pipeline_plan import Pipeline, stages
+from flows.views.progress import Progress
+from store.storage.paths import Place
+
+_TRAINING_IMAGES = {"digits": 1198, "fashion_mnist": 60_000}
+_COMPILING = 5_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pipeline made: pictures and stores, and the test accuracy of every run."""
+
+    files: tuple[Place, ...]
+    accuracies: dict[str, float]
+
+
+def train_runs(workspace: Workspace, configs: Sequence[RunConfig], *, together: bool) -> list[str]:
+    """Train runs one after the other, or all as one program; return their names."""
+    if together:
+        with Progress([1.0]) as progress, progress.step(f"training {len(configs)} seeds") as report:
+            return train_together(configs, workspace, report)
+    with Progress([1.0] * len(configs)) as progress:
+        runs = []
+        for config in configs:
+            with progress.step(f"training {config.name}") as report:
+                runs.append(train(config, workspace, report))
+        return runs
+
+
+def extract_checkpoints(workspace: Workspace, job: Extraction) -> str:
+    """Extract one checkpoint of a run, or all of them; return the name of the sample set."""
+    jobs = each_checkpoint(workspace, job)
+    with Progress([1.0] * len(jobs)) as progress:
+        for each in jobs:
+            with progress.step("extracting") as report:
+                sample_set = extract(workspace, each, report)
+    return sample_set
+
+
+def run_pipeline(workspace: Workspace, plan: Pipeline, spec: ClusterSpec = THREADS) -> Outcome:
+    """Train, extract, compare and draw; what is finished already is not done again."""
+    check(workspace, plan)
+    runs = [config.name for config in plan.configs()]
+    with Progress(weights(plan)) as progress, Cluster(spec, progress.tell) as cluster:
+        for config in plan.configs():
+            with progress.step(f"training {config.name}") as report:
+                train(config, workspace, report)
+        for extraction in plan.extractions():
+            with progress.step("extracting") as report:
+                sample_set = extract(workspace, extraction, report)
+        pictures = []
+        for comparison in plan.between_runs(sample_set):
+            with progress.step("comparing") as report:
+                results = compare(workspace, comparison, report, cluster)
+            pictures += [figure_files.draw_comparison(workspace, result) for result in results]
+        for config in plan.configs():
+            with progress.step(f"comparing the checkpoints of {config.name}") as report:
+                jobs = list(plan.between_stages(config, sample_set))
+                stages_of = compare_stages(workspace, jobs, report, cluster)
+            pictures += [figure_files.draw_stages(workspace, results) for results in stages_of]
+    curves = figure_files.draw_learning_curves(workspace, runs, f"{plan.training.prefix}-curves")
+    accuracies = {run: run_record.final_accuracy(workspace, run) for run in runs}
+    return Outcome((curves, *pictures, workspace.activations, workspace.similarity), accuracies)
+
+
+def compare_stages(
+    workspace: Workspace, jobs: list[Comparison], report: Report, cluster: Cluster
+) -> list[tuple[SimilarityResult, ...]]:
+    """Compare one network with each of its checkpoints; return a series for each bandwidth."""
+    results = []
+    for job in jobs:
+        results.append(compare(workspace, job, cluster=cluster))
+        report(len(results), len(jobs), job.columns.checkpoint)
+    return list(zip(*results, strict=True))
+
+
+def weights(plan: Pipeline) -> list[float]:
+    """Guess how long each step of a pipeline takes, in forward passes of depth 1 at width 1."""
+    cost = [_cost(config) for config in plan.configs()]
+    n_samples = plan.n_samples or DEFAULT_SAMPLES
+    training = [
+        c * (3 * config.epochs * _TRAINING_IMAGES.get(config.dataset, 50_000) + _COMPILING)
+        for c, config in zip(cost, plan.configs(), strict=True)
+    ]
+    extracting = [
+        c * n_samples
+        for c, config in zip(cost, plan.configs(), strict=True)
+        for _ in stages(config)
+    ]
+    comparing = [2 * max(pair) * n_samples for pair in combinations_with_replacement(cost, 2)]
+    staging = [
+        2 * c * n_samples * len(stages(config))
+        for c, config in zip(cost, plan.configs(), strict=True)
+    ]
+    return training + extracting + comparing + staging
+
+
+def _cost(config: RunConfig) -> float:
+    return config.depth * config.width * (config.image_size / 32) ** 2

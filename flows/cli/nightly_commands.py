@@ -1,0 +1,170 @@
+"""``allcnn nightly``, ``allcnn report`` and ``allcnn flow``: what else Prefect's schedules do."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from allcnn.cluster.spec import ClusterSpec
+from allcnn.config import Extraction, Selection
+from allcnn.errors import ConfigError
+from flows.cli import ineffective, options
+from flows.cli.options import option
+from flows.settings.pipeline_plan import parse_fractions
+
+T = TypeVar("T")
+
+FLOWS = ("train", "extract", "compare", "matrix", "probe", "pipeline", "report", "nightly")
+"""Names of flows: of the module, of the function in it, and of the deployment."""
+
+_WAIT_S = 10.0
+
+
+@click.command(cls=ineffective.Command)
+@options.workspace
+@option("--networks", "*@*", metavar="PATTERN")
+@click.option(
+    "--matrices", multiple=True, metavar="PATTERN", help=options.HELP["matrices"], default=["*@*"]
+)
+@option("--split", Extraction.split, metavar="NAME")
+@options.samples
+@option("--minibatch", Extraction.batch_size, metavar="N")
+@options.dtype
+@option("--keep", "grams", metavar="WHAT")
+@options.kernels
+@option("--share", 0.15, metavar="SHARE")
+@click.option("--repair/--no-repair", default=True, help=options.HELP["repair"])
+@click.option("--wait", is_flag=True, help="wait while another night is at work")
+@options.cluster
+@click.option("--json", "want_json", is_flag=True, help="print one JSON document for programs")
+@click.pass_context
+def nightly(
+    context: click.Context,
+    /,
+    workspace: str,
+    networks: str,
+    matrices: tuple[str, ...],
+    samples: int | None,
+    keep: str,
+    sigma: str,
+    wait: bool,
+    cluster: str,
+    want_json: bool,
+    **how: Any,
+) -> None:
+    """Bring a workspace up to date, as the flow does every night.
+
+    Stores new checkpoints (their Gram matrices), extends and renews all matrices, verifies a share
+    of what is stored, draws, and writes the report. What is up to date is left alone.
+    """
+    from flows.settings.nightly_plan import Nightly
+
+    what: Any = tuple(dict.fromkeys(word.strip() for word in keep.split(",")))
+    plan = Nightly.of(
+        Selection.parse(networks),
+        [Selection.parse(each) for each in matrices],
+        n_samples=samples,
+        keep=what,
+        sigmas=parse_fractions("sigma", sigma),
+        busy="wait" if wait else "step-aside",
+        **how,
+    )
+    spec = ClusterSpec.parse(cluster)
+    from allcnn.workspace.paths import Workspace
+    from flows.maintenance.night_summary import text
+
+    summary, page = _whole_night(Workspace.at(workspace), plan, spec)
+    if want_json:
+        click.echo(json.dumps(summary.to_json(), indent=1))
+    else:
+        click.echo(f"{text(summary)}\n\nreport   {page}")
+    if summary.failed:
+        context.exit(1)
+
+
+def _whole_night(place: Any, plan: Any, spec: ClusterSpec) -> tuple[Any, Any]:
+    from allcnn.cluster.cluster import Cluster
+    from allcnn.progress import Report
+    from flows.maintenance.night import night, work_through
+    from flows.views.progress import Progress
+    from store import ClaimedError
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    while True:
+        try:
+            # Checkpoints are stored without workers, too.
+            with night(place, plan) as work, Cluster(spec, tell, must_answer=False) as workers:
+
+                def step(name: str, body: Callable[[Report], T]) -> T:
+                    with Progress([1.0]) as progress, progress.step(name) as report:
+                        return body(report)
+
+                work_through(work, workers, step)
+                page = work.end()
+                return work.summary, page
+        except ClaimedError:
+            if plan.busy == "step-aside":
+                raise
+            time.sleep(_WAIT_S)
+
+
+@click.command()
+@options.workspace
+def report(workspace: str) -> None:
+    """Write a page to explore all runs and results, that opens from the disk; print where it is."""
+    from allcnn.workspace.paths import Workspace
+    from flows import reporting
+    from flows.views.progress import Progress
+
+    place = Workspace.at(workspace)
+    reporting.check_there(place)
+    with Progress([1.0]) as progress, progress.step("reading") as told:
+        page = reporting.write_report(place, told)
+    click.echo(page)
+
+
+@click.command("flow")
+@click.argument("name", type=click.Choice(FLOWS))
+@click.option("--settings", default="{}", metavar="JSON", help="settings of the flow, as its form")
+def run_flow(name: str, settings: str) -> None:
+    """Run a flow of Prefect in this process, with its logs; print what it returns.
+
+    Without PREFECT_API_URL a server is started for it, and stopped at its end; no one else on this
+    machine can use it.
+    """
+    from store.model.strict_json import parse
+
+    try:
+        given = parse(settings)
+    except ValueError as error:
+        raise ConfigError(f"settings is no JSON ({error}); write it as in {_EXAMPLE}") from error
+    if not isinstance(given, dict):
+        raise ConfigError(f"settings is {settings}; write an object, as in {_EXAMPLE}")
+    _check_prefect()
+    from flows.runtime.embedded import run
+
+    for line in run(name, given):
+        click.echo(line)
+
+
+def _check_prefect() -> None:
+    """Import Prefect, which reads its settings then; raises ConfigError where it refuses one."""
+    try:
+        import prefect.context  # noqa: F401
+    except ValueError as error:  # pydantic's, and that of a malformed TOML file
+        from pydantic import ValidationError
+
+        found = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error)}
+        where = ".".join(map(str, found.get("loc", ())))
+        told = (f"{where}: " if where else "") + found["msg"].removeprefix("Value error, ")
+        raise ConfigError(
+            f"Prefect refuses its settings ({told}); look at the variables that begin with PREFECT_"
+            " and at profiles.toml in PREFECT_HOME, or in ~/.prefect"
+        ) from error
+
+
+_EXAMPLE = """'{"epochs": 2}'"""

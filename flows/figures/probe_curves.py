@@ -1,0 +1,53 @@
+"""The accuracy of linear probes, from what is stored of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from allcnn.config import Pool, Selection
+from allcnn.drawing.accuracy import Accuracies
+from allcnn.workspace.paths import Workspace
+from flows.reporting.found import probes
+from flows.views.current_checkpoints import Today
+from store import ProbeResult
+
+
+def stored_probes(place: Workspace) -> list[ProbeResult]:
+    """Return the probes that can be read, of networks as they are now, the newest first."""
+    today = Today(place)
+    found = [
+        probe
+        for probe in probes(place)
+        if isinstance(probe, ProbeResult) and not today.is_outdated(probe)
+    ]
+    return sorted(found, key=lambda probe: str(probe.provenance.get("created_at")), reverse=True)
+
+
+def accuracies(
+    found: Sequence[ProbeResult],
+    network: Selection,
+    *,
+    sample_set: str | None = None,
+    taps: Sequence[str] | None = None,
+    pool: Pool | None = None,
+) -> Accuracies | None:
+    """Return those of a network, on a sample set and of all layers rather than others, or None.
+
+    ``taps`` are the layers that they must be of, ``pool`` how these were pooled; None for any.
+    """
+    fitting = [
+        probe
+        for probe in found
+        if (probe.taps[0].run, probe.taps[0].checkpoint) == (network.run, network.checkpoint)
+        and (taps is None or [key.tap for key in probe.taps] == list(taps))
+        and pool in (None, probe.pool)
+    ]
+    fitting.sort(key=lambda probe: (probe.taps[0].sample_set != sample_set, -len(probe.taps)))
+    if not fitting:
+        return None
+    chosen = fitting[0]
+    return Accuracies(
+        [key.tap for key in chosen.taps],
+        np.asarray(chosen.accuracy),
+        np.asarray(chosen.standard_errors),
+    )

@@ -1,0 +1,28 @@
+"""Published numbers that ours are drawn beside, and beside which networks they may stand."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from allcnn.config import RunConfig
+from allcnn.networks.presets import preset
+
+TABLE_2: Final = {
+    "linear CKA": 0.993,
+    "RBF 0.2 CKA": 0.806,
+    "RBF 0.4 CKA": 0.991,
+    "RBF 0.8 CKA": 0.993,
+    "linear HSIC": 0.222,
+}
+"""Share of layers found by maximum similarity: ten Tiny-10 trained on CIFAR-10, without logits."""
+
+TABLE_2_SOURCE: Final = "Kornblith et al. 2019, Table 2"
+
+_NETWORK: Final = ("dataset", "image_size", "architecture", "depth", "width")
+
+
+def are_of_table_2(configs: Iterable[RunConfig]) -> bool:
+    """Return whether all networks are those of Table 2, however long they were trained."""
+    tiny = RunConfig(**preset("tiny-10"))
+    return all(
+        getattr(config, name) == getattr(tiny, name) for config in configs for name in _NETWORK
+    )

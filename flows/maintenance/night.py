@@ -1,0 +1,342 @@
+"""One night on a workspace, in steps that a flow or a command takes one after the other."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Protocol, TypeVar
+
+from allcnn import compare as comparing
+from allcnn.advice import store_missing
+from allcnn.cluster.cluster import Cluster
+from allcnn.compare.candidates import find, preference
+from allcnn.config import Comparison, Selection
+from allcnn.drawing import figure_files
+from allcnn.errors import AllcnnError, ComparisonError, in_one_line
+from allcnn.extract import keep, load_source
+from allcnn.maintenance.inventory import NETWORK_KINDS, discard, place_of
+from allcnn.progress import Report
+from allcnn.provenance import now
+from allcnn.workspace import run_record
+from allcnn.workspace.paths import Workspace
+from allcnn.workspace.run_locks import holding_folder
+from flows.maintenance import ledger as remembered
+from flows.maintenance import superseded
+from flows.maintenance.heartbeat import LostNightError, kept_alive
+from flows.maintenance.ledger import Ledger
+from flows.maintenance.matrix_change import moved
+from flows.maintenance.night_figures import CURVES, draw_missing
+from flows.maintenance.night_summary import Summary
+from flows.maintenance.rotating_verification import verify_in_turn
+from flows.maintenance.stale_networks import (
+    Examples,
+    Piece,
+    Skipped,
+    is_other,
+    stored_networks,
+    survey,
+)
+from flows.reporting import check_there, write_report
+from flows.settings.nightly_plan import Nightly
+from store import ClaimedError, SimilarityResult, StoreError, has_store
+from store.maintenance.usage import measure
+from store.storage.paths import Place, child_names, is_file
+
+T = TypeVar("T")
+
+
+class Night:
+    """One night's work; ``night`` makes one.
+
+    Each step changes the workspace by whole pieces alone and notes them in the ledger, so that a
+    night that was killed is finished by the next one.
+    """
+
+    def __init__(self, workspace: Workspace, plan: Nightly, renew: Callable[[], None]) -> None:
+        self.workspace = workspace
+        self.plan = plan
+        self.summary = Summary(now())
+        self._renew = renew
+        self._examples = Examples()
+        self._settled: set[str] = set()
+        self._older: dict[str, list[superseded.Kept]] = {}
+        self._ledger, lost = Ledger.read(workspace)
+        if lost:
+            self.summary.notes.append(lost)
+
+    def pieces(self) -> list[Piece]:
+        """Return what has to be stored; what cannot be is noted as skipped."""
+        pending = list(self._unfinished())
+        found = {(piece.network, piece.sample_set): piece for piece in pending}
+        skipped = []
+        for each in survey(self.workspace, self.plan, self._examples):
+            if isinstance(each, Skipped):
+                skipped.append(each)
+            else:
+                found.setdefault((each.network, each.sample_set), each)
+        unusable = {each.what for each in skipped}
+        stored = stored_networks(self.workspace)
+        n_present = sum(
+            (Selection(run, name), sample_set) not in found
+            and f"{run}@{name} on {sample_set}" not in unusable
+            for run, names in stored.items()
+            for name, sets in names.items()
+            for sample_set in sets
+        )
+        # Last, so that a step that is tried again notes nothing twice.
+        self._ledger.pending = [piece.to_json() for piece in pending]
+        self.summary.skipped += skipped
+        self.summary.n_present = n_present
+        return list(found.values())
+
+    def _unfinished(self) -> Iterator[Piece]:
+        """Yield what an earlier night had removed, and not stored again before it was killed."""
+        for values in self._ledger.pending:
+            with suppress(AllcnnError, KeyError, TypeError, ValueError):
+                piece = Piece.from_json(values)
+                if piece.network.checkpoint in self.workspace.checkpoints(piece.network.run):
+                    yield piece
+
+    def store(self, piece: Piece, report: Report) -> None:
+        """Store a network; where its checkpoint has become another one, what is stored goes first.
+
+        Raises ClaimedError where another process writes it.
+        """
+        noted = piece.to_json()
+        # Before anything goes: what cannot be stored again has to stay.
+        source = load_source(self.workspace, piece.network.run, piece.network.checkpoint)
+        samples = [self._examples.of(self.workspace, job) for job in piece.jobs]
+        if piece.again:
+            if noted not in self._ledger.pending:
+                self._ledger.pending.append(noted)
+                self._ledger.write(self.workspace)
+            # Not what a night has stored already that was killed in between.
+            if is_other(self.workspace, piece.network, piece.sample_set):
+                self._discard(piece)
+        for job, of_job in zip(piece.jobs, samples, strict=True):
+            keep(self.workspace, source, of_job, job, self._renewing(report))
+        if piece.again:
+            self._ledger.pending.remove(noted)
+            self._ledger.write(self.workspace)
+        done = self.summary.again if piece.again else self.summary.added
+        done.append(f"{piece.network} on {piece.sample_set}")
+
+    def _discard(self, piece: Piece) -> None:
+        path = f"{piece.sample_set}/{piece.network.run}/{piece.network.checkpoint}"
+        for kind in NETWORK_KINDS:
+            place = place_of(self.workspace, kind)
+            if has_store(place):
+                groups = [each for each in measure(place, kind, path) if not each.is_file]
+                discard(self.workspace, groups)
+
+    def comparisons(self) -> list[Comparison]:
+        """Return the comparisons of the plan, and those of all results that tell theirs."""
+        found = list(superseded.kept_results(self.workspace))
+        kept = [each for each in found if not isinstance(each, str)]
+        older: dict[str, list[superseded.Kept]] = {}
+        for each in kept:
+            older.setdefault(superseded.identity(each.job), []).append(each)
+        # Once a night: a look for each of them would read all of them for each.
+        self._older = older
+        if n_silent := len(found) - len(kept):
+            self.summary.notes.append(
+                f"{n_silent} results of an earlier version do not tell their comparison, and stay"
+            )
+        own = [job for name in self._sample_sets() for job in self.plan.comparisons(name)]
+        if not own:
+            self.summary.notes.append(
+                f"no network that fits {self.plan.networks} is stored, so no matrix is computed;"
+                f" {store_missing(self.workspace, self.plan.networks)}"
+            )
+        return superseded.distinct(own, kept)
+
+    def _sample_sets(self) -> list[str]:
+        """Return the names of the examples on which the plan's networks are stored."""
+        stored = stored_networks(self.workspace)
+        found = dict.fromkeys(self._imported_on(stored))
+        for run in self.workspace.runs():
+            names = [name for name in stored.get(run, {}) if self._is_wanted(run, name)]
+            if names:
+                try:
+                    job = self.plan.extraction_of(run, names[0])
+                    found[self._examples.of(self.workspace, job).sample_set.name] = None
+                except (AllcnnError, StoreError, OSError):
+                    continue  # which the survey has told
+        sets = {s for names in stored.values() for each in names.values() for s in each}
+        return sorted(name for name in found if name in sets)
+
+    def _imported_on(self, stored: Mapping[str, Mapping[str, list[str]]]) -> Iterator[str]:
+        """Yield the examples on which networks without a run are compared, as of imports."""
+        for run in stored.keys() - set(self.workspace.runs()):
+            for name in stored[run]:
+                if self._is_wanted(run, name):
+                    found = find(self.workspace, Selection(run, name), None, skip=True)
+                    sets = {each.sample_set for each in found}
+                    yield from [max(sets, key=preference).name] if sets else []
+
+    def _is_wanted(self, run: str, name: str) -> bool:
+        return self.plan.networks.matches(run, name, "")
+
+    def compare(self, job: Comparison, cluster: Cluster, report: Report) -> list[SimilarityResult]:
+        """Bring the results of a comparison up to date, and note how they moved; return them.
+
+        After ``comparisons``, which has found the results that were there before.
+        """
+        results = comparing.compare(self.workspace, job, self._renewing(report), cluster)
+        for result in results:
+            identity = superseded.identity(superseded.job_of(result))
+            self._settle(result, identity, self._older.get(identity, []))
+        self._note_left_out(job, results)
+        return results
+
+    def is_settled(self, job: Comparison) -> bool:
+        """Return whether the result of a comparison was brought up to date this night."""
+        return superseded.identity(job) in self._settled
+
+    def _settle(
+        self, result: SimilarityResult, identity: str, older: Sequence[superseded.Kept]
+    ) -> None:
+        """Note how a result moved since a night last looked, then let go what it supersedes."""
+        if identity not in self._settled:
+            last = self._ledger.results.get(identity)
+            if last is None:  # the newest that was there before any night looked
+                ordered = sorted(
+                    older, key=lambda each: (each.name != result.name, each.created_at)
+                )
+                last = ordered[-1].name if ordered else None
+            before = None if last is None else superseded.read(self.workspace, last)
+            change = moved(before, result, _networks(result))
+            self._ledger.results[identity] = result.name
+            self._ledger.write(self.workspace)
+            self._settled.add(identity)
+            self.summary.moved.append(change)
+        names = [each.name for each in older]
+        self.summary.n_superseded += superseded.remove_superseded(self.workspace, result, names)
+
+    def _note_left_out(self, job: Comparison, results: Sequence[SimilarityResult]) -> None:
+        """Name the networks that a matrix does without, where nothing else tells of them."""
+        told = " ".join(each.what for each in [*self.summary.skipped, *self.summary.failed])
+        there = {(key.run, key.checkpoint) for r in results for key in (*r.rows, *r.columns)}
+        for run, names in stored_networks(self.workspace).items():
+            for name, sets in names.items():
+                wanted = any(side.matches(run, name, side.tap) for side in (job.rows, job.columns))
+                left_out = wanted and job.sample_set in sets and (run, name) not in there
+                if left_out and f"{run}@{name}" not in told:
+                    reason = "it is not stored whole, or not as this matrix needs it; left out"
+                    what = f"{run}@{name} on {job.sample_set}"
+                    self.summary.skipped.append(Skipped(what, reason))
+
+    def verify(self, report: Report) -> None:
+        """Look through what has its turn, and repair what can be."""
+        self.summary.verified = verify_in_turn(
+            self.workspace,
+            self._ledger,
+            self.plan.share,
+            self._renewing(report),
+            want_repair=self.plan.repair,
+        )
+        self._ledger.write(self.workspace)
+
+    def draw(self, results: Sequence[SimilarityResult], report: Report) -> list[Place]:
+        """Draw what has no picture yet, and the learning curves where they have grown."""
+        drawn = draw_missing(self.workspace, results, self._renewing(report))
+        n_epochs = self._n_epochs()
+        is_drawn = is_file(self.workspace.figures / f"{CURVES}.png")
+        if n_epochs and not (is_drawn and n_epochs == self._ledger.curves):
+            drawn.append(figure_files.draw_learning_curves(self.workspace, [*n_epochs], CURVES))
+            self._ledger.curves = n_epochs
+        return drawn
+
+    def _n_epochs(self) -> dict[str, int]:
+        """Return how many epochs the curves of each run have, of runs that have any."""
+        found = {}
+        for run in self.workspace.runs():
+            try:
+                found[run] = len(run_record.read_history(self.workspace, run))
+            except AllcnnError as error:
+                self.summary.notes.append(str(error))
+        return {run: n for run, n in found.items() if n}
+
+    def end(self) -> Place:
+        """Write the report, and remember the night; return the report's page."""
+        self._renew()
+        self.summary.ended_at = now()
+        self._ledger.nights.append(self.summary.to_json())
+        there = set(child_names(self.workspace.similarity))
+        self._ledger.results = {
+            identity: name for identity, name in self._ledger.results.items() if name in there
+        }
+        self._ledger.write(self.workspace)
+        return write_report(self.workspace)
+
+    def _renewing(self, report: Report) -> Report:
+        def both(done: int, total: int, detail: str) -> None:
+            self._renew()
+            report(done, total, detail)
+
+        return both
+
+
+@contextmanager
+def night(workspace: Workspace, plan: Nightly) -> Iterator[Night]:
+    """Yield a night's work, while no other night works on the workspace.
+
+    Raises ClaimedError at once where one does, and RunError where there is nothing to work on.
+    """
+    check_there(workspace)
+    with (
+        holding_folder(remembered.folder(workspace)) as renew,
+        kept_alive(renew) as check,
+    ):
+        yield Night(workspace, plan, check)
+
+
+class Step(Protocol):
+    """How a piece of work is taken: with a bar on a terminal, or as a task of a flow."""
+
+    def __call__(self, name: str, work: Callable[[Report], T], /) -> T:
+        """Do the work and return what it returns; raises what it raises."""
+
+
+def work_through(night: Night, cluster: Cluster, step: Step) -> list[SimilarityResult]:
+    """Take all steps of a night; return the results of the comparisons.
+
+    What fails is noted, and keeps no other piece from being done.
+    """
+    for piece in _attempt(night, step, "survey", lambda _: night.pieces()) or []:
+        name = f"store-{piece.network}"
+        _attempt(night, step, name, partial(night.store, piece))
+    results: list[SimilarityResult] = []
+    for job in _attempt(night, step, "list", lambda _: night.comparisons()) or []:
+        if night.is_settled(job):
+            continue
+        name = f"compare-{job.rows}-{job.columns}"
+        found = _attempt(night, step, name, partial(night.compare, job, cluster))
+        results += found or []
+    _attempt(night, step, "verify", night.verify)
+    _attempt(night, step, "draw", partial(night.draw, results))
+    return results
+
+
+def _attempt(night: Night, step: Step, name: str, work: Callable[[Report], T]) -> T | None:
+    """Take a step; what it raises is noted instead."""
+    try:
+        return step(name, work)
+    except LostNightError:
+        raise
+    except (ClaimedError, ComparisonError) as error:
+        # Somebody else is at it, or what a comparison asks for is not there any more.
+        night.summary.skipped.append(Skipped(name, _sentence(error)))
+    except Exception as error:
+        night.summary.failed.append(Skipped(name, _sentence(error)))
+    return None
+
+
+def _sentence(error: Exception) -> str:
+    kind = "" if isinstance(error, (AllcnnError, StoreError)) else f"{type(error).__name__}: "
+    return f"{kind}{in_one_line(error)}"
+
+
+def _networks(result: SimilarityResult) -> str:
+    rows, columns = (figure_files.side(keys).label for keys in (result.rows, result.columns))
+    of = rows if rows == columns else f"{rows} with {columns}"
+    return f"{of}, {figure_files.method(result)}, on {result.rows[0].sample_set}"

@@ -1,0 +1,146 @@
+"""What a night did, for people: counts, then what was added, stored again, damaged, skipped."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from flows.maintenance.matrix_change import Moved
+from flows.maintenance.rotating_verification import Verified
+from flows.maintenance.stale_networks import Skipped
+from flows.views.listing import size
+
+_MOST_LINES = 40
+"""Of one kind: a summary is read in the morning."""
+
+
+@dataclass
+class Summary:
+    """One night.
+
+    Attributes:
+        began_at: ISO 8601, in UTC.
+        ended_at: the same; empty for one that is under way, or was killed.
+        added: networks that were stored for the first time.
+        again: networks that were stored again, since their checkpoint had become another.
+        n_present: networks that were stored as they should be.
+        moved: the matrices.
+        n_superseded: results that went, as newer ones have all their numbers.
+        skipped: what was left as it is, and why.
+        failed: what went wrong, and is tried again the next night.
+        verified: what was looked through, and what was damaged.
+        notes: other sentences.
+    """
+
+    began_at: str
+    ended_at: str = ""
+    added: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
+    n_present: int = 0
+    moved: list[Moved] = field(default_factory=list)
+    n_superseded: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    failed: list[Skipped] = field(default_factory=list)
+    verified: Verified = field(default_factory=Verified)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> list[Moved]:
+        """The matrices that are not what they were."""
+        return [each for each in self.moved if each.change != "unchanged"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values; of matrices those that changed."""
+        values = asdict(self)
+        values["moved"] = [each.to_json() for each in self.changed]
+        values["verified"]["damage"] = list(map(str, self.verified.damage))
+        return values | {"n_unchanged": len(self.moved) - len(self.changed)}
+
+
+def headline(summary: Summary) -> str:
+    """Return one line on a night."""
+    verified, n_changed = summary.verified, len(summary.changed)
+    counts = [
+        f"{counted(len(summary.added), 'network')} added",
+        f"{len(summary.again)} stored again",
+        f"{summary.n_present} as they were",
+        f"{counted(n_changed, 'matrix', 'matrices')} changed",
+        f"{len(summary.moved) - n_changed} as they were",
+        f"{verified.n_units} of {counted(verified.n_all, 'piece')} verified",
+        f"{len(verified.damage)} damaged",
+        f"{len(summary.skipped)} skipped",
+        f"{len(summary.failed)} failed",
+    ]
+    return ", ".join(counts)
+
+
+def counted(n: int, one: str, several: str = "") -> str:
+    """Return a number of things."""
+    return f"{n} {one if n == 1 else several or one + 's'}"
+
+
+def markdown(summary: Summary) -> str:
+    """Return the summary as an artifact or a report shows it."""
+    parts = [f"**{headline(summary)}**"]
+    for title, lines in sections(summary):
+        shown = [f"- {line}" for line in lines[:_MOST_LINES]]
+        if len(lines) > _MOST_LINES:
+            shown.append(f"- … and {len(lines) - _MOST_LINES} more")
+        parts.append("\n".join([f"### {title}", "", *shown]))
+    return "\n\n".join(parts)
+
+
+def text(summary: Summary) -> str:
+    """Return the summary for a terminal."""
+    parts = [headline(summary)]
+    for title, lines in sections(summary):
+        parts.append("\n".join([f"{title}:", *(f"  {line}" for line in lines)]))
+    return "\n\n".join(parts)
+
+
+def sections(summary: Summary) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield what there is to say, each with its title."""
+    verified = summary.verified
+    found: list[tuple[str, list[str]]] = [
+        ("Failed, and tried again the next night", [_why(each) for each in summary.failed]),
+        ("Damaged", list(verified.said)),
+        ("Added", summary.added),
+        ("Stored again, as their checkpoints are others now", summary.again),
+        ("Matrices that changed", [_change(each) for each in summary.changed]),
+        ("Skipped", [_why(each) for each in summary.skipped]),
+        ("Notes", _notes(summary)),
+    ]
+    yield from ((title, lines) for title, lines in found if lines)
+
+
+def _why(each: Skipped) -> str:
+    return f"{each.what}: {each.reason}"
+
+
+def _change(each: Moved) -> str:
+    if each.change == "new":
+        return f"{each.networks}: new, {counted(each.n_added, 'representation')}"
+    told = f"{each.networks}: {each.change}"
+    if each.n_added:
+        told += f" by {counted(each.n_added, 'representation')}"
+    if each.n_redefined:
+        told += f"; {counted(each.n_redefined, 'value')} became defined or undefined"
+    if each.largest is None:
+        return f"{told}; no number in common with what was there before"
+    if each.largest == 0:
+        return f"{told}; what was there before did not move"
+    told += f"; CKA moved by at most {each.largest:.2g}, by {each.mean:.2g} on average"
+    return f"{told} (furthest {each.where})" if each.where else told
+
+
+def _notes(summary: Summary) -> list[str]:
+    verified, notes = summary.verified, list(summary.notes)
+    if verified.n_units:
+        notes.append(f"{size(verified.n_bytes)} were read to verify them")
+    if verified.n_repaired:
+        notes.append(f"{counted(verified.n_repaired, 'piece')} of damage repaired")
+    if summary.n_superseded:
+        notes.append(
+            f"{counted(summary.n_superseded, 'older result')} removed, as newer ones have all their"
+            " numbers"
+        )
+    return notes

@@ -1,0 +1,209 @@
+"""Which checkpoints are not stored as they are now, and what of them has to be stored."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from allcnn.advice import is_extracted
+from allcnn.compare.candidates import Found, digests_of, find, missing_tap, sources_of
+from allcnn.compare.reextract import as_stored
+from allcnn.config import Extraction, Selection, check_name
+from allcnn.errors import AllcnnError
+from allcnn.extract import Samples, load_samples, load_source
+from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace.paths import Workspace
+from flows.settings.nightly_plan import Nightly
+from store import StoreError
+from store.model.names import check_component
+from store.storage.paths import Place, child_names
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A network that has to be stored.
+
+    Attributes:
+        network: run and checkpoint.
+        sample_set: name of the examples.
+        jobs: how, one after the other.
+        again: whether what is stored of it comes from another checkpoint, and has to go first.
+    """
+
+    network: Selection
+    sample_set: str
+    jobs: tuple[Extraction, ...]
+    again: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "network": [self.network.run, self.network.checkpoint],
+            "sample_set": self.sample_set,
+            "jobs": [asdict(job) | {"keep": list(job.keep)} for job in self.jobs],
+            "again": self.again,
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Rebuild it; raises KeyError, TypeError or ConfigError for other values."""
+        run, checkpoint = values["network"]
+        check_name("run", run)
+        check_name("checkpoint", checkpoint)
+        check_component("sample set", values["sample_set"])
+        jobs = tuple(Extraction(**job | {"keep": tuple(job["keep"])}) for job in values["jobs"])
+        return cls(Selection(run, checkpoint), values["sample_set"], jobs, bool(values["again"]))
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that a night leaves as it is, and why."""
+
+    what: str
+    reason: str
+
+
+class Examples:
+    """The examples of sample sets, each loaded once a night."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[str, int, str, int | None], Samples] = {}
+
+    def of(self, workspace: Workspace, job: Extraction) -> Samples:
+        """Return those of an extraction; raises DatasetError, ConfigError or RunError."""
+        config = run_record.read_record(workspace, job.run).config
+        name = config.dataset, config.image_size, job.split, job.n_samples
+        if name not in self._loaded:
+            self._loaded[name] = load_samples(*name)
+        return self._loaded[name]
+
+
+def survey(workspace: Workspace, plan: Nightly, examples: Examples) -> Iterator[Piece | Skipped]:
+    """Yield what has to be stored, run after run, and what cannot be.
+
+    Checkpoints of the plan's networks that are not stored whole on its examples; and all that is
+    stored, on whatever examples, of a checkpoint that has become another one: digests tell.
+    """
+    stored = stored_networks(workspace)
+    for run in workspace.runs():
+        try:
+            yield from _survey_run(workspace, plan, examples, run, stored.get(run, {}))
+        except (AllcnnError, StoreError, OSError) as error:
+            yield Skipped(f"run {run}", str(error))
+
+
+def stored_networks(workspace: Workspace) -> dict[str, dict[str, list[str]]]:
+    """Return the sample sets that something is stored on, by run and by checkpoint."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for place in (workspace.activations, workspace.grams):
+        for sample_set, run, name in network_folders(place):
+            sets = found.setdefault(run, {}).setdefault(name, [])
+            if sample_set not in sets:
+                sets.append(sample_set)
+    return found
+
+
+def network_folders(place: Place) -> Iterator[tuple[str, str, str]]:
+    """Yield sample set, run and checkpoint of what a store has folders of."""
+    for sample_set in child_names(place):
+        for run in child_names(place / sample_set):
+            for name in child_names(place / sample_set / run):
+                yield sample_set, run, name
+
+
+def _survey_run(
+    workspace: Workspace,
+    plan: Nightly,
+    examples: Examples,
+    run: str,
+    stored: dict[str, list[str]],
+) -> Iterator[Piece | Skipped]:
+    names = workspace.checkpoints(run)
+    wanted = [name for name in names if plan.networks.matches(run, name, "")]
+    own = None
+    if wanted:
+        own = examples.of(workspace, plan.extraction_of(run, wanted[0])).sample_set.name
+    for name, sample_sets in stored.items():
+        if name not in names:
+            for sample_set in sample_sets:
+                yield from _left_over(workspace, Selection(run, name), sample_set)
+    for name in names:
+        sets = dict.fromkeys(sorted(stored.get(name, [])))
+        if own is not None and name in wanted:
+            sets[own] = None
+        for sample_set in sets:
+            is_own = sample_set == own and name in wanted
+            try:
+                piece = _piece(workspace, plan, examples, Selection(run, name), sample_set, is_own)
+            except (AllcnnError, StoreError, OSError) as error:
+                yield Skipped(f"{run}@{name} on {sample_set}", str(error))
+                continue
+            if piece is not None:
+                yield piece
+
+
+def _left_over(workspace: Workspace, network: Selection, sample_set: str) -> Iterator[Skipped]:
+    """Tell of what an earlier run of the same name left, and the one that is there has not."""
+    taps = find(workspace, network, sample_set)
+    stored_at = [tap.created_at for tap in taps]
+    if stored_at and max(stored_at) < run_record.begun_at(workspace, network.run):
+        # Nothing can extract it again, so that its removal is not advised.
+        reason = "it is left of an earlier run of that name, and not compared"
+        yield Skipped(f"{network} on {sample_set}", reason)
+
+
+def _piece(
+    workspace: Workspace,
+    plan: Nightly,
+    examples: Examples,
+    network: Selection,
+    sample_set: str,
+    is_own: bool,
+) -> Piece | Skipped | None:
+    """Return what has to be stored of a network on one sample set."""
+    taps = find(workspace, network, sample_set)
+    own = plan.extraction_of(network.run, network.checkpoint)
+    if _is_other(workspace, network, taps):
+        if is_foreign(taps):
+            reason = "it is not of the run of that name, but imported; store it under another name"
+            return Skipped(f"{network} on {sample_set}", reason)
+        jobs = list(as_stored(network, taps))
+        if is_own:
+            jobs.append(replace(own, n_samples=taps[0].sample_set.n_samples))
+        jobs = list(dict.fromkeys(jobs))
+        name = examples.of(workspace, jobs[0]).sample_set.name
+        if name != sample_set:
+            reason = f"its checkpoint is another one now, and the data set now gives {name}"
+            return Skipped(f"{network} on {sample_set}", reason)
+        return Piece(network, sample_set, tuple(jobs), again=True)
+    if is_own and not _is_whole(plan, network, sample_set, taps):
+        return Piece(network, sample_set, (own,), again=False)
+    return None
+
+
+def is_other(workspace: Workspace, network: Selection, sample_set: str) -> bool:
+    """Return whether something is stored of a network that comes from another checkpoint."""
+    taps = find(workspace, network, sample_set)
+    return not is_foreign(taps) and _is_other(workspace, network, taps)
+
+
+def _is_other(workspace: Workspace, network: Selection, taps: list[Found]) -> bool:
+    return bool(taps) and digests_of(taps) != [digest_now(workspace, network)]
+
+
+def is_foreign(taps: list[Found]) -> bool:
+    """Return whether what is stored was not extracted from a run, so that no run replaces it."""
+    return not all(is_extracted(tap.attributes) for tap in taps)
+
+
+def _is_whole(plan: Nightly, network: Selection, sample_set: str, taps: list[Found]) -> bool:
+    """Return whether the plan's comparisons can be computed from what is stored of a network."""
+    if not taps or missing_tap(taps, network) is not None:
+        return False
+    return all(sources_of(taps, job) for job in plan.comparisons(sample_set))
+
+
+def digest_now(workspace: Workspace, network: Selection) -> str:
+    """Return the digest of a checkpoint's variables, as it is kept with it where it is."""
+    folder = workspace.find_checkpoint(network.run, network.checkpoint)
+    kept = checkpoints.kept_digests(folder).get("variables")
+    return kept or load_source(workspace, network.run, network.checkpoint).digest

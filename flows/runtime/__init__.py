@@ -1,0 +1,1 @@
+"""Prefect's side of a flow: its server, logs, retries and artifacts."""

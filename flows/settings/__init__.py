@@ -1,0 +1,1 @@
+"""Settings of whole pipelines and nightly runs, and the flows' parameters."""

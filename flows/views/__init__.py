@@ -1,0 +1,1 @@
+"""Tables and listings of what a workspace holds."""

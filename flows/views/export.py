@@ -1,0 +1,187 @@
+"""Write stored activations to a file that other programs open, one minibatch at a time."""
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import numpy.lib.format as npy
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+
+from allcnn.advice import store_again
+from allcnn.config import Selection as Pattern
+from allcnn.errors import ConfigError, RunError
+from allcnn.progress import Report, silent
+from allcnn.workspace.paths import Workspace
+from flows.views.not_found import nothing_fits, of_option
+from store import Representation, has_store, open_grams
+from store import open as open_store
+from store.arrays.selection import Selection
+from store.storage.atomic_write import replacing
+
+MOST_COLUMNS = 10_000
+"""Features of a table, beyond which few programs open it."""
+
+_FEATURES: Final = {1: "c{}", 2: "p{}_c{}", 3: "y{}_x{}_c{}"}
+
+
+def find_one(workspace: Workspace, pattern: Pattern, sample_set: str | None) -> Representation:
+    """Return the one representation that fits; RunError for none, ConfigError for several."""
+    where = {"run": pattern.run, "checkpoint": pattern.checkpoint, "tap": pattern.tap}
+    where |= {} if sample_set is None else {"sample_set": sample_set}
+    found: list[Representation] = []
+    if has_store(workspace.activations):
+        found = open_store(workspace.activations).find(**where)
+        # A pattern may be a name as well, as layers[0] is.
+        found = [tap for tap in found if tap.key.tap == pattern.tap] or found
+    names = [f"{tap.key} on {tap.key.sample_set}" for tap in found]
+    if not found:
+        _check_grams(workspace, where)
+        raise nothing_fits(workspace, [pattern, of_option("sample-set", sample_set)])
+    if len(found) > 1:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise ConfigError(
+            f"{str(pattern)!r} fits {len(found)} representations ({shown}), and a file holds one;"
+            " name its run, checkpoint and tap, and --sample-set where there are several"
+        )
+    return found[0]
+
+
+def _check_grams(workspace: Workspace, where: dict[str, str]) -> None:
+    """Raise RunError where Grams are kept of what has no activations."""
+    grams = open_grams(workspace.grams).find(**where) if has_store(workspace.grams) else []
+    if not grams:
+        return
+    key, samples = grams[0].key.of, grams[0].meta.sample_set
+    network = Pattern(key.run, key.checkpoint)
+    again = store_again(workspace, network, split=samples.split, samples=samples.n_samples)
+    raise RunError(
+        f"of {network} on {samples.name} Grams alone are kept, and a query needs activations;"
+        f" {again}"
+    )
+
+
+def check_rows(tap: Representation, rows: slice) -> None:
+    """Raise ConfigError for a range that is empty, such as one that is reversed."""
+    n = tap.meta.n_samples
+    ends = [n if rows.stop is None else rows.stop, rows.start or 0]
+    stop, start = (end + n if end < 0 else end for end in ends)
+    if stop <= start:
+        written = ":".join("" if end is None else str(end) for end in (rows.start, rows.stop))
+        raise ConfigError(
+            f"rows is {written}, and between these lies none of the {n} rows of {tap.key}; write"
+            " A:B for rows A to B - 1"
+        )
+
+
+def write(selection: Selection, path: Path, report: Report = silent) -> None:
+    """Write a selection, whole or not at all, in the format of the file's ending."""
+    if path.suffix != ".npz":
+        _check_width(selection)
+    with replacing(path) as file:
+        _WRITERS[path.suffix](selection, file, report)
+
+
+def check_path(path: Path, overwrite: bool = False) -> None:
+    """Raise ConfigError where the ending is none of the formats, or nothing may stand there."""
+    if path.suffix not in _WRITERS:
+        raise ConfigError(f"to is {path}; use a name that ends in {' or '.join(_WRITERS)}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"to is {path}, and {path.parent} is no folder; make it first")
+    if path.is_dir():
+        raise ConfigError(f"to is {path}, which is a folder; name a file")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"to is {path}, which exists; replace it with --overwrite")
+
+
+def feature_names(selection: Selection) -> list[str]:
+    """Return a name for each value of a row, such as ``y0_x0_c12``; channels keep their numbers."""
+    *space, n_channels = selection.shape[1:]
+    channels = range(n_channels) if selection.channels is None else selection.channels.tolist()
+    pattern = _FEATURES[len(space) + 1]
+    return [pattern.format(*place) for place in product(*map(range, space), channels)]
+
+
+def describe(selection: Selection) -> dict[str, Any]:
+    """Return what the values are, as JSON values."""
+    channels = None if selection.channels is None else selection.channels.tolist()
+    tap = selection.tap
+    return tap.meta.to_json() | {"channels": channels, "space": selection.space}
+
+
+def _check_width(selection: Selection) -> None:
+    width = int(np.prod(selection.shape[1:]))
+    if width > MOST_COLUMNS:
+        raise ConfigError(
+            f"{selection.tap.meta.key} has {width} features an example, and a table takes"
+            f" {MOST_COLUMNS}; average with --pool mean, choose --channels, or write an .npz file"
+        )
+    if selection.channels is not None and len(set(selection.channels)) < len(selection.channels):
+        raise ConfigError("channels are named twice; a table has one column a channel")
+
+
+def _parts(selection: Selection, report: Report) -> Iterator[Selection]:
+    parts = list(selection.parts())
+    for done, part in enumerate(parts, start=1):
+        yield part
+        if done < len(parts):
+            report(done, len(parts), str(selection.tap.meta.key))
+
+
+def _write_npz(selection: Selection, file: BinaryIO, report: Report) -> None:
+    description = json.dumps(describe(selection))
+    with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+        with archive.open("values.npy", "w", force_zip64=True) as values:
+            npy.write_array_header_2_0(values, _header(selection))
+            for part in _parts(selection, report):
+                values.write(part.read().data)
+        members = {"samples": selection.samples, "labels": selection.labels}
+        for name, array in (members | {"metadata": np.array(description)}).items():
+            with archive.open(f"{name}.npy", "w") as member:
+                npy.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+def _header(selection: Selection) -> dict[str, Any]:
+    description = npy.dtype_to_descr(selection.dtype)
+    return {"descr": description, "fortran_order": False, "shape": selection.shape}
+
+
+def _write_csv(selection: Selection, file: BinaryIO, report: Report) -> None:
+    schema = _schema(selection)
+    file.write((",".join(schema.names) + "\n").encode())
+    options = pyarrow.csv.WriteOptions(include_header=False)
+    with pyarrow.csv.CSVWriter(file, schema, write_options=options) as writer:
+        for part in _parts(selection, report):
+            writer.write_table(_table(part, schema))
+
+
+def _write_parquet(selection: Selection, file: BinaryIO, report: Report) -> None:
+    schema = _schema(selection).with_metadata({"allcnn": json.dumps(describe(selection))})
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+        for part in _parts(selection, report):
+            writer.write_table(_table(part, schema))
+
+
+def _schema(selection: Selection) -> Any:
+    # Float32 also for float16: it loses nothing, and more programs read it.
+    number = pyarrow.float64() if selection.dtype == np.float64 else pyarrow.float32()
+    features = [(name, number) for name in feature_names(selection)]
+    return pyarrow.schema([("sample", pyarrow.int64()), ("label", pyarrow.int32()), *features])
+
+
+def _table(part: Selection, schema: Any) -> Any:
+    wide = np.promote_types(part.dtype, np.float32)
+    values = part.read().reshape(len(part), -1).T.astype(wide, order="C")
+    return pyarrow.table([part.samples, part.labels, *values], schema=schema)
+
+
+_Writer = Callable[[Selection, BinaryIO, Report], None]
+_WRITERS: Final[Mapping[str, _Writer]] = MappingProxyType(
+    {".npz": _write_npz, ".csv": _write_csv, ".parquet": _write_parquet}
+)

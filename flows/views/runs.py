@@ -1,0 +1,254 @@
+"""What ``allcnn run`` shows: tables and JSON of runs, and the question before one goes."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import click
+
+from allcnn.commands import command
+from allcnn.drawing.figure_files import draw_learning_curves
+from allcnn.errors import RunError
+from allcnn.workspace import run_record
+from allcnn.workspace.paths import Workspace
+from allcnn.workspace.run_export import Imported
+from allcnn.workspace.run_listing import (
+    Description,
+    Removable,
+    Run,
+    Unreadable,
+    find_removable,
+    remove_run,
+)
+from allcnn.workspace.run_record import History
+from flows.views.listing import age, size
+from flows.views.removal import ask
+from flows.views.tables import aligned
+from store import ClaimedError, has_store, open_grams
+from store import open as open_store
+from store.storage.claims import is_claimed
+from store.storage.paths import Place
+
+_MOST_ROWS: Final = 10
+"""Epochs that are shown of learning curves."""
+
+_STAY: Final = "What is stored of them stays: activations, Grams and results."
+
+
+def no_runs(workspace: Workspace, pattern: str | None) -> RunError:
+    """Return the error for a list that is empty."""
+    if pattern is None or not workspace.runs():
+        return RunError(
+            f"there are no runs yet in {workspace.root}; train one with"
+            f" {command(workspace.root, 'train')}, or import the file of an exported one"
+        )
+    return RunError(
+        f"no run in {workspace.root} fits {pattern};"
+        f" {command(workspace.root, 'run', 'ls')} lists all"
+    )
+
+
+def runs_table(found: Sequence[Run | Unreadable]) -> str:
+    """Return a line a run, then a line each that cannot be read."""
+    head = ("run", "data set", "epochs", "state", "test accuracy", "checkpoints", "size", "age")
+    rows = [_row(one) for one in found if isinstance(one, Run)]
+    tables = [aligned([head, *rows])] if rows else []
+    unreadable = [one.reason for one in found if isinstance(one, Unreadable)]
+    return "\n\n".join([*tables, "\n".join(unreadable)] if unreadable else tables)
+
+
+def runs_json(workspace: Workspace, found: Sequence[Run | Unreadable]) -> dict[str, Any]:
+    """Return the same as JSON values."""
+    return {
+        "workspace": str(workspace.root),
+        "runs": [asdict(one) for one in found if isinstance(one, Run)],
+        "unreadable": [asdict(one) for one in found if isinstance(one, Unreadable)],
+    }
+
+
+def run_table(found: Description) -> str:
+    """Return the settings of a run, its curves in brief, and its checkpoints."""
+    summary = found.summary
+    facts = [
+        ("run", summary.run),
+        ("state", f"{_state(summary)}, {_epochs(summary)} epochs"),
+        ("begun", f"{summary.created_at or 'not known'}, {age(summary.created_at)} ago"),
+        ("size", size(summary.n_bytes)),
+        ("classes", f"{len(found.class_names)}: {_few(found.class_names)}"),
+        ("channels", str(found.input_channels)),
+    ]
+    if not summary.created_at:
+        facts[2] = ("begun", "not known")
+    settings = found.settings.items()
+    facts += [(name.replace("_", " "), str(value)) for name, value in settings]
+    return "\n\n".join([aligned(facts), *_curves(found), *_checkpoints(found)])
+
+
+def run_json(found: Description) -> dict[str, Any]:
+    """Return the same as JSON values, the whole curves among them."""
+    values = asdict(found)
+    summary = values.pop("summary")
+    del summary["checkpoints"]
+    document: dict[str, Any] = summary | values
+    return document | {"history": [row._asdict() for row in found.history]}
+
+
+def check_stored(workspace: Workspace, run: str, digests: Mapping[str, str]) -> None:
+    """Raise RunError where what is stored under a checkpoint's name is of another network.
+
+    It would be compared as if it were of the run that is imported.
+    """
+    for name, found in sorted(_stored_digests(workspace, run).items()):
+        if name in digests and found != {digests[name]}:
+            raise RunError(
+                f"{workspace.root} holds activations or Grams of another {run}@{name}; import"
+                " into another --workspace"
+            )
+
+
+def in_doubt(workspace: Workspace, imported: Imported) -> list[str]:
+    """Return a line for each stored network of a run that no checkpoint in its file vouches for."""
+    run = imported.manifest.run
+    known = {*imported.digests, *workspace.checkpoints(run)}
+    return [
+        f"{run}@{name} is stored, and without that checkpoint nothing tells whether of this run"
+        for name in sorted(_stored_digests(workspace, run))
+        if name not in known
+    ]
+
+
+def draw_curves(workspace: Workspace, patterns: Sequence[str]) -> Place:
+    """Draw the learning curves of the runs that fit; raises RunError where one has none."""
+    names = list(histories_of(workspace, patterns))
+    return draw_learning_curves(workspace, names, f"{name_of_all(names)}-curves")
+
+
+def histories_of(workspace: Workspace, patterns: Sequence[str]) -> dict[str, History]:
+    """Return the learning curves of the runs that fit; raises RunError where one has none."""
+    names: dict[str, None] = {}
+    for pattern in patterns:
+        fitting = [run for run in workspace.runs() if fnmatchcase(run, pattern)]
+        if not fitting:
+            raise no_runs(workspace, pattern)
+        names |= dict.fromkeys(fitting)
+    histories = {run: run_record.read_history(workspace, run) for run in names}
+    for run, history in histories.items():
+        if not history:
+            raise RunError(f"run {run!r} has no learning curves before the end of its first epoch")
+    return histories
+
+
+def name_of_all(runs: Sequence[str]) -> str:
+    """Return a name of several runs that others do not have."""
+    first, *others = runs
+    if not others:
+        return first
+    digest = hashlib.sha256(" ".join(runs).encode()).hexdigest()
+    return f"{first}-and-{len(others)}-more-{digest[:8]}"
+
+
+def remove(workspace: Workspace, runs: Sequence[str], *, yes: bool, as_json: bool) -> None:
+    """Show what would go with runs, ask, and remove it; nothing where one of them is in use."""
+    found = [find_removable(workspace, run) for run in dict.fromkeys(runs)]
+    _check_unused(workspace, found)
+    if not as_json:
+        click.echo(f"{_removal_table(found)}\n\n{_STAY}")
+    if not yes:
+        ask(as_json=as_json)
+        _check_unused(workspace, found)  # somebody may have taken a long time to answer
+    for each in found:
+        remove_run(workspace, each.run)
+    n_bytes = sum(each.n_bytes for each in found)
+    if as_json:
+        told = {"workspace": str(workspace.root), "removed": list(map(asdict, found))}
+        click.echo(json.dumps(told | {"bytes": n_bytes}, indent=1))
+    else:
+        click.echo(f"removed {size(n_bytes)}")
+
+
+def _check_unused(workspace: Workspace, found: Sequence[Removable]) -> None:
+    for each in found:
+        if is_claimed(workspace.run_folder(each.run)):
+            raise ClaimedError(f"run {each.run!r} is being trained; end that process first")
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    accuracy = "-" if run.test_accuracy is None else f"{run.test_accuracy:.1%}"
+    n_checkpoints, n_bytes = str(len(run.checkpoints)), size(run.n_bytes)
+    shown = (run.dataset, _epochs(run), _state(run), accuracy, n_checkpoints, n_bytes)
+    return (run.run, *shown, age(run.created_at))
+
+
+def _epochs(run: Run) -> str:
+    return f"{run.epochs_done} of {run.epochs}"
+
+
+def _state(run: Run) -> str:
+    return "finished" if run.finished else "unfinished"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+
+
+def _curves(found: Description) -> list[str]:
+    """Return some epochs of the learning curves, the first and the last among them."""
+    n = len(found.history)
+    if not n:
+        return []
+    steps = max(1, min(n, _MOST_ROWS) - 1)
+    chosen = sorted({round(i * (n - 1) / steps) for i in range(steps + 1)})
+    head = ("epoch", "train loss", "accuracy", "test loss", "accuracy", "time")
+    rows = [
+        (
+            str(row.epoch),
+            f"{row.train_loss:.4f}",
+            f"{row.train_accuracy:.1%}",
+            f"{row.test_loss:.4f}",
+            f"{row.test_accuracy:.1%}",
+            f"{row.wall_s:.1f} s",
+        )
+        for row in (found.history[i] for i in chosen)
+    ]
+    return [aligned([head, *rows])]
+
+
+def _checkpoints(found: Description) -> list[str]:
+    if not found.checkpoints:
+        return []
+    head = ("checkpoint", "files", "size", "digest of its variables")
+    rows = [
+        (each.checkpoint, str(each.n_files), size(each.n_bytes), each.digests.get("variables", "-"))
+        for each in found.checkpoints
+    ]
+    return [aligned([head, *rows])]
+
+
+def _removal_table(found: Sequence[Removable]) -> str:
+    rows = [
+        (
+            each.run,
+            ", ".join(each.checkpoints) or "-",
+            str(each.n_files),
+            size(each.n_bytes),
+            "" if each.is_run else "no run: left over",
+        )
+        for each in found
+    ]
+    total = f"{sum(e.n_files for e in found)} files, {size(sum(e.n_bytes for e in found))} in all"
+    return aligned([("run", "checkpoints", "files", "size", ""), *rows]) + f"\n\n{total}"
+
+
+def _stored_digests(workspace: Workspace, run: str) -> dict[str, set[str]]:
+    """Return the digests of the checkpoints that activations and Grams of a run are of."""
+    digests: dict[str, set[str]] = {}
+    if has_store(workspace.activations):
+        for tap in open_store(workspace.activations).scan(run=run).found:
+            digests.setdefault(tap.key.checkpoint, set()).add(tap.meta.checkpoint_digest)
+    if has_store(workspace.grams):
+        for grams in open_grams(workspace.grams).scan(run=run).found:
+            digests.setdefault(grams.key.of.checkpoint, set()).add(grams.key.checkpoint_digest)
+    return digests

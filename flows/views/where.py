@@ -1,0 +1,116 @@
+"""What ``--where`` asks for: comparisons with names of networks, of results and of probes."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from allcnn.config import Selection
+from allcnn.errors import ConfigError
+from flows.views.results import StoredProbe, StoredResult
+from store import QueryError
+from store.arrays.query import LEVELS, Query, Scalar, Wanted, parse_where
+from store.storage.paths import Place
+
+OF_RESULTS: Final[Mapping[str, Scalar]] = {
+    "kernel": "",
+    "estimator": "",
+    "pool": "",
+    "batch_size": 0,
+    "label": 0,
+    "sigma": 0.0,
+}
+"""Names that a result has itself, each with a value of its kind; others are of what it compares."""
+
+OF_PROBES: Final[Mapping[str, Scalar]] = {"pool": ""}
+"""Those of them that a probe has."""
+
+_SIGNS: Final = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "ne": "!="}
+_COMPARED = re.compile(rf"\b(\w+?)__({'|'.join(_SIGNS)})\b")
+_ADVICE = re.compile(r", and __ge, .*")
+
+Facts = Mapping[str, Scalar]
+
+
+@dataclass(frozen=True)
+class Where:
+    """A pattern and comparisons, which must all hold.
+
+    Attributes:
+        query: all of them.
+        folders: those that folders answer by their names, so that no other is opened.
+        of_networks: those that choose networks; a result or a probe is chosen by what it is about.
+        of_results: those that a result or a probe answers itself.
+        narrows: whether there is a comparison that chooses networks, beside the pattern.
+    """
+
+    query: Query
+    folders: dict[str, Wanted]
+    of_networks: Query
+    of_results: Query
+    narrows: bool
+
+    @classmethod
+    def parse(
+        cls, pattern: Selection | None, texts: Sequence[str] = (), sample_set: str | None = None
+    ) -> Self:
+        """Read comparisons such as ``epoch>=5``; raises ConfigError for what compares nothing."""
+        try:
+            compared = _compared(texts)
+            filters = compared | _named(pattern, sample_set, compared)
+            query = Query.parse(filters)
+        except QueryError as error:
+            raise ConfigError(_in_signs(error)) from error
+        return cls(
+            query,
+            {name: wanted for name, wanted in filters.items() if name.split("__")[0] in LEVELS},
+            Query(tuple(c for c in query.conditions if c.name not in OF_RESULTS)),
+            Query(tuple(c for c in query.conditions if c.name in OF_RESULTS)),
+            any(name.split("__")[0] not in OF_RESULTS for name in compared),
+        )
+
+    def admits(self, one: StoredResult | StoredProbe) -> bool:
+        """Return whether a result or a probe fits the comparisons with its own names."""
+        found = {name: getattr(one, name, None) for name in OF_RESULTS}
+        return self.of_results.matches({n: v for n, v in found.items() if v is not None})
+
+    def check(
+        self, place: Place, some: Iterable[Facts], everything: Callable[[], Iterable[Facts]]
+    ) -> None:
+        """Raise QueryError for a name, or a kind of value, that nothing in any store has.
+
+        ``everything`` is asked for only where ``some`` does not tell.
+        """
+        if self.query.unsure(some).conditions:
+            try:
+                self.query.check(place, list(everything()))
+            except QueryError as error:
+                raise QueryError(_in_signs(error)) from error
+
+
+def _compared(texts: Sequence[str]) -> dict[str, Wanted]:
+    compared: dict[str, Wanted] = {}
+    for text in texts:
+        name, value = parse_where(text)
+        if name in compared:
+            raise ConfigError(f"where compares {name} twice; join the values, as in seed=0,1")
+        compared[name] = value
+    return compared
+
+
+def _named(
+    pattern: Selection | None, sample_set: str | None, compared: dict[str, Wanted]
+) -> dict[str, Wanted]:
+    named: dict[str, Wanted] = {} if sample_set is None else {"sample_set": sample_set}
+    if pattern:
+        named |= {"run": pattern.run, "checkpoint": pattern.checkpoint, "tap": pattern.tap}
+    for name, value in named.items():
+        if name in compared and value != "*":
+            raise ConfigError(f"{name} is in the pattern and in --where; leave one out")
+    return {name: value for name, value in named.items() if name not in compared}
+
+
+def _in_signs(error: QueryError) -> str:
+    """Return an error's sentence in the words of the command line instead of Python's."""
+    text = _ADVICE.sub(", as in NAME=VALUE or NAME>=VALUE", str(error))
+    return _COMPARED.sub(lambda found: found[1] + _SIGNS[found[2]], text)

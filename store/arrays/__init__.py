@@ -1,0 +1,1 @@
+"""Activations and Gram matrices, written and read a minibatch at a time."""

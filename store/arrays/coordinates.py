@@ -1,0 +1,131 @@
+"""Which examples the rows are of, the same for all that is stored on one sample set."""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from store.arrays.activations import ACTIVATIONS
+from store.arrays.committed import Form, Meta
+from store.errors import ConflictError, MisalignedWriteError, SchemaError, StoreError, unreadable
+from store.model.array_interop import as_numpy
+from store.model.examples import NO_INDEX
+from store.model.names import is_tap_folder, tap_folder
+from store.model.schema import RepresentationKey, RepresentationMeta
+from store.storage.paths import Place, child_names
+from store.zarrfiles.layout import COORDINATES, crc32c
+from store.zarrfiles.metadata_files import read_attributes
+
+_MOST_LOOKS = 30
+"""Looks for activations whose indices are known: at an address each is a request or two."""
+
+Coordinates = Mapping[str, npt.NDArray[Any]]
+
+
+def coordinates_of(samples: npt.ArrayLike, labels: npt.ArrayLike, meta: Meta) -> Coordinates:
+    """Return the coordinates as they are stored; raises MisalignedWriteError for others."""
+    return {
+        "sample": _coordinate("samples", samples, np.dtype(np.int64), meta),
+        "label": _coordinate("labels", labels, np.dtype(np.int32), meta),
+    }
+
+
+def digests(coordinates: Coordinates) -> dict[str, str]:
+    """Return what is recorded of them."""
+    return {name: crc32c(values) for name, values in coordinates.items()}
+
+
+def check_same(
+    folder: Place, attributes: Mapping[str, Any], wanted: Mapping[str, str], form: Form[Any]
+) -> None:
+    """Raise ConflictError where a group is stored with others."""
+    found = _recorded(attributes, wanted)
+    if found is None:
+        raise SchemaError(
+            f"{folder} has no digests of its coordinates; {unreadable('it', form.verb)}"
+        )
+    for name, digest in wanted.items():
+        if found[name] != digest:
+            raise ConflictError(
+                f"{folder} is stored with other {name}s (digest {found[name]}, not {digest});"
+                " give the same, or write under another name"
+            )
+
+
+def check_like_others(root: Place, meta: RepresentationMeta, wanted: Mapping[str, str]) -> None:
+    """Raise ConflictError where other activations of the sample set are stored with others.
+
+    Rows of one sample set stand for the same examples, and xarray puts them together by these. One
+    representation is enough to look at, as it was compared with those before it; but for those
+    whose indices are not known, which are like any others.
+    """
+    unknown = crc32c(np.full(meta.n_samples, NO_INDEX, np.int64))
+    if wanted["sample"] == unknown:
+        return
+    for folder in islice(_others(root, meta.key), _MOST_LOOKS):
+        attributes = _of_a_group(folder, ACTIVATIONS)
+        found = _recorded(attributes, wanted)
+        if found is None or found["sample"] == unknown:
+            continue
+        sample_set = attributes[ACTIVATIONS.mark].get("sample_set")
+        if sample_set != meta.sample_set.to_json():
+            raise ConflictError(
+                f"{meta.key} is of the sample set {meta.sample_set}, and {folder} of {sample_set};"
+                " begin their digests differently, so that they have different names"
+            )
+        for name, digest in wanted.items():
+            if found[name] != digest:
+                raise ConflictError(
+                    f"{meta.key} has other {name}s (digest {digest}) than {folder} on the same"
+                    f" sample set ({found[name]}); give those that are stored, as"
+                    " store.Examples.like gives them, or examples of another digest"
+                )
+        return
+
+
+def _of_a_group(folder: Place, form: Form[Any]) -> Mapping[str, Any]:
+    """Return the attributes of a group, none where there is no whole one: others tell of damage."""
+    try:
+        attributes = read_attributes(folder) or {}
+    except StoreError:
+        return {}
+    return attributes if isinstance(attributes.get(form.mark), dict) else {}
+
+
+def _recorded(attributes: Mapping[str, Any], wanted: Mapping[str, str]) -> Mapping[str, Any] | None:
+    found = attributes.get(COORDINATES)
+    return found if isinstance(found, dict) and set(found) == set(wanted) else None
+
+
+def _others(root: Place, key: RepresentationKey) -> Iterator[Place]:
+    """Yield the other taps of a network, then one of each other network, one after the other."""
+    sample_set = root / key.sample_set
+    own = sample_set / key.run / key.checkpoint
+    others = (name for name in child_names(own, is_tap_folder) if name != tap_folder(key.tap))
+    yield from (own / name for name in others)
+    for run in child_names(sample_set):
+        for checkpoint in child_names(sample_set / run):
+            network = sample_set / run / checkpoint
+            if network != own:
+                yield from (network / name for name in child_names(network, is_tap_folder)[:1])
+
+
+def _coordinate(
+    name: str, values: npt.ArrayLike, dtype: np.dtype[Any], meta: Meta
+) -> npt.NDArray[Any]:
+    array, n = as_numpy(values, f"{name} of {meta.key}"), meta.sample_set.n_samples
+    if array.shape != (n,) or array.dtype.kind not in "iu":
+        raise MisalignedWriteError(
+            f"{name} of {meta.key} are {array.dtype} of shape {array.shape}; want {n}"
+            " integers, one a row"
+        )
+    cast = array.astype(dtype, order="C", copy=False)
+    odd = np.flatnonzero(cast != array)
+    if len(odd):
+        raise MisalignedWriteError(
+            f"{name} of {meta.key} have {array[odd[0]]} in row {odd[0]}, which {dtype} does not"
+            " hold; give smaller numbers"
+        )
+    return cast

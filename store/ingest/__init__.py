@@ -1,0 +1,1 @@
+"""Activations of other programs, from arrays and files."""

@@ -1,0 +1,347 @@
+"""Write all taps of one network, whatever computed them: minibatches of any size, in order."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import product
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from store.arrays.reader import Representation, Store
+from store.arrays.writer import Compression, Writer
+from store.errors import (
+    ArrayError,
+    ConflictError,
+    MisalignedWriteError,
+    StoreError,
+    UnfinishedError,
+)
+from store.model.array_interop import as_rows, check_mapping
+from store.model.examples import HasExamples
+from store.model.schema import Attributes, DType, RepresentationKey, RepresentationMeta, SampleSet
+from store.storage.paths import Address, as_place
+from store.zarrfiles.layout import has_store
+
+Taps = dict[str, npt.NDArray[Any]]
+
+DTYPE: Final[DType] = "float32"
+BATCH_ROWS: Final = 256
+
+MUST_AGREE: Final = ("checkpoint_digest", "dtype", "batch_rows")
+
+
+class NetworkWriter:
+    """Fills the taps of one network, minibatch after minibatch; opened again, it goes on.
+
+    Which taps there are, their order and their shapes it takes from what is appended first. NaN and
+    infinities that the network computed are stored as they are. Use it in a ``with`` block, which
+    raises UnfinishedError at its end where rows are missing; those that are there stay.
+
+    Args:
+        store: folder or address of the store, made where there is none.
+        run: name of the trained network.
+        checkpoint: name of its state, such as ``final``.
+        examples: which examples the rows are of, in their order.
+        digest: of all that the activations depend on, as ``store.digest`` gives it; a network of
+            the same name and another digest is refused.
+        dtype: as stored; others are cast, unless that loses how examples differ (PrecisionError).
+        batch_rows: rows of a minibatch of the store; what is appended may have others.
+        channels_first: whether arrays of three and four axes are (n, c, position) and (n, c, h, w),
+            as PyTorch's are, which are stored with their channels last: of all taps, or of those
+            that it names.
+        attributes: facts about the network, such as ``{"depth": 18, "seed": 0}``; they take the
+            place of those that are stored, but for those of Grams that are kept.
+        compression: of the chunks of taps that are not begun yet.
+        created_by: program and version.
+        taps: names of all of them in the network's order, where they are known before the first
+            rows: what is stored is compared with them at once, and a tap that it lacks is asked for
+            from the first row on.
+    """
+
+    def __init__(
+        self,
+        store: Address,
+        *,
+        run: str,
+        checkpoint: str,
+        examples: HasExamples,
+        digest: str,
+        dtype: DType = DTYPE,
+        batch_rows: int = BATCH_ROWS,
+        channels_first: bool | Collection[str] = False,
+        attributes: Attributes | None = None,
+        compression: Compression = "none",
+        created_by: str | None = None,
+        taps: Sequence[str] | None = None,
+    ) -> None:
+        self._store = as_place(store)
+        self._examples = examples
+        self._channels_first = channels_first
+        self._compression = compression
+        self._like = describe(
+            run, checkpoint, examples, digest, dtype, batch_rows, attributes, created_by
+        )
+        stored = stored_taps(store, self._like)
+        if taps is not None:
+            self._check_names(stored, list(taps))
+        self._next_row = _common_rows(stored, taps)
+        self._correct_attributes(stored)
+        self._writers: dict[str, Writer] = {}
+        self._held: list[Taps] = []
+        self._open = ExitStack()
+        self._failed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close()
+        if kind is None and not self.complete:
+            raise UnfinishedError(
+                f"{self._name} has {self.next_row} of {self.n_samples} rows; append the others:"
+                " opened again, it goes on after the last whole minibatch"
+            )
+
+    @property
+    def n_samples(self) -> int:
+        """Rows of the finished arrays."""
+        return self._like.n_samples
+
+    @property
+    def next_row(self) -> int:
+        """The row that has to be appended next."""
+        return self._next_row
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows are there."""
+        return self._next_row == self.n_samples
+
+    def minibatches(self) -> Iterator[slice]:
+        """Yield the rows that are to be computed and appended, a minibatch at a time."""
+        while not self.complete:
+            self._check_not_failed()
+            start, stop = self._next_row, self._block_end(self._next_row)
+            yield slice(start, stop)
+            self._check_not_failed()
+            if self._next_row == start:
+                raise MisalignedWriteError(
+                    f"{self._name} got nothing after rows {start} to {stop - 1} were asked for;"
+                    " append them before asking for more"
+                )
+
+    def append(self, taps: Mapping[str, Any], start: int | None = None) -> None:
+        """Take the next rows of all taps; every whole minibatch is written and committed.
+
+        Rows are NumPy arrays, PyTorch tensors on any device, or what NumPy can convert, of shape
+        (n, c), (n, position, c) or (n, h, w, c). Raises ArrayError or MisalignedWriteError for
+        others before anything is written, also where ``start``, the row that they begin at, is not
+        ``next_row``. After an error in writing, ``next_row`` is the first row that some tap lacks,
+        and no more is taken until the network is opened again: some of these rows are stored.
+        """
+        self._check_not_failed()
+        self._check_start(start)
+        check_mapping(taps)
+        arrays = {name: as_rows(name, tap, self._channels_first) for name, tap in taps.items()}
+        first = self._next_row
+        stop = first + self._check_rows(arrays)
+        if not self._writers:
+            self._open_writers(arrays)
+        self._check_shapes(arrays)
+        with self._failing():
+            while self._next_row < stop:
+                here, end = self._next_row, min(stop, self._block_end(self._next_row))
+                self._take({name: X[here - first : end - first] for name, X in arrays.items()}, end)
+
+    def close(self) -> None:
+        """Let go of the taps; rows that make no whole minibatch have to be appended again."""
+        held = sum(len(next(iter(part.values()))) for part in self._held)
+        self._next_row -= held
+        self._held.clear()
+        self._writers = {}
+        self._open.close()
+
+    def stored(self) -> list[Representation]:
+        """Return the taps that are stored already, whole or not."""
+        return stored_taps(self._store, self._like)
+
+    def open_tap(self, meta: RepresentationMeta) -> Writer:
+        """Open one tap for writing."""
+        indices, labels = self._examples.indices, self._examples.labels
+        return Writer.open(self._store, meta, indices, labels, compression=self._compression)
+
+    @property
+    def _name(self) -> str:
+        return f"{self._like.key.run}@{self._like.key.checkpoint}"
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Take no more rows after an error: appended again, they would be read as the next ones."""
+        try:
+            yield
+        except BaseException:
+            self._failed = True
+            self._held.clear()
+            self._next_row = min(writer.n_committed for writer in self._writers.values())
+            # The first error is the one to tell.
+            with suppress(StoreError):
+                self.close()
+            raise
+
+    def _check_not_failed(self) -> None:
+        if self._failed:
+            raise MisalignedWriteError(
+                f"{self._name} failed at row {self._next_row}; open it again and go on from"
+                " next_row"
+            )
+
+    def _check_start(self, start: int | None) -> None:
+        if start is not None and start != self._next_row:
+            raise MisalignedWriteError(
+                f"{self._name} got rows from row {start} on, and row {self._next_row} is next; go"
+                " on from next_row"
+            )
+
+    def _block_end(self, row: int) -> int:
+        size = self._like.batch_rows
+        return min((row // size + 1) * size, self.n_samples)
+
+    def _take(self, part: Taps, stop: int) -> None:
+        """Hold rows until their minibatch is whole, then write it."""
+        if stop < self._block_end(self._next_row):
+            # Copied: the caller may compute the next ones into the same memory.
+            self._held.append({name: np.array(rows) for name, rows in part.items()})
+        else:
+            first = (stop - 1) // self._like.batch_rows * self._like.batch_rows
+            for name, writer in self._writers.items():
+                # A kill may have left some taps further than others.
+                if writer.n_committed == first:
+                    rows = [held[name] for held in self._held] + [part[name]]
+                    writer.append(rows[0] if len(rows) == 1 else np.concatenate(rows))
+            self._held.clear()
+        self._next_row = stop
+
+    def _check_rows(self, arrays: Taps) -> int:
+        """Return how many rows there are, the same of all taps and not too many."""
+        counts = {name: len(rows) for name, rows in arrays.items()}
+        if len(set(counts.values())) != 1:
+            told = ", ".join(f"{n} of {name}" for name, n in counts.items()) or "no taps"
+            raise MisalignedWriteError(f"{self._name} got {told}; append the same rows of all taps")
+        n = next(iter(counts.values()))
+        if self._next_row + n > self.n_samples:
+            raise MisalignedWriteError(
+                f"{self._name} got {n} rows after row {self._next_row}, and there are"
+                f" {self.n_samples} examples; append one row an example"
+            )
+        return n
+
+    def _check_shapes(self, arrays: Taps) -> None:
+        if set(arrays) != set(self._writers):
+            raise MisalignedWriteError(
+                f"{self._name} got the taps {', '.join(arrays)}, and before them"
+                f" {', '.join(self._writers)}; append all of them each time"
+            )
+        for name, rows in arrays.items():
+            wanted = self._writers[name].meta.shape
+            if rows.shape[1:] != wanted:
+                raise MisalignedWriteError(
+                    f"{self._name}:{name} got rows of shape {rows.shape[1:]}, and before them"
+                    f" {wanted}; give all rows one shape"
+                )
+
+    def _open_writers(self, arrays: Taps) -> None:
+        stored = self.stored()
+        self._check_names(stored, list(arrays))
+        if _common_rows(stored, list(arrays)) < self._next_row:
+            raise ConflictError(
+                f"{self._name} lost rows since it was opened for writing, or lacks a tap; open it"
+                " again, and give their names, taps=[...]"
+            )
+        with ExitStack() as opened:
+            writers = {
+                name: opened.enter_context(self.open_tap(self._meta(index, name, arrays)))
+                for index, name in enumerate(arrays)
+            }
+            self._open = opened.pop_all()
+        self._writers = writers
+
+    def _check_names(self, stored: Sequence[Representation], names: Sequence[str]) -> None:
+        """Raise ConflictError unless what is stored are these taps, or some of them, in order."""
+        for tap in stored:
+            at_its_place = names[tap.meta.tap_index : tap.meta.tap_index + 1] == [tap.key.tap]
+            if not at_its_place or tap.meta.n_taps not in (None, len(names)):
+                there = ", ".join(each.key.tap for each in stored)
+                of = f" of {tap.meta.n_taps}" if tap.meta.n_taps not in (None, len(stored)) else ""
+                raise ConflictError(
+                    f"{self._name} is stored with the taps {there}{of}, and got"
+                    f" {', '.join(names)}; append the same ones in the same order, or use another"
+                    " name"
+                )
+
+    def _correct_attributes(self, stored: Sequence[Representation]) -> None:
+        wanted = dict(self._like.attributes)
+        for tap in stored:
+            if wanted and dict(tap.meta.attributes) != wanted:
+                self.open_tap(replace(tap.meta, attributes=wanted)).close()
+
+    def _meta(self, index: int, name: str, arrays: Taps) -> RepresentationMeta:
+        key, shape = replace(self._like.key, tap=name), arrays[name].shape[1:]
+        return replace(self._like, key=key, tap_index=index, shape=shape, n_taps=len(arrays))
+
+
+def describe(
+    run: str,
+    checkpoint: str,
+    examples: HasExamples,
+    digest: str,
+    dtype: DType,
+    batch_rows: int,
+    attributes: Attributes | None,
+    created_by: str | None,
+) -> RepresentationMeta:
+    """Return what the metadata of all taps of a network share, in those of one that is no tap."""
+    if not isinstance(getattr(examples, "sample_set", None), SampleSet):
+        raise ArrayError(
+            f"examples are {examples!r}; give what store.Examples.of or store.Examples.like returns"
+        )
+    return RepresentationMeta(
+        key=RepresentationKey(examples.sample_set.name, run, checkpoint, "any"),
+        sample_set=examples.sample_set,
+        checkpoint_digest=digest,
+        tap_index=0,
+        shape=(1,),
+        dtype=dtype,
+        batch_rows=batch_rows,
+        created_by=created_by or f"allcnn-cka {version('allcnn-cka')}",
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        attributes={} if attributes is None else attributes,
+    )
+
+
+def stored_taps(
+    store: Address, like: RepresentationMeta, must_agree: Sequence[str] = MUST_AGREE
+) -> list[Representation]:
+    """Return the taps of a network that are stored already; raises ConflictError for others."""
+    if not has_store(store):
+        return []
+    key = like.key
+    found = Store(store).find(run=key.run, checkpoint=key.checkpoint, sample_set=key.sample_set)
+    for tap, name in product(found, must_agree):
+        kept, wanted = getattr(tap.meta, name), getattr(like, name)
+        if kept != wanted:
+            raise ConflictError(
+                f"{tap.key} on {key.sample_set} is stored with {name} {kept!r}, not {wanted!r};"
+                " give the same, or write under another name"
+            )
+    return found
+
+
+def _common_rows(stored: Sequence[Representation], names: Sequence[str] | None) -> int:
+    """Return how many rows all taps of a network have: none where one of them is not stored."""
+    known = [tap.meta.n_taps or 0 for tap in stored]
+    n_taps = max(known, default=0) if names is None else len(names)
+    return 0 if len(stored) < n_taps else min((tap.n_committed for tap in stored), default=0)

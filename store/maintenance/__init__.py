@@ -1,0 +1,1 @@
+"""Verification, removal and usage of stores."""

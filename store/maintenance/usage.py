@@ -1,0 +1,157 @@
+"""What the groups of a store take on the disk, from one walk over its files."""
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from store.arrays.activations import ACTIVATIONS
+from store.arrays.committed import CommittedReader
+from store.arrays.grams import GRAMS, GramStore
+from store.arrays.reader import Store
+from store.errors import StoreError
+from store.model.schema import RepresentationKey
+from store.records.records import DIGESTS
+from store.records.registry import FORMS
+from store.storage.paths import Place, check_inside, is_leftover, walk_files
+from store.storage.remote_errors import reaching
+from store.zarrfiles.layout import Kind
+from store.zarrfiles.metadata_files import read_array, read_attributes
+
+DEPTHS: Final[dict[Kind, int]] = {
+    "activations": ACTIVATIONS.depth,
+    "grams": GRAMS.depth,
+    "similarity": 1,
+    "probes": 1,
+}
+"""Components of a group's path in each kind of store."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """A group of a store, whole or not, or a file outside all groups.
+
+    Attributes:
+        kind: of the store.
+        path: below the store's root.
+        members: names of what a group's folder holds; empty for a file.
+        n_files: in it; what a kill left of a write is a file of its own.
+        n_bytes: of its files.
+        changed: when the newest of them was written, as a POSIX timestamp.
+    """
+
+    kind: Kind
+    path: str
+    members: frozenset[str]
+    n_files: int
+    n_bytes: int
+    changed: float
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is a file outside all groups, or what a kill left of one."""
+        return not self.members
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Components of the path."""
+        return tuple(self.path.split("/"))
+
+    @property
+    def group(self) -> str:
+        """Path of the group that it is, or lies in; of a file outside all of them, its own."""
+        return "/".join(self.names[: DEPTHS[self.kind]])
+
+
+def measure(place: Place, kind: Kind, below: str = "") -> list[Usage]:
+    """Return what a store holds, or one of its folders above groups, sorted by path.
+
+    What symbolic links point to is not in it.
+    """
+    depth = DEPTHS[kind]
+    found: dict[str, list[tuple[str, int, float]]] = defaultdict(list)
+    with reaching(place):
+        for name, n_bytes, changed in walk_files(place / below):
+            path = f"{below}/{name}".lstrip("/")
+            parts = path.split("/")
+            is_file = len(parts) <= depth or is_leftover(parts[-1])
+            group = path if is_file else "/".join(parts[:depth])
+            found[group].append(("" if is_file else parts[depth], n_bytes, changed))
+    return [_usage(kind, path, files) for path, files in sorted(found.items())]
+
+
+def _usage(kind: Kind, path: str, files: list[tuple[str, int, float]]) -> Usage:
+    members, sizes, times = zip(*files, strict=True)
+    named = frozenset(filter(None, members))
+    return Usage(kind, path, named, len(files), sum(sizes), max(times))
+
+
+def linked_folders(place: Place, kind: Kind) -> list[str]:
+    """Return the symbolic links that stand for a group, or for a folder above groups."""
+    if not isinstance(place, Path) or not place.is_dir():
+        return []
+    found: list[str] = []
+    for folder, names, _ in os.walk(place):
+        parts = Path(folder).relative_to(place).parts
+        found += ["/".join([*parts, n]) for n in names if Path(folder, n).is_symlink()]
+        if len(parts) + 1 >= DEPTHS[kind]:
+            names.clear()
+    return found
+
+
+def raw_bytes(found: CommittedReader[Any]) -> int:
+    """Return the bytes of the committed part of an array, as they are in memory."""
+    form = found.form.array_form(found.meta)
+    return found.n_committed * math.prod(form.shape[1:]) * form.dtype.itemsize
+
+
+def committed(place: Place, kind: Kind, network: tuple[str, ...]) -> dict[str, Any] | None:
+    """Open the groups of a network by their paths, or return None where one is damaged.
+
+    ``network`` is the sample set, the run and the checkpoint. A group that is being created, or
+    that a kill left half removed, is not among them.
+    """
+    sample_set, run, checkpoint = network
+    names = {"sample_set": sample_set, "run": run, "checkpoint": checkpoint}
+    opened = Store(place) if kind == "activations" else GramStore(place)
+    try:
+        return {each.meta.key.path: each for each in opened.find(**names)}
+    except StoreError:
+        return None
+
+
+def result_facts(
+    place: Place, name: str, kind: Kind = "similarity"
+) -> tuple[int, list[RepresentationKey]] | None:
+    """Return the bytes of a record's arrays and what it is about; None where it is not whole."""
+    form = FORMS[kind]
+    try:
+        check_inside(place, place / name)
+        attributes = read_attributes(place / name)
+        if attributes is None or form.mark not in attributes:
+            return None
+        n_bytes = sum(array_bytes(place / name / array) for array in attributes[DIGESTS])
+        texts = dict.fromkeys(text for side in form.sides for text in attributes[form.mark][side])
+        return n_bytes, [RepresentationKey.from_text(text) for text in texts]
+    except (StoreError, KeyError, TypeError):
+        return None
+
+
+def array_bytes(folder: Place) -> int:
+    """Return the bytes of an array of numbers, as they are in memory."""
+    node = read_array(folder)
+    return 0 if node is None else math.prod(node.shape) * np.dtype(node.dtype).itemsize
+
+
+def networks(found: list[Usage]) -> Iterator[tuple[tuple[str, ...], list[Usage]]]:
+    """Yield each sample set, run and checkpoint with its groups."""
+    groups: dict[tuple[str, ...], list[Usage]] = defaultdict(list)
+    for each in found:
+        if not each.is_file:
+            groups[each.names[:3]].append(each)
+    yield from groups.items()

@@ -1,0 +1,1 @@
+"""What is stored: names, sample sets and metadata, validated."""

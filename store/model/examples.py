@@ -1,0 +1,190 @@
+"""Which examples the rows of somebody else's network are of."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from store.errors import ArrayError
+from store.model.array_interop import as_bytes, as_numpy, check_numeric
+from store.model.schema import SampleSet
+
+NO_LABEL = -1
+"""Class of an example whose class nobody has told."""
+
+NO_INDEX = -1
+"""Index of an example of which nobody has told where it is in its data set."""
+
+_CHUNK_ROWS = 1024
+
+
+class HasExamples(Protocol):
+    """What writing needs to know of examples; ``allcnn.extract.load_samples`` gives it too."""
+
+    @property
+    def sample_set(self) -> SampleSet:
+        """Name, number and digest of the examples."""
+
+    @property
+    def indices(self) -> npt.NDArray[Any]:
+        """Index of every row's example in its data set."""
+
+    @property
+    def labels(self) -> npt.NDArray[Any]:
+        """Class of every row's example."""
+
+
+class HasCoordinates(Protocol):
+    """What is stored, as a ``Representation`` or as ``Grams``."""
+
+    @property
+    def meta(self) -> Any:
+        """Metadata, with the sample set."""
+
+    @property
+    def samples(self) -> npt.NDArray[np.int64]:
+        """Index of every row's example in its data set."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """Class of every row's example."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The examples of a sample set, in its order.
+
+    Attributes:
+        sample_set: name, number and digest of the examples.
+        indices: int64 (n,), index of every row's example in its data set; -1 where not known.
+        labels: int32 (n,), class of every row's example; -1 where it is not known.
+    """
+
+    sample_set: SampleSet
+    indices: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(
+        cls,
+        dataset: str,
+        split: str,
+        n_samples: int,
+        *,
+        indices: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        images: Any = None,
+    ) -> Self:
+        """Describe examples, by their images if these are given, in the order of the rows.
+
+        Networks compare only where data set, split, number and digest agree. The digest is of
+        ``images`` and labels; of the networks of this package those are uint8 (n, h, w, c). Without
+        images it is of indices and labels, and that the same ones stand for the same examples is
+        the caller's word; ``indices`` are 0, 1, 2, ... then, unless they are given. With images,
+        those that are not given are not known.
+        """
+        n_samples = _count(n_samples)
+        if images is not None and not hasattr(images, "shape"):
+            images = as_numpy(images, "the array of images")
+        if indices is None:
+            indices = np.arange(n_samples) if images is None else [NO_INDEX] * n_samples
+        order = _integers("indices", indices, np.int64)
+        classes = _integers(
+            "labels", [NO_LABEL] * n_samples if labels is None else labels, np.int32
+        )
+        for name, found in (("indices", order), ("labels", classes), ("images", images)):
+            if found is not None and len(found) != n_samples:
+                raise ArrayError(
+                    f"there are {len(found)} {name} for {n_samples} rows; want one a row"
+                )
+        if images is None:
+            # Nothing is known of one example; a shape is wanted all the same.
+            shape, digest = (1,), _digest_of_coordinates(order, classes)
+        else:
+            shape, digest = tuple(images.shape[1:]), digest_of_images(images, classes)
+        return cls(SampleSet(dataset, split, n_samples, shape, digest), order, classes)
+
+    @classmethod
+    def like(
+        cls,
+        stored: HasCoordinates,
+        *,
+        indices: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        images: Any = None,
+    ) -> Self:
+        """Return the examples of what is stored, so that the two compare.
+
+        What else is given is checked against them: it finds rows in another order.
+        """
+        known = cls(stored.meta.sample_set, stored.samples, stored.labels)
+        for name, given in (("indices", indices), ("labels", labels)):
+            if given is not None:
+                _check_same(name, _integers(name, given, np.int64), getattr(known, name), stored)
+        if images is not None:
+            found = digest_of_images(images, known.labels)
+            if found != known.sample_set.digest:
+                raise ArrayError(
+                    f"the images have the digest {found[:8]}, and {known.sample_set.name} is"
+                    " stored; give uint8 images (n, h, w, c) of the same examples in the same order"
+                )
+        return known
+
+
+def _check_same(
+    name: str, given: npt.NDArray[Any], known: npt.NDArray[Any], stored: HasCoordinates
+) -> None:
+    if len(given) != len(known):
+        raise ArrayError(f"there are {len(given)} {name} for {len(known)} rows; want one a row")
+    odd = np.flatnonzero(given != known)
+    if len(odd):
+        row = odd[0]
+        raise ArrayError(
+            f"row {row} has {given[row]} among the {name}, and {known[row]} in what is stored of"
+            f" {stored.meta.sample_set.name}; give the same examples in the same order"
+        )
+
+
+def digest_of_images(images: Any, labels: npt.NDArray[np.int32]) -> str:
+    """Return the SHA-256 of images and labels in their order, in hexadecimal.
+
+    Of uint8 images (n, h, w, c) it is the digest by which this package's own networks are stored.
+    """
+    first = as_numpy(images[:1])
+    check_numeric("the array of images", first.dtype)
+    kind = "" if first.dtype == np.uint8 else f" {first.dtype}"
+    state = hashlib.sha256(f"{(len(labels), *first.shape[1:])}{kind}".encode())
+    for start in range(0, len(labels), _CHUNK_ROWS):
+        state.update(as_bytes(as_numpy(images[start : start + _CHUNK_ROWS])))
+    state.update(as_bytes(labels.astype("<i4")))
+    return state.hexdigest()
+
+
+def _digest_of_coordinates(indices: npt.NDArray[np.int64], labels: npt.NDArray[np.int32]) -> str:
+    state = hashlib.sha256(f"{len(indices)} indices and labels".encode())
+    state.update(as_bytes(indices.astype("<i8")))
+    state.update(as_bytes(labels.astype("<i4")))
+    return state.hexdigest()
+
+
+def _count(n_samples: Any) -> int:
+    is_number = isinstance(n_samples, int | np.integer) and not isinstance(n_samples, bool)
+    if not is_number:
+        raise ArrayError(f"n_samples is {n_samples!r}; want an integer, how many rows there are")
+    if n_samples < 1:
+        raise ArrayError(f"there are {n_samples} rows; want one or more, one an example")
+    return int(n_samples)
+
+
+def _integers(name: str, values: npt.ArrayLike, dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:
+    array = as_numpy(values)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ArrayError(
+            f"{name} are {array.dtype} of shape {array.shape}; want one axis of integers, one a row"
+        )
+    cast = array.astype(dtype)
+    if not np.array_equal(cast, array):
+        raise ArrayError(f"{name} reach {np.abs(array).max()}; want integers that fit {cast.dtype}")
+    return cast

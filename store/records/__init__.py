@@ -1,0 +1,1 @@
+"""Results of comparisons and probes, one Zarr group each."""

@@ -1,0 +1,1 @@
+"""Files in folders and at addresses: atomic writes, claims, remote errors."""

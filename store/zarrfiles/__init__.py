@@ -1,0 +1,1 @@
+"""Zarr's own files: metadata, chunks, and where they lie."""

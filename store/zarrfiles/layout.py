@@ -1,0 +1,149 @@
+"""Where things lie in a store: roots, chunks and digests."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from store.errors import SchemaError, StoreLocationError
+from store.model.schema import SCHEMA_VERSION, RepresentationMeta
+from store.storage.paths import (
+    Address,
+    Place,
+    as_place,
+    child_names,
+    entry_names,
+    is_leftover,
+    make_folder,
+)
+from store.storage.remote_errors import reaching
+from store.zarrfiles.metadata_files import NODE, read_attributes, write_folder
+
+Kind = Literal["activations", "grams", "similarity", "probes"]
+
+NAMED: Final[tuple[Kind, ...]] = ("similarity", "probes")
+"""Stores of records, each of which has a name of its own and belongs to no one representation."""
+
+MAX_CHUNK_BYTES = 64 * 2**20
+"""Above this a minibatch is split over its first spatial axis."""
+
+STORE_MARK: Final = "allcnn_store"
+META: Final = "allcnn_representation"
+COORDINATES: Final = "allcnn_coordinates"
+COMMITS: Final = "allcnn_commits"
+SOURCE: Final = "allcnn_source"
+
+
+def has_store(path: Address) -> bool:
+    """Return whether something is at ``path`` but what a kill leaves before a store is made.
+
+    Whether that is a store of ours, opening it tells.
+    """
+    place = as_place(path)
+    with reaching(place):
+        if isinstance(place, Path) and not place.is_dir():
+            return place.exists()
+        return any(not is_leftover(name) for name in entry_names(place))
+
+
+def open_root(place: Place, kind: Kind) -> None:
+    """Check that a store of some kind is at a place.
+
+    Raises StoreLocationError where nothing is, SchemaError for a foreign or newer one.
+    """
+    with reaching(place):
+        if isinstance(place, Path) and place.exists() and not place.is_dir():
+            raise StoreLocationError(f"{place} is a file; a store is a folder")
+        try:
+            attributes = read_attributes(place)
+        except SchemaError as error:
+            raise SchemaError(f"{place} is no Zarr v3 group; give the folder of a store") from error
+        # Asked for only now: at an address every question is a request.
+        if attributes is None and not place.exists():
+            raise StoreLocationError(f"no store at {place}: write one first, or correct the path")
+    if attributes is None:
+        some = next((name for name in child_names(place) if name.endswith(".zarr")), None)
+        such = "" if some is None else f", such as {place / some}"
+        raise SchemaError(f"{place} is no Zarr v3 group; give the folder of a store{such}")
+    _check_mark(place, attributes.get(STORE_MARK), kind)
+
+
+def create_root(place: Place, kind: Kind) -> None:
+    """Make the root of a store where there is none yet, and check that it is one of this kind.
+
+    A store of an older version becomes one of this version: what is written now may be of it.
+    """
+    mark = {"kind": kind, "schema_version": SCHEMA_VERSION}
+    with reaching(place):
+        made = isinstance(place, Path) and place.exists() and not place.is_dir()
+        if not made and not (place / NODE).exists():
+            _check_vacant(place)
+            # Another writer that comes at the same time writes the same.
+            with _making(place):
+                make_folder(place)
+                write_folder(place, {STORE_MARK: mark})
+        open_root(place, kind)
+        attributes = read_attributes(place) or {}
+        if attributes[STORE_MARK] != mark:
+            with _making(place):
+                write_folder(place, attributes | {STORE_MARK: mark})
+
+
+@contextmanager
+def _making(place: Place) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreLocationError(
+            f"cannot make a store at {place}: {error.strerror or error}"
+        ) from error
+
+
+def chunk_shape(meta: RepresentationMeta) -> tuple[int, ...]:
+    """Return the shape of a chunk: one minibatch, its first spatial axis split if too large."""
+    rows = min(meta.batch_rows, meta.n_samples)
+    if len(meta.shape) == 1:
+        return (rows, *meta.shape)
+    height, *rest = meta.shape
+    line_bytes = rows * math.prod(rest) * np.dtype(meta.dtype).itemsize
+    n_parts = math.ceil(height / max(1, MAX_CHUNK_BYTES // line_bytes))
+    return (rows, math.ceil(height / n_parts), *rest)
+
+
+def crc32c(values: npt.NDArray[Any]) -> str:
+    """Return the CRC-32C of a C-ordered array's bytes, as it is written in commit records."""
+    return as_digest(google_crc32c.value(values.reshape(-1).view(np.uint8)))
+
+
+def as_digest(crc: int) -> str:
+    """Return a CRC-32C as it is written in commit records."""
+    return f"crc32c:{crc:08x}"
+
+
+def _check_mark(place: Place, mark: object, kind: Kind) -> None:
+    if not isinstance(mark, Mapping):
+        raise SchemaError(f"{place} is a Zarr group that this package did not write; use another")
+    version = mark.get("schema_version")
+    if not isinstance(version, int) or version < 1:
+        raise SchemaError(f"{place} has schema version {version!r}; want 1 to {SCHEMA_VERSION}")
+    if version > SCHEMA_VERSION:
+        raise SchemaError(
+            f"{place} has schema version {version}, and this package reads up to {SCHEMA_VERSION};"
+            " install a newer one"
+        )
+    if mark.get("kind") != kind:
+        raise SchemaError(f"{place} is a store of {mark.get('kind')}; give a store of {kind}")
+
+
+def _check_vacant(place: Place) -> None:
+    odd = [name for name in entry_names(place) if not is_leftover(name)]
+    # Looked for again: another writer may have made the store since.
+    if odd and not (place / NODE).exists():
+        raise SchemaError(
+            f"{place} is no store, and not empty (it holds {odd[0]!r}); use another folder"
+        )
