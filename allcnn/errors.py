@@ -1,13 +1,15 @@
 """Errors of the science: one sentence each, with the thing, what was found and what to do."""
 
+from store.errors import ExplainedError
+
 
 def in_one_line(error: object) -> str:
     """Return a message with its lines joined; within one, a name in a command keeps its spaces."""
     return " ".join(filter(None, map(str.strip, str(error).splitlines())))
 
 
-class AllcnnError(Exception):
-    """Base of every error that a user can mend."""
+class AllcnnError(ExplainedError):
+    """Base of every error that a user can put right."""
 
 
 class ConfigError(AllcnnError, ValueError):

@@ -1,7 +1,27 @@
 """Errors of the stores, each also a builtin: the thing, what was found and what to do."""
 
 
-class StoreError(Exception):
+class ExplainedError(Exception):
+    """An error in fields, which are put into one sentence here and nowhere else.
+
+    Attributes:
+        what: the thing, such as ``seed``; or all of the sentence.
+        found: what holds of it, as in "is -1".
+        wanted: what would be right, as in "use a whole number of 0 or more".
+        remedy: what helps, as in "delete it and extract it again".
+    """
+
+    def __init__(self, what: str, found: str = "", wanted: str = "", remedy: str = "") -> None:
+        self.what, self.found, self.wanted, self.remedy = what, found, wanted, remedy
+        super().__init__("; ".join(filter(None, (self.finding, wanted, remedy))))
+
+    @property
+    def finding(self) -> str:
+        """The sentence without what is wanted and what helps."""
+        return f"{self.what} {self.found}".rstrip()
+
+
+class StoreError(ExplainedError):
     """Base of everything that a store refuses or finds wrong."""
 
 

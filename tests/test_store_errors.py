@@ -7,7 +7,8 @@ import pytest
 import store
 from store import errors
 
-ERRORS = [e for e in vars(errors).values() if isinstance(e, type) and e is not errors.StoreError]
+BASES = (errors.ExplainedError, errors.StoreError)
+ERRORS = [e for e in vars(errors).values() if isinstance(e, type) and e not in BASES]
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -18,10 +19,14 @@ def test_every_error_is_also_a_builtin(error):
 
 
 @pytest.mark.parametrize("error", [*ERRORS, errors.StoreError])
-def test_pickling_keeps_type_and_sentence(error):
-    copy = pickle.loads(pickle.dumps(error("conv1 is damaged")))
+def test_pickling_keeps_type_fields_and_sentence(error):
+    copy = pickle.loads(pickle.dumps(error("conv1", "is damaged", remedy="delete it")))
     assert type(copy) is error
-    assert str(copy) == "conv1 is damaged"
+    assert (copy.what, copy.found, copy.wanted, copy.remedy) == (
+        "conv1", "is damaged", "", "delete it"
+    )  # fmt: skip
+    assert str(copy) == "conv1 is damaged; delete it"
+    assert copy.finding == "conv1 is damaged"
 
 
 def test_every_error_is_exported():
