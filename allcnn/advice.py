@@ -5,7 +5,8 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from allcnn.commands import Command, command
-from allcnn.config import Extraction, Selection
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 
 

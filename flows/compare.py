@@ -4,8 +4,8 @@ from prefect import flow, task
 
 from allcnn import compare as comparison
 from allcnn.cluster.cluster import Cluster
-from allcnn.config import Comparison
 from allcnn.drawing import figure_files
+from allcnn.settings.comparison import Comparison
 from allcnn.workspace.paths import Workspace
 from flows.runtime import artifacts
 from flows.runtime.hooks import WATCHED
@@ -23,22 +23,20 @@ from flows.settings.parameters import CompareParameters
 def compare_representations(
     job: Comparison, workspace: Workspace, cluster: Cluster, *, errors: bool = False
 ) -> list[str]:
-    """Compute, keep, draw and show CKA matrices; return the results' names."""
+    """Compute, keep, draw and show matrices; return the results' names."""
     results = comparison.compare(workspace, job, logged("comparing"), cluster)
     for result in results:
         artifacts.show_matrix(result)
         artifacts.show_place(workspace, result)
         picture = figure_files.draw_comparison(workspace, result, errors=errors)
-        title = (
-            f"CKA of {job.rows} with {job.columns}: {figure_files.method(result, errors=errors)}"
-        )
+        title = f"{result.title} of {job.rows} with {job.columns}: {figure_files.method(result, errors=errors)}"
         artifacts.show_picture(picture, title)
     return [result.name for result in results]
 
 
 @flow(name="compare", flow_run_name="compare-{settings.title}", **WATCHED)
 def compare(settings: CompareParameters) -> list[str]:
-    """Compare the taps of two networks by CKA, from what is stored of them.
+    """Compare the taps of two networks, from what is stored of them.
 
     Returns the results' names.
     """

@@ -3,7 +3,7 @@
 from prefect import flow, task
 
 from allcnn import extract as extraction
-from allcnn.config import Extraction
+from allcnn.settings.extraction import Extraction
 from allcnn.workspace.paths import Workspace
 from flows.runtime.hooks import WATCHED
 from flows.runtime.logs import logged, without_tracebacks

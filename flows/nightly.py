@@ -88,4 +88,4 @@ def _show(workspace: Workspace, work: Night, results: list[SimilarityResult]) ->
             artifacts.show_matrix(result)
             artifacts.show_place(workspace, result)
             picture = workspace.figures / f"{result.name}.png"
-            artifacts.show_picture(picture, f"CKA: {figure_files.method(result)}")
+            artifacts.show_picture(picture, f"{result.title}: {figure_files.method(result)}")

@@ -4,8 +4,8 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from allcnn.cluster.cluster import Cluster
-from allcnn.config import Comparison
 from allcnn.drawing import figure_files
+from allcnn.settings.comparison import Comparison
 from allcnn.workspace.paths import Workspace
 from flows.cli import local_pipeline
 from flows.compare import compare_representations
@@ -58,5 +58,5 @@ def pipeline(settings: PipelineParameters) -> list[str]:
         for config in plan.configs():
             jobs = list(plan.between_stages(config, sample_set))
             compare_stages(config.name, jobs, workspace, cluster)
-    draw_curves(runs, f"{settings.prefix}-curves", workspace)
+    draw_curves(runs, f"{plan.training.prefix}-curves", workspace)
     return names

@@ -3,7 +3,7 @@
 from prefect import flow, task
 
 from allcnn import probing
-from allcnn.config import Probing
+from allcnn.settings.probing import Probing
 from allcnn.workspace.paths import Workspace
 from flows.runtime import artifacts
 from flows.runtime.hooks import WATCHED

@@ -2,7 +2,7 @@
 
 from prefect import flow, task
 
-from allcnn.config import RunConfig
+from allcnn.settings.run import RunConfig
 from allcnn.training import loop as training
 from allcnn.workspace.paths import Workspace
 from flows.runtime.hooks import WATCHED

@@ -40,22 +40,16 @@ from allcnn.compare.candidates import Source as Compared
 from allcnn.compare.compute import _block_size as block_size
 from allcnn.compare.results import Slot, result_of
 from allcnn.compare.tasks import Operand, Part, keep_grams
-from allcnn.config import (
-    DEFAULT_SAMPLES,
-    Comparison,
-    Compression,
-    DType,
-    Extraction,
-    Keep,
-    RunConfig,
-    Selection,
-)
 from allcnn.drawing import figure_files
 from allcnn.extract import keep
 from allcnn.extract.forward import Samples, Source, tap_shapes
 from allcnn.networks import convnet
 from allcnn.networks.presets import preset
 from allcnn.progress import silent
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import DEFAULT_SAMPLES, Compression, DType, Extraction, Keep
+from allcnn.settings.run import RunConfig
+from allcnn.settings.selection import Selection
 from allcnn.similarity import gram, hsic
 from allcnn.similarity import gram_backends as products
 from allcnn.training import loop as train

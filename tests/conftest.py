@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from allcnn.config import RunConfig
+from allcnn.settings.run import RunConfig
 from allcnn.training import loop
 from allcnn.workspace.paths import Workspace
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 import store
-from allcnn.config import Selection
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from tests.comparing import BATCH
 from tests.hosts import Network, why_not

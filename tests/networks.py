@@ -4,7 +4,8 @@ import numpy as np
 
 import store
 from allcnn.compare import compare
-from allcnn.config import Comparison, Selection
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from store import SimilarityResult, Writer
 from tests.strategies import batches, coordinates, make_meta

@@ -5,8 +5,11 @@ import json
 import numpy as np
 
 import store
-from allcnn.config import Comparison, Probing, RunConfig, Selection
 from allcnn.networks.convnet import spec_of
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.probing import Probing
+from allcnn.settings.run import RunConfig
+from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import WHOLE, Workspace
 from store import ProbeResult, RepresentationKey, SimilarityResult

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from allcnn.similarity.alignment import align, convergence, jackknife
+from allcnn.similarity.hsic import HsicParts, HsicSums, minibatch_hsic
 
 import store
-from allcnn.similarity.alignment import align, convergence, jackknife
 from allcnn.similarity.gram import gram, rbf
-from allcnn.similarity.hsic import HsicParts, HsicSums, minibatch_hsic
 from allcnn.similarity.median_distance import median_of_grams
 from tests.oracles import cka64, jackknife64
 

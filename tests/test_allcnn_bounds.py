@@ -7,10 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allcnn import bounds
-from allcnn.bounds import Bounds
-from allcnn.config import Comparison, Extraction, Probing, RunConfig, Selection
+from allcnn.definitions import bounds
+from allcnn.definitions.bounds import Bounds
 from allcnn.errors import AllcnnError, ConfigError
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.probing import Probing
+from allcnn.settings.run import RunConfig
+from allcnn.settings.selection import Selection
 from flows.settings.nightly_plan import Nightly
 from flows.settings.parameters import (
     ExtractParameters,

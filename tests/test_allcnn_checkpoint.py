@@ -14,10 +14,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from allcnn.config import RunConfig
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.networks import convnet
 from allcnn.networks.convnet import Conv, NetworkSpec, Variables
+from allcnn.settings.run import RunConfig
 from allcnn.training import optimizer
 from allcnn.workspace import checkpoints
 from allcnn.workspace.checkpoints import Position, TrainState

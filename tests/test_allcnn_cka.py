@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import zarr
+from allcnn.similarity.hsic import split_minibatches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allcnn.similarity import gram as kernels
 from allcnn.similarity.arrays import cka, cka_matrix
-from allcnn.similarity.hsic import split_minibatches
 from tests.oracles import cka64, jackknife64, linear_gram64, song_hsic
 
 N, BATCH = 70, 32

@@ -22,8 +22,8 @@ from allcnn.cluster.cluster import Cluster, Limits
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.compare import compare
 from allcnn.compare import tasks as compare_tasks
-from allcnn.config import Selection
 from allcnn.errors import ClusterError
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from tests import bodies
 from tests.networks import ALL, assert_same_bits, compare_one, job, kept_grams, write_network

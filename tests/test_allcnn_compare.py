@@ -12,6 +12,7 @@ import weakref
 import numpy as np
 import pytest
 import zarr
+from allcnn.similarity.hsic import HsicParts
 
 import store
 from allcnn import extract
@@ -19,12 +20,12 @@ from allcnn.cluster import backends as start
 from allcnn.cluster import cluster as cluster_run
 from allcnn.compare import compare, compute, tasks
 from allcnn.compare.tasks import Operand, Way
-from allcnn.config import Extraction, Selection
 from allcnn.drawing import figure_files
 from allcnn.errors import ComparisonError
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.selection import Selection
 from allcnn.similarity import gram as kernels
 from allcnn.similarity import hsic, median_distance, tiled_hsic
-from allcnn.similarity.hsic import HsicParts
 from allcnn.workspace.paths import Workspace
 from store import DamagedChunkError, Grams, StoreLocationError
 from store.arrays.reader import Representation

@@ -13,8 +13,9 @@ import store
 from allcnn import extract
 from allcnn.compare import compare, tasks
 from allcnn.compare.tasks import _gram_writer
-from allcnn.config import Extraction, Selection
 from allcnn.errors import ComparisonError
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.selection import Selection
 from allcnn.similarity import gram as kernels
 from allcnn.training import loop
 from allcnn.workspace import run_record

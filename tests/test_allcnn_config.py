@@ -9,18 +9,13 @@ import pytest
 from hypothesis import given
 
 import store
-from allcnn.bounds import PERMUTATIONS, SEED
-from allcnn.config import (
-    Comparison,
-    DType,
-    Extraction,
-    RunConfig,
-    Selection,
-    StoredDType,
-    check_name,
-    extracted_dtype,
-)
+from allcnn.definitions.bounds import PERMUTATIONS, SEED
+from allcnn.definitions.fields import check_name
 from allcnn.errors import ConfigError
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import DType, Extraction, StoredDType, extracted_dtype
+from allcnn.settings.run import RunConfig
+from allcnn.settings.selection import Selection
 from tests.strategies import NAMES
 
 A, B = Selection("a", "final"), Selection("b", "init")

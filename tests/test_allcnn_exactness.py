@@ -12,7 +12,8 @@ from scipy.spatial.distance import cdist
 
 import store
 from allcnn.compare import compare
-from allcnn.config import Comparison, Selection
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
 from allcnn.similarity import gram, hsic
 from allcnn.similarity.arrays import cka_matrix
 from allcnn.workspace.paths import Workspace

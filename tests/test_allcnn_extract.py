@@ -20,12 +20,11 @@ import pytest
 
 import store
 from allcnn import extract
-from allcnn.compare import gram_medians
-from allcnn.config import Extraction
 from allcnn.errors import ConfigError, RunError
-from allcnn.extract import Samples, Source, sinks
+from allcnn.extract import Samples, Source, gram_medians, sinks
 from allcnn.networks import convnet
 from allcnn.progress import silent
+from allcnn.settings.extraction import Extraction
 from allcnn.similarity import gram, gram_error
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import Workspace

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from allcnn import machine_memory
-from allcnn.config import RunConfig
 from allcnn.datasets import splits
 from allcnn.datasets.splits import Outline
 from allcnn.errors import ConfigError
 from allcnn.networks import convnet, footprint
+from allcnn.settings.run import RunConfig
 from allcnn.training import loop
 from allcnn.workspace.paths import Workspace
 

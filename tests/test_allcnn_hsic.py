@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-
 from allcnn.similarity.hsic import (
     HsicParts,
     HsicSums,
@@ -14,6 +13,7 @@ from allcnn.similarity.hsic import (
     split_minibatches,
     unbiased_hsic,
 )
+
 from tests.oracles import ORACLES, biased_hsic_by_trace, hsic_by_definition, song_hsic
 
 ESTIMATORS = {"unbiased": unbiased_hsic, "biased": biased_hsic}

@@ -10,8 +10,8 @@ import pytest
 import store
 from allcnn.compare import compare, submatrix
 from allcnn.compare.catalogue import Catalogue
-from allcnn.config import Selection
 from allcnn.drawing import figure_files
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import WHOLE, Workspace
 from tests.networks import (
     ALL,

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allcnn.config import RunConfig
 from allcnn.networks import convnet
 from allcnn.networks.convnet import Conv, NetworkSpec, Variables, all_cnn_c
+from allcnn.settings.run import RunConfig
 from tests.oracles import conv64
 
 LAYERS = (Conv(3), Conv(4, stride=2), Conv(5, padding="VALID"), Conv(4, kernel=1))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allcnn.config import RunConfig
+from allcnn.settings.run import RunConfig
 from allcnn.training import optimizer
 
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allcnn.config import RunConfig
 from allcnn.errors import ConfigError
 from allcnn.networks import convnet
 from allcnn.networks.presets import NAMES, preset
+from allcnn.settings.run import RunConfig
 
 
 def spec_of(name):

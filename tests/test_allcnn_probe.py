@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from allcnn.config import PENALTIES
 from allcnn.probing import classifier
+from allcnn.settings.probing import PENALTIES
 
 CLASSES = 4
 ONE = (1e-3,)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import store
-from allcnn.config import Extraction, Probing, Selection
 from allcnn.errors import ConfigError, ProbeError
 from allcnn.extract import extract
 from allcnn.probing import classifier, fit, probe, select
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.probing import Probing
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from store import RepresentationKey, SampleSet, Writer
 from tests.faults import Killed, chunk_files, flip_bit

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from allcnn.config import RunConfig
 from allcnn.errors import RunError
+from allcnn.settings.run import RunConfig
 from allcnn.workspace import run_record, sealed_json
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_record import Epoch, RunRecord

@@ -14,10 +14,12 @@ from click.testing import CliRunner
 import store
 from allcnn import extract
 from allcnn.compare import compare
-from allcnn.config import Comparison, Extraction, Selection
 from allcnn.datasets import splits
 from allcnn.maintenance import repair, rewriter
 from allcnn.networks import convnet
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.cli.main import main
 from store import Writer

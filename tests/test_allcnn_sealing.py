@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from allcnn.config import RunConfig
 from allcnn.errors import AllcnnError, RunError, WorkspaceError
+from allcnn.settings.run import RunConfig
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_record import Epoch, RunRecord

@@ -17,11 +17,11 @@ from scipy.special import logsumexp
 
 import allcnn.workspace.run_locks
 from allcnn import backend
-from allcnn.config import RunConfig
 from allcnn.datasets import splits
 from allcnn.errors import ConfigError, DatasetError, RunError, WorkspaceError
 from allcnn.networks import batch_norm, convnet, convolution
 from allcnn.networks.convnet import Conv, NetworkSpec
+from allcnn.settings.run import RunConfig
 from allcnn.training import loop, steps, throughput
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import Workspace

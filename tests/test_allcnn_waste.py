@@ -6,11 +6,12 @@ import time
 import numpy as np
 import pytest
 
-from allcnn.config import Extraction, Selection
 from allcnn.errors import WorkspaceError
 from allcnn.extract import extract
 from allcnn.maintenance.garbage import checkpoint_digest, current_samples, find_waste
 from allcnn.maintenance.inventory import EVERYTHING, discard, take_inventory
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from store import GramWriter, Writer, list_results, open_grams, write_result
 from store import open as open_store

@@ -21,8 +21,9 @@ from click.testing import CliRunner
 import store
 from allcnn import commands
 from allcnn.compare.diagnose import Placed, alike
-from allcnn.config import Extraction, Selection
 from allcnn.extract import extract
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.sealed_json import read_sealed, write_sealed
 from flows.cli import local_pipeline

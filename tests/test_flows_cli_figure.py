@@ -15,10 +15,13 @@ from PIL import Image
 import store
 from allcnn.compare import compare
 from allcnn.compare.catalogue import Catalogue
-from allcnn.config import Comparison, Extraction, RunConfig, Selection
 from allcnn.drawing import film as films
 from allcnn.errors import ComparisonError, ConfigError, RunError
 from allcnn.extract import each_checkpoint, extract
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.run import RunConfig
+from allcnn.settings.selection import Selection
 from allcnn.similarity.layer_identification import identify
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace

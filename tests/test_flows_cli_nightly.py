@@ -8,7 +8,9 @@ import pytest
 import store
 from allcnn import compare as comparing
 from allcnn import extract
-from allcnn.config import Comparison, Extraction, Selection
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.cli.main import main
 from flows.cli.nightly_commands import FLOWS

@@ -2,10 +2,10 @@
 
 import click
 import pytest
+from flows.cli.ineffective import Command, check_effective
 
 from allcnn.errors import ConfigError
 from allcnn.workspace.paths import Workspace
-from flows.cli.ineffective import Command, check_effective
 from flows.cli.main import main
 from flows.settings.parameters import (
     CompareParameters,

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from allcnn.config import RunConfig
 from allcnn.errors import AllcnnError
+from allcnn.settings.run import RunConfig
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_listing import Unreadable, list_runs

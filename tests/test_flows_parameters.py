@@ -6,7 +6,11 @@ import jsonschema
 import pydantic
 import pytest
 
-from allcnn.config import Comparison, Extraction, Probing, RunConfig, Selection
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.probing import Probing
+from allcnn.settings.run import RunConfig
+from allcnn.settings.selection import Selection
 from flows.settings.parameters import (
     CompareParameters,
     ExtractParameters,

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from allcnn.config import RunConfig, Selection
 from allcnn.errors import ConfigError
+from allcnn.settings.run import RunConfig
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.cli.local_pipeline import weights
 from flows.settings.pipeline_checks import check
-from flows.settings.pipeline_plan import DEMO, Pipeline, parse_numbers, stages
+from flows.settings.pipeline_plan import DEMO, Pipeline, stages
+from flows.settings.texts import parse_numbers
 from store.errors import ClaimedError
 from store.storage.claims import claim
 

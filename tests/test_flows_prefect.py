@@ -21,8 +21,9 @@ from prefect.states import Cancelling, Crashed, Failed
 
 import store
 from allcnn import extract as extraction
-from allcnn.config import RunConfig, Selection
 from allcnn.errors import ClusterError, ConfigError, RunError
+from allcnn.settings.run import RunConfig
+from allcnn.settings.selection import Selection
 from allcnn.training import loop as training
 from allcnn.workspace import run_record as record
 from allcnn.workspace.paths import Workspace

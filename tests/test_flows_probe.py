@@ -11,8 +11,10 @@ import pytest
 
 import store
 from allcnn import probing
-from allcnn.config import Extraction, Probing, Selection
 from allcnn.extract import extract
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.probing import Probing
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.probe import probe
 from flows.runtime.artifact_keys import key

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from allcnn.compare.submatrix import exchanged
-from allcnn.config import Comparison, Selection
 from allcnn.maintenance.rerun_commands import command_of
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.reporting import write_report
 from store import RepresentationKey, SimilarityResult, read_result

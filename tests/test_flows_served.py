@@ -21,7 +21,8 @@ import psutil
 import pytest
 
 import store
-from allcnn.config import RunConfig, Selection
+from allcnn.settings.run import RunConfig
+from allcnn.settings.selection import Selection
 from allcnn.training import loop
 from allcnn.workspace.paths import Workspace
 from flows.cli.nightly_commands import FLOWS

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from flows.cli import terminal
 from flows.cli.main import main
-from flows.cli.terminal import is_terminal, prepare
 from flows.views import removal
+from flows.views.terminal import is_terminal, prepare
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])

@@ -14,9 +14,11 @@ from allcnn import compare as comparing
 from allcnn import extract
 from allcnn.cluster.cluster import Cluster
 from allcnn.compare import tasks
-from allcnn.config import Comparison, Extraction, Selection
 from allcnn.errors import ConfigError, RunError, WorkspaceError
 from allcnn.progress import silent
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.selection import Selection
 from allcnn.training import loop
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace

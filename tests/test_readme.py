@@ -9,8 +9,8 @@ import click
 import h5py
 import numpy as np
 import pytest
-
 from flows.cli.ineffective import check_effective
+
 from flows.cli.main import main
 from flows.runtime.embedded import PARAMETERS
 from tests import readme

@@ -22,7 +22,7 @@ from upath import UPath
 
 import store
 from allcnn import extract
-from allcnn.config import Extraction
+from allcnn.settings.extraction import Extraction
 from allcnn.workspace.paths import Workspace
 from store import GramMeta, GramWriter, StoreLocationError, Writer, has_store
 from store.storage.claims import CLAIM

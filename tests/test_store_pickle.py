@@ -14,7 +14,9 @@ import pytest
 import store
 from allcnn import extract
 from allcnn.compare import compare
-from allcnn.config import Comparison, Extraction, Selection
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.selection import Selection
 from store import DamagedChunkError, Writer
 from store.maintenance.verify import verify
 from tests.strategies import batches, coordinates, make_gram_meta, make_grams, make_meta, make_rows

@@ -1,13 +1,15 @@
 """What is stored of each representation, and what of it a comparison can use."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 import store
 from allcnn.advice import is_extracted
-from allcnn.config import Comparison, Selection
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
+from allcnn.similarity.kernels import BaseKernel
+from allcnn.similarity.method import Pool
 from allcnn.workspace.paths import Workspace
 from store import (
     Attributes,
@@ -20,8 +22,6 @@ from store import (
     RepresentationMeta,
     SampleSet,
 )
-
-BaseKernel = Literal["linear", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Source:
 
     def gram_key(self, job: Comparison) -> GramKey:
         """Return where its Grams are, or will be."""
-        kernel = base_kernel(job)
-        return GramKey(self.key, kernel, job.pool, job.batch_size, self.dtype, self.digest)
+        kernel, pool, batch_size = _kind(job)
+        return GramKey(self.key, kernel, pool, batch_size, self.dtype, self.digest)
 
 
 Sides = tuple[list[Source], list[Source]]
@@ -77,11 +77,6 @@ def preference(sample_set: SampleSet) -> tuple[bool, int, str]:
 def network_of(key: RepresentationKey) -> Selection:
     """Return the network that a representation belongs to."""
     return Selection(key.run, key.checkpoint)
-
-
-def base_kernel(job: Comparison) -> BaseKernel:
-    """Return the kernel of the Grams that serve a comparison: RBF is derived from linear ones."""
-    return "cosine" if job.kernel == "cosine" else "linear"
 
 
 Version = tuple[str, DType]
@@ -101,7 +96,7 @@ class Found:
         tap = self.activations
         if tap is not None and tap.complete:
             return {(tap.meta.checkpoint_digest, tap.meta.dtype)}
-        return set() if job.estimator == "exact" else set(map(_version_of, self.fitting(job)))
+        return set() if job.method.is_whole else set(map(_version_of, self.fitting(job)))
 
     def digests(self) -> set[str]:
         """Return the checkpoints that this may be of: the one of its activations, or any kept."""
@@ -117,7 +112,7 @@ class Found:
         if tap is None or not tap.complete:
             return self._source(kept[0].meta, version, 0, kept[0].rows_digest, kept=True)
         row_bytes = int(np.prod(tap.meta.shape)) * np.dtype(tap.meta.dtype).itemsize
-        has_grams = job.estimator != "exact" and bool(kept)
+        has_grams = not job.method.is_whole and bool(kept)
         return self._source(tap.meta, version, row_bytes, tap.rows_digest, kept=has_grams)
 
     @property
@@ -217,8 +212,8 @@ def _version_of(grams: Grams) -> Version:
     return grams.key.checkpoint_digest, grams.key.dtype
 
 
-def _kind(job: Comparison) -> tuple[str, str, int]:
-    return base_kernel(job), job.pool, job.batch_size
+def _kind(job: Comparison) -> tuple[BaseKernel, Pool, int]:
+    return job.method.kernel.base, job.method.pool, job.method.batch_size
 
 
 def by_network(found: list[Found]) -> dict[Selection, list[Found]]:

@@ -12,15 +12,17 @@ import store
 from allcnn.compare.candidates import Found, digests_of, find, network_of, preference
 from allcnn.compare.results import JOB
 from allcnn.compare.submatrix import block_of, exchanged
-from allcnn.config import Comparison, Selection
 from allcnn.errors import AllcnnError
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
+from allcnn.similarity.method import Method
 from allcnn.workspace import run_record as record
 from allcnn.workspace.checkpoint_names import is_checkpoint
 from allcnn.workspace.checkpoints import kept_digests
 from allcnn.workspace.paths import Workspace
 from store import RepresentationKey, SampleSet, SimilarityResult, StoreError
 from store.records.records import read_facts
-from store.records.results import RESULTS
+from store.records.results import RESULTS, method_of
 from store.storage.paths import Place, child_names
 from store.storage.remote_errors import each
 
@@ -43,9 +45,15 @@ class Kept:
         return rows, columns
 
     @cached_property
-    def job(self) -> Comparison:
-        """The comparison that it was computed by."""
-        return Comparison.from_json(self.record["provenance"][JOB])
+    def selections(self) -> tuple[Selection, Selection]:
+        """What was asked for as its rows and columns."""
+        rows, columns = (Selection.parse(self.record["provenance"][JOB][side]) for side in _SIDES)
+        return rows, columns
+
+    @property
+    def permutations(self) -> int:
+        """How often examples were matched at random."""
+        return int(self.record["provenance"][JOB].get("permutations", 0))
 
     @property
     def sample_set(self) -> str:
@@ -108,15 +116,15 @@ class Catalogue:
         self._last: SimilarityResult | None = None
 
     def results(self, job: Comparison) -> list[SimilarityResult] | None:
-        """Return the stored results that a comparison asks for, one a bandwidth, or None."""
-        found = [self.result(job, sigma) for sigma in job.bandwidths]
+        """Return the stored results that a comparison asks for, one a method, or None."""
+        found = [self.result(job, method) for method in job.methods]
         results = [result for result in found if result is not None]
         sets = {result.rows[0].sample_set for result in results}
         return results if len(results) == len(found) and len(sets) == 1 else None
 
-    def result(self, job: Comparison, sigma: float | None) -> SimilarityResult | None:
+    def result(self, job: Comparison, method: Method) -> SimilarityResult | None:
         """Return the stored result, or the block of one, that a comparison asks for."""
-        fitting = [kept for kept in self._kept if _is_alike(kept, job, sigma)]
+        fitting = [kept for kept in self._kept if _is_alike(kept, job, method)]
         blocks = [block for kept in fitting for block in _blocks(kept, job)]
         for block in sorted(blocks, key=lambda block: self._rank(block, job), reverse=True):
             if self._is_whole(block, job) and self._is_current(block):
@@ -126,24 +134,24 @@ class Catalogue:
                     continue  # damaged, or gone meanwhile
         return None
 
-    def networks(self, job: Comparison, sigma: float | None) -> list[Selection]:
+    def networks(self, job: Comparison, method: Method) -> list[Selection]:
         """Return the networks of results of this kind that fit the job's columns."""
         found = {
             network_of(key): None
             for kept in self._kept
-            if _is_alike(kept, job, sigma)
+            if _is_alike(kept, job, method)
             for keys in kept.sides
             for key in keys
             if job.columns.matches(key.run, key.checkpoint, key.tap)
         }
         return list(found)
 
-    def labels(self, job: Comparison, sigma: float | None) -> list[int]:
+    def labels(self, job: Comparison, method: Method) -> list[int]:
         """Return the classes that a comparison is stored of."""
         labels = sorted(
             {int(k.record["label"]) for k in self._kept if k.record.get("label") is not None}
         )
-        return [k for k in labels if self.result(replace(job, label=k), sigma) is not None]
+        return [k for k in labels if self.result(replace(job, label=k), method) is not None]
 
     def _taken(self, block: _Block) -> SimilarityResult:
         """Return what is asked for of a result; several blocks of one read it once."""
@@ -203,7 +211,8 @@ def _scan(place: Place) -> Iterator[Kept]:
     def looked_up(name: str) -> Kept | None:
         try:
             kept = Kept(name, read_facts(place / name, RESULTS) or {})
-            _ = kept.sample_set, kept.job, kept.examples, kept.record["name"]
+            _ = kept.sample_set, kept.selections, kept.permutations, kept.examples
+            _ = kept.record["name"], method_of(kept.record)
         except (StoreError, AllcnnError, LookupError, TypeError, ValueError, AttributeError):
             return None
         return kept
@@ -211,23 +220,22 @@ def _scan(place: Place) -> Iterator[Kept]:
     yield from filter(None, each(place, looked_up, child_names(place)))
 
 
-def _is_alike(kept: Kept, job: Comparison, sigma: float | None) -> bool:
+def _is_alike(kept: Kept, job: Comparison, method: Method) -> bool:
     """Return whether a result was computed in the way of a comparison, whatever it compares."""
-    found = kept.record
-    same_size = job.estimator == "exact" or found.get("batch_size") == job.batch_size
+    found, wanted = method_of(kept.record), method.to_json()
+    if method.is_whole:
+        wanted.pop("batch_size")
     return (
-        same_size
-        and (found.get("kernel"), found.get("sigma")) == (job.kernel, sigma)
-        and (found.get("estimator"), found.get("pool", "whole")) == (job.estimator, job.pool)
-        and found.get("label") == job.label
-        and job.permutations in (0, kept.job.permutations)
+        all(found.get(name) == value for name, value in wanted.items())
+        and kept.record.get("label") == job.label
+        and job.permutations in (0, kept.permutations)
         and job.sample_set in (None, kept.sample_set)
     )
 
 
 def _blocks(kept: Kept, job: Comparison) -> Iterator[_Block]:
     """Yield the part of a result that a comparison asks for, as it is and exchanged."""
-    selections = kept.job.rows, kept.job.columns
+    selections = kept.selections
     for is_exchanged in (False, True):
         sides = (job.columns, job.rows) if is_exchanged else (job.rows, job.columns)
         rows, columns = (

@@ -16,11 +16,12 @@ from allcnn.compare.candidates import Sides, Source
 from allcnn.compare.results import Slot, known_results, result_of, slots
 from allcnn.compare.select import choose
 from allcnn.compare.tasks import Operand, Part, Span, Tile, TileOperand, Way
-from allcnn.config import Comparison
 from allcnn.errors import ComparisonError
 from allcnn.progress import Report, silent
-from allcnn.similarity import tiled_hsic as exact
-from allcnn.similarity.hsic import Estimator, HsicParts, HsicSums
+from allcnn.settings.comparison import Comparison
+from allcnn.similarity import tiled_hsic
+from allcnn.similarity.measures import PairSums
+from allcnn.similarity.pair_sums import MinibatchSums
 from allcnn.workspace.paths import Workspace
 from store import SimilarityResult
 from store.model.examples import NO_LABEL
@@ -45,7 +46,7 @@ def compare(
 ) -> list[SimilarityResult]:
     """Compute CKA matrices from what is stored and keep them; known ones are read instead.
 
-    Returns one result for each bandwidth and each class, in that order. Known is what was computed
+    Returns one result for each method and each class, in that order. Known is what was computed
     from the same activations (by the checkpoint's digest) in the same way. Tasks run on
     ``cluster``, or else in threads of this process. Raises ComparisonError where the two sides
     share no complete sample set, naming both, and where what is stored cannot give what is asked;
@@ -63,7 +64,7 @@ def compare(
     with using(cluster) as workers:
         workers.check_sees(workspace.root)
         work = _Work(workers, workspace, job, (rows, columns), labels, report)
-        results = work.exact(wanted) if job.estimator == "exact" else work.from_grams(wanted)
+        results = work.whole(wanted) if job.method.is_whole else work.from_grams(wanted)
     for result in results:
         store.write_result(workspace.similarity, result)
     return results
@@ -71,9 +72,9 @@ def compare(
 
 def _check_fits(job: Comparison, rows: list[Source], columns: list[Source], n: int) -> None:
     """Raise ComparisonError where the sums of all minibatches would not fit this machine."""
-    if job.estimator == "exact":
+    if job.method.is_whole:
         return
-    n_minibatches = max(1, rows[0].sample_set.n_samples // job.batch_size)
+    n_minibatches = max(1, rows[0].sample_set.n_samples // job.method.batch_size)
     layers = _COPIES * n_minibatches + job.permutations
     needed = 8 * n * layers * len(rows) * len(columns)
     if needed > (there := memory_bytes()):
@@ -130,14 +131,14 @@ class _Work:
             for slot, part in zip(wanted, parts, strict=True)
         ]
 
-    def exact(self, wanted: list[Slot]) -> list[SimilarityResult]:
+    def whole(self, wanted: list[Slot]) -> list[SimilarityResult]:
         """Sum over tiles of the Gram of the whole set, or of each class."""
         counts = {label: self._n_examples(label) for label in self.labels or (None,)}
         rows, columns = (self._with_medians(side) for side in self.sides)
         medians = [[median for _, median in side] for side in (rows, columns)]
         sums = self._tiles(rows, None if rows == columns else columns, counts)
         parts = {
-            slot: Part(HsicParts.stack([sums[slot.label][slot.index]]), np.zeros((0, 0, 0)), 0)
+            slot: Part(MinibatchSums.stack([sums[slot.label][slot.index]]), np.zeros((0, 0, 0)), 0)
             for slot in wanted
         }
         return [result_of(slot, self.job, self.sides, medians, parts[slot]) for slot in wanted]
@@ -159,7 +160,7 @@ class _Work:
     def _operands(self, side: list[Source]) -> list[Operand]:
         kept = store.open_grams(self.workspace.grams)
         keys = [source.gram_key(self.job) for source in side]
-        if self.job.kernel != "rbf":
+        if not self.job.method.kernel.uses_median:
             return [Operand(key, None) for key in keys]
         medians = [kept[key].median_distance for key in keys]
         # Not kept beside Grams of earlier versions, nor where a kill came before it.
@@ -174,8 +175,7 @@ class _Work:
         self, rows: list[Operand], columns: list[Operand] | None, n_results: int
     ) -> list[Part]:
         some = store.open_grams(self.workspace.grams)[rows[0].gram]
-        estimator: Estimator = "biased" if self.job.estimator == "biased" else "unbiased"
-        way = Way(estimator, self.job.bandwidths, self.labels, self.job.permutations)
+        way = Way(self.job.methods, self.labels, self.job.permutations)
         block = _block_size(max(stop - start for start, stop in some.meta.ranges))
         chunks = list(_spans(len(some.meta.ranges), some.meta.block_length))
         blocks = list(_block_pairs(len(rows), None if columns is None else len(columns), block))
@@ -200,9 +200,11 @@ class _Work:
         return [whole.part() for whole in wholes]
 
     def _with_medians(self, side: list[Source]) -> list[TileOperand]:
-        if self.job.kernel != "rbf":
+        if not self.job.method.kernel.uses_median:
             return [(source.key, None) for source in side]
-        calls = [(str(self.workspace.activations), source.key, self.job.pool) for source in side]
+        calls = [
+            (str(self.workspace.activations), source.key, self.job.method.pool) for source in side
+        ]
         medians = self._gather(tasks.median_of_sample, calls, "bandwidths")
         return [(source.key, median) for source, median in zip(side, medians, strict=True)]
 
@@ -211,23 +213,24 @@ class _Work:
         rows: Sequence[TileOperand],
         columns: Sequence[TileOperand] | None,
         counts: dict[int | None, int],
-    ) -> dict[int | None, list[HsicSums]]:
-        """Return the HSIC sums of each class (None: of all examples) for each bandwidth."""
+    ) -> dict[int | None, list[PairSums]]:
+        """Return the sums of each class (None: of all examples) for each method."""
         job = self.job
-        size = _tile_rows([*self.sides[0], *self.sides[1]], len(job.bandwidths))
-        spans = {label: exact.tile_spans(n, size) for label, n in counts.items()}
+        size = _tile_rows([*self.sides[0], *self.sides[1]], len(job.methods))
+        spans = {label: tiled_hsic.tile_spans(n, size) for label, n in counts.items()}
         tiles = [Tile(label, *span) for label, of_label in spans.items() for span in of_label]
-        how = (job.kernel, job.pool, job.bandwidths)
         path = str(self.workspace.activations)
-        calls = [(path, rows, columns, group, *how) for group in _tile_groups(tiles, 2 * size)]
+        calls = [
+            (path, rows, columns, group, job.methods) for group in _tile_groups(tiles, 2 * size)
+        ]
         groups = self._gather(tasks.tile_sums, calls, "tiles")
         found = dict(zip(tiles, itertools.chain.from_iterable(groups), strict=True))
         return {
             label: [
-                exact.exact_hsic(
+                tiled_hsic.exact_hsic(
                     counts[label], of_label, [found[Tile(label, *span)][b] for span in of_label]
                 )
-                for b in range(len(job.bandwidths))
+                for b in range(len(job.methods))
             ]
             for label, of_label in spans.items()
         }
@@ -263,18 +266,18 @@ class _Whole:
     def __init__(self, shape: tuple[int, int], *, symmetric: bool) -> None:
         self._shape = shape
         self._symmetric = symmetric
-        self._sums: HsicParts | None = None
+        self._sums: MinibatchSums | None = None
         self._shuffled: np.ndarray | None = None
         self._n_skipped = 0
 
     def put(self, i: Span, j: Span, parts: Sequence[Part]) -> None:
         """Take the minibatches of one block of pairs, in their order."""
-        sums = HsicParts.concatenate([part.sums for part in parts])
+        sums = MinibatchSums.concatenate([part.sums for part in parts])
         shuffled = np.sum([part.shuffled for part in parts], axis=0)
         if self._sums is None or self._shuffled is None:
             r, c = self._shape
             b = len(sums.sizes)
-            self._sums = HsicParts(
+            self._sums = MinibatchSums(
                 np.zeros((b, r, c)), np.zeros((b, r)), np.zeros((b, c)), sums.sizes
             )
             self._shuffled = np.zeros((len(shuffled), r, c))
@@ -341,9 +344,9 @@ def _tile_groups(tiles: Sequence[Tile], most_rows: int) -> list[list[Tile]]:
     return groups
 
 
-def _tile_rows(sources: Sequence[Source], n_bandwidths: int) -> int:
+def _tile_rows(sources: Sequence[Source], n_methods: int) -> int:
     """Return a tile's side: bounded memory for its activations and for the tiles of all taps."""
     widest = max(source.row_bytes for source in sources)
     # All tiles are held together, twice in float64.
-    together = math.isqrt(_BLOCK_BYTES // (16 * n_bandwidths * len(sources)))
+    together = math.isqrt(_BLOCK_BYTES // (16 * n_methods * len(sources)))
     return max(4, min(_TILE_ROWS, _TILE_BYTES // widest, together))

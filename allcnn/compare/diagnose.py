@@ -14,8 +14,9 @@ from allcnn.compare.candidates import (
     sources_of,
 )
 from allcnn.compare.reextract import examples_of, store_whole
-from allcnn.config import Comparison, Selection
 from allcnn.errors import AllcnnError
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from store import Grams, SampleSet
@@ -82,18 +83,19 @@ def _why_unusable(workspace: Workspace, found: Found, job: Comparison) -> str:
             f"the activations of {network} on {on} are unfinished in {workspace.root};"
             f" {store_whole(workspace, found)}"
         )
-    if job.estimator == "exact":
+    if job.method.is_whole:
         return (
-            f"the exact estimator needs activations, and of {network} on {on} Grams alone are kept;"
+            f"{job.method.measure.how} needs activations, and of {network} on {on} Grams alone are kept;"
             f" {store_whole(workspace, found)}"
         )
     how = examples_of(found.sample_set)
     kept = sorted({_describe(g) for g in found.grams})
-    how |= {"keep": "grams", "batch_size": job.batch_size, "dtype": found.grams[0].key.dtype}
-    how |= {"kernel": job.kernel, "pool": job.pool}
+    method = job.method
+    how |= {"keep": "grams", "batch_size": method.batch_size, "dtype": found.grams[0].key.dtype}
+    how |= {"kernel": method.kernel.reference, "pool": method.pool}
     return (
-        f"the Grams kept of {found.key} on {on} are {' and '.join(kept)}, and {job.kernel}"
-        f" {job.pool} ones in minibatches of {job.batch_size} are needed;"
+        f"the Grams kept of {found.key} on {on} are {' and '.join(kept)}, and"
+        f" {method.kernel.base} {method.pool} ones in minibatches of {method.batch_size} are needed;"
         f" {store_again(workspace, network, **how)}"
     )
 

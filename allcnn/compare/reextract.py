@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from allcnn.advice import options_of, store_again
 from allcnn.compare.candidates import Found, network_of
-from allcnn.config import Extraction, Selection, extracted_dtype
+from allcnn.settings.extraction import Extraction, extracted_dtype
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from store import Grams, Representation, SampleSet
 

@@ -11,10 +11,13 @@ import numpy as np
 import store
 from allcnn.compare.candidates import Sides, Source
 from allcnn.compare.tasks import Part
-from allcnn.config import Comparison
 from allcnn.provenance import now, versions
-from allcnn.similarity.alignment import Alignment, align, jackknife
-from allcnn.similarity.hsic import HsicSums
+from allcnn.settings.comparison import Comparison
+from allcnn.similarity.derived import is_defined
+from allcnn.similarity.jackknife import jackknife
+from allcnn.similarity.measures import PairSums
+from allcnn.similarity.method import Method
+from allcnn.similarity.pair_sums import zero_sums
 from store import (
     DamagedChunkError,
     SchemaError,
@@ -25,7 +28,7 @@ from store import (
 from store.storage.paths import Place
 
 Medians = Sequence[Sequence[float | None]]
-"""Of the rows and of the columns; None for kernels without a bandwidth."""
+"""Of the rows and of the columns; None for kernels that need none."""
 
 _METHOD = 3
 """Raised with every change that moves the numbers, so that no older result stands for a new one."""
@@ -40,10 +43,10 @@ _DIGESTS = "checkpoint_digests"
 
 @dataclass(frozen=True)
 class Slot:
-    """One of a comparison's results: a bandwidth, by its place among them, and a class."""
+    """One of a comparison's results: a method, by its place among them, and a class."""
 
     index: int
-    sigma: float | None
+    method: Method
     label: int | None
     name: str
 
@@ -51,10 +54,10 @@ class Slot:
 def slots(
     job: Comparison, labels: tuple[int, ...] | None, rows: list[Source], columns: list[Source]
 ) -> list[Slot]:
-    """Return the results of a comparison, bandwidth after bandwidth, class after class."""
+    """Return the results of a comparison, method after method, class after class."""
     return [
-        Slot(index, sigma, label, _name(job, sigma, label, rows, columns))
-        for index, sigma in enumerate(job.bandwidths)
+        Slot(index, method, label, _name(job, method, label, rows, columns))
+        for index, method in enumerate(job.methods)
         for label in labels or (None,)
     ]
 
@@ -87,28 +90,26 @@ def _rows_digests(sides: Sides) -> dict[str, str]:
 
 
 def _name(
-    job: Comparison,
-    sigma: float | None,
-    label: int | None,
-    rows: list[Source],
-    columns: list[Source],
+    job: Comparison, method: Method, label: int | None, rows: list[Source], columns: list[Source]
 ) -> str:
     """Return a name that changes with everything that the result depends on."""
-    exact = job.estimator == "exact"
+    kernel, measure = method.kernel, method.measure
     inputs = {
         "method": _METHOD,
         "rows": [_inputs(source) for source in rows],
         "columns": [_inputs(source) for source in columns],
-        "kernel": [job.kernel, sigma, job.pool],
-        "estimator": [job.estimator, None if exact else job.batch_size],
+        "kernel": [kernel.reference, *(kernel.to_json().values() or (None,)), method.pool],
+        "estimator": [*measure.to_json().values(), method.minibatch],
         "label": label,
         "permutations": job.permutations,
     }
+    is_usual = type(measure) is type(Method.measure)
+    if not is_usual:
+        inputs["measure"] = measure.reference
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
-    parts = [_sides(job)]
-    parts.append(f"rbf{sigma:g}" if sigma is not None else job.kernel)
-    parts += ["pooled"] if job.pool == "mean" else []
-    parts.append(job.estimator)
+    parts = [_sides(job), *([] if is_usual else [measure.name]), kernel.slug]
+    parts += ["pooled"] if method.pool == "mean" else []
+    parts += [str(value) for value in measure.to_json().values()]
     parts += [] if label is None else [f"class{label}"]
     return "-".join([*parts, digest]).replace("+", "")
 
@@ -134,57 +135,73 @@ def _sides(job: Comparison) -> str:
 def result_of(
     slot: Slot, job: Comparison, sides: Sides, medians: Medians, part: Part
 ) -> SimilarityResult:
-    """Divide the sums of one result, with its standard errors and its baseline."""
+    """Finish the sums of one result, with standard errors and a baseline."""
     rows, columns = sides
-    total = part.sums.total() if len(part.sums.sizes) else HsicSums.zero(len(rows), len(columns))
-    ratio = align(total)
-    exact = job.estimator == "exact"
-    errors = jackknife(part.sums) if len(part.sums.sizes) else None
-    reason = "" if errors is None else errors.reason
-    if exact:
-        reason = "the exact estimate has a single batch; the jackknife needs minibatches"
-    bandwidths = [_bandwidths(slot, side) for side in medians]
+    measure, sums = slot.method.measure, part.sums
+    total = sums.total() if len(sums) else zero_sums(len(rows), len(columns))
+    values = measure.finish(total)
+    errors, reason = np.full(values.shape, np.nan), ""
+    if slot.method.is_whole:
+        reason = f"{measure.how} has a single batch; the jackknife needs minibatches"
+    elif len(sums):
+        errors, reason = jackknife(sums, measure)
     return SimilarityResult(
         name=slot.name,
         rows=tuple(source.key for source in rows),
         columns=tuple(source.key for source in columns),
-        cka=ratio.matrix,
-        hsic=total.cross,
-        hsic_rows=total.rows,
-        hsic_columns=total.columns,
+        method=described(slot.method, total.n_examples),
+        values=values,
         n_examples=total.n_examples,
-        kernel=job.kernel,
-        sigma=slot.sigma,
-        estimator=job.estimator,
-        batch_size=total.n_examples if exact else job.batch_size,
-        bandwidths_rows=bandwidths[0],
-        bandwidths_columns=bandwidths[1],
-        reasons=_reasons(slot, ratio, sides, medians, part),
-        provenance=_provenance(job, slot, rows, columns),
-        standard_errors=np.full(ratio.matrix.shape, np.nan) if errors is None else errors.values,
-        standard_errors_reason=reason,
-        minibatch_sizes=part.sums.sizes,
-        hsic_minibatches=part.sums.cross,
-        hsic_rows_minibatches=part.sums.rows,
-        hsic_columns_minibatches=part.sums.columns,
-        baseline=_baseline(part, total) if job.permutations else None,
-        pool=job.pool,
+        errors=errors,
+        errors_reason=reason,
+        parts=_parts(slot.method, total, part, medians, job.permutations > 0),
+        reasons=_reasons(slot, values, total, sides, medians, part),
         label=slot.label,
         n_skipped=part.n_skipped,
         sources=_sources(sides),
+        provenance=_provenance(job, slot, rows, columns),
     )
 
 
-def _baseline(part: Part, total: HsicSums) -> np.ndarray:
-    """Return CKA of shuffled columns: shuffling leaves HSIC of a list with itself as it is."""
-    sums = [HsicSums(s, total.rows, total.columns, total.n_examples) for s in part.shuffled]
-    return np.stack([align(each).matrix for each in sums])
+def described(method: Method, n_examples: int) -> dict[str, Any]:
+    """Return a method as results have it, which need nothing else to be shown."""
+    measure, kernel = method.measure, method.kernel
+    whole = {"batch_size": n_examples} if method.is_whole else {}
+    shown = {
+        "title": measure.title,
+        "limits": list(measure.limits),
+        "qualifier": measure.qualifier,
+        "how": measure.how,
+        "kernel_title": kernel.title,
+        "is_whole": method.is_whole,
+        "sums": measure.sums_name,
+        "shows_sums": kernel.shows_sums,
+    }
+    return method.to_json() | whole | shown
 
 
-def _bandwidths(slot: Slot, medians: Sequence[float | None]) -> np.ndarray | None:
-    if slot.sigma is None:
-        return None
-    return np.array([slot.sigma * (median or 0.0) for median in medians], np.float64)
+def _parts(
+    method: Method, total: PairSums, part: Part, medians: Medians, has_baseline: bool
+) -> dict[str, np.ndarray]:
+    """Return what the values came from, by the measure's own names."""
+    sums, name = part.sums, method.measure.sums_name
+    parts = {
+        name: total.cross,
+        f"{name}_rows": total.rows,
+        f"{name}_columns": total.columns,
+        "minibatch_sizes": sums.sizes,
+        f"{name}_minibatches": sums.cross,
+        f"{name}_rows_minibatches": sums.rows,
+        f"{name}_columns_minibatches": sums.columns,
+    }
+    if method.kernel.uses_median:
+        for side, found in zip(("rows", "columns"), medians, strict=True):
+            parts[f"scales_{side}"] = np.array([method.kernel.scale(m or 0.0) for m in found])
+    if has_baseline:
+        # Shuffling leaves the sums of a representation with itself as they are.
+        shuffled = [total._replace(cross=cross) for cross in part.shuffled]
+        parts["baseline"] = np.stack([method.measure.finish(each) for each in shuffled])
+    return parts
 
 
 def _sources(sides: Sides) -> tuple[int, int]:
@@ -195,35 +212,38 @@ def _sources(sides: Sides) -> tuple[int, int]:
 
 
 def _reasons(
-    slot: Slot, ratio: Alignment, sides: Sides, medians: Medians, part: Part
+    slot: Slot, values: np.ndarray, total: PairSums, sides: Sides, medians: Medians, part: Part
 ) -> tuple[tuple[int, int, str], ...]:
-    """Name the taps, and the missing bandwidth or examples where those are the cause."""
+    """Name the taps, and the missing distance or examples where those are the cause."""
     rows, columns = sides
+    kernel, measure = slot.method.kernel, slot.method.measure
 
-    def reason(i: int, j: int, text: str) -> str:
-        if not len(part.sums.sizes):
+    def reason(i: int, j: int) -> str:
+        if not len(part.sums):
             return (
                 f"no minibatch has 4 examples of label {slot.label}; use larger minibatches, or the"
                 " exact estimator"
             )
         for source, median in ((rows[i], medians[0][i]), (columns[j], medians[1][j])):
-            if median is not None and not 0 < median < np.inf:
+            if not is_defined(kernel, median):
                 examples, state = (
                     ("some values", "not finite") if median else ("all examples", "equal")
                 )
-                return f"{examples} of {source.key} are {state}: no distance scales the RBF kernel"
-        return f"{rows[i].key} with {columns[j].key}: {text}"
+                return (
+                    f"{examples} of {source.key} are {state}: no distance scales the"
+                    f" {kernel.title.split()[0]} kernel"
+                )
+        return f"{rows[i].key} with {columns[j].key}: {measure.why_undefined(total, i, j)}"
 
-    return tuple((i, j, reason(i, j, text)) for (i, j), text in ratio.reasons.items())
+    return tuple((int(i), int(j), reason(int(i), int(j))) for i, j in np.argwhere(np.isnan(values)))
 
 
 def _provenance(
     job: Comparison, slot: Slot, rows: list[Source], columns: list[Source]
 ) -> dict[str, Any]:
     """Return who made a result from what, and by which comparison it can be made again."""
-    sigmas = job.sigmas if slot.sigma is None else (slot.sigma,)
     named = rows[0].key.sample_set
-    again = replace(job, sample_set=named, sigmas=sigmas, label=slot.label)
+    again = replace(job, sample_set=named, methods=(slot.method,), label=slot.label)
     return {
         "created_at": now(),
         JOB: again.to_json(),

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 import store
 from allcnn.advice import replace_stored, store_missing
-from allcnn.bounds import MINIBATCH
 from allcnn.compare.candidates import (
     Found,
     Sides,
@@ -19,9 +18,11 @@ from allcnn.compare.candidates import (
 )
 from allcnn.compare.diagnose import Placed, alike, why_not
 from allcnn.compare.reextract import examples_of
-from allcnn.config import Comparison, Selection
+from allcnn.definitions.bounds import MINIBATCH
 from allcnn.errors import AllcnnError, ComparisonError
 from allcnn.extract import load_source
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
 from allcnn.workspace.checkpoint_names import checkpoint_order
 from allcnn.workspace.paths import Workspace

@@ -13,19 +13,21 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 import store
-from allcnn.compare import gram_medians
-from allcnn.compare.gram_medians import keep_median_distance
-from allcnn.config import Kernel, Pool
+from allcnn.extract import gram_medians
+from allcnn.extract.gram_medians import keep_median_distance
 from allcnn.provenance import stamp
 from allcnn.similarity import gram as kernels
-from allcnn.similarity import hsic, median_distance, tiled_hsic
-from allcnn.similarity.hsic import Estimator, HsicParts, HsicSums, Scaled
+from allcnn.similarity import median_distance, pair_sums, tiled_hsic
+from allcnn.similarity.derived import is_defined, kernel_of, tile_kernel, wide_kernel_of
+from allcnn.similarity.kernels import BaseKernel
+from allcnn.similarity.measures import PairSums
+from allcnn.similarity.method import Method, Pool
+from allcnn.similarity.pair_sums import MinibatchSums
 from allcnn.similarity.tiled_hsic import TileSums
 from store import (
     ClaimedError,
     GramKey,
     GramMeta,
-    Grams,
     GramWriter,
     Representation,
     RepresentationKey,
@@ -35,9 +37,6 @@ Span = tuple[int, int]
 
 Packed = Float[np.ndarray, "t"]
 Squares = Float[np.ndarray, "m n n"] | list[Float[np.ndarray, "n n"]]
-
-Sigmas = Float64[np.ndarray, "m"] | None
-"""RBF bandwidths, one a representation; None for other kernels."""
 
 Wanted = Callable[[], bool]
 """Says whether anybody still waits for what a task returns or keeps."""
@@ -66,19 +65,14 @@ def _check(wanted: Wanted) -> None:
 
 
 class Operand(NamedTuple):
-    """A representation by its Grams, and its RBF bandwidth's unit.
+    """A representation by its Grams, and its median distance, which some kernels need.
 
-    ``median`` is the median distance, None for kernels without a bandwidth; 0 and NaN stand for a
-    representation whose distances define none.
+    ``median`` is None for kernels without; 0 and NaN stand for a representation whose distances
+    define none.
     """
 
     gram: GramKey
     median: float | None
-
-    @property
-    def defined(self) -> bool:
-        """Whether the kernel has what it needs."""
-        return self.median is None or 0 < self.median < np.inf
 
 
 TileOperand = tuple[RepresentationKey, float | None]
@@ -108,17 +102,15 @@ class Tile(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How pairs are computed from Grams: a result for each bandwidth and each class.
+    """How pairs are computed from Grams: a result for each method and each class.
 
     Attributes:
-        estimator: unbiased or biased.
-        bandwidths: fractions of the median distance; None for a kernel without one.
+        methods: which differ in their kernel's settings alone.
         labels: classes compared one by one; None for all examples together.
         permutations: how often the columns' examples are shuffled within the minibatch.
     """
 
-    estimator: Estimator
-    bandwidths: tuple[float | None, ...]
+    methods: tuple[Method, ...]
     labels: tuple[int, ...] | None
     permutations: int
 
@@ -127,12 +119,12 @@ class Part(NamedTuple):
     """What some minibatches add to one result.
 
     Attributes:
-        sums: HSIC sums of each minibatch.
-        shuffled: n·HSIC with shuffled columns, summed over the minibatches.
+        sums: of each minibatch.
+        shuffled: the same with shuffled columns, summed over the minibatches.
         n_skipped: minibatches with fewer than 4 examples of the class.
     """
 
-    sums: HsicParts
+    sums: MinibatchSums
     shuffled: Float64[np.ndarray, "p r c"]
     n_skipped: int
 
@@ -159,7 +151,7 @@ def _gram_writer(grams: str, tap: Representation, key: GramKey) -> GramWriter:
         key=key,
         sample_set=tap.meta.sample_set,
         tap_index=tap.meta.tap_index,
-        ranges=tuple(hsic.split_minibatches(tap.meta.n_samples, key.batch_size)),
+        ranges=tuple(pair_sums.split_minibatches(tap.meta.n_samples, key.batch_size)),
         attributes=tap.meta.attributes,
         n_taps=tap.meta.n_taps,
         **stamp(),
@@ -240,26 +232,26 @@ def pair_parts(
     *,
     wanted: Wanted = always,
 ) -> list[Part]:
-    """Return what a range of minibatches adds to each result, by bandwidths, then by classes.
+    """Return what a range of minibatches adds to each result, by methods, then by classes.
 
     ``columns`` None compares the rows with themselves. All pairs come from one matrix product a
     minibatch.
     """
     opened = store.open_grams(path)
-    lists = [_read(opened, rows, minibatches)]
-    if columns is not None:
-        lists.append(_read(opened, columns, minibatches))
+    sides = [rows] if columns is None else [rows, columns]
+    lists = [[opened[each.gram].read(*minibatches) for each in side] for side in sides]
+    medians = [[each.median for each in side] for side in sides]
     some = opened[rows[0].gram]
     labels = some.labels if way.labels is not None else None
     shape = (len(rows), len(rows if columns is None else columns))
-    collected = [_Collected(way, shape) for _ in way.bandwidths for _ in way.labels or (None,)]
+    collected = [_Collected(way, shape) for _ in way.methods for _ in way.labels or (None,)]
     for k, index in enumerate(range(*minibatches)):
         _check(wanted)
         start, stop = some.meta.ranges[index]
         with _COMPUTING:
             Ks = [_unpacked([packed[k] for packed in side]) for side in lists]
             groups = None if labels is None else _groups(labels[start:stop], way)
-            _add_minibatch(collected, Ks, [rows, columns or rows], groups, index, way)
+            _add_minibatch(collected, Ks, medians, groups, index, way)
     return [each.part() for each in collected]
 
 
@@ -267,30 +259,20 @@ class _Collected:
     """The sums of one result, minibatch after minibatch."""
 
     def __init__(self, way: Way, shape: tuple[int, int]) -> None:
-        self.sums: list[HsicSums] = []
+        self.sums: list[PairSums] = []
         self.shuffled = np.zeros((way.permutations, *shape))
         self.n_skipped = 0
         self._shape = shape
 
     def part(self) -> Part:
-        sums = HsicParts.stack(self.sums) if self.sums else _no_parts(*self._shape)
+        sums = MinibatchSums.stack(self.sums) if self.sums else _no_parts(*self._shape)
         return Part(sums, self.shuffled, self.n_skipped)
 
 
-def _no_parts(r: int, c: int) -> HsicParts:
-    return HsicParts(np.zeros((0, r, c)), np.zeros((0, r)), np.zeros((0, c)), np.zeros(0, np.int64))
-
-
-def _read(
-    opened: store.GramStore, operands: Sequence[Operand], minibatches: Span
-) -> list[list[Packed]]:
-    return [_packed(opened[operand.gram], operand, minibatches) for operand in operands]
-
-
-def _packed(grams: Grams, operand: Operand, minibatches: Span) -> list[Packed]:
-    packed = grams.read(*minibatches)
-    # All rows alike, or not finite: the Gram stays constant, and CKA says why it is NaN.
-    return packed if operand.defined else [np.zeros_like(one) for one in packed]
+def _no_parts(r: int, c: int) -> MinibatchSums:
+    return MinibatchSums(
+        np.zeros((0, r, c)), np.zeros((0, r)), np.zeros((0, c)), np.zeros(0, np.int64)
+    )
 
 
 def _unpacked(packed: list[Packed]) -> Squares:
@@ -301,72 +283,54 @@ def _unpacked(packed: list[Packed]) -> Squares:
 
 def _groups(labels: Int[np.ndarray, "n"], way: Way) -> list[Int[np.ndarray, "k"] | None]:
     """Return the rows of each class, None where they are too few."""
-    least = hsic.MIN_ROWS["unbiased"]
     found = [np.flatnonzero(labels == label) for label in way.labels or ()]
-    return [rows if len(rows) >= least else None for rows in found]
+    return [rows if len(rows) >= pair_sums.LEAST_EXAMPLES else None for rows in found]
 
 
 def _add_minibatch(
     collected: list[_Collected],
     Ks: list[Squares],
-    operands: list[Sequence[Operand]],
+    medians: list[list[float | None]],
     groups: list[Int[np.ndarray, "k"] | None] | None,
     index: int,
     way: Way,
 ) -> None:
-    """Add one minibatch to the results, which are in the order of bandwidths, then of classes."""
-    per_bandwidth = len(collected) // len(way.bandwidths)
-    for b, fraction in enumerate(way.bandwidths):
-        mine = collected[b * per_bandwidth : (b + 1) * per_bandwidth]
-        sigmas = [_sigmas(side, fraction) for side in operands]
+    """Add one minibatch to the results, which are in the order of methods, then of classes."""
+    per_method = len(collected) // len(way.methods)
+    for b, method in enumerate(way.methods):
+        mine = collected[b * per_method : (b + 1) * per_method]
         if groups is not None:
-            _add_groups(mine, Ks, sigmas, groups, way)
+            _add_groups(mine, Ks, medians, groups, method)
             continue
-        sides = [_kernel_of(K, s, way) for K, s in zip(Ks, sigmas, strict=False)]
+        sides = [
+            kernel_of(K, method.kernel, m, method.measure) for K, m in zip(Ks, medians, strict=True)
+        ]
         first, second = sides[0], sides[1] if len(sides) > 1 else None
-        mine[0].sums.append(hsic.minibatch_hsic(first, second, way.estimator))
+        mine[0].sums.append(pair_sums.minibatch_sums(first, second, method.measure))
         if way.permutations:
-            shuffles = _permutations(index, first.values.shape[1], way.permutations)
-            mine[0].shuffled += hsic.permuted_hsic(first, second, shuffles, way.estimator)
+            n = mine[0].sums[-1].n_examples
+            shuffles = _permutations(index, n, way.permutations)
+            mine[0].shuffled += pair_sums.permuted_sums(first, second, shuffles, method.measure)
 
 
 def _add_groups(
     mine: list[_Collected],
     Ks: list[Squares],
-    sigmas: list[Sigmas],
+    medians: list[list[float | None]],
     groups: list[Int[np.ndarray, "k"] | None],
-    way: Way,
+    method: Method,
 ) -> None:
     for each, rows in zip(mine, groups, strict=True):
         if rows is None:
             each.n_skipped += 1
             continue
         # Before the kernel and the mean: other examples may lie so far away that these seem alike.
-        sides = [[K[np.ix_(rows, rows)] for K in side] for side in Ks]
-        sides = [_wide_kernel_of(side, s, way) for side, s in zip(sides, sigmas, strict=False)]
+        sides = [
+            wide_kernel_of([K[np.ix_(rows, rows)] for K in side], method.kernel, m, method.measure)
+            for side, m in zip(Ks, medians, strict=True)
+        ]
         second = sides[1] if len(sides) > 1 else None
-        each.sums.append(hsic.group_hsic(sides[0], second, way.estimator))
-
-
-def _sigmas(operands: Sequence[Operand], fraction: float | None) -> Sigmas:
-    if fraction is None:
-        return None
-    # A bandwidth that is not defined belongs to a Gram of zeros, which stays constant.
-    return np.array([fraction * (o.median or 1.0) if o.defined else 1.0 for o in operands])
-
-
-def _kernel_of(Ks: Squares, sigmas: Sigmas, way: Way) -> Scaled:
-    if sigmas is None:
-        return hsic.scaled(Ks, way.estimator)
-    return kernels.rbf(Ks, sigmas, way.estimator)
-
-
-def _wide_kernel_of(
-    Ks: list[Float[np.ndarray, "g g"]], sigmas: Sigmas, way: Way
-) -> list[Float[np.ndarray, "g g"]]:
-    if sigmas is None:
-        return Ks
-    return [kernels.wide_rbf(K, s, way.estimator) for K, s in zip(Ks, sigmas, strict=True)]
+        each.sums.append(pair_sums.group_sums(sides[0], second, method.measure))
 
 
 def _permutations(index: int, n: int, count: int) -> Int[np.ndarray, "p n"]:
@@ -380,22 +344,20 @@ def tile_sums(
     rows: Sequence[TileOperand],
     columns: Sequence[TileOperand] | None,
     tiles: Sequence[Tile],
-    kernel: Kernel,
-    pool: Pool,
-    bandwidths: tuple[float | None, ...],
+    methods: tuple[Method, ...],
     *,
     wanted: Wanted = always,
 ) -> list[list[TileSums]]:
-    """Return what some tiles of whole Grams add, for each tile and each bandwidth.
+    """Return what some tiles of whole Grams add, for each tile and each method.
 
     The rows of one tap that these tiles need are held, read once, and the tiles of all taps. All
     tiles of one Gram are shifted by the same row, near the mean of its first examples.
     """
-    opened, how = store.open(path), (tiles, kernel, pool, bandwidths)
-    Ks = [_tap_tiles(opened, operand, *how, wanted) for operand in rows]
+    opened = store.open(path)
+    Ks = [_tap_tiles(opened, operand, tiles, methods, wanted) for operand in rows]
     Ls = None
     if columns is not None:
-        Ls = [_tap_tiles(opened, operand, *how, wanted) for operand in columns]
+        Ls = [_tap_tiles(opened, operand, tiles, methods, wanted) for operand in columns]
     with _COMPUTING:
         return [
             [
@@ -404,7 +366,7 @@ def tile_sums(
                     None if Ls is None else np.stack([L[t][b] for L in Ls]),
                     on_diagonal=tile.first == tile.second,
                 )
-                for b in range(len(bandwidths))
+                for b in range(len(methods))
             ]
             for t, tile in enumerate(tiles)
         ]
@@ -414,40 +376,33 @@ def _tap_tiles(
     opened: store.Store,
     operand: TileOperand,
     tiles: Sequence[Tile],
-    kernel: Kernel,
-    pool: Pool,
-    bandwidths: tuple[float | None, ...],
+    methods: tuple[Method, ...],
     wanted: Wanted,
-) -> list[Float[np.ndarray, "s a b"]]:
-    """Return the tiles of one tap, each for all bandwidths."""
+) -> list[list[Float[np.ndarray, "a b"]]]:
+    """Return the tiles of one tap, each for all methods."""
     _check(wanted)
-    key, median = operand
-    if median is not None and not 0 < median < np.inf:
-        return [np.zeros((len(bandwidths), *tile.shape)) for tile in tiles]
-    tap = opened[key]
-    base: kernels.BaseKernel = "cosine" if kernel == "cosine" else "linear"
-    whole = _reference(str(opened.path), key, tap.meta.checkpoint_digest, base, pool)
+    (key, median), some = operand, methods[0]
+    if not is_defined(some.kernel, median):
+        return [[np.zeros(tile.shape)] * len(methods) for tile in tiles]
+    tap, base = opened[key], some.kernel.base
+    whole = _reference(str(opened.path), key, tap.meta.checkpoint_digest, base, some.pool)
     blocks = _blocks(tap, tiles)
     with _COMPUTING:
-        pooled = {name: kernels.pooled(X, pool) for name, X in blocks.items()}
+        pooled = {name: kernels.pooled(X, some.pool) for name, X in blocks.items()}
         found = []
         for tile in tiles:
             common = whole
             if tile.label is not None:
-                common = _class_reference(tap, tile.label, pooled, base, pool, whole.unit)
+                common = _class_reference(tap, tile.label, pooled, base, some.pool, whole.unit)
             A, B = (pooled[block] for block in tile.blocks)
             values = kernels.cross_gram(A, B, common, base)
-            if median is None:
-                found.append(values.values[None])
-            else:
-                sigmas = [(fraction or 1.0) * median for fraction in bandwidths]
-                found.append(kernels.tile_rbf(values, sigmas, common))
+            found.append([tile_kernel(values, each.kernel, median, common) for each in methods])
         return found
 
 
 @functools.lru_cache(maxsize=32)
 def _reference(
-    path: str, key: RepresentationKey, digest: str, base: kernels.BaseKernel, pool: Pool
+    path: str, key: RepresentationKey, digest: str, base: BaseKernel, pool: Pool
 ) -> kernels.Reference:
     """Return what all tiles have in common; it would otherwise be computed for each of them."""
     tap = store.open(path)[key]
@@ -467,7 +422,7 @@ def _class_reference(
     tap: Representation,
     label: int,
     held: dict[Block, kernels.Rows],
-    base: kernels.BaseKernel,
+    base: BaseKernel,
     pool: Pool,
     unit: int,
 ) -> kernels.Reference:

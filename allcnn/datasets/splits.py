@@ -12,8 +12,8 @@ import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image
 
-from allcnn.bounds import IMAGE_SIZE, SAMPLES
 from allcnn.datasets.prepare import open_builder, resolve_data_dir
+from allcnn.definitions.bounds import IMAGE_SIZE, SAMPLES
 from allcnn.errors import ConfigError, DatasetError
 from allcnn.machine_memory import check_room
 from store.storage.exhaustion import pass_on

@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from allcnn.drawing.canvas import finish_axes, line_colours
-from allcnn.drawing.cells import CKA, extend
-from allcnn.drawing.layout import Bar, Sheet, fitted
-from allcnn.drawing.matrices import Map, Names, draw_map
+from allcnn.drawing.layout import Sheet, fitted
+from allcnn.drawing.matrices import Map, Names, bar, draw_map
 from allcnn.drawing.panel import Panel
 from allcnn.drawing.style import PAGE, Style
 from allcnn.drawing.ticks import name_members
@@ -50,7 +49,7 @@ class Accuracies:
 def depths(
     networks: Sequence[tuple[Panel, Accuracies | None]], title: str = "", style: Style = PAGE
 ) -> Figure:
-    """Draw networks side by side: CKA within each, and below it the accuracy of its layers.
+    """Draw networks side by side: values within each, and below it the accuracy of its layers.
 
     The columns of a matrix and the places of the curve below are the same. Networks without
     accuracies have an empty place there.
@@ -77,7 +76,7 @@ def depths(
                 below.tick_params(labelleft=column == 0)
                 below.set_ylabel("Accuracy (%)" if column == 0 else "", fontsize=small.label)
         panels = [panel for panel, _ in networks]
-        sheet.bars = [Bar(CKA.over().bar, CKA.label, extend(panels), (0, 0))]
+        sheet.bars = [bar(panels, (0, 0))]
         return sheet
 
     return fitted(build, small, 1.9 if len(networks) > 1 else 3.0)

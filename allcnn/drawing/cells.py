@@ -15,10 +15,10 @@ from allcnn.drawing.panel import Panel
 from allcnn.drawing.ticks import name_groups, name_members, spans
 
 ROUNDING: Final = 1e-6
-"""How far rounding alone takes CKA out of 0 to 1."""
+"""How far rounding alone takes values out of their limits."""
 
 _SEPARATOR: Final = "#00B7B7"
-"""Neither in the colours of CKA nor lost on the lightest or the darkest of them."""
+"""Neither in the colours of measures nor lost on the lightest or the darkest of them."""
 
 _SMALLER: Final = 2
 """Points by which errors are smaller than the numbers above them."""
@@ -33,22 +33,24 @@ class Scale(NamedTuple):
     Attributes:
         label: of the colour bar.
         colours: a map of Matplotlib's that colour-blind readers can read.
+        low: the value of the first colour.
         high: the value of the last colour; None for the largest of a matrix.
     """
 
     label: str
     colours: str
-    high: float | None
+    low: float = 0.0
+    high: float | None = None
 
     def over(self, matrices: Sequence[Float[np.ndarray, "r c"]] = ()) -> "Colouring":
-        """Return the colours from 0 on, for values of these matrices."""
+        """Return the colours for values of these matrices."""
         high = self.high
         if high is None:
             finite = np.concatenate([np.ravel(matrix) for matrix in matrices])
             finite = finite[np.isfinite(finite)]
             # Of zeros alone, any scale shows them as its first colour.
             high = (float(finite.max()) if len(finite) else 0.0) or 1.0
-        return Colouring(Normalize(0, high), matplotlib.colormaps[self.colours])
+        return Colouring(Normalize(self.low, high), matplotlib.colormaps[self.colours])
 
 
 class Colouring(NamedTuple):
@@ -68,9 +70,16 @@ class Colouring(NamedTuple):
         return bool(0.299 * red + 0.587 * green + 0.114 * blue < 0.5)
 
 
-CKA: Final = Scale("CKA", "magma", 1.0)
-SPREAD: Final = Scale("standard deviation", "cividis", None)
-ERRORS: Final = Scale("standard error", "cividis", None)
+COLOURS: Final = "magma"
+"""Of values of measures."""
+
+SPREAD: Final = Scale("standard deviation", "cividis")
+ERRORS: Final = Scale("standard error", "cividis")
+
+
+def scale_of(panel: Panel) -> Scale:
+    """Return what the colours of a measure's values stand for."""
+    return Scale(panel.measure, COLOURS, *panel.limits)
 
 
 def draw_cells(axes: Axes, matrix: Float[np.ndarray, "r c"], colouring: Colouring) -> None:
@@ -170,7 +179,8 @@ def _plus_minus(error: float) -> str:
 
 
 def extend(panels: Sequence[Panel]) -> str:
-    """Say at which ends of the colour bar an arrow stands for values beyond 0 to 1."""
+    """Say at which ends of the colour bar an arrow stands for values beyond the limits."""
     values = np.concatenate([np.ravel(panel.matrix) for panel in panels])
-    below, above = bool((values < -ROUNDING).any()), bool((values > 1 + ROUNDING).any())
+    low, high = panels[0].limits
+    below, above = bool((values < low - ROUNDING).any()), bool((values > high + ROUNDING).any())
     return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]

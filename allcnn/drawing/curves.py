@@ -104,8 +104,9 @@ def convergence_curves(
     is_self: bool = False,
     title: str = "",
     style: Style = PAGE,
+    measure: str = "CKA",
 ) -> Figure:
-    """Draw CKA of the first minibatches against their number, a line for each chosen pair.
+    """Draw values of the first minibatches against their number, a line for each chosen pair.
 
     ``sizes`` are the examples of each minibatch, counted at the top; ``errors`` are the standard
     errors of the last values, drawn as bars beside the ends. Which pairs: ``choose_pairs``.
@@ -132,7 +133,7 @@ def convergence_curves(
             # Side by side, as the ends of several lines are often at one height.
             x = len(curves) * (1 + 0.012 * (k + 1))
             axes.errorbar(x, curves[-1, i, j], errors[i][j], fmt="o", color=colour, **_BARS)
-    finish_axes(axes, "Minibatches", "CKA", style.label, _ticks(style))
+    finish_axes(axes, "Minibatches", measure, style.label, _ticks(style))
     _count_examples(axes, np.cumsum(sizes), style)
     if title:
         set_title(axes, title, width - (0.5 if style.fills else 2), style.title)
@@ -151,20 +152,21 @@ def baseline_plot(
     *,
     is_self: bool = False,
     title: str = "",
+    measure: str = "CKA",
 ) -> Figure:
-    """Draw CKA of each chosen pair beside what it is with examples matched at random.
+    """Draw the value of each chosen pair beside what it is with examples matched at random.
 
-    ``baseline`` holds CKA of p random matchings: a grey band from the smallest to the largest,
+    ``baseline`` holds values of p random matchings: a grey band from the smallest to the largest,
     with a line at their mean. Which pairs: ``choose_pairs``.
     """
     values, baseline = np.asarray(values), np.asarray(baseline)
     _check_baseline(values, baseline, row_names, column_names)
     pairs = choose_pairs(values, is_self=is_self, most=MAX_DOTS)
     names = [_pair_name(row_names[i], column_names[j]) for i, j in pairs]
-    figure, axes = _places_axes(names, 0.35 * max(8, len(pairs)), "CKA", title)
+    figure, axes = _places_axes(names, 0.35 * max(8, len(pairs)), measure, title)
     rows, columns = np.array(pairs, int).reshape(-1, 2).T
     bands = _draw_bands(axes, baseline[:, rows, columns])
-    dots = axes.plot(values[rows, columns], "o", color=line_colours(1)[0], label="CKA")
+    dots = axes.plot(values[rows, columns], "o", color=line_colours(1)[0], label=measure)
     axes.axhline(0, color="0.5", linewidth=0.8, zorder=0.5)
     axes.use_sticky_edges = False
     low, high = axes.get_ylim()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -12,9 +12,11 @@ from allcnn.drawing import curves, matrices
 from allcnn.drawing.canvas import save
 from allcnn.drawing.panel import Panel
 from allcnn.drawing.style import SCREEN
-from allcnn.similarity.alignment import caution, convergence
-from allcnn.similarity.hsic import HsicParts
+from allcnn.errors import ComparisonError
+from allcnn.similarity.jackknife import caution, convergence
 from allcnn.similarity.layer_identification import Identification
+from allcnn.similarity.measures import MEASURES, Measure
+from allcnn.similarity.pair_sums import MinibatchSums
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from store.storage.paths import Place
@@ -57,19 +59,28 @@ def _network_name(key: RepresentationKey) -> str:
     return str(network_of(key))
 
 
+_SHOWN: Final = (
+    "title",
+    "limits",
+    "qualifier",
+    "how",
+    "kernel_title",
+    "is_whole",
+    "sums",
+    "shows_sums",
+)
+"""Parts of a method that say how others are shown."""
+
+
 def matrix_json(result: SimilarityResult, *, errors: bool = False) -> dict[str, Any]:
     """Return a result as JSON values: names and nested lists, NaN as null."""
     rows, columns = side(result.rows), side(result.columns)
     values = {
         "rows": rows.full_names,
         "columns": columns.full_names,
-        "matrix": _nested(result.cka),
-        "kernel": result.kernel,
-        "estimator": result.estimator,
+        "matrix": _nested(result.values),
+        **{name: each for name, each in result.method.items() if name not in _SHOWN},
         "examples": result.n_examples,
-        "sigma": result.sigma,
-        "batch_size": result.batch_size,
-        "pool": result.pool,
         "label": result.label,
         "minibatches": result.n_minibatches,
         "skipped_minibatches": result.n_skipped,
@@ -80,9 +91,9 @@ def matrix_json(result: SimilarityResult, *, errors: bool = False) -> dict[str, 
         "sources": dict(zip(("activations", "grams"), result.sources, strict=True)),
         "reasons": [list(reason) for reason in result.reasons],
     }
-    if errors and result.standard_errors is not None:
-        values["standard_errors"] = _nested(result.standard_errors)
-        values["standard_errors_reason"] = result.standard_errors_reason
+    if errors and result.errors is not None:
+        values["standard_errors"] = _nested(result.errors)
+        values["standard_errors_reason"] = result.errors_reason
         values["standard_errors_caution"] = errors_caution(result)
     if result.baseline is not None:
         values["baseline"] = {
@@ -101,15 +112,17 @@ def panel(result: SimilarityResult, title: str = "", *, errors: bool = False) ->
     """Return a result as something to draw."""
     rows, columns = side(result.rows), side(result.columns)
     return Panel(
-        matrix=result.cka,
+        matrix=result.values,
         rows=rows.names,
         columns=columns.names,
         title=title,
         row_label=rows.label,
         column_label=columns.label,
-        errors=result.standard_errors if errors else None,
+        errors=result.errors if errors else None,
         row_groups=rows.groups,
         column_groups=columns.groups,
+        measure=result.title,
+        limits=result.limits,
     )
 
 
@@ -132,31 +145,33 @@ def draw_classes(workspace: Workspace, results: Sequence[SimilarityResult]) -> P
 
 
 def draw_convergence(workspace: Workspace, result: SimilarityResult) -> Place:
-    """Draw CKA against the number of minibatches that it is summed over."""
+    """Draw values against the number of minibatches that it is summed over."""
     rows, columns = side(result.rows), side(result.columns)
     parts = parts_of(result)
     figure = curves.convergence_curves(
-        convergence(parts),
+        convergence(parts, measure_of(result)),
         rows.full_names,
         columns.full_names,
         parts.sizes,
-        result.standard_errors,
+        result.errors,
         is_self=result.rows == result.columns,
         title=method(result, errors=True),
+        measure=result.title,
     )
     return save(figure, workspace.figures / f"{result.name}-convergence.png")
 
 
 def draw_baseline(workspace: Workspace, result: SimilarityResult) -> Place:
-    """Draw CKA beside what it is when examples are matched at random."""
+    """Draw values beside what they are when examples are matched at random."""
     assert result.baseline is not None
     figure = curves.baseline_plot(
-        result.cka,
+        result.values,
         result.baseline,
         side(result.rows).full_names,
         side(result.columns).full_names,
         is_self=result.rows == result.columns,
         title=method(result),
+        measure=result.title,
     )
     return save(figure, workspace.figures / f"{result.name}-baseline.png")
 
@@ -191,46 +206,47 @@ def draw_learning_curves(workspace: Workspace, runs: Sequence[str], name: str) -
     return save(curves.learning_curves(histories), workspace.figures / f"{name}.png")
 
 
-def parts_of(result: SimilarityResult) -> HsicParts:
-    """Return the HSIC sums of each minibatch that a result was computed from.
+def parts_of(result: SimilarityResult) -> MinibatchSums:
+    """Return the sums of each minibatch that a result was computed from.
 
-    Raises ValueError for a result of an older version, which kept their total alone.
+    Raises ComparisonError for a result of an older version, which kept their total alone.
     """
-    arrays = (
-        result.hsic_minibatches,
-        result.hsic_rows_minibatches,
-        result.hsic_columns_minibatches,
-        result.minibatch_sizes,
-    )
-    if any(array is None for array in arrays):
-        raise ValueError(f"result {result.name} has no sums of minibatches; compute it again")
-    cross, rows, columns, sizes = (np.asarray(array) for array in arrays)
-    return HsicParts(cross, rows, columns, sizes.astype(np.int64))
+    names = ("minibatches", "rows_minibatches", "columns_minibatches")
+    cross, rows, columns = (result.sums(name) for name in names)
+    if result.sizes is None or cross is None:
+        raise ComparisonError(
+            f"result {result.name}", "has no sums of minibatches", remedy="compute it again"
+        )
+    return MinibatchSums(cross, rows, columns, result.sizes)
+
+
+def measure_of(result: SimilarityResult) -> Measure:
+    """Return the measure of a result; raises ConfigError where it cannot be imported."""
+    return MEASURES.make(result.method["measure"], result.method)
 
 
 def way(result: SimilarityResult) -> str:
     """Return the kernel, such as ``RBF 0.4``, and the pooling where there is any."""
-    kernel = f"RBF {result.sigma:g}" if result.sigma is not None else result.kernel
-    return kernel + (" (mean over space)" if result.pool == "mean" else "")
+    return result.kernel_title + (" (mean over space)" if result.pool == "mean" else "")
 
 
 def method(result: SimilarityResult, *, examples: bool = True, errors: bool = False) -> str:
     """Return in one line how a result was computed, and what qualifies its standard errors."""
-    text = f"{way(result)} CKA, {result.estimator}"
+    text = ", ".join(filter(None, (f"{way(result)} {result.title}", result.method["qualifier"])))
     if result.label is not None:
         text += f", class {result.label}"
     if not examples:
         return text
-    if result.estimator == "exact":
-        return f"{text}, {result.n_examples:,} examples"
-    text += f", {result.n_examples:,} examples in minibatches of {result.batch_size}"
-    doubt = errors_caution(result) if errors else ""
+    text += f", {result.n_examples:,} examples"
+    if not result.is_whole:
+        text += f" in minibatches of {result.batch_size}"
+    doubt = errors_caution(result) if errors and not result.is_whole else ""
     return f"{text}; {doubt}" if doubt else text
 
 
 def errors_caution(result: SimilarityResult) -> str:
     """Return how the standard errors of a result are qualified; empty where nothing is in doubt."""
-    errors = result.standard_errors
+    errors = result.errors
     if errors is None or not np.isfinite(errors).any():
         return ""
     return caution(result.n_minibatches)

@@ -21,9 +21,9 @@ from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from PIL import Image
 
-from allcnn.drawing.cells import CKA, extend
-from allcnn.drawing.layout import Bar, Sheet, fitted
-from allcnn.drawing.matrices import Map, Names, draw_map
+from allcnn.drawing.cells import COLOURS
+from allcnn.drawing.layout import Sheet, fitted
+from allcnn.drawing.matrices import Map, Names, bar, draw_map
 from allcnn.drawing.panel import Panel
 from allcnn.drawing.style import PAGE, Style
 from store.storage.paths import Address, Place, as_place, make_folder, write_bytes
@@ -81,7 +81,7 @@ def film(panels: Sequence[Panel], title: str = "", style: Style = PAGE) -> Film:
         axes = sheet.place(0, 0, c * cell, r * cell)
         draw_map(axes, Map(first), cell, small, Names())
         axes.set_title("epoch 0", fontsize=small.title, pad=4)
-        sheet.bars = [Bar(CKA.over().bar, CKA.label, extend(panels), (0, 0))]
+        sheet.bars = [bar(panels, (0, 0))]
         return sheet
 
     side = min(FILM_INCHES, max(1.8, style.cell * max(np.shape(first.matrix))))
@@ -144,8 +144,8 @@ def _pictures(made: Film) -> Iterator[Image.Image]:
 
 
 def _palette() -> Image.Image:
-    """Return the colours of CKA, and greys for letters."""
-    colours = matplotlib.colormaps[CKA.colours](np.linspace(0, 1, 256 - _GREYS))[:, :3]
+    """Return the colours of measures, and greys for letters."""
+    colours = matplotlib.colormaps[COLOURS](np.linspace(0, 1, 256 - _GREYS))[:, :3]
     greys = np.repeat(np.linspace(0, 1, _GREYS)[:, None], 3, axis=1)
     palette = Image.new("P", (1, 1))
     palette.putpalette(

@@ -1,6 +1,6 @@
 """Matrices as heat maps, alone or in a grid, for pages and for columns of print.
 
-Layer 1 is at the bottom left; colours of CKA run from 0 to 1; what is not defined is hatched.
+Layer 1 is at the bottom left; colours of CKA run from 0 to 1, those of other measures within their limits; what is not defined is hatched.
 """
 
 import math
@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from allcnn.drawing.canvas import wrapped
 from allcnn.drawing.cells import (
-    CKA,
     ERRORS,
     SPREAD,
     Scale,
@@ -24,6 +23,7 @@ from allcnn.drawing.cells import (
     fits_numbers,
     label_ticks,
     part_groups,
+    scale_of,
     write_numbers,
 )
 from allcnn.drawing.layout import Bar, Sheet, fitted
@@ -37,10 +37,10 @@ PAIR_INCHES: Final = 3.4
 
 @dataclass(frozen=True)
 class Map:
-    """A panel with what its colours stand for, and whether it has a bar that says so."""
+    """A panel with what its colours stand for, None for its measure, and whether it has a bar."""
 
     panel: Panel
-    scale: Scale = CKA
+    scale: Scale | None = None
     has_bar: bool = False
     is_numbered: bool = False
 
@@ -57,7 +57,7 @@ def matrix(panel: Panel, style: Style = PAGE) -> Figure:
     def build(side: float) -> Sheet:
         cell = side / _longest(panel)
         numbered = fits_numbers(panel, cell, style.number)
-        maps = [Map(panel, CKA, has_bar=True, is_numbered=numbered)]
+        maps = [Map(panel, has_bar=True, is_numbered=numbered)]
         if panel.errors is not None and not numbered:
             maps.append(Map(_error_panel(panel), ERRORS, has_bar=True))
         abreast = 1 if style.fills else 2
@@ -72,7 +72,7 @@ def grid(
     style: Style = PAGE,
     abreast: int | None = None,
 ) -> Figure:
-    """Draw matrices of CKA side by side, with one colour bar.
+    """Draw matrices side by side, with one colour bar.
 
     Where all panels share their names, those stand at the outer panels alone. ``abreast`` are the
     matrices of a line; None for as many as the style has, in lines of about one length.
@@ -95,7 +95,7 @@ def mean_and_spread(
     def build(side: float) -> Sheet:
         maps = [
             Map(each, scale, True, fits_numbers(each, side / _longest(each), small.number))
-            for each, scale in ((mean, CKA), (other, SPREAD))
+            for each, scale in ((mean, None), (other, SPREAD))
         ]
         return _sheet(maps, 1 if style.fills else 2, side, small, title)
 
@@ -134,7 +134,7 @@ def classes(
             _place(sheet, one, line, column, side / _longest(mean), names)
         scale = SPREAD.over([spread]).bar
         sheet.bars = [
-            Bar(CKA.over().bar, CKA.label, extend(panels), (0, n_lines - 1)),
+            bar(panels, (0, n_lines - 1)),
             Bar(scale, SPREAD.label, "neither", (n_lines, n_lines)),
         ]
         return sheet
@@ -187,9 +187,14 @@ def _sheet(
     alike = [k for k, one in enumerate(maps) if not one.has_bar]
     if alike:
         lines = alike[0] // abreast, alike[-1] // abreast
-        ends = extend([maps[k].panel for k in alike])
-        sheet.bars.append(Bar(CKA.over().bar, CKA.label, ends, lines))
+        sheet.bars.append(bar([maps[k].panel for k in alike], lines))
     return sheet
+
+
+def bar(panels: Sequence[Panel], lines: tuple[int, int]) -> Bar:
+    """Return the colour bar that panels of one measure share."""
+    scale = scale_of(panels[0])
+    return Bar(scale.over().bar, scale.label, extend(panels), lines)
 
 
 def _place(sheet: Sheet, one: Map, line: int, column: int, cell: float, names: Names) -> None:
@@ -199,7 +204,8 @@ def _place(sheet: Sheet, one: Map, line: int, column: int, cell: float, names: N
 
 def draw_map(axes: Axes, one: Map, cell: float, style: Style, names: Names) -> None:
     """Draw a map in axes of cells of so many inches."""
-    panel, scale = one.panel, one.scale.over([one.panel.matrix])
+    panel, colours = one.panel, one.scale or scale_of(one.panel)
+    scale = colours.over([one.panel.matrix])
     width = cell * len(panel.columns)
     draw_cells(axes, panel.matrix, scale)
     part_groups(axes, panel, cell)
@@ -213,10 +219,10 @@ def draw_map(axes: Axes, one: Map, cell: float, style: Style, names: Names) -> N
     if one.is_numbered:
         write_numbers(axes, panel, scale, style.number)
     if one.has_bar:
-        ends = extend([panel]) if one.scale.high is not None else "neither"
+        ends = extend([panel]) if one.scale is None else "neither"
         inset = axes.inset_axes((1 + 0.08 / width, 0, 0.1 / width, 1))
         bar = axes.figure.colorbar(scale.bar, cax=inset, extend=ends)
-        bar.set_label(one.scale.label, fontsize=style.label)
+        bar.set_label(colours.label, fontsize=style.label)
         inset.tick_params(labelsize=style.tick, length=2)
 
 

@@ -11,10 +11,10 @@ from allcnn.drawing.ticks import Groups, spans
 
 @dataclass(frozen=True)
 class Panel:
-    """One CKA matrix to draw, with the taps of its rows and columns in order.
+    """One matrix to draw, with the taps of its rows and columns in order.
 
     Attributes:
-        matrix: of any values; NaN is drawn hatched, values outside 0 to 1 as the nearest colour.
+        matrix: of any values; NaN is drawn hatched, values outside the limits as the nearest colour.
         rows: names, from the bottom up.
         columns: names, from left to right.
         title: above the matrix.
@@ -23,6 +23,8 @@ class Panel:
         errors: standard errors of the values; what is NaN is not written, and hatched in a map.
         row_groups: names and numbers of rows that belong together, such as those of one network.
         column_groups: the same of columns.
+        measure: what the values are.
+        limits: values of the first colour and of the last.
     """
 
     matrix: Float[np.ndarray, "r c"]
@@ -34,6 +36,8 @@ class Panel:
     errors: Float[np.ndarray, "r c"] | None = None
     row_groups: Groups | None = None
     column_groups: Groups | None = None
+    measure: str = "CKA"
+    limits: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         shape = (len(self.rows), len(self.columns))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float16, UInt8
 
-from allcnn.config import DType
+from allcnn.settings.extraction import DType
 from store import Attributes, SampleSet
 from store.model.narrowing import surely_kept
 

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Literal
 
 from allcnn.advice import is_extracted, options_of, replace_stored
-from allcnn.config import DEFAULT_SAMPLES, Extraction, Selection
 from allcnn.extract.forward import Samples, Source
 from allcnn.extract.sinks import ActivationSink, GramSink, Sink
 from allcnn.provenance import stamp
-from allcnn.similarity import hsic
+from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction
+from allcnn.settings.selection import Selection
+from allcnn.similarity import pair_sums
 from allcnn.workspace.paths import Workspace
 from store import (
     Attributes,
@@ -158,11 +158,10 @@ def _replacing(
 
 
 def _gram_keys(source: Source, samples: Samples, job: Extraction, taps: list[str]) -> list[GramKey]:
-    kernel: Literal["linear", "cosine"] = "cosine" if job.kernel == "cosine" else "linear"
     return [
         GramKey(
             RepresentationKey(samples.sample_set.name, source.run, source.checkpoint, tap),
-            kernel,
+            job.base_kernel,
             job.pool,
             job.batch_size,
             job.dtype,
@@ -191,7 +190,7 @@ def _finished(found: Sequence[Representation | Grams]) -> bool:
 def _open_gram_writers(
     path: Place, keys: list[GramKey], source: Source, samples: Samples, closing: ExitStack
 ) -> dict[str, GramWriter]:
-    ranges = tuple(hsic.split_minibatches(samples.sample_set.n_samples, keys[0].batch_size))
+    ranges = tuple(pair_sums.split_minibatches(samples.sample_set.n_samples, keys[0].batch_size))
     writers = {}
     for index, key in enumerate(keys):
         meta = GramMeta(

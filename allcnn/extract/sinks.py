@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from allcnn.compare.gram_medians import keep_median_distance
+from allcnn.extract.gram_medians import keep_median_distance
 from allcnn.similarity import gram
 from store import GramWriter, Writer
 from store.model.narrowing import narrow_rows

@@ -9,7 +9,6 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from allcnn.config import DEFAULT_SAMPLES, Extraction, RunConfig
 from allcnn.datasets import splits
 from allcnn.errors import RunError
 from allcnn.extract.forward import Forward, Images, Samples, Source, narrowed, padded, tap_shapes
@@ -19,6 +18,8 @@ from allcnn.machine_memory import check_room
 from allcnn.networks import convnet
 from allcnn.networks.footprint import device_bytes
 from allcnn.progress import Report, silent
+from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction
+from allcnn.settings.run import RunConfig
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.checkpoint_names import checkpoint_epoch
 from allcnn.workspace.paths import Workspace

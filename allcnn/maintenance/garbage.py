@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from allcnn.config import Selection
 from allcnn.errors import AllcnnError, WorkspaceError
 from allcnn.maintenance import recompute as repair
 from allcnn.maintenance.inventory import EVERYTHING, KINDS, Inventory, Removal, is_of, place_of
 from allcnn.networks import convnet
+from allcnn.settings.selection import Selection
+from allcnn.similarity.kernels import served_by
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import Workspace
 from store import Grams, Representation, SampleSet, StoreError, has_store
@@ -142,9 +143,8 @@ def _version(of: Any) -> tuple[str, str]:
 
 def _described(grams: list[Grams]) -> str:
     key = grams[0].key
-    kernel = "linear and rbf" if key.kernel == "linear" else key.kernel
     pooled = " pooled" if key.pool == "mean" else ""
-    return f"{kernel}{pooled} Grams, minibatches of {key.batch_size}"
+    return f"{served_by(key.kernel)}{pooled} Grams, minibatches of {key.batch_size}"
 
 
 def _can_be_extracted(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, Literal
 
-from allcnn.config import Selection
 from allcnn.errors import WorkspaceError
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from store import has_store
 from store.arrays.tap_names import tap_at

@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from allcnn.advice import is_here, replace_stored, store_again
-from allcnn.config import Extraction, Selection, extracted_dtype
 from allcnn.datasets import splits
 from allcnn.errors import RunError
 from allcnn.extract import load_samples, load_source
 from allcnn.extract.forward import Samples, Source, padded, tap_shapes
 from allcnn.extract.stream import take_minibatch
+from allcnn.settings.extraction import Extraction, extracted_dtype
+from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from store import DType, SampleSet

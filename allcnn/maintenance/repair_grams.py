@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from allcnn.compare.gram_medians import keep_median_distance
 from allcnn.errors import RunError
+from allcnn.extract.gram_medians import keep_median_distance
 from allcnn.maintenance.recompute import Network
 from allcnn.maintenance.rewriter import Rewriting, Span
 from allcnn.provenance import stamp
-from allcnn.similarity import gram, hsic
+from allcnn.similarity import gram, pair_sums
 from store import DamagedChunkError, GramKey, GramMeta, Grams, GramWriter, Representation
 from store.maintenance.damage import Damage
 from store.maintenance.verify_arrays import opened
@@ -135,6 +135,6 @@ def _as_its_name_says(path: str, tap: Representation | None, network: Network) -
     sample_set = tap.meta.sample_set if tap else network.samples.sample_set
     index = tap.meta.tap_index if tap else network.tap_index(key.of.tap, key.batch_size)
     facts = tap.meta.attributes if tap else network.source.attributes
-    ranges = tuple(hsic.split_minibatches(sample_set.n_samples, key.batch_size))
+    ranges = tuple(pair_sums.split_minibatches(sample_set.n_samples, key.batch_size))
     n_taps = tap.meta.n_taps if tap else len(network.shapes(key.batch_size))
     return GramMeta(key, sample_set, index, ranges, attributes=facts, n_taps=n_taps, **stamp())

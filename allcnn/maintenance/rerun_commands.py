@@ -6,12 +6,15 @@ from typing import Any
 from allcnn.commands import Command, command
 from allcnn.compare.results import is_current, slots
 from allcnn.compare.select import choose
-from allcnn.config import Comparison, Selection
+from allcnn.definitions.fields import settings_of
 from allcnn.errors import AllcnnError, RunError
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
+from allcnn.similarity.method import Method
 from allcnn.workspace.paths import Workspace
 from store import RepresentationKey, StoreError
 from store.records.records import read_facts
-from store.records.results import RESULTS
+from store.records.results import RESULTS, method_of
 from store.storage.paths import Place
 from store.zarrfiles.metadata_files import read_array
 
@@ -85,20 +88,23 @@ def _gives(workspace: Workspace, job: Comparison, record: Mapping[str, Any]) -> 
 def _jobs(record: Mapping[str, Any], n_permutations: int) -> Iterator[Comparison]:
     """Yield the comparisons that may have given a result, as far as it tells."""
     sides = [[RepresentationKey.from_text(text) for text in record[side]] for side in _SIDES]
-    exact = record["estimator"] == "exact"
+    found = method_of(record)
     how: dict[str, Any] = {
-        "kernel": record["kernel"],
-        "estimator": record["estimator"],
         "sample_set": sides[0][0].sample_set,
-        "pool": record.get("pool", "whole"),
         "label": record.get("label"),
         "permutations": n_permutations,
+        "methods": (Method.from_json(_settings(found)),),
     }
-    how |= {} if exact else {"batch_size": record["batch_size"]}
-    how |= {} if record.get("sigma") is None else {"sigmas": (record["sigma"],)}
     for rows in _selections(sides[0]):
         for columns in _selections(sides[1]):
             yield Comparison(rows, columns, **how)
+
+
+def _settings(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a stored method, without what shows it or was found by it."""
+    known = Method.settings(str(method["measure"]), str(method["kernel"]))
+    whole = {"batch_size"} if method["is_whole"] else set()
+    return {name: value for name, value in method.items() if name in known.keys() - whole}
 
 
 def _selections(keys: list[RepresentationKey]) -> Iterator[Selection]:
@@ -120,13 +126,15 @@ def _n_permutations(folder: Place) -> int:
 
 def command_of(workspace: Workspace, job: Comparison) -> Command:
     """Return the command of a comparison."""
-    sigmas = ",".join(map(str, job.sigmas)) if job.kernel == "rbf" else None
+    found = Comparison.to_json(job)
+    names = settings_of(job.method.measure) | settings_of(job.method.kernel)
+    several = {name: found[name] for name in names}
     flags = {
-        "kernel": job.kernel,
-        "sigma": sigmas,
-        "estimator": job.estimator,
-        "batch_size": None if job.estimator == "exact" else job.batch_size,
-        "pool": job.pool,
+        "measure": None if type(job.method.measure) is type(Method.measure) else found["measure"],
+        "kernel": found["kernel"],
+        **{n: ",".join(map(str, v)) if isinstance(v, list) else v for n, v in several.items()},
+        "batch_size": job.method.minibatch,
+        "pool": job.method.pool,
         "label": job.label,
         "permutations": job.permutations or None,
         "unusable": None if job.unusable == "refuse" else job.unusable,

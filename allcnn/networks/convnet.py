@@ -12,9 +12,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Key, UInt8
 
 from allcnn import backend
-from allcnn.config import Architecture, Precision, RunConfig
 from allcnn.networks.batch_norm import batch_norm
 from allcnn.networks.convolution import convolve
+from allcnn.settings.run import Architecture, Precision, RunConfig
 
 Head = Literal["pooled", "linear"]
 

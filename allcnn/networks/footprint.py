@@ -5,10 +5,10 @@ from typing import Final
 
 import jax
 
-from allcnn.config import RunConfig
 from allcnn.datasets.splits import Outline
 from allcnn.machine_memory import check_room, host_bytes
 from allcnn.networks.convnet import NetworkSpec, spec_of
+from allcnn.settings.run import RunConfig
 
 _COPIES: Final = 3
 """Of each parameter in training: itself, its momentum and its gradient."""

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Float32, Float64, Int
 
 from allcnn.probing import logistic
 from allcnn.similarity import gram
-from allcnn.similarity.gram import Pool
+from allcnn.similarity.method import Pool
 from store.model.array_interop import as_floats
 
 Rows = Float[np.ndarray, "n ..."]

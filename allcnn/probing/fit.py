@@ -11,11 +11,12 @@ from typing import Any, Final
 import numpy as np
 
 import store
-from allcnn.config import Probing, Selection
 from allcnn.probing import classifier
 from allcnn.probing.select import Tap, Task, choose
 from allcnn.progress import Report, silent
 from allcnn.provenance import now, versions
+from allcnn.settings.probing import Probing
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from store import ProbeResult, Representation, StoreError
 from store.model.field_checks import check_count

@@ -22,10 +22,12 @@ from allcnn.commands import command
 from allcnn.compare.candidates import Found, activations_alone, by_network, find, missing_tap
 from allcnn.compare.reextract import examples_of, store_whole
 from allcnn.compare.select import left_behind
-from allcnn.config import Pool, Probing, Selection
 from allcnn.errors import AllcnnError, ProbeError
 from allcnn.extract import load_source
 from allcnn.probing.classifier import FOLDS, count_columns
+from allcnn.settings.probing import Probing
+from allcnn.settings.selection import Selection
+from allcnn.similarity.method import Pool
 from allcnn.workspace import run_record
 from allcnn.workspace.checkpoint_names import checkpoint_order
 from allcnn.workspace.paths import Workspace

@@ -15,29 +15,43 @@ diagonal, the unbiased estimate of HSIC is
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 from numpy.typing import ArrayLike
 
-from allcnn.similarity import gram, hsic, median_distance, tiled_hsic
-from allcnn.similarity.alignment import align, jackknife
-from allcnn.similarity.gram import Pool, Rows
-from allcnn.similarity.hsic import HsicParts, HsicSums
+from allcnn.definitions.fields import check_known
+from allcnn.similarity import gram, median_distance, pair_sums, tiled_hsic
+from allcnn.similarity.derived import kernel_of, tile_kernel
+from allcnn.similarity.gram import Rows
+from allcnn.similarity.jackknife import jackknife
+from allcnn.similarity.measures import PairSums
+from allcnn.similarity.method import Method, Pool
+from allcnn.similarity.pair_sums import ManyGrams, MinibatchSums, Scaled
 from store.model import triangles
 from store.model.array_interop import Sliced, as_floats, as_sliced, check_numeric
 
-Kernel = Literal["linear", "rbf", "cosine"]
-Estimator = Literal["unbiased", "biased", "exact"]
-Grams = hsic.ManyGrams
-Packed = list[Float[np.ndarray, "t"]]
+Grams = ManyGrams
 Span = tuple[int, int]
 Named = Sequence[tuple[str, ArrayLike]]
 
 _ON_DEVICE: Final = (np.float16, np.float32, np.float64)
 """Types of JAX arrays whose rows stay where they are."""
+
+
+class Similarity(NamedTuple):
+    """Similarity of every one of r arrays with every one of c.
+
+    Attributes:
+        values: of the measure, which may lie beyond its limits where estimates are near these; NaN
+            where not defined.
+        standard_errors: likely too small from fewer than 8 minibatches; NaN where not defined.
+    """
+
+    values: Float64[np.ndarray, "r c"]
+    standard_errors: Float64[np.ndarray, "r c"]
 
 
 class Cka(NamedTuple):
@@ -52,35 +66,13 @@ class Cka(NamedTuple):
     standard_error: float
 
 
-class CkaMatrix(NamedTuple):
-    """CKA of every one of r arrays with every one of c.
-
-    Attributes:
-        values: above 1 or below 0 where estimates near the bounds are; NaN where not defined.
-        standard_errors: likely too small from fewer than 8 minibatches; NaN where not defined.
-    """
-
-    values: Float64[np.ndarray, "r c"]
-    standard_errors: Float64[np.ndarray, "r c"]
-
-
-def cka(
-    X: ArrayLike,
-    Y: ArrayLike,
-    *,
-    kernel: Kernel = "linear",
-    sigma: float = 0.4,
-    estimator: Estimator = "unbiased",
-    batch_size: int = 256,
-    pool: Pool = "whole",
-) -> Cka:
+def cka(X: ArrayLike, Y: ArrayLike, **how: Any) -> Cka:
     """Return CKA of two arrays over the same n examples, and its standard error.
 
     `cka_matrix` with one array on either side: see there for arguments, sources and errors.
     ``cka(X, X)`` is 1.
     """
-    how = _Method(kernel, sigma, estimator, batch_size, pool)
-    values, standard_errors = _compare([("X", X)], [("Y", Y)], how)
+    values, standard_errors = cka_matrix([X], [Y], **how)
     return Cka(values.item(), standard_errors.item())
 
 
@@ -88,12 +80,12 @@ def cka_matrix(
     Xs: Sequence[ArrayLike],
     Ys: Sequence[ArrayLike] | None = None,
     *,
-    kernel: Kernel = "linear",
-    sigma: float = 0.4,
-    estimator: Estimator = "unbiased",
+    kernel: str = "linear",
+    estimator: str = "unbiased",
     batch_size: int = 256,
     pool: Pool = "whole",
-) -> CkaMatrix:
+    **settings: Any,
+) -> Similarity:
     """Return CKA of every array of ``Xs`` with every one of ``Ys``, and their standard errors.
 
     Minibatches are consecutive rows, so shuffle examples that are sorted. A last minibatch of
@@ -107,8 +99,9 @@ def cka_matrix(
             count as floats.
         Ys: c arrays over the same examples in the same order; None for ``Xs`` with themselves. Of
             an array that occurs more than once, in either list, Gram matrices are computed once.
-        kernel: "linear", xᵀy; "rbf", exp(-|x-y|²/(2s²)); "cosine", xᵀy / (|x| |y|).
-        sigma: s as a fraction of the median distance between examples of the array: of all pairs
+        kernel: "linear", xᵀy; "rbf", exp(-|x-y|²/(2s²)); "cosine", xᵀy / (|x| |y|); or that of
+            another package, "MODULE:OBJECT".
+        settings: of the kernel: ``sigma`` of "rbf", s as a fraction of the median distance between examples of the array: of all pairs
             at a distance above 0 within minibatches, or for "exact" of 1,024 examples drawn from
             all. Others count the zero distances of examples from themselves, which makes the
             median smaller, or take it of a whole batch.
@@ -124,16 +117,20 @@ def cka_matrix(
     Raises ValueError for differing numbers of examples, for fewer than 4, for arrays without
     features, masked, sparse, or of other than real numbers, and for unknown settings.
     """
-    how = _Method(kernel, sigma, estimator, batch_size, pool)
-    return _compare(_named("Xs", Xs), None if Ys is None else _named("Ys", Ys), how)
+    values = {"kernel": kernel, "estimator": estimator, "batch_size": batch_size, "pool": pool}
+    check_known("cka_matrix", settings, {*Method.settings(kernel)})
+    (method,) = Method.several(values | settings, settings)
+    return similarity_matrix(Xs, Ys, method)
 
 
-class _Method(NamedTuple):
-    kernel: Kernel
-    sigma: float
-    estimator: Estimator
-    batch_size: int
-    pool: Pool
+def similarity_matrix(
+    Xs: Sequence[ArrayLike], Ys: Sequence[ArrayLike] | None = None, method: Method = Method()
+) -> Similarity:
+    """Return the similarity of every array of ``Xs`` with every one of ``Ys`` by any method.
+
+    Arguments and errors are those of `cka_matrix`.
+    """
+    return _compare(_named("Xs", Xs), None if Ys is None else _named("Ys", Ys), method)
 
 
 @dataclass(frozen=True)
@@ -169,58 +166,53 @@ class _Operands(NamedTuple):
     columns: list[int] | None
 
 
-def _compare(Xs: Named, Ys: Named | None, how: _Method) -> CkaMatrix:
-    _check(how)
+def _compare(Xs: Named, Ys: Named | None, how: Method) -> Similarity:
     arrays, rows, columns = _distinct(Xs, Xs if Ys is None else Ys, how.pool)
     n = _n_examples(arrays)
-    spans = hsic.split_minibatches(n, how.batch_size)
+    spans = pair_sums.split_minibatches(n, how.batch_size)
     operands = _Operands(arrays, rows, None if columns == rows else columns)
     # Arrays that are not finite give NaN, without a warning.
     with np.errstate(over="ignore", invalid="ignore"):
-        if how.estimator == "exact":
-            values = align(_exact_sums(operands, n, how)).matrix
-            return CkaMatrix(values, np.full_like(values, np.nan))
-        estimator: hsic.Estimator = how.estimator
-        grams = (_rbf_grams if how.kernel == "rbf" else _base_grams)(operands, spans, how)
-        parts = HsicParts.stack(
-            [hsic.minibatch_hsic(*_sides(Ks, operands), estimator) for Ks in grams]
+        if how.is_whole:
+            values = how.measure.finish(_whole_sums(operands, n, how))
+            return Similarity(values, np.full_like(values, np.nan))
+        grams = _derived_grams(operands, spans, how)
+        parts = MinibatchSums.stack(
+            [pair_sums.minibatch_sums(*_sides(Ks, operands), how.measure) for Ks in grams]
         )
-        return CkaMatrix(align(parts.total()).matrix, jackknife(parts).values)
+        errors = jackknife(parts, how.measure)
+        return Similarity(how.measure.finish(parts.total()), errors.values)
 
 
-def _base_grams(operands: _Operands, spans: list[Span], how: _Method) -> Iterator[Grams]:
+def _base_grams(
+    operands: _Operands, spans: list[Span], how: Method
+) -> Iterator[list[Float[np.ndarray, "n n"]]]:
     """Yield the linear or cosine Grams of all arrays, a minibatch at a time."""
-    base = _base(how)
     units: list[int | None] = [None] * len(operands.arrays)
     for span in spans:
-        grams = [
-            gram.gram(X.read(*span), base, unit)
+        found = [
+            gram.gram(X.read(*span), how.kernel.base, unit)
             for X, unit in zip(operands.arrays, units, strict=True)
         ]
-        units = [each.unit for each in grams]
-        yield [each.values for each in grams]
+        units = [each.unit for each in found]
+        yield [each.values for each in found]
 
 
-def _rbf_grams(operands: _Operands, spans: list[Span], how: _Method) -> Iterator[Grams]:
-    """Yield RBF Grams; the bandwidths need all linear ones, which are held as triangles."""
+def _derived_grams(operands: _Operands, spans: list[Span], how: Method) -> Iterator[Grams]:
+    """Yield kernels; medians need all base Grams first, which are then held as triangles."""
+    if not how.kernel.uses_median:
+        nothing = [None] * len(operands.arrays)
+        for Ks in _base_grams(operands, spans, how):
+            yield kernel_of(Ks, how.kernel, nothing, how.measure)
+        return
     packed = [[triangles.pack(K) for K in Ks] for Ks in _base_grams(operands, spans, how)]
-    medians = np.array([median_distance.median_of_grams(own) for own in zip(*packed, strict=True)])
-    defined = _usable(medians)
-    estimator: hsic.Estimator = "biased" if how.estimator == "biased" else "unbiased"
+    medians = [median_distance.median_of_grams(own) for own in zip(*packed, strict=True)]
     for minibatch in packed:
-        # Where no distance scales the kernel all examples count as alike, and CKA is NaN.
-        Ks = [
-            triangles.unpack(K if is_defined else np.zeros_like(K))
-            for K, is_defined in zip(minibatch, defined, strict=True)
-        ]
-        yield gram.rbf(Ks, np.where(defined, how.sigma * medians, 1.0), estimator)
+        Ks = [triangles.unpack(K) for K in minibatch]
+        yield kernel_of(Ks, how.kernel, medians, how.measure)
 
 
-def _base(how: _Method) -> gram.BaseKernel:
-    return "cosine" if how.kernel == "cosine" else "linear"
-
-
-def _exact_sums(operands: _Operands, n: int, how: _Method) -> HsicSums:
+def _whole_sums(operands: _Operands, n: int, how: Method) -> PairSums:
     rows = median_distance.sample_rows(n)
     arrays = [_Whole(X, rows, how) for X in operands.arrays]
     spans = tiled_hsic.tile_spans(n, how.batch_size)
@@ -238,29 +230,23 @@ def _exact_sums(operands: _Operands, n: int, how: _Method) -> HsicSums:
 class _Whole:
     """The Gram of a whole array, of which a tile is there at a time."""
 
-    def __init__(self, X: _Operand, sample: Int64[np.ndarray, "k"], how: _Method) -> None:
-        self._X = X
-        self._how = how
+    def __init__(self, X: _Operand, sample: Int64[np.ndarray, "k"], how: Method) -> None:
+        self._X, self._how = X, how
         block = X.read_rows(sample[:: -(-len(sample) // median_distance.BLOCK_ROWS)])
-        self._reference = gram.reference(block, _base(how))
+        self._reference = gram.reference(block, how.kernel.base)
         self._median: float | None = None
-        if how.kernel == "rbf":
+        if how.kernel.uses_median:
             self._median = median_distance.median_of_rows(
                 lambda start, stop: X.read_rows(sample[start:stop]), len(sample), self._reference
             )
 
     def tile(self, i: Span, j: Span) -> Float[np.ndarray, "a b"]:
-        """Return the kernel of some rows with others, or zeros where no distance scales it."""
-        if self._median is not None and not _usable(self._median):
-            return np.zeros((i[1] - i[0], j[1] - j[0]))
+        """Return the kernel of some rows with others."""
         A = self._X.read(*i)
         B = A if i == j else self._X.read(*j)
-        tile = gram.cross_gram(A, B, self._reference, _base(self._how))
-        if self._median is None:
-            return tile.values.astype(np.float64)
-        values: Float[np.ndarray, "a b"]
-        (values,) = gram.tile_rbf(tile, [self._how.sigma * self._median], self._reference)
-        return values
+        tile = gram.cross_gram(A, B, self._reference, self._how.kernel.base)
+        found = tile_kernel(tile, self._how.kernel, self._median, self._reference)
+        return found.astype(np.float64)
 
 
 def _sides(Ks: Grams, operands: _Operands) -> tuple[Grams, Grams | None]:
@@ -271,15 +257,11 @@ def _sides(Ks: Grams, operands: _Operands) -> tuple[Grams, Grams | None]:
 
 
 def _chosen(Ks: Grams, indices: list[int]) -> Grams:
-    if not isinstance(Ks, hsic.Scaled):
+    if not isinstance(Ks, Scaled):
         return [np.asarray(Ks[i]) for i in indices]
     # Choosing all would copy them all.
     is_all = indices == list(range(len(Ks.values)))
-    return Ks if is_all else hsic.Scaled(Ks.values[indices], Ks.exponents[indices])
-
-
-def _usable(medians: Any) -> Any:
-    return np.isfinite(medians) & (medians > 0)
+    return Ks if is_all else Scaled(Ks.values[indices], Ks.exponents[indices])
 
 
 def _named(name: str, arrays: Sequence[ArrayLike]) -> Named:
@@ -326,15 +308,3 @@ def _n_examples(arrays: list[_Operand]) -> int:
                 " arrays over the same examples"
             )
     return int(lengths[0])
-
-
-def _check(how: _Method) -> None:
-    choices = {"kernel": Kernel, "estimator": Estimator, "pool": Pool}
-    for name, literal in choices.items():
-        found, known = getattr(how, name), get_args(literal)
-        if found not in known:
-            raise ValueError(
-                f"{name} is {found!r}; use {', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
-            )
-    if not 0 < how.sigma < np.inf:
-        raise ValueError(f"sigma is {how.sigma}; use a fraction of the median distance above 0")

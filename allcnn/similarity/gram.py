@@ -5,14 +5,12 @@ computed in float32; where a bound of the error of the distances in them says th
 digits, as of examples far from all others, in float64.
 """
 
-from collections.abc import Sequence
-from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Float64, Int32
+from jaxtyping import Array, Float, Float32, Float64
 
 from allcnn.similarity import gram_error
 from allcnn.similarity.gram_backends import (
@@ -27,11 +25,10 @@ from allcnn.similarity.gram_backends import (
     in_precision_of,
     wide_tiles,
 )
-from allcnn.similarity.hsic import Estimator, Scaled, scaled
+from allcnn.similarity.kernels import BaseKernel
+from allcnn.similarity.method import Pool
 from store.model.triangles import as_narrow_as_exact
 
-BaseKernel = Literal["linear", "cosine"]
-Pool = Literal["whole", "mean"]
 Rows = Float[np.ndarray, "n ..."] | Float[Array, "n ..."]
 AnyMatrix = Float[np.ndarray, "n m"]
 Norms = Float[np.ndarray, "n"]
@@ -148,77 +145,6 @@ def cross_gram(A: Rows, B: Rows, common: Reference, kernel: BaseKernel = "linear
     if kernel == "cosine":
         a, b = (u := _normalised(a)), (u if b is a else _normalised(b))
     return Tile(*_wide_products(a, b, common.row.astype(np.float64), common.unit))
-
-
-def rbf(
-    Ks: Float[np.ndarray, "m n n"] | Sequence[Float[np.ndarray, "n n"]],
-    bandwidths: Float[np.ndarray, "m"],
-    estimator: Estimator = "unbiased",
-) -> Scaled:
-    """Return exp(-d²/(2 sigma²)) of m linear Grams, a constant less, which HSIC does not see.
-
-    The constant is the kernel of the nearest pair that the estimator counts, so that kernels that
-    are flat, or nearly 0, keep their digits.
-
-    Args:
-        Ks: linear Grams, from ``gram``.
-        bandwidths: sigma, a distance, one a Gram.
-        estimator: that the values are for: whether the diagonal counts.
-
-    Raises ValueError for a bandwidth that is not finite and above 0.
-    """
-    sigmas = _checked(bandwidths)
-    if all(K.dtype == np.float32 for K in Ks):
-        stacked = Ks if isinstance(Ks, np.ndarray) else np.stack(Ks)
-        narrow = _rbf(stacked, jnp.asarray(sigmas, jnp.float32), estimator)
-        return Scaled(np.asarray(narrow[0]), np.asarray(narrow[1]))
-    parts = [
-        scaled([wide_rbf(K, sigma, estimator)], estimator)
-        if K.dtype == np.float64
-        else rbf([K], np.array([sigma]), estimator)
-        for K, sigma in zip(Ks, sigmas, strict=True)
-    ]
-    return Scaled(
-        np.concatenate([part.values for part in parts]),
-        np.concatenate([part.exponents for part in parts]),
-    )
-
-
-def wide_rbf(
-    K: Float[np.ndarray, "n n"], sigma: float, estimator: Estimator = "unbiased"
-) -> Float64[np.ndarray, "n n"]:
-    """Return what ``rbf`` does of one linear Gram of either precision, in float64."""
-    squared = gram_error.squared_distances(K).astype(np.float64)
-    nearest = _off_diagonal(squared).min() if estimator == "unbiased" else 0.0
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        values: Float64[np.ndarray, "n n"] = np.expm1((nearest - squared) / sigma / sigma / 2)
-        values *= np.exp(-nearest / sigma / sigma / 2)
-    np.fill_diagonal(values, 0)
-    return values
-
-
-def _off_diagonal(squared: AnyMatrix) -> Float[np.ndarray, "k"]:
-    pairs: Float[np.ndarray, "k"] = squared[~np.eye(len(squared), dtype=bool)]
-    return pairs
-
-
-def tile_rbf(
-    tile: Tile, bandwidths: Sequence[float], common: Reference
-) -> Float64[np.ndarray, "s a b"]:
-    """Return the RBF kernel of a linear tile for each of s bandwidths, as HSIC sees it.
-
-    Less a constant: the kernel at the usual distance; of bandwidths above that, where kernels are
-    nearly flat, less the kernels of both rows with the reference. All tiles are shifted alike.
-    """
-    squared = tile.squared_distances().astype(np.float64)
-    return np.stack(
-        [
-            _less_constant(squared, sigma, common.usual)
-            if sigma < np.sqrt(common.usual)
-            else _centred(tile, squared, sigma)
-            for sigma in map(float, _checked(bandwidths))
-        ]
-    )
 
 
 def pooled(X: Rows, pool: Pool) -> Rows:
@@ -348,57 +274,10 @@ def _narrow_cosine_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, floa
     return Tile(values, norms[0], norms[-1]), bound
 
 
-_LEAST_EXPONENT = -(2**20)
-"""Of a kernel that is 0 in every float; sums of exponents do not overflow."""
-
-
-def _centred(
-    tile: Tile, squared: Float64[np.ndarray, "a b"], sigma: float
-) -> Float64[np.ndarray, "a b"]:
-    """Return k(x, y) - k(x, o) - k(y, o) + k(o, o), o the reference, without losing digits."""
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        own, a, b = (
-            np.expm1(-d / sigma / sigma / 2)
-            for d in (squared, np.float64(tile.rows), np.float64(tile.columns))
-        )
-        values: Float64[np.ndarray, "a b"] = own - (a[:, None] + b[None, :])
-    return values
-
-
-def _less_constant(
-    squared: Float64[np.ndarray, "a b"], sigma: float, usual: float
-) -> Float64[np.ndarray, "a b"]:
-    # Not beyond what float64 holds, for bandwidths of less than a thirtieth of that distance.
-    reference_squared = min(usual, 1200 * sigma * sigma)
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        relative = np.expm1((reference_squared - squared) / sigma / sigma / 2)
-        values: Float64[np.ndarray, "a b"] = relative * np.exp(-reference_squared / sigma**2 / 2)
-    return values
-
-
 @jax.jit
 def _pooled_differences(X: Float[Array, "n ... c"]) -> Float32[Array, "n c"]:
     wide = X.astype(jnp.float32)
     return jnp.mean(wide - wide[:1], axis=tuple(range(1, X.ndim - 1)))
-
-
-@partial(jax.jit, static_argnames="estimator")
-def _rbf(
-    Ks: Float32[Array, "m n n"], sigmas: Float32[Array, "m"], estimator: Estimator
-) -> tuple[Float32[Array, "m n n"], Int32[Array, "m"]]:
-    norms = jnp.diagonal(Ks, axis1=1, axis2=2)
-    squared = jnp.maximum(norms[:, :, None] + norms[:, None, :] - 2 * Ks, 0)
-    diagonal = jnp.eye(Ks.shape[1], dtype=bool)[None]
-    nearest = jnp.zeros(len(Ks), jnp.float32)
-    if estimator == "unbiased":
-        nearest = jnp.min(jnp.where(diagonal, jnp.inf, squared), axis=(1, 2))
-    # Divided twice: the square of sigma may overflow where the distances do not.
-    logarithms = (nearest[:, None, None] - squared) / sigmas[:, None, None] / sigmas[:, None, None]
-    octaves = -nearest / sigmas / sigmas / 2 / jnp.log(jnp.float32(2))
-    exponents = jnp.maximum(jnp.floor(jnp.nan_to_num(octaves)), _LEAST_EXPONENT)
-    factors = jnp.exp2(jnp.where(exponents > _LEAST_EXPONENT, octaves - exponents, 0))
-    values = jnp.expm1(logarithms / 2) * factors[:, None, None]
-    return jnp.where(diagonal, 0, values), exponents.astype(jnp.int32)
 
 
 def _flat(X: Rows) -> Rows:
@@ -415,11 +294,3 @@ def _placed(X: Rows) -> Rows:
 def _check_kernel(kernel: str) -> None:
     if kernel not in get_args(BaseKernel):
         raise ValueError(f"the kernel is {kernel!r}; use {' or '.join(get_args(BaseKernel))}")
-
-
-def _checked(bandwidths: Sequence[float] | Float[np.ndarray, "..."]) -> Float64[np.ndarray, "m"]:
-    sigmas = np.asarray(bandwidths, np.float64)
-    wrong = sigmas[~((sigmas > 0) & (sigmas < np.inf))]
-    if wrong.size:
-        raise ValueError(f"the RBF bandwidth is {wrong[0]}; use a finite distance above 0")
-    return sigmas

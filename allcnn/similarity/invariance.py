@@ -6,15 +6,15 @@ to every invertible linear transformation.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64
 
 from allcnn.similarity import gram
-from allcnn.similarity.arrays import Estimator, Kernel, cka_matrix
-from allcnn.similarity.gram import Pool
+from allcnn.similarity.arrays import similarity_matrix
+from allcnn.similarity.method import Method, Pool
 from store.model.array_interop import Sliced, as_floats
 
 N_REFLECTIONS: Final = 16
@@ -27,13 +27,13 @@ Directions = Float64[np.ndarray, "k p"]
 
 
 class Check(NamedTuple):
-    """CKA of representations with their transformed copies.
+    """Values of representations with their transformed copies.
 
     Attributes:
         values: rows are the representations, columns the copies.
-        deviation: the largest difference from CKA without the transformation; NaN where no value
+        deviation: the largest difference from values without the transformation; NaN where no value
             is defined.
-        keeps: whether CKA should be the same.
+        keeps: whether they should be the same.
     """
 
     values: Float64[np.ndarray, "r r"]
@@ -42,23 +42,16 @@ class Check(NamedTuple):
 
 
 def check_invariance(
-    representations: Sequence[Sliced],
-    *,
-    kernel: Kernel = "linear",
-    sigma: float = 0.4,
-    estimator: Estimator = "unbiased",
-    batch_size: int = 256,
-    pool: Pool = "whole",
-    seed: int = 0,
+    representations: Sequence[Sliced], method: Method = Method(), seed: int = 0
 ) -> tuple[Float64[np.ndarray, "r r"], dict[str, Check]]:
-    """Return CKA of representations with themselves, and with transformed copies, by their names.
+    """Return values of representations with themselves, and with transformed copies, by their names.
 
     The copies: neurons permuted; scaled by 7; rotated, by 16 reflections and a permutation; and, as
     a control, stretched tenfold along the directions of these reflections, which is invertible and
-    not orthogonal. Other arguments and errors are those of ``cka_matrix``. The kernel ``cosine`` is
+    not orthogonal. Errors are those of ``similarity_matrix``. The kernel ``cosine`` is
     about angles at the origin, and is as invariant.
     """
-    originals: list[Any] = [_Flat(each, pool) for each in representations]
+    originals: list[Any] = [_Flat(each, method.pool) for each in representations]
     copies: dict[str, list[Any]] = {
         name: [
             _Moved(X, make(X, np.random.default_rng((seed, k)))) for k, X in enumerate(originals)
@@ -67,14 +60,7 @@ def check_invariance(
     }
     # All at once, so that the Gram of each representation is computed once.
     columns = [*originals, *(X for moved in copies.values() for X in moved)]
-    values = cka_matrix(
-        originals,
-        columns,
-        kernel=kernel,
-        sigma=sigma,
-        estimator=estimator,
-        batch_size=batch_size,
-    ).values
+    values = similarity_matrix(originals, columns, replace(method, pool="whole")).values
     plain, *others = np.split(values, len(copies) + 1, axis=1)
     checks = {
         name: Check(found, _largest(found - plain), name != CONTROL)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64
 
-from allcnn.similarity.hsic import MIN_ROWS, HsicSums
+from allcnn.similarity.measures import PairSums
+from allcnn.similarity.pair_sums import LEAST_EXAMPLES
 
 Span = tuple[int, int]
 Tiles = Float[np.ndarray, "m a b"]
@@ -84,7 +85,7 @@ def tile_sums(Ks: Tiles, Ls: Tiles | None, on_diagonal: bool) -> TileSums:
         )
 
 
-def exact_hsic(n: int, spans: Sequence[tuple[Span, Span]], tiles: Sequence[TileSums]) -> HsicSums:
+def exact_hsic(n: int, spans: Sequence[tuple[Span, Span]], tiles: Sequence[TileSums]) -> PairSums:
     """Return n·HSIC of n examples as one minibatch (Song et al. 2012, eq. 5).
 
     ``tiles`` are the sums of the tiles ``spans``, in the same order, which fixes the last bit. The
@@ -104,7 +105,7 @@ def exact_hsic(n: int, spans: Sequence[tuple[Span, Span]], tiles: Sequence[TileS
     own = _self_hsic(n, rows)
     if not parts:
         np.fill_diagonal(hsic, own)
-    return HsicSums(hsic, own, _self_hsic(n, columns), n)
+    return PairSums(hsic, own, _self_hsic(n, columns), n)
 
 
 def _side_sums(Ks: Tiles, on_diagonal: bool) -> SideSums:
@@ -174,9 +175,8 @@ def _combined(
 
 
 def _check_examples(n: int) -> None:
-    least = MIN_ROWS["unbiased"]
-    if n < least:
-        raise ValueError(f"there are {n} examples; exact HSIC needs {least} or more")
+    if n < LEAST_EXAMPLES:
+        raise ValueError(f"there are {n} examples; exact HSIC needs {LEAST_EXAMPLES} or more")
 
 
 def _check_shapes(shape: tuple[int, ...], other: tuple[int, ...], on_diagonal: bool) -> None:

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from allcnn.config import RunConfig
 from allcnn.datasets import splits
 from allcnn.errors import ConfigError, RunError
 from allcnn.networks import convnet, footprint
 from allcnn.progress import Report, silent
 from allcnn.provenance import now
+from allcnn.settings.run import RunConfig
 from allcnn.training import optimizer
 from allcnn.training.async_saver import Saver
 from allcnn.training.steps import (

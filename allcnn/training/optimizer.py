@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from allcnn.config import RunConfig
+from allcnn.settings.run import RunConfig
 
 _MILESTONES = (200 / 350, 250 / 350, 300 / 350)
 _MOMENTUM = 0.9

@@ -10,10 +10,10 @@ import optax
 from jaxtyping import Array, Float, Int, UInt8
 
 from allcnn import backend
-from allcnn.config import RunConfig
 from allcnn.datasets import splits
 from allcnn.networks import convnet
 from allcnn.networks.convnet import NetworkSpec, Variables
+from allcnn.settings.run import RunConfig
 from allcnn.training import optimizer
 from allcnn.training.augment import augment
 from allcnn.workspace.checkpoints import TrainState

@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from allcnn.commands import command
-from allcnn.config import Selection, check_name
+from allcnn.definitions.fields import check_name
 from allcnn.errors import RunError, WorkspaceError
+from allcnn.settings.selection import Selection
 from allcnn.workspace.checkpoint_names import checkpoint_epoch, is_checkpoint
 from store.model import strict_json
 from store.storage.paths import (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from allcnn.config import check_name
+from allcnn.definitions.fields import check_name
 from allcnn.errors import ArchiveError, ConfigError
 from allcnn.workspace.checkpoint_names import is_checkpoint
 from store.model import strict_json

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from allcnn.bounds import Bounds, shown
-from allcnn.config import RunConfig
+from allcnn.definitions.bounds import Bounds, shown
 from allcnn.errors import AllcnnError, RunError
 from allcnn.networks.convnet import NetworkSpec, spec_of
+from allcnn.settings.run import RunConfig
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.sealed_json import SEALED_VERSION, read_sealed, write_sealed
 from store.model.field_checks import check_text, check_utc

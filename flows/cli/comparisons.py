@@ -10,15 +10,15 @@ import numpy as np
 
 from allcnn.cluster.cluster import Cluster
 from allcnn.cluster.spec import ClusterSpec
-from allcnn.compare import SimilarityResult, choose, compare, network_of
-from allcnn.config import Comparison
+from allcnn.compare import SimilarityResult, choose, compare
+from allcnn.compare.identification import check_excluded, identify_keys
 from allcnn.drawing import figure_files
 from allcnn.errors import ConfigError
-from allcnn.similarity.layer_identification import Identification, identify
+from allcnn.settings.comparison import Comparison
+from allcnn.similarity.layer_identification import Identification
 from allcnn.workspace.paths import Workspace
 from flows.views.progress import Progress
 from flows.views.tables import identification_table, matrix_table
-from store import RepresentationKey
 
 
 def run_comparison(place: Workspace, job: Comparison, spec: ClusterSpec) -> list[SimilarityResult]:
@@ -54,8 +54,8 @@ def show(
         if result is not results[-1]:
             click.echo("")
     classes = [result for result in results if result.label is not None]
-    for sigma in dict.fromkeys(result.sigma for result in classes):
-        same = [result for result in classes if result.sigma == sigma]
+    for kernel in dict.fromkeys(result.kernel_title for result in classes):
+        same = [result for result in classes if result.kernel_title == kernel]
         if len(same) > 1:
             click.echo(f"figure   {figure_files.draw_classes(place, same)}")
 
@@ -72,41 +72,9 @@ def check_identifiable(place: Workspace, job: Comparison, exclude: Sequence[str]
     check_excluded([source.key for source in rows], exclude)
     nothing = np.zeros((len(rows), len(rows)))
     try:
-        _identify(nothing, [source.key for source in rows], exclude)
+        identify_keys(nothing, [source.key for source in rows], exclude)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-
-
-def check_excluded(keys: Sequence[RepresentationKey], exclude: Sequence[str]) -> None:
-    """Raise ConfigError for a tap to leave out that no network has; but some have no logits."""
-    taps = list(dict.fromkeys(key.tap for key in keys))
-    # A text with commas is a list, whose names follow it, unless it is the name of a tap.
-    listed = [tap for tap in exclude if "," in tap]
-    for tap in () if {*listed} & {*taps} else exclude:
-        if tap not in (*taps, "logits", *listed):
-            raise ConfigError(
-                f"exclude names {tap!r}, and no network here has such a tap; theirs are"
-                f" {', '.join(taps)}"
-            )
-
-
-def identify_layers(
-    results: Sequence[SimilarityResult], exclude: Sequence[str]
-) -> dict[str, Identification]:
-    """Identify layers by CKA for each way of comparing, and by HSIC beside the linear kernel."""
-    found = {}
-    for result in results:
-        found[f"{figure_files.way(result)} CKA"] = _identify(result.cka, result.rows, exclude)
-        if result.kernel == "linear":
-            found["linear HSIC"] = _identify(result.hsic, result.rows, exclude)
-    return found
-
-
-def _identify(
-    matrix: np.ndarray, keys: Sequence[RepresentationKey], exclude: Sequence[str]
-) -> Identification:
-    networks, taps = [str(network_of(key)) for key in keys], [key.tap for key in keys]
-    return identify(matrix, networks, taps, exclude)
 
 
 def show_identification(

@@ -2,18 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from allcnn.config import Comparison, Estimator, Selection
+from allcnn.definitions.fields import but
 from allcnn.errors import ConfigError
-from flows.cli import ineffective, options
+from allcnn.settings.selection import Selection
+from allcnn.similarity.kernels import Rbf
+from allcnn.similarity.measures import Cka
+from allcnn.similarity.method import Method
+from flows.cli import commands, options
 from flows.cli.options import Decorator, option
-from flows.settings.pipeline_plan import parse_fractions
+from flows.settings import texts
+from flows.settings.help import HELP
 
 if TYPE_CHECKING:
-    from flows.figures.results import Method, Sources
+    from flows.figures.results import Request, Sources
     from flows.figures.style import Drawn
 
 _EPILOG = (
@@ -22,7 +27,7 @@ _EPILOG = (
 )
 
 
-@click.group("figure", cls=ineffective.Group, epilog=_EPILOG)
+@click.group("figure", cls=commands.Group, epilog=_EPILOG)
 def figure() -> None:
     """Draw the published figures; the lines printed are the files written."""
 
@@ -56,7 +61,7 @@ def _looking(command: Callable[..., Any], *, of_layers: bool = True) -> Callable
         click.option("--title", metavar="TEXT", help="in place of the one that tells the method"),
         options.workspace,
     ]
-    return _stack(added, command)
+    return options.stack(added, command)
 
 
 _looking_without_layers = partial(_looking, of_layers=False)
@@ -64,23 +69,14 @@ _looking_without_layers = partial(_looking, of_layers=False)
 
 def _comparing(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add how representations are compared, and where."""
-    return _stack([options.kernels, *_CHOOSING, options.cluster], command)
+    return options.stack([options.methods, _SAMPLE_SET, options.cluster], command)
 
 
-def _stack(decorators: Sequence[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:
-    for decorator in reversed(decorators):
-        command = decorator(command)
-    return command
-
-
-_CHOOSING: Sequence[Decorator] = (
-    option("--batch-size", Comparison.batch_size, topic="minibatch", metavar="N"),
-    click.option(
-        "--sample-set",
-        metavar="NAME",
-        help="name of a stored sample set [default: the largest that there are results of,"
-        " rather of test than of training examples]",
-    ),
+_SAMPLE_SET: Decorator = click.option(
+    "--sample-set",
+    metavar="NAME",
+    help="name of a stored sample set [default: the largest that there are results of,"
+    " rather of test than of training examples]",
 )
 _LABEL = option("--label", type=int, metavar="N")
 _NETWORKS = click.argument("networks", metavar="RUN@CHECKPOINT...", nargs=-1, required=True)
@@ -92,7 +88,7 @@ _SIDES: Sequence[Decorator] = (
 
 def _sides(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add two sides, of which the second may be left out for the first."""
-    return _stack(_SIDES, command)
+    return options.stack(_SIDES, command)
 
 
 @figure.command()
@@ -111,7 +107,7 @@ def curves(runs: tuple[str, ...], workspace: str, **look: Any) -> None:
 
 @figure.command()
 @_sides
-@click.option("--errors", is_flag=True, help=options.HELP["errors"])
+@click.option("--errors", is_flag=True, help=HELP["errors"])
 @_LABEL
 @_comparing
 @_looking
@@ -119,8 +115,8 @@ def matrix(rows: str, columns: str | None, errors: bool, label: int | None, **gi
     """Draw CKA of two networks, or of one with itself, or of all that fit patterns."""
     from flows.figures import pairs
 
-    sources, method, look = _parse(given)
-    job = method.job(*_selections(rows, columns), label=label)
+    sources, request, look = _parse(given)
+    job = request.job(*_selections(rows, columns), label=label)
     _draw(sources.place, look, lambda how: pairs.draw_matrix(sources, job, how, errors=errors))
 
 
@@ -133,8 +129,8 @@ def errors(rows: str, columns: str | None, label: int | None, **given: Any) -> N
     """Draw the standard errors of CKA as a map (jackknife over minibatches)."""
     from flows.figures import pairs
 
-    sources, method, look = _parse(given)
-    job = method.job(*_selections(rows, columns), label=label)
+    sources, request, look = _parse(given)
+    job = request.job(*_selections(rows, columns), label=label)
     _draw(sources.place, look, lambda how: pairs.draw_errors(sources, job, how))
 
 
@@ -147,8 +143,8 @@ def convergence(rows: str, columns: str | None, label: int | None, **given: Any)
     """Draw CKA of chosen pairs of layers against the number of minibatches."""
     from flows.figures import pairs
 
-    sources, method, look = _parse(given)
-    job = method.job(*_selections(rows, columns), label=label)
+    sources, request, look = _parse(given)
+    job = request.job(*_selections(rows, columns), label=label)
     _draw(sources.place, look, lambda how: pairs.draw_convergence(sources, job, how))
 
 
@@ -166,8 +162,8 @@ def stages(run: str, checkpoints: str | None, **given: Any) -> None:
     from flows.figures import training
 
     names = training.parse_checkpoints(checkpoints)
-    sources, method, look = _parse(given)
-    _draw(sources.place, look, lambda how: training.draw_stages(sources, run, names, method, how))
+    sources, request, look = _parse(given)
+    _draw(sources.place, look, lambda how: training.draw_stages(sources, run, names, request, how))
 
 
 @figure.command()
@@ -182,8 +178,8 @@ def animation(run: str, **given: Any) -> None:
     from flows.figures import training
     from flows.figures.output_files import FILMS
 
-    sources, method, look = _parse(given)
-    _draw(sources.place, look, lambda how: training.draw_film(sources, run, method, how), FILMS)
+    sources, request, look = _parse(given)
+    _draw(sources.place, look, lambda how: training.draw_film(sources, run, request, how), FILMS)
 
 
 @figure.command()
@@ -197,9 +193,9 @@ def depths(networks: tuple[str, ...], **given: Any) -> None:
     """
     from flows.figures import networks as many
 
-    sources, method, look = _parse(given)
+    sources, request, look = _parse(given)
     sides = _each(networks)
-    _draw(sources.place, look, lambda how: many.draw_depths(sources, sides, method, how))
+    _draw(sources.place, look, lambda how: many.draw_depths(sources, sides, request, how))
 
 
 @figure.command()
@@ -215,9 +211,9 @@ def seeds(pattern: str, **given: Any) -> None:
     """
     from flows.figures import networks as many
 
-    sources, method, look = _parse(given)
+    sources, request, look = _parse(given)
     side = Selection.parse(pattern)
-    _draw(sources.place, look, lambda how: many.draw_seeds(sources, side, method, how))
+    _draw(sources.place, look, lambda how: many.draw_seeds(sources, side, request, how))
 
 
 @figure.command()
@@ -231,12 +227,12 @@ def classes(rows: str, columns: str | None, **given: Any) -> None:
     """
     from flows.figures import networks as many
 
-    sources, method, look = _parse(given)
+    sources, request, look = _parse(given)
     first, second = _each([rows, columns or rows])
     _draw(
         sources.place,
         look,
-        lambda how: many.draw_classes(sources, first, second, method, how),
+        lambda how: many.draw_classes(sources, first, second, request, how),
     )
 
 
@@ -260,20 +256,17 @@ def invariance(network: str, samples: int, **given: Any) -> None:
     """
     from flows.figures import networks as many
 
-    sources, method, look = _parse({"cluster": "threads", **given})
+    sources, request, look = _parse({"cluster": "threads", **given})
     (side,) = _each([network])
     place = sources.place
-    _draw(place, look, lambda how: many.draw_invariance(place, side, method, samples, how))
+    _draw(place, look, lambda how: many.draw_invariance(place, side, request, samples, how))
 
 
 @figure.command()
 @click.argument("pattern", metavar="PATTERN")
 @option("--exclude", "logits", metavar="LIST")
-@option("--sigma", "0.2,0.4,0.8", metavar="LIST")
-@option("--estimator", Comparison.estimator, type=click.Choice(get_args(Estimator)))
-@options.pool
-@_CHOOSING[0]
-@_CHOOSING[1]
+@options.giving(but(Method.settings(), "measure", "kernel"), sigma="0.2,0.4,0.8")
+@_SAMPLE_SET
 @options.cluster
 @_looking_without_layers
 def layers(pattern: str, exclude: str, **given: Any) -> None:
@@ -284,10 +277,10 @@ def layers(pattern: str, exclude: str, **given: Any) -> None:
     """
     from flows.figures import networks as many
 
-    sources, method, look = _parse(given, several=True)
+    sources, request, look = _parse(given, several=True)
     side = Selection.parse(pattern)
-    without = options.taps(exclude)
-    _draw(sources.place, look, lambda how: many.draw_layers(sources, side, method, without, how))
+    without = texts.taps(exclude)
+    _draw(sources.place, look, lambda how: many.draw_layers(sources, side, request, without, how))
 
 
 @figure.command()
@@ -316,24 +309,25 @@ def _each(networks: Sequence[str]) -> list[Selection]:
 
 def _parse(
     given: dict[str, Any], *, several: bool = False
-) -> "tuple[Sources, Method, dict[str, Any]]":
+) -> "tuple[Sources, Request, dict[str, Any]]":
     """Return what results come from, how they are compared, and what is left: the look."""
     from allcnn.cluster.cluster import Cluster
     from allcnn.cluster.spec import ClusterSpec
-    from flows.figures.results import Method, Sources
+    from flows.figures.results import Request, Sources
 
-    names = ("kernel", "estimator", "batch_size", "sample_set", "pool")
-    how = {name: given.pop(name) for name in names if name in given}
-    sigmas = parse_fractions("sigma", given.pop("sigma"))
-    if len(sigmas) > 1 and not several:
-        raise ConfigError(f"sigma is {list(sigmas)}; a figure shows one bandwidth")
-    method = Method(sigmas=sigmas, **how)
+    if several:
+        given |= {"measure": Cka.name, "kernel": Rbf.name}
+    methods = options.take_methods(given)
+    if len(methods) > 1 and not several:
+        shown = [each.kernel.title for each in methods]
+        raise ConfigError(f"the kernels are {shown}; a figure shows one")
+    request = Request(methods, given.pop("sample_set"))
     some = Selection("a", "b")
-    method.job(some, some)  # refuses what does not go together
+    request.job(some, some)  # refuses what does not go together
     spec = ClusterSpec.parse(given.pop("cluster"))
     with Cluster(spec):
         pass  # one that cannot be is refused, also where all is stored and none is needed
-    return Sources(_workspace(given.pop("workspace")), spec), method, given
+    return Sources(_workspace(given.pop("workspace")), spec), request, given
 
 
 def _draw(

@@ -4,8 +4,9 @@ from typing import Any
 
 import click
 
-from allcnn.config import Extraction, Selection
+from allcnn.settings.selection import Selection
 from flows.cli import options
+from flows.settings import texts
 
 
 @click.command("import")
@@ -48,7 +49,7 @@ from flows.cli import options
 @click.option("--sample-set", metavar="NAME", help="which of its sample sets")
 @options.stored_dtype
 @options.compression
-@options.option("--minibatch", Extraction.batch_size, metavar="N")
+@options.minibatch
 @click.option(
     "--channels-first",
     is_flag=True,
@@ -88,9 +89,9 @@ def import_arrays(files: tuple[str, ...], attributes: tuple[str, ...], **how: An
 
     place, like = Workspace.at(how.pop("workspace")), how.pop("like")
     for name in ("labels", "samples", "images"):
-        how[name] = None if how[name] is None else str(options.local_file(how[name]))
+        how[name] = None if how[name] is None else str(texts.local_file(how[name]))
     job = Import(
-        files=tuple(map(options.local_file, files)),
+        files=tuple(map(texts.local_file, files)),
         like=None if like is None else Selection.parse(like),
         attributes=parse_attributes(attributes),
         **how,

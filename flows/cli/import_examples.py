@@ -6,8 +6,8 @@ from typing import Any
 
 import store
 from allcnn.advice import listing, store_missing
-from allcnn.config import Selection
 from allcnn.errors import RunError
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from store.model.examples import NO_INDEX
 from store.storage.paths import child_names

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 import store
-from allcnn.bounds import MINIBATCH
-from allcnn.config import Selection, check_name
+from allcnn.definitions.bounds import MINIBATCH
+from allcnn.definitions.fields import check_name
 from allcnn.errors import ConfigError, RunError
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.cli.import_examples import numbered_as_stored, stored_like
 from flows.views.progress import Progress

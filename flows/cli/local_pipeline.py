@@ -7,10 +7,12 @@ from itertools import combinations_with_replacement
 from allcnn.cluster.cluster import Cluster
 from allcnn.cluster.spec import THREADS, ClusterSpec
 from allcnn.compare import SimilarityResult, compare
-from allcnn.config import DEFAULT_SAMPLES, Comparison, Extraction, RunConfig
 from allcnn.drawing import figure_files
 from allcnn.extract import each_checkpoint, extract
 from allcnn.progress import Report
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction
+from allcnn.settings.run import RunConfig
 from allcnn.training.loop import train, train_together
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace

@@ -10,19 +10,23 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.commands import Command, command
-from allcnn.config import Comparison, Extraction, Kernel, RunConfig, Selection
+from allcnn.definitions.fields import only
 from allcnn.errors import AllcnnError, ConfigError, in_one_line
 from allcnn.networks import presets
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.run import RunConfig
+from allcnn.settings.selection import Selection
 from flows.cli import (
+    commands,
     figure_commands,
     import_command,
-    ineffective,
     nightly_commands,
     options,
     probe_command,
@@ -32,8 +36,10 @@ from flows.cli import (
     verify_command,
 )
 from flows.cli.options import option
-from flows.cli.terminal import abandon_output, end_in_silence, prepare
-from flows.settings.pipeline_plan import DEMO, Pipeline, parse_fractions, parse_numbers
+from flows.settings import texts
+from flows.settings.pipeline_plan import DEMO, Pipeline
+from flows.settings.texts import parse_numbers, words
+from flows.views.terminal import abandon_output, end_in_silence, prepare
 
 if TYPE_CHECKING:
     from flows.cli.local_pipeline import Outcome
@@ -45,7 +51,7 @@ _MOST_LETTERS = 2000
 _EPILOG = "Every piece of work can be killed and run again: it goes on where it was."
 
 
-class Group(ineffective.Group):
+class Group(commands.Group):
     """Turns the errors that a user can repair into one sentence and an exit status."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -172,8 +178,7 @@ def demo(workspace: str) -> None:
 @main.command()
 @options.workspace
 @option("--preset", metavar="NAME")
-@option("--depth", RunConfig.depth, metavar="N")
-@option("--seed", RunConfig.seed, metavar="N")
+@options.giving(only(RunConfig, "depth", "seed"))
 @option("--seeds", metavar="LIST")
 @click.option("--together", is_flag=True, help="train all seeds as one program, as on a GPU")
 @options.training
@@ -229,23 +234,15 @@ def _training(
 @click.argument("run")
 @options.workspace
 @option("--checkpoint", "final", metavar="NAME")
-@option("--split", Extraction.split, metavar="NAME")
-@options.samples
-@option("--batch-size", Extraction.batch_size, topic="minibatch", metavar="N")
-@options.dtype
-@options.compression
+@options.giving(only(Extraction, "split", "n_samples", "batch_size", "dtype", "compression"))
 @option("--keep", ",".join(Extraction.keep), metavar="WHAT")
-@option("--kernel", Extraction.kernel, topic="gram_kernel", type=click.Choice(get_args(Kernel)))
-@options.pool
-def extract(
-    run: str, workspace: str, checkpoint: str, samples: int | None, keep: str, **how: Any
-) -> None:
+@options.giving(only(Extraction, "kernel", "pool"))
+def extract(run: str, workspace: str, checkpoint: str, keep: str, **how: Any) -> None:
     """Keep the activations of a run's checkpoint, or its Gram matrices, or both.
 
     All taps; the last line is the sample set.
     """
-    what: Any = tuple(dict.fromkeys(word.strip() for word in keep.split(",")))
-    job = Extraction(run, checkpoint, n_samples=samples, keep=what, **how)
+    job = Extraction(run, checkpoint, keep=words(keep), **how)
     place = _workspace(workspace)
     from flows.cli.local_pipeline import extract_checkpoints
 
@@ -259,7 +256,7 @@ def extract(
 @options.comparing
 @options.showing
 def compare(rows: str, columns: str, workspace: str, **settings: Any) -> None:
-    """Print the CKA matrix of two networks from what is stored, and draw it."""
+    """Print the similarity matrix of two networks from what is stored, and draw it."""
     sides = Selection.parse(rows), Selection.parse(columns)
     for side in sides:
         if not side.is_network:
@@ -288,9 +285,8 @@ def matrix(rows: str, columns: str | None, workspace: str, **settings: Any) -> N
 @main.command()
 @click.argument("pattern", metavar="PATTERN")
 @options.workspace
-@options.kernels
-@option("--batch-size", Comparison.batch_size, topic="minibatch", metavar="N")
-@option("--sample-set", metavar="NAME")
+@options.methods
+@options.sample_set
 @option("--exclude", "logits", metavar="LIST")
 @options.cluster
 @options.json_file
@@ -303,16 +299,17 @@ def identify(
     al. 2019, Table 2).
     """
     side = Selection.parse(pattern)
-    job = Comparison(side, side, **how | {"sigmas": parse_fractions("sigma", how.pop("sigma"))})
+    job = Comparison(side, side, options.take_methods(how), **how)
     spec = ClusterSpec.parse(cluster)
     _check_json(json_path)
     place = _workspace(workspace)
+    from allcnn.compare.identification import identify_layers
     from flows.cli import comparisons as comparing
 
-    without = options.taps(exclude)
+    without = texts.taps(exclude)
     comparing.check_identifiable(place, job, without)
     results = comparing.run_comparison(place, job, spec)
-    found = comparing.identify_layers(results, without)
+    found = identify_layers(results, without)
     comparing.show_identification(place, results, found, json_path)
 
 
@@ -322,15 +319,17 @@ def identify(
 @option("--seeds", "0,1", metavar="LIST")
 @options.training
 @options.samples
-@option("--minibatch", Pipeline.minibatch, metavar="N")
+@options.minibatch
 @options.dtype
 @options.kernels
 @options.cluster
 def pipeline(workspace: str, depth: str, seeds: str, cluster: str, **settings: Any) -> None:
     """Train networks of several depths and seeds, store, compare and draw them all."""
-    comparing = ("minibatch", "dtype", "kernel", "estimator", "pool")
-    how = {name: settings.pop(name) for name in comparing} | {"n_samples": settings.pop("samples")}
-    how["sigmas"] = parse_fractions("sigma", settings.pop("sigma"))
+    how = {name: settings.pop(name) for name in ("dtype", "n_samples")}
+    training = settings.pop("batch_size")
+    settings["batch_size"] = settings.pop("minibatch")
+    how["methods"] = options.take_methods(settings)
+    settings["batch_size"] = training
     networks = product(parse_numbers("depth", depth), parse_numbers("seeds", seeds))
     plan = Pipeline(RunConfig(**settings), tuple(networks), **how)
     spec = ClusterSpec.parse(cluster)
@@ -349,13 +348,12 @@ def _compare(
     sides: "tuple[Selection, Selection]", workspace: str, settings: dict[str, Any]
 ) -> None:
     shown = {name: settings.pop(name) for name in ("errors", "convergence", "json_path")}
-    settings["sigmas"] = parse_fractions("sigma", settings.pop("sigma"))
     if settings.pop("each_label"):
         if settings["label"] is not None:
             raise ConfigError("label and each-label exclude each other; leave one out")
         settings["label"] = "each"
     spec = ClusterSpec.parse(settings.pop("cluster"))
-    job = Comparison(*sides, **settings)
+    job = Comparison(*sides, options.take_methods(settings), **settings)
     _check_json(shown["json_path"])
     place = _workspace(workspace)
     from flows.cli.comparisons import run_comparison, show
@@ -364,7 +362,7 @@ def _compare(
 
 
 def _check_json(path: str | None) -> None:
-    folder = None if path is None else options.local_file(path).parent
+    folder = None if path is None else texts.local_file(path).parent
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"json is {path}, and {folder} is no folder; make it first")
 

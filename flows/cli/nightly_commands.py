@@ -8,11 +8,14 @@ from typing import Any, TypeVar
 import click
 
 from allcnn.cluster.spec import ClusterSpec
-from allcnn.config import Extraction, Selection
+from allcnn.definitions.fields import only
 from allcnn.errors import ConfigError
-from flows.cli import ineffective, options
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.selection import Selection
+from flows.cli import commands, options
 from flows.cli.options import option
-from flows.settings.pipeline_plan import parse_fractions
+from flows.settings import texts
+from flows.settings.help import HELP
 
 T = TypeVar("T")
 
@@ -22,20 +25,20 @@ FLOWS = ("train", "extract", "compare", "matrix", "probe", "pipeline", "report",
 _WAIT_S = 10.0
 
 
-@click.command(cls=ineffective.Command)
+@click.command(cls=commands.Command)
 @options.workspace
 @option("--networks", "*@*", metavar="PATTERN")
 @click.option(
-    "--matrices", multiple=True, metavar="PATTERN", help=options.HELP["matrices"], default=["*@*"]
+    "--matrices", multiple=True, metavar="PATTERN", help=HELP["matrices"], default=["*@*"]
 )
-@option("--split", Extraction.split, metavar="NAME")
-@options.samples
-@option("--minibatch", Extraction.batch_size, metavar="N")
-@options.dtype
+@options.giving(
+    only(Extraction, "split", "n_samples", "batch_size", "dtype"),
+    {"batch_size": "minibatch"},
+)
 @option("--keep", "grams", metavar="WHAT")
 @options.kernels
 @option("--share", 0.15, metavar="SHARE")
-@click.option("--repair/--no-repair", default=True, help=options.HELP["repair"])
+@click.option("--repair/--no-repair", default=True, help=HELP["repair"])
 @click.option("--wait", is_flag=True, help="wait while another night is at work")
 @options.cluster
 @click.option("--json", "want_json", is_flag=True, help="print one JSON document for programs")
@@ -46,9 +49,7 @@ def nightly(
     workspace: str,
     networks: str,
     matrices: tuple[str, ...],
-    samples: int | None,
     keep: str,
-    sigma: str,
     wait: bool,
     cluster: str,
     want_json: bool,
@@ -61,13 +62,13 @@ def nightly(
     """
     from flows.settings.nightly_plan import Nightly
 
-    what: Any = tuple(dict.fromkeys(word.strip() for word in keep.split(",")))
+    how["batch_size"] = how.pop("minibatch")
+    methods = options.take_methods(how)
     plan = Nightly.of(
         Selection.parse(networks),
         [Selection.parse(each) for each in matrices],
-        n_samples=samples,
-        keep=what,
-        sigmas=parse_fractions("sigma", sigma),
+        methods,
+        keep=texts.words(keep),
         busy="wait" if wait else "step-aside",
         **how,
     )

@@ -2,11 +2,13 @@
 
 import click
 
-from allcnn.config import Probing, Selection
 from allcnn.errors import ConfigError
+from allcnn.settings.probing import Probing
+from allcnn.settings.selection import Selection
 from flows.cli import options
 from flows.cli.options import option
-from flows.settings.pipeline_plan import parse_fractions
+from flows.settings import texts
+from flows.settings.texts import parse_fractions
 
 
 @click.command()
@@ -35,7 +37,7 @@ def probe(
     factors = Probing.penalties if penalties is None else parse_fractions("penalties", penalties)
     networks = Selection.parse(pattern)
     job = Probing(networks, train_set, test_set, pool, factors)  # type: ignore[arg-type]
-    folder = None if json_path is None else options.local_file(json_path).parent
+    folder = None if json_path is None else texts.local_file(json_path).parent
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"json is {json_path}, and {folder} is no folder; make it first")
     from allcnn.workspace.paths import Workspace

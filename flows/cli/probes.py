@@ -7,8 +7,8 @@ import click
 import numpy as np
 
 from allcnn import probing
-from allcnn.config import Probing
 from allcnn.probing.fit import NETWORK_KNOWN_BY
+from allcnn.settings.probing import Probing
 from allcnn.workspace.paths import Workspace
 from flows.cli.comparisons import write_values
 from flows.views.progress import Progress

@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from allcnn.config import Selection
 from allcnn.errors import ConfigError
+from allcnn.settings.selection import Selection
 from flows.cli import options
-from flows.settings.pipeline_plan import parse_numbers
+from flows.settings import texts
+from flows.settings.texts import parse_numbers
 
 _ROWS = re.compile(r"([+-]?\d+)?:([+-]?\d+)?")
 
@@ -46,7 +47,7 @@ def list_store(pattern: str | None, where: tuple[str, ...], as_json: bool, works
     batch_size; of results kernel, sigma, estimator, pool, batch_size and label, and all names of
     what they compare; of probes pool, and all names of what they were tested on.
     """
-    chosen = None if pattern is None else options.networks(pattern)
+    chosen = None if pattern is None else texts.networks(pattern)
     from flows.views.browse import list_stores
     from flows.views.listing import listing_table
 
@@ -67,7 +68,7 @@ def show_store(pattern: str, sample_set: str | None, as_json: bool, workspace: s
     of a tap stands for its rows: it is the same wherever the same rows are stored in the same
     minibatches.
     """
-    chosen = options.networks(pattern)
+    chosen = texts.networks(pattern)
     from flows.views.browse import describe_networks, network_json
     from flows.views.listing import damage_lines, network_table
 
@@ -115,7 +116,7 @@ def query_store(
         "channels": None if channels is None else list(parse_numbers("channels", channels)),
         "space": None if pool == "whole" else pool,
     }
-    path = options.local_file(to)
+    path = texts.local_file(to)
     from flows.views import export
     from flows.views.progress import Progress
 

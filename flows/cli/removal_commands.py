@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from allcnn.config import Selection
 from allcnn.errors import ConfigError
-from flows.cli import ineffective, options
+from allcnn.settings.selection import Selection
+from flows.cli import commands, options
+from flows.settings import texts
 
 if TYPE_CHECKING:
     from allcnn.maintenance.garbage import Findings
@@ -51,7 +52,7 @@ def usage(pattern: str | None, workspace: str, by: str, as_json: bool) -> None:
     PATTERN is RUN, RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; without it, all there
     is.
     """
-    side = _EVERYTHING if pattern is None else options.networks(pattern)
+    side = _EVERYTHING if pattern is None else texts.networks(pattern)
     place = _workspace(workspace)
     from allcnn.maintenance import inventory as housekeeping
     from flows.views import removal
@@ -105,7 +106,7 @@ def remove(pattern: str, workspace: str, what: str, sample_set: str | None, **ho
     removal.free(place, removals, find, (), **how)
 
 
-@click.command("gc", cls=ineffective.Command)
+@click.command("gc", cls=commands.Command)
 @_pattern
 @options.workspace
 @click.option(

@@ -9,6 +9,7 @@ import click
 
 from allcnn.errors import ConfigError
 from flows.cli import options
+from flows.settings import texts
 
 _json = click.option("--json", "as_json", is_flag=True, help="print one JSON document")
 
@@ -94,7 +95,7 @@ def export_run(
     FILE is an uncompressed tar of settings, learning curves and checkpoints, the same bytes each
     time. The last line is a digest that stands for all of it, which the import shows too.
     """
-    path = options.local_file(file)
+    path = texts.local_file(file)
     _check_target(path, force)
     place = _workspace(workspace)
     from allcnn.workspace.run_export import export_run as export
@@ -119,7 +120,7 @@ def import_run(file: str, workspace: str) -> None:
     Everything in it is checked before any of it counts, and nothing in it is executed. Of a run
     that is here already, the checkpoints that are missing are added.
     """
-    path = options.local_file(file)
+    path = texts.local_file(file)
     place = _workspace(workspace)
     from allcnn.workspace.run_export import import_run as take
     from flows.views.runs import check_stored, in_doubt

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from flows.cli import options
+from flows.settings import texts
 
 _HELP = {
     "repair": "compute again what is damaged, where its checkpoint still exists",
@@ -28,7 +29,7 @@ def verify(
     A pattern is RUN, RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]. The exit status is
     1 where damage is left.
     """
-    side = None if pattern is None else options.networks(pattern)
+    side = None if pattern is None else texts.networks(pattern)
     from allcnn.workspace.paths import Workspace
     from flows.views.damage import Told, as_json, look_through, report_lines
 

@@ -10,58 +10,62 @@ from allcnn.advice import store_missing
 from allcnn.commands import command
 from allcnn.compare import SimilarityResult, network_of
 from allcnn.compare.candidates import activations_alone, find, preference
+from allcnn.compare.identification import check_excluded, identify_layers
 from allcnn.compare.reextract import store_whole
 from allcnn.compare.select import left_behind
-from allcnn.config import Comparison, Selection
 from allcnn.drawing import bars, figure_files, matrices
 from allcnn.drawing.accuracy import Accuracies, depths, probe_curves
 from allcnn.drawing.canvas import verbatim
 from allcnn.drawing.panel import Panel
 from allcnn.errors import AllcnnError, ComparisonError, ConfigError, RunError
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
 from allcnn.similarity.invariance import check_invariance
+from allcnn.similarity.kernels import Linear
 from allcnn.similarity.matrix_statistics import between_networks, spread
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
-from flows.cli import comparisons
 from flows.figures.pairs import words_of
 from flows.figures.probe_curves import accuracies, stored_probes
 from flows.figures.published import TABLE_2, TABLE_2_SOURCE, are_of_table_2
-from flows.figures.results import Method, Sources
+from flows.figures.results import Request, Sources
 from flows.figures.style import Drawn, Look
 from store import Representation
 from store.model.examples import NO_LABEL
 
 
 def draw_depths(
-    sources: Sources, networks: Sequence[Selection], method: Method, look: Look
+    sources: Sources, networks: Sequence[Selection], request: Request, look: Look
 ) -> Drawn:
-    """Draw networks side by side, CKA within each, and below it what probes find in its layers."""
-    results = sources.results([method.job(network, network) for network in networks])
+    """Draw networks side by side, values within each, and below it what probes find in its layers."""
+    results = sources.results([request.job(network, network) for network in networks])
     probes = stored_probes(sources.place)
     shown: list[tuple[Panel, Accuracies | None]] = []
     for network, result in zip(networks, results, strict=True):
         taps = [key.tap for key in result.rows]
         sample_set = result.rows[0].sample_set
         # Of the same representations as are compared.
-        found = accuracies(probes, network, sample_set=sample_set, taps=taps, pool=method.pool)
+        found = accuracies(
+            probes, network, sample_set=sample_set, taps=taps, pool=request.method.pool
+        )
         shown.append((look.panel(result, str(network)), found))
     figure = depths(shown, look.titled(figure_files.method(results[0])), look.style)
-    words = words_of(method.job(networks[0], networks[0]))[2:]
+    words = words_of(request.job(networks[0], networks[0]))[2:]
     return Drawn(figure, ("depths", *map(str, networks), *words))
 
 
-def draw_seeds(sources: Sources, pattern: Selection, method: Method, look: Look) -> Drawn:
-    """Draw mean and spread of CKA over all pairs of different networks that fit.
+def draw_seeds(sources: Sources, pattern: Selection, request: Request, look: Look) -> Drawn:
+    """Draw mean and spread over all pairs of different networks that fit.
 
     Of two networks, which are one pair and have no spread, the mean alone.
     """
     look.check_numbers(pattern)
-    job = method.job(pattern, pattern)
+    job = request.job(pattern, pattern)
     result = sources.result(job)
     names = [str(network_of(key)) for key in result.rows]
     taps = [key.tap for key in result.rows]
     try:
-        found = between_networks(result.cka, names, taps)
+        found = between_networks(result.values, names, taps)
     except ValueError as error:
         raise ComparisonError(str(error)) from error
     layers = list(dict.fromkeys(taps))
@@ -72,6 +76,8 @@ def draw_seeds(sources: Sources, pattern: Selection, method: Method, look: Look)
         f"mean of {found.n} pairs" if found.n > 1 else "one pair, which has no spread",
         "one network",
         "another network",
+        measure=result.title,
+        limits=result.limits,
     )
     title = look.titled(
         f"{len(set(names))} networks {verbatim(str(pattern))}: {figure_files.method(result)}"
@@ -84,15 +90,15 @@ def draw_seeds(sources: Sources, pattern: Selection, method: Method, look: Look)
 
 
 def draw_classes(
-    sources: Sources, rows: Selection, columns: Selection, method: Method, look: Look
+    sources: Sources, rows: Selection, columns: Selection, request: Request, look: Look
 ) -> Drawn:
     """Draw one matrix a class, their mean and spread, and that of all classes together."""
     names = _class_names(sources.place, rows.run)
-    results = _of_classes(sources, method.job(rows, columns), names)
+    results = _of_classes(sources, request.job(rows, columns), names)
     # On the sample set that the classes are of, whatever larger ones there are.
-    of_all = method.job(rows, columns, sample_set=results[0].rows[0].sample_set)
+    of_all = request.job(rows, columns, sample_set=results[0].rows[0].sample_set)
     whole = sources.result(of_all)
-    found = spread([result.cka for result in results])
+    found = spread([result.values for result in results])
     mean = replace(look.panel(whole, "mean of classes"), matrix=found.mean)
     panels = [look.panel(each, _class_name(names, each.label)) for each in results]
     title = figure_files.method(replace(whole, label=None))
@@ -104,7 +110,7 @@ def draw_classes(
         look.titled(title),
         look.style,
     )
-    return Drawn(figure, ("classes", *words_of(method.job(rows, columns))))
+    return Drawn(figure, ("classes", *words_of(request.job(rows, columns))))
 
 
 def _of_classes(sources: Sources, job: Comparison, names: Sequence[str]) -> list[SimilarityResult]:
@@ -112,7 +118,7 @@ def _of_classes(sources: Sources, job: Comparison, names: Sequence[str]) -> list
 
     Where nothing is left to compute from, those that are stored.
     """
-    labels = sources.catalogue.labels(job, job.bandwidths[0])
+    labels = sources.catalogue.labels(job, job.method)
     if labels and len(labels) == len(names):
         return sources.results([replace(job, label=label) for label in labels])
     try:
@@ -137,19 +143,21 @@ def _class_name(names: Sequence[str], label: object) -> str:
 
 
 def draw_layers(
-    sources: Sources, pattern: Selection, method: Method, exclude: Sequence[str], look: Look
+    sources: Sources, pattern: Selection, request: Request, exclude: Sequence[str], look: Look
 ) -> Drawn:
     """Draw how often layers are found by each way of comparing.
 
     Beside Tiny-10 trained on CIFAR-10, whose layers are compared whole and all but the logits, the
     published numbers are drawn.
     """
-    linear = replace(method, kernel="linear").job(pattern, pattern)
-    rbf = replace(method, kernel="rbf").job(pattern, pattern)
+    linear, rbf = (
+        replace(request, methods=methods).job(pattern, pattern)
+        for methods in ((replace(request.method, kernel=Linear()),), request.methods)
+    )
     results = sources.results([linear, rbf])
-    comparisons.check_excluded(results[0].rows, exclude)
+    check_excluded(results[0].rows, exclude)
     try:
-        found = comparisons.identify_layers(results, exclude)
+        found = identify_layers(results, exclude)
     except ValueError as error:
         raise ComparisonError(str(error)) from error
     # HSIC last, as it is another measure.
@@ -158,23 +166,23 @@ def draw_layers(
     title = f"{some.n_layers} layers, {some.n_pairs} ordered pairs of {verbatim(str(pattern))}"
     figure = bars.correspondence_bars(
         {way: found[way].accuracy for way in ways},
-        TABLE_2 if _is_table_2(sources.place, results[0], method, exclude) else {},
+        TABLE_2 if _is_table_2(sources.place, results[0], request, exclude) else {},
         1 / some.n_layers,
         source=TABLE_2_SOURCE,
         title=look.titled(title),
         style=look.style,
     )
-    sigmas = "_".join(f"{sigma:g}" for sigma in method.sigmas)
-    words = [word for word in words_of(linear) if word != "linear"]
-    return Drawn(figure, ("layers", *words, f"rbf{sigmas}"))
+    words = [word for word in words_of(linear) if word != linear.method.kernel.slug]
+    kernels = "_".join(each.kernel.slug.removeprefix("rbf") for each in request.methods)
+    return Drawn(figure, ("layers", *words, f"rbf{kernels}"))
 
 
 def _is_table_2(
-    place: Workspace, result: SimilarityResult, method: Method, exclude: Sequence[str]
+    place: Workspace, result: SimilarityResult, request: Request, exclude: Sequence[str]
 ) -> bool:
     """Return whether a figure asks the question of the published table, as far as runs tell."""
     taps = {key.tap for key in result.rows}
-    if method.pool != "whole" or {*exclude} & taps != {"logits"}:
+    if request.method.pool != "whole" or {*exclude} & taps != {"logits"}:
         return False
     networks = {network_of(key) for key in result.rows}
     if any(network.checkpoint != "final" for network in networks):
@@ -209,29 +217,31 @@ def _to_probe(place: Workspace, network: Selection) -> str:
 
 
 def draw_invariance(
-    place: Workspace, network: Selection, method: Method, n_examples: int, look: Look
+    place: Workspace, network: Selection, request: Request, n_examples: int, look: Look
 ) -> Drawn:
-    """Draw CKA of a network with transformed copies of itself, and how far it is from without."""
-    taps = _activations(place, network, method.sample_set)
+    """Draw values of a network with transformed copies of itself, and how far it is from without."""
+    taps = _activations(place, network, request.sample_set)
     n = min(n_examples, taps[0].meta.n_samples)
     if n < 4:
         raise ConfigError(f"samples is {n_examples}; HSIC needs 4 examples or more")
     plain, checks = check_invariance(
         [_First(tap, n) for tap in taps],
-        kernel=method.kernel,
-        sigma=method.sigmas[0],
-        estimator=method.estimator,
-        batch_size=method.batch_size,
-        pool=method.pool,
+        request.method,
     )
     names = look.layers([tap.key.tap for tap in taps])
-    panels = [Panel(plain, names, names, "untransformed", str(network), "its copy")]
+    measure = request.method.measure
+    panels = [
+        Panel(
+            plain, names, names, "untransformed", str(network), "its copy",
+            measure=measure.title, limits=measure.limits,
+        )
+    ]  # fmt: skip
     for name, check in checks.items():
         title = f"{name}{'' if check.keeps else ' (control)'}: {_deviation(check.deviation)}"
         panels.append(replace(panels[0], matrix=check.values, title=title))
-    job = method.job(network, network)
-    kernel = f"RBF {method.sigmas[0]:g}" if method.kernel == "rbf" else method.kernel
-    title = f"{network} with copies of it, and the largest deviation: {kernel} CKA, {n:,} examples"
+    job = request.job(network, network)
+    way = f"{request.method.kernel.title} {request.method.measure.title}"
+    title = f"{network} with copies of it, and the largest deviation: {way}, {n:,} examples"
     figure = matrices.grid(panels, look.titled(title), look.style)
     return Drawn(figure, ("invariance", *words_of(job)))
 

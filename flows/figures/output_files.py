@@ -13,8 +13,8 @@ from allcnn.drawing.canvas import save
 from allcnn.drawing.film import Film, has_ffmpeg, save_film
 from allcnn.errors import ConfigError, WorkspaceError
 from allcnn.workspace.paths import Workspace
-from flows.cli import options
 from flows.figures.style import Look
+from flows.settings import texts
 from store.storage.paths import Place
 
 PICTURES: Final = (".png", ".pdf", ".svg")
@@ -31,9 +31,9 @@ class Targets:
     kinds: tuple[str, ...] = PICTURES
 
     @classmethod
-    def parse(cls, texts: Sequence[str], kinds: tuple[str, ...] = PICTURES) -> Self:
+    def parse(cls, names: Sequence[str], kinds: tuple[str, ...] = PICTURES) -> Self:
         """Read names of files; raises ConfigError for what cannot be written, before any work."""
-        files = tuple(dict.fromkeys(map(options.local_file, texts)))
+        files = tuple(dict.fromkeys(map(texts.local_file, names)))
         for file in files:
             _check(file, kinds)
         return cls(files, kinds)

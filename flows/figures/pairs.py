@@ -3,16 +3,17 @@
 import numpy as np
 
 from allcnn.compare import SimilarityResult
-from allcnn.config import Comparison
 from allcnn.drawing import curves, figure_files, matrices
 from allcnn.errors import ComparisonError
-from allcnn.similarity.alignment import convergence
+from allcnn.settings.comparison import Comparison
+from allcnn.similarity.jackknife import convergence
+from allcnn.similarity.method import Method
 from flows.figures.results import Sources
 from flows.figures.style import Drawn, Look
 
 
 def draw_matrix(sources: Sources, job: Comparison, look: Look, *, errors: bool) -> Drawn:
-    """Draw CKA of all representations of two sides, with its standard errors where asked for."""
+    """Draw values of all representations of two sides, with its standard errors where asked for."""
     look.check_numbers(job.rows, job.columns)
     result = sources.result(job)
     if errors:
@@ -24,7 +25,7 @@ def draw_matrix(sources: Sources, job: Comparison, look: Look, *, errors: bool) 
 
 
 def draw_errors(sources: Sources, job: Comparison, look: Look) -> Drawn:
-    """Draw the standard errors of CKA as a map."""
+    """Draw the standard errors as a map."""
     look.check_numbers(job.rows, job.columns)
     result = sources.result(job)
     _check_errors(result)
@@ -33,46 +34,48 @@ def draw_errors(sources: Sources, job: Comparison, look: Look) -> Drawn:
 
 
 def draw_convergence(sources: Sources, job: Comparison, look: Look) -> Drawn:
-    """Draw CKA of chosen pairs of layers against the number of minibatches."""
+    """Draw values of chosen pairs of layers against the number of minibatches."""
     look.check_numbers(job.rows, job.columns)
     result = sources.result(job)
-    if result.estimator == "exact":
-        raise ComparisonError("the exact estimate is of a single batch; use another --estimator")
-    try:
-        parts = figure_files.parts_of(result)
-    except ValueError as error:
-        raise ComparisonError(str(error)) from error
+    if result.is_whole:
+        raise ComparisonError(
+            f"{result.method['how']} is of a single batch", remedy="use another --estimator"
+        )
+    parts = figure_files.parts_of(result)
     rows, columns = (figure_files.side(keys) for keys in (result.rows, result.columns))
     figure = curves.convergence_curves(
-        convergence(parts),
+        convergence(parts, figure_files.measure_of(result)),
         look.layers(rows.full_names),
         look.layers(columns.full_names),
         parts.sizes,
-        result.standard_errors,
+        result.errors,
         is_self=result.rows == result.columns,
         title=look.titled(figure_files.method(result, errors=True)),
         style=look.style,
+        measure=result.title,
     )
     return Drawn(figure, ("convergence", *words_of(job)))
 
 
 def _check_errors(result: SimilarityResult) -> None:
-    errors = result.standard_errors
+    errors = result.errors
     if errors is None or not np.isfinite(errors).any():
-        why = result.standard_errors_reason or f"result {result.name} has none; compute it again"
+        why = result.errors_reason or f"result {result.name} has none; compute it again"
         raise ComparisonError(f"there are no standard errors to draw: {why}")
 
 
 def words_of(job: Comparison) -> tuple[str, ...]:
     """Return the words that tell a comparison's figures from those of others."""
-    kernel = f"rbf{job.sigmas[0]:g}" if job.kernel == "rbf" else job.kernel
+    method, usual = job.method, Method()
+    settings = [str(value) for value in method.measure.to_json().values()]
     return (
         str(job.rows).replace(":", "_"),
         str(job.columns).replace(":", "_"),
-        kernel,
-        "" if job.estimator == "unbiased" else job.estimator,
-        "pooled" if job.pool == "mean" else "",
+        "" if type(method.measure) is type(usual.measure) else method.measure.name,
+        method.kernel.slug,
+        *(() if method.measure == usual.measure else settings),
+        "pooled" if method.pool == "mean" else "",
         "" if job.label is None else f"class{job.label}",
-        "" if job.batch_size == Comparison.batch_size else f"batch{job.batch_size}",
+        "" if method.batch_size == usual.batch_size else f"batch{method.batch_size}",
         job.sample_set or "",
     )

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from allcnn.config import Pool, Selection
 from allcnn.drawing.accuracy import Accuracies
+from allcnn.settings.selection import Selection
+from allcnn.similarity.method import Pool
 from allcnn.workspace.paths import Workspace
 from flows.reporting.found import probes
 from flows.views.current_checkpoints import Today

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
-from allcnn.config import RunConfig
 from allcnn.networks.presets import preset
+from allcnn.settings.run import RunConfig
 
 TABLE_2: Final = {
     "linear CKA": 0.993,

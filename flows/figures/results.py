@@ -9,23 +9,26 @@ from allcnn.cluster.cluster import Cluster
 from allcnn.cluster.spec import THREADS, ClusterSpec
 from allcnn.compare import SimilarityResult, compare
 from allcnn.compare.catalogue import Catalogue
-from allcnn.config import Comparison, Estimator, Kernel, Pool, Selection
 from allcnn.errors import ComparisonError
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
+from allcnn.similarity.method import Method
 from allcnn.workspace.checkpoint_names import checkpoint_order
 from allcnn.workspace.paths import Workspace
 from flows.views.progress import Progress
 
 
 @dataclass(frozen=True)
-class Method:
+class Request:
     """How everything in a figure is compared; fields as those of ``Comparison``."""
 
-    kernel: Kernel = Comparison.kernel
-    sigmas: tuple[float, ...] = Comparison.sigmas
-    estimator: Estimator = Comparison.estimator
-    batch_size: int = Comparison.batch_size
+    methods: tuple[Method, ...] = (Method(),)
     sample_set: str | None = None
-    pool: Pool = Comparison.pool
+
+    @property
+    def method(self) -> Method:
+        """The method, of figures that show one."""
+        return self.methods[0]
 
     def job(self, rows: Selection, columns: Selection, **changes: Any) -> Comparison:
         """Return the comparison of two sides."""
@@ -81,14 +84,14 @@ class Sources:
                 report(len(found), len(jobs), f"{job.rows} with {job.columns}")
         return found
 
-    def checkpoints(self, run: str, method: Method) -> list[str]:
+    def checkpoints(self, run: str, request: Request) -> list[str]:
         """Return the checkpoints of a run that are stored, or compared with the last, in order."""
         final = Selection(run, "final")
         names = {each.checkpoint for each in self.place.stored_networks() if each.run == run}
-        job = method.job(final, Selection(run, "*"))
-        for network in self.catalogue.networks(job, job.bandwidths[0]):
+        job = request.job(final, Selection(run, "*"))
+        for network in self.catalogue.networks(job, job.method):
             if network.checkpoint not in names and self.catalogue.results(
-                method.job(final, network)
+                request.job(final, network)
             ):
                 names.add(network.checkpoint)
         return sorted(names, key=lambda name: (checkpoint_order(name), name))

@@ -5,14 +5,14 @@ from typing import Literal, NamedTuple
 
 from matplotlib.figure import Figure
 
-from allcnn.bounds import shown
 from allcnn.compare import SimilarityResult
-from allcnn.config import Selection
+from allcnn.definitions.bounds import shown
 from allcnn.drawing import figure_files
 from allcnn.drawing.film import Film
 from allcnn.drawing.panel import Panel, by_number
 from allcnn.drawing.style import STYLES, Purpose, Style
 from allcnn.errors import ConfigError
+from allcnn.settings.selection import Selection
 
 Naming = Literal["taps", "numbers"]
 

@@ -8,15 +8,16 @@ import click
 
 from allcnn.advice import extracting, store_missing
 from allcnn.compare import SimilarityResult
-from allcnn.config import Selection, check_name
+from allcnn.definitions.fields import check_name
 from allcnn.drawing import curves, figure_files, film, matrices
 from allcnn.drawing.panel import Panel
 from allcnn.errors import AllcnnError, ComparisonError, ConfigError, RunError
+from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
 from allcnn.workspace.checkpoint_names import checkpoint_epoch, is_checkpoint, spread_out
 from allcnn.workspace.paths import Workspace
 from flows.figures.pairs import words_of
-from flows.figures.results import Method, Sources
+from flows.figures.results import Request, Sources
 from flows.figures.style import Drawn, Look
 from flows.views.runs import histories_of, name_of_all
 
@@ -30,40 +31,40 @@ def draw_curves(place: Workspace, patterns: Sequence[str], look: Look) -> Drawn:
 
 
 def draw_stages(
-    sources: Sources, run: str, checkpoints: Sequence[str], method: Method, look: Look
+    sources: Sources, run: str, checkpoints: Sequence[str], request: Request, look: Look
 ) -> Drawn:
     """Draw a run's final network against some of its checkpoints, in a grid.
 
     Without names of checkpoints: up to six spread over training, denser in the beginning.
     """
-    chosen = list(checkpoints) or spread_out(_checkpoints(sources, run, method))
-    results = _against(sources, run, chosen, method)
+    chosen = list(checkpoints) or spread_out(_checkpoints(sources, run, request))
+    results = _against(sources, run, chosen, request)
     moments = _Moments(sources.place, run)
     panels = _panels(results, look, [moments.short(name) for name in chosen])
     figure = matrices.grid(panels, look.titled(_title(run, results)), look.style)
-    words = ("stages", *words_of(method.job(Selection(run, "final"), Selection(run, "final"))))
+    words = ("stages", *words_of(request.job(Selection(run, "final"), Selection(run, "final"))))
     return Drawn(figure, (*words, *(["of", *checkpoints] if checkpoints else [])))
 
 
-def draw_film(sources: Sources, run: str, method: Method, look: Look) -> Drawn:
+def draw_film(sources: Sources, run: str, request: Request, look: Look) -> Drawn:
     """Draw a run's final network against all its checkpoints, one after the other."""
-    names = _checkpoints(sources, run, method)
-    results = _against(sources, run, names, method)
+    names = _checkpoints(sources, run, request)
+    results = _against(sources, run, names, request)
     _check_taps(results)
     moments = _Moments(sources.place, run)
     panels = _panels(results, look, [moments.long(name) for name in names])
     drawn = film.film(panels, look.titled(_title(run, results)), look.style)
-    words = words_of(method.job(Selection(run, "final"), Selection(run, "final")))
+    words = words_of(request.job(Selection(run, "final"), Selection(run, "final")))
     return Drawn(drawn, ("animation", *words))
 
 
-def _checkpoints(sources: Sources, run: str, method: Method) -> list[str]:
+def _checkpoints(sources: Sources, run: str, request: Request) -> list[str]:
     """Return the checkpoints that can be drawn, and tell of those that a run has beside them.
 
     Raises RunError where the last is not among them.
     """
     check_name("run", run)
-    place, names = sources.place, sources.checkpoints(run, method)
+    place, names = sources.place, sources.checkpoints(run, request)
     final = Selection(run, "final")
     if "final" not in names:
         raise RunError(
@@ -78,13 +79,13 @@ def _checkpoints(sources: Sources, run: str, method: Method) -> list[str]:
 
 
 def _against(
-    sources: Sources, run: str, names: Sequence[str], method: Method
+    sources: Sources, run: str, names: Sequence[str], request: Request
 ) -> list[SimilarityResult]:
     for name in names:
         check_name("checkpoint", name)
     check_name("run", run)
     final = Selection(run, "final")
-    return sources.results([method.job(final, Selection(run, name)) for name in names])
+    return sources.results([request.job(final, Selection(run, name)) for name in names])
 
 
 def _check_taps(results: Sequence[SimilarityResult]) -> None:

@@ -57,8 +57,8 @@ def moved(before: SimilarityResult | None, now: SimilarityResult, networks: str)
     rows, columns = _common(before.rows, now.rows), _common(before.columns, now.columns)
     if not rows or not columns:
         return Moved(now.name, networks, change, n_added, before=before.name)
-    old = before.cka[np.ix_([i for i, _ in rows], [i for i, _ in columns])]
-    new = now.cka[np.ix_([j for _, j in rows], [j for _, j in columns])]
+    old = before.values[np.ix_([i for i, _ in rows], [i for i, _ in columns])]
+    new = now.values[np.ix_([j for _, j in rows], [j for _, j in columns])]
     n_redefined = int(np.sum(np.isnan(new) != np.isnan(old)))
     distance = np.abs(new - old)
     distance[np.isnan(new) & np.isnan(old)] = 0
@@ -96,8 +96,8 @@ def has_same_numbers(before: SimilarityResult, now: SimilarityResult) -> bool:
     """Return whether every number of a result is in another, which has all its representations."""
     rows = [now.rows.index(key) for key in before.rows]
     columns = [now.columns.index(key) for key in before.columns]
-    found = now.cka[np.ix_(rows, columns)]
-    return np.allclose(found, before.cka, rtol=0, atol=_BETWEEN_DEVICES, equal_nan=True)
+    found = now.values[np.ix_(rows, columns)]
+    return np.allclose(found, before.values, rtol=0, atol=_BETWEEN_DEVICES, equal_nan=True)
 
 
 def _digests(result: SimilarityResult, side: str) -> Mapping[str, str]:

@@ -9,13 +9,14 @@ from allcnn import compare as comparing
 from allcnn.advice import store_missing
 from allcnn.cluster.cluster import Cluster
 from allcnn.compare.candidates import find, preference
-from allcnn.config import Comparison, Selection
 from allcnn.drawing import figure_files
 from allcnn.errors import AllcnnError, ComparisonError, in_one_line
 from allcnn.extract import keep, load_source
 from allcnn.maintenance.inventory import NETWORK_KINDS, discard, place_of
 from allcnn.progress import Report
 from allcnn.provenance import now
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_locks import holding_folder

@@ -7,9 +7,11 @@ from typing import Any, Self
 from allcnn.advice import is_extracted
 from allcnn.compare.candidates import Found, digests_of, find, missing_tap, sources_of
 from allcnn.compare.reextract import as_stored
-from allcnn.config import Extraction, Selection, check_name
+from allcnn.definitions.fields import check_name
 from allcnn.errors import AllcnnError
 from allcnn.extract import Samples, load_samples, load_source
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.selection import Selection
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import Workspace
 from flows.settings.nightly_plan import Nightly

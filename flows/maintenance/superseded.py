@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from allcnn.compare.results import JOB
-from allcnn.config import Comparison
 from allcnn.errors import ConfigError
 from allcnn.maintenance.rerun_commands import recorded
+from allcnn.settings.comparison import Comparison
 from allcnn.workspace.paths import Workspace
 from flows.maintenance.matrix_change import has_same_inputs, has_same_numbers
 from store import SimilarityResult, StoreError, has_store, read_result

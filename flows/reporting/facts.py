@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from allcnn.config import Comparison
 from allcnn.drawing import figure_files
 from allcnn.errors import AllcnnError, ConfigError, RunError
 from allcnn.maintenance.rerun_commands import command_of
 from allcnn.maintenance.rerun_probe import command_for
+from allcnn.settings.comparison import Comparison
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_listing import Run, Unreadable, list_runs
@@ -65,11 +65,14 @@ def result(
         "method": figure_files.method(found),
         "rows": sides.number(found.rows),
         "columns": sides.number(found.columns),
-        "shape": found.cka.shape,
+        "shape": found.values.shape,
         "set": found.rows[0].sample_set,
         "n_layers": len({*found.rows, *found.columns}),
         "n_examples": found.n_examples,
-        "kernel": found.kernel if found.sigma is None else f"RBF {found.sigma:g}",
+        "measure": found.title,
+        "limits": found.limits,
+        "sums": found.method["sums"].upper(),
+        "kernel": found.kernel_title,
         "estimator": _estimator(found),
         "pool": found.pool,
         "label": "" if found.label is None else str(found.label),
@@ -84,9 +87,10 @@ def result(
 
 
 def _estimator(found: SimilarityResult) -> str:
-    if found.estimator == "exact":
-        return "exact"
-    return f"{found.estimator}, minibatches of {found.batch_size}"
+    qualifier = str(found.method["qualifier"])
+    if found.is_whole:
+        return qualifier
+    return ", ".join(filter(None, (qualifier, f"minibatches of {found.batch_size}")))
 
 
 def _versions(provenance: Mapping[str, Any]) -> str:

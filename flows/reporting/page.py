@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from allcnn.progress import Report, silent
 from allcnn.provenance import now
+from allcnn.similarity.method import Method
 from allcnn.workspace.paths import Workspace
 from flows.maintenance.ledger import Ledger
 from flows.reporting import facts, found
@@ -76,6 +77,7 @@ def _facts(workspace: Workspace, folder: Folder, report: Report) -> dict[str, An
         "runs": runs,
         "unreadable_runs": unreadable_runs,
         "results": results,
+        "preferred": _preferred(),
         "opens_on": most_informative(results),
         "unreadable": [*unreadable, *(each for each in probes if isinstance(each, str))],
         "probes": [
@@ -83,6 +85,17 @@ def _facts(workspace: Workspace, folder: Folder, report: Report) -> dict[str, An
         ],
         "nights": list(reversed(ledger.nights))[:_MOST_NIGHTS],
     } | sides.to_json()
+
+
+def _preferred() -> dict[str, str]:
+    """Return what the page shows where results in several ways are stored."""
+    usual = Method()
+    return {
+        "measure": usual.measure.title,
+        "kernel": usual.kernel.title,
+        "pool": usual.pool,
+        "label": "",
+    }
 
 
 def _results(

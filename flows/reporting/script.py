@@ -27,15 +27,18 @@ def finite(number: Any) -> Any:
 
 def numbers_script(result: SimilarityResult) -> bytes:
     """Return the script that hands the page the numbers of a result, with all their digits."""
-    arrays = ("cka", "standard_errors", "hsic_rows", "hsic_columns")
-    values = {name: _nested(getattr(result, name)) for name in arrays}
-    values |= {
-        "bandwidths_rows": _nested(result.bandwidths_rows),
-        "bandwidths_columns": _nested(result.bandwidths_columns),
+    values = {
+        "values": _nested(result.values),
+        "errors": _nested(result.errors),
+        **{f"sums_{side}": _nested(result.sums(side)) for side in ("rows", "columns")},
+        **{
+            f"scales_{side}": _nested(result.parts.get(f"scales_{side}"))
+            for side in ("rows", "columns")
+        },
         "reasons": result.reasons,
-        "standard_errors_reason": result.standard_errors_reason,
+        "errors_reason": result.errors_reason,
         "n_minibatches": result.n_minibatches,
-        "standard_errors_caution": errors_caution(result),
+        "errors_caution": errors_caution(result),
         "digests": digests_of(result),
     }
     return f"reportNumbers({to_script(result.name)},{to_script(values)});\n".encode()

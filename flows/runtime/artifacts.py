@@ -25,12 +25,14 @@ def show_picture(path: Place, description: str) -> None:
 
 
 def show_matrix(result: SimilarityResult) -> None:
-    """Attach the numbers of a CKA matrix to the flow run, the last layer first.
+    """Attach the numbers of a matrix to the flow run, the last layer first.
 
     Of a matrix too wide for a page, which its picture shows, only where the numbers are.
     """
     rows, columns = figure_files.side(result.rows), figure_files.side(result.columns)
-    title = f"CKA: rows {rows.label}, columns {columns.label}; {figure_files.method(result)}"
+    title = (
+        f"{result.title}: rows {rows.label}, columns {columns.label}; {figure_files.method(result)}"
+    )
     if len(columns.names) > MOST_COLUMNS:
         title += (
             f"\n\nThe {len(rows.names)} x {len(columns.names)} numbers are in the stored result"
@@ -39,7 +41,7 @@ def show_matrix(result: SimilarityResult) -> None:
         return
     table = [
         {"tap": row} | dict(zip(columns.full_names, map(_rounded, values), strict=True))
-        for row, values in reversed(list(zip(rows.full_names, result.cka, strict=True)))
+        for row, values in reversed(list(zip(rows.full_names, result.values, strict=True)))
     ]
     reasons = (f"\n\nempty: {reason}" for _, _, reason in result.reasons)
     create_table_artifact(table, f"{key(result.name)}-numbers", title + "".join(reasons))

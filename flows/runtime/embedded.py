@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import MissingResult, ParameterTypeError
 from pydantic import ValidationError
 
-from allcnn.bounds import shown
+from allcnn.definitions.bounds import shown
 from allcnn.errors import AllcnnError, ConfigError
 from flows.runtime.server import serving
 from flows.settings.parameters import (

@@ -4,18 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from allcnn import bounds
-from allcnn.config import (
-    Comparison,
-    DType,
-    Estimator,
-    Extraction,
-    Keep,
-    Kernel,
-    Pool,
-    Selection,
-)
+from allcnn.definitions import bounds
 from allcnn.errors import ConfigError
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import DType, Extraction, Keep
+from allcnn.settings.selection import Selection
+from allcnn.similarity.method import Method
 
 Busy = Literal["step-aside", "wait"]
 
@@ -55,12 +49,13 @@ class Nightly:
                 f"networks is {str(self.networks)!r}, and all taps are stored together; leave out"
                 f" ':{self.networks.tap}'"
             )
-        if self.comparison.estimator == "exact" and "activations" not in self.extraction.keep:
-            raise ConfigError("the exact estimator needs activations; keep activations as well")
-        if self.comparison.batch_size != self.extraction.batch_size:
+        if self.comparison.method.is_whole and "activations" not in self.extraction.keep:
+            how = self.comparison.method.measure.how
+            raise ConfigError(f"{how} needs activations; keep activations as well")
+        if self.comparison.method.batch_size != self.extraction.batch_size:
             raise ConfigError(
                 f"Grams are kept in minibatches of {self.extraction.batch_size}, and compared in"
-                f" minibatches of {self.comparison.batch_size}; ask for the same"
+                f" minibatches of {self.comparison.method.batch_size}; ask for the same"
             )
 
     @classmethod
@@ -68,43 +63,30 @@ class Nightly:
         cls,
         networks: Selection,
         matrices: Sequence[Selection],
+        methods: tuple[Method, ...],
         *,
         split: str,
         n_samples: int | None,
-        minibatch: int,
         dtype: DType,
         keep: Sequence[Keep],
-        kernel: Kernel,
-        sigmas: Sequence[float],
-        estimator: Estimator,
-        pool: Pool,
         share: float,
         repair: bool,
         busy: Busy,
     ) -> Self:
         """Return a plan from single settings, as commands and flows have them."""
+        method = methods[0]
         extraction = Extraction(
             networks.run,
             networks.checkpoint,
             split=split,
             n_samples=n_samples,
-            batch_size=minibatch,
+            batch_size=method.batch_size,
             dtype=dtype,
             keep=tuple(keep),
-            # Linear Grams serve the RBF kernel as well.
-            kernel="cosine" if kernel == "cosine" else "linear",
-            pool=pool,
+            kernel=method.kernel.base,
+            pool=method.pool,
         )
-        comparison = Comparison(
-            networks,
-            networks,
-            kernel=kernel,
-            sigmas=tuple(sigmas),
-            estimator=estimator,
-            batch_size=minibatch,
-            pool=pool,
-            unusable="skip",
-        )
+        comparison = Comparison(networks, networks, methods, unusable="skip")
         return cls(networks, extraction, tuple(matrices), comparison, share, repair, busy)
 
     def extraction_of(self, run: str, checkpoint: str) -> Extraction:

@@ -1,36 +1,27 @@
 """Parameters of the flows: pydantic models with bounds, refused before a flow run exists."""
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from allcnn import bounds
-from allcnn.bounds import Bounds
 from allcnn.cluster.spec import PATTERN, THREADS, ClusterSpec
-from allcnn.config import (
-    Architecture,
-    Comparison,
-    Compression,
-    DType,
-    Estimator,
-    Extraction,
-    Keep,
-    Kernel,
-    Pool,
-    Precision,
-    Probing,
-    RunConfig,
-    Selection,
-    Unusable,
-    Variant,
-)
+from allcnn.definitions import bounds
+from allcnn.definitions.fields import Setting, but, only, settings_of
+from allcnn.errors import ConfigError
 from allcnn.networks import presets
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import Extraction, Keep
+from allcnn.settings.probing import Probing
+from allcnn.settings.run import RunConfig
+from allcnn.settings.selection import Selection
+from allcnn.similarity.method import OBJECTS, Method
 from allcnn.workspace.paths import Workspace
-from flows.cli.ineffective import check_effective
-from flows.cli.options import HELP
+from flows.settings.help import HELP
+from flows.settings.ineffective import check_effective
 from flows.settings.nightly_plan import Busy, Nightly
 from flows.settings.pipeline_plan import Pipeline
 
@@ -45,41 +36,64 @@ _NETWORKS = f"^{_GLOB}@{_GLOB}$"
 
 T = TypeVar("T")
 Distinct = Annotated[list[T], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
-
-
-def _within(limits: Bounds, least: float | None = None) -> Any:
-    """Return the bounds of a setting as pydantic has them."""
-    return Field(ge=limits.least if least is None else least, le=limits.most)
-
-
-Depth = Annotated[int, _within(bounds.DEPTH)]
-Seed = Annotated[int, _within(bounds.SEED)]
-ImageSize = Annotated[int, _within(bounds.IMAGE_SIZE, least=0)]
-Width = Annotated[float, _within(bounds.WIDTH)]
-Channels = Annotated[int, _within(bounds.CHANNELS, least=0)]
-Epochs = Annotated[int, _within(bounds.EPOCHS)]
-CheckpointEvery = Annotated[int, _within(bounds.EPOCHS, least=0)]
-TrainingBatch = Annotated[int, _within(bounds.TRAINING_BATCH)]
-LearningRate = Annotated[float, _within(bounds.LEARNING_RATE)]
-WeightDecay = Annotated[float, _within(bounds.WEIGHT_DECAY)]
-Samples = Annotated[int, _within(bounds.SAMPLES)]
-Minibatch = Annotated[int, _within(bounds.MINIBATCH)]
-Label = Annotated[int, _within(bounds.LABEL)]
-Permutations = Annotated[int, _within(bounds.PERMUTATIONS)]
-Share = Annotated[float, _within(bounds.SHARE)]
+Depth = Annotated[int, Field(ge=bounds.DEPTH.least, le=bounds.DEPTH.most)]
+Seed = Annotated[int, Field(ge=bounds.SEED.least, le=bounds.SEED.most)]
 Pattern = Annotated[str, Field(pattern=_PATTERN)]
-Sigmas = Annotated[
-    Distinct[Annotated[float, _within(bounds.SIGMA)]], Field(description=HELP["sigmas"])
-]
-Penalties = Annotated[
-    Distinct[Annotated[float, _within(bounds.PENALTY)]], Field(description=HELP["penalties"])
-]
+
+_FORMER: Final = {"sigmas": "sigma"}
+"""Names that settings had in earlier versions."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def takes(
+    settings: Iterable[Setting], names: Mapping[str, str] = {}, **defaults: Any
+) -> Callable[[type[M]], type[M]]:
+    """Add a field for each of some settings to a model of parameters.
+
+    Args:
+        settings: what is given.
+        names: of fields, where they are other ones than the settings'.
+        defaults: of this flow, where they are other ones.
+    """
+    fields: dict[str, Any] = {
+        names.get(s.name, s.name): _field(s, defaults.get(s.name, s.default)) for s in settings
+    }
+
+    def add(model: type[M]) -> type[M]:
+        made = create_model(
+            model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__,
+            **fields,
+        )  # fmt: skip
+        return made
+
+    return add
+
+
+def _field(setting: Setting, default: Any) -> tuple[Any, Any]:
+    """Return a setting as pydantic has it: its type, and its default with bounds and help."""
+    kind: Any = setting.kind
+    how: dict[str, Any] = {"description": setting.help}
+    if setting.bounds is not None:
+        least = 0 if setting.or_zero else setting.bounds.least
+        kind = Annotated[kind, Field(ge=least, le=setting.bounds.most)]
+    elif setting.choices:
+        kind = Literal[setting.choices]
+    elif setting.names:
+        how["pattern"] = _NAME
+    if setting.several:
+        kind = Distinct[kind]
+        default = default if isinstance(default, list) else [default]
+    elif default is None:
+        kind = kind | None
+    return kind, Field(default, **how)
 
 
 class Parameters(BaseModel):
     """What every flow needs: where everything is kept."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Objects of other packages bring settings of their own.
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     workspace: str = Field("workspace", min_length=1, description=HELP["workspace"])
 
@@ -87,16 +101,46 @@ class Parameters(BaseModel):
     def job(self) -> object:
         """Return the settings as the work takes them; raises ConfigError."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_names(cls, values: Any) -> Any:
+        """Refuse names that are no settings; what was called otherwise before is renamed."""
+        if not isinstance(values, dict):
+            return values
+        values = {_FORMER.get(name, name): value for name, value in values.items()}
+        objects = [str(values[kind]) for kind in OBJECTS if kind in values]
+        own = OBJECTS.keys() & cls.model_fields.keys()
+        known = {*cls.model_fields, *(Method.settings(*objects) if own else ())}
+        if odd := [name for name in values if name not in known]:
+            raise ConfigError(
+                f"{odd[0]!r} is no setting of this flow",
+                remedy=f"use {', '.join(cls.model_fields)}",
+            )
+        return values
+
+    def methods(self) -> tuple[Method, ...]:
+        """Return the methods that are asked for."""
+        values = self.model_dump()
+        if "minibatch" in values:  # beside that of training
+            values["batch_size"] = values["minibatch"]
+        known = Method.settings(*(str(values[kind]) for kind in OBJECTS))
+        mine = {name: value for name, value in values.items() if name in known}
+        return Method.several(mine, self._given() & mine.keys())
+
+    def _given(self) -> set[str]:
+        """Return what is set: forms of web pages send every setting, most with their defaults."""
+        fields, settings = type(self).model_fields, self.model_dump()
+        return {
+            name
+            for name in self.model_fields_set
+            if name not in fields or settings[name] != fields[name].default
+        }
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         """Refuse what no single field's bounds can, such as a network that is named twice."""
         self.check()
-        # Forms of web pages send every setting, most of them with their defaults.
-        fields, settings = type(self).model_fields, self.model_dump()
-        check_effective(
-            [name for name in self.model_fields_set if settings[name] != fields[name].default],
-            settings,
-        )
+        check_effective(self._given(), self.model_dump())
         return self
 
     def check(self) -> None:
@@ -128,36 +172,20 @@ class OnCluster(Parameters):
         self.spec()
 
 
+@takes(but(settings_of(RunConfig), "depth", "seed"))
 class Recipe(Parameters):
     """Settings of training, but for depth and seed."""
 
-    dataset: str = Field(RunConfig.dataset, pattern=_NAME, description=HELP["dataset"])
-    image_size: ImageSize = Field(RunConfig.image_size, description=HELP["image_size"])
-    architecture: Architecture = Field(RunConfig.architecture, description=HELP["architecture"])
-    variant: Variant = Field(RunConfig.variant, description=HELP["variant"])
-    width: Width = Field(RunConfig.width, description=HELP["width"])
-    channels: Channels = Field(RunConfig.channels, description=HELP["channels"])
-    epochs: Epochs = Field(RunConfig.epochs, description=HELP["epochs"])
-    checkpoint_every: CheckpointEvery = Field(
-        RunConfig.checkpoint_every, description=HELP["checkpoint_every"]
-    )
-    batch_size: TrainingBatch = Field(RunConfig.batch_size, description=HELP["batch_size"])
-    learning_rate: LearningRate = Field(RunConfig.learning_rate, description=HELP["learning_rate"])
-    weight_decay: WeightDecay = Field(RunConfig.weight_decay, description=HELP["weight_decay"])
-    precision: Precision = Field(RunConfig.precision, description=HELP["precision"])
-    prefix: str = Field(RunConfig.prefix, pattern=_NAME, description=HELP["prefix"])
-
     def recipe(self) -> RunConfig:
         """Return the settings as those of a run of default depth and seed."""
-        return RunConfig(**self.model_dump(include=set(Recipe.model_fields) - {"workspace"}))
+        return RunConfig(**self.model_dump(include=set(settings_of(RunConfig)) - {"depth", "seed"}))
 
 
+@takes(only(RunConfig, "depth", "seed"))
 class TrainParameters(Recipe):
     """One network."""
 
     preset: str | None = Field(None, pattern=_NAME, description=HELP["preset"])
-    depth: Depth = Field(RunConfig.depth, description=HELP["depth"])
-    seed: Seed = Field(RunConfig.seed, description=HELP["seed"])
 
     def job(self) -> RunConfig:
         """Return the settings of the run; those that are given come before a preset's."""
@@ -173,19 +201,13 @@ class TrainParameters(Recipe):
         return self.job().name
 
 
+@takes(settings_of(Extraction).values())
 class ExtractParameters(Parameters):
     """One checkpoint of a run, or all of them."""
 
     run: str = Field(pattern=_NAME, description="name of a run in the workspace")
     checkpoint: str = Field("final", pattern=_NAME, description=HELP["checkpoint"])
-    split: str = Field(Extraction.split, pattern=_NAME, description=HELP["split"])
-    n_samples: Samples | None = Field(Extraction.n_samples, description=HELP["n_samples"])
-    batch_size: Minibatch = Field(Extraction.batch_size, description=HELP["minibatch"])
-    dtype: DType = Field(Extraction.dtype, description=HELP["dtype"])
     keep: Distinct[Keep] = Field(list(Extraction.keep), description=HELP["keep"])
-    kernel: Kernel = Field(Extraction.kernel, description=HELP["gram_kernel"])
-    pool: Pool = Field(Extraction.pool, description=HELP["pool"])
-    compression: Compression = Field(Extraction.compression, description=HELP["compression"])
 
     def job(self) -> Extraction:
         """Return what is extracted."""
@@ -198,27 +220,19 @@ class ExtractParameters(Parameters):
         return f"{self.run}@{self.checkpoint}"
 
 
+@takes([*Method.settings().values(), *settings_of(Comparison).values()])
 class Comparing(OnCluster):
     """How representations are compared."""
 
-    kernel: Kernel = Field(Comparison.kernel, description=HELP["kernel"])
-    sigmas: Sigmas = list(Comparison.sigmas)
-    estimator: Estimator = Field(Comparison.estimator, description=HELP["estimator"])
-    pool: Pool = Field(Comparison.pool, description=HELP["pool"])
-    batch_size: Minibatch = Field(Comparison.batch_size, description=HELP["minibatch"])
-    sample_set: str | None = Field(None, pattern=_NAME, description=HELP["sample_set"])
-    label: Label | Literal["each"] | None = Field(
-        Comparison.label, description=HELP["label_or_each"]
-    )
-    permutations: Permutations = Field(Comparison.permutations, description=HELP["permutations"])
-    unusable: Unusable = Field(Comparison.unusable, description=HELP["unusable"])
+    label: (
+        Annotated[int, Field(ge=bounds.LABEL.least, le=bounds.LABEL.most)] | Literal["each"] | None
+    ) = Field(Comparison.label, description=HELP["label_or_each"])
     errors: bool = Field(False, description=HELP["errors"])
 
     def comparison(self, rows: Selection, columns: Selection) -> Comparison:
         """Return what is compared, and how."""
-        others = {"workspace", "cluster", "errors"}
-        how = self.model_dump(include=set(Comparing.model_fields) - others)
-        return Comparison(rows, columns, **how | {"sigmas": tuple(self.sigmas)})
+        how = self.model_dump(include={*settings_of(Comparison), "label"})
+        return Comparison(rows, columns, self.methods(), **how)
 
 
 class CompareParameters(Comparing):
@@ -256,14 +270,16 @@ class MatrixParameters(Comparing):
         return "-".join(dict.fromkeys((self.rows, self.columns or self.rows)))
 
 
+@takes(only(Method, "pool"))
 class ProbeParameters(Parameters):
     """Networks whose taps are probed by linear classifiers."""
 
     networks: str = Field(pattern=_PATTERN, description=HELP["pattern"])
     train_set: str | None = Field(None, pattern=_NAME, description=HELP["train_set"])
     test_set: str | None = Field(None, pattern=_NAME, description=HELP["test_set"])
-    pool: Pool = Field(Probing.pool, description=HELP["pool"])
-    penalties: Penalties = list(Probing.penalties)
+    penalties: Distinct[
+        Annotated[float, Field(ge=bounds.PENALTY.least, le=bounds.PENALTY.most)]
+    ] = Field(list(Probing.penalties), description=HELP["penalties"])
 
     def job(self) -> Probing:
         """Return what is probed, and how."""
@@ -276,31 +292,29 @@ class ProbeParameters(Parameters):
         return self.networks
 
 
+_STORED = only(Extraction, "n_samples", "batch_size", "dtype")
+_HOW = but(Method.settings(), "batch_size")
+_MINIBATCH = {"batch_size": "minibatch"}
+
+
+@takes([*_STORED, *_HOW], _MINIBATCH)
 class PipelineParameters(Recipe, OnCluster):
     """Networks of several depths and seeds, all compared with each other."""
 
     depths: Distinct[Depth] = Field([1, 2], description="depths of the networks")
     seeds: Distinct[Seed] = Field([0, 1], description="seeds of the networks")
-    n_samples: Samples | None = Field(Extraction.n_samples, description=HELP["n_samples"])
-    minibatch: Minibatch = Field(Extraction.batch_size, description=HELP["minibatch"])
-    dtype: DType = Field(Extraction.dtype, description=HELP["dtype"])
-    kernel: Kernel = Field(Comparison.kernel, description=HELP["kernel"])
-    sigmas: Sigmas = list(Comparison.sigmas)
-    estimator: Estimator = Field(Comparison.estimator, description=HELP["estimator"])
-    pool: Pool = Field(Comparison.pool, description=HELP["pool"])
 
     def job(self) -> Pipeline:
         """Return what the pipeline does."""
-        how = {"n_samples", "minibatch", "dtype", "kernel", "estimator", "pool"}
         networks = tuple(product(self.depths, self.seeds))
-        settings = self.model_dump(include=how) | {"sigmas": tuple(self.sigmas)}
-        return Pipeline(self.recipe(), networks, **settings)
+        how = self.model_dump(include={"n_samples", "dtype"})
+        return Pipeline(self.recipe(), networks, methods=self.methods(), **how)
 
     @property
     def title(self) -> str:
         """The networks."""
         depths, seeds = (",".join(map(str, each)) for each in (self.depths, self.seeds))
-        return f"{self.prefix}-d{depths}-s{seeds}"
+        return f"{self.job().training.prefix}-d{depths}-s{seeds}"
 
 
 class ReportParameters(Parameters):
@@ -310,28 +324,24 @@ class ReportParameters(Parameters):
         """Return nothing: there is nothing to choose."""
 
 
+@takes([*only(Extraction, "split"), *_STORED, *_HOW], _MINIBATCH)
 class NightlyParameters(OnCluster):
     """What is kept up to date, and how."""
 
     networks: str = Field(str(Nightly.networks), pattern=_NETWORKS, description=HELP["networks"])
-    split: str = Field(Extraction.split, pattern=_NAME, description=HELP["split"])
-    n_samples: Samples | None = Field(Extraction.n_samples, description=HELP["n_samples"])
-    minibatch: Minibatch = Field(Extraction.batch_size, description=HELP["minibatch"])
-    dtype: DType = Field(Extraction.dtype, description=HELP["dtype"])
     keep: Distinct[Keep] = Field(list(Nightly.extraction.keep), description=HELP["keep"])
     matrices: Distinct[Pattern] = Field(
         [str(each) for each in Nightly.matrices], description=HELP["matrices"]
     )
-    kernel: Kernel = Field(Comparison.kernel, description=HELP["kernel"])
-    sigmas: Sigmas = list(Comparison.sigmas)
-    estimator: Estimator = Field(Comparison.estimator, description=HELP["estimator"])
-    pool: Pool = Field(Comparison.pool, description=HELP["pool"])
-    share: Share = Field(Nightly.share, description=HELP["share"])
+    share: Annotated[float, Field(ge=bounds.SHARE.least, le=bounds.SHARE.most)] = Field(
+        Nightly.share, description=HELP["share"]
+    )
     repair: bool = Field(Nightly.repair, description=HELP["repair"])
     busy: Busy = Field(Nightly.busy, description=HELP["busy"])
 
     def job(self) -> Nightly:
-        """Return what a night does."""
-        settings = self.model_dump(exclude={"workspace", "cluster", "networks", "matrices"})
+        """Return what a nightly run does."""
+        names = {"split", "n_samples", "dtype", "keep", "share", "repair", "busy"}
         matrices = [Selection.parse(each) for each in self.matrices]
-        return Nightly.of(Selection.parse(self.networks), matrices, **settings)
+        how = self.model_dump(include=names)
+        return Nightly.of(Selection.parse(self.networks), matrices, self.methods(), **how)

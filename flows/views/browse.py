@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
-from allcnn.config import Selection
+from allcnn.settings.selection import Selection
 from allcnn.workspace.checkpoint_names import checkpoint_order
 from allcnn.workspace.paths import Workspace
 from flows.views.not_found import nothing_fits, of_option

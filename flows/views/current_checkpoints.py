@@ -1,7 +1,7 @@
 """The checkpoints as they are now, to tell what is of networks that were trained again since."""
 
-from allcnn.config import Selection
 from allcnn.errors import AllcnnError
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.maintenance.stale_networks import digest_now
 from store import ProbeResult, StoreError

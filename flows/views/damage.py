@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from allcnn.commands import command
-from allcnn.config import Selection
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.views.listing import size
 from flows.views.not_found import nothing_fits

@@ -15,9 +15,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from allcnn.advice import store_again
-from allcnn.config import Selection as Pattern
 from allcnn.errors import ConfigError, RunError
 from allcnn.progress import Report, silent
+from allcnn.settings.selection import Selection as Pattern
 from allcnn.workspace.paths import Workspace
 from flows.views.not_found import nothing_fits, of_option
 from store import Representation, has_store, open_grams

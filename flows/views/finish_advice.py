@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from allcnn.advice import extracting, is_here, options_of, store_again
 from allcnn.compare.candidates import find
 from allcnn.compare.reextract import as_stored
-from allcnn.config import Selection
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from store.maintenance.damage import Unfinished
 

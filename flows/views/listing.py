@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from allcnn.commands import command
+from allcnn.similarity.kernels import served_by
 from allcnn.workspace.paths import Workspace
 from flows.views.browse import Listing, Network
 from flows.views.results import StoredProbe, StoredResult
@@ -103,14 +104,14 @@ def _stored_row(entry: Stored, *kind: str) -> tuple[str, ...]:
 
 
 def _results_table(results: Sequence[StoredResult]) -> str:
-    head = ("result", "of", "sample set", "kernel", "estimator", "values", "raw", "stored", "age")
+    head = ("result", "of", "sample set", "measure", "kernel", "values", "raw", "stored", "age")
     rows = [
         (
             result.name,
             _several(result.networks),
             result.sample_set,
-            result.kernel + ("" if result.sigma is None else f" {result.sigma:g}"),
-            result.estimator,
+            ", ".join(filter(None, (result.method["title"], result.method["qualifier"]))),
+            result.method["kernel_title"],
             f"{result.n_rows} x {result.n_columns}",
             size(result.raw_bytes),
             size(result.stored_bytes),
@@ -176,9 +177,8 @@ def _grams_line(grams: Stored) -> str:
 
 
 def _kernels(grams: Stored) -> str:
-    """Return which kernels these Grams serve: RBF is derived from linear ones."""
-    kernel = grams.kind.partition("-")[0]
-    return "linear and rbf" if kernel == "linear" else kernel
+    """Return which kernels these Grams serve."""
+    return served_by(grams.kind.partition("-")[0])
 
 
 def _several(names: Sequence[str]) -> str:

@@ -13,9 +13,9 @@ from allcnn.errors import ConfigError
 from allcnn.maintenance.garbage import Findings
 from allcnn.maintenance.inventory import Entry, Removal, discard
 from allcnn.workspace.paths import Workspace
-from flows.cli.terminal import is_terminal
 from flows.views.listing import size
 from flows.views.tables import aligned
+from flows.views.terminal import is_terminal
 from store.maintenance.usage import Usage
 from store.model.names import readable
 from store.zarrfiles.layout import NAMED

@@ -4,12 +4,13 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from allcnn.config import Selection
+from allcnn.settings.selection import Selection
 from store import RepresentationKey, StoreError, has_store
 from store.maintenance.damage import METADATA, Damage, reason_of
 from store.maintenance.usage import array_bytes, result_facts
 from store.records.records import DIGESTS, check_facts, has_record
 from store.records.registry import FORMS
+from store.records.results import method_of
 from store.storage.paths import Place, child_names, walk_files
 from store.storage.remote_errors import each
 from store.zarrfiles.layout import Kind
@@ -27,11 +28,7 @@ class StoredResult:
     n_rows: int
     n_columns: int
     networks: tuple[str, ...]
-    kernel: str
-    sigma: float | None
-    pool: str
-    estimator: str
-    batch_size: int
+    method: dict[str, Any]
     label: int | None
     raw_bytes: int
     stored_bytes: int
@@ -100,14 +97,14 @@ def _find(
 
 def _stored_result(record: _Facts, keys: list[RepresentationKey], state: _Facts) -> StoredResult:
     """Sum up a whole result from its metadata and the keys that it compares."""
-    names = ("name", "kernel", "sigma", "estimator", "batch_size")
     return StoredResult(
-        **{name: record[name] for name in names} | state,
+        name=record["name"],
+        **state,
         sample_set=keys[0].sample_set,
         n_rows=len(record["rows"]),
         n_columns=len(record["columns"]),
         networks=tuple(dict.fromkeys(f"{key.run}@{key.checkpoint}" for key in keys)),
-        pool=record.get("pool", "whole"),
+        method=method_of(record),
         label=record.get("label"),
     )
 

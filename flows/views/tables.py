@@ -19,15 +19,15 @@ _WIDEST = 200
 
 
 def matrix_table(result: SimilarityResult, *, errors: bool = False) -> str:
-    """Return a CKA matrix as text, the first layer at the bottom as in the pictures."""
+    """Return a matrix as text, the first layer at the bottom as in the pictures."""
     rows, columns = figure_files.side(result.rows), figure_files.side(result.columns)
     lines = []
-    numbers = _numbers(result.cka, rows.full_names, columns.full_names)
+    numbers = _numbers(result.values, rows.full_names, columns.full_names)
     if len(columns.names) <= MOST_COLUMNS and len(numbers[0]) <= _WIDEST:
         lines += [*numbers, ""]
-        if errors and result.standard_errors is not None:
+        if errors and result.errors is not None:
             lines += ["standard errors"]
-            lines += _numbers(result.standard_errors, rows.full_names, columns.full_names)
+            lines += _numbers(result.errors, rows.full_names, columns.full_names)
             lines += [""]
     else:
         lines += [_summary(result), ""]
@@ -40,8 +40,8 @@ def matrix_table(result: SimilarityResult, *, errors: bool = False) -> str:
     ]
     if errors and (doubt := figure_files.errors_caution(result)):
         lines.append(f"caution  {doubt}; 8 or more are enough")
-    if errors and result.standard_errors_reason:
-        lines.append(f"standard errors not defined: {result.standard_errors_reason}")
+    if errors and result.errors_reason:
+        lines.append(f"standard errors not defined: {result.errors_reason}")
     if result.baseline is not None:
         lines.append(_baseline(result.baseline))
     return "\n".join(lines + [f"not defined: {why}" for why in _reasons(result)])
@@ -104,10 +104,10 @@ def _numbers(matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str]) ->
 
 
 def _summary(result: SimilarityResult) -> str:
-    r, c = result.cka.shape
-    found = result.cka[np.isfinite(result.cka)]
+    r, c = result.values.shape
+    found = result.values[np.isfinite(result.values)]
     spread = f"from {found.min():.3f} to {found.max():.3f}" if len(found) else "not defined"
-    return f"{r} x {c} values of CKA, {spread}; --json writes them all"
+    return f"{r} x {c} values of {result.title}, {spread}; --json writes them all"
 
 
 def _networks(side: figure_files.Side) -> str:
@@ -119,10 +119,9 @@ def _networks(side: figure_files.Side) -> str:
 
 
 def _kernel(result: SimilarityResult) -> str:
-    kernel = result.kernel if result.sigma is None else f"{result.kernel}, sigma {result.sigma:g}"
     pooled = ", mean over space" if result.pool == "mean" else ""
-    size = "" if result.estimator == "exact" else f", minibatches of {result.batch_size}"
-    return f"{kernel}{pooled}; {result.estimator} HSIC{size}"
+    size = "" if result.is_whole else f", minibatches of {result.batch_size}"
+    return f"{result.kernel_title}{pooled}; {result.method['how']}{size}"
 
 
 def _examples(result: SimilarityResult) -> str:

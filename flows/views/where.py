@@ -5,20 +5,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from allcnn.config import Selection
 from allcnn.errors import ConfigError
+from allcnn.settings.selection import Selection
+from allcnn.similarity.method import Method
 from flows.views.results import StoredProbe, StoredResult
 from store import QueryError
 from store.arrays.query import LEVELS, Query, Scalar, Wanted, parse_where
 from store.storage.paths import Place
 
 OF_RESULTS: Final[Mapping[str, Scalar]] = {
-    "kernel": "",
-    "estimator": "",
-    "pool": "",
-    "batch_size": 0,
     "label": 0,
-    "sigma": 0.0,
+    **{name: each.kind() for name, each in Method.settings().items()},
 }
 """Names that a result has itself, each with a value of its kind; others are of what it compares."""
 
@@ -71,7 +68,8 @@ class Where:
 
     def admits(self, one: StoredResult | StoredProbe) -> bool:
         """Return whether a result or a probe fits the comparisons with its own names."""
-        found = {name: getattr(one, name, None) for name in OF_RESULTS}
+        own = {**vars(one), **getattr(one, "method", {})}
+        found = {name: own.get(name) for name in OF_RESULTS}
         return self.of_results.matches({n: v for n, v in found.items() if v is not None})
 
     def check(

@@ -1,6 +1,7 @@
 """Look the results of comparisons and of probes through for damage, array after array."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from store.maintenance.expected_metadata import (
     read_node,
 )
 from store.model.names import fits
-from store.records.records import DIGESTS, RecordForm, read_numbers, rebuilt
+from store.records.records import DIGESTS, RecordForm, has_array, read_numbers, rebuilt
 from store.records.registry import FORMS
 from store.storage.exhaustion import pass_on
 from store.storage.paths import Place, check_inside, child_names, walk_files, zarr_store
@@ -43,8 +44,7 @@ def examine_records(
 def _attributes(place: Place, form: Form, name: str) -> dict[str, Any] | Damage | None:
     """Return the attributes of a record, what is wrong with it, or None where nothing is."""
     node, files = read_node(place / name), [path for path, *_ in walk_files(place / name)]
-    first = next(iter(form.arrays))
-    if node is None and not any(path.startswith(f"{first}/") for path in files):
+    if node is None and not any(path.split("/")[0] in form.first for path in files):
         return Damage(form.kind, name, FOLDER, f"it holds {files[0]!r}") if files else None
     known = frozenset({form.mark, DIGESTS, SEAL})
     problem = group_problem(node, known) if isinstance(node, dict) else node or f"it has no {NODE}"
@@ -84,7 +84,7 @@ def _examined(place: Place, form: Form, name: str, attributes: Mapping[str, Any]
         malformed = Damage(form.kind, name, METADATA, f"it is malformed ({reason_of(error)})")
         return Checked(form.kind, name, (malformed,), is_data=True)
     problems: dict[str, str | None] = {}
-    for array in filter(attributes[DIGESTS].__contains__, form.arrays):
+    for array in filter(partial(has_array, form), attributes[DIGESTS]):
         problems[array] = _form_problem(folder / array, form, labels)
         if problems[array] is None:
             try:
@@ -106,7 +106,7 @@ def _examined(place: Place, form: Form, name: str, attributes: Mapping[str, Any]
 def _form_problem(folder: Place, form: Form, labels: Mapping[str, list[str]]) -> str | None:
     """Return what is wrong with the metadata of an array of numbers."""
     lengths = {dimension: len(names) for dimension, names in labels.items()}
-    dimensions = form.arrays[folder.name]
+    dimensions = form.dimensions(folder.name)
     try:
         node = read_array(folder)
     except SchemaError as error:

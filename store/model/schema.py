@@ -23,11 +23,12 @@ from store.model.field_checks import (
 )
 from store.model.names import check_component, check_tap, tap_folder
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of everything below a store's root; raised when an older reader would misread it.
 
 Version 1 had no attributes of representations, no seals, and no compression; version 2 no names of
-taps but those that are folders' names, no float64, and no bounds of errors.
+taps but those that are folders' names, no float64, and no bounds of errors; version 3 results of
+CKA alone.
 """
 
 GRAM_CHUNK_BYTES = 2**20

@@ -82,7 +82,8 @@ class RecordForm(Generic[T]):
         sides: facts that list the representations which a record is about, by the texts of
             their keys.
         labels: returns by dimension, from the facts, the names of its places, which xarray shows.
-        arrays: names of the arrays of numbers, each with its dimensions; not all need be there.
+        dimensions: of an array of numbers, by its name; raises for no name of one.
+        first: names by which a folder that lost its metadata is known for a record.
         integers: those of int64; others are float64.
         unknown: what is raised for a record that is not there.
         check: raises SchemaError for facts that lists of records could not show.
@@ -95,7 +96,8 @@ class RecordForm(Generic[T]):
     mark: str
     sides: tuple[str, ...]
     labels: Callable[[Mapping[str, Any]], dict[str, list[str]]]
-    arrays: Mapping[str, tuple[str, ...]]
+    dimensions: Callable[[str], tuple[str, ...]]
+    first: tuple[str, ...]
     integers: frozenset[str]
     unknown: type[StoreError]
     check: Callable[[Mapping[str, Any]], None]
@@ -278,9 +280,8 @@ def _read(place: Place, form: RecordForm[T], name: str) -> T:
             )
         digests = _digests(place / name, attributes)
         arrays = {
-            array: read_numbers(place / name, form, array, digests[array])
-            for array in form.arrays
-            if array in digests
+            array: read_numbers(place / name, form, array, digest)
+            for array, digest in digests.items()
         }
     return rebuilt(place / name, form, attributes[form.mark], arrays)
 
@@ -386,7 +387,7 @@ def _write_arrays(group: zarr.Group, form: RecordForm[Any], content: Content) ->
             filters=None,
             compressors=(Crc32cCodec(),),
             fill_value=0 if name in form.integers else math.nan,
-            dimension_names=form.arrays[name],
+            dimension_names=form.dimensions(name),
             config={"write_empty_chunks": True},
         )
     for name, names in form.labels(content.facts).items():
@@ -415,11 +416,22 @@ def _digests(folder: Place, attributes: Mapping[str, Any]) -> dict[str, Any]:
     return digests
 
 
+def has_array(form: RecordForm[Any], name: str) -> bool:
+    """Return whether an array of a record may have this name."""
+    try:
+        form.dimensions(name)
+    except (KeyError, SchemaError):
+        return False
+    return True
+
+
 def read_numbers(
     folder: Place, form: RecordForm[Any], name: str, digest: object
 ) -> npt.NDArray[Any]:
     """Read an array of a record; raises DamagedChunkError where its digest is another."""
     where = f"{name} of {form.noun} {folder.name} in {folder.parent}"
+    if not has_array(form, name):
+        raise SchemaError(f"{folder} has no array {shown(name)}; delete it and compute it again")
     try:
         node = read_array(folder / name)
         if node is None or not READABLE_CODECS.issuperset(node.codec_names):

@@ -1,20 +1,14 @@
 """Keep the matrices of comparisons: one Zarr group a result, complete or absent."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 import numpy as np
 
 from store.errors import SchemaError, UnknownResultError
-from store.model.field_checks import (
-    as_list,
-    check_choice,
-    check_count,
-    check_place,
-    check_positive,
-    check_text,
-)
+from store.model.field_checks import as_list, check_count, check_place, check_text
 from store.model.names import check_component
 from store.model.schema import RepresentationKey
 from store.records import records
@@ -23,107 +17,161 @@ from store.storage.paths import Address
 
 RESULT: Final = "allcnn_result"
 
-ARRAYS: Final[dict[str, tuple[str, ...]]] = {
-    "cka": ("row", "column"),
-    "hsic": ("row", "column"),
-    "hsic_rows": ("row",),
-    "hsic_columns": ("column",),
-    "bandwidths_rows": ("row",),
-    "bandwidths_columns": ("column",),
-    "standard_errors": ("row", "column"),
-    "minibatch_sizes": ("minibatch",),
-    "hsic_minibatches": ("minibatch", "row", "column"),
-    "hsic_rows_minibatches": ("minibatch", "row"),
-    "hsic_columns_minibatches": ("minibatch", "column"),
-    "baseline": ("permutation", "row", "column"),
-}
-"""The arrays of numbers in a result, and their dimensions."""
+VALUES: Final = "values"
+ERRORS: Final = "errors"
+SIZES: Final = "minibatch_sizes"
 
-_REQUIRED = {"cka", "hsic", "hsic_rows", "hsic_columns"}
-_INTEGERS = {"minibatch_sizes"}
+_PART: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_ENDINGS: Final[dict[str, tuple[str, ...]]] = {
+    SIZES: ("minibatch",),
+    "baseline": ("permutation", "row", "column"),
+    "_rows_minibatches": ("minibatch", "row"),
+    "_columns_minibatches": ("minibatch", "column"),
+    "_minibatches": ("minibatch", "row", "column"),
+    "_rows": ("row",),
+    "_columns": ("column",),
+}
+"""Dimensions of a part by the end of its name; all others are matrices of rows and columns."""
+
+_FORMER: Final = {"cka": VALUES, "standard_errors": ERRORS}
+"""Arrays of results of schema 2 and earlier, all of which are of CKA."""
 
 _MOST_LETTERS: Final = 10_000
 """Of a reason, which may name several representations."""
 
 
+def dimensions_of(array: str) -> tuple[str, ...]:
+    """Return the dimensions of an array of a result; raises SchemaError for no name of one."""
+    if not _PART.fullmatch(array):
+        raise SchemaError(f"part {array[:80]!r} is no lower-case name of up to 64 letters")
+    return next((d for end, d in _ENDINGS.items() if array.endswith(end)), ("row", "column"))
+
+
 @dataclass(frozen=True, eq=False)
 class SimilarityResult:
-    """A CKA matrix with the sums it came from; arrays are float64, sizes int64.
+    """A matrix of similarity with the sums it came from; arrays are float64, sizes int64.
 
     Attributes:
         name: of the comparison, safe as a folder's name.
         rows: representations along the first axis.
         columns: representations along the second axis.
-        cka: ratio of the sums below; NaN where a self-HSIC sum is not positive.
-        hsic: weighted sums over minibatches of HSIC between row and column.
-        hsic_rows: the same of each row's representation with itself.
-        hsic_columns: the same of each column's representation with itself.
+        method: JSON values that fix the numbers but for the data, such as ``measure``, ``kernel``,
+            ``estimator``, ``batch_size`` and ``pool``; ``title`` and ``limits`` for pictures.
+        values: of the measure; NaN where it is not defined.
         n_examples: rows of the sample set that were used.
-        kernel: such as ``linear`` or ``rbf``.
-        sigma: bandwidth as a fraction of the median distance, None for kernels without one.
-        estimator: such as ``unbiased``.
-        batch_size: examples a minibatch.
-        bandwidths_rows: absolute bandwidth of each row's kernel, None for kernels without one.
-        bandwidths_columns: absolute bandwidth of each column's kernel.
+        errors: standard errors of the values, None where none were computed.
+        errors_reason: sentence why standard errors are NaN, else empty.
+        parts: what the values came from, by the measure's own names: for CKA ``hsic``, ``hsic_rows``
+            and ``hsic_columns``, the sums; each with ``_minibatches``, their terms;
+            ``minibatch_sizes``; ``scales_rows`` and ``scales_columns``, such as bandwidths; and
+            ``baseline``, (permutation, row, column), with examples matched at random.
         reasons: (row, column, sentence) for entries that are NaN.
-        provenance: JSON values such as versions, checkpoint digests and time.
-        standard_errors: of the entries of ``cka``, None where none were computed.
-        standard_errors_reason: sentence why standard errors are NaN, else empty.
-        minibatch_sizes: examples of each minibatch, None in older results.
-        hsic_minibatches: (minibatch, row, column), the terms of ``hsic``.
-        hsic_rows_minibatches: (minibatch, row), those of ``hsic_rows``.
-        hsic_columns_minibatches: (minibatch, column), those of ``hsic_columns``.
-        baseline: (permutation, row, column), CKA with examples matched at random.
-        pool: ``whole``, or ``mean`` where convolutional taps were averaged over space.
         label: class whose examples were compared, None for all of them.
         n_skipped: minibatches that had too few examples of that class.
         sources: how many representations came from activations, and how many from kept Grams.
+        provenance: JSON values such as versions, checkpoint digests and time.
     """
 
     name: str
     rows: tuple[RepresentationKey, ...]
     columns: tuple[RepresentationKey, ...]
-    cka: Matrix
-    hsic: Matrix
-    hsic_rows: Matrix
-    hsic_columns: Matrix
+    method: dict[str, Any]
+    values: Matrix
     n_examples: int
-    kernel: str
-    sigma: float | None
-    estimator: str
-    batch_size: int
-    bandwidths_rows: Matrix | None = None
-    bandwidths_columns: Matrix | None = None
+    errors: Matrix | None = None
+    errors_reason: str = ""
+    parts: dict[str, Any] = field(default_factory=dict)
     reasons: tuple[tuple[int, int, str], ...] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
-    standard_errors: Matrix | None = None
-    standard_errors_reason: str = ""
-    minibatch_sizes: Sizes | None = None
-    hsic_minibatches: Matrix | None = None
-    hsic_rows_minibatches: Matrix | None = None
-    hsic_columns_minibatches: Matrix | None = None
-    baseline: Matrix | None = None
-    pool: str = "whole"
     label: int | None = None
     n_skipped: int = 0
     sources: tuple[int, int] = (0, 0)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cka(self) -> Matrix:
+        """The values of CKA; raises AttributeError for results of another measure."""
+        if self.method.get("measure") != "cka":
+            raise AttributeError(f"result {self.name} is of {self.title}; take its values")
+        return self.values
+
+    @property
+    def title(self) -> str:
+        """The measure's name in words."""
+        return str(self.method["title"])
+
+    @property
+    def kernel_title(self) -> str:
+        """The kernel's name in words, such as "RBF 0.4"."""
+        return str(self.method["kernel_title"])
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Ends of the measure's scale of colours."""
+        low, high = self.method["limits"]
+        return low, high
+
+    @property
+    def pool(self) -> str:
+        """``whole``, or ``mean`` where convolutional taps were averaged over space."""
+        return str(self.method["pool"])
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of a minibatch."""
+        return int(self.method["batch_size"])
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all examples were one minibatch."""
+        return bool(self.method["is_whole"])
+
+    def sums(self, part: str = "") -> Any:
+        """Return sums that the values came from: ``rows``, ``columns``, ``minibatches``, …
+
+        None where older results do not keep them.
+        """
+        return self.parts.get("_".join(filter(None, (self.method["sums"], part))))
+
+    @property
+    def baseline(self) -> Matrix | None:
+        """Values with examples matched at random, (permutation, row, column)."""
+        return self.parts.get("baseline")
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """Examples of each minibatch, None in older results."""
+        return self.parts.get(SIZES)
 
     @property
     def n_minibatches(self) -> int:
         """Minibatches that were summed; of older results, which do not keep them, by their size."""
-        if self.minibatch_sizes is not None:
-            return len(self.minibatch_sizes)
+        if self.sizes is not None:
+            return len(self.sizes)
         return max(1, -(-self.n_examples // self.batch_size))
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """All arrays by their names in the store."""
+        own = {VALUES: self.values} | ({} if self.errors is None else {ERRORS: self.errors})
+        return own | self.parts
+
+    def with_arrays(self, arrays: Mapping[str, Any], **changes: Any) -> "SimilarityResult":
+        """Return a result with other arrays, and with other facts."""
+        parts = {name: each for name, each in arrays.items() if name not in (VALUES, ERRORS)}
+        changes |= {"values": arrays[VALUES], "errors": arrays.get(ERRORS), "parts": parts}
+        return replace(self, **changes)
 
     def __post_init__(self) -> None:
         check_component("result", self.name)
         lengths = {"row": len(self.rows), "column": len(self.columns)}
-        for name in ARRAYS:
-            values = getattr(self, name)
-            if values is not None or name in _REQUIRED:
-                what = f"{name} of result {self.name}"
-                records.check_shape(what, ARRAYS[name], np.shape(values), lengths)
-                object.__setattr__(self, name, np.ascontiguousarray(values, RESULTS.dtype_of(name)))
+        made = {}
+        for name, values in self.arrays.items():
+            what = f"{name} of result {self.name}"
+            records.check_shape(what, dimensions_of(name), np.shape(values), lengths)
+            made[name] = np.ascontiguousarray(values, RESULTS.dtype_of(name))
+        for name in (VALUES, ERRORS):
+            object.__setattr__(self, name, made.pop(name, None))
+        object.__setattr__(self, "parts", made)
         if len(self.sources) != 2:
             raise SchemaError(
                 f"sources of result {self.name} are {self.sources}; want two counts,"
@@ -136,9 +184,7 @@ def write_result(store: Address, result: SimilarityResult) -> None:
 
     At an address, where nothing can be renamed at once, the old one is removed first.
     """
-    present = {name: getattr(result, name) for name in ARRAYS}
-    arrays = {name: values for name, values in present.items() if values is not None}
-    records.write_record(store, RESULTS, Content(result.name, _to_json(result), arrays))
+    records.write_record(store, RESULTS, Content(result.name, _to_json(result), result.arrays))
 
 
 def read_result(store: Address, name: str) -> SimilarityResult:
@@ -160,8 +206,32 @@ def has_result(store: Address, name: str) -> bool:
     return records.has_record(store, RESULTS, name)
 
 
+def method_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the method of a result's facts, also of schema 2 and earlier."""
+    if "method" in facts:
+        return records.check_dict("method", facts["method"])
+    estimator, kernel, sigma = facts["estimator"], facts["kernel"], facts["sigma"]
+    own = {} if sigma is None else {"sigma": sigma}
+    return {
+        "measure": "cka",
+        "kernel": kernel,
+        "estimator": estimator,
+        **own,
+        "pool": facts.get("pool", "whole"),
+        "batch_size": facts.get("batch_size", 0),
+        "title": "CKA",
+        "limits": [0.0, 1.0],
+        "qualifier": estimator,
+        "how": f"{estimator} HSIC",
+        "kernel_title": kernel if sigma is None else f"RBF {sigma:g}",
+        "is_whole": estimator == "exact",
+        "sums": "hsic",
+        "shows_sums": kernel == "linear",
+    }
+
+
 def _to_json(result: SimilarityResult) -> dict[str, Any]:
-    names = [f.name for f in fields(result) if f.name not in ARRAYS]
+    names = {f.name for f in fields(result)} - {VALUES, ERRORS, "parts"}
     return {name: getattr(result, name) for name in names} | {
         "rows": [key.text for key in result.rows],
         "columns": [key.text for key in result.columns],
@@ -174,20 +244,25 @@ def _check(facts: Mapping[str, Any]) -> None:
     """Raise SchemaError, KeyError or TypeError for facts of other types or bounds."""
     check_component("result", facts["name"])
     sizes = [len(as_list(side, facts[side])) for side in ("rows", "columns")]
-    for name in ("kernel", "estimator"):
-        check_text(name, facts[name])
+    method = method_of(facts)
+    for name in ("measure", "kernel", "pool", "title", "kernel_title", "sums"):
+        check_text(name, method[name])
+    for name in ("qualifier", "how"):
+        if method[name] != "":
+            check_text(name, method[name])
+    low, high = as_list("limits", method["limits"])
+    if not (isinstance(low, float) and isinstance(high, float) and low < high):
+        raise SchemaError(f"limits are {low!r} and {high!r}; want two numbers, the smaller first")
+    check_count("batch_size", method["batch_size"], least=0)
     check_count("n_examples", facts["n_examples"], least=0)
-    for name, otherwise in (("batch_size", None), ("n_skipped", 0)):
-        check_count(name, facts.get(name, otherwise), least=0)
+    check_count("n_skipped", facts.get("n_skipped", 0), least=0)
     for count in as_list("sources", facts.get("sources", [0, 0])):
         check_count("sources", count, least=0)
-    check_choice("pool", facts.get("pool", "whole"), "whole", "mean")
     if facts.get("label") is not None:
         check_count("label", facts["label"], least=0)
-    if facts["sigma"] is not None:
-        check_positive("sigma", facts["sigma"])
-    if facts.get("standard_errors_reason", "") != "":
-        check_text("standard_errors_reason", facts["standard_errors_reason"], _MOST_LETTERS)
+    reason = facts.get("errors_reason", facts.get("standard_errors_reason", ""))
+    if reason != "":
+        check_text("errors_reason", reason, _MOST_LETTERS)
     for row, column, reason in as_list("reasons", facts["reasons"]):
         check_place("row of a reason", row, sizes[0])
         check_place("column of a reason", column, sizes[1])
@@ -204,16 +279,27 @@ def _check_digests(sides: object) -> None:
 
 
 def _make(facts: Mapping[str, Any], arrays: Arrays) -> SimilarityResult:
-    given: dict[str, Any] = {**facts, **arrays}
+    found = {_modern(name): values for name, values in arrays.items()}
     return SimilarityResult(
-        **given
-        | {
-            "rows": tuple(map(RepresentationKey.from_text, facts["rows"])),
-            "columns": tuple(map(RepresentationKey.from_text, facts["columns"])),
-            "reasons": tuple((i, j, why) for i, j, why in facts["reasons"]),
-            "sources": tuple(facts.get("sources", (0, 0))),
-        }
+        name=facts["name"],
+        rows=tuple(map(RepresentationKey.from_text, facts["rows"])),
+        columns=tuple(map(RepresentationKey.from_text, facts["columns"])),
+        method=method_of(facts),
+        values=found.pop(VALUES),
+        n_examples=facts["n_examples"],
+        errors=found.pop(ERRORS, None),
+        errors_reason=facts.get("errors_reason", facts.get("standard_errors_reason", "")),
+        parts=found,
+        reasons=tuple((i, j, why) for i, j, why in facts["reasons"]),
+        label=facts.get("label"),
+        n_skipped=facts.get("n_skipped", 0),
+        sources=tuple(facts.get("sources", (0, 0))),
+        provenance=facts.get("provenance", {}),
     )
+
+
+def _modern(array: str) -> str:
+    return _FORMER.get(array, array.replace("bandwidths_", "scales_"))
 
 
 RESULTS: Final = RecordForm(
@@ -225,8 +311,9 @@ RESULTS: Final = RecordForm(
         "row": records.tap_names(facts["rows"]),
         "column": records.tap_names(facts["columns"]),
     },
-    arrays=ARRAYS,
-    integers=frozenset(_INTEGERS),
+    dimensions=dimensions_of,
+    first=(VALUES, "cka"),
+    integers=frozenset({SIZES}),
     unknown=UnknownResultError,
     check=_check,
     make=_make,

@@ -3,8 +3,8 @@
 
 report.blocks = (() => {
   const { networks, taps, sides, results } = report.facts;
-  const FACETS = ["set", "kernel", "estimator", "pool", "label"];
-  const PREFERRED = { kernel: "linear", pool: "whole", label: "" };
+  const FACETS = ["set", "measure", "kernel", "estimator", "pool", "label"];
+  const PREFERRED = report.facts.preferred;
   const axes = new Map();
   const views = results.flatMap(viewsOf).sort((a, b) => a.turned - b.turned);
 

@@ -18,7 +18,7 @@ report.downloads = (() => {
     const { valueAt, errorAt } = report.heatmap;
     const rows = layersOf(block.rows);
     const columns = layersOf(block.columns);
-    const lines = ["row,column,cka,standard_error,minibatches"];
+    const lines = [`row,column,${quoted(block.result.measure.toLowerCase())},standard_error,minibatches`];
     rows.forEach((row, i) => {
       columns.forEach((column, j) => {
         const numbersOf = [valueAt(block, numbers, i, j), errorAt(block, numbers, i, j)];

@@ -4,7 +4,7 @@
 report.explorer = (() => {
   const { find, table, number, fillSelect, element } = report.dom;
   const { results } = report.facts;
-  const SELECTS = ["rows", "columns", "kernel", "estimator", "set", "label", "pool"];
+  const SELECTS = ["rows", "columns", "measure", "kernel", "estimator", "set", "label", "pool"];
   const MOST_LISTED = 40_000;
   let view = {};
   let shown = null;
@@ -175,7 +175,7 @@ report.explorer = (() => {
         ? first
         : `${first} with ${second}`;
     find("shown-method").textContent = result.method;
-    const label = `CKA of ${find("shown-title").textContent}, ${result.method}, ${rows.length} by ${columns.length}`;
+    const label = `${result.measure} of ${find("shown-title").textContent}, ${result.method}, ${rows.length} by ${columns.length}`;
     find("heat").setAttribute("aria-label", label);
     find("heat-said").textContent = "\u00a0";
     find("copied").textContent = "";
@@ -214,7 +214,7 @@ report.explorer = (() => {
   function showAlone(layers) {
     const { result } = shown.block;
     const same = Object.fromEntries(
-      ["set", "kernel", "estimator", "pool", "label"].map((name) => [name, result[name]]),
+      ["set", "measure", "kernel", "estimator", "pool", "label"].map((name) => [name, result[name]]),
     );
     const [rows, columns] = layers.map(({ group }) => group);
     const at = { "rows-at": rows.checkpoint, "columns-at": columns.checkpoint, from: result.name };

@@ -8,6 +8,7 @@ report.hash = (() => {
     "columns",
     "rows-at",
     "columns-at",
+    "measure",
     "kernel",
     "estimator",
     "set",

@@ -25,7 +25,7 @@ report.heatmap = (() => {
       },
       xAxis: xAxis(block.columns, size, colours),
       yAxis: yAxis(block.rows, size, colours),
-      visualMap: legend(size, colours, many),
+      visualMap: legend(size, colours, many, block.result),
       series: [many ? asPicture(block, numbers, size) : asCells(block, numbers, size)],
     };
   }
@@ -103,11 +103,12 @@ report.heatmap = (() => {
     return (index) => kept.has(index);
   }
 
-  function legend(size, colours, many) {
+  function legend(size, colours, many, result) {
+    const [low, high] = result.limits;
     return {
       type: "continuous",
-      min: 0,
-      max: 1,
+      min: low,
+      max: high,
       calculable: false,
       hoverLink: false,
       precision: 2,
@@ -116,10 +117,10 @@ report.heatmap = (() => {
       bottom: 4,
       itemWidth: 12,
       itemHeight: Math.max(90, Math.min(220, size.width - 60)),
-      text: ["1", "CKA 0"],
+      text: [String(high), `${result.measure} ${low}`],
       textStyle: { color: colours.quiet, fontSize: size.font },
       inRange: { color: report.colours.MAGMA },
-      // Values beyond 0 and 1 have the colours of the ends.
+      // Values beyond the limits have the colours of the ends.
       outOfRange: { color: report.colours.MAGMA },
       ...(many ? { seriesIndex: [], dimension: 0 } : { dimension: 2 }),
     };
@@ -134,7 +135,7 @@ report.heatmap = (() => {
         if (value === null) continue; // the ground shows through
         const seen = [j, i, value];
         data.push(
-          numbered ? { value: seen, label: { color: report.colours.textOn(value) } } : seen,
+          numbered ? { value: seen, label: { color: report.colours.textOn(shareOf(block, value)) } } : seen,
         );
       }
     }
@@ -173,11 +174,17 @@ report.heatmap = (() => {
       for (let j = 0; j < nColumns; j += 1) {
         const value = valueAt(block, numbers, i, j);
         if (value === null) continue;
-        pixels.data.set([...report.colours.at(value), 255], 4 * ((nRows - 1 - i) * nColumns + j));
+        pixels.data.set([...report.colours.at(shareOf(block, value)), 255], 4 * ((nRows - 1 - i) * nColumns + j));
       }
     }
     canvas.getContext("2d").putImageData(pixels, 0, 0);
     return canvas;
+  }
+
+  /** Return where a value is between the limits of its measure, 0 to 1 within them. */
+  function shareOf({ result }, value) {
+    const [low, high] = result.limits;
+    return (value - low) / (high - low);
   }
 
   /** Return the row and the column of the stored matrix that a cell of a block shows. */
@@ -189,13 +196,13 @@ report.heatmap = (() => {
   /** Return a value of a block, null where it is not defined. */
   function valueAt(block, numbers, i, j) {
     const [row, column] = placeOf(block, i, j);
-    return numbers.cka[row][column];
+    return numbers.values[row][column];
   }
 
   /** Return the standard error of a value, null where there is none. */
   function errorAt(block, numbers, i, j) {
     const [row, column] = placeOf(block, i, j);
-    return numbers.standard_errors?.[row][column] ?? null;
+    return numbers.errors?.[row][column] ?? null;
   }
 
   /** Return why a value is not defined, empty where nothing tells. */

@@ -11,20 +11,20 @@ report.layers = (() => {
     const { block, numbers } = shown;
     const [first, second] = block.turned ? ["columns", "rows"] : ["rows", "columns"];
     const body = [
-      element("p", { class: "value" }, `CKA ${report.pointer.short(value, error)}`),
+      element("p", { class: "value" }, `${block.result.measure} ${report.pointer.short(value, error)}`),
       facts([
         [
           "exactly",
           value === null ? null : element("data", { value: String(value) }, String(value)),
         ],
-        ["standard error", error === null ? numbers.standard_errors_reason : String(error)],
+        ["standard error", error === null ? numbers.errors_reason : String(error)],
         ["caution", doubt],
         ["not defined, as", reason],
       ]),
       element("h4", {}, `Row: ${layers[0].tap}`),
-      layer(layers[0], numbers, first),
+      layer(layers[0], shown, first),
       element("h4", {}, `Column: ${layers[1].tap}`),
-      layer(layers[1], numbers, second),
+      layer(layers[1], shown, second),
     ];
     if (alone) {
       const button = element("button", { type: "button" }, "Show these two networks alone");
@@ -41,8 +41,8 @@ report.layers = (() => {
   }
 
   /** Return what is known of a layer; ``side`` is that of the stored matrix which it is on. */
-  function layer({ group, tap, at }, numbers, side) {
-    const bandwidths = numbers[`bandwidths_${side}`];
+  function layer({ group, tap, at }, { block, numbers }, side) {
+    const bandwidths = numbers[`scales_${side}`];
     const { run, checkpoint, network } = group;
     const epochs = known.epochsOf(run, checkpoint);
     const accuracy = known.accuracyAt(run, checkpoint);
@@ -57,7 +57,7 @@ report.layers = (() => {
           "probe accuracy",
           `${percent(probe.accuracy[i])}${error(probe.standard_errors[i])} (${named(probe)})`,
         ]),
-      ["HSIC with itself", numberOf(numbers[`hsic_${side}`][at])],
+      [`${block.result.sums} with itself`, numberOf(numbers[`sums_${side}`][at])],
       ["bandwidth", bandwidths ? numberOf(bandwidths[at]) : null],
     ]);
   }
@@ -94,6 +94,7 @@ report.layers = (() => {
         ["shown", turned ? "with its rows and columns exchanged" : null],
         ["sample set", `${result.set}, ${result.n_examples.toLocaleString("en")} examples`],
         ["class", result.label === "" ? "all" : known.className(groups[0].run, result.label)],
+        ["measure", result.measure],
         [
           "kernel",
           result.kernel +
@@ -109,8 +110,8 @@ report.layers = (() => {
           changed.length ? `${changed.slice(0, 4).join(", ")}: trained again since` : null,
         ],
         ...digests,
-        ["standard errors", numbers.standard_errors_reason],
-        ["caution", numbers.standard_errors_caution],
+        ["standard errors", numbers.errors_reason],
+        ["caution", numbers.errors_caution],
       ]),
     );
     find("command").textContent = command || "not known: an earlier version computed it";

@@ -15,7 +15,7 @@ report.numbers = (() => {
   }
 
   function forgetOldest() {
-    const size = (values) => values.cka.length * (values.cka[0]?.length ?? 0);
+    const size = (values) => values.values.length * (values.values[0]?.length ?? 0);
     let cells = [...loaded.values()].reduce((sum, values) => sum + size(values), 0);
     for (const [name, values] of loaded) {
       if (cells <= MOST_CELLS || loaded.size === 1) return;

@@ -124,7 +124,7 @@ report.pointer = (() => {
     const value = valueAt(block, numbers, i, j);
     const reason = value === null ? reasonAt(block, numbers, i, j) : "";
     const error = errorAt(block, numbers, i, j);
-    const doubt = error === null ? "" : numbers.standard_errors_caution;
+    const doubt = error === null ? "" : numbers.errors_caution;
     return { value, error, doubt, reason, layers };
   }
 

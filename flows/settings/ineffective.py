@@ -4,9 +4,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import click
-
 from allcnn.errors import ConfigError
+from allcnn.similarity.measures import Cka
 
 Settings = Mapping[str, Any]
 
@@ -37,15 +36,9 @@ class _Rule:
 
 _RULES: Final = (
     _Rule(
-        frozenset({"sigma", "sigmas"}),
-        "kernel",
-        lambda kernel: kernel == "rbf",
-        "kernel is {}, which has no bandwidth; leave it out, or use the kernel rbf",
-    ),
-    _Rule(
         frozenset({"batch_size", "errors", "convergence"}),
         "estimator",
-        lambda estimator: estimator != "exact",
+        lambda estimator: not Cka(estimator).is_whole,
         "estimator is {}, which has no minibatches; leave it out, or use unbiased or biased",
         unless="minibatch",  # of a pipeline, whose batches are those of training
     ),
@@ -87,20 +80,3 @@ def check_effective(given: Collection[str], settings: Settings) -> None:
                 raise ConfigError(
                     f"{name.replace('_', '-')} has no effect: {rule.why.format(said)}"
                 )
-
-
-class Command(click.Command):
-    """A command that refuses options without effect before any work."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run it; raises ConfigError for an option that others leave without effect."""
-        source = click.core.ParameterSource.COMMANDLINE
-        given = [name for name in ctx.params if ctx.get_parameter_source(name) is source]
-        check_effective(given, ctx.params)
-        return super().invoke(ctx)
-
-
-class Group(click.Group):
-    """A group of such commands."""
-
-    command_class = Command

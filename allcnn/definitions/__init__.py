@@ -1,0 +1,1 @@
+"""How settings and the objects that vary are declared; imports nothing heavy."""

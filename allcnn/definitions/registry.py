@@ -1,0 +1,118 @@
+"""Objects that vary (architectures, kernels, measures), found by name or as ``module:object``."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+from allcnn.definitions.bounds import shown
+from allcnn.definitions.fields import Setting, check_settings, settings_of
+from allcnn.errors import ConfigError
+
+_PLACE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+class Varying:
+    """Base of what varies; a subclass is a frozen dataclass whose fields are its settings."""
+
+    name: ClassVar[str]
+    """What people call it, and what results and metadata say."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def reference(self) -> str:
+        """The name by which it is found again: its own, or ``module:object``."""
+        kind = type(self)
+        return kind.__dict__.get("_reference") or kind.name
+
+    def to_json(self) -> dict[str, Any]:
+        """Return its settings as JSON values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+
+V = TypeVar("V", bound=Varying)
+
+
+class Registry(Generic[V]):
+    """The objects of one kind: those of this package by name, any other as ``module:object``."""
+
+    def __init__(self, kind: str, base: type[V], own: Iterable[type[V]]) -> None:
+        self.kind = kind
+        self._base = base
+        self._own = {each.name: each for each in own}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of this package's own."""
+        return tuple(self._own)
+
+    def find(self, name: object) -> type[V]:
+        """Return the class of a name; raises ConfigError for one that is unknown, saying why."""
+        if isinstance(name, str) and name in self._own:
+            return self._own[name]
+        if not isinstance(name, str) or not _PLACE.fullmatch(name):
+            raise ConfigError(
+                self.kind, f"is {shown(name)}", f"use {', '.join(self._own)} or MODULE:OBJECT"
+            )
+        module, _, attribute = name.partition(":")
+        try:
+            found = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                self.kind,
+                f"is {name}, which cannot be imported ({error})",
+                remedy="check the module's name, and that its folder is on PYTHONPATH",
+            ) from error
+        if not _is_class(found, self._base):
+            raise ConfigError(
+                self.kind,
+                f"is {name}, which is no {self._base.__name__}",
+                remedy=f"name a frozen dataclass that derives from {self._base.__module__}"
+                f".{self._base.__name__}",
+            )
+        if found not in self._own.values():
+            found._reference = name
+        known: type[V] = found
+        return known
+
+    def settings(self, *others: str) -> dict[str, Setting]:
+        """Return the settings of all of this package's own, and of others by name.
+
+        Where two have a setting of one name, it is described by the first.
+        """
+        found: dict[str, Setting] = {}
+        for each in (*self._own.values(), *map(self.find, others)):
+            found = settings_of(each) | found
+        return found
+
+    def make(self, name: object, values: Mapping[str, Any], given: Iterable[str] = ()) -> V:
+        """Return an object with those of some settings that are its own.
+
+        Args:
+            name: of the object.
+            values: settings by name, of this object and of others.
+            given: names of those that somebody asked for: raises ConfigError where such a one is
+                a setting of another object of this kind, and would have no effect.
+        """
+        found = self.find(name)
+        own = settings_of(found)
+        known = self.settings()
+        for each in given:
+            if each in known and each not in own:
+                raise ConfigError(
+                    f"{known[each].flag} has no effect: {self.kind} is {name}, which has no"
+                    f" {known[each].flag}",
+                    remedy=f"leave it out, or use {self._with(each)}",
+                )
+        return found(**{each: values[each] for each in own if each in values})
+
+    def _with(self, setting: str) -> str:
+        names = [name for name, each in self._own.items() if setting in settings_of(each)]
+        return f"the {self.kind} {' or '.join(names)}"
+
+
+def _is_class(found: object, base: type) -> bool:
+    return isinstance(found, type) and issubclass(found, base) and is_dataclass(found)

@@ -1,0 +1,1 @@
+"""What is asked for: settings of runs, extractions, comparisons, probes; nothing heavy."""

@@ -1,0 +1,72 @@
+"""What to keep of a checkpoint, and how."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from allcnn.definitions import bounds
+from allcnn.definitions.fields import check_settings, setting
+from allcnn.errors import ConfigError
+from allcnn.similarity.kernels import KERNELS, BaseKernel
+from allcnn.similarity.method import MINIBATCH_HELP, POOL_HELP, Pool
+
+DType = Literal["float32", "float16"]
+"""What extraction keeps: it computes in float32."""
+
+StoredDType = Literal["float64", "float32", "float16"]
+"""What stores hold: the activations of others may need float64."""
+
+Keep = Literal["activations", "grams"]
+Compression = Literal["none", "zstd"]
+
+DEFAULT_SAMPLES: Final = 2048
+"""Examples that are extracted where nothing else is asked for."""
+
+
+def extracted_dtype(stored: StoredDType) -> DType:
+    """Return the dtype in which extraction computes what is stored."""
+    return "float16" if stored == "float16" else "float32"
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What to extract of a run's checkpoint; ``keep`` names activations, Grams, or both."""
+
+    run: str
+    checkpoint: str
+    split: str = setting(
+        "test", "part of the data set that is shown to the network", names="split", metavar="NAME"
+    )
+    n_samples: int | None = setting(
+        None,
+        f"examples, at least 4 [default: {DEFAULT_SAMPLES}, or all of a smaller split]",
+        bounds.SAMPLES,
+        metavar="N",
+        option="samples",
+    )
+    batch_size: int = setting(256, MINIBATCH_HELP, bounds.MINIBATCH, metavar="N")
+    dtype: DType = setting("float32", "of the stored activations", choices=get_args(DType))
+    keep: tuple[Keep, ...] = ("activations",)
+    kernel: str = setting(
+        "linear", "of kept Grams; rbf keeps linear ones, which serve both", metavar="NAME"
+    )
+    pool: Pool = setting("whole", POOL_HELP, choices=get_args(Pool))
+    compression: Compression = setting(
+        "none",
+        "of the stored activations; zstd takes less room and more time",
+        choices=get_args(Compression),
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if not self.keep or not set(self.keep) <= set(get_args(Keep)):
+            raise ConfigError(
+                "keep",
+                f"is {','.join(map(str, self.keep))!r}",
+                "use activations, grams, or activations,grams",
+            )
+        KERNELS.find(self.kernel)
+
+    @property
+    def base_kernel(self) -> BaseKernel:
+        """The kernel of the Grams that are kept, from which the one asked for is derived."""
+        return KERNELS.find(self.kernel).base

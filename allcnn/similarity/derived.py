@@ -1,0 +1,164 @@
+"""Kernels derived elementwise from linear or cosine Grams, as exact as their digits need."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Float64, Int32
+
+from allcnn.similarity import gram_error
+from allcnn.similarity.gram import Reference, Tile
+from allcnn.similarity.kernels import Kernel, Pairs
+from allcnn.similarity.measures import Measure
+from allcnn.similarity.pair_sums import ManyGrams, Scaled, scaled
+
+Medians = Sequence[float | None]
+"""Median distances, one a Gram; None for kernels without one, 0 or NaN where none is defined."""
+
+_LEAST_EXPONENT = -(2**20)
+"""Of a kernel that is 0 in every float; sums of exponents do not overflow."""
+
+
+def is_defined(kernel: Kernel, median: float | None) -> bool:
+    """Return whether a representation of this median distance has this kernel."""
+    return not kernel.uses_median or (median is not None and 0 < median < np.inf)
+
+
+def kernel_of(Ks: ManyGrams, kernel: Kernel, medians: Medians, measure: Measure) -> ManyGrams:
+    """Return a kernel of m base Grams, a constant less, which measures do not see.
+
+    Of a representation that does not define it a Gram of zeros, so that it counts as constant.
+    The constant is the kernel of the nearest pair that the measure counts, so that kernels that are
+    flat, or nearly 0, keep their digits.
+    """
+    if kernel.is_base:
+        return Ks
+    assert not isinstance(Ks, Scaled)
+    if all(K.dtype == np.float32 for K in Ks):
+        stacked = Ks if isinstance(Ks, np.ndarray | jax.Array) else np.stack(list(Ks))
+        known = np.array([is_defined(kernel, median) for median in medians])
+        if not known.all():
+            stacked = np.where(known[:, None, None], stacked, np.float32(0))
+        scales = jnp.array(_scales(kernel, medians), jnp.float32)
+        fixed, traced = _split(kernel)
+        values, exponents = _derived(
+            stacked, scales, traced, type(kernel), fixed, measure.skips_diagonal
+        )
+        return Scaled(np.asarray(values), np.asarray(exponents))
+    parts: list[Scaled] = []
+    for K, median in zip(Ks, medians, strict=True):
+        alone: Any = (
+            wide_kernel_of([K], kernel, [median], measure)
+            if K.dtype == np.float64
+            else kernel_of([K], kernel, [median], measure)
+        )
+        parts.append(scaled(alone, measure))
+    return Scaled(
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.exponents for part in parts]),
+    )
+
+
+def wide_kernel_of(
+    Ks: Sequence[Float[np.ndarray, "g g"]], kernel: Kernel, medians: Medians, measure: Measure
+) -> list[Float[np.ndarray, "g g"]]:
+    """Return the same in float64, from Grams of either precision."""
+    if kernel.is_base:
+        return list(Ks)
+    return [
+        _wide(K, kernel, scale, measure) if is_defined(kernel, median) else np.zeros(K.shape)
+        for K, scale, median in zip(Ks, _scales(kernel, medians), medians, strict=True)
+    ]
+
+
+def tile_kernel(
+    tile: Tile, kernel: Kernel, median: float | None, common: Reference
+) -> Float[np.ndarray, "a b"]:
+    """Return a kernel of a tile of a base Gram, a constant less that all of its tiles share."""
+    if not is_defined(kernel, median):
+        return np.zeros(tile.values.shape)
+    if kernel.is_base:
+        return tile.values
+    (scale,) = _scales(kernel, [median])
+    squared = tile.squared_distances().astype(np.float64)
+    pairs = Pairs(tile.values.astype(np.float64), squared, scale)
+    origin = kernel.tile_origin(common.usual, scale)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        values: Float64[np.ndarray, "a b"]
+        if origin is not None:
+            values, logarithm = kernel.less(pairs, origin)
+            values = values * np.exp(logarithm)
+            return values
+        # k(x, y) - k(x, o) - k(y, o) + k(o, o), o the reference, whose products are 0.
+        own = kernel.transform(pairs)
+        a, b = (
+            kernel.transform(Pairs(0 * norms, norms, scale))
+            for norms in (np.float64(tile.rows), np.float64(tile.columns))
+        )
+        zero = np.zeros(())
+        values = own - (a[:, None] + b[None, :]) + kernel.transform(Pairs(zero, zero, scale))
+    return values
+
+
+def _scales(kernel: Kernel, medians: Medians) -> list[float]:
+    return [
+        kernel.scale(median) if median is not None and is_defined(kernel, median) else 1.0
+        for median in medians
+    ]
+
+
+def _wide(
+    K: Float[np.ndarray, "n n"], kernel: Kernel, scale: float, measure: Measure
+) -> Float64[np.ndarray, "n n"]:
+    squared = gram_error.squared_distances(K).astype(np.float64)
+    diagonal = np.eye(len(K), dtype=bool)
+    origin = squared[~diagonal].min() if measure.skips_diagonal else 0.0
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        values, logarithm = kernel.less(Pairs(K.astype(np.float64), squared, scale), origin)
+        values = values * np.exp(logarithm)
+    found: Float64[np.ndarray, "n n"] = np.where(diagonal & measure.skips_diagonal, 0, values)
+    return found
+
+
+def _split(kernel: Kernel) -> tuple[tuple[tuple[str, Any], ...], dict[str, float]]:
+    """Return a kernel's settings: those that it is compiled for, and those that it is not."""
+    values = {f.name: getattr(kernel, f.name) for f in fields(kernel)}  # type: ignore[arg-type]
+    traced = {name: value for name, value in values.items() if isinstance(value, float)}
+    return tuple((n, v) for n, v in values.items() if n not in traced), traced
+
+
+@partial(jax.jit, static_argnames=("kind", "fixed", "skips_diagonal"))
+def _derived(
+    Ks: Float32[Array, "m n n"],
+    scales: Float32[Array, "m"],
+    traced: dict[str, Float32[Array, ""]],
+    kind: type[Kernel],
+    fixed: tuple[tuple[str, Any], ...],
+    skips_diagonal: bool,
+) -> tuple[Float32[Array, "m n n"], Int32[Array, "m"]]:
+    kernel = object.__new__(kind)
+    for name, value in (*fixed, *traced.items()):
+        object.__setattr__(kernel, name, value)
+    norms = jnp.diagonal(Ks, axis1=1, axis2=2)
+    squared = jnp.maximum(norms[:, :, None] + norms[:, None, :] - 2 * Ks, 0)
+    diagonal = jnp.eye(Ks.shape[1], dtype=bool)[None]
+    nearest = jnp.zeros(len(Ks), jnp.float32)
+    if skips_diagonal:
+        nearest = jnp.min(jnp.where(diagonal, jnp.inf, squared), axis=(1, 2))
+
+    def one(
+        K: Float32[Array, "n n"], D: Float32[Array, "n n"], s: Any, origin: Any
+    ) -> tuple[Float32[Array, "n n"], Float32[Array, ""]]:
+        values, logarithm = kernel.less(Pairs(K, D, s), origin)
+        return values, jnp.asarray(logarithm, jnp.float32)
+
+    values, logarithms = jax.vmap(one)(Ks, squared, scales, nearest)
+    octaves = logarithms / jnp.log(jnp.float32(2))
+    exponents = jnp.maximum(jnp.floor(jnp.nan_to_num(octaves)), _LEAST_EXPONENT)
+    factors = jnp.exp2(jnp.where(exponents > _LEAST_EXPONENT, octaves - exponents, 0))
+    values = values * factors[:, None, None]
+    return jnp.where(diagonal & skips_diagonal, 0, values), exponents.astype(jnp.int32)

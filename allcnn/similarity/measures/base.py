@@ -1,0 +1,102 @@
+"""What a measure is: an inner product of features of two Grams, summed over minibatches."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allcnn.definitions.registry import Varying
+
+Matrix = NDArray[np.float64]
+"""Of r rows and c columns."""
+
+
+class PairSums(NamedTuple):
+    """Inner products of every row representation with every column one, as sums over minibatches.
+
+    Of a minibatch of n examples they count n times. Where a list is compared with itself, ``cross``
+    is exactly symmetric and its diagonal is ``rows`` and ``columns``.
+
+    Attributes:
+        cross: of row i with column j.
+        rows: of row i with itself.
+        columns: of column j with itself.
+        n_examples: examples summed over.
+    """
+
+    cross: NDArray[np.float64]
+    rows: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    n_examples: int
+
+
+class Measure(Varying, ABC):
+    """A measure of similarity; a subclass is a frozen dataclass of its settings.
+
+    Of each representation's Gram in a minibatch it takes features. All pairs come from one product
+    of these; their sums over minibatches are finished into values, with standard errors by the
+    jackknife, permutations and classes alike for all measures.
+    """
+
+    title: ClassVar[str]
+    """Its name in figures and tables."""
+
+    limits: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """Ends of its scale of colours; values may lie outside."""
+
+    sums_name: ClassVar[str] = "products"
+    """The name by which the sums are kept."""
+
+    @property
+    def least_examples(self) -> int:
+        """Fewest examples of a minibatch for which it is defined."""
+        return 4
+
+    @property
+    def skips_diagonal(self) -> bool:
+        """Whether the diagonal of a Gram does not enter its features."""
+        return False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all examples are one minibatch: unbiased HSIC, from tiles of the Gram."""
+        return False
+
+    @property
+    def qualifier(self) -> str:
+        """The settings that titles say beside its name."""
+        return ", ".join(map(str, self.to_json().values()))
+
+    @property
+    def how(self) -> str:
+        """How it is computed, in words of tables and messages."""
+        return f"{self.qualifier} {self.title}".strip()
+
+    @abstractmethod
+    def features(self, K: Any) -> Any:
+        """Return the n² features that enter the inner product, of a Gram of n examples.
+
+        Computed by ``K.__array_namespace__()``, of NumPy or JAX. A constant added to the Gram must
+        not change them, and must another order of the examples only reorder them: feature i, j is
+        of examples i and j.
+        """
+
+    def centred(self, K: Matrix) -> Matrix:
+        """Return a float64 Gram that float32 holds, of the same features."""
+        means = K.mean(axis=0)
+        centred: Matrix = K - means[:, None] - means[None, :] + means.mean()
+        return centred
+
+    @abstractmethod
+    def factor(self, n: int) -> float:
+        """Return by what the inner product for a minibatch of n examples is multiplied."""
+
+    @abstractmethod
+    def finish(self, sums: PairSums) -> Matrix:
+        """Return values from sums over all minibatches; NaN where they are not defined."""
+
+    def why_undefined(self, sums: PairSums, i: int, j: int) -> str:
+        """Return why the value of row i and column j is NaN."""
+        del sums
+        return f"{self.title} of row {i} with column {j} is not defined"

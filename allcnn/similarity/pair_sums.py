@@ -1,0 +1,355 @@
+"""Inner products of the features of many Grams, and their sums over minibatches.
+
+A sum is what one minibatch or many contribute: it merges by addition and is divided once, by the
+measure. Features of all representations are computed once and multiplied in one product.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Float64, Int32, Int64, Integer
+
+from allcnn.similarity.measures import Measure, PairSums
+
+Stack = Float32[Array, "m n n"]
+
+
+class Scaled(NamedTuple):
+    """Grams of which each is 2**exponent times its values."""
+
+    values: Float32[np.ndarray, "m n n"] | Stack
+    exponents: Int32[np.ndarray, "m"]
+
+
+ManyGrams = Float[np.ndarray, "m n n"] | Stack | Sequence[Float[np.ndarray, "n n"]] | Scaled
+"""Grams in float32, or in float64 where float32 does not hold their digits."""
+
+Products = tuple[Float32[Array, "r c"], Float32[Array, "r"], Float32[Array, "c"]]
+SelfProducts = tuple[Float32[Array, "m m"], Int32[Array, "m"]]
+CrossProducts = tuple[Products, Int32[Array, "r"], Int32[Array, "c"]]
+
+LEAST_EXAMPLES = 4
+"""Fewest of a minibatch: those for which unbiased HSIC is defined."""
+
+_ROUNDINGS = 4
+_RESOLUTION = _ROUNDINGS * float(np.finfo(np.float32).eps)
+"""Root mean square of what rounding leaves of a Gram below 1 that centring should make 0."""
+
+
+def zero_sums(r: int, c: int) -> PairSums:
+    """Return the sums over no examples."""
+    return PairSums(np.zeros((r, c)), np.zeros(r), np.zeros(c), 0)
+
+
+def merged(parts: Sequence[PairSums]) -> PairSums:
+    """Add sums over other examples in the order given, which fixes the last bit of the result."""
+    _check_some(parts)
+    shapes = {part.cross.shape for part in parts}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"sums of shapes {shapes} do not merge; use sums of the same two lists of"
+            " representations"
+        )
+    total = zero_sums(*parts[0].cross.shape)
+    for part in parts:
+        total = PairSums(
+            total.cross + part.cross,
+            total.rows + part.rows,
+            total.columns + part.columns,
+            total.n_examples + part.n_examples,
+        )
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class MinibatchSums:
+    """Sums of each of b minibatches, in the order of their rows; its length is b.
+
+    Attributes:
+        cross: of row i with column j.
+        rows: of row i with itself.
+        columns: of column j with itself.
+        sizes: examples of each minibatch.
+    """
+
+    cross: Float64[np.ndarray, "b r c"]
+    rows: Float64[np.ndarray, "b r"]
+    columns: Float64[np.ndarray, "b c"]
+    sizes: Int64[np.ndarray, "b"]
+
+    @classmethod
+    def stack(cls, sums: Sequence[PairSums]) -> Self:
+        """Keep the sums of single minibatches apart, in the order given."""
+        _check_some(sums)
+        return cls(
+            np.stack([part.cross for part in sums]),
+            np.stack([part.rows for part in sums]),
+            np.stack([part.columns for part in sums]),
+            np.array([part.n_examples for part in sums], np.int64),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Put runs of minibatches one after the other, in the order given."""
+        _check_some(parts)
+        return cls(
+            np.concatenate([part.cross for part in parts]),
+            np.concatenate([part.rows for part in parts]),
+            np.concatenate([part.columns for part in parts]),
+            np.concatenate([part.sizes for part in parts]),
+        )
+
+    def total(self) -> PairSums:
+        """Add the minibatches in their order, which fixes the last bit; of none, zeros."""
+        nothing = zero_sums(*self.cross.shape[1:])
+        return merged([nothing, *(self[i] for i in range(len(self)))])
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> PairSums:
+        return PairSums(
+            self.cross[index], self.rows[index], self.columns[index], int(self.sizes[index])
+        )
+
+
+def minibatch_sums(Ks: ManyGrams, Ls: ManyGrams | None, measure: Measure) -> PairSums:
+    """Return n times the measure's products of all pairs of Grams over a minibatch of n examples.
+
+    ``Ls`` None compares ``Ks`` with themselves, which is half the work. Compiled once for each
+    number of matrices and examples. A constant representation adds exactly 0, as does what float32
+    cannot tell from one; Grams of any finite scale neither overflow nor vanish.
+    Raises ValueError for fewer examples than the measure needs, and for differing shapes.
+    """
+    F, G = scaled(Ks, measure), None if Ls is None else scaled(Ls, measure)
+    n = _check_grams(F, G)
+    _check_rows(n, measure, "minibatch")
+    factor = n * measure.factor(n)
+    if G is None:
+        products, e = jax.device_get(_self_products(F.values, measure))
+        e = e + F.exponents
+        cross = factor * _rescaled(products, e[:, None] + e[None, :])
+        return _self_sums((cross + cross.T) / 2, n)
+    (cross, rows, columns), e, f = jax.device_get(_cross_products(F.values, G.values, measure))
+    e, f = e + F.exponents, f + G.exponents
+    return PairSums(
+        factor * _rescaled(cross, e[:, None] + f[None, :]),
+        factor * _rescaled(rows, 2 * e),
+        factor * _rescaled(columns, 2 * f),
+        n,
+    )
+
+
+def group_sums(
+    Ks: Sequence[Float[np.ndarray, "g g"]],
+    Ls: Sequence[Float[np.ndarray, "g g"]] | None,
+    measure: Measure,
+) -> PairSums:
+    """Return the sums over g of a minibatch's examples, as of one class.
+
+    In float64: what these differ by may be far less than their distance from the other examples.
+    Nothing is compiled, since groups come in many sizes. A representation that is constant to the
+    digits of its Gram adds exactly 0. Raises ValueError as `minibatch_sums`.
+    """
+    n = len(Ks[0])
+    _check_rows(n, measure, "group")
+    F = _wide_features(Ks, measure)
+    G = F if Ls is None else _wide_features(Ls, measure)
+    factor = n * measure.factor(n)
+    # NumPy calls syrk, which is exactly symmetric, for an array and its own transpose.
+    cross = factor * (F @ G.T)
+    if Ls is None:
+        return _self_sums(cross, n)
+    return PairSums(cross, factor * np.vecdot(F, F), factor * np.vecdot(G, G), n)
+
+
+def permuted_sums(
+    Ks: ManyGrams,
+    Ls: ManyGrams | None,
+    permutations: Integer[np.ndarray, "p n"],
+    measure: Measure,
+) -> Float64[np.ndarray, "p r c"]:
+    """Return the products of all pairs where L's examples are matched with K's in another order.
+
+    For a permutation π, L[i, j] becomes L[π(i), π(j)]; the products of a representation with itself
+    stay the same. ``Ls`` None takes ``Ks`` for them.
+    Raises ValueError for rows that are no permutations of the n examples, and as `minibatch_sums`.
+    """
+    F, G = scaled(Ks, measure), None if Ls is None else scaled(Ls, measure)
+    n = _check_grams(F, G)
+    _check_rows(n, measure, "minibatch")
+    permutations = np.asarray(permutations)
+    if permutations.shape[1:] != (n,) or (np.sort(permutations, axis=1) != np.arange(n)).any():
+        raise ValueError(
+            f"the permutations of shape {permutations.shape} do not reorder {n} examples; give one"
+            f" a row, each with every number from 0 to {n - 1} once"
+        )
+    values = F.values, None if G is None else G.values
+    products, e, f = jax.device_get(_permuted_products(*values, np.int32(permutations), measure))
+    e, f = e + F.exponents, f + (F if G is None else G).exponents
+    return n * measure.factor(n) * _rescaled(products, (e[:, None] + f[None, :])[None])
+
+
+def scaled(Ks: ManyGrams, measure: Measure) -> Scaled:
+    """Return Grams in float32, those in float64 centred before they are narrowed."""
+    if isinstance(Ks, Scaled):
+        return Ks
+    if isinstance(Ks, np.ndarray | jax.Array) and Ks.dtype == np.float32:
+        return Scaled(Ks, np.zeros(len(Ks), np.int32))
+    if all(K.dtype == np.float32 for K in Ks):
+        return Scaled(np.stack(list(Ks)), np.zeros(len(Ks), np.int32))
+    pairs = [
+        (K, 0) if K.dtype == np.float32 else _narrowed(np.asarray(K, np.float64), measure)
+        for K in Ks
+    ]
+    values, exponents = zip(*pairs, strict=True)
+    return Scaled(np.stack(values), np.array(exponents, np.int32))
+
+
+def _narrowed(
+    K: Float64[np.ndarray, "n n"], measure: Measure
+) -> tuple[Float32[np.ndarray, "n n"], int]:
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        centred = measure.centred(K)
+        largest = np.abs(centred).max(initial=0)
+        exponent = int(np.frexp(largest)[1]) if np.isfinite(largest) else 0
+        return np.ldexp(centred, -exponent).astype(np.float32), exponent
+
+
+def _wide_features(
+    Ks: Sequence[Float[np.ndarray, "g g"]], measure: Measure
+) -> Float64[np.ndarray, "m k"]:
+    features = []
+    for K in Ks:
+        row = measure.features(K.astype(np.float64)).ravel()
+        rounding = _ROUNDINGS * np.finfo(K.dtype).eps * np.abs(K).max()
+        features.append(row if np.vecdot(row, row) > (len(K) * rounding) ** 2 else 0 * row)
+    return np.stack(features)
+
+
+def split_minibatches(n: int, batch_size: int) -> list[tuple[int, int]]:
+    """Return the row ranges of minibatches that use each of ``n`` examples exactly once.
+
+    A last minibatch of fewer than 4 rows, for which unbiased HSIC is not defined, joins the one
+    before. Raises ValueError where either number is less than 4.
+    """
+    least = LEAST_EXAMPLES
+    for name, value in (("examples", n), ("examples a minibatch", batch_size)):
+        if value < least:
+            raise ValueError(f"there are {value} {name}; unbiased HSIC needs {least} or more")
+    starts = list(range(0, n, batch_size))
+    if n - starts[-1] < least:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], n], strict=True))
+
+
+def _check_some(sums: Sequence[object]) -> None:
+    if not sums:
+        raise ValueError("there are no sums to merge; give those of one minibatch or more")
+
+
+def _check_grams(F: Scaled, G: Scaled | None) -> int:
+    """Return the number of examples of both lists of Grams."""
+    shape, other = F.values.shape[1:], (F if G is None else G).values.shape[1:]
+    if len(shape) != 2 or shape[0] != shape[1] or shape != other:
+        raise ValueError(
+            f"Gram matrices of shapes {shape} and {other} cannot be compared; use square ones over"
+            " the same examples"
+        )
+    n: int = shape[0]
+    return n
+
+
+def _check_rows(n: int, measure: Measure, whose: str) -> None:
+    if n < measure.least_examples:
+        raise ValueError(
+            f"the {whose} has {n} examples; {measure.how or measure.title} needs"
+            f" {measure.least_examples} or more"
+        )
+
+
+def _self_sums(cross: Float64[np.ndarray, "m m"], n: int) -> PairSums:
+    return PairSums(cross, cross.diagonal().copy(), cross.diagonal().copy(), n)
+
+
+def _rescaled(
+    products: Float32[np.ndarray, "..."], exponents: Int32[np.ndarray, "..."]
+) -> Float64[np.ndarray, "..."]:
+    # In float64: a Gram of 1e30 is a float32, its square is not.
+    rescaled: Float64[np.ndarray, "..."] = np.ldexp(products.astype(np.float64), exponents)
+    return rescaled
+
+
+@partial(jax.jit, static_argnames="measure")
+def _self_products(Ks: Stack, measure: Measure) -> tuple[Float32[Array, "m m"], Int32[Array, "m"]]:
+    n = Ks.shape[1]
+    F, exponents = _features(Ks, measure)
+    products = _products(F, F)
+    own = jnp.diagonal(products)
+    return _without_rounding(products, own, own, n), exponents
+
+
+@partial(jax.jit, static_argnames="measure")
+def _cross_products(
+    Ks: Stack, Ls: Stack, measure: Measure
+) -> tuple[Products, Int32[Array, "r"], Int32[Array, "c"]]:
+    n = Ks.shape[1]
+    F, e = _features(Ks, measure)
+    G, f = _features(Ls, measure)
+    rows, columns = jnp.sum(F * F, axis=1), jnp.sum(G * G, axis=1)
+    cross = _without_rounding(_products(F, G), rows, columns, n)
+    return (cross, _signal(rows, n), _signal(columns, n)), e, f
+
+
+@partial(jax.jit, static_argnames="measure")
+def _permuted_products(
+    Ks: Stack, Ls: Stack | None, permutations: Int32[Array, "p n"], measure: Measure
+) -> tuple[Float32[Array, "p r c"], Int32[Array, "r"], Int32[Array, "c"]]:
+    n = Ks.shape[1]
+    F, e = _features(Ks, measure)
+    G, f = (F, e) if Ls is None else _features(Ls, measure)
+    own = jnp.sum(F * F, axis=1), jnp.sum(G * G, axis=1)
+    square = G.reshape(-1, n, n)
+
+    def products(order: Int32[Array, "n"]) -> Float32[Array, "r c"]:
+        # Features come first: they commute with the order of the examples.
+        reordered = square[:, order[:, None], order[None, :]].reshape(len(G), -1)
+        return _without_rounding(_products(F, reordered), *own, n)
+
+    # One after the other: a reordered copy of all features is held at a time.
+    return jax.lax.map(products, permutations), e, f
+
+
+def _without_rounding(
+    cross: Float32[Array, "r c"], rows: Float32[Array, "r"], columns: Float32[Array, "c"], n: int
+) -> Float32[Array, "r c"]:
+    """Return the products with exact zeros for Grams that float32 cannot tell from a constant's."""
+    nothing = (_signal(rows, n) == 0)[:, None] | (_signal(columns, n) == 0)[None, :]
+    return jnp.where(nothing, 0, cross)
+
+
+def _signal(own: Float32[Array, "m"], n: int) -> Float32[Array, "m"]:
+    # Written so that NaN stays.
+    return jnp.where(own <= jnp.square(jnp.float32(n) * _RESOLUTION), 0, own)
+
+
+def _features(Ks: Stack, measure: Measure) -> tuple[Float32[Array, "m k"], Int32[Array, "m"]]:
+    """Return flattened features of Grams scaled by 2**-exponent, so no product leaves float32."""
+    n = Ks.shape[1]
+    # Features ignore a constant added to a Gram, and float32 does not: a flat RBF Gram is near 1.
+    Ks = Ks - Ks[:, :1, 1:2]
+    # The diagonal, which may be far larger, does not count where it is left out.
+    skipped = jnp.eye(n, dtype=bool)[None] & measure.skips_diagonal
+    largest = jnp.max(jnp.where(skipped, 0, jnp.abs(Ks)), axis=(1, 2))
+    _, exponents = jnp.frexp(largest)
+    divided = jnp.ldexp(Ks, -exponents[:, None, None])
+    return jax.vmap(measure.features)(divided).reshape(len(Ks), -1), exponents
+
+
+def _products(F: Float32[Array, "r k"], G: Float32[Array, "c k"]) -> Float32[Array, "r c"]:
+    return jnp.matmul(F, G.T, precision=jax.lax.Precision.HIGHEST)
