@@ -51,12 +51,12 @@ def pipeline(settings: PipelineParameters) -> list[str]:
     check(workspace, plan)
     # Entered first, lest a cluster that cannot be is found after hours of training.
     with Cluster(settings.spec(), telling()) as cluster:
-        runs = [train_run(config, workspace) for config in plan.configs()]
+        runs = [train_run(config, workspace) for config in plan.runs]
         sample_set = [extract_checkpoint(job, workspace) for job in plan.extractions()][-1]
         pairs = plan.between_runs(sample_set)
         names = [name for job in pairs for name in compare_representations(job, workspace, cluster)]
-        for config in plan.configs():
+        for config in plan.runs:
             jobs = list(plan.between_stages(config, sample_set))
             compare_stages(config.name, jobs, workspace, cluster)
-    draw_curves(runs, f"{plan.training.prefix}-curves", workspace)
+    draw_curves(runs, f"{plan.runs[0].prefix}-curves", workspace)
     return names

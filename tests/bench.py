@@ -210,7 +210,7 @@ def a_network(
     width: float, n: int = 1024, depth: int = 1
 ) -> tuple[Samples, Callable[[np.ndarray], dict[str, jax.Array]]]:
     """Return random images and an untrained network."""
-    spec = convnet.all_cnn_c(RunConfig(width=width, depth=depth), 10, 3)
+    spec = convnet.all_cnn_c(RunConfig.of(width=width, depth=depth), 10, 3)
     statistics = np.full(3, 120.0), np.full(3, 60.0)
     variables = convnet.init(spec, jax.random.key(0), *statistics)
     images = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
@@ -464,7 +464,7 @@ def report_page() -> None:
 
 def write_checkpoints(workspace: Workspace, n: int) -> str:
     """Write a run of so many checkpoints of depth 1, untrained; return its name."""
-    config = RunConfig(image_size=32, width=0.5, epochs=n - 1, checkpoint_every=1)
+    config = RunConfig.of(image_size=32, width=0.5, epochs=n - 1, checkpoint_every=1)
     entry = train.RunRecord(config, tuple("0123456789"), 1)
     run_record.write_record(workspace, entry)
     plan = train._plan(entry, 1198)
@@ -612,7 +612,7 @@ print(peak(), before)
 def training_step() -> None:
     """Time a training step at width 1, batch 128, and one of Tiny-10, against PyTorch's."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    for config in (RunConfig(**preset("d1-v2")), RunConfig(**preset("tiny-10"))):
+    for config in (RunConfig.of(**preset("d1-v2")), RunConfig.of(**preset("tiny-10"))):
         entry = train.RunRecord(config, tuple("0123456789"), 3)
         images = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
         ours, theirs = our_steps(entry, images), torch_steps(entry.spec, images)
@@ -624,7 +624,7 @@ def training_step() -> None:
 def flops() -> None:
     """Count the operations of a training step, and print what they make of the whole recipe."""
     for name in ("d1-v2", "d1-v1", "d2-v2", "d4-v2", "d8-v2", "plain-66", "tiny-10"):
-        config = RunConfig(**preset(name))
+        config = RunConfig.of(**preset(name))
         entry = train.RunRecord(config, tuple("0123456789"), 3)
         an_image = step_flops(entry) / config.batch_size
         n_images = config.epochs * N_CIFAR10

@@ -22,7 +22,7 @@ from allcnn.settings.run import RunConfig
 from allcnn.training import loop
 from allcnn.workspace.paths import Workspace
 
-SMALL = RunConfig(
+SMALL = RunConfig.of(
     image_size=12, width=0.05, epochs=2, checkpoint_every=1, batch_size=64, prefix="small"
 )
 """Learns a little from the digits in a few seconds."""
@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Return a workspace with two small trained runs, of depth 1 and 2; copy it before writing."""
     workspace = Workspace.at(tmp_path_factory.mktemp("trained"))
     for depth in (1, 2):
-        loop.train(RunConfig(**(SMALL.to_json() | {"depth": depth})), workspace)
+        loop.train(RunConfig.of(**(SMALL.to_json() | {"depth": depth})), workspace)
     return workspace
 
 

@@ -21,7 +21,7 @@ EVIL = "</script><script>alert(1)</script>\u2028'\"<b>"
 
 
 def config(seed: int, **changes) -> RunConfig:
-    return RunConfig(**{"epochs": 3, "image_size": 12, "prefix": "seen", "seed": seed} | changes)
+    return RunConfig.of(**{"epochs": 3, "image_size": 12, "prefix": "seen", "seed": seed} | changes)
 
 
 def write_run(
@@ -51,7 +51,7 @@ def digest_of(run: str, checkpoint: str) -> str:
 
 def keys(run: str, checkpoints=("final",), taps=None, sample_set=SET) -> list[RepresentationKey]:
     """Return all taps of some checkpoints of a run, those of All-CNN-C by default."""
-    names = taps or spec_of(RunConfig(), 10, 3).taps
+    names = taps or spec_of(RunConfig.of(), 10, 3).taps
     return [RepresentationKey(sample_set, run, each, tap) for each in checkpoints for tap in names]
 
 

@@ -30,7 +30,7 @@ SPEC = NetworkSpec((Conv(16), Conv(16)), "pooled", 16, 3)
 def draw_state(seed, spec=SPEC):
     """Return a state whose optimiser has taken one step, so that nothing of it is zero."""
     variables = convnet.init(spec, jax.random.key(seed), np.full(3, 100.0), np.full(3, 50.0))
-    transform = optimizer.optimiser(RunConfig(), 10)
+    transform = optimizer.optimiser(RunConfig.of(), 10)
     state = transform.init(variables.params)
     _, state = transform.update(variables.params, state, variables.params)
     return TrainState(variables, state, Position.first(jax.random.key(seed + 7)))

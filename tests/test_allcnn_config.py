@@ -54,27 +54,30 @@ def test_names_that_could_leave_the_workspace_are_refused(name):
 
 
 def test_a_run_is_named_by_its_settings():
-    assert RunConfig().name == "allcnn-d1-v2-s0"
-    assert RunConfig(depth=2, variant="v1", seed=3, prefix="x").name == "x-d2-v1-s3"
+    assert RunConfig.of().name == "allcnn-d1-v2-s0"
+    assert RunConfig.of(depth=2, variant="v1", seed=3, prefix="x").name == "x-d2-v1-s3"
 
 
 def test_defaults_are_a_try_and_images_as_large_as_the_data_set_has_them():
-    config = RunConfig()
+    config = RunConfig.of()
     assert (config.dataset, config.image_size, config.width, config.epochs) == (
         "digits",
         16,
         0.25,
         20,
     )
-    assert [RunConfig(dataset=name).image_size for name in ("cifar10", "fashion_mnist")] == [32, 32]
-    assert RunConfig(image_size=12).image_size == 12
+    assert [RunConfig.of(dataset=name).image_size for name in ("cifar10", "fashion_mnist")] == [
+        32,
+        32,
+    ]
+    assert RunConfig.of(image_size=12).image_size == 12
 
 
 @pytest.mark.parametrize(
     ("epochs", "every", "wanted"), [(9, 0, 1), (10, 0, 5), (350, 0, 5), (350, 7, 7), (2, 9, 9)]
 )
 def test_checkpoints_come_every_five_epochs_or_one_of_a_short_run(epochs, every, wanted):
-    assert RunConfig(epochs=epochs, checkpoint_every=every).checkpoint_every == wanted
+    assert RunConfig.of(epochs=epochs, checkpoint_every=every).checkpoint_every == wanted
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,7 @@ def test_checkpoints_come_every_five_epochs_or_one_of_a_short_run(epochs, every,
 )
 def test_settings_outside_their_range_are_refused(setting, value, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
-        RunConfig(**{setting: value})
+        RunConfig.of(**{setting: value})
 
 
 @pytest.mark.parametrize(
@@ -120,11 +123,11 @@ def test_settings_outside_their_range_are_refused(setting, value, message):
     ],
 )
 def test_settings_at_their_bounds_are_kept(setting, value):
-    assert getattr(RunConfig(**{setting: value}), setting) == value
+    assert getattr(RunConfig.of(**{setting: value}), setting) == value
 
 
 def test_settings_survive_json():
-    config = RunConfig(dataset="cifar10", depth=2, width=0.25, variant="v1", weight_decay=0.0)
+    config = RunConfig.of(dataset="cifar10", depth=2, width=0.25, variant="v1", weight_decay=0.0)
     again = RunConfig.from_json(json.loads(json.dumps(config.to_json())))
     assert again == config
 
@@ -132,7 +135,9 @@ def test_settings_survive_json():
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(RunConfig)])
 def test_every_setting_is_written_and_told_apart(field):
     # Only Width-n has channels of its own.
-    config = RunConfig(architecture="width", channels=8) if field == "channels" else RunConfig()
+    config = (
+        RunConfig.of(architecture="width", channels=8) if field == "channels" else RunConfig.of()
+    )
     value = getattr(config, field)
     others = {"v2": "v1", "all-cnn-c": "plain", "float32": "bfloat16"}
     other = others.get(value, f"{value}x") if isinstance(value, str) else value + 1
@@ -142,7 +147,7 @@ def test_every_setting_is_written_and_told_apart(field):
 
 
 def test_settings_of_another_version_name_what_differs():
-    values = RunConfig().to_json()
+    values = RunConfig.of().to_json()
     del values["depth"]
     with pytest.raises(ConfigError, match="do not fit this version: colour, depth differ"):
         RunConfig.from_json(values | {"colour": 1})

@@ -13,7 +13,7 @@ from allcnn.settings.run import RunConfig
 from allcnn.training import loop
 from allcnn.workspace.paths import Workspace
 
-CONFIG = RunConfig(image_size=16, width=0.1, batch_size=8, epochs=1)
+CONFIG = RunConfig.of(image_size=16, width=0.1, batch_size=8, epochs=1)
 
 
 def test_outputs_are_counted_as_the_network_gives_them():
@@ -32,10 +32,10 @@ def test_what_does_not_fit_is_refused_before_images_are_read(monkeypatch, tmp_pa
     monkeypatch.setattr(splits, "load", None)
     message = r"digits at --image-size 64 takes at least 7 MB of memory, and there are 1 MB; use sm"
     with pytest.raises(ConfigError, match=message):
-        loop.train(RunConfig(image_size=64), Workspace.at(tmp_path))
+        loop.train(RunConfig.of(image_size=64), Workspace.at(tmp_path))
     message = r"training .* takes at least .* of memory, and there are 1 MB; use smaller images, "
     with pytest.raises(ConfigError, match=message):
-        loop.train(RunConfig(image_size=16, batch_size=512), Workspace.at(tmp_path))
+        loop.train(RunConfig.of(image_size=16, batch_size=512), Workspace.at(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -104,7 +104,7 @@ def tap_shapes(spec, side=32):
 
 @pytest.mark.parametrize(("n", "n_taps"), [(1, 10), (2, 17), (4, 31)])
 def test_all_cnn_c_has_7n_plus_3_taps_in_order(n, n_taps):
-    spec = all_cnn_c(RunConfig(depth=n), 10, 3)
+    spec = all_cnn_c(RunConfig.of(depth=n), 10, 3)
     assert spec.taps == (*(f"conv{i}" for i in range(1, n_taps)), "logits")
 
 
@@ -114,23 +114,23 @@ def test_all_cnn_c_has_the_published_shapes():
     wanted += [(16, 16, wide)] * 2 + [(8, 8, wide)]
     # VALID takes a pixel from each side.
     wanted += [(6, 6, wide)] * 2 + [(6, 6, 10), (10,)]
-    assert tap_shapes(all_cnn_c(RunConfig(width=1.0), 10, 3)) == wanted
+    assert tap_shapes(all_cnn_c(RunConfig.of(width=1.0), 10, 3)) == wanted
 
 
 def test_depth_repeats_the_convolutions_of_each_resolution():
-    sides = [shape[0] for shape in tap_shapes(all_cnn_c(RunConfig(depth=2, width=0.02), 10, 1))]
+    sides = [shape[0] for shape in tap_shapes(all_cnn_c(RunConfig.of(depth=2, width=0.02), 10, 1))]
     assert sides == [32] * 5 + [16] * 6 + [8] * 2 + [6] * 3 + [10]
 
 
 def test_the_smallest_image_leaves_one_pixel():
-    assert tap_shapes(all_cnn_c(RunConfig(width=0.02), 3, 1), side=12)[-2:] == [(1, 1, 3), (3,)]
+    assert tap_shapes(all_cnn_c(RunConfig.of(width=0.02), 3, 1), side=12)[-2:] == [(1, 1, 3), (3,)]
 
 
 @pytest.mark.parametrize(
     ("width", "channels"), [(1.0, {96, 192}), (0.25, {24, 48}), (2.0, {192, 384}), (0.001, {1})]
 )
 def test_width_multiplies_the_channels(width, channels):
-    spec = all_cnn_c(RunConfig(width=width), 10, 3)
+    spec = all_cnn_c(RunConfig.of(width=width), 10, 3)
     assert {layer.features for layer in spec.layers[:-1]} == channels
     assert spec.layers[-1].features == 10
 
@@ -179,7 +179,7 @@ def test_training_normalises_by_the_batch_and_moves_running_statistics_a_tenth(s
 
 @pytest.mark.parametrize(("variant", "dropped"), [("v1", [0.2, 0.5, 0.5]), ("v2", [])])
 def test_dropout_is_of_the_input_and_after_each_strided_convolution(monkeypatch, variant, dropped):
-    spec = all_cnn_c(RunConfig(variant=variant, width=0.02), 2, 3)
+    spec = all_cnn_c(RunConfig.of(variant=variant, width=0.02), 2, 3)
     pairs, rates, dropout = [], [], convnet._dropout
 
     def spy(x, rate, keys):

@@ -16,7 +16,7 @@ from allcnn.settings.run import RunConfig
 
 
 def spec_of(name):
-    return convnet.spec_of(RunConfig(**preset(name)), 10, 3)
+    return convnet.spec_of(RunConfig.of(**preset(name)), 10, 3)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_tiny_and_width_have_the_channels_of_the_paper():
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "width-N"] + ["width-64"])
 def test_presets_have_the_full_recipe(name):
-    config = RunConfig(**preset(name))
+    config = RunConfig.of(**preset(name))
     assert (config.dataset, config.epochs, config.learning_rate) == ("cifar10", 350, 0.1)
     assert (config.image_size, config.width, config.weight_decay) == (32, 1.0, 1e-3)
     # Lange trained depth 2 with batches of 256; nothing is known of deeper ones.
@@ -100,7 +100,9 @@ def test_presets_have_the_full_recipe(name):
 
 
 def test_runs_are_named_after_their_networks():
-    names = [RunConfig(**preset(name)).name for name in ("d2-v1", "plain-66", "tiny-10", "width-8")]
+    names = [
+        RunConfig.of(**preset(name)).name for name in ("d2-v1", "plain-66", "tiny-10", "width-8")
+    ]
     assert names == [
         "allcnn-d2-v1-s0",
         "allcnn-plain-66-s0",
@@ -131,11 +133,11 @@ def test_other_names_are_refused(name):
 )
 def test_settings_that_an_architecture_lacks_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
-        RunConfig(**settings)
+        RunConfig.of(**settings)
 
 
 def test_runs_of_the_first_version_have_todays_defaults():
-    config = RunConfig(depth=2)
+    config = RunConfig.of(depth=2)
     first = {
         name: value
         for name, value in config.to_json().items()

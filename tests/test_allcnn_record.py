@@ -10,7 +10,7 @@ from allcnn.workspace import run_record, sealed_json
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_record import Epoch, RunRecord
 
-ENTRY = RunRecord(RunConfig(depth=2, width=0.5), ("cat", "dog", "ship"), 3)
+ENTRY = RunRecord(RunConfig.of(depth=2, width=0.5), ("cat", "dog", "ship"), 3)
 RUN = ENTRY.config.name
 
 
@@ -70,7 +70,7 @@ def test_a_record_that_is_no_object_is_refused(written):
 
 
 def test_the_same_settings_pass():
-    assert run_record.check_same(RunConfig(), RunConfig()) is None
+    assert run_record.check_same(RunConfig.of(), RunConfig.of()) is None
 
 
 def test_the_final_accuracy_is_that_of_the_last_epoch(workspace):

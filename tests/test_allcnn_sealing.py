@@ -88,7 +88,7 @@ def test_the_advice_helps(file):
 
 def write_run(workspace, history=HISTORY, **settings):
     entry = RunRecord(
-        RunConfig(**{"epochs": 2} | settings), ("cat", "dog"), 3, "2026-01-31T12:00+00:00"
+        RunConfig.of(**{"epochs": 2} | settings), ("cat", "dog"), 3, "2026-01-31T12:00+00:00"
     )
     run_record.write_record(workspace, entry)
     run_record.write_history(workspace, entry.config.name, history)

@@ -31,7 +31,7 @@ from store.storage.claim_file import Lock
 from store.storage.claims import claim, is_claimed
 from tests.oracles import conv64
 
-NOISE = RunConfig(
+NOISE = RunConfig.of(
     dataset="noise",
     image_size=12,
     variant="v1",
@@ -180,7 +180,7 @@ def test_one_step_is_that_of_finite_differences(fresh, monkeypatch):
     # Digits are not augmented, and one step of all examples needs no order.
     split = splits.Split("digits", "train", images, labels, ("a", "b"))
     monkeypatch.setattr(splits, "load", lambda *args: split)
-    config = RunConfig(image_size=12, width=0.01, epochs=1, batch_size=8, weight_decay=0.5)
+    config = RunConfig.of(image_size=12, width=0.01, epochs=1, batch_size=8, weight_decay=0.5)
     run = loop.train(config, fresh)
 
     spec = run_record.read_record(fresh, run).spec

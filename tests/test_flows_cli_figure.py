@@ -207,7 +207,7 @@ def test_stages_tell_epoch_and_accuracy_where_the_run_is_there(place, no_work):
 
 
 def test_the_stages_drawn_are_those_of_a_pipeline(tmp_path, monkeypatch):
-    config, chosen = RunConfig(epochs=350), []
+    config, chosen = RunConfig.of(epochs=350), []
     names = ["init", *(f"epoch-{epoch:04d}" for epoch in range(5, 350, 5)), "final"]
     monkeypatch.setattr(training, "_checkpoints", lambda *_: names)
 
@@ -478,7 +478,7 @@ TINY = {"architecture": "tiny", "dataset": "cifar10", "image_size": 32, "width":
 )
 def test_the_published_numbers_are_of_tiny_10_alone(tmp_path, changes, of, wanted):
     place = Workspace.at(tmp_path)
-    configs = [RunConfig(**TINY), RunConfig(**TINY | changes, seed=1)]
+    configs = [RunConfig.of(**TINY), RunConfig.of(**TINY | changes, seed=1)]
     for config in configs[: 1 if of.get("imported") else 2]:
         write_run(place, config)
     taps = of.get("taps", ["conv1", "conv2", "logits"])

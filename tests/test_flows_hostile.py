@@ -117,7 +117,7 @@ def sound(root: Path) -> Workspace:
     """Return a workspace with one run that can be read."""
     place = Workspace.at(root)
     for seed in (0, 1):
-        config = RunConfig(epochs=2, seed=seed)
+        config = RunConfig.of(epochs=2, seed=seed)
         entry = RunRecord(config, ("cat", "dog"), 1, "2026-01-31T12:00:00+00:00")
         run_record.write_record(place, entry)
         run_record.write_history(place, config.name, (Epoch(1, 2.3, 0.1, 2.2, 0.2, 1.5),))
@@ -258,7 +258,7 @@ def test_a_sound_memory_is_kept(place):
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)
-@given(spoilt(RunConfig().to_json()))
+@given(spoilt(RunConfig.of().to_json()))
 def test_settings_are_read_whole_or_refused(values):
     try:
         found = RunConfig.from_json(values)

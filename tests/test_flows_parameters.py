@@ -44,7 +44,7 @@ COMPARING |= {"pool": "mean", "label": 3, "permutations": 0}
 
 
 def test_defaults_are_those_of_the_settings():
-    assert TrainParameters().job() == RunConfig()
+    assert TrainParameters().job() == RunConfig.of()
     assert ExtractParameters(run="a").job() == Extraction("a", "final")
     assert CompareParameters(**PAIR).job() == Comparison(
         Selection("a", "init"), Selection("b", "final")
@@ -54,7 +54,7 @@ def test_defaults_are_those_of_the_settings():
 
 def test_every_setting_of_training_arrives():
     settings = TRAINING | {"depth": 2, "seed": 5}
-    assert TrainParameters(**settings).job() == RunConfig(**settings)
+    assert TrainParameters(**settings).job() == RunConfig.of(**settings)
 
 
 def test_every_setting_of_an_extraction_arrives():
@@ -93,7 +93,7 @@ def test_every_setting_of_a_pipeline_arrives():
     how |= {"minibatch": 50, "estimator": "biased"}
     job = PipelineParameters(**TRAINING, **how, sigmas=[0.2], depths=[3, 1], seeds=[4, 7]).job()
     networks = ((3, 4), (3, 7), (1, 4), (1, 7))
-    assert job == Pipeline(RunConfig(**TRAINING), networks, **how, sigmas=(0.2,))
+    assert job == Pipeline(RunConfig.of(**TRAINING), networks, **how, sigmas=(0.2,))
 
 
 def test_a_relative_workspace_lies_in_the_working_directory(tmp_path: Path, monkeypatch):

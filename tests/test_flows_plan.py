@@ -47,12 +47,12 @@ def test_more_networks_than_anyone_trains_are_refused_at_once() -> None:
     ],
 )
 def test_stages_of_a_short_training(epochs: int, every: int, expected: list[str]) -> None:
-    assert stages(RunConfig(epochs=epochs, checkpoint_every=every)) == expected
+    assert stages(RunConfig.of(epochs=epochs, checkpoint_every=every)) == expected
 
 
 def test_stages_of_a_long_training_are_few_and_denser_at_the_start() -> None:
     epochs = ("0005", "0020", "0075", "0180")
-    assert stages(RunConfig(epochs=350)) == ["init", *(f"epoch-{e}" for e in epochs), "final"]
+    assert stages(RunConfig.of(epochs=350)) == ["init", *(f"epoch-{e}" for e in epochs), "final"]
 
 
 def test_every_pair_of_final_networks_is_compared_once() -> None:

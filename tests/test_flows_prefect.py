@@ -360,7 +360,7 @@ def test_only_what_may_pass_is_tried_again(api: Api, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(training, "train", fail)
     monkeypatch.setattr(train_run, "retry_delay_seconds", 0)
-    settings = TrainParameters(**settings_of(RunConfig(), Workspace.at(tmp_path)))
+    settings = TrainParameters(**settings_of(RunConfig.of(), Workspace.at(tmp_path)))
     with pytest.raises(type(error), match=str(error)):
         train(settings)
     assert len(tries) == n_tries

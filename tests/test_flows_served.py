@@ -223,7 +223,7 @@ def test_every_deployment_runs_and_a_night_takes_up_a_new_checkpoint(clone: Clon
     # By the pipeline all is stored, and compared by the flow of that pattern.
     assert (first["added"], first["failed"]) == ([], [])
 
-    config = RunConfig(**SMALL, prefix="real", seed=2)
+    config = RunConfig.of(**SMALL, prefix="real", seed=2)
     loop.train(config, clone.workspace)
     run = clone.run("nightly", **SAMPLES, matrices=["*@*:conv[12]"])
     assert run["state"]["message"].startswith("2 networks added, 0 stored again, ")

@@ -76,15 +76,6 @@ def _plain(number: float) -> str:
 IMAGE_SIZE: Final = Bounds(12, 4096)
 """Two strides and one VALID 3x3 convolution leave a pixel of twelve; few photographs are larger."""
 
-DEPTH: Final = Bounds(1, 170)
-"""1,193 layers, as many as the deepest network that was trained on CIFAR-10 (He et al. 2016)."""
-
-WIDTH: Final = Bounds(1e-3, 1000, whole=False)
-"""From one channel everywhere to 192,000: far more than fit anywhere, and still 32-bit sizes."""
-
-CHANNELS: Final = Bounds(1, 9999)
-"""Of a Width-n network, for the same reason."""
-
 SEED: Final = Bounds(0, 2**32 - 1)
 """JAX keeps 32 bits of a seed: larger ones would draw the same networks again."""
 
@@ -111,9 +102,6 @@ LEARNING_RATE: Final = Bounds(1e-9, 1e38, whole=False)
 
 WEIGHT_DECAY: Final = Bounds(0, 1e38, whole=False)
 """As for learning rates."""
-
-SIGMA: Final = Bounds(1e-9, 1e9, whole=False)
-"""Beyond, the kernel is the identity or constant, and the squared bandwidth overflows."""
 
 PENALTY: Final = Bounds(1e-12, 1e12, whole=False)
 """Of features of norm 1 in float32: smaller ones do nothing, larger ones leave nothing."""

@@ -15,11 +15,11 @@ from allcnn.extract.forward import Forward, Images, Samples, Source, narrowed, p
 from allcnn.extract.resume import check_unclaimed, open_sinks
 from allcnn.extract.sinks import Sink
 from allcnn.machine_memory import check_room
-from allcnn.networks import convnet
-from allcnn.networks.footprint import device_bytes
+from allcnn.networks.network import abstract
 from allcnn.progress import Report, silent
 from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction
 from allcnn.settings.run import RunConfig
+from allcnn.training.footprint import device_bytes
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.checkpoint_names import checkpoint_epoch
 from allcnn.workspace.paths import Workspace
@@ -43,8 +43,8 @@ def load_source(workspace: Workspace, run: str, name: str) -> Source:
     """Load a checkpoint; raises RunError where there is none, or it cannot be read."""
     entry = run_record.read_record(workspace, run)
     folder = workspace.find_checkpoint(run, name)
-    variables = checkpoints.load_variables(folder, convnet.abstract(entry.spec))
-    forward = functools.partial(convnet.apply, entry.spec, variables)
+    variables = checkpoints.load_variables(folder, abstract(entry.network))
+    forward = functools.partial(entry.network.apply, variables)
     facts = _attributes(entry.config, name)
     return Source(run, name, checkpoints.digest(variables), forward, facts)
 
@@ -53,10 +53,8 @@ def _attributes(config: RunConfig, name: str) -> Attributes:
     """Return what a network is found by in the stores."""
     epoch = config.epochs if name == "final" else int(checkpoint_epoch(name))
     return {
-        "architecture": config.architecture,
-        "depth": config.depth,
-        "variant": config.variant,
-        "width": config.width,
+        "architecture": config.architecture.reference,
+        **config.architecture.to_json(),
         "seed": config.seed,
         "epoch": epoch,
     }

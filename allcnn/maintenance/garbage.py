@@ -7,7 +7,7 @@ from typing import Any, Literal
 from allcnn.errors import AllcnnError, WorkspaceError
 from allcnn.maintenance import recompute as repair
 from allcnn.maintenance.inventory import EVERYTHING, KINDS, Inventory, Removal, is_of, place_of
-from allcnn.networks import convnet
+from allcnn.networks.network import abstract
 from allcnn.settings.selection import Selection
 from allcnn.similarity.kernels import served_by
 from allcnn.workspace import checkpoints, run_record
@@ -180,7 +180,7 @@ def checkpoint_digest(workspace: Workspace, run: str, name: str) -> str | None:
     """Return the digest of a checkpoint, or None where none is here that can be read."""
     try:
         folder = workspace.find_checkpoint(run, name)
-        like = convnet.abstract(run_record.read_record(workspace, run).spec)
+        like = abstract(run_record.read_record(workspace, run).network)
         return checkpoints.digest(checkpoints.load_variables(folder, like))
     except AllcnnError:
         return None

@@ -8,7 +8,7 @@ from typing import Any, Final
 import jax
 
 from allcnn.errors import AllcnnError, RunError
-from allcnn.networks import convnet
+from allcnn.networks.network import abstract
 from allcnn.training import optimizer
 from allcnn.workspace import checkpoints as checkpoint
 from allcnn.workspace import run_record
@@ -71,7 +71,7 @@ def examine_runs(workspace: Workspace, run: str = "*", name: str = "*") -> Itera
 def taps_of(workspace: Workspace, run: str) -> tuple[str, ...]:
     """Return the taps of a run's network; none where there is no such run, or it cannot be read."""
     try:
-        return tuple(run_record.read_record(workspace, run).spec.taps)
+        return tuple(run_record.read_record(workspace, run).network.taps)
     except AllcnnError:
         return ()
 
@@ -118,7 +118,7 @@ def _of_checkpoint(workspace: Workspace, entry: RunRecord, name: str) -> Iterato
 
 def _like(entry: RunRecord) -> TrainState:
     """Return the shapes of what a checkpoint holds; nothing is computed."""
-    variables = convnet.abstract(entry.spec)
+    variables = abstract(entry.network)
     optimiser = jax.eval_shape(optimizer.optimiser(entry.config, 1).init, variables.params)
     position: Any = jax.eval_shape(lambda: Position.first(jax.random.key(0)))
     return TrainState(variables, optimiser, position)

@@ -1,18 +1,21 @@
 """Everything that determines a trained network."""
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, get_args
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Self, get_args
 
 from allcnn.definitions import bounds
-from allcnn.definitions.fields import check_name, check_settings, setting
+from allcnn.definitions.fields import (
+    Setting,
+    check_known,
+    check_name,
+    check_settings,
+    setting,
+    settings_of,
+)
 from allcnn.errors import ConfigError
-
-Architecture = Literal["all-cnn-c", "plain", "tiny", "width"]
-Variant = Literal["v1", "v2"]
-Precision = Literal["float32", "bfloat16"]
-
-_LATER = ("architecture", "channels", "precision")
-"""Fields that runs of version 0.1 lack."""
+from allcnn.networks.architectures import ARCHITECTURES, AllCnnC, Architecture
+from allcnn.networks.architectures.base import Precision
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class RunConfig:
     The defaults are for a try on two cores: less than a minute on digits, about half an hour on
     CIFAR-10. The published recipes are in ``allcnn.networks.presets``.
 
-    What an architecture does not have is left at its default.
+    Settings of the architecture stand beside its own in options and JSON.
     """
 
     dataset: str = setting(
@@ -38,28 +41,7 @@ class RunConfig:
         or_zero=True,
         metavar="PIXELS",
     )
-    architecture: Architecture = setting(
-        "all-cnn-c",
-        "all-cnn-c, or plain, tiny, width of Kornblith et al. (2019)",
-        choices=get_args(Architecture),
-    )
-    depth: int = setting(
-        1, f"n, which gives the network 7n + 3 taps, {bounds.DEPTH}", bounds.DEPTH, metavar="N"
-    )
-    variant: Variant = setting("v2", "v1 with dropout, v2 without", choices=get_args(Variant))
-    width: float = setting(
-        0.25,
-        f"factor on the published 96 and 192 channels, {bounds.WIDTH}",
-        bounds.WIDTH,
-        metavar="FACTOR",
-    )
-    channels: int = setting(
-        0,
-        "n of the architecture width: channels of each layer",
-        bounds.CHANNELS,
-        or_zero=True,
-        metavar="N",
-    )
+    architecture: Architecture = AllCnnC()
     seed: int = setting(
         0, "of initialisation, order, augmentation and dropout", bounds.SEED, metavar="N"
     )
@@ -100,44 +82,67 @@ class RunConfig:
             size = 16 if self.dataset == "digits" else 32
             object.__setattr__(self, "image_size", size)
         check_name("run", self.name)
-        self._check_architecture()
 
-    def _check_architecture(self) -> None:
-        """Refuse settings that the architecture does not have."""
-        kind = self.architecture
-        if kind != "all-cnn-c" and self.variant != "v2":
-            raise ConfigError(f"variant is {self.variant}, and {kind} has no dropout; use v2")
-        if kind in ("tiny", "width") and self.depth != 1:
-            raise ConfigError(f"depth is {self.depth}, and {kind} has one depth; use 1, or plain")
-        if kind == "width":
-            bounds.CHANNELS.check("channels", self.channels)
-        elif self.channels != 0 or isinstance(self.channels, bool):
-            raise ConfigError(f"channels is {self.channels}, and {kind} has its own; use width")
+    @staticmethod
+    def settings(*others: str) -> dict[str, Setting]:
+        """Return the settings of all runs, and those of architectures given by name."""
+        own = settings_of(RunConfig)
+        kinds = f"{', '.join(ARCHITECTURES.names)}, or MODULE:OBJECT"
+        chosen = Setting("architecture", AllCnnC.name, kinds, metavar="NAME")
+        return {"architecture": chosen} | ARCHITECTURES.settings(*others) | own
+
+    @classmethod
+    def of(cls, given: Iterable[str] = (), /, **values: Any) -> Self:
+        """Return a run of flat settings, those of its architecture among them.
+
+        Args:
+            given: names of those that somebody asked for, see `Registry.make`.
+            values: by name; those of other architectures have no effect unless they are given.
+
+        Raises ConfigError for a setting that is unknown, outside its bounds or without effect.
+        """
+        name = values.get("architecture", AllCnnC.name)
+        check_known("a run", values, {*cls.settings(name)})
+        made = ARCHITECTURES.make(name, values, given)
+        own = settings_of(cls)
+        return cls(architecture=made, **{n: value for n, value in values.items() if n in own})
+
+    def but(self, **changes: Any) -> Self:
+        """Return a run with other settings, of its architecture too."""
+        return type(self).of(**self.to_json() | changes)
 
     @property
     def name(self) -> str:
         """The run's name, such as ``allcnn-d1-v2-s0`` or ``allcnn-plain-18-s0``."""
-        network = {
-            "all-cnn-c": f"d{self.depth}-{self.variant}",
-            "plain": f"plain-{8 * self.depth + 2}",
-            "tiny": "tiny-10",
-            "width": f"width-{self.channels}",
-        }
-        return f"{self.prefix}-{network[self.architecture]}-s{self.seed}"
+        return f"{self.prefix}-{self.architecture.label}-s{self.seed}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as JSON values."""
-        return asdict(self)
+        """Return the settings as flat JSON values."""
+        own = {name: getattr(self, name) for name in settings_of(type(self))}
+        chosen = {"architecture": self.architecture.reference} | self.architecture.to_json()
+        return chosen | own
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Rebuild settings; raises ConfigError for unknown or missing fields.
 
-        Runs of version 0.1 lack the fields that came later, and have what is their default now.
+        Runs of earlier versions lack what came later, and have the defaults of what other
+        architectures have.
         """
-        known = {field.name for field in fields(cls)}
-        values = {name: getattr(cls, name) for name in _LATER} | values
-        if set(values) != known:
-            odd = ", ".join(sorted(set(values) ^ known))
-            raise ConfigError(f"the run's settings do not fit this version: {odd} differ")
-        return cls(**values)
+        name = values.get("architecture", AllCnnC.name)
+        own = settings_of(ARCHITECTURES.find(name))
+        kept = {n: v for n, v in values.items() if n in own or _FORMER.get(n, ...) != v}
+        known = {"architecture", *own, *settings_of(cls)}
+        missing = known - _LATER - set(kept)
+        if odd := sorted(missing | set(kept) - known):
+            raise ConfigError(
+                f"the run's settings do not fit this version: {', '.join(odd)} differ"
+            )
+        return cls.of(**kept)
+
+
+_LATER: Final = {"architecture", "channels", "precision"}
+"""Settings that runs of version 0.1 lack."""
+
+_FORMER: Final = {"depth": 1, "variant": "v2", "channels": 0}
+"""What runs of earlier versions have where their architecture has no such setting."""

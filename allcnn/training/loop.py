@@ -13,12 +13,11 @@ from jaxtyping import Array, Float, Key
 
 from allcnn.datasets import splits
 from allcnn.errors import ConfigError, RunError
-from allcnn.networks import convnet, footprint
 from allcnn.progress import Report, silent
 from allcnn.provenance import now
 from allcnn.settings.run import RunConfig
-from allcnn.training import optimizer
 from allcnn.training.async_saver import Saver
+from allcnn.training.footprint import check_training
 from allcnn.training.steps import (
     Evaluation,
     Examples,
@@ -114,7 +113,7 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
             f"batch-size is {config.batch_size}, but {config.dataset} has {outline.n_train}"
             " training images; use at most that many"
         )
-    footprint.check_training(outline, config, len(configs))
+    check_training(outline, config, len(configs))
     # Held first: what another process trains is refused before data are loaded, a minute for some.
     with holding(workspace, [each.name for each in configs]) as renew, Saver() as saver:
         training = splits.load(config.dataset, "train", config.image_size)
@@ -162,14 +161,14 @@ def _begin(workspace: Workspace, config: RunConfig, training: splits.Split) -> R
 def _plan(entry: RunRecord, n_train: int) -> Plan:
     config = entry.config
     augmented = splits.supports_augmentation(config.dataset)
-    return Plan(entry.spec, replace(config, seed=0), n_train // config.batch_size, augmented)
+    return Plan(entry.network, replace(config, seed=0), n_train // config.batch_size, augmented)
 
 
 def _initial_state(
     plan: Plan, key: Key[Array, ""], mean: Float[np.ndarray, " c"], std: Float[np.ndarray, " c"]
 ) -> TrainState:
     init_key, train_key = jax.random.split(key)
-    variables = convnet.init(plan.spec, init_key, mean, std)
+    variables = plan.network.init(init_key, mean, std)
     return TrainState(variables, plan.optimiser.init(variables.params), Position.first(train_key))
 
 
@@ -246,7 +245,7 @@ def _epoch(
     totals = []
     for i, run in enumerate(runs):
         run.state, kept = _unstacked((state, metrics), i, len(runs))
-        totals.append((_totals(plan, kept), evaluate(plan.spec, run.state.variables, tested)))
+        totals.append((_totals(plan, kept), evaluate(plan.network, run.state.variables, tested)))
         # Else the last step's overflow would be kept as a checkpoint that nobody can go on from.
         if not math.isfinite(loss := totals[-1][1].loss):
             raise _not_finite(plan, run, "test loss", loss, epoch, plan.steps_per_epoch - 1)
@@ -312,7 +311,7 @@ def _check_finite(
 
 
 def _not_finite(plan: Plan, run: _Run, what: str, loss: float, epoch: int, step: int) -> RunError:
-    schedule = optimizer.learning_rate(plan.config, plan.steps_per_epoch)
+    schedule = plan.recipe.learning_rate(plan.config, plan.steps_per_epoch)
     rate = float(schedule(jnp.int32(epoch * plan.steps_per_epoch + step)))
     return RunError(
         f"the {what} of {run.name} became {loss} in epoch {epoch + 1}, step {step + 1}, at learning"

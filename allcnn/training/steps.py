@@ -11,11 +11,9 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from allcnn import backend
 from allcnn.datasets import splits
-from allcnn.networks import convnet
-from allcnn.networks.convnet import NetworkSpec, Variables
+from allcnn.networks.network import Network, Variables
 from allcnn.settings.run import RunConfig
-from allcnn.training import optimizer
-from allcnn.training.augment import augment
+from allcnn.training.recipe import Recipe, recipe_of
 from allcnn.workspace.checkpoints import TrainState
 
 _EVALUATION_BATCH = 256
@@ -40,7 +38,7 @@ class Totals(NamedTuple):
 class Plan(NamedTuple):
     """What the compiled steps depend on: one program serves every seed of a configuration."""
 
-    spec: NetworkSpec
+    network: Network
     config: RunConfig
     steps_per_epoch: int
     augmented: bool
@@ -48,7 +46,12 @@ class Plan(NamedTuple):
     @property
     def optimiser(self) -> optax.GradientTransformationExtraArgs:
         """The recipe's optimiser."""
-        return optimizer.optimiser(self.config, self.steps_per_epoch)
+        return self.recipe.optimiser(self.config, self.steps_per_epoch)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the architecture is trained."""
+        return recipe_of(self.config)
 
 
 class Examples(NamedTuple):
@@ -129,11 +132,10 @@ def _step(
     augment_key, dropout_key = jax.random.split(key)
     images, labels = examples.images[rows], examples.labels[rows]
     if plan.augmented:
-        images = augment(augment_key, images, examples.fill)
+        images = plan.recipe.augment(augment_key, images, examples.fill)
 
     def loss_of(params: dict[str, object]) -> tuple[Array, tuple[Array, dict[str, object]]]:
-        logits, batch_stats = convnet.apply_train(
-            plan.spec,
+        logits, batch_stats = plan.network.apply_train(
             variables._replace(params=params),
             images,
             dropout_key,
@@ -172,9 +174,9 @@ class Evaluation(NamedTuple):
         return cls(jnp.asarray(images.reshape(shape)), jnp.asarray(labels.reshape(-1, size)), n)
 
 
-def evaluate(spec: NetworkSpec, variables: Variables, split: Evaluation) -> Totals:
+def evaluate(network: Network, variables: Variables, split: Evaluation) -> Totals:
     """Return the sums of loss and correct answers over a whole split, its last rows included."""
-    losses, correct = _evaluate(spec, variables, split.images, split.labels)
+    losses, correct = _evaluate(network, variables, split.images, split.labels)
     # Summed in float64, a batch at a time.
     return Totals(
         float(np.asarray(losses, np.float64).sum()),
@@ -183,16 +185,16 @@ def evaluate(spec: NetworkSpec, variables: Variables, split: Evaluation) -> Tota
     )
 
 
-@functools.partial(backend.jit, static_argnames="spec")
+@functools.partial(backend.jit, static_argnames="network")
 def _evaluate(
-    spec: NetworkSpec,
+    network: Network,
     variables: Variables,
     images: UInt8[Array, "batches b h w c"],
     labels: Int[Array, "batches b"],
 ) -> tuple[Float[Array, " batches"], Int[Array, " batches"]]:
     def one(batch: tuple[Array, Array]) -> tuple[Array, Array]:
         images, labels = batch
-        logits = convnet.apply(spec, variables, images)["logits"]
+        logits = network.apply(variables, images)["logits"]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
         return jnp.where(labels >= 0, losses, 0).sum(), (logits.argmax(-1) == labels).sum()
 

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array, Key
 
 from allcnn.errors import RunError, WorkspaceError
-from allcnn.networks.convnet import Variables
+from allcnn.networks.network import Variables
 from allcnn.workspace.paths import WHOLE, read_json
 from allcnn.workspace.remote_folders import brought, taken
 from store.storage.exhaustion import pass_on

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from allcnn.errors import AllcnnError, ArchiveError, RunError, WorkspaceError
-from allcnn.networks import convnet
+from allcnn.networks.network import abstract
 from allcnn.workspace import checkpoints as checkpoint
 from allcnn.workspace import run_record
 from allcnn.workspace.checkpoint_names import checkpoint_epoch
@@ -249,7 +249,7 @@ def _check_same_checkpoint(workspace: Workspace, new: _Unpacked, name: str) -> N
     folder = workspace.checkpoints_folder(new.run) / name
     found = checkpoint.kept_digests(folder).get("variables")
     if found is None:  # checkpoints of the first version have none
-        like = convnet.abstract(new.entry.spec)
+        like = abstract(new.entry.network)
         found = checkpoint.digest(checkpoint.load_variables(folder, like))
     if found != new.digests[name]:
         raise _other(workspace, new, f"has another checkpoint {name!r}")

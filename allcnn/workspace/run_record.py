@@ -1,12 +1,12 @@
 """What a run's folder says about itself: its settings, its data and its learning curves."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from allcnn.definitions.bounds import Bounds, shown
 from allcnn.errors import AllcnnError, RunError
-from allcnn.networks.convnet import NetworkSpec, spec_of
+from allcnn.networks.network import Network
 from allcnn.settings.run import RunConfig
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.sealed_json import SEALED_VERSION, read_sealed, write_sealed
@@ -47,9 +47,12 @@ class RunRecord:
             check_utc("created_at", self.created_at)
 
     @property
-    def spec(self) -> NetworkSpec:
+    def network(self) -> Network:
         """The network that this run trains."""
-        return spec_of(self.config, len(self.class_names), self.input_channels)
+        config = self.config
+        return config.architecture.network(
+            len(self.class_names), self.input_channels, config.image_size
+        )
 
 
 class Epoch(NamedTuple):
@@ -130,11 +133,11 @@ def begun_at(workspace: Workspace, run: str) -> str:
 
 def check_same(found: RunConfig, wanted: RunConfig) -> None:
     """Raise RunError unless a run that exists has the settings that are asked for."""
+    there, asked = found.to_json(), wanted.to_json()
     differing = [
-        f"{each.name.replace('_', '-')} {getattr(found, each.name)}"
-        f" (asked for: {getattr(wanted, each.name)})"
-        for each in fields(RunConfig)
-        if getattr(found, each.name) != getattr(wanted, each.name)
+        f"{name.replace('_', '-')} {there.get(name)} (asked for: {asked.get(name)})"
+        for name in {**there, **asked}
+        if there.get(name) != asked.get(name)
     ]
     if differing:
         raise RunError(

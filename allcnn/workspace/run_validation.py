@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from allcnn.errors import RunError
-from allcnn.networks import convnet
-from allcnn.networks.footprint import parameter_bytes
+from allcnn.networks.network import abstract
 from allcnn.workspace import checkpoints as checkpoint
 from allcnn.workspace.checkpoint_names import checkpoint_epoch
 from allcnn.workspace.run_record import History, RunRecord
@@ -33,7 +32,7 @@ def check_run(
         check_epochs(entry, history, name)
         n_bytes = sum(n for _, n, _ in walk_files(checkpoints / name))
         _check_proportion(entry, name, n_bytes)
-        like = convnet.abstract(entry.spec)
+        like = abstract(entry.network)
         digests[name] = checkpoint.digest(checkpoint.load_variables(checkpoints / name, like))
     return digests
 
@@ -55,9 +54,9 @@ def _check_proportion(entry: RunRecord, name: str, n_bytes: int) -> None:
 
     Settings from elsewhere could ask for any amount of memory and time.
     """
-    plausible = 7 * entry.config.depth * _LAYER_BYTES < n_bytes
+    plausible = len(entry.network.taps) * _LAYER_BYTES < n_bytes
     if plausible:
-        taken = parameter_bytes(entry.spec)
+        taken = entry.network.parameter_bytes
         plausible = taken < max(_HARMLESS_BYTES, _MOST_PACKED * n_bytes)
     if not plausible:
         raise RunError(

@@ -59,9 +59,9 @@ def extract_checkpoints(workspace: Workspace, job: Extraction) -> str:
 def run_pipeline(workspace: Workspace, plan: Pipeline, spec: ClusterSpec = THREADS) -> Outcome:
     """Train, extract, compare and draw; what is finished already is not done again."""
     check(workspace, plan)
-    runs = [config.name for config in plan.configs()]
+    runs = [config.name for config in plan.runs]
     with Progress(weights(plan)) as progress, Cluster(spec, progress.tell) as cluster:
-        for config in plan.configs():
+        for config in plan.runs:
             with progress.step(f"training {config.name}") as report:
                 train(config, workspace, report)
         for extraction in plan.extractions():
@@ -72,12 +72,12 @@ def run_pipeline(workspace: Workspace, plan: Pipeline, spec: ClusterSpec = THREA
             with progress.step("comparing") as report:
                 results = compare(workspace, comparison, report, cluster)
             pictures += [figure_files.draw_comparison(workspace, result) for result in results]
-        for config in plan.configs():
+        for config in plan.runs:
             with progress.step(f"comparing the checkpoints of {config.name}") as report:
                 jobs = list(plan.between_stages(config, sample_set))
                 stages_of = compare_stages(workspace, jobs, report, cluster)
             pictures += [figure_files.draw_stages(workspace, results) for results in stages_of]
-    curves = figure_files.draw_learning_curves(workspace, runs, f"{plan.training.prefix}-curves")
+    curves = figure_files.draw_learning_curves(workspace, runs, f"{plan.runs[0].prefix}-curves")
     accuracies = {run: run_record.final_accuracy(workspace, run) for run in runs}
     return Outcome((curves, *pictures, workspace.activations, workspace.similarity), accuracies)
 
@@ -95,24 +95,21 @@ def compare_stages(
 
 def weights(plan: Pipeline) -> list[float]:
     """Guess how long each step of a pipeline takes, in forward passes of depth 1 at width 1."""
-    cost = [_cost(config) for config in plan.configs()]
+    cost = [_cost(config) for config in plan.runs]
     n_samples = plan.n_samples or DEFAULT_SAMPLES
     training = [
         c * (3 * config.epochs * _TRAINING_IMAGES.get(config.dataset, 50_000) + _COMPILING)
-        for c, config in zip(cost, plan.configs(), strict=True)
+        for c, config in zip(cost, plan.runs, strict=True)
     ]
     extracting = [
-        c * n_samples
-        for c, config in zip(cost, plan.configs(), strict=True)
-        for _ in stages(config)
+        c * n_samples for c, config in zip(cost, plan.runs, strict=True) for _ in stages(config)
     ]
     comparing = [2 * max(pair) * n_samples for pair in combinations_with_replacement(cost, 2)]
     staging = [
-        2 * c * n_samples * len(stages(config))
-        for c, config in zip(cost, plan.configs(), strict=True)
+        2 * c * n_samples * len(stages(config)) for c, config in zip(cost, plan.runs, strict=True)
     ]
     return training + extracting + comparing + staging
 
 
 def _cost(config: RunConfig) -> float:
-    return config.depth * config.width * (config.image_size / 32) ** 2
+    return config.architecture.cost * (config.image_size / 32) ** 2

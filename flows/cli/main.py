@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,7 +36,7 @@ from flows.cli import (
 )
 from flows.cli.options import option
 from flows.settings import texts
-from flows.settings.pipeline_plan import DEMO, Pipeline
+from flows.settings.pipeline_plan import DEMO, Pipeline, each_of
 from flows.settings.texts import parse_numbers, words
 from flows.views.terminal import abandon_output, end_in_silence, prepare
 
@@ -178,7 +177,7 @@ def demo(workspace: str) -> None:
 @main.command()
 @options.workspace
 @option("--preset", metavar="NAME")
-@options.giving(only(RunConfig, "depth", "seed"))
+@options.giving([RunConfig.settings()[name] for name in ("depth", "seed")])
 @option("--seeds", metavar="LIST")
 @click.option("--together", is_flag=True, help="train all seeds as one program, as on a GPU")
 @options.training
@@ -223,11 +222,12 @@ def _training(
         settings |= {
             each: value for each, value in presets.preset(name).items() if each not in given
         }
+    settings = options.take_run(settings)
     if seeds is None:
-        return [RunConfig(**settings)]
+        return [RunConfig.of(**settings)]
     if "seed" in given:
         raise ConfigError("seed and seeds exclude each other; leave one out")
-    return [RunConfig(**settings | {"seed": seed}) for seed in parse_numbers("seeds", seeds)]
+    return [RunConfig.of(**settings | {"seed": seed}) for seed in parse_numbers("seeds", seeds)]
 
 
 @main.command()
@@ -330,8 +330,8 @@ def pipeline(workspace: str, depth: str, seeds: str, cluster: str, **settings: A
     settings["batch_size"] = settings.pop("minibatch")
     how["methods"] = options.take_methods(settings)
     settings["batch_size"] = training
-    networks = product(parse_numbers("depth", depth), parse_numbers("seeds", seeds))
-    plan = Pipeline(RunConfig(**settings), tuple(networks), **how)
+    several = {"depth": parse_numbers("depth", depth), "seed": parse_numbers("seeds", seeds)}
+    plan = Pipeline(each_of(options.take_run(settings), **several), **how)
     spec = ClusterSpec.parse(cluster)
     place = _workspace(workspace)
     from flows.cli.local_pipeline import run_pipeline

@@ -7,8 +7,9 @@ import click
 
 from allcnn.cluster.spec import THREADS
 from allcnn.commands import DEFAULT_ROOT
-from allcnn.definitions.fields import Setting, but, only, settings_of
+from allcnn.definitions.fields import Setting, but, only
 from allcnn.definitions.registry import Registry
+from allcnn.networks.architectures import ARCHITECTURES
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction, StoredDType
 from allcnn.settings.run import RunConfig
@@ -18,7 +19,7 @@ from flows.settings.texts import parse_fractions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-REGISTRIES: dict[str, Registry[Any]] = {**OBJECTS}
+REGISTRIES: dict[str, Registry[Any]] = {**OBJECTS, "architecture": ARCHITECTURES}
 """Objects that options name; those of other packages bring options of their own."""
 
 
@@ -90,6 +91,14 @@ def take_methods(values: dict[str, Any]) -> tuple[Method, ...]:
     return Method.several(mine, [name for name in given() if name in mine])
 
 
+def take_run(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the settings of runs out of a command's values; raises ConfigError for useless ones."""
+    known = RunConfig.settings(str(values["architecture"]))
+    mine = {name: values.pop(name) for name in known if name in values}
+    RunConfig.of([name for name in given() if name in mine], **mine)
+    return mine
+
+
 def _note_root(context: click.Context, _: click.Parameter, root: str) -> str:
     context.meta[ROOT] = root
     return root
@@ -99,7 +108,7 @@ ROOT = "allcnn.workspace"
 """Where a command's context keeps its workspace, for what is advised when it fails."""
 
 workspace = option("--workspace", DEFAULT_ROOT, metavar="FOLDER", callback=_note_root)
-training = giving(but(settings_of(RunConfig), "depth", "seed"))
+training = giving(but(RunConfig.settings(), "depth", "seed"))
 """The settings of a run, but for depth and seed."""
 
 pool = giving(only(Method, "pool"))

@@ -10,6 +10,7 @@ from allcnn.drawing import figure_files
 from allcnn.errors import AllcnnError, ConfigError, RunError
 from allcnn.maintenance.rerun_commands import command_of
 from allcnn.maintenance.rerun_probe import command_for
+from allcnn.networks.architectures import Architecture
 from allcnn.settings.comparison import Comparison
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
@@ -48,10 +49,17 @@ def _run(workspace: Workspace, run: Run) -> dict[str, Any]:
         "checkpoints": run.checkpoints,
         "created_at": run.created_at,
         "settings": entry.config.to_json(),
+        "network": entry.config.architecture.label,
+        "architecture": _in_words(entry.config.architecture),
         "class_names": entry.class_names,
-        "taps": entry.spec.taps,
+        "taps": entry.network.taps,
         "curves": {name: list(map(finite, curves[name])) for name in _CURVES},
     }
+
+
+def _in_words(architecture: Architecture) -> str:
+    own = [f"{name} {value}" for name, value in architecture.to_json().items()]
+    return ", ".join([architecture.reference, *own])
 
 
 def result(

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from itertools import product
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
@@ -13,6 +12,8 @@ from allcnn.definitions import bounds
 from allcnn.definitions.fields import Setting, but, only, settings_of
 from allcnn.errors import ConfigError
 from allcnn.networks import presets
+from allcnn.networks.architectures import AllCnnC
+from allcnn.networks.architectures.convolutional import DEPTH
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction, Keep
 from allcnn.settings.probing import Probing
@@ -23,7 +24,7 @@ from allcnn.workspace.paths import Workspace
 from flows.settings.help import HELP
 from flows.settings.ineffective import check_effective
 from flows.settings.nightly_plan import Busy, Nightly
-from flows.settings.pipeline_plan import Pipeline
+from flows.settings.pipeline_plan import Pipeline, each_of
 
 # As ``allcnn.config.check_name``: no two dots in a row.
 _PLAIN = r"[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?"
@@ -36,7 +37,7 @@ _NETWORKS = f"^{_GLOB}@{_GLOB}$"
 
 T = TypeVar("T")
 Distinct = Annotated[list[T], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
-Depth = Annotated[int, Field(ge=bounds.DEPTH.least, le=bounds.DEPTH.most)]
+Depth = Annotated[int, Field(ge=DEPTH.least, le=DEPTH.most)]
 Seed = Annotated[int, Field(ge=bounds.SEED.least, le=bounds.SEED.most)]
 Pattern = Annotated[str, Field(pattern=_PATTERN)]
 
@@ -109,8 +110,11 @@ class Parameters(BaseModel):
             return values
         values = {_FORMER.get(name, name): value for name, value in values.items()}
         objects = [str(values[kind]) for kind in OBJECTS if kind in values]
-        own = OBJECTS.keys() & cls.model_fields.keys()
-        known = {*cls.model_fields, *(Method.settings(*objects) if own else ())}
+        known = set(cls.model_fields)
+        if OBJECTS.keys() <= known:
+            known |= Method.settings(*objects).keys()
+        if "architecture" in known:
+            known |= RunConfig.settings(str(values.get("architecture", AllCnnC.name))).keys()
         if odd := [name for name in values if name not in known]:
             raise ConfigError(
                 f"{odd[0]!r} is no setting of this flow",
@@ -172,16 +176,20 @@ class OnCluster(Parameters):
         self.spec()
 
 
-@takes(but(settings_of(RunConfig), "depth", "seed"))
+@takes(but(RunConfig.settings(), "depth", "seed"))
 class Recipe(Parameters):
     """Settings of training, but for depth and seed."""
 
-    def recipe(self) -> RunConfig:
-        """Return the settings as those of a run of default depth and seed."""
-        return RunConfig(**self.model_dump(include=set(settings_of(RunConfig)) - {"depth", "seed"}))
+    def recipe(self) -> dict[str, Any]:
+        """Return the settings of runs; raises ConfigError for those without effect."""
+        values = self.model_dump()
+        known = RunConfig.settings(str(values["architecture"]))
+        mine = {name: value for name, value in values.items() if name in known}
+        RunConfig.of(self._given() & mine.keys(), **mine)
+        return mine
 
 
-@takes(only(RunConfig, "depth", "seed"))
+@takes([RunConfig.settings()[name] for name in ("depth", "seed")])
 class TrainParameters(Recipe):
     """One network."""
 
@@ -189,11 +197,11 @@ class TrainParameters(Recipe):
 
     def job(self) -> RunConfig:
         """Return the settings of the run; those that are given come before a preset's."""
-        settings = self.model_dump(exclude={"workspace", "preset"})
+        settings = self.recipe()
         if self.preset is not None:
             others = presets.preset(self.preset).items()
             settings |= {name: x for name, x in others if name not in self.model_fields_set}
-        return RunConfig(**settings)
+        return RunConfig.of(**settings)
 
     @property
     def title(self) -> str:
@@ -306,15 +314,15 @@ class PipelineParameters(Recipe, OnCluster):
 
     def job(self) -> Pipeline:
         """Return what the pipeline does."""
-        networks = tuple(product(self.depths, self.seeds))
+        runs = each_of(self.recipe(), depth=self.depths, seed=self.seeds)
         how = self.model_dump(include={"n_samples", "dtype"})
-        return Pipeline(self.recipe(), networks, methods=self.methods(), **how)
+        return Pipeline(runs, methods=self.methods(), **how)
 
     @property
     def title(self) -> str:
         """The networks."""
         depths, seeds = (",".join(map(str, each)) for each in (self.depths, self.seeds))
-        return f"{self.job().training.prefix}-d{depths}-s{seeds}"
+        return f"{self.job().runs[0].prefix}-d{depths}-s{seeds}"
 
 
 class ReportParameters(Parameters):

@@ -13,7 +13,7 @@ def check(workspace: Workspace, plan: Pipeline) -> None:
     RunError for a name that is taken, ClaimedError for a run that another process trains, and
     ConfigError for samples.
     """
-    for config in plan.configs():
+    for config in plan.runs:
         if config.name in workspace.runs():
             run_record.check_same(run_record.read_record(workspace, config.name).config, config)
         folder = workspace.run_folder(config.name)
@@ -21,4 +21,5 @@ def check(workspace: Workspace, plan: Pipeline) -> None:
             claim(folder).release()  # raises, with the holder's name
     if plan.n_samples is not None:
         job = next(plan.extractions())
-        load_samples(plan.training.dataset, plan.training.image_size, job.split, job.n_samples)
+        some = plan.runs[0]
+        load_samples(some.dataset, some.image_size, job.split, job.n_samples)

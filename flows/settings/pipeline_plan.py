@@ -1,8 +1,9 @@
 """What a pipeline does, in order, worked out from its settings before any work begins."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from itertools import combinations_with_replacement
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement, product
+from typing import Any
 
 from allcnn.errors import ConfigError
 from allcnn.settings.comparison import Comparison
@@ -18,32 +19,25 @@ class Pipeline:
     """Networks of several depths and seeds, all compared with each other.
 
     Attributes:
-        training: settings of every run but for depth and seed.
-        networks: depth and seed of each run.
+        runs: the settings of every run.
         n_samples: examples of the test split that are compared; None for 2,048 or all.
         dtype: of the stored activations.
         methods: how networks are compared.
     """
 
-    training: RunConfig = field(default_factory=RunConfig)
-    networks: tuple[tuple[int, int], ...] = ((1, 0), (1, 1), (2, 0), (2, 1))
+    runs: tuple[RunConfig, ...]
     n_samples: int | None = Extraction.n_samples
     dtype: DType = Extraction.dtype
     methods: tuple[Method, ...] = (Method(),)
 
     def __post_init__(self) -> None:
-        if not self.networks or len(set(self.networks)) < len(self.networks):
-            raise ConfigError(
-                f"the networks (depth, seed) are {list(self.networks)}; name each once"
-            )
+        names = [config.name for config in self.runs]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError("the networks", f"are {', '.join(names)}", "name each once")
         # Refused here rather than after hours of training.
-        for config in self.configs():
+        for config in self.runs:
             self.comparison(Selection(config.name, "final"), Selection(config.name, "final"), None)
             self.extraction(config, "final")
-
-    def configs(self) -> list[RunConfig]:
-        """Return the settings of all runs."""
-        return [replace(self.training, depth=depth, seed=seed) for depth, seed in self.networks]
 
     def extraction(self, config: RunConfig, checkpoint: str) -> Extraction:
         """Return how one checkpoint is extracted."""
@@ -61,13 +55,13 @@ class Pipeline:
 
     def extractions(self) -> Iterator[Extraction]:
         """Yield what is extracted: of each run the checkpoints of ``stages``."""
-        for config in self.configs():
+        for config in self.runs:
             for checkpoint in stages(config):
                 yield self.extraction(config, checkpoint)
 
     def between_runs(self, sample_set: str) -> Iterator[Comparison]:
         """Yield every final network against itself and every other, on what was extracted."""
-        finals = [Selection(config.name, "final") for config in self.configs()]
+        finals = [Selection(config.name, "final") for config in self.runs]
         for rows, columns in combinations_with_replacement(finals, 2):
             yield self.comparison(rows, columns, sample_set)
 
@@ -84,7 +78,20 @@ def stages(config: RunConfig) -> list[str]:
     return spread_out(["init", *map(checkpoint_name, between), "final"])
 
 
-_DEMO_RUN = RunConfig(
+def each_of(settings: Mapping[str, Any], **several: Sequence[Any]) -> tuple[RunConfig, ...]:
+    """Return a run for each combination of the values of some settings.
+
+    Those that the architecture does not have are left out.
+    """
+    known = RunConfig.of(**settings).to_json()
+    there = {name: values for name, values in several.items() if name in known}
+    return tuple(
+        RunConfig.of(**dict(settings) | dict(zip(there, values, strict=True)))
+        for values in product(*there.values())
+    )
+
+
+_SMALL = RunConfig.of(
     dataset="digits",
     image_size=16,
     width=0.25,
@@ -94,5 +101,5 @@ _DEMO_RUN = RunConfig(
     prefix="demo",
 )
 
-DEMO = Pipeline(_DEMO_RUN, networks=((1, 0), (1, 1), (2, 0)))
+DEMO = Pipeline((_SMALL, _SMALL.but(seed=1), _SMALL.but(depth=2)))
 """Three small networks on images that need no download."""

@@ -1,13 +1,12 @@
 """The memory that a network takes at least on the device that it runs on."""
 
-import math
 from typing import Final
 
 import jax
 
 from allcnn.datasets.splits import Outline
 from allcnn.machine_memory import check_room, host_bytes
-from allcnn.networks.convnet import NetworkSpec, spec_of
+from allcnn.networks.network import Network
 from allcnn.settings.run import RunConfig
 
 _COPIES: Final = 3
@@ -21,30 +20,20 @@ def check_training(data: Outline, config: RunConfig, n_runs: int) -> None:
         (data.n_train + data.n_test) * config.image_size**2 * data.n_channels,
         "use smaller images",
     )
-    spec = spec_of(config, data.n_classes, data.n_channels)
+    network = config.architecture.network(data.n_classes, data.n_channels, config.image_size)
     check_room(
         f"training {config.name} at --image-size {config.image_size} in batches of"
         f" {config.batch_size}",
-        n_runs * training_bytes(spec, config),
+        n_runs * training_bytes(network, config),
         "use smaller images, smaller batches, or a smaller --width or --depth",
         device_bytes(),
     )
 
 
-def training_bytes(spec: NetworkSpec, config: RunConfig) -> int:
+def training_bytes(network: Network, config: RunConfig) -> int:
     """Return the bytes of parameters, and of the outputs that a backward pass goes back through."""
     size = 2 if config.precision == "bfloat16" else 4
-    outputs = config.batch_size * size * _n_outputs(spec, config.image_size)
-    return _COPIES * parameter_bytes(spec) + outputs
-
-
-def parameter_bytes(spec: NetworkSpec) -> int:
-    """Return the bytes of a network's convolutions."""
-    n_inputs, n_values = spec.input_channels, 0
-    for layer in spec.layers:
-        n_values += n_inputs * layer.features * layer.kernel**2
-        n_inputs = layer.features
-    return 4 * n_values
+    return _COPIES * network.parameter_bytes + config.batch_size * size * network.n_outputs
 
 
 def device_bytes() -> int:
@@ -52,14 +41,3 @@ def device_bytes() -> int:
     device = jax.local_devices()[0]
     stats = None if device.platform == "cpu" else device.memory_stats()
     return int(stats["bytes_limit"]) if stats and "bytes_limit" in stats else host_bytes()
-
-
-def _n_outputs(spec: NetworkSpec, side: int) -> int:
-    """Return the numbers that the blocks give of one image."""
-    n = 0
-    for layer in spec.layers:
-        if layer.padding == "VALID":
-            side -= layer.kernel - 1
-        side = math.ceil(side / layer.stride)
-        n += side * side * layer.features
-    return n

@@ -1,0 +1,67 @@
+"""All-CNN-C (Springenberg et al. 2015) as trained by Lange (2021)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from allcnn.definitions.fields import setting
+from allcnn.networks.architectures.convolutional import (
+    DEPTH,
+    WIDTH,
+    Conv,
+    Convolutional,
+    Layers,
+    channels,
+)
+
+_INPUT_DROPOUT = 0.2
+_STRIDE_DROPOUT = 0.5
+
+
+@dataclass(frozen=True)
+class AllCnnC(Convolutional):
+    """All-CNN-C, 7n + 3 taps at depth n.
+
+    Depth n repeats the 3 x 3 convolutions; width multiplies the published 96 and 192 channels;
+    variant v1 drops 20 % of the input and 50 % after each strided convolution, v2 nothing.
+    """
+
+    name: ClassVar[str] = "all-cnn-c"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        f"d{n}-{v}": {"depth": n, "variant": v} | ({} if n == 1 else {"batch_size": 256})
+        for n in (1, 2, 4, 8)
+        for v in ("v1", "v2")
+    }
+
+    depth: int = setting(1, f"n, which gives the network 7n + 3 taps, {DEPTH}", DEPTH, metavar="N")
+    variant: str = setting("v2", "v1 with dropout, v2 without", choices=("v1", "v2"))
+    width: float = setting(
+        0.25, f"factor on the published 96 and 192 channels, {WIDTH}", WIDTH, metavar="FACTOR"
+    )
+
+    @property
+    def label(self) -> str:
+        """Depth and variant."""
+        return f"d{self.depth}-{self.variant}"
+
+    @property
+    def cost(self) -> float:
+        """It grows with both."""
+        return self.depth * self.width
+
+    def layers(self, n_classes: int) -> Layers:
+        """Return the layers."""
+        n, narrow, wide = self.depth, channels(96, self.width), channels(192, self.width)
+        drops = self.variant == "v1"
+        dropout = _STRIDE_DROPOUT if drops else 0.0
+        blocks = (
+            *[Conv(narrow)] * (3 * n - 1),
+            Conv(narrow, stride=2, dropout=dropout),
+            *[Conv(wide)] * (3 * n - 1),
+            Conv(wide, stride=2, dropout=dropout),
+            *[Conv(wide)] * (n - 1),
+            Conv(wide, padding="VALID"),
+            Conv(wide, kernel=1),
+            Conv(n_classes, kernel=1),
+        )
+        return Layers(blocks, is_linear=False, input_dropout=_INPUT_DROPOUT if drops else 0.0)

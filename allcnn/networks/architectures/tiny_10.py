@@ -1,0 +1,50 @@
+"""Tiny-10 of Kornblith et al. (2019, appendix E)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from allcnn.definitions.fields import setting
+from allcnn.networks.architectures.convolutional import (
+    WIDTH,
+    Conv,
+    Convolutional,
+    Layers,
+    channels,
+)
+
+
+@dataclass(frozen=True)
+class Tiny10(Convolutional):
+    """Tiny-10, 10 taps."""
+
+    name: ClassVar[str] = "tiny"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tiny-10": {}}
+
+    width: float = setting(
+        0.25, f"factor on the published 16, 32 and 64 channels, {WIDTH}", WIDTH, metavar="FACTOR"
+    )
+
+    @property
+    def label(self) -> str:
+        """The published name."""
+        return "tiny-10"
+
+    @property
+    def cost(self) -> float:
+        """It grows with the width."""
+        return 0.2 * self.width
+
+    def layers(self, n_classes: int) -> Layers:
+        """Return the layers."""
+        del n_classes
+        first, second, third = (channels(published, self.width) for published in (16, 32, 64))
+        blocks = (
+            *[Conv(first)] * 2,
+            Conv(second, stride=2),
+            *[Conv(second)] * 2,
+            Conv(third, stride=2),
+            Conv(third, padding="VALID"),
+            Conv(third, kernel=1),
+        )
+        return Layers(blocks, is_linear=True)

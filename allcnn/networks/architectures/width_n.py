@@ -1,0 +1,57 @@
+"""Width-n of Kornblith et al. (2019, Figure 6)."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from allcnn.definitions.bounds import Bounds
+from allcnn.definitions.fields import setting
+from allcnn.networks.architectures.convolutional import (
+    WIDTH,
+    Convolutional,
+    Layers,
+    channels,
+    kornblith,
+)
+
+_PRESET: Final = re.compile(r"width-([1-9]\d{0,3})")
+
+CHANNELS: Final = Bounds(1, 9999)
+"""Far more than fit anywhere."""
+
+
+@dataclass(frozen=True)
+class WidthN(Convolutional):
+    """Plain-10 with n channels everywhere."""
+
+    name: ClassVar[str] = "width"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"width-N": {}}
+
+    channels: int = setting(
+        None, "n of the architecture width: channels of each layer", CHANNELS, metavar="N"
+    )
+    width: float = setting(
+        0.25, f"factor on the number of channels, {WIDTH}", WIDTH, metavar="FACTOR"
+    )
+
+    def __post_init__(self) -> None:
+        CHANNELS.check("channels", self.channels)
+        super().__post_init__()
+
+    @classmethod
+    def preset(cls, name: str) -> Mapping[str, Any] | None:
+        """Return the settings of Width-n, whatever n."""
+        found = _PRESET.fullmatch(name)
+        return {"channels": int(found[1])} if found else None
+
+    @property
+    def label(self) -> str:
+        """The published name."""
+        return f"width-{self.channels}"
+
+    def layers(self, n_classes: int) -> Layers:
+        """Return the layers."""
+        del n_classes
+        n = channels(self.channels, self.width)
+        return kornblith(1, n, n)
