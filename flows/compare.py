@@ -4,6 +4,7 @@ from prefect import flow, task
 
 from allcnn import compare as comparison
 from allcnn.cluster.cluster import Cluster
+from allcnn.compare import describe
 from allcnn.drawing import figure_files
 from allcnn.settings.comparison import Comparison
 from allcnn.workspace.paths import Workspace
@@ -29,7 +30,7 @@ def compare_representations(
         artifacts.show_matrix(result)
         artifacts.show_place(workspace, result)
         picture = figure_files.draw_comparison(workspace, result, errors=errors)
-        title = f"{result.title} of {job.rows} with {job.columns}: {figure_files.method(result, errors=errors)}"
+        title = f"{result.title} of {job.rows} with {job.columns}: {describe.method(result, errors=errors)}"
         artifacts.show_picture(picture, title)
     return [result.name for result in results]
 

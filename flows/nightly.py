@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed
 
 from allcnn.cluster.cluster import Cluster
-from allcnn.drawing import figure_files
+from allcnn.compare import describe
 from allcnn.progress import Report
 from allcnn.workspace.paths import Workspace
 from flows.maintenance.night import Night, night, work_through
@@ -88,4 +88,4 @@ def _show(workspace: Workspace, work: Night, results: list[SimilarityResult]) ->
             artifacts.show_matrix(result)
             artifacts.show_place(workspace, result)
             picture = workspace.figures / f"{result.name}.png"
-            artifacts.show_picture(picture, f"{result.title}: {figure_files.method(result)}")
+            artifacts.show_picture(picture, f"{result.title}: {describe.method(result)}")

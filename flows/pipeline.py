@@ -4,6 +4,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from allcnn.cluster.cluster import Cluster
+from allcnn.compare import describe
 from allcnn.drawing import figure_files
 from allcnn.settings.comparison import Comparison
 from allcnn.workspace.paths import Workspace
@@ -28,7 +29,7 @@ def compare_stages(
     for results in local_pipeline.compare_stages(workspace, jobs, report, cluster):
         picture = figure_files.draw_stages(workspace, results)
         artifacts.show_picture(
-            picture, f"{run} against its checkpoints: {figure_files.way(results[0])}"
+            picture, f"{run} against its checkpoints: {describe.way(results[0])}"
         )
 
 

@@ -4,8 +4,9 @@ Knows NumPy and Zarr alone, so that stores can be written and read without JAX, 
 Names are imported when they are asked for, so that a command that needs few of them starts fast.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from store.lazy import lazy
 
 if TYPE_CHECKING:
     from store.arrays.grams import Grams, GramStore, GramWriter, open_grams
@@ -176,14 +177,8 @@ _HOMES = {
     ),
     "store.zarrfiles.layout": ("has_store",),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'store' has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(_HOME[name]), name)
-    return found
+__getattr__ = lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from allcnn.errors import ArchiveError, RunError, WorkspaceError
 from allcnn.networks import convnet
 from allcnn.workspace import checkpoints, run_archive, run_export, run_record
+from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.paths import WHOLE, Workspace
 from allcnn.workspace.run_archive import pack, unpack
 from allcnn.workspace.run_export import export_run, import_run
@@ -621,7 +622,7 @@ def test_kept_digests_are_those_of_the_variables(trained):
     folder = trained.find_checkpoint(RUN, "final")
     like = convnet.abstract(run_record.read_record(trained, RUN).spec)
     found = checkpoints.digest(checkpoints.load_variables(folder, like))
-    assert checkpoints.kept_digests(folder)["variables"] == found
+    assert kept_digests(folder)["variables"] == found
 
 
 # At an address

@@ -18,9 +18,8 @@ import store
 from allcnn import extract
 from allcnn.cluster import backends as start
 from allcnn.cluster import cluster as cluster_run
-from allcnn.compare import compare, compute, tasks
+from allcnn.compare import compare, compute, describe, tasks
 from allcnn.compare.tasks import Operand, Way
-from allcnn.drawing import figure_files
 from allcnn.errors import ComparisonError
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
@@ -1034,7 +1033,7 @@ def test_a_constant_tap_has_no_cka_and_a_reason(tmp_path, kernel, estimator, val
     assert result.reasons[0][2].startswith(wanted)
     kept = store.read_result(workspace.similarity, result.name)
     assert kept.reasons == result.reasons
-    values = json.loads(json.dumps(figure_files.matrix_json(result), allow_nan=False))
+    values = json.loads(json.dumps(describe.matrix_json(result), allow_nan=False))
     assert values["matrix"][1] == [None, None]
     assert values["reasons"] == [list(reason) for reason in result.reasons]
     sides = [list(make_taps(seed).values()) for seed in (0, 1)]

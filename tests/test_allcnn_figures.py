@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from allcnn.compare import SimilarityResult
+from allcnn.compare import SimilarityResult, describe
 from allcnn.drawing import figure_files
 from allcnn.similarity.layer_identification import identify
 from allcnn.workspace.paths import Workspace
@@ -50,7 +50,7 @@ def picture_size(path):
 
 
 def test_json_has_everything_and_null_for_nan():
-    values = json.loads(json.dumps(figure_files.matrix_json(make_result()), allow_nan=False))
+    values = json.loads(json.dumps(describe.matrix_json(make_result()), allow_nan=False))
     assert values == {
         "rows": ["conv1", "conv2", "logits"],
         "columns": ["conv1", "logits"],
@@ -72,7 +72,7 @@ def test_json_has_everything_and_null_for_nan():
 
 
 def read_json(result, **options):
-    return json.loads(json.dumps(figure_files.matrix_json(result, **options), allow_nan=False))
+    return json.loads(json.dumps(describe.matrix_json(result, **options), allow_nan=False))
 
 
 def test_json_has_standard_errors_on_request():
@@ -101,10 +101,10 @@ def test_standard_errors_from_few_minibatches_are_qualified_wherever_they_are_sh
     result, doubt = few(n), doubt.format(n)
     assert read_json(result, errors=True)["standard_errors_caution"] == doubt
     assert read_json(result)["minibatches"] == n
-    assert figure_files.method(result, errors=True) == figure_files.method(result) + (
+    assert describe.method(result, errors=True) == describe.method(result) + (
         doubt and f"; {doubt}"
     )
-    assert "likely" not in figure_files.method(result)
+    assert "likely" not in describe.method(result)
     numbers = json.loads(numbers_script(result).decode().partition(",")[2].rpartition(")")[0])
     assert (numbers["standard_errors_caution"], numbers["n_minibatches"]) == (doubt, n)
     table = matrix_table(result, errors=True)
@@ -115,13 +115,13 @@ def test_standard_errors_from_few_minibatches_are_qualified_wherever_they_are_sh
 
 def test_older_results_count_their_minibatches_by_size():
     result = make_result(standard_errors=np.full((3, 2), 0.01), n_examples=17)
-    assert figure_files.errors_caution(result) == FEW.format(3)
+    assert describe.errors_caution(result) == FEW.format(3)
 
 
 def test_what_has_no_standard_errors_is_not_qualified():
-    assert figure_files.errors_caution(make_result(n_examples=17)) == ""
+    assert describe.errors_caution(make_result(n_examples=17)) == ""
     undefined = np.full((3, 2), np.nan)
-    assert figure_files.errors_caution(make_result(n_examples=17, standard_errors=undefined)) == ""
+    assert describe.errors_caution(make_result(n_examples=17, standard_errors=undefined)) == ""
 
 
 def test_json_of_an_older_result_has_no_standard_errors():
@@ -154,7 +154,7 @@ def test_json_of_many_networks_tells_their_taps_apart():
 
 
 def test_json_of_the_linear_kernel_has_no_sigma():
-    assert figure_files.matrix_json(make_result(kernel="linear", sigma=None))["sigma"] is None
+    assert describe.matrix_json(make_result(kernel="linear", sigma=None))["sigma"] is None
 
 
 def test_a_panel_keeps_rows_and_columns_apart():

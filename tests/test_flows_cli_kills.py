@@ -14,6 +14,7 @@ import pytest
 
 from allcnn.networks import convnet
 from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.paths import Workspace
 from tests.commands import succeed
 
@@ -90,7 +91,5 @@ def test_a_full_disk_is_one_sentence_and_training_goes_on_once_there_is_room(sma
     succeed(*words, workspace=whole)
     for place in (full, whole):
         assert len(place.checkpoints(run)) == 13
-    kept = [
-        checkpoints.kept_digests(place.find_checkpoint(run, "final")) for place in (full, whole)
-    ]
+    kept = [kept_digests(place.find_checkpoint(run, "final")) for place in (full, whole)]
     assert kept[0] == kept[1]

@@ -53,7 +53,7 @@ import numpy as np
 import store
 from allcnn import checkpoint, network, optim, record, train
 from allcnn.config import RunConfig
-from allcnn.drawing.figure_files import matrix_json
+from allcnn.compare.describe import matrix_json
 from allcnn.workspace.paths import Workspace
 from store.maintenance.verify import verify
 

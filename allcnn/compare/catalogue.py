@@ -17,8 +17,8 @@ from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
 from allcnn.similarity.method import Method
 from allcnn.workspace import run_record as record
+from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.checkpoint_names import is_checkpoint
-from allcnn.workspace.checkpoints import kept_digests
 from allcnn.workspace.paths import Workspace
 from store import RepresentationKey, SampleSet, SimilarityResult, StoreError
 from store.records.records import read_facts

@@ -2,110 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
-from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from allcnn.compare import RepresentationKey, SimilarityResult, network_of
+from allcnn.compare import SimilarityResult, network_of
+from allcnn.compare.describe import method, side
 from allcnn.drawing import curves, matrices
 from allcnn.drawing.canvas import save
 from allcnn.drawing.panel import Panel
 from allcnn.drawing.style import SCREEN
 from allcnn.errors import ComparisonError
-from allcnn.similarity.jackknife import caution, convergence
+from allcnn.similarity.jackknife import convergence
 from allcnn.similarity.layer_identification import Identification
 from allcnn.similarity.measures import MEASURES, Measure
 from allcnn.similarity.pair_sums import MinibatchSums
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from store.storage.paths import Place
-
-
-class Side(NamedTuple):
-    """What stands along one side of a matrix.
-
-    Attributes:
-        names: of the taps.
-        label: the network, or how many there are.
-        groups: networks and their numbers of taps, where there is more than one.
-    """
-
-    names: list[str]
-    label: str
-    groups: list[tuple[str, int]] | None
-
-    @property
-    def full_names(self) -> list[str]:
-        """The names by which taps of several networks are told apart."""
-        if self.groups is None:
-            return self.names
-        networks = [network for network, n in self.groups for _ in range(n)]
-        return [f"{network}:{tap}" for network, tap in zip(networks, self.names, strict=True)]
-
-
-def side(keys: Sequence[RepresentationKey]) -> Side:
-    """Return what the representations along one side are called."""
-    names = [key.tap for key in keys]
-    groups = [
-        (network, len(list(members))) for network, members in groupby(map(_network_name, keys))
-    ]
-    if len(groups) == 1:
-        return Side(names, groups[0][0], None)
-    return Side(names, f"{len(groups)} networks", groups)
-
-
-def _network_name(key: RepresentationKey) -> str:
-    return str(network_of(key))
-
-
-_SHOWN: Final = (
-    "title",
-    "limits",
-    "qualifier",
-    "how",
-    "kernel_title",
-    "is_whole",
-    "sums",
-    "shows_sums",
-)
-"""Parts of a method that say how others are shown."""
-
-
-def matrix_json(result: SimilarityResult, *, errors: bool = False) -> dict[str, Any]:
-    """Return a result as JSON values: names and nested lists, NaN as null."""
-    rows, columns = side(result.rows), side(result.columns)
-    values = {
-        "rows": rows.full_names,
-        "columns": columns.full_names,
-        "matrix": _nested(result.values),
-        **{name: each for name, each in result.method.items() if name not in _SHOWN},
-        "examples": result.n_examples,
-        "label": result.label,
-        "minibatches": result.n_minibatches,
-        "skipped_minibatches": result.n_skipped,
-        "sample_set": result.rows[0].sample_set,
-        "networks": [
-            list(dict.fromkeys(map(_network_name, keys))) for keys in (result.rows, result.columns)
-        ],
-        "sources": dict(zip(("activations", "grams"), result.sources, strict=True)),
-        "reasons": [list(reason) for reason in result.reasons],
-    }
-    if errors and result.errors is not None:
-        values["standard_errors"] = _nested(result.errors)
-        values["standard_errors_reason"] = result.errors_reason
-        values["standard_errors_caution"] = errors_caution(result)
-    if result.baseline is not None:
-        values["baseline"] = {
-            "permutations": len(result.baseline),
-            "mean": _nested(result.baseline.mean(axis=0)),
-            "largest": _nested(result.baseline.max(axis=0)),
-        }
-    return values
-
-
-def _nested(matrix: np.ndarray) -> list[list[float | None]]:
-    return [[None if np.isnan(x) else x for x in row] for row in matrix.tolist()]
 
 
 def panel(result: SimilarityResult, title: str = "", *, errors: bool = False) -> Panel:
@@ -223,30 +136,3 @@ def parts_of(result: SimilarityResult) -> MinibatchSums:
 def measure_of(result: SimilarityResult) -> Measure:
     """Return the measure of a result; raises ConfigError where it cannot be imported."""
     return MEASURES.make(result.method["measure"], result.method)
-
-
-def way(result: SimilarityResult) -> str:
-    """Return the kernel, such as ``RBF 0.4``, and the pooling where there is any."""
-    return result.kernel_title + (" (mean over space)" if result.pool == "mean" else "")
-
-
-def method(result: SimilarityResult, *, examples: bool = True, errors: bool = False) -> str:
-    """Return in one line how a result was computed, and what qualifies its standard errors."""
-    text = ", ".join(filter(None, (f"{way(result)} {result.title}", result.method["qualifier"])))
-    if result.label is not None:
-        text += f", class {result.label}"
-    if not examples:
-        return text
-    text += f", {result.n_examples:,} examples"
-    if not result.is_whole:
-        text += f" in minibatches of {result.batch_size}"
-    doubt = errors_caution(result) if errors and not result.is_whole else ""
-    return f"{text}; {doubt}" if doubt else text
-
-
-def errors_caution(result: SimilarityResult) -> str:
-    """Return how the standard errors of a result are qualified; empty where nothing is in doubt."""
-    errors = result.errors
-    if errors is None or not np.isfinite(errors).any():
-        return ""
-    return caution(result.n_minibatches)

@@ -1,14 +1,25 @@
 """Extract: load a checkpoint and examples, and give every minibatch of rows to the sinks."""
 
-from allcnn.extract.forward import Samples, Source
-from allcnn.extract.stream import each_checkpoint, extract, keep, load_samples, load_source
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Samples",
-    "Source",
-    "each_checkpoint",
-    "extract",
-    "keep",
-    "load_samples",
-    "load_source",
-]
+from store.lazy import lazy
+
+if TYPE_CHECKING:
+    from allcnn.extract.forward import Samples, Source
+    from allcnn.extract.stream import each_checkpoint, extract, keep, load_samples, load_source
+
+__all__ = ["Samples", "Source", "each_checkpoint", "extract", "keep", "load_samples", "load_source"]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "allcnn.extract.forward": ("Samples", "Source"),
+        "allcnn.extract.stream": (
+            "each_checkpoint",
+            "extract",
+            "keep",
+            "load_samples",
+            "load_source",
+        ),
+    },
+)

@@ -1,5 +1,1 @@
-"""The bridge from a checkpoint to what is damaged in the stores: that alone is computed again."""
-
-from allcnn.maintenance.repair import Outcome, repair
-
-__all__ = ["Outcome", "repair"]
+"""Verify, repair and remove what is stored."""

@@ -1,15 +1,12 @@
 """Standard errors of a measure over minibatches, and how it settles with their number."""
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
 
 from allcnn.similarity.measures import Measure
 from allcnn.similarity.pair_sums import MinibatchSums, merged, zero_sums
-
-ENOUGH_MINIBATCHES: Final = 8
-"""Standard errors from fewer are qualified wherever they are shown."""
 
 
 class StandardErrors(NamedTuple):
@@ -58,13 +55,6 @@ def jackknife(parts: MinibatchSums, measure: Measure) -> StandardErrors:
     return StandardErrors(
         np.sqrt(squares / len(parts)), _why_missing(theta, shifts, others, measure)
     )
-
-
-def caution(n_minibatches: int) -> str:
-    """Return how standard errors from so many minibatches are qualified; empty from 8 on."""
-    if n_minibatches >= ENOUGH_MINIBATCHES:
-        return ""
-    return f"standard errors from {n_minibatches} minibatches, likely too small"
 
 
 def convergence(parts: MinibatchSums, measure: Measure) -> Float64[np.ndarray, "b r c"]:

@@ -17,9 +17,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import Array, Key
 
-from allcnn.errors import RunError, WorkspaceError
+from allcnn.errors import WorkspaceError
 from allcnn.networks.network import Variables
-from allcnn.workspace.paths import WHOLE, read_json
+from allcnn.workspace.checkpoint_digests import damaged
+from allcnn.workspace.paths import WHOLE
 from allcnn.workspace.remote_folders import brought, taken
 from store.storage.exhaustion import pass_on
 from store.storage.paths import Place
@@ -132,12 +133,12 @@ def _restore(folder: Place, like: dict[str, Any]) -> dict[str, Any]:
         # Orbax, TensorStore and JSON each raise their own, some of them bare exceptions.
         except Exception as error:
             pass_on(error)
-            raise _damaged(folder, str(error) or type(error).__name__) from error
+            raise damaged(folder, str(error) or type(error).__name__) from error
     for name, tree in restored.items():
         # Checkpoints of the first version have no digests.
         wanted = kept.get("digests", {}).get(name)
         if wanted not in (None, found := _digest(tree)):
-            raise _damaged(folder, f"the {name} have the digest {found}, not {wanted}")
+            raise damaged(folder, f"the {name} have the digest {found}, not {wanted}")
         _check_shapes(folder, tree, like[name])
     return restored
 
@@ -158,7 +159,7 @@ def _check_shapes(folder: Place, tree: Any, like: Any) -> None:
     for (path, found), each in zip(jax.tree.leaves_with_path(tree), wanted, strict=True):
         if found.shape != each.shape:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise _damaged(folder, f"{name} has the shape {found.shape}, not {each.shape}")
+            raise damaged(folder, f"{name} has the shape {found.shape}, not {each.shape}")
 
 
 def _read(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -176,26 +177,7 @@ def _read(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
         return restored, checkpointer.metadata(folder).custom_metadata
 
 
-def _damaged(folder: Place, reason: str) -> RunError:
-    return RunError(
-        f"the checkpoint {folder} cannot be read ({textwrap.shorten(reason, 240)});"
-        " restore it from a copy, or train the run again with another --prefix"
-    )
-
-
 def _checkpointer() -> ocp.Checkpointer:
     # Named only, a handler is unknown until it is used, and Orbax warns of an item without one.
     handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
     return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
-
-
-def kept_digests(folder: Place) -> dict[str, str]:
-    """Return the digests that are kept with a checkpoint, by item, without reading its arrays.
-
-    Checkpoints of the first version have none. Raises RunError where they cannot be read.
-    """
-    try:
-        kept = read_json(folder / WHOLE)["custom_metadata"].get("digests", {})
-        return {str(name): str(value) for name, value in kept.items()}
-    except (AttributeError, KeyError, TypeError, FileNotFoundError, WorkspaceError) as error:
-        raise _damaged(folder, str(error)) from error

@@ -17,6 +17,7 @@ from allcnn.errors import AllcnnError, ArchiveError, RunError, WorkspaceError
 from allcnn.networks.network import abstract
 from allcnn.workspace import checkpoints as checkpoint
 from allcnn.workspace import run_record
+from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.checkpoint_names import checkpoint_epoch
 from allcnn.workspace.paths import WHOLE, Workspace
 from allcnn.workspace.remote_folders import brought, send
@@ -247,7 +248,7 @@ def _check_same(workspace: Workspace, new: _Unpacked) -> None:
 
 def _check_same_checkpoint(workspace: Workspace, new: _Unpacked, name: str) -> None:
     folder = workspace.checkpoints_folder(new.run) / name
-    found = checkpoint.kept_digests(folder).get("variables")
+    found = kept_digests(folder).get("variables")
     if found is None:  # checkpoints of the first version have none
         like = abstract(new.entry.network)
         found = checkpoint.digest(checkpoint.load_variables(folder, like))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from allcnn.errors import AllcnnError, RunError, WorkspaceError
-from allcnn.workspace import checkpoints as checkpoint
 from allcnn.workspace import run_record
+from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_record import Epoch
 from store.errors import StoreError
@@ -98,7 +98,7 @@ def describe_run(workspace: Workspace, run: str) -> Description:
     checkpoints = []
     for name in workspace.checkpoints(run):
         n_files, n_bytes = _measured(folder / name)
-        kept = checkpoint.kept_digests(folder / name)
+        kept = kept_digests(folder / name)
         checkpoints.append(Checkpoint(name, n_files, n_bytes, kept))
     return Description(
         summary=_summary(workspace, run),

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from allcnn.definitions.bounds import Bounds, shown
 from allcnn.errors import AllcnnError, RunError
-from allcnn.networks.network import Network
 from allcnn.settings.run import RunConfig
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.sealed_json import SEALED_VERSION, read_sealed, write_sealed
 from store.model.field_checks import check_text, check_utc
 from store.storage.paths import Place, is_file, make_folder
+
+if TYPE_CHECKING:
+    from allcnn.networks.network import Network
 
 _SCHEMA_VERSION = SEALED_VERSION
 
@@ -47,7 +49,7 @@ class RunRecord:
             check_utc("created_at", self.created_at)
 
     @property
-    def network(self) -> Network:
+    def network(self) -> "Network":
         """The network that this run trains."""
         config = self.config
         return config.architecture.network(

@@ -10,7 +10,7 @@ import numpy as np
 
 from allcnn.cluster.cluster import Cluster
 from allcnn.cluster.spec import ClusterSpec
-from allcnn.compare import SimilarityResult, choose, compare
+from allcnn.compare import SimilarityResult, choose, compare, describe
 from allcnn.compare.identification import check_excluded, identify_keys
 from allcnn.drawing import figure_files
 from allcnn.errors import ConfigError
@@ -41,7 +41,7 @@ def show(
 ) -> None:
     """Print the matrices, write the JSON file, and draw the figures."""
     if json_path is not None:
-        values = [figure_files.matrix_json(result, errors=errors) for result in results]
+        values = [describe.matrix_json(result, errors=errors) for result in results]
         write_values(json_path, values)
     for result in results:
         click.echo(matrix_table(result, errors=errors))

@@ -64,9 +64,11 @@ def draw_curves(patterns: tuple[str, ...], workspace: str) -> None:
     RUN is a run's name or a pattern with *, ? and [...].
     """
     place = _workspace(workspace)
-    from flows.views.runs import draw_curves as draw
+    from allcnn.drawing.figure_files import draw_learning_curves
+    from flows.views.runs import histories_of, name_of_all
 
-    click.echo(draw(place, patterns))
+    names = list(histories_of(place, patterns))
+    click.echo(draw_learning_curves(place, names, f"{name_of_all(names)}-curves"))
 
 
 @run_group.command("export")

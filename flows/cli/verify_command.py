@@ -67,7 +67,7 @@ def _to_finish(place: Any, found: Any) -> Any:
 
 def _repaired(place: Any, found: Any) -> Iterator[tuple[Any, bool, str]]:
     """Yield each damage, whether it was repaired, and how; the runs first, for stores need them."""
-    from allcnn.maintenance import repair
+    from allcnn.maintenance.repair import repair
     from allcnn.maintenance.repair_runs import repair_run
     from flows.views.progress import Progress
 

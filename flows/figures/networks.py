@@ -8,12 +8,12 @@ import numpy as np
 import store
 from allcnn.advice import store_missing
 from allcnn.commands import command
-from allcnn.compare import SimilarityResult, network_of
+from allcnn.compare import SimilarityResult, describe, network_of
 from allcnn.compare.candidates import activations_alone, find, preference
 from allcnn.compare.identification import check_excluded, identify_layers
 from allcnn.compare.reextract import store_whole
 from allcnn.compare.select import left_behind
-from allcnn.drawing import bars, figure_files, matrices
+from allcnn.drawing import bars, matrices
 from allcnn.drawing.accuracy import Accuracies, depths, probe_curves
 from allcnn.drawing.canvas import verbatim
 from allcnn.drawing.panel import Panel
@@ -49,7 +49,7 @@ def draw_depths(
             probes, network, sample_set=sample_set, taps=taps, pool=request.method.pool
         )
         shown.append((look.panel(result, str(network)), found))
-    figure = depths(shown, look.titled(figure_files.method(results[0])), look.style)
+    figure = depths(shown, look.titled(describe.method(results[0])), look.style)
     words = words_of(request.job(networks[0], networks[0]))[2:]
     return Drawn(figure, ("depths", *map(str, networks), *words))
 
@@ -80,7 +80,7 @@ def draw_seeds(sources: Sources, pattern: Selection, request: Request, look: Loo
         limits=result.limits,
     )
     title = look.titled(
-        f"{len(set(names))} networks {verbatim(str(pattern))}: {figure_files.method(result)}"
+        f"{len(set(names))} networks {verbatim(str(pattern))}: {describe.method(result)}"
     )
     if found.n > 1:
         figure = matrices.mean_and_spread(panel, found.deviation, title, look.style)
@@ -101,7 +101,7 @@ def draw_classes(
     found = spread([result.values for result in results])
     mean = replace(look.panel(whole, "mean of classes"), matrix=found.mean)
     panels = [look.panel(each, _class_name(names, each.label)) for each in results]
-    title = figure_files.method(replace(whole, label=None))
+    title = describe.method(replace(whole, label=None))
     figure = matrices.classes(
         panels,
         mean,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from allcnn.compare import SimilarityResult
+from allcnn.compare import SimilarityResult, describe
 from allcnn.drawing import curves, figure_files, matrices
 from allcnn.errors import ComparisonError
 from allcnn.settings.comparison import Comparison
@@ -18,7 +18,7 @@ def draw_matrix(sources: Sources, job: Comparison, look: Look, *, errors: bool) 
     result = sources.result(job)
     if errors:
         _check_errors(result)
-    title = look.titled(figure_files.method(result, errors=errors))
+    title = look.titled(describe.method(result, errors=errors))
     panel = look.panel(result, title, errors=errors)
     words = ("matrix", *words_of(job), *(["errors"] if errors else []))
     return Drawn(matrices.matrix(panel, look.style), words)
@@ -29,7 +29,7 @@ def draw_errors(sources: Sources, job: Comparison, look: Look) -> Drawn:
     look.check_numbers(job.rows, job.columns)
     result = sources.result(job)
     _check_errors(result)
-    panel = look.panel(result, look.titled(figure_files.method(result, errors=True)), errors=True)
+    panel = look.panel(result, look.titled(describe.method(result, errors=True)), errors=True)
     return Drawn(matrices.errors(panel, look.style), ("errors", *words_of(job)))
 
 
@@ -42,7 +42,7 @@ def draw_convergence(sources: Sources, job: Comparison, look: Look) -> Drawn:
             f"{result.method['how']} is of a single batch", remedy="use another --estimator"
         )
     parts = figure_files.parts_of(result)
-    rows, columns = (figure_files.side(keys) for keys in (result.rows, result.columns))
+    rows, columns = (describe.side(keys) for keys in (result.rows, result.columns))
     figure = curves.convergence_curves(
         convergence(parts, figure_files.measure_of(result)),
         look.layers(rows.full_names),
@@ -50,7 +50,7 @@ def draw_convergence(sources: Sources, job: Comparison, look: Look) -> Drawn:
         parts.sizes,
         result.errors,
         is_self=result.rows == result.columns,
-        title=look.titled(figure_files.method(result, errors=True)),
+        title=look.titled(describe.method(result, errors=True)),
         style=look.style,
         measure=result.title,
     )

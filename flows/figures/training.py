@@ -7,9 +7,9 @@ from dataclasses import replace
 import click
 
 from allcnn.advice import extracting, store_missing
-from allcnn.compare import SimilarityResult
+from allcnn.compare import SimilarityResult, describe
 from allcnn.definitions.fields import check_name
-from allcnn.drawing import curves, figure_files, film, matrices
+from allcnn.drawing import curves, film, matrices
 from allcnn.drawing.panel import Panel
 from allcnn.errors import AllcnnError, ComparisonError, ConfigError, RunError
 from allcnn.settings.selection import Selection
@@ -111,7 +111,7 @@ def _panels(results: Sequence[SimilarityResult], look: Look, titles: Sequence[st
 
 
 def _title(run: str, results: Sequence[SimilarityResult]) -> str:
-    return f"{run}@final against its checkpoints: {figure_files.method(results[0])}"
+    return f"{run}@final against its checkpoints: {describe.method(results[0])}"
 
 
 class _Moments:

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from allcnn import compare as comparing
 from allcnn.advice import store_missing
 from allcnn.cluster.cluster import Cluster
+from allcnn.compare import describe
 from allcnn.compare.candidates import find, preference
 from allcnn.drawing import figure_files
 from allcnn.errors import AllcnnError, ComparisonError, in_one_line
@@ -338,6 +339,6 @@ def _sentence(error: Exception) -> str:
 
 
 def _networks(result: SimilarityResult) -> str:
-    rows, columns = (figure_files.side(keys).label for keys in (result.rows, result.columns))
+    rows, columns = (describe.side(keys).label for keys in (result.rows, result.columns))
     of = rows if rows == columns else f"{rows} with {columns}"
-    return f"{of}, {figure_files.method(result)}, on {result.rows[0].sample_set}"
+    return f"{of}, {describe.method(result)}, on {result.rows[0].sample_set}"

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Final
 
 from allcnn.errors import AllcnnError, in_one_line
-from allcnn.maintenance import repair
 from allcnn.maintenance.inventory import NETWORK_KINDS, place_of
+from allcnn.maintenance.repair import repair
 from allcnn.maintenance.verify_runs import taps_of
 from allcnn.progress import Report
 from allcnn.provenance import now

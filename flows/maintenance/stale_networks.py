@@ -12,7 +12,8 @@ from allcnn.errors import AllcnnError
 from allcnn.extract import Samples, load_samples, load_source
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
-from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace import run_record
+from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.paths import Workspace
 from flows.settings.nightly_plan import Nightly
 from store import StoreError
@@ -207,5 +208,5 @@ def _is_whole(plan: Nightly, network: Selection, sample_set: str, taps: list[Fou
 def digest_now(workspace: Workspace, network: Selection) -> str:
     """Return the digest of a checkpoint's variables, as it is kept with it where it is."""
     folder = workspace.find_checkpoint(network.run, network.checkpoint)
-    kept = checkpoints.kept_digests(folder).get("variables")
+    kept = kept_digests(folder).get("variables")
     return kept or load_source(workspace, network.run, network.checkpoint).digest

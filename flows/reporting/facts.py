@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from allcnn.drawing import figure_files
+from allcnn.compare import describe
 from allcnn.errors import AllcnnError, ConfigError, RunError
 from allcnn.maintenance.rerun_commands import command_of
 from allcnn.maintenance.rerun_probe import command_for
@@ -66,11 +66,11 @@ def result(
     workspace: Workspace, found: SimilarityResult, sides: Sides, today: Today
 ) -> dict[str, Any]:
     """Return what the page tells of a result before its numbers are looked at."""
-    rows, columns = (figure_files.side(keys).label for keys in (found.rows, found.columns))
+    rows, columns = (describe.side(keys).label for keys in (found.rows, found.columns))
     return {
         "name": found.name,
         "title": rows if found.rows == found.columns else f"{rows} with {columns}",
-        "method": figure_files.method(found),
+        "method": describe.method(found),
         "rows": sides.number(found.rows),
         "columns": sides.number(found.columns),
         "shape": found.values.shape,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from allcnn.drawing.figure_files import errors_caution
+from allcnn.compare.describe import errors_caution
 from flows.reporting.found import digests_of
 from store import SimilarityResult
 

@@ -9,8 +9,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from allcnn.compare import SimilarityResult
-from allcnn.drawing import figure_files
+from allcnn.compare import SimilarityResult, describe
 from allcnn.workspace.paths import Workspace
 from flows.runtime.artifact_keys import key
 from flows.views.tables import MOST_COLUMNS
@@ -29,10 +28,8 @@ def show_matrix(result: SimilarityResult) -> None:
 
     Of a matrix too wide for a page, which its picture shows, only where the numbers are.
     """
-    rows, columns = figure_files.side(result.rows), figure_files.side(result.columns)
-    title = (
-        f"{result.title}: rows {rows.label}, columns {columns.label}; {figure_files.method(result)}"
-    )
+    rows, columns = describe.side(result.rows), describe.side(result.columns)
+    title = f"{result.title}: rows {rows.label}, columns {columns.label}; {describe.method(result)}"
     if len(columns.names) > MOST_COLUMNS:
         title += (
             f"\n\nThe {len(rows.names)} x {len(columns.names)} numbers are in the stored result"
@@ -50,7 +47,7 @@ def show_matrix(result: SimilarityResult) -> None:
 def show_place(workspace: Workspace, result: SimilarityResult) -> None:
     """Attach where a result is stored to the flow run, and how it is read."""
     call = f"store.read_result({str(workspace.similarity)!r}, {result.name!r})"
-    _show_code(call, f"{key(result.name)}-result", figure_files.method(result))
+    _show_code(call, f"{key(result.name)}-result", describe.method(result))
 
 
 def show_probe(workspace: Workspace, probe: ProbeResult) -> None:

@@ -5,12 +5,11 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from allcnn.errors import ConfigError
-from allcnn.maintenance.garbage import Findings
 from allcnn.maintenance.inventory import Entry, Removal, discard
 from allcnn.workspace.paths import Workspace
 from flows.views.listing import size
@@ -19,6 +18,9 @@ from flows.views.terminal import is_terminal
 from store.maintenance.usage import Usage
 from store.model.names import readable
 from store.zarrfiles.layout import NAMED
+
+if TYPE_CHECKING:
+    from allcnn.maintenance.garbage import Findings
 
 _NAMES: Final = {
     "activations": "activations",
@@ -111,7 +113,7 @@ def _sums(entries: Sequence[Entry], by: str) -> list[dict[str, Any]]:
     return [dict(zip(keys, of, strict=True)) | _totals(group) for of, group in sorted(sums.items())]
 
 
-def consequences(findings: Findings) -> list[str]:
+def consequences(findings: "Findings") -> list[str]:
     """Return what is lost with superseded activations, and which of them stay, as sentences."""
     notes = []
     if any(each.reason == "superseded" for each in findings.waste):

@@ -5,16 +5,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from allcnn.commands import command
-from allcnn.drawing.figure_files import draw_learning_curves
 from allcnn.errors import RunError
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
-from allcnn.workspace.run_export import Imported
 from allcnn.workspace.run_listing import (
     Description,
     Removable,
@@ -30,7 +28,9 @@ from flows.views.tables import aligned
 from store import ClaimedError, has_store, open_grams
 from store import open as open_store
 from store.storage.claims import is_claimed
-from store.storage.paths import Place
+
+if TYPE_CHECKING:
+    from allcnn.workspace.run_export import Imported
 
 _MOST_ROWS: Final = 10
 """Epochs that are shown of learning curves."""
@@ -109,7 +109,7 @@ def check_stored(workspace: Workspace, run: str, digests: Mapping[str, str]) -> 
             )
 
 
-def in_doubt(workspace: Workspace, imported: Imported) -> list[str]:
+def in_doubt(workspace: Workspace, imported: "Imported") -> list[str]:
     """Return a line for each stored network of a run that no checkpoint in its file vouches for."""
     run = imported.manifest.run
     known = {*imported.digests, *workspace.checkpoints(run)}
@@ -118,12 +118,6 @@ def in_doubt(workspace: Workspace, imported: Imported) -> list[str]:
         for name in sorted(_stored_digests(workspace, run))
         if name not in known
     ]
-
-
-def draw_curves(workspace: Workspace, patterns: Sequence[str]) -> Place:
-    """Draw the learning curves of the runs that fit; raises RunError where one has none."""
-    names = list(histories_of(workspace, patterns))
-    return draw_learning_curves(workspace, names, f"{name_of_all(names)}-curves")
 
 
 def histories_of(workspace: Workspace, patterns: Sequence[str]) -> dict[str, History]:

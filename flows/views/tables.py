@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from allcnn.commands import command
-from allcnn.compare import SimilarityResult
-from allcnn.drawing import figure_files
+from allcnn.compare import SimilarityResult, describe
 from allcnn.similarity.layer_identification import Identification
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
@@ -20,7 +19,7 @@ _WIDEST = 200
 
 def matrix_table(result: SimilarityResult, *, errors: bool = False) -> str:
     """Return a matrix as text, the first layer at the bottom as in the pictures."""
-    rows, columns = figure_files.side(result.rows), figure_files.side(result.columns)
+    rows, columns = describe.side(result.rows), describe.side(result.columns)
     lines = []
     numbers = _numbers(result.values, rows.full_names, columns.full_names)
     if len(columns.names) <= MOST_COLUMNS and len(numbers[0]) <= _WIDEST:
@@ -38,7 +37,7 @@ def matrix_table(result: SimilarityResult, *, errors: bool = False) -> str:
         f"on       {result.rows[0].sample_set}, {_examples(result)}",
         f"from     {_sources(result)}",
     ]
-    if errors and (doubt := figure_files.errors_caution(result)):
+    if errors and (doubt := describe.errors_caution(result)):
         lines.append(f"caution  {doubt}; 8 or more are enough")
     if errors and result.errors_reason:
         lines.append(f"standard errors not defined: {result.errors_reason}")
@@ -110,7 +109,7 @@ def _summary(result: SimilarityResult) -> str:
     return f"{r} x {c} values of {result.title}, {spread}; --json writes them all"
 
 
-def _networks(side: figure_files.Side) -> str:
+def _networks(side: describe.Side) -> str:
     if side.groups is None:
         return side.label
     names = list(dict.fromkeys(network for network, _ in side.groups))
