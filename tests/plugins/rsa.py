@@ -10,7 +10,7 @@ from allcnn.similarity.measures.ratio import ratio, why_no_ratio
 
 @dataclass(frozen=True)
 class Rsa(Measure):
-    """Pearson's correlation of squared distances between examples, of all pairs within minibatches."""
+    """Pearson's correlation of squared distances between examples, within minibatches."""
 
     name: ClassVar[str] = "rsa"
     title: ClassVar[str] = "RSA"
