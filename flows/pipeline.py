@@ -1,5 +1,7 @@
 """The flow that does all of it: trains, stores, compares and draws."""
 
+from dataclasses import dataclass, field
+
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -7,8 +9,10 @@ from allcnn.cluster.cluster import Cluster
 from allcnn.compare import describe
 from allcnn.drawing import figure_files
 from allcnn.settings.comparison import Comparison
+from allcnn.settings.extraction import Extraction
+from allcnn.settings.run import RunConfig
 from allcnn.workspace.paths import Workspace
-from flows.cli import local_pipeline
+from flows.cli.local_pipeline import series_of
 from flows.compare import compare_representations
 from flows.extract import extract_checkpoint
 from flows.runtime import artifacts
@@ -17,6 +21,7 @@ from flows.runtime.logs import logged, telling, without_tracebacks
 from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
 from flows.settings.parameters import PipelineParameters
 from flows.settings.pipeline_checks import check
+from flows.settings.pipeline_plan import work_through
 from flows.train import train_run
 
 
@@ -26,7 +31,7 @@ def compare_stages(
 ) -> None:
     """Compare a network with its earlier checkpoints, and show them in one picture."""
     report = logged(f"stages of {run}")
-    for results in local_pipeline.compare_stages(workspace, jobs, report, cluster):
+    for results in series_of(workspace, jobs, report, cluster):
         picture = figure_files.draw_stages(workspace, results)
         artifacts.show_picture(
             picture, f"{run} against its checkpoints: {describe.way(results[0])}"
@@ -41,23 +46,41 @@ def draw_curves(runs: list[str], name: str, workspace: Workspace) -> None:
     )
 
 
+@dataclass
+class _Tasks:
+    """The steps as tasks of Prefect; ``names`` are those of the results between runs."""
+
+    workspace: Workspace
+    cluster: Cluster
+    names: list[str] = field(default_factory=list)
+
+    def train(self, config: RunConfig) -> None:
+        train_run(config, self.workspace)
+
+    def extract(self, job: Extraction) -> str:
+        return extract_checkpoint(job, self.workspace)
+
+    def compare(self, job: Comparison) -> None:
+        self.names += compare_representations(job, self.workspace, self.cluster)
+
+    def compare_stages(self, run: str, jobs: list[Comparison]) -> None:
+        compare_stages(run, jobs, self.workspace, self.cluster)
+
+    def draw_curves(self, runs: list[str], name: str) -> None:
+        draw_curves(runs, name, self.workspace)
+
+
 @flow(name="pipeline", flow_run_name="pipeline-{settings.title}", **WATCHED)
 def pipeline(settings: PipelineParameters) -> list[str]:
     """Train networks of several depths and seeds, store, compare and draw them all.
 
-    Tasks run one after another: each uses the whole device. Returns the results' names.
+    Returns the results' names.
     """
     without_tracebacks()
     plan, workspace = settings.job(), settings.place()
     check(workspace, plan)
     # Entered first, lest a cluster that cannot be is found after hours of training.
     with Cluster(settings.spec(), telling()) as cluster:
-        runs = [train_run(config, workspace) for config in plan.runs]
-        sample_set = [extract_checkpoint(job, workspace) for job in plan.extractions()][-1]
-        pairs = plan.between_runs(sample_set)
-        names = [name for job in pairs for name in compare_representations(job, workspace, cluster)]
-        for config in plan.runs:
-            jobs = list(plan.between_stages(config, sample_set))
-            compare_stages(config.name, jobs, workspace, cluster)
-    draw_curves(runs, f"{plan.runs[0].prefix}-curves", workspace)
-    return names
+        tasks = _Tasks(workspace, cluster)
+        work_through(plan, tasks)
+    return tasks.names

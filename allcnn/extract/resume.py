@@ -246,7 +246,7 @@ def _open_writer(
         if not stored:
             raise
         # The other taps differ in the same way: all go at once, not one after the other.
-        found, network = str(error).partition(";")[0], Selection(key.run, key.checkpoint)
+        network = Selection(key.run, key.checkpoint)
         attributes = stored[0].meta.attributes
         again = _replacing(workspace, network, key.sample_set, attributes, job)
-        raise ConflictError(f"{found}; {again}, or ask for what is there") from error
+        raise ConflictError(error.finding, remedy=f"{again}, or ask for what is there") from error

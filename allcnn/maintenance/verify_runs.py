@@ -9,7 +9,7 @@ import jax
 
 from allcnn.errors import AllcnnError, RunError
 from allcnn.networks.network import abstract
-from allcnn.training import optimizer
+from allcnn.training.recipe import recipe_of
 from allcnn.workspace import checkpoints as checkpoint
 from allcnn.workspace import run_record
 from allcnn.workspace.checkpoints import Position, TrainState
@@ -17,6 +17,7 @@ from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_record import RunRecord
 from allcnn.workspace.run_validation import check_epochs
 from allcnn.workspace.sealed_json import is_sealed
+from store.errors import ExplainedError
 from store.storage.paths import Place, child_names, entry_names, is_file, walk_files
 
 CONFIG: Final = "config.json"
@@ -88,7 +89,7 @@ def _damage(workspace: Workspace, run: str, pattern: str) -> Iterator[RunDamage]
             raise RunError(f"it is of a run {entry.config.name!r}")
     except AllcnnError as error:
         missing = not is_file(workspace.run_folder(run) / CONFIG)
-        yield RunDamage(run, CONFIG, "it is missing" if missing else _reason(error))
+        yield RunDamage(run, CONFIG, "it is missing" if missing else _finding(error))
         return
     names = workspace.checkpoints(run)
     yield from _of_history(workspace, entry, names)
@@ -105,7 +106,7 @@ def _of_history(
         for name in checkpoints:
             check_epochs(entry, history, name)
     except AllcnnError as error:
-        yield RunDamage(entry.config.name, HISTORY, _reason(error))
+        yield RunDamage(entry.config.name, HISTORY, _finding(error))
 
 
 def _of_checkpoint(workspace: Workspace, entry: RunRecord, name: str) -> Iterator[RunDamage]:
@@ -113,13 +114,15 @@ def _of_checkpoint(workspace: Workspace, entry: RunRecord, name: str) -> Iterato
     try:
         checkpoint.load(workspace.checkpoints_folder(run) / name, _like(entry))
     except AllcnnError as error:
-        yield RunDamage(run, f"checkpoints/{name}", _reason(error))
+        yield RunDamage(run, f"checkpoints/{name}", _finding(error))
 
 
 def _like(entry: RunRecord) -> TrainState:
     """Return the shapes of what a checkpoint holds; nothing is computed."""
     variables = abstract(entry.network)
-    optimiser = jax.eval_shape(optimizer.optimiser(entry.config, 1).init, variables.params)
+    optimiser = jax.eval_shape(
+        recipe_of(entry.config).optimiser(entry.config, 1).init, variables.params
+    )
     position: Any = jax.eval_shape(lambda: Position.first(jax.random.key(0)))
     return TrainState(variables, optimiser, position)
 
@@ -131,6 +134,5 @@ def _unsealed(folder: Place, damage: tuple[RunDamage, ...]) -> Iterator[str]:
             yield name
 
 
-def _reason(error: Exception) -> str:
-    """Return what was found, of an error's sentence that also says what to do."""
-    return str(error).rpartition("; ")[0] or str(error)
+def _finding(error: Exception) -> str:
+    return error.finding if isinstance(error, ExplainedError) else str(error)

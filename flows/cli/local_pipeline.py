@@ -1,7 +1,7 @@
 """Whole pipelines in this process, without Prefect: the work behind the command line."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 
 from allcnn.cluster.cluster import Cluster
@@ -17,7 +17,7 @@ from allcnn.training.loop import train, train_together
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from flows.settings.pipeline_checks import check
-from flows.settings.pipeline_plan import Pipeline, stages
+from flows.settings.pipeline_plan import Pipeline, stages, work_through
 from flows.views.progress import Progress
 from store.storage.paths import Place
 
@@ -56,36 +56,52 @@ def extract_checkpoints(workspace: Workspace, job: Extraction) -> str:
     return sample_set
 
 
+@dataclass
+class _Steps:
+    """The steps in this process; ``pictures`` are what was drawn."""
+
+    workspace: Workspace
+    cluster: Cluster
+    progress: Progress
+    pictures: list[Place] = field(default_factory=list)
+
+    def train(self, config: RunConfig) -> None:
+        with self.progress.step(f"training {config.name}") as report:
+            train(config, self.workspace, report)
+
+    def extract(self, job: Extraction) -> str:
+        with self.progress.step("extracting") as report:
+            return extract(self.workspace, job, report)
+
+    def compare(self, job: Comparison) -> None:
+        with self.progress.step("comparing") as report:
+            results = compare(self.workspace, job, report, self.cluster)
+        self.pictures += [figure_files.draw_comparison(self.workspace, each) for each in results]
+
+    def compare_stages(self, run: str, jobs: list[Comparison]) -> None:
+        with self.progress.step(f"comparing the checkpoints of {run}") as report:
+            series = series_of(self.workspace, jobs, report, self.cluster)
+        self.pictures += [figure_files.draw_stages(self.workspace, each) for each in series]
+
+    def draw_curves(self, runs: list[str], name: str) -> None:
+        drawn = figure_files.draw_learning_curves(self.workspace, runs, name)
+        self.pictures.insert(0, drawn)
+
+
 def run_pipeline(workspace: Workspace, plan: Pipeline, spec: ClusterSpec = THREADS) -> Outcome:
     """Train, extract, compare and draw; what is finished already is not done again."""
     check(workspace, plan)
-    runs = [config.name for config in plan.runs]
     with Progress(weights(plan)) as progress, Cluster(spec, progress.tell) as cluster:
-        for config in plan.runs:
-            with progress.step(f"training {config.name}") as report:
-                train(config, workspace, report)
-        for extraction in plan.extractions():
-            with progress.step("extracting") as report:
-                sample_set = extract(workspace, extraction, report)
-        pictures = []
-        for comparison in plan.between_runs(sample_set):
-            with progress.step("comparing") as report:
-                results = compare(workspace, comparison, report, cluster)
-            pictures += [figure_files.draw_comparison(workspace, result) for result in results]
-        for config in plan.runs:
-            with progress.step(f"comparing the checkpoints of {config.name}") as report:
-                jobs = list(plan.between_stages(config, sample_set))
-                stages_of = compare_stages(workspace, jobs, report, cluster)
-            pictures += [figure_files.draw_stages(workspace, results) for results in stages_of]
-    curves = figure_files.draw_learning_curves(workspace, runs, f"{plan.runs[0].prefix}-curves")
-    accuracies = {run: run_record.final_accuracy(workspace, run) for run in runs}
-    return Outcome((curves, *pictures, workspace.activations, workspace.similarity), accuracies)
+        steps = _Steps(workspace, cluster, progress)
+        work_through(plan, steps)
+    accuracies = {each.name: run_record.final_accuracy(workspace, each.name) for each in plan.runs}
+    return Outcome((*steps.pictures, workspace.activations, workspace.similarity), accuracies)
 
 
-def compare_stages(
+def series_of(
     workspace: Workspace, jobs: list[Comparison], report: Report, cluster: Cluster
 ) -> list[tuple[SimilarityResult, ...]]:
-    """Compare one network with each of its checkpoints; return a series for each bandwidth."""
+    """Compare one network with each of its checkpoints; return a series for each method."""
     results = []
     for job in jobs:
         results.append(compare(workspace, job, cluster=cluster))

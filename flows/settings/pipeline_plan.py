@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, product
-from typing import Any
+from typing import Any, Protocol
 
 from allcnn.errors import ConfigError
 from allcnn.settings.comparison import Comparison
@@ -70,6 +70,38 @@ class Pipeline:
         final = Selection(config.name, "final")
         for checkpoint in stages(config):
             yield self.comparison(final, Selection(config.name, checkpoint), sample_set)
+
+
+class Steps(Protocol):
+    """The steps of a pipeline, as they are taken with Prefect or without it."""
+
+    def train(self, config: RunConfig) -> None:
+        """Train a run."""
+
+    def extract(self, job: Extraction) -> str:
+        """Store a checkpoint's activations; return the sample set."""
+
+    def compare(self, job: Comparison) -> None:
+        """Compare two networks, and draw them."""
+
+    def compare_stages(self, run: str, jobs: list[Comparison]) -> None:
+        """Compare a network with its checkpoints, and draw them in one picture."""
+
+    def draw_curves(self, runs: list[str], name: str) -> None:
+        """Draw the learning curves of all runs."""
+
+
+def work_through(plan: Pipeline, steps: Steps) -> None:
+    """Take the steps of a pipeline one after the other: each uses the whole device."""
+    for config in plan.runs:
+        steps.train(config)
+    sample_set = [steps.extract(job) for job in plan.extractions()][-1]
+    for job in plan.between_runs(sample_set):
+        steps.compare(job)
+    for config in plan.runs:
+        steps.compare_stages(config.name, list(plan.between_stages(config, sample_set)))
+    runs = [config.name for config in plan.runs]
+    steps.draw_curves(runs, f"{plan.runs[0].prefix}-curves")
 
 
 def stages(config: RunConfig) -> list[str]:
