@@ -122,6 +122,13 @@ def edit_attributes(folder: Path, edit: Callable[[dict[str, Any]], object]) -> N
     write_attributes(folder, attributes)
 
 
+def write_again(writer: Any, start: int, *values: Any) -> None:
+    """Take a block back and append it."""
+    writer.take_back([start])
+    for each in values:
+        writer.append(each)
+
+
 def chunk_files(array: Path) -> list[Path]:
     """Return the chunk files of an array, in the order of their rows."""
     every = (array / "c").rglob("*")

@@ -15,7 +15,7 @@ import store
 from allcnn import extract
 from allcnn.compare import compare
 from allcnn.datasets import splits
-from allcnn.maintenance import repair, rewriter
+from allcnn.maintenance.repair import repair
 from allcnn.networks import convnet
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
@@ -23,10 +23,11 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.cli.main import main
 from store import Writer
+from store.arrays import writer as writers
 from store.maintenance.verify import verify
 from store.storage.claims import is_claimed
 from store.zarrfiles.metadata_files import read_attributes, write_attributes
-from tests.faults import chunk_files, flip_bit, relabel
+from tests.faults import chunk_files, flip_bit, relabel, write_again
 from tests.strategies import batches, coordinates, make_meta, make_rows
 
 RUN = "small-d1-v2-s0"
@@ -227,7 +228,7 @@ def test_a_damaged_group_is_made_anew(place, extracted, passes, injure, checkpoi
     injure(tap_of(place, "conv3", checkpoint).place)
     (outcome,) = assert_mended(place, extracted)
     assert passes == [8, 8, 8]
-    assert outcome.said == f"made anew from checkpoint {checkpoint} of run {RUN}"
+    assert outcome.said == f"made again from checkpoint {checkpoint} of run {RUN}"
 
 
 def test_two_damages_of_a_group_are_one_repair(place, extracted, passes):
@@ -475,16 +476,17 @@ def test_a_result_outside_of_a_store_is_kept(place):
 
 def test_a_group_is_claimed_while_it_is_removed(place, extracted, monkeypatch):
     tap, held = tap_of(place, "conv3"), []
-    remove_tree = rewriter.remove_tree
+    remove_tree = writers.remove_tree
 
     def looking(folder):
-        held.append(is_claimed(folder / "activations"))
+        held.append(is_claimed(tap.place / "activations"))
         remove_tree(folder)
 
-    monkeypatch.setattr(rewriter, "remove_tree", looking)
+    monkeypatch.setattr(writers, "remove_tree", looking)
     flip_label(tap.place)
     assert_mended(place, extracted)
-    assert held == [True]
+    assert len(held) == 5
+    assert all(held)
 
 
 # Results
@@ -523,6 +525,10 @@ JOBS = {
 def test_the_command_gives_the_same_result_again(place, job):
     shutil.rmtree(place.similarity)
     (result,) = compare(place, job)
+    assert_computed_again(place, result)
+
+
+def assert_computed_again(place, result):
     flip_bit(chunk_files(place.similarity / result.name / "hsic")[0])
     (outcome,) = mend(place)
     command = re.fullmatch("removed; `(.*)` computes it again", outcome.said)[1]
@@ -578,20 +584,32 @@ def test_the_command_holds_in_a_folder_with_a_space(extracted, tmp_path):
 def test_a_damaged_result_of_other_rows_is_kept(place):
     tap = tap_of(place, "conv2")
     with Writer.open(place.activations, tap.meta, tap.samples, tap.labels) as writer:
-        writer.replace(0, tap.read(0, 8) + 1)
+        write_again(writer, 0, tap.read(0, 8) + 1)
     (name,) = store.list_results(place.similarity)
     flip_bit(chunk_files(place.similarity / name / "hsic")[0])
     assert_left_alone(place, "what is stored gives another result now")
 
 
-def test_a_damaged_result_of_a_pattern_is_kept(place):
+def result_of_a_pattern(place):
     shutil.rmtree(place.similarity)
     side = Selection(RUN, "*", "conv[12]")
     extract.extract(place, Extraction(RUN, "init", n_samples=16, batch_size=8))
     extract.extract(place, Extraction(RUN, "final", n_samples=16, batch_size=8))
     (result,) = compare(place, Comparison(side, side, batch_size=8, sample_set=None))
+    return result
+
+
+def test_a_damaged_result_of_a_pattern_is_computed_again(place):
+    assert_computed_again(place, result_of_a_pattern(place))
+
+
+def test_a_damaged_result_of_a_pattern_that_fits_others_now_is_kept(place):
+    result = result_of_a_pattern(place)
+    sample_set = result.rows[0].sample_set
+    for root in (place.activations, place.grams):
+        shutil.rmtree(root / sample_set / RUN / "init")
     flip_bit(chunk_files(place.similarity / result.name / "hsic")[0])
-    assert_left_alone(place, "the comparison that wrote it computes it again in its place")
+    assert_left_alone(place, "what is stored gives another result now")
 
 
 def test_a_damaged_result_of_what_is_gone_is_kept(place):
@@ -681,7 +699,7 @@ def test_grams_of_earlier_activations_are_made_anew_as_a_whole(place):
     compare(place, Comparison(side, side, batch_size=8))
     tap = tap_of(place, "conv2")
     with Writer.open(place.activations, tap.meta, tap.samples, tap.labels) as writer:
-        writer.replace(0, tap.read(0, 8) + 1)
+        write_again(writer, 0, tap.read(0, 8) + 1)
     now = tap_of(place, "conv2")
     flip_bit(chunks_of(grams_of(place, "conv2"))[0])
     assert all(outcome.repaired for outcome in mend(place))

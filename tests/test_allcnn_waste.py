@@ -15,7 +15,7 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from store import GramWriter, Writer, list_results, open_grams, write_result
 from store import open as open_store
-from tests.faults import chunk_files, flip_bit
+from tests.faults import chunk_files, flip_bit, write_again
 from tests.networks import A, B, C, assert_same_bits, compare_one, make_taps, write_network
 from tests.test_store_results import make_result
 
@@ -287,5 +287,5 @@ def test_activations_whose_grams_are_of_earlier_rows_are_kept(workspace):
     assert wasted(workspace) == taps("a")
     for tap in open_store(workspace.activations).find(run="a"):
         with Writer.open(workspace.activations, tap.meta, tap.samples, tap.labels) as writer:
-            writer.replace(0, tap.read(0, 16) + 1)
+            write_again(writer, 0, tap.read(0, 16) + 1)
     assert wasted(workspace) == []

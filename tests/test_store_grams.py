@@ -38,7 +38,7 @@ from store import (
 from store.maintenance.verify import verify
 from store.model import schema
 from store.zarrfiles.layout import COMMITS
-from tests.faults import chunk_files, edit_attributes, flip_bit, kill_series, swap
+from tests.faults import chunk_files, edit_attributes, flip_bit, kill_series, swap, write_again
 from tests.strategies import coordinates, gram_metas, make_gram_meta, make_grams, make_meta
 
 BYTES_OF_A_ROW = 4 * 21
@@ -865,7 +865,7 @@ def test_a_damaged_chunk_is_written_again(path, two_a_chunk):
     before = stored(path)
     flip_bit(chunk_files(path / meta.key.path / "grams")[1])
     with open_writer(path, meta) as writer:
-        writer.replace(2, grams[2:])
+        write_again(writer, 2, *grams[2:])
     assert stored(path) == before
 
 
@@ -874,7 +874,7 @@ def test_other_grams_have_another_record(path, two_a_chunk):
     grams = fill(path, meta)
     before = open_grams(path)[meta.key].commits
     with open_writer(path, meta) as writer:
-        writer.replace(0, [2 * K for K in grams[:2]])
+        write_again(writer, 0, *[2 * K for K in grams[:2]])
     found = open_grams(path)[meta.key]
     assert (found.commits[0] == before[0], found.commits[1] == before[1]) == (False, True)
     wanted = [triangle(2 * K) for K in grams[:2]] + [triangle(K) for K in grams[2:]]
@@ -885,20 +885,48 @@ def test_the_bound_of_a_gram_is_not_kept_where_float32_rounds_it(path, two_a_chu
     meta = make_gram_meta()
     grams = fill(path, meta)
     with open_writer(path, meta) as writer:
-        writer.replace(0, [np.float64(grams[0]), np.float64(grams[1]) / 3], [1e-12, 1e-12])
+        writer.take_back([0])
+        writer.append(np.float64(grams[0]), 1e-12)
+        writer.append(np.float64(grams[1]) / 3, 1e-12)
     assert open_grams(path)[meta.key].bounds == [1e-12, None, None, None]
 
 
-@pytest.mark.parametrize(("first", "n"), [(1, 2), (0, 1), (0, 3), (2, 2), (4, 0)])
-def test_only_whole_committed_chunks_are_written_again(path, two_a_chunk, first, n):
+@pytest.mark.parametrize("first", [1, 2, 4])
+def test_only_whole_committed_chunks_are_taken_back(path, two_a_chunk, first):
     meta = make_gram_meta()
-    grams = fill(path, meta, 2)
+    fill(path, meta, 2)
     before = stored(path)
+    message = rf"minibatch {first} of Grams .* begins none of its 1 blocks of 2"
     with (
         open_writer(path, meta) as writer,
-        pytest.raises(
-            MisalignedWriteError, match=r"no chunk of Grams .* that is committed; give 2"
-        ),
+        pytest.raises(MisalignedWriteError, match=message),
     ):
-        writer.replace(first, grams[first : first + n])
+        writer.take_back([0, first])
+    assert stored(path) == before
+
+
+def test_grams_behind_one_that_is_taken_back_stay_in_float32(path, two_a_chunk):
+    """In float64 all would be written again, and a kill would leave none."""
+    meta = make_gram_meta()
+    grams = fill(path, meta)
+    with open_writer(path, meta) as writer:
+        write_again(writer, 0, np.float64(grams[0]) / 3, grams[1])
+    found = open_grams(path)[meta.key]
+    assert found.meta.precision == "float32"
+    assert_bit_equal(found.read(2, 4), [triangle(K) for K in grams[2:]])
+
+
+def test_the_unit_stays_while_all_are_taken_back(path, two_a_chunk):
+    meta = make_gram_meta()
+    grams = make_grams(meta)
+    with open_writer(path, meta) as writer:
+        for K in grams:
+            writer.append(K, None, -3)
+    before = stored(path)
+    with open_writer(path, meta) as writer:
+        writer.take_back([0, 2])
+    assert open_grams(path)[meta.key].unit == -3
+    with open_writer(path, meta) as writer:
+        for K in grams:
+            writer.append(K, None, -3)
     assert stored(path) == before

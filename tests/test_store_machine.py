@@ -33,7 +33,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.path = self.folder / "a.zarr"
         self.wanted = {}  # tap -> the array that it will have
-        self.committed = {}  # tap -> rows that count
+        self.blocks = {}  # tap -> minibatches that were committed, False for those taken back
         self.writers = {}
 
     def teardown(self) -> None:
@@ -62,7 +62,8 @@ class StoreMachine(RuleBasedStateMachine):
                     Writer.open(self.path, meta, *coordinates(meta))
             self.writers[tap].close()
         self.writers[tap] = Writer.open(self.path, meta, *coordinates(meta))
-        assert self.writers[tap].n_committed == self.committed.setdefault(tap, 0)
+        self.blocks.setdefault(tap, [])
+        assert self.writers[tap].n_committed == self._n_committed(tap)
 
     @precondition(lambda self: self._appendable())
     @rule(data=st.data())
@@ -70,7 +71,31 @@ class StoreMachine(RuleBasedStateMachine):
         tap = data.draw(st.sampled_from(self._appendable()))
         batch = self._next_batch(tap)
         self.writers[tap].append(batch)
-        self.committed[tap] += len(batch)
+        self._commit(tap)
+
+    def _commit(self, tap):
+        index = self._n_whole(tap)
+        self.blocks[tap][index : index + 1] = [True]
+
+    @precondition(lambda self: self._written())
+    @rule(data=st.data(), n=st.integers(0, 3))
+    def take_back(self, data, n):
+        """Perhaps die while that is noted."""
+        tap = data.draw(st.sampled_from(self._written()))
+        before, batch_rows = self.blocks[tap], self.metas[tap].batch_rows
+        taken = data.draw(st.sets(st.integers(0, len(before) - 1), min_size=1))
+        after = [whole and i not in taken for i, whole in enumerate(before)]
+        self.open_writer(tap)
+        try:
+            with killed_before(n):
+                self.writers[tap].take_back([i * batch_rows for i in taken])
+            self.blocks[tap] = after
+        except Killed:
+            found = store.open(self.path)[self.metas[tap].key]
+            missing = {start // batch_rows for start, _ in found.taken_back}
+            self.blocks[tap] = [i not in missing for i in range(len(before))]
+            assert self.blocks[tap] in (before, after)
+            self._all_die()
 
     @precondition(lambda self: self._appendable())
     @rule(data=st.data(), n=st.integers(0, 5))
@@ -80,12 +105,12 @@ class StoreMachine(RuleBasedStateMachine):
         try:
             with killed_before(n):
                 self.writers[tap].append(batch)
-            self.committed[tap] += len(batch)
+            self._commit(tap)
         except Killed:
             # After the commit of the last minibatch there is one more change: the claim goes.
             found = store.open(self.path)[self.metas[tap].key].n_committed
-            assert found - self.committed[tap] in {0, len(batch)}
-            self.committed[tap] = found
+            if found != self._n_committed(tap):
+                self._commit(tap)
             self._all_die()
 
     @precondition(lambda self: self._absent())
@@ -97,14 +122,14 @@ class StoreMachine(RuleBasedStateMachine):
         try:
             with killed_before(n):
                 Writer.open(self.path, meta, *coordinates(meta))
-            self.committed[tap] = 0
+            self.blocks[tap] = []
         except Killed:
             # Concurrent writes end in any order, so that it may have been whole by then.
             with suppress(StoreError, LookupError):
                 found = store.open(self.path)[meta.key]
                 np.testing.assert_array_equal(found.samples, coordinates(meta)[0])
                 np.testing.assert_array_equal(found.labels, coordinates(meta)[1])
-                self.committed[tap] = 0
+                self.blocks[tap] = []
         end_claims()
 
     def _all_die(self):
@@ -119,14 +144,14 @@ class StoreMachine(RuleBasedStateMachine):
         with pytest.raises(store.MisalignedWriteError):
             self.writers[tap].append(np.concatenate([batch, batch]))
 
-    @precondition(lambda self: self.committed)
+    @precondition(lambda self: self.blocks)
     @rule(data=st.data())
     def read(self, data):
-        tap = data.draw(st.sampled_from(sorted(self.committed)))
+        tap = data.draw(st.sampled_from(sorted(self.blocks)))
         n = self.metas[tap].n_samples
         start, stop = sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n))))
         representation = store.open(self.path)[self.metas[tap].key]
-        if stop > self.committed[tap]:
+        if stop > self._n_committed(tap):
             with pytest.raises(UnfinishedError):
                 representation.read(start, stop)
         else:
@@ -138,21 +163,31 @@ class StoreMachine(RuleBasedStateMachine):
         try:
             opened = store.open(self.path)
         except StoreError:
-            assert not self.committed
+            assert not self.blocks
             return
         found = {r.key.tap: r.n_committed for r in opened.find()}
-        assert found == self.committed
+        assert found == {tap: self._n_committed(tap) for tap in self.blocks}
         assert list(found) == [tap for tap in TAPS if tap in found]
 
     def _appendable(self):
         return sorted(tap for tap, writer in self.writers.items() if not writer.complete)
 
     def _absent(self):
-        return [tap for tap in TAPS if tap not in self.committed]
+        return [tap for tap in TAPS if tap not in self.blocks]
+
+    def _written(self):
+        return sorted(tap for tap, blocks in self.blocks.items() if blocks)
+
+    def _n_whole(self, tap):
+        return [*self.blocks[tap], False].index(False)
+
+    def _n_committed(self, tap):
+        meta = self.metas[tap]
+        return min(self._n_whole(tap) * meta.batch_rows, meta.n_samples)
 
     def _next_batch(self, tap):
         meta = self.metas[tap]
-        return batches(meta, self.wanted[tap])[self.committed[tap] // meta.batch_rows]
+        return batches(meta, self.wanted[tap])[self._n_whole(tap)]
 
 
 TestStoreMachine = StoreMachine.TestCase

@@ -29,6 +29,7 @@ from store.storage.claims import CLAIM, is_claimed
 from store.storage.paths import as_place, remove_tree, walk_files, write_bytes
 from store.storage.remote_errors import REACHED_S, check_reachable, each
 from tests import s3
+from tests.faults import write_again
 from tests.strategies import batches, coordinates, make_gram_meta, make_grams, make_meta, make_rows
 from tests.test_store_results import assert_same, make_full, make_result
 
@@ -117,7 +118,7 @@ def test_a_minibatch_is_written_again(address):
     write(address)
     other = make_rows(META, seed=1)
     with Writer.open(address, META, *coordinates(META)) as writer:
-        writer.replace(4, other[4:8])
+        write_again(writer, 4, other[4:8])
     (found,) = store.open(address).find()
     np.testing.assert_array_equal(found.read(4, 8), other[4:8])
 

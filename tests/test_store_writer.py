@@ -19,10 +19,11 @@ from store import (
     PrecisionError,
     SchemaError,
     StoreLocationError,
+    UnfinishedError,
     Writer,
 )
 from store.zarrfiles.layout import META
-from tests.faults import Killed, kill_series, killed_before
+from tests.faults import Killed, edit_attributes, kill_series, killed_before, write_again
 from tests.strategies import batches, coordinates, make_meta, make_rows
 
 
@@ -38,6 +39,11 @@ def write_all(path, meta, rows):
         writer.append(batch)
     assert writer.complete
     return len(rest)
+
+
+def contents(path):
+    files = (p for p in path.rglob("*") if p.is_file() and p.suffix != ".partial")
+    return {p.relative_to(path): p.read_bytes() for p in files}
 
 
 def assert_bit_equal(found, wanted):
@@ -199,7 +205,8 @@ def test_rows_that_vary_too_little_are_refused_before_anything_is_written(tmp_pa
     assert writer.n_committed == 0
     writer.append(rows[:4])
     with pytest.raises(PrecisionError, match=message):
-        writer.replace(0, rows[:4] + 1e9)
+        write_again(writer, 0, rows[:4] + 1e9)
+    writer.append(rows[:4])
     assert_bit_equal(store.open(path)[meta.key].read(0, 4), rows[:4].astype(np.float32))
 
 
@@ -298,6 +305,74 @@ def test_a_kill_between_any_two_changes_of_the_disk_is_survived(tmp_path, monkey
     assert kept == {0, 4, 8, 10}
 
 
+@pytest.mark.parametrize("taken", [{0}, {4}, {8}, {0, 8}, {0, 4, 8}])
+def test_a_kill_while_rows_are_written_again_loses_no_others(tmp_path, taken):
+    meta = make_meta()
+    rows = make_rows(meta)
+    write_all(tmp_path / "whole", meta, rows)
+    before = contents(tmp_path / "whole")
+
+    def work(path):
+        with open_writer(path, meta) as writer:
+            writer.take_back(taken)
+            for start, stop in writer.taken_back:
+                writer.append(rows[start:stop])
+
+    n_taken_back = set()
+    for path in kill_series(work, tmp_path, tmp_path / "whole"):
+        found = store.open(path)[meta.key]
+        kept = {each.start for each in (*found.commits, *found.kept)}
+        assert kept >= {0, 4, 8} - taken
+        assert all(found.check(each) is None for each in (*found.commits, *found.kept))
+        assert not any(start < found.n_committed for start, _ in found.taken_back)
+        n_taken_back.add(len(found.taken_back))
+        work(path)
+        assert contents(path) == before
+    assert n_taken_back == set(range(len(taken) + 1))
+
+
+def test_rows_behind_a_gap_count_once_it_is_filled(tmp_path):
+    meta = make_meta()
+    rows = make_rows(meta)
+    write_all(tmp_path / "a.zarr", meta, rows)
+    with open_writer(tmp_path / "a.zarr", meta) as writer:
+        writer.take_back([4])
+    found = store.open(tmp_path / "a.zarr")[meta.key]
+    assert (found.n_committed, found.complete, found.missing) == (4, False, ((4, 8),))
+    with pytest.raises(UnfinishedError, match="has 4 of 10 rows, and row 9 was asked for"):
+        found.read(8, 10)
+    with open_writer(tmp_path / "a.zarr", meta) as writer:
+        writer.append(rows[4:8])
+        assert writer.complete
+    assert_bit_equal(store.open(tmp_path / "a.zarr")[meta.key].read(0, 10), rows)
+
+
+@pytest.mark.parametrize("starts", [[1], [4, 9], [12], [-4]])
+def test_only_committed_minibatches_are_taken_back(tmp_path, starts):
+    meta = make_meta()
+    writer = open_writer(tmp_path / "a.zarr", meta)
+    for batch in batches(meta, make_rows(meta))[:2]:
+        writer.append(batch)
+    message = r"row -?\d+ of .* begins none of its 2 blocks of 4"
+    with pytest.raises(MisalignedWriteError, match=message):
+        writer.take_back(starts)
+    assert store.open(tmp_path / "a.zarr")[meta.key].n_committed == 8
+
+
+@pytest.mark.parametrize(
+    "later",
+    ["all", [None, None], [{"start": 0, "stop": 4, "digest": "crc32c:00000000"}], [0], [[]]],
+)
+def test_malformed_records_behind_a_gap_are_refused(tmp_path, later):
+    meta = make_meta()
+    write_all(tmp_path / "a.zarr", meta, make_rows(meta))
+    edit_attributes(
+        tmp_path / "a.zarr" / meta.key.path, lambda found: found.update(allcnn_later=later)
+    )
+    with pytest.raises(SchemaError):
+        store.open(tmp_path / "a.zarr")[meta.key]
+
+
 def _assert_claims_are_true(path, meta, rows):
     if not (path / "zarr.json").exists():
         return 0
@@ -364,7 +439,8 @@ def test_other_than_real_numbers_is_refused(tmp_path, rows, message):
     assert writer.n_committed == 0
     writer.append(np.ones((4, 3)))
     with pytest.raises(ArrayError, match=f"^{re.escape(f'{meta.key} {message}')}"):
-        writer.replace(0, rows)
+        write_again(writer, 0, rows)
+    writer.append(np.ones((4, 3)))
     np.testing.assert_array_equal(store.open(tmp_path / "a.zarr")[meta.key].read(0, 4), 1)
 
 
@@ -374,7 +450,7 @@ def test_tensors_of_torch_are_stored(tmp_path):
     writer = open_writer(tmp_path / "a.zarr", meta)
     values = torch.arange(24.0).reshape(8, 3)
     writer.append(torch.zeros(4, 3))
-    writer.replace(0, values[:4].requires_grad_())
+    write_again(writer, 0, values[:4].requires_grad_())
     writer.append(values[4:].to(torch.bfloat16))
     found = store.open(tmp_path / "a.zarr")[meta.key].read(0, 8)
     assert_bit_equal(found, values.detach().numpy())

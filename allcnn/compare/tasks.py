@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64, Int
 import store
 from allcnn.extract import gram_medians
 from allcnn.extract.gram_medians import keep_median_distance
+from allcnn.extract.sinks import missing_rows
 from allcnn.provenance import stamp
 from allcnn.similarity import gram as kernels
 from allcnn.similarity import median_distance, pair_sums, tiled_hsic
@@ -32,6 +33,7 @@ from store import (
     Representation,
     RepresentationKey,
 )
+from store.storage.paths import Place
 
 Span = tuple[int, int]
 
@@ -136,16 +138,24 @@ def keep_grams(activations: str, grams: str, key: GramKey, *, wanted: Wanted = a
     Raises DamagedChunkError for rows that are not those that were written.
     """
     tap = store.open(activations)[key.of]
-    with _patient(lambda: _gram_writer(grams, tap, key), wanted) as writer:
-        ranges = writer.meta.ranges[writer.n_committed :]
-        for spans in _whole_chunks(ranges, tap.meta.batch_rows):
-            for K in _minibatch_grams(tap, key, spans, writer.unit):
-                _check(wanted)
-                writer.append(*K)
-        keep_median_distance(writer)
+    with _patient(lambda: gram_writer(grams, tap, key), wanted) as writer:
+        fill_grams(writer, tap, missing_rows(writer), wanted)
 
 
-def _gram_writer(grams: str, tap: Representation, key: GramKey) -> GramWriter:
+def fill_grams(
+    writer: GramWriter, tap: Representation, ranges: Sequence[Span], wanted: Wanted = always
+) -> None:
+    """Compute the Grams of some minibatches, in order, from activations."""
+    for spans in _whole_chunks(ranges, tap.meta.batch_rows):
+        for K in _minibatch_grams(tap, writer.meta.key, spans, writer.unit):
+            _check(wanted)
+            writer.append(*K)
+    keep_median_distance(writer)
+
+
+def gram_writer(
+    grams: str | Place, tap: Representation, key: GramKey, afresh: int | None = None
+) -> GramWriter:
     """Open the place of a representation's Grams for writing."""
     meta = GramMeta(
         key=key,
@@ -156,7 +166,8 @@ def _gram_writer(grams: str, tap: Representation, key: GramKey) -> GramWriter:
         n_taps=tap.meta.n_taps,
         **stamp(),
     )
-    return GramWriter.open(grams, meta, tap.samples, tap.labels, source=tap.rows_digest)
+    coordinates = tap.samples, tap.labels
+    return GramWriter.open(grams, meta, *coordinates, source=tap.rows_digest, afresh=afresh)
 
 
 def _patient(open_writer: Callable[[], GramWriter], wanted: Wanted) -> GramWriter:
@@ -177,6 +188,9 @@ def _whole_chunks(ranges: Sequence[Span], chunk_rows: int) -> Iterator[list[Span
     """Group minibatches that are read together, so that small ones do not reread their chunk."""
     group: list[Span] = []
     for span in ranges:
+        if group and group[-1][1] != span[0]:  # a gap, where others are whole
+            yield group
+            group = []
         group.append(span)
         if group[-1][1] - group[0][0] >= chunk_rows:
             yield group

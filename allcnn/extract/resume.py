@@ -1,8 +1,9 @@
 """What of an extraction is not stored yet: opened for writing, and told from what is another's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 from allcnn.advice import is_extracted, options_of, replace_stored
 from allcnn.extract.forward import Samples, Source
@@ -48,17 +49,24 @@ def open_sinks(
     sinks: list[Sink] = []
     if "activations" in job.keep:
         if not _has_activations(workspace.activations, source, samples, job, list(shapes)):
-            writers = _open_writers(workspace, source, samples, shapes, job, closing)
+            writers = {
+                tap: closing.enter_context(_open_writer(workspace, meta, samples, job))
+                for tap, meta in tap_metas(source, samples, shapes, job).items()
+            }
             # Entered last, so that it ends before the writers are closed.
             thread = closing.enter_context(ThreadPoolExecutor(2, "writing"))
             sinks.append(ActivationSink(writers, thread))
     else:
         _check_not_other(workspace, source, samples, job)
     if "grams" in job.keep:
-        keys = _gram_keys(source, samples, job, list(shapes))
+        metas = gram_metas(source, samples, shapes, job)
         _check_no_other_grams(workspace, source, samples, job)
-        if not _has_grams(workspace.grams, keys):
-            grams = _open_gram_writers(workspace.grams, keys, source, samples, closing)
+        if not _has_grams(workspace.grams, [meta.key for meta in metas.values()]):
+            coordinates = samples.indices, samples.labels
+            grams = {
+                tap: closing.enter_context(GramWriter.open(workspace.grams, meta, *coordinates))
+                for tap, meta in metas.items()
+            }
             sinks.append(GramSink(grams))
     return sinks
 
@@ -157,20 +165,6 @@ def _replacing(
     return replace_stored(workspace, network, sample_set, options_of(job))
 
 
-def _gram_keys(source: Source, samples: Samples, job: Extraction, taps: list[str]) -> list[GramKey]:
-    return [
-        GramKey(
-            RepresentationKey(samples.sample_set.name, source.run, source.checkpoint, tap),
-            job.base_kernel,
-            job.pool,
-            job.batch_size,
-            job.dtype,
-            source.digest,
-        )
-        for tap in taps
-    ]
-
-
 def _has_grams(path: Place, keys: list[GramKey]) -> bool:
     try:
         kept = open_grams(path)
@@ -187,38 +181,13 @@ def _finished(found: Sequence[Representation | Grams]) -> bool:
     return True
 
 
-def _open_gram_writers(
-    path: Place, keys: list[GramKey], source: Source, samples: Samples, closing: ExitStack
-) -> dict[str, GramWriter]:
-    ranges = tuple(pair_sums.split_minibatches(samples.sample_set.n_samples, keys[0].batch_size))
-    writers = {}
-    for index, key in enumerate(keys):
-        meta = GramMeta(
-            key,
-            samples.sample_set,
-            index,
-            ranges,
-            attributes=source.attributes,
-            n_taps=len(keys),
-            **stamp(),
-        )
-        writer = GramWriter.open(path, meta, samples.indices, samples.labels)
-        writers[key.of.tap] = closing.enter_context(writer)
-    return writers
-
-
-def _open_writers(
-    workspace: Workspace,
-    source: Source,
-    samples: Samples,
-    shapes: Mapping[str, tuple[int, ...]],
-    job: Extraction,
-    closing: ExitStack,
-) -> dict[str, Writer]:
+def tap_metas(
+    source: Source, samples: Samples, shapes: Mapping[str, tuple[int, ...]], job: Extraction
+) -> dict[str, RepresentationMeta]:
+    """Return what the activations of each tap are stored with."""
     created = stamp()
-    writers = {}
-    for index, (tap, shape) in enumerate(shapes.items()):
-        meta = RepresentationMeta(
+    return {
+        tap: RepresentationMeta(
             key=RepresentationKey(samples.sample_set.name, source.run, source.checkpoint, tap),
             sample_set=samples.sample_set,
             checkpoint_digest=source.digest,
@@ -230,9 +199,24 @@ def _open_writers(
             n_taps=len(shapes),
             **created,
         )
-        writer = _open_writer(workspace, meta, samples, job)
-        writers[tap] = closing.enter_context(writer)
-    return writers
+        for index, (tap, shape) in enumerate(shapes.items())
+    }
+
+
+def gram_metas(
+    source: Source, samples: Samples, taps: Collection[str], job: Extraction
+) -> dict[str, GramMeta]:
+    """Return what the Grams of each tap are stored with."""
+    how = job.base_kernel, job.pool, job.batch_size, job.dtype, source.digest
+    ranges = tuple(pair_sums.split_minibatches(samples.sample_set.n_samples, job.batch_size))
+    facts: dict[str, Any] = {"attributes": source.attributes, "n_taps": len(taps)} | stamp()
+    of = (samples.sample_set.name, source.run, source.checkpoint)
+    return {
+        tap: GramMeta(
+            GramKey(RepresentationKey(*of, tap), *how), samples.sample_set, index, ranges, **facts
+        )
+        for index, tap in enumerate(taps)
+    }
 
 
 def _open_writer(

@@ -1,7 +1,9 @@
 """Where the rows of a network's taps go: the store of activations, and that of Grams."""
 
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -12,13 +14,14 @@ from allcnn.similarity import gram
 from store import GramWriter, Writer
 from store.model.narrowing import narrow_rows
 
+Span = tuple[int, int]
+
 
 class Sink(Protocol):
     """Where the rows of a network's taps go."""
 
-    @property
-    def next_row(self) -> int:
-        """The first row that is not kept yet."""
+    def lacks(self, start: int, stop: int) -> bool:
+        """Return whether rows of a minibatch are not kept yet."""
 
     def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
         """Keep rows of a tap; rows that are kept already are passed over."""
@@ -30,17 +33,24 @@ class Sink(Protocol):
 class ActivationSink:
     """The activation store, a writer a tap; a minibatch is written while the next is computed."""
 
-    def __init__(self, writers: Mapping[str, Writer], thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        writers: Mapping[str, Writer],
+        thread: ThreadPoolExecutor,
+        *,
+        only_taken_back: bool = False,
+    ) -> None:
         self._writers = writers
         self._thread = thread
+        blocks = {tap: _blocks(writer, only_taken_back) for tap, writer in writers.items()}
+        self._missing = {tap: {start for start, _ in spans} for tap, spans in blocks.items()}
         self._pending: list[Future[None]] = []
         self._start = 0
         self._failed = False
 
-    @property
-    def next_row(self) -> int:
-        """The first row that a tap lacks."""
-        return min(writer.n_committed for writer in self._writers.values())
+    def lacks(self, start: int, stop: int) -> bool:
+        """Return whether any tap lacks a minibatch."""
+        return any(start in starts for starts in self._missing.values())
 
     def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
         """Have rows of a tap written, unless it has them."""
@@ -48,8 +58,8 @@ class ActivationSink:
             # Else the minibatches that wait to be written would fill the memory.
             self._wait()
             self._start = start
-        # A kill may have left some taps further than others.
-        if self._writers[tap].n_committed == start:
+        # A kill may have left some taps further than others, and a repair gaps.
+        if start in self._missing.get(tap, ()):
             self._pending.append(self._thread.submit(self._append, tap, rows))
 
     def finish(self) -> None:
@@ -74,40 +84,47 @@ class ActivationSink:
 class GramSink:
     """The Gram store, a writer a tap; rows are held until their minibatch is whole."""
 
-    def __init__(self, writers: Mapping[str, GramWriter]) -> None:
+    def __init__(self, writers: Mapping[str, GramWriter], *, only_taken_back: bool = False) -> None:
         self._writers = writers
-        self._next = {tap: writer.n_committed for tap, writer in writers.items()}
+        self._missing = {
+            tap: deque(missing_rows(writer, only_taken_back)) for tap, writer in writers.items()
+        }
         self._held: dict[str, list[Float[np.ndarray, "n ..."]]] = {tap: [] for tap in writers}
 
-    @property
-    def next_row(self) -> int:
-        """The first row that a tap lacks."""
-        return min(self._start(tap) for tap in self._writers)
+    def lacks(self, start: int, stop: int) -> bool:
+        """Return whether any tap lacks a Gram of some of these rows."""
+        missing = chain.from_iterable(self._missing.values())
+        return any(first < stop and start < end for first, end in missing)
 
     def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
         """Hold rows of a tap, and write the Gram of a minibatch once it is whole."""
+        missing = self._missing.get(tap)
+        if not missing:
+            return
         writer, held = self._writers[tap], self._held[tap]
-        whole = self._next[tap] == len(_ranges(writer))
-        if whole or self._start(tap) != start - sum(map(len, held)):
+        n_held = sum(map(len, held))
+        if missing[0][0] != start - n_held:
             return
         key = writer.meta.key
         held.append(narrow_rows(rows, key.dtype, str(key.of)))
-        first, stop = _ranges(writer)[self._next[tap]]
-        if sum(map(len, held)) == stop - first:
+        first, stop = missing[0]
+        if n_held + len(rows) == stop - first:
             X = held[0] if len(held) == 1 else np.concatenate(held)
             held.clear()
             writer.append(*gram.gram(gram.pooled(X, key.pool), key.kernel, writer.unit))
-            self._next[tap] += 1
+            missing.popleft()
 
     def finish(self) -> None:
         """Keep the median distances of linear Grams, the units of RBF bandwidths."""
         for writer in self._writers.values():
             keep_median_distance(writer)
 
-    def _start(self, tap: str) -> int:
-        ranges, index = _ranges(self._writers[tap]), self._next[tap]
-        return ranges[index][0] if index < len(ranges) else ranges[-1][1]
+
+def missing_rows(writer: GramWriter, only_taken_back: bool = False) -> list[Span]:
+    """Return the rows of each minibatch whose Gram is to be written."""
+    blocks = _blocks(writer, only_taken_back)
+    return [rows for first, stop in blocks for rows in writer.meta.ranges[first:stop]]
 
 
-def _ranges(writer: GramWriter) -> tuple[tuple[int, int], ...]:
-    return writer.meta.ranges
+def _blocks(writer: Writer | GramWriter, only_taken_back: bool) -> tuple[Span, ...]:
+    return writer.taken_back if only_taken_back else writer.missing

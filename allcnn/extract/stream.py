@@ -94,12 +94,18 @@ def keep(
     Activations that are whole already are left alone, in minibatches of whatever size: a comparison
     regroups rows.
     """
+    shapes = fitting_shapes(source, samples, job)
+    with ExitStack() as writers:
+        sinks = open_sinks(workspace, source, samples, job, shapes, writers)
+        fill(sinks, source, samples, job, report)
+
+
+def fitting_shapes(source: Source, samples: Samples, job: Extraction) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the taps; raises ConfigError where a minibatch exceeds the memory."""
     batch = np.broadcast_to(samples.images[:1], (job.batch_size, *samples.images.shape[1:]))
     shapes = tap_shapes(source.forward, batch)
     _check_fits(job, batch, shapes)
-    with ExitStack() as writers:
-        sinks = open_sinks(workspace, source, samples, job, shapes, writers)
-        _fill(sinks, source, samples, job, report)
+    return shapes
 
 
 def _check_fits(job: Extraction, batch: Images, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -113,18 +119,18 @@ def _check_fits(job: Extraction, batch: Images, shapes: Mapping[str, tuple[int, 
     )
 
 
-def _fill(
-    sinks: list[Sink], source: Source, samples: Samples, job: Extraction, report: Report
+def fill(
+    sinks: Sequence[Sink], source: Source, samples: Samples, job: Extraction, report: Report
 ) -> None:
+    """Compute the minibatches that any sink lacks."""
     n, name = samples.sample_set.n_samples, f"{source.run}@{source.checkpoint}"
-    first = min((sink.next_row for sink in sinks), default=n)
-    if first == n:
-        report(n, n, f"{name}: already extracted")
+    every = splits.batch_ranges(n, job.batch_size)
+    lacking = [span for span in every if any(sink.lacks(*span) for sink in sinks)]
+    if lacking:
+        report(lacking[0][0], n, name)
     else:
-        report(first, n, name)
-    for start, stop in splits.batch_ranges(n, job.batch_size):
-        if start < first:
-            continue
+        report(n, n, f"{name}: already extracted")
+    for start, stop in lacking:
         take_minibatch(sinks, source.forward, samples.images[start:stop], start, job)
         report(stop, n, name)
     for sink in sinks:

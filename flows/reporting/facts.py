@@ -8,8 +8,7 @@ import numpy as np
 
 from allcnn.compare import describe
 from allcnn.errors import AllcnnError, ConfigError, RunError
-from allcnn.maintenance.rerun_commands import command_of
-from allcnn.maintenance.rerun_probe import command_for
+from allcnn.maintenance.rerun_commands import command_of, probe_command
 from allcnn.networks.architectures import Architecture
 from allcnn.settings.comparison import Comparison
 from allcnn.workspace import run_record
@@ -143,7 +142,7 @@ def probe(workspace: Workspace, found: ProbeResult, today: Today) -> dict[str, A
 
 def _probe_command(workspace: Workspace, name: str) -> str:
     try:
-        return command_for(workspace, name).line
+        return probe_command(workspace, name).line
     except RunError:
         return ""
 

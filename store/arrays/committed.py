@@ -26,7 +26,7 @@ from store.storage.exhaustion import pass_on
 from store.storage.paths import Place, check_inside, zarr_store
 from store.storage.remote_errors import reaching
 from store.zarrfiles.chunk_files import CHUNK_KEYS, CODECS, chunk_file, parts_of, read_chunk
-from store.zarrfiles.layout import COMMITS, COORDINATES, Kind, as_digest, crc32c
+from store.zarrfiles.layout import COMMITS, COORDINATES, LATER, Kind, as_digest, crc32c
 from store.zarrfiles.metadata_files import ArrayNode, read_array
 
 READABLE_CODECS = frozenset(
@@ -88,6 +88,9 @@ class Meta(Protocol):
 
 M = TypeVar("M", bound=Meta)
 
+Span = tuple[int, int]
+"""A range of the first axis: the first row, or minibatch of Grams, and the one after the last."""
+
 
 @dataclass(frozen=True)
 class ArrayForm:
@@ -131,18 +134,26 @@ class Form(Generic[M]):
     verb: str
 
 
+Records = tuple[Commit | None, ...]
+"""One record a block, in order; None for a block whose record was taken back."""
+
+
 class Committed(Generic[M]):
     """One array and the part of it that counts; what reading and writing share."""
 
     form: ClassVar[Form[Any]]
 
     def __init__(
-        self, root: Place, meta: M, commits: tuple[Commit, ...], attributes: Mapping[str, Any]
+        self, root: Place, meta: M, records: Records, attributes: Mapping[str, Any]
     ) -> None:
         self.meta = meta
         self.store_path = root
-        self._commits = commits
+        self._set_records(records)
         self._attributes = dict(attributes)
+
+    def _set_records(self, records: Records) -> None:
+        n = records.index(None) if None in records else len(records)
+        self._commits, self._later = tuple(filter(None, records[:n])), records[n:]
 
     @property
     def place(self) -> Place:
@@ -153,6 +164,28 @@ class Committed(Generic[M]):
     def commits(self) -> tuple[Commit, ...]:
         """Records of what counts, in the order of the first axis."""
         return self._commits
+
+    @property
+    def kept(self) -> tuple[Commit, ...]:
+        """Records of whole blocks behind one that was taken back; they count once that is there."""
+        return tuple(filter(None, self._later))
+
+    @property
+    def taken_back(self) -> tuple[Span, ...]:
+        """Blocks whose records were taken back because they were damaged."""
+        later = enumerate(self._later, start=len(self._commits))
+        return tuple(block_range(self.meta, i) for i, record in later if record is None)
+
+    @property
+    def n_recorded(self) -> int:
+        """How many rows (of Grams: minibatches) have counted, also if they were taken back."""
+        return block_range(self.meta, len(self._commits) + len(self._later) - 1)[1]
+
+    @property
+    def missing(self) -> tuple[Span, ...]:
+        """Blocks that are to be written: those that were taken back, then those never written."""
+        never = range(len(self._commits) + len(self._later), n_blocks(self.meta))
+        return self.taken_back + tuple(block_range(self.meta, i) for i in never)
 
     @property
     def n_committed(self) -> int:
@@ -346,9 +379,7 @@ def is_ours(node: ArrayNode, meta: Meta) -> bool:
     )
 
 
-def parse(
-    form: Form[M], attributes: Mapping[str, Any], path: str
-) -> tuple[M, tuple[Commit, ...]] | None:
+def parse(form: Form[M], attributes: Mapping[str, Any], path: str) -> tuple[M, Records] | None:
     """Return a group's metadata and commit records, or None while it is being created."""
     if form.mark not in attributes:
         return None
@@ -357,16 +388,25 @@ def parse(
         raise SchemaError(
             f"the folder {path} holds {meta.key.path}; rename the folder to what it holds"
         )
-    records = attributes.get(COMMITS)
-    if not isinstance(records, list):
+    found, later = attributes.get(COMMITS), attributes.get(LATER, [])
+    if not isinstance(found, list) or not isinstance(later, list):
         raise SchemaError(f"{path} has no list of commit records; {unreadable('it', form.verb)}")
-    commits = tuple(Commit.from_json(record) for record in records)
-    if any((c.start, c.stop) != block_range(meta, i) for i, c in enumerate(commits)):
+    records = [None if r is None else Commit.from_json(r) for r in [*found, *later]]
+    wanted = [block_range(meta, i) for i in range(n_blocks(meta))]
+    if len(records) > len(wanted) or any(
+        record and (record.start, record.stop) != block
+        for record, block in zip(records, wanted, strict=False)
+    ):
         raise SchemaError(
             f"the commit records of {path} do not follow one another in"
             f" {form.block.format(meta.block_length)}; {unreadable('it', form.verb)}"
         )
-    return meta, commits
+    return meta, tuple(records)
+
+
+def n_blocks(meta: Meta) -> int:
+    """Return in how many blocks an array is written."""
+    return -(-meta.length // meta.block_length)
 
 
 def block_range(meta: Meta, index: int) -> tuple[int, int]:

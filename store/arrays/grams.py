@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from store.arrays.committed import ArrayForm, CommittedReader, Form
+from store.arrays.committed import ArrayForm, CommittedReader, Form, Records, block_range
 from store.arrays.scan import CommittedStore
 from store.arrays.writer import CommittedWriter, written
 from store.errors import (
@@ -22,12 +22,12 @@ from store.errors import (
 )
 from store.model.array_interop import as_real
 from store.model.narrowing import narrow_gram
-from store.model.schema import Commit, GramKey, GramMeta
+from store.model.schema import GramKey, GramMeta
 from store.model.triangles import as_narrow_as_exact, pack, triangle_size
 from store.storage.claims import Claim
 from store.storage.paths import Address, Place
 from store.storage.remote_errors import reaching
-from store.zarrfiles.layout import COMMITS, SOURCE
+from store.zarrfiles.layout import SOURCE
 
 MEDIAN_DISTANCE: Final = "allcnn_median"
 FIRST_MEDIAN_DISTANCE: Final = "allcnn_median_distance"
@@ -74,14 +74,14 @@ class GramWriter(CommittedWriter[GramMeta]):
         self,
         root: Place,
         meta: GramMeta,
-        commits: tuple[Commit, ...],
+        records: Records,
         attributes: Mapping[str, Any],
         held: Claim,
     ) -> None:
-        super().__init__(root, meta, commits, attributes, held)
+        super().__init__(root, meta, records, attributes, held)
         self._pending: list[npt.NDArray[Any]] = []
-        self._bounds = _bounds(attributes, meta)[: self.n_committed]
-        self._unit = _unit(attributes, meta.key) if self._bounds else None
+        self._bounds = _bounds(attributes, meta)
+        self._unit = _unit(attributes, meta.key) if self._commits or self.kept else None
 
     @property
     def median_distance(self) -> float | None:
@@ -111,43 +111,18 @@ class GramWriter(CommittedWriter[GramMeta]):
         index = self.n_committed + len(self._pending)
         gram = as_narrow_as_exact(self._check_square(as_real(K, str(self.meta.key)), index))
         if gram.dtype == np.float64 and self.meta.precision == "float32":
-            self._widen()
+            if self._later:
+                # Those behind that were stored in float32 are not at hand in float64.
+                bound = None
+            else:
+                self._widen()
         self._unit = unit
-        self._bounds = [*self._bounds[:index], bound]
+        self._bounds[index] = bound
         pending = [*self._pending, pack(narrow_gram(gram, self.meta.precision, str(self.meta.key)))]
         if len(pending) == self.meta.block_length or index + 1 == self.meta.length:
             self._write(self._padded(pending))
             pending = []
         self._pending = pending
-
-    def replace(
-        self,
-        first: int,
-        Ks: Sequence[npt.ArrayLike],
-        bounds: Sequence[float | None] | None = None,
-    ) -> None:
-        """Write the committed Grams of a whole chunk again, from minibatch ``first`` on.
-
-        Until that is done, a reader may find them damaged.
-        """
-        starts = [each.start for each in self._commits]
-        index = starts.index(first) if first in starts else None
-        if index is None or self._commits[index].stop != first + len(Ks):
-            raise MisalignedWriteError(
-                f"{len(Ks)} Grams from minibatch {first} on are no chunk of {self.meta.key} that is"
-                f" committed; give {self.meta.block_length} at once, or what is left at the end"
-            )
-        grams = [
-            self._check_square(as_real(K, str(self.meta.key)), first + i) for i, K in enumerate(Ks)
-        ]
-        # Those beside them that were stored in float32 are not at hand in float64.
-        packed = [pack(narrow_gram(K, self.meta.precision, str(self.meta.key))) for K in grams]
-        narrow = self.meta.precision == "float32"
-        self._bounds[first : first + len(Ks)] = [
-            None if narrow and as_narrow_as_exact(K).dtype != np.float32 else bound
-            for K, bound in zip(grams, bounds or [None] * len(Ks), strict=True)
-        ]
-        self._rewrite(index, self._padded(packed))
 
     def set_median_distance(self, distance: float) -> None:
         """Keep the median distance between examples at once; 0.0 and NaN are allowed."""
@@ -160,13 +135,12 @@ class GramWriter(CommittedWriter[GramMeta]):
         ):
             self._put({MEDIAN_DISTANCE: _json(value)})
 
-    def _put_commits(self, commits: tuple[Commit, ...]) -> None:
-        bounds = self._bounds[: commits[-1].stop] if commits else []
-        told: dict[str, Any] = {BOUNDS: [_json(bound) for bound in bounds]}
+    def _notes(self, records: Records) -> dict[str, Any]:
+        stop = block_range(self.meta, len(records))[0]
+        notes: dict[str, Any] = {BOUNDS: [_json(bound) for bound in self._bounds[:stop]]}
         if self._unit != 0 or UNIT in self._attributes:
-            told[UNIT] = self._unit
-        self._put({COMMITS: [each.to_json() for each in commits]} | told)
-        self._commits = commits
+            notes[UNIT] = self._unit
+        return notes
 
     def _widen(self) -> None:
         """Store everything in float64, what is committed included."""

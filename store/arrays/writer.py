@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,16 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from store.arrays.activations import ACTIVATIONS
-from store.arrays.committed import Committed, Form, M, Meta, block_range, is_ours, parse
+from store.arrays.committed import (
+    Committed,
+    Form,
+    M,
+    Meta,
+    Records,
+    block_range,
+    is_ours,
+    parse,
+)
 from store.arrays.coordinates import (
     Coordinates,
     check_like_others,
@@ -48,7 +57,15 @@ from store.storage.paths import (
 from store.storage.remote_errors import reaching
 from store.zarrfiles.chunk_files import chunk_file, parts_of, write_chunk
 from store.zarrfiles.drafts import drafted
-from store.zarrfiles.layout import COMMITS, COORDINATES, SOURCE, as_digest, crc32c, create_root
+from store.zarrfiles.layout import (
+    COMMITS,
+    COORDINATES,
+    LATER,
+    SOURCE,
+    as_digest,
+    crc32c,
+    create_root,
+)
 from store.zarrfiles.metadata_files import (
     NODE,
     ArrayNode,
@@ -77,11 +94,11 @@ class CommittedWriter(Committed[M]):
         self,
         root: Place,
         meta: M,
-        commits: tuple[Commit, ...],
+        records: Records,
         attributes: Mapping[str, Any],
         held: Claim,
     ) -> None:
-        super().__init__(root, meta, commits, attributes)
+        super().__init__(root, meta, records, attributes)
         self._claim = held
         self._node = self._array_node()
         self._made_of: tuple[Coordinates, Compression] | None = None
@@ -106,8 +123,9 @@ class CommittedWriter(Committed[M]):
         labels: npt.ArrayLike,
         compression: Compression = "none",
         source: str | None = None,
+        afresh: int | None = None,
     ) -> Self:
-        """Create an array, or resume it after what was last committed.
+        """Create an array, or resume it at the first block that is not committed.
 
         Args:
             store: folder or address of the store, made where there is none.
@@ -118,6 +136,8 @@ class CommittedWriter(Committed[M]):
             compression: of a new array; ``zstd`` takes less room and several times as long.
             source: digest of what the array is computed from; an array of another source is made
                 afresh.
+            afresh: make the array afresh whatever is there, also what cannot be read, and note as
+                taken back that many of its first rows (of Grams: minibatches).
 
         Raises ConflictError where the key is stored with other metadata or coordinates, or another
         array on the sample set with other coordinates; ClaimedError while another writer is at work
@@ -137,9 +157,14 @@ class CommittedWriter(Committed[M]):
         with reaching(root), written(f"cannot create {folder}"):
             held = claim(folder / cls.form.array)
             try:
-                stored = _stored(folder, meta, coordinates, cls.form)
+                stored = None
+                if afresh is None:
+                    stored = _stored(folder, meta, coordinates, cls.form)
                 if stored is None or _is_of_another(stored[2], source):
-                    marks = {} if source is None else {SOURCE: source}
+                    marks: dict[str, Any] = {} if source is None else {SOURCE: source}
+                    if afresh:
+                        n = -(-min(afresh, meta.length) // meta.block_length)
+                        marks[LATER] = [None] * n
                     _create(root, meta, coordinates, cls.form, compression, marks)
                     stored = _stored(folder, meta, coordinates, cls.form)
                 assert stored is not None
@@ -170,34 +195,53 @@ class CommittedWriter(Committed[M]):
             _create(self.store_path, meta, coordinates, self.form, compression, marks)
         stored = _stored(self.place, meta, coordinates, self.form)
         assert stored is not None
-        self.meta, self._commits, self._attributes = stored
+        self.meta, records, self._attributes = stored
+        self._set_records(records)
         self._node = self._array_node()
         self.__dict__.pop("_array", None)
+
+    def take_back(self, starts: Collection[int]) -> None:
+        """Take back the records of damaged blocks, by where they begin: they have to be appended.
+
+        Until then they do not count, nor do those behind them, whose records are kept.
+        """
+        found = (*self._commits, *self._later)
+        known = [block_range(self.meta, i)[0] for i in range(len(found))]
+        if unknown := set(starts).difference(known):
+            raise MisalignedWriteError(
+                f"{self.form.unit} {min(unknown)} of {self.meta.key}",
+                f"begins none of its {len(found)} blocks of {self.meta.block_length}",
+            )
+        left = (None if at in starts else each for at, each in zip(known, found, strict=True))
+        if (records := tuple(left)) != found:
+            what = f"cannot write to {self.place}"
+            with reaching(self.store_path), written(what, "; mend it and run again"):
+                self._put_records(records)
 
     def _write(self, values: npt.NDArray[Any]) -> None:
         """Write and commit the next block, whose form the caller has checked."""
         start, stop = block_range(self.meta, len(self._commits))
         with self._writing(start, stop):
             commit = Commit(start, stop, self._store(start, values))
-            self._put_commits((*self._commits, commit))
+            # Committed last: a crash can lose this block but never claim it.
+            self._put_records((*self._commits, commit, *self._later[1:]))
 
-    def _rewrite(self, index: int, values: npt.NDArray[Any]) -> None:
-        """Write a committed block again; its record changes where the values do."""
-        found = self._commits[index]
-        with self._writing(found.start, found.stop):
-            commit = Commit(found.start, found.stop, self._store(found.start, values))
-            if commit != found:
-                self._put_commits((*self._commits[:index], commit, *self._commits[index + 1 :]))
+    def _put_records(self, records: Records) -> None:
+        put = [each and each.to_json() for each in records]
+        n = put.index(None) if None in put else len(put)
+        self._put({COMMITS: put[:n], LATER: put[n:]} | self._notes(records))
+        self._set_records(records)
 
-    def _put_commits(self, commits: tuple[Commit, ...]) -> None:
-        # Committed last: a crash can lose this block but never claim it.
-        self._put({COMMITS: [each.to_json() for each in commits]})
-        self._commits = commits
+    def _notes(self, records: Records) -> dict[str, Any]:
+        """Return other attributes that change with the records."""
+        return {}
 
     def _put(self, changes: dict[str, Any]) -> None:
         # Once more: at an address the claim may have ended while a chunk was written.
         self._claim.renew()
         attributes = self._attributes | changes
+        if not attributes.get(LATER):
+            attributes.pop(LATER, None)
         write_attributes(self.place, attributes)
         self._attributes = attributes
 
@@ -274,29 +318,11 @@ class Writer(CommittedWriter[RepresentationMeta]):
         if self.complete:
             self.close()
 
-    def replace(self, start: int, rows: npt.ArrayLike) -> None:
-        """Write the committed minibatch that begins at row ``start`` again.
-
-        Until that is done, a reader may find the minibatch damaged.
-        """
-        index = next((i for i, each in enumerate(self._commits) if each.start == start), None)
-        if index is None:
-            raise MisalignedWriteError(
-                f"no minibatch of {self.meta.key} that is committed begins at row {start}; begin at"
-                f" a multiple of {self.meta.batch_rows} below {self.n_committed}"
-            )
-        values = as_real(rows, str(self.meta.key))
-        values = self._check_shape(values, start, self._commits[index].stop)
-        self._rewrite(index, narrow_rows(values, self.meta.dtype, str(self.meta.key)))
-
     def _check_aligned(self, rows: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
         if self.complete:
             raise MisalignedWriteError(
                 f"{self.meta.key} has all its {self.meta.n_samples} rows; stop appending"
             )
-        return self._check_shape(rows, start, stop)
-
-    def _check_shape(self, rows: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
         wanted = (stop - start, *self.meta.shape)
         if rows.shape != wanted:
             raise MisalignedWriteError(
@@ -319,7 +345,7 @@ def written(what: str, advice: str = "") -> Iterator[None]:
 
 def _stored(
     folder: Place, meta: M, coordinates: Coordinates, form: Form[M]
-) -> tuple[M, tuple[Commit, ...], dict[str, Any]] | None:
+) -> tuple[M, Records, dict[str, Any]] | None:
     """Return what a writer resumes, having checked that it is the same; None where nothing is."""
     attributes = read_attributes(folder)
     stored = None if attributes is None else parse(form, attributes, meta.key.path)
@@ -351,7 +377,7 @@ def _create(
     coordinates: Coordinates,
     form: Form[M],
     compression: Compression,
-    marks: dict[str, str],
+    marks: dict[str, Any],
 ) -> None:
     """Make a group afresh, clearing what an interrupted creation left there."""
     folder = root / meta.key.path

@@ -83,7 +83,7 @@ def write_network(
     with NetworkWriter(store, **how, **settings) as writer:
         if digest is not None:
             _check_same_rows(writer.stored(), network, settings)
-        _mend(writer, network, settings["channels_first"])
+        writer.take_back_damaged()
         for rows in writer.minibatches():
             writer.append({name: values[rows] for name, values in network.items()})
             progress.add(len(network) * (rows.stop - rows.start), "writing")
@@ -106,24 +106,6 @@ def _check_same_rows(
                     f"{tap.key} on {tap.key.sample_set} is stored with other values in rows"
                     f" {commit.start} to {commit.stop - 1}; give those, or another name"
                 )
-
-
-def _mend(
-    writer: NetworkWriter, network: Mapping[str, Sliced], channels_first: bool | Collection[str]
-) -> None:
-    """Write committed minibatches again that cannot be read as they were written.
-
-    Raises DamagedChunkError for coordinates and metadata, which are not among the arrays.
-    """
-    for tap in writer.stored():
-        _ = tap.samples, tap.labels
-        damaged = [commit for commit in tap.commits if tap.check(commit) is not None]
-        if not damaged:
-            continue
-        with writer.open_tap(tap.meta) as again:
-            for commit in damaged:
-                rows = network[tap.key.tap][commit.start : commit.stop]
-                again.replace(commit.start, as_rows(tap.key.tap, rows, channels_first))
 
 
 class _Progress:

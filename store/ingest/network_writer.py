@@ -88,6 +88,7 @@ class NetworkWriter:
         stored = stored_taps(store, self._like)
         if taps is not None:
             self._check_names(stored, list(taps))
+        self._taps = taps
         self._next_row = _common_rows(stored, taps)
         self._correct_attributes(stored)
         self._writers: dict[str, Writer] = {}
@@ -168,6 +169,19 @@ class NetworkWriter:
     def stored(self) -> list[Representation]:
         """Return the taps that are stored already, whole or not."""
         return stored_taps(self._store, self._like)
+
+    def take_back_damaged(self) -> None:
+        """Ask again for the rows of minibatches that are not what was written.
+
+        Raises DamagedChunkError for coordinates and metadata, which are not among the rows.
+        """
+        for tap in self.stored():
+            _ = tap.samples, tap.labels
+            damaged = [c.start for c in (*tap.commits, *tap.kept) if tap.check(c) is not None]
+            if damaged:
+                with self.open_tap(tap.meta) as writer:
+                    writer.take_back(damaged)
+        self._next_row = _common_rows(self.stored(), self._taps)
 
     def open_tap(self, meta: RepresentationMeta) -> Writer:
         """Open one tap for writing."""

@@ -8,9 +8,10 @@ import errno
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from store.arrays.activations import ACTIVATIONS
+from store.arrays.committed import CommittedReader
 from store.arrays.grams import GRAMS
 from store.arrays.removed_taps import note_removed
 from store.arrays.writer import written
@@ -129,8 +130,13 @@ def _unfinished(place: Place, network: tuple[str, ...], groups: list[Usage]) -> 
     return [
         each
         for each in groups
-        if (not opened[each.path].complete if each.path in opened else _is_ours(each))
+        if (_is_partial(opened[each.path]) if each.path in opened else _is_ours(each))
     ]
+
+
+def _is_partial(found: CommittedReader[Any]) -> bool:
+    # What a repair took back is damaged, and all behind it is kept.
+    return not found.complete and not found.taken_back
 
 
 def _is_draft(place: Place, found: Usage) -> bool:

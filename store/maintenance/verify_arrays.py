@@ -19,7 +19,7 @@ from store.maintenance.expected_metadata import (
 from store.model.schema import Commit
 from store.storage.claims import is_claimed
 from store.storage.paths import Place, check_inside, child_names, is_remote
-from store.zarrfiles.layout import COMMITS, COORDINATES, SOURCE, Kind
+from store.zarrfiles.layout import COMMITS, COORDINATES, LATER, SOURCE, Kind
 from store.zarrfiles.metadata_files import NODE, SEAL, read_attributes
 
 READERS: Final[dict[Kind, type[CommittedReader[Any]]]] = {
@@ -37,8 +37,13 @@ def examine(root: Place, kind: Kind, path: str) -> Checked:
     reader = opened(root, kind, path)
     if isinstance(reader, str):
         return Checked(kind, path, (Damage(kind, path, METADATA, reader),), is_data=True)
+    at_work = is_claimed(reader.place / reader.form.array)
     damage = (*_coordinates(reader), *_blocks(reader))
-    unfinished = () if reader.complete else (Unfinished(kind, path, _how_far(reader)),)
+    if not at_work:
+        damage += tuple(_taken_back(reader))
+    is_unfinished = not reader.complete if at_work else len(reader.missing) > len(reader.taken_back)
+    how_far = _how_far(reader) + (", and its writer is at work" if at_work else "")
+    unfinished = (Unfinished(kind, path, how_far),) if is_unfinished else ()
     n_missing = _n_missing_taps(reader)
     n_bytes = _n_bytes(reader)
     return Checked(kind, path, damage, n_bytes, True, unfinished, n_missing)
@@ -58,9 +63,7 @@ def _n_missing_taps(reader: CommittedReader[Any]) -> int:
 
 
 def _how_far(reader: CommittedReader[Any]) -> str:
-    at_work = is_claimed(reader.place / reader.form.array)
-    n, length, units = reader.n_committed, reader.meta.length, reader.form.units
-    return f"{n} of {length} {units}" + (", and its writer is at work" if at_work else "")
+    return f"{reader.n_committed} of {reader.meta.length} {reader.form.units}"
 
 
 def opened(root: Place, kind: Kind, path: str) -> CommittedReader[Any] | str:
@@ -72,7 +75,7 @@ def opened(root: Place, kind: Kind, path: str) -> CommittedReader[Any] | str:
         return reason_of(error)
     node = read_node(root / path)
     of_grams = {MEDIAN_DISTANCE, FIRST_MEDIAN_DISTANCE, BOUNDS, UNIT} if kind == "grams" else set()
-    known = frozenset({form.mark, COORDINATES, COMMITS, SEAL, SOURCE, *of_grams})
+    known = frozenset({form.mark, COORDINATES, COMMITS, LATER, SEAL, SOURCE, *of_grams})
     if not isinstance(node, dict):
         return node or f"it has no {NODE}"
     problem = group_problem(node, known)
@@ -116,7 +119,8 @@ def _blocks(reader: CommittedReader[Any]) -> Iterator[Damage]:
     if problem:
         yield _damage(reader, METADATA, problem)
         return
-    checked = ((block, _check(reader, block)) for block in reader.commits)
+    blocks = (*reader.commits, *reader.kept)
+    checked = ((block, _check(reader, block)) for block in blocks)
     damage = [
         _damage(reader, reader.form.units, reason_of(reason), block.start, block.stop)
         for block, reason in checked
@@ -124,8 +128,14 @@ def _blocks(reader: CommittedReader[Any]) -> Iterator[Damage]:
     ]
     # Others may have written an array anew in other chunks; but if no chunk can be read, it is
     # their size that was changed.
-    other = chunk_problem(folder, form) if len(damage) == len(reader.commits) else None
+    other = chunk_problem(folder, form) if len(damage) == len(blocks) else None
     yield from [_damage(reader, METADATA, other)] if damage and other else damage
+
+
+def _taken_back(reader: CommittedReader[Any]) -> Iterator[Damage]:
+    for start, stop in reader.taken_back:
+        reason = "their repair was interrupted"
+        yield _damage(reader, reader.form.units, reason, start, stop)
 
 
 def _check(reader: CommittedReader[Any], block: Commit) -> str | None:
@@ -149,4 +159,5 @@ def _damage(
 
 def _n_bytes(reader: CommittedReader[Any]) -> int:
     form = reader.form.array_form(reader.meta)
-    return reader.n_committed * int(np.prod(form.shape[1:])) * form.dtype.itemsize
+    length = sum(block.stop - block.start for block in (*reader.commits, *reader.kept))
+    return length * int(np.prod(form.shape[1:])) * form.dtype.itemsize

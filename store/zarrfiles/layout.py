@@ -36,6 +36,9 @@ STORE_MARK: Final = "allcnn_store"
 META: Final = "allcnn_representation"
 COORDINATES: Final = "allcnn_coordinates"
 COMMITS: Final = "allcnn_commits"
+LATER: Final = "allcnn_later"
+"""Records of the blocks after those that count: null for one that was taken back."""
+
 SOURCE: Final = "allcnn_source"
 
 

@@ -1,0 +1,260 @@
+"""Take back what is damaged of a network's activations and Grams, and write it again.
+
+A minibatch that is taken back does not count until it is written again; those behind it are kept.
+So a repair that is killed has lost nothing, and extraction or another repair goes on with it.
+"""
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, TypeVar
+
+from allcnn.compare.tasks import fill_grams, gram_writer
+from allcnn.errors import AllcnnError, RunError
+from allcnn.extract.resume import gram_metas, tap_metas
+from allcnn.extract.sinks import ActivationSink, GramSink, Sink, missing_rows
+from allcnn.extract.stream import fill, fitting_shapes
+from allcnn.maintenance.recompute import Network
+from allcnn.progress import Report
+from allcnn.settings.extraction import Extraction, extracted_dtype
+from allcnn.similarity import pair_sums
+from allcnn.workspace.paths import Workspace
+from store import DamagedChunkError, GramKey, Grams, GramWriter, Representation, StoreError, Writer
+from store.arrays.committed import CommittedReader, Span
+from store.arrays.writer import CommittedWriter
+from store.maintenance.damage import Damage
+from store.maintenance.verify_arrays import opened
+from store.model.names import is_tap_folder
+from store.storage.paths import Place, as_place, check_inside, child_names
+from store.zarrfiles.layout import Kind
+
+W = TypeVar("W", Writer, GramWriter)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one damage.
+
+    Attributes:
+        damage: as it was found.
+        repaired: whether it is gone.
+        said: how, or else why not and what to do.
+    """
+
+    damage: Damage
+    repaired: bool
+    said: str
+
+
+@dataclass
+class _Group:
+    """One representation, or its Grams, and what is to be written again of it.
+
+    Attributes:
+        damage: all that is damaged of it.
+        reader: of what is there; None where that cannot be read.
+        whole: whether more than minibatches is damaged, so that the group is made afresh.
+        origin: what it is computed from.
+        writer: once what is damaged was taken back.
+        error: that ended its repair.
+    """
+
+    damage: Sequence[Damage]
+    reader: CommittedReader[Any] | None
+    whole: bool
+    origin: str = ""
+    writer: CommittedWriter[Any] | None = None
+    error: str = ""
+
+    @property
+    def path(self) -> str:
+        return self.damage[0].path
+
+    @property
+    def blocks(self) -> list[Span]:
+        """The damaged blocks, where no more is damaged."""
+        return [(d.start, d.stop) for d in self.damage if d.start is not None and d.stop]
+
+    @property
+    def afresh(self) -> int | None:
+        """How much is written of one that is made afresh: no more than there was."""
+        return (self.reader.n_recorded if self.reader else sys.maxsize) if self.whole else None
+
+    def take_back(self, writer: CommittedWriter[Any]) -> None:
+        """Take back what is damaged; a writer that makes the group afresh has done so."""
+        if not self.whole:
+            writer.take_back([start for start, _ in self.blocks])
+        self.writer = writer
+
+    def outcomes(self) -> Iterator[Outcome]:
+        repaired = self.writer is not None and not self.writer.taken_back
+        said = f"{'made again' if self.whole else 'computed again'} from {self.origin}"
+        if self.reader and self.writer:
+            now = {each.start: each for each in self.writer.commits}
+            before = (*self.reader.commits, *self.reader.kept)
+            if any(now.get(each.start, each) != each for each in before):
+                said += ", in other bits: another device or version wrote it first"
+        for each in self.damage:
+            yield Outcome(each, repaired, said if repaired else self.error)
+
+
+@contextmanager
+def _failing(*groups: _Group) -> Iterator[None]:
+    """Note an error of some groups, so that the others are repaired."""
+    try:
+        yield
+    except (StoreError, AllcnnError) as error:
+        for group in groups:
+            group.error = group.error or str(error)
+
+
+class NetworkRepair:
+    """Repairs what is stored of one checkpoint on one sample set."""
+
+    def __init__(self, workspace: Workspace, path: str, report: Report) -> None:
+        self._network = Network(workspace, *path.split("/"))
+        self._roots: dict[Kind, Place] = {
+            "activations": as_place(workspace.activations),
+            "grams": as_place(workspace.grams),
+        }
+        self._report = report
+
+    def repair(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
+        """Write activations, or Grams, again that would be what they were; leave others alone.
+
+        Activations come from the checkpoint, Grams from whole activations or else from it.
+        """
+        groups = [self._group(list(some)) for _, some in groupby(damage, lambda each: each.path)]
+        jobs: dict[Extraction, list[_Group]] = defaultdict(list)
+        for group in groups:
+            with _failing(group):
+                root = self._roots[kind := group.damage[0].kind]
+                check_inside(root, root / group.path)
+                job = self._job_of_grams(group) if kind == "grams" else self._job_of_rows(group)
+                if job is not None:
+                    jobs[job].append(group)
+        for job, members in jobs.items():
+            with _failing(*members), ExitStack() as closing:
+                self._extract(job, members, closing)
+        for group in groups:
+            yield from group.outcomes()
+
+    def _group(self, damage: list[Damage]) -> _Group:
+        found = self._opened(damage[0].kind, damage[0].path)
+        return _Group(damage, found, any(each.start is None for each in damage))
+
+    def _opened(self, kind: Kind, path: str) -> CommittedReader[Any] | None:
+        found = opened(self._roots[kind], kind, path)
+        return None if isinstance(found, str) else found
+
+    def _job_of_rows(self, group: _Group) -> Extraction:
+        """Return the extraction that wrote activations, as they or those beside them tell."""
+        root, (folder, _, tap) = self._roots["activations"], group.path.rpartition("/")
+        for name in dict.fromkeys([tap, *child_names(root / folder, is_tap_folder)]):
+            like = self._opened("activations", f"{folder}/{name}")
+            with suppress(StoreError):
+                if isinstance(like, Representation) and like.compression:
+                    break
+        else:
+            raise RunError(
+                f"{root / group.path}",
+                "was extracted in a way that nothing tells",
+                remedy=self._network.replacing(),
+            )
+        for each in filter(None, (group.reader, like)):
+            self._network.check(each.meta.checkpoint_digest, each.meta.sample_set)
+        return self._network.job(
+            batch_size=like.meta.batch_rows,
+            dtype=extracted_dtype(like.meta.dtype),
+            compression=like.compression,
+        )
+
+    def _job_of_grams(self, group: _Group) -> Extraction | None:
+        """Compute Grams from activations, or return the extraction that needs none."""
+        path, _, variant = group.path.rpartition("/")
+        try:
+            kernel, pool, size, dtype, _ = variant.split("-")
+            how: dict[str, Any] = {"kernel": kernel, "pool": pool, "dtype": dtype}
+            how["batch_size"] = int(size)
+        except ValueError as error:
+            raise RunError(group.path, "is no name of Grams", remedy="delete it") from error
+        tap = self._opened("activations", path)
+        if isinstance(tap, Representation) and tap.complete and tap.meta.dtype == dtype:
+            key = GramKey(of=tap.key, checkpoint_digest=tap.meta.checkpoint_digest, **how)
+            with suppress(DamagedChunkError):
+                if self._from_activations(group, key, tap):
+                    return None
+        if group.reader is not None:
+            meta = group.reader.meta
+            self._network.check(meta.key.checkpoint_digest, meta.sample_set)
+        return self._network.job(keep=("grams",), **how)
+
+    def _from_activations(self, group: _Group, key: GramKey, tap: Representation) -> bool:
+        """Compute Grams from activations, where they are of the same version and examples."""
+        grams = group.reader
+        if isinstance(grams, Grams):
+            if (grams.key, grams.meta.sample_set) != (key, tap.meta.sample_set):
+                return False
+            # Else some of them would be of these activations, and some of earlier ones.
+            group.whole |= grams.rows_digest not in (None, tap.rows_digest)
+        elif key.path != group.path:
+            return False
+        ranges = pair_sums.split_minibatches(tap.meta.n_samples, key.batch_size)
+        some = [(0, group.afresh)] if group.whole else group.blocks
+        rows = [each for start, stop in some for each in ranges[start:stop]]
+        for block in tap.commits:
+            if any(start < block.stop and block.start < stop for start, stop in rows):
+                tap.read(block.start, block.stop)  # raises before anything is taken back
+        group.origin = "its activations"
+        with gram_writer(self._roots["grams"], tap, key, group.afresh) as writer:
+            group.take_back(writer)
+            fill_grams(writer, tap, missing_rows(writer, only_taken_back=True))
+        return True
+
+    def _extract(self, job: Extraction, groups: Sequence[_Group], closing: ExitStack) -> None:
+        """Compute each minibatch that a group lacks, once for all of them."""
+        source, samples = self._network.source, self._network.samples
+        shapes = fitting_shapes(source, samples, job)
+        if "grams" in job.keep:
+            grams = gram_metas(source, samples, shapes, job)
+            writers = self._writers(GramWriter, groups, grams, job, closing)
+            sink: Sink = GramSink(writers, only_taken_back=True)
+        else:
+            rows = tap_metas(source, samples, shapes, job)
+            taps = self._writers(Writer, groups, rows, job, closing)
+            # Entered last, so that it ends before the writers are closed.
+            thread = closing.enter_context(ThreadPoolExecutor(2, "writing"))
+            sink = ActivationSink(taps, thread, only_taken_back=True)
+        fill([sink], source, samples, job, self._report)
+
+    def _writers(
+        self,
+        kind: type[W],
+        groups: Sequence[_Group],
+        metas: Mapping[str, Any],
+        job: Extraction,
+        closing: ExitStack,
+    ) -> dict[str, W]:
+        """Take back what is damaged of the groups that no other process writes."""
+        root, of = self._roots[kind.form.kind], self._network.selection
+        samples = self._network.samples
+        taps, writers = {meta.key.path: tap for tap, meta in metas.items()}, {}
+        for group in groups:
+            with _failing(group):
+                if group.path not in taps:
+                    raise RunError(
+                        str(of),
+                        f"gives no {group.path}, only the taps {', '.join(metas)}",
+                        "what is stored there is of another network",
+                    )
+                tap = taps[group.path]
+                coordinates = samples.indices, samples.labels, job.compression
+                writers[tap] = kind.open(root, metas[tap], *coordinates, afresh=group.afresh)
+                closing.enter_context(writers[tap])
+                group.take_back(writers[tap])
+                group.origin = f"checkpoint {of.checkpoint} of run {of.run}"
+        return writers
