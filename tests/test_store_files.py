@@ -11,7 +11,6 @@ import zarr
 
 from store import ArrayError
 from store.ingest.files import formats
-from store.ingest.files.arrays import read_all
 from store.ingest.files.folders import open_array, open_arrays
 from tests.arrayfiles import WRITERS, write_table
 
@@ -27,7 +26,7 @@ def names(*paths, stack=None):
 
 def only(path):
     with open_array(str(path)) as found:
-        return np.array(read_all(found.array))
+        return np.array(found.read_all())
 
 
 @pytest.mark.parametrize("end", WRITERS)
@@ -39,10 +38,10 @@ def test_arrays_are_read_in_any_order_of_slices(tmp_path, end):
         assert {each.name for each in found.arrays} == set(arrays)
         for each in found.arrays:
             wanted = arrays[each.name]
-            assert (each.array.shape, each.array.dtype) == (wanted.shape, wanted.dtype)
+            assert (each.shape, each.dtype) == (wanted.shape, wanted.dtype)
             assert each.source == f"{path}:{each.name}"
             for rows in SLICES:
-                np.testing.assert_array_equal(each.array[rows], wanted[rows])
+                np.testing.assert_array_equal(each[rows], wanted[rows])
 
 
 @pytest.mark.parametrize("end", [".npz", ".pt", ".h5", ".mat"])
@@ -63,9 +62,9 @@ def test_members_are_read_in_any_order_of_slices(tmp_path, save):
     save(tmp_path / "a.npz", b=B, a=A)
     with open_arrays([tmp_path / "a.npz"]) as found:
         for each, wanted in zip(found.arrays, (B, A), strict=True):
-            assert (each.array.shape, each.array.dtype) == (wanted.shape, wanted.dtype)
+            assert (each.shape, each.dtype) == (wanted.shape, wanted.dtype)
             for rows in SLICES:
-                np.testing.assert_array_equal(each.array[rows], wanted[rows])
+                np.testing.assert_array_equal(each[rows], wanted[rows])
 
 
 def test_files_are_mapped(tmp_path):
@@ -74,8 +73,8 @@ def test_files_are_mapped(tmp_path):
     with open_arrays([tmp_path / "b.npy", tmp_path / "a.npy"]) as found:
         assert [each.name for each in found.arrays] == ["b", "a"]
         for each, wanted in zip(found.arrays, (B, A), strict=True):
-            assert isinstance(each.array, np.memmap)
-            np.testing.assert_array_equal(each.array, wanted)
+            assert isinstance(each[0:3].base, np.memmap)
+            np.testing.assert_array_equal(each.read_all(), wanted)
 
 
 def test_a_folder_is_its_files_with_numbers_counted(tmp_path):
@@ -105,7 +104,7 @@ def test_an_array_is_never_whole_in_memory(tmp_path, end):
     values = np.ones((4000, 1000), np.float32)
     WRITERS[end](tmp_path / f"a{end}", {"a": values})
     with open_arrays([tmp_path / f"a{end}"]) as found:
-        array = found.arrays[0].array
+        array = found.arrays[0]
         array[0:100]
         tracemalloc.start()
         for start in range(0, 4000, 100):
@@ -187,7 +186,7 @@ def test_a_zarr_array_is_one_file_and_missing_chunks_are_said(tmp_path):
     with open_arrays([tmp_path / "x.zarr"]) as found:
         (each,) = found.arrays
         assert (each.name, each.source) == ("x", str(tmp_path / "x.zarr"))
-        np.testing.assert_array_equal(each.array[0:8], values)
+        np.testing.assert_array_equal(each[0:8], values)
         assert re.match(r"lacks 1 of 2 chunks, which are read as 0\.0", each.remark)
 
 
@@ -199,9 +198,9 @@ def test_matlab_7_3_has_its_axes_in_reverse(tmp_path):
         file["#refs#/b"] = A
     with open_arrays([tmp_path / "x.mat"]) as found:
         (each,) = found.arrays
-        assert each.array.shape == A.shape
+        assert each.shape == A.shape
         for rows in SLICES:
-            np.testing.assert_array_equal(each.array[rows], A[rows])
+            np.testing.assert_array_equal(each[rows], A[rows])
 
 
 def test_what_matlab_holds_besides_matrices_cannot_be_read(tmp_path):
@@ -232,7 +231,7 @@ def test_columns_become_one_array_of_the_shape_in_their_names(tmp_path, end, fea
     full = np.column_stack([np.arange(10), values, np.arange(10) % 3])
     write_table(path, full, ["sample", *features, "label"])
     with open_arrays([path]) as found:
-        by_name = {each.name: read_all(each.array) for each in found.arrays}
+        by_name = {each.name: each.read_all() for each in found.arrays}
     assert list(by_name) == ["conv1", "sample", "label"]
     np.testing.assert_array_equal(by_name["conv1"].reshape(10, -1), values)
     assert by_name["conv1"].shape[1:] == shape
@@ -261,7 +260,7 @@ def test_a_list_of_numbers_may_have_a_header(tmp_path):
 def test_decimal_commas_are_no_delimiters(tmp_path):
     (tmp_path / "x.csv").write_text("a;b\n1,5;2\n3,25;4\n")
     with open_arrays([tmp_path / "x.csv"]) as found:
-        by_name = {each.name: read_all(each.array).tolist() for each in found.arrays}
+        by_name = {each.name: each.read_all().tolist() for each in found.arrays}
     assert by_name == {"x": [[2], [4]], "a": ["1,5", "3,25"]}
 
 
@@ -270,7 +269,7 @@ def test_columns_that_are_no_features_are_arrays_of_their_own(tmp_path):
     lines = ["," + "id,u,v,kind", "0,7,.5,1,cat", "1,8,.25,2,dog"]
     (tmp_path / "x.csv").write_text("\n".join(lines))
     with open_arrays([tmp_path / "x.csv"]) as found:
-        by_name = {each.name: read_all(each.array).tolist() for each in found.arrays}
+        by_name = {each.name: each.read_all().tolist() for each in found.arrays}
     assert by_name == {
         "x": [[0.5, 1], [0.25, 2]],
         "column-0-without-a-name": [0, 1],
@@ -308,9 +307,9 @@ def test_a_file_an_example_is_recognised(tmp_path, shape):
         each, labels = found.arrays
         assert (each.name, each.source) == ("conv", str(tmp_path / "conv"))
         wanted = X.reshape(12, *(shape[1:] if shape[0] == 1 else shape))
-        assert each.array.shape == wanted.shape
+        assert each.shape == wanted.shape
         for rows in (slice(0, 12), slice(9, 11), slice(3, 3)):  # image10 after image9
-            np.testing.assert_array_equal(each.array[rows], wanted[rows])
+            np.testing.assert_array_equal(each[rows], wanted[rows])
         assert labels.name == "labels"
     assert found.notes == [
         f"the 12 files of {tmp_path}/conv are taken as one example each, in the order of image0.npy"
@@ -324,7 +323,7 @@ def test_files_of_several_layers_each_are_stacked_by_name(tmp_path):
     files = [{"fc": x.reshape(-1), "conv": x, "label": i % 2, "epoch": 3} for i, x in enumerate(X)]
     save_each(tmp_path / "all", files, ".npz")
     with open_arrays([tmp_path / "all"]) as found:
-        by_name = {each.name: read_all(each.array) for each in found.arrays}
+        by_name = {each.name: each.read_all() for each in found.arrays}
     np.testing.assert_array_equal(by_name["fc"], X.reshape(12, 6))
     np.testing.assert_array_equal(by_name["conv"], X)
     np.testing.assert_array_equal(by_name["label"], np.arange(12) % 2)
@@ -336,7 +335,7 @@ def test_stacked_files_of_bfloat16_say_so(tmp_path):
     with open_arrays([tmp_path / "fc"]) as found:
         (each,) = found.arrays
         assert "two raw bytes a value" in each.remark
-        np.testing.assert_array_equal(each.array[3:5], as_bfloat16(X.reshape(12, 6))[3:5])
+        np.testing.assert_array_equal(each[3:5], as_bfloat16(X.reshape(12, 6))[3:5])
 
 
 def test_folders_of_examples_are_a_layer_each(tmp_path):
@@ -354,7 +353,7 @@ def test_what_may_be_layers_or_examples_has_to_be_said(tmp_path):
     with pytest.raises(ArrayError, match=told):
         names(tmp_path / "some")
     with open_arrays([tmp_path / "some"], stack=True) as found:
-        np.testing.assert_array_equal(read_all(found.arrays[0].array), X)
+        np.testing.assert_array_equal(found.arrays[0].read_all(), X)
     assert len(names(tmp_path / "some", stack=False)) == 12
 
 
@@ -369,7 +368,7 @@ def test_stacked_files_have_one_shape(tmp_path):
         open_arrays([tmp_path / "odd"], stack=True) as found,
         pytest.raises(ArrayError, match=r"image12.npy is stacked with others, and its array"),
     ):
-        read_all(found.arrays[0].array)
+        found.arrays[0].read_all()
 
 
 def test_a_folder_has_files_of_one_format(tmp_path):

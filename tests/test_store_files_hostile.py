@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store import ArrayError
-from store.ingest.files.arrays import read_all
 from store.ingest.files.folders import open_array, open_arrays
 from tests.arrayfiles import WRITERS, write_table
 
@@ -26,7 +25,7 @@ A = np.arange(60, dtype=np.float32).reshape(10, 3, 2)
 def read(path):
     """Read all that can be read of a file."""
     with open_arrays([path]) as found:
-        return {each.name: read_all(each.array) for each in found.arrays}
+        return {each.name: each.read_all() for each in found.arrays}
 
 
 def refused(path, told="", name=""):
@@ -230,7 +229,7 @@ def test_python_objects_are_never_loaded(tmp_path, suffix, shape):
 
 def test_a_pickle_is_no_array(tmp_path):
     np.array([Trap()]).dump(tmp_path / "a.npy")
-    refused(tmp_path / "a.npy", "cannot be read .it does not begin as a .npy file does")
+    refused(tmp_path / "a.npy", "cannot be read .the magic string is not correct")
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -317,16 +316,16 @@ def test_hdf5_reads_no_other_file(tmp_path):
         file.create_dataset("raw", A.shape, A.dtype, external=raw)
         file["within"] = A
     with open_arrays([tmp_path / "a.h5"]) as found:
-        by_name = {each.name: each.array for each in found.arrays}
+        by_name = {each.name: each for each in found.arrays}
         assert set(by_name) == {"link", "soft", "virtual", "raw", "within"}
         for name in ("link", "soft"):
             with pytest.raises(
                 ArrayError, match=f":{name} is a link to elsewhere, which is not fo"
             ):
-                read_all(by_name[name])
+                by_name[name].read_all()
         for name in ("virtual", "raw"):
             with pytest.raises(ArrayError, match=f":{name} has its values in other files; copy"):
-                read_all(by_name[name])
+                by_name[name].read_all()
         np.testing.assert_array_equal(by_name["within"][0:10], A)
 
 
@@ -363,7 +362,7 @@ def test_hdf5_claims_are_checked_before_memory_is_taken(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", (10**9, 10**9), "f8", chunks=(1, 1024))
-    refused(tmp_path / "a.h5", "has the shape .*; want sizes")
+    refused(tmp_path / "a.h5", "of x, 976563000000000 of 976563000000000 chunks were")
 
 
 def patched(path, **changes):
@@ -401,7 +400,7 @@ def test_a_bomb_is_read_a_few_rows_at_a_time(tmp_path):
                 member.write(bytes(64 * width * 4))
     with open_array(str(tmp_path / "a.npz")) as found:
         tracemalloc.start()
-        found.array[n_rows // 2 : n_rows // 2 + 4]
+        found[n_rows // 2 : n_rows // 2 + 4]
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 2**26  # zipfile passes over 16 MiB at a time
@@ -542,4 +541,4 @@ def test_names_of_no_file_are_refused(name):
 
 def test_a_device_is_no_file(tmp_path):
     (tmp_path / "a.npy").symlink_to("/dev/zero")
-    refused(tmp_path / "a.npy", "is no file; name one that holds arrays")
+    refused(tmp_path / "a.npy", "is no file; name what holds arrays")

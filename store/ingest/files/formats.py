@@ -1,22 +1,24 @@
-"""The formats of files of arrays, by their endings; one more is a module and an entry here."""
+"""The formats of files of arrays, by their endings; a new one is a module and an entry here."""
 
 import importlib
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from store.errors import ArrayError
-from store.ingest.files.arrays import Found, check_name, reading
+from store.errors import ArrayError, InvalidKeyError
+from store.ingest.files.arrays import ArrayFile, check_form, reading
+from store.model.names import check_tap
 
 
 class Format(NamedTuple):
-    """What reads a file.
+    """How files of one format are read.
 
     Attributes:
-        module: of ``store.ingest.files``, loaded when it is asked for.
-        needs: library to install where it is missing.
-        convert: lines of Python that make an .npz file where the library is.
-        is_table: whether it is text or columns, which a folder of arrays may hold beside them.
+        module: of ``store.ingest.files``, imported on first use.
+        needs: the library that the module imports.
+        convert: Python code that writes an .npz file where this library is installed.
+        is_table: whether it is text or columns, which may lie beside a folder's files of arrays.
     """
 
     module: str
@@ -73,6 +75,7 @@ ZARR: Final = Format("zarr_folder")
 ZARR_MARKS: Final = ("zarr.json", ".zgroup", ".zarray")
 _HDF5_MAGIC: Final = b"\x89HDF\r\n\x1a\n"
 _HDF5_AT: Final = 512
+_ADVICE: Final = "name what holds arrays"
 
 
 def is_there(path: Path) -> bool:
@@ -90,48 +93,57 @@ def is_zarr(path: Path) -> bool:
     return path.suffix == ".zarr" or any((path / mark).is_file() for mark in ZARR_MARKS)
 
 
-def format_of(path: Path) -> Format:
-    """Return how a file or Zarr folder is read; raises ArrayError for what is neither."""
-    if not is_there(path):
-        raise ArrayError(f"{path} does not exist; name what holds arrays")
-    if path.is_dir() and is_zarr(path):
-        return ZARR
-    found = FORMATS.get(path.suffix.lower())
-    if found is not None and path.is_file():
-        return _HDF5 if found is _MATLAB and _is_hdf5(path) else found
-    if not path.is_file():
-        raise ArrayError(f"{path} is no file; name one that holds arrays")
-    raise ArrayError(
-        f"{path} does not end in one of {', '.join(FORMATS)}; name what holds arrays, or save them"
-        " as .npz"
-    )
-
-
-def open_path(path: Path, opened: ExitStack) -> list[Found]:
+def open_path(path: Path, opened: ExitStack) -> list[ArrayFile]:
     """Open the arrays of a file or Zarr folder, in their order; ``opened`` closes them.
 
-    Raises ArrayError for what is damaged, has names of no use, or needs a library that is missing.
+    Raises ArrayError where the file is damaged, holds unusable names or no arrays, or needs a
+    library that is missing.
     """
-    listed = _module(format_of(path), path).open_file(path, opened)
-    for name, *_ in listed:
-        check_name(path, name)
+    module = _import_reader(path)
+    with reading(str(path), module.ADVICE):
+        listed = module.open_file(path, opened)
     if not listed:
-        raise ArrayError(f"{path} holds no arrays; name a file that does")
+        raise ArrayError(str(path), "holds no arrays", remedy="name a file that does")
     alone = len(listed) == 1 and listed[0].name == path.stem
-    return [
-        Found(name, str(path) if alone else f"{path}:{name}", array, path, remark)
-        for name, array, remark in listed
-    ]
+    return [_opened(path, array, module.ADVICE, alone) for array in listed]
 
 
-def _module(how: Format, path: Path) -> Any:
+def _opened(path: Path, array: ArrayFile, advice: str, alone: bool) -> ArrayFile:
+    try:
+        check_tap(array.name)
+    except InvalidKeyError as error:
+        found = f"holds an array with a name of {len(array.name)} characters"
+        raise ArrayError(str(path), found, remedy=error.remedy) from None
+    source = str(path) if alone else f"{path}:{array.name}"
+    opened = replace(array, file=path, source=source, advice=array.advice or advice)
+    if opened.read is not None:
+        check_form(opened)
+    return opened
+
+
+def _import_reader(path: Path) -> Any:
+    how = _format_of(path)
     try:
         return importlib.import_module(f"store.ingest.files.{how.module}")
     except ImportError as error:
         raise ArrayError(
-            f"{path} needs {how.needs}, which is not installed: python -m pip install {how.needs};"
-            f' or convert it where it is: python -c "{how.convert.format(path=path)}"'
+            f"{path} needs {how.needs}, which is not installed: python -m pip install {how.needs}",
+            remedy=f'or convert it where it is: python -c "{how.convert.format(path=path)}"',
         ) from error
+
+
+def _format_of(path: Path) -> Format:
+    if not is_there(path):
+        raise ArrayError(str(path), "does not exist", remedy=_ADVICE)
+    if path.is_dir() and is_zarr(path):
+        return ZARR
+    if not path.is_file():
+        raise ArrayError(str(path), "is no file", remedy=_ADVICE)
+    found = FORMATS.get(path.suffix.lower())
+    if found is None:
+        endings = f"does not end in one of {', '.join(FORMATS)}"
+        raise ArrayError(str(path), endings, remedy=f"{_ADVICE}, or save them as .npz")
+    return _HDF5 if found is _MATLAB and _is_hdf5(path) else found
 
 
 def _is_hdf5(path: Path) -> bool:
