@@ -18,8 +18,8 @@ from upath import UPath
 
 import store
 from store import ClaimedError, StoreLocationError, Writer
-from store.storage import object_lease
-from store.storage.claims import CLAIM, claim, is_claimed
+from store.storage import claims
+from store.storage.claims import CLAIM, LEASE_S, claim, is_claimed
 from store.storage.paths import remove_tree, walk_files
 from tests.strategies import batches, coordinates, make_gram_meta, make_meta, make_rows
 
@@ -371,7 +371,7 @@ def elsewhere(monkeypatch):
     """Let this process be of another machine for a while."""
 
     def pretend(name):
-        monkeypatch.setattr(object_lease, "_machine", lambda: name)
+        monkeypatch.setattr(claims, "_machine", lambda: name)
 
     return pretend
 
@@ -386,9 +386,9 @@ def test_a_lease_of_another_machine_is_respected_until_it_ends(memory, monkeypat
         open_writer(memory)
     assert is_claimed(memory / ARRAY)
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + object_lease.LEASE_S - 10)
+    monkeypatch.setattr(time, "time", lambda: now + LEASE_S - 10)
     assert is_claimed(memory / ARRAY)
-    monkeypatch.setattr(time, "time", lambda: now + object_lease.LEASE_S + 10)
+    monkeypatch.setattr(time, "time", lambda: now + LEASE_S + 10)
     assert not is_claimed(memory / ARRAY)
     with open_writer(memory) as second:
         second.append(ROWS[4:8])
@@ -408,7 +408,7 @@ def test_a_lease_is_renewed_at_commits(memory, monkeypatch):
 def test_a_lease_that_ended_is_kept_where_nobody_took_it(memory, monkeypatch):
     now = time.time()
     with open_writer(memory) as writer:
-        monkeypatch.setattr(time, "time", lambda: now + 2 * object_lease.LEASE_S)
+        monkeypatch.setattr(time, "time", lambda: now + 2 * LEASE_S)
         writer.append(ROWS[:4])
         assert is_claimed(memory / ARRAY)
 
