@@ -411,7 +411,7 @@ def test_members_of_one_name_and_others_than_arrays_are_refused(tmp_path):
         archive.writestr("a.npy", header() + A.tobytes())
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("a.npy", header() + A.tobytes())
-    refused(tmp_path / "a.npz", "holds 2 arrays of 1 names; want at most")
+    refused(tmp_path / "a.npz", "holds 2 arrays of 1 names; give each a name of its own")
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr("notes.txt", "mine")
     refused(tmp_path / "b.npz", "holds 'notes.txt'; want arrays, as np.savez writes them")

@@ -204,7 +204,7 @@ def test_what_is_told_of_the_network_is_stored(tmp_path):
         ({"a": np.float32(0)}, ArrayError, "tap a has the shape (); wanted are two to four axes"),
         ({"a": np.zeros((N, 1, 1, 1, 1))}, ArrayError, "tap a has the shape (22, 1, 1, 1, 1); w"),
         ({"a": np.full((N, 1), None)}, ArrayError, "tap a is of type object; wanted are real n"),
-        ({"": TAPS["conv1"]}, InvalidKeyError, "'' cannot be the name of a tap: use 1 to 200"),
+        ({"": TAPS["conv1"]}, InvalidKeyError, "'' cannot be the name of a tap; use 1 to 200"),
         (
             changed("conv1", 17, np.nan),
             ArrayError,

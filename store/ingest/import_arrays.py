@@ -1,7 +1,7 @@
 """Store a network from whole arrays, checked before any is written."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,7 @@ import numpy.typing as npt
 from store.arrays.reader import Representation
 from store.arrays.writer import Compression
 from store.errors import ArrayError, ConflictError, StoreError
-from store.ingest.network_writer import (
-    BATCH_ROWS,
-    DTYPE,
-    NetworkWriter,
-    common_meta,
-    stored_taps,
-)
+from store.ingest.network_writer import BATCH_ROWS, DTYPE, NetworkWriter, common_meta, stored_taps
 from store.model.array_interop import (
     Sliced,
     as_bytes,
@@ -65,12 +59,11 @@ def write_network(
     settings are those of ``NetworkWriter``.
     """
     check_mapping(taps)
-    sliced = {name: as_sliced(values, f"tap {name}") for name, values in taps.items()}
-    # Checked before the arrays are read.
+    arrays = {name: as_sliced(values, f"tap {name}") for name, values in taps.items()}
     of_any = (dtype, batch_rows, attributes, created_by)
     like = common_meta(run, checkpoint, examples, digest or "not known yet", *of_any)
     stored_taps(store, like, ("dtype", "batch_rows"))
-    network = _Network(sliced, dtype, channels_first)
+    network = _Network(arrays, dtype, channels_first)
     network.check(like.n_samples)
     done = 0
 
@@ -78,7 +71,7 @@ def write_network(
         nonlocal done
         done += n_rows
         if report is not None:
-            report(done, 2 * len(sliced) * like.n_samples, text)
+            report(done, 2 * len(arrays) * like.n_samples, text)
 
     of_rows = network.digest(batch_rows, progress)
     with NetworkWriter(
@@ -93,68 +86,99 @@ def write_network(
         attributes=attributes,
         compression=compression,
         created_by=created_by,
-        taps=list(sliced),
+        taps=list(arrays),
     ) as writer:
         if digest is not None:
             network.check_same(writer.stored())
         _repair(writer, network)
         for rows in writer.minibatches():
-            writer.append({name: values[rows] for name, values in sliced.items()})
-            progress(len(sliced) * (rows.stop - rows.start), "writing")
+            writer.append({name: values[rows] for name, values in arrays.items()})
+            progress(len(arrays) * (rows.stop - rows.start), "writing")
     return digest or of_rows
+
+
+def rows_digest(taps: Sequence[Representation]) -> str | None:
+    """Return the digest that ``write_network`` computes of these rows; reads all of them.
+
+    None where they are not all there or are damaged.
+    """
+    if not all(tap.complete for tap in taps):
+        return None
+    in_order = sorted(taps, key=lambda each: each.meta.tap_index)
+    blocks = ((tap, commit) for tap in in_order for commit in tap.commits)
+    try:
+        return _sha256(
+            (tap.key.tap, tap.meta.n_samples, commit.start, tap.read(commit.start, commit.stop))
+            for tap, commit in blocks
+        )
+    except StoreError:
+        return None
+
+
+def _sha256(blocks: Iterable[tuple[str, int, int, npt.NDArray[Any]]]) -> str:
+    """Return the digest of blocks: name and length of their tap, first row, and rows."""
+    state = hashlib.sha256()
+    for name, n_rows, start, rows in blocks:
+        if start == 0:
+            state.update(f"{name} {rows.dtype.name} {(n_rows, *rows.shape[1:])}\n".encode())
+        state.update(as_bytes(rows))
+    return f"sha256:{state.hexdigest()}"
 
 
 @dataclass(frozen=True)
 class _Network:
     """Whole arrays, and how they will be stored."""
 
-    taps: Mapping[str, Sliced]
+    arrays: Mapping[str, Sliced]
     dtype: DType
     channels_first: bool | Collection[str]
 
-    def rows(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        return as_rows(name, self.taps[name][start:stop], self.channels_first)
+    def rows(self, tap: str, start: int, stop: int) -> npt.NDArray[Any]:
+        return as_rows(tap, self.arrays[tap][start:stop], self.channels_first)
 
-    def narrowed(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        return narrow_rows(self.rows(name, start, stop), self.dtype, f"tap {name}")
+    def narrowed(self, tap: str, start: int, stop: int) -> npt.NDArray[Any]:
+        return narrow_rows(self.rows(tap, start, stop), self.dtype, f"tap {tap}")
 
     def check(self, n_samples: int) -> None:
-        if not self.taps:
+        if not self.arrays:
             raise ArrayError("there are no arrays to store", remedy="give one a tap")
-        for name, values in self.taps.items():
+        for tap, values in self.arrays.items():
             shape = tuple(values.shape)
-            check_tap(name, shape)
-            as_real(values[:0], f"tap {name}")
+            check_tap(tap, shape)
+            as_real(values[:0], f"tap {tap}")
             if shape[0] != n_samples:
                 found = f"has {shape[0]} rows, and there are {n_samples} examples"
-                raise ArrayError(f"tap {name}", found, "want one row an example")
+                raise ArrayError(f"tap {tap}", found, "want one row an example")
 
     def digest(self, batch_rows: int, progress: Callable[[int, str], None]) -> str:
-        """Return the SHA-256 of the taps as they will be stored; raises where a value cannot be."""
-        # Lost precision shows in no fewer rows.
-        size = max(batch_rows, MIN_ROWS)
-        hasher = hashlib.sha256()
-        for name, values in self.taps.items():
+        """Return the digest of the rows as they will be stored; raises where a value cannot be."""
+        # Fewer rows show no loss of precision.
+        return _sha256(self._blocks(max(batch_rows, MIN_ROWS), progress))
+
+    def _blocks(
+        self, size: int, progress: Callable[[int, str], None]
+    ) -> Iterator[tuple[str, int, int, npt.NDArray[Any]]]:
+        for tap, values in self.arrays.items():
             for start in range(0, values.shape[0], size):
-                rows = self.narrowed(name, start, start + size)
-                _check_finite(name, rows, start)
-                if start == 0:
-                    hasher.update(_head(name, self.dtype, (values.shape[0], *rows.shape[1:])))
-                hasher.update(as_bytes(rows))
-                progress(len(rows), f"checking {name}")
-        return f"sha256:{hasher.hexdigest()}"
+                rows = self.narrowed(tap, start, start + size)
+                odd = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+                if odd.any():
+                    found = f"has NaN or infinite values, first in row {start + int(odd.argmax())}"
+                    advice = "no CKA is defined with them: replace them, or leave the tap out"
+                    raise ArrayError(f"tap {tap}", found, remedy=advice)
+                yield tap, values.shape[0], start, rows
+                progress(len(rows), f"checking {tap}")
 
     def check_same(self, stored: Sequence[Representation]) -> None:
         """Raise ConflictError where other rows are stored: a given digest does not show it."""
         for tap in stored:
             name = tap.key.tap
-            for commit in tap.commits if name in self.taps else ():
+            for commit in tap.commits if name in self.arrays else ():
                 found = self.narrowed(name, commit.start, commit.stop)
                 if crc32c(np.ascontiguousarray(found)) != commit.digest:
-                    where = f"rows {commit.start} to {commit.stop - 1}"
                     raise ConflictError(
                         f"{tap.key} on {tap.key.sample_set}",
-                        f"is stored with other values in {where}",
+                        f"is stored with other values in rows {commit.start} to {commit.stop - 1}",
                         remedy="give those, or another name",
                     )
 
@@ -172,36 +196,3 @@ def _repair(writer: NetworkWriter, network: _Network) -> None:
         with writer.open_tap(tap.meta) as again:
             for commit in damaged:
                 again.replace(commit.start, network.rows(tap.key.tap, commit.start, commit.stop))
-
-
-def rows_digest(taps: Sequence[Representation]) -> str | None:
-    """Return the digest that ``write_network`` computes of these rows; reads all of them.
-
-    None where they are not all there or are damaged.
-    """
-    hasher = hashlib.sha256()
-    for tap in sorted(taps, key=lambda each: each.meta.tap_index):
-        meta = tap.meta
-        if not tap.complete:
-            return None
-        hasher.update(_head(tap.key.tap, meta.dtype, (meta.n_samples, *meta.shape)))
-        for commit in tap.commits:
-            try:
-                hasher.update(as_bytes(tap.read(commit.start, commit.stop)))
-            except StoreError:
-                return None
-    return f"sha256:{hasher.hexdigest()}"
-
-
-def _head(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
-    return f"{name} {dtype} {shape}\n".encode()
-
-
-def _check_finite(name: str, rows: npt.NDArray[Any], start: int) -> None:
-    odd = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-    if odd.any():
-        raise ArrayError(
-            f"tap {name}",
-            f"has NaN or infinite values, first in row {start + int(odd.argmax())}",
-            remedy="no CKA is defined with them: replace them, or leave the tap out",
-        )

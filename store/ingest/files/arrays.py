@@ -3,10 +3,10 @@
 import functools
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ Rows = slice | tuple[()]
 """Some rows, or all that an array without axes has."""
 
 Reader = Callable[[Rows], Any]
+Order = Literal["C", "F"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +65,6 @@ class ArrayFile:
         return self[0 : self.shape[0]] if self.shape else self[()]
 
 
-Opener = Callable[[Path, ExitStack], list[ArrayFile]]
-"""Opens the arrays of a file in their order; the stack closes the file later.
-
-``file`` and ``source`` are set afterwards. May raise any error.
-"""
-
-
 def refused(name: str, shape: tuple[int, ...], refusal: str, advice: str) -> ArrayFile:
     """Return an array whose rows cannot be read."""
     return ArrayFile(name, shape, np.dtype("V"), None, refusal, advice)
@@ -101,6 +95,19 @@ def loading(load: Callable[[], npt.NDArray[Any]]) -> Reader:
     """Return what reads rows of an array that is loaded whole, once, when it is first read."""
     whole = functools.cache(load)
     return lambda rows: whole()[rows]
+
+
+def mapping(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, order: Order = "C"
+) -> Reader:
+    """Return what reads rows of an array that lies in a file as in memory."""
+
+    def read(rows: Rows) -> Any:
+        if 0 in shape:
+            return np.empty(shape, dtype)[rows]
+        return np.memmap(path, dtype, "r", offset, shape, order)[rows]
+
+    return read
 
 
 @contextmanager

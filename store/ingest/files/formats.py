@@ -3,11 +3,12 @@
 import importlib
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from store.errors import ArrayError, InvalidKeyError
-from store.ingest.files.arrays import ArrayFile, check_form, reading
+from store.ingest.files.arrays import MOST_ARRAYS, ArrayFile, check_form, reading
 from store.model.names import check_tap
 
 
@@ -15,58 +16,46 @@ class Format(NamedTuple):
     """How files of one format are read.
 
     Attributes:
-        module: of ``store.ingest.files``, imported on first use.
+        module: of ``store.ingest.files``, imported on first use. Its ``open_file`` yields the
+            arrays of a path, ``file`` and ``source`` not yet set, and may raise any error.
         needs: the library that the module imports.
-        convert: Python code that writes an .npz file where this library is installed.
+        load: Python code that loads the arrays of ``path`` into a dict, where the library is.
         is_table: whether it is text or columns, which may lie beside a folder's files of arrays.
     """
 
     module: str
     needs: str = ""
-    convert: str = ""
+    load: str = ""
     is_table: bool = False
+
+    def convert(self, path: Path) -> str:
+        """Return Python code that writes the arrays of a file as .npz."""
+        return f"import numpy; path = '{path}'; {self.load}; numpy.savez('x.npz', **x)"
 
 
 _HDF5: Final = Format(
-    "hdf5",
-    "h5py",
-    "import h5py, numpy; f = h5py.File('{path}');"
-    " numpy.savez('x.npz', **{{k: f[k][:] for k in f}})",
+    "hdf5", "h5py", "import h5py; f = h5py.File(path); x = {k: f[k][:] for k in f}"
 )
 _PYTORCH: Final = Format(
     "pytorch",
     "torch",
-    "import numpy, torch; t = torch.load('{path}', weights_only=True);"
-    " numpy.savez('x.npz', **{{k: v.float().numpy() for k, v in t.items()}})",
+    "import torch; t = torch.load(path, weights_only=True);"
+    " x = {k: v.float().numpy() for k, v in t.items()}",
 )
 _MATLAB: Final = Format(
     "matlab",
     "scipy",
-    "import numpy, scipy.io; m = scipy.io.loadmat('{path}');"
-    " numpy.savez('x.npz', **{{k: v for k, v in m.items() if k[0] != '_'}})",
+    "import scipy.io; m = scipy.io.loadmat(path); x = {k: v for k, v in m.items() if k[0] != '_'}",
 )
 _TABLE: Final = Format(
-    "tables",
-    "pyarrow",
-    "import numpy; x = numpy.loadtxt('{path}', delimiter=',', skiprows=1);"
-    " numpy.savez('x.npz', x=x)",
-    is_table=True,
+    "tables", "pyarrow", "x = {'x': numpy.loadtxt(path, delimiter=',', skiprows=1)}", is_table=True
 )
 
 FORMATS: Final = {
-    ".npy": Format("npy"),
-    ".npz": Format("npz"),
-    ".safetensors": Format("safetensors"),
-    ".pt": _PYTORCH,
-    ".pth": _PYTORCH,
-    ".h5": _HDF5,
-    ".hdf5": _HDF5,
-    ".mat": _MATLAB,
-    ".csv": _TABLE,
-    ".tsv": _TABLE,
-    ".txt": _TABLE,
-    ".parquet": _TABLE,
-}
+    ".npy": Format("npy"), ".npz": Format("npz"), ".safetensors": Format("safetensors"),
+    ".pt": _PYTORCH, ".pth": _PYTORCH, ".h5": _HDF5, ".hdf5": _HDF5, ".mat": _MATLAB,
+    ".csv": _TABLE, ".tsv": _TABLE, ".txt": _TABLE, ".parquet": _TABLE,
+}  # fmt: skip
 """By endings in lower case."""
 
 ZARR: Final = Format("zarr_folder")
@@ -101,9 +90,10 @@ def open_path(path: Path, opened: ExitStack) -> list[ArrayFile]:
     """
     module = _import_reader(path)
     with reading(str(path), module.ADVICE):
-        listed = module.open_file(path, opened)
-    if not listed:
-        raise ArrayError(str(path), "holds no arrays", remedy="name a file that does")
+        listed = list(islice(module.open_file(path, opened), MOST_ARRAYS + 1))
+    if not 0 < len(listed) <= MOST_ARRAYS:
+        found = f"more than {MOST_ARRAYS}" if listed else "no"
+        raise ArrayError(str(path), f"holds {found} arrays", f"name a file of 1 to {MOST_ARRAYS}")
     alone = len(listed) == 1 and listed[0].name == path.stem
     return [_opened(path, array, module.ADVICE, alone) for array in listed]
 
@@ -128,7 +118,7 @@ def _import_reader(path: Path) -> Any:
     except ImportError as error:
         raise ArrayError(
             f"{path} needs {how.needs}, which is not installed: python -m pip install {how.needs}",
-            remedy=f'or convert it where it is: python -c "{how.convert.format(path=path)}"',
+            remedy=f'or convert it where it is: python -c "{how.convert(path)}"',
         ) from error
 
 
@@ -143,11 +133,8 @@ def _format_of(path: Path) -> Format:
     if found is None:
         endings = f"does not end in one of {', '.join(FORMATS)}"
         raise ArrayError(str(path), endings, remedy=f"{_ADVICE}, or save them as .npz")
-    return _HDF5 if found is _MATLAB and _is_hdf5(path) else found
-
-
-def _is_hdf5(path: Path) -> bool:
-    """Return whether a .mat file is one of MATLAB 7.3."""
-    with reading(str(path), "check that it may be read"), path.open("rb") as stream:
-        stream.seek(_HDF5_AT)
-        return stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC
+    if found is _MATLAB:
+        with reading(str(path), "check that it may be read"), path.open("rb") as stream:
+            stream.seek(_HDF5_AT)  # of MATLAB 7.3
+            return _HDF5 if stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC else found
+    return found

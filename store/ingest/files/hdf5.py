@@ -9,7 +9,7 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
-from store.ingest.files.arrays import MOST_ARRAYS, ArrayFile, plain, refused
+from store.ingest.files.arrays import ArrayFile, plain, refused
 from store.ingest.files.names import counting
 
 ADVICE: Final = "write it again with h5py"
@@ -19,24 +19,16 @@ _MATLAB_NUMBERS: Final = {b"double", b"single", b"logical"} | {
 }
 
 
-def open_file(path: Path, opened: ExitStack) -> list[ArrayFile]:
-    """Open every data set, by its path; what lies in other files is never opened."""
-    return list(_walk(opened.enter_context(h5py.File(path, "r"))))
-
-
-def _walk(file: Any) -> Iterator[ArrayFile]:
-    """Yield data sets group after group; a group that is linked twice once."""
-    waiting, seen, count = [("", file)], set(), 0
+def open_file(path: Path, opened: ExitStack) -> Iterator[ArrayFile]:
+    """Open every data set, by its path, group after group; other files are never opened."""
+    waiting, seen = [("", opened.enter_context(h5py.File(path, "r")))], set()
     while waiting:
         prefix, group = waiting.pop(0)
         address = h5py.h5o.get_info(group.id).addr
-        if address in seen:
+        if address in seen:  # linked twice
             continue
         seen.add(address)
         for key in _keys(group):
-            count += 1
-            if count > MOST_ARRAYS:
-                raise ValueError(f"it holds more than {MOST_ARRAYS} objects")
             name = f"{prefix}{key}"
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 refusal = "is a link to elsewhere, which is not followed"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.io
 
-from store.ingest.files.arrays import MOST_ARRAYS, ArrayFile, loading, refused
+from store.ingest.files.arrays import ArrayFile, loading, refused
 
 ADVICE: Final = "save it again with scipy.io.savemat"
 _MOST_COMPRESSED: Final = 1032
@@ -26,8 +26,8 @@ _DTYPES: Final = {
 def open_file(path: Path, opened: ExitStack) -> list[ArrayFile]:
     """List every variable; one is loaded whole when its rows are read."""
     variables = scipy.io.whosmat(path, appendmat=False)
-    if len({name for name, _, _ in variables}) < len(variables) or len(variables) > MOST_ARRAYS:
-        raise ValueError(f"it holds {len(variables)} variables, some of one name or too many")
+    if len({name for name, _, _ in variables}) < len(variables):
+        raise ValueError(f"it holds {len(variables)} variables, some of one name")
     return [_open_variable(path, *variable) for variable in variables]
 
 

@@ -5,12 +5,20 @@ import math
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, Final, Literal, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
 
-from store.ingest.files.arrays import ArrayFile, Reader, Rows, from_bfloat16, plain, refused
+from store.ingest.files.arrays import (
+    ArrayFile,
+    Order,
+    Reader,
+    from_bfloat16,
+    mapping,
+    plain,
+    refused,
+)
 
 ADVICE: Final = "save it again with np.save or np.savez"
 _BFLOAT16: Final = (
@@ -29,7 +37,7 @@ class Form(NamedTuple):
     """How an array lies in its file."""
 
     shape: tuple[int, ...]
-    order: Literal["C", "F"]
+    order: Order
     dtype: np.dtype[Any]
     offset: int
 
@@ -38,12 +46,7 @@ def open_file(path: Path, opened: ExitStack) -> list[ArrayFile]:
     """Map the one array of a file."""
     with path.open("rb") as stream:
         form = read_form(stream, path.stat().st_size)
-
-    def read(rows: Rows) -> Any:
-        if 0 in form.shape:
-            return np.empty(form.shape, form.dtype)[rows]
-        return np.memmap(path, form.dtype, "r", form.offset, form.shape, form.order)[rows]
-
+    read = mapping(path, form.shape, form.dtype, form.offset, form.order)
     return [as_stored(path.stem, form, read)]
 
 

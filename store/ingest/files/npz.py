@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError
-from store.ingest.files.arrays import MOST_ARRAYS, ArrayFile, Rows, loading, reading
+from store.ingest.files.arrays import ArrayFile, Rows, loading, reading
 from store.ingest.files.npy import ADVICE, Form, as_stored, read_form
 
 _WANTED: Final = "want arrays, as np.savez writes them"
@@ -21,21 +22,18 @@ _METHODS: Final = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 _OVERHEAD_BYTES: Final = 1000
 
 
-def open_file(path: Path, opened: ExitStack) -> list[ArrayFile]:
+def open_file(path: Path, opened: ExitStack) -> Iterator[ArrayFile]:
     """Open every member, in the order of the file."""
     archive = opened.enter_context(zipfile.ZipFile(path))
     members = archive.namelist()
     odd = [member for member in members if not member.endswith(".npy")]
     if odd or not members:
         raise ArrayError(str(path), f"holds {repr(odd[0][:80]) if odd else 'nothing'}", _WANTED)
-    n_names = len(set(members))
-    if len(members) > MOST_ARRAYS or n_names < len(members):
-        raise ArrayError(
-            str(path),
-            f"holds {len(members)} arrays of {n_names} names",
-            wanted=f"want at most {MOST_ARRAYS}, each with a name of its own",
-        )
-    return [_open_member(path, archive, info, opened) for info in archive.infolist()]
+    if len(set(members)) < len(members):
+        found = f"holds {len(members)} arrays of {len(set(members))} names"
+        raise ArrayError(str(path), found, "give each a name of its own")
+    for info in archive.infolist():
+        yield _open_member(path, archive, info, opened)
 
 
 def _open_member(

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 from store.errors import ArrayError
-from store.ingest.files.arrays import MOST_ARRAYS, ArrayFile, refused
+from store.ingest.files.arrays import ArrayFile, refused
 from store.model.array_interop import as_numpy
 
 ADVICE: Final = "save a tensor, or a dict of names to tensors, with torch.save"
@@ -19,7 +19,7 @@ _SAFE: Final = (2, 6)
 _DEEPEST: Final = 20
 
 
-def open_file(path: Path, opened: ExitStack) -> list[ArrayFile]:
+def open_file(path: Path, opened: ExitStack) -> Iterator[ArrayFile]:
     """List every tensor; those in dicts and lists have names such as ``block.0``."""
     if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _SAFE:
         raise ArrayError(
@@ -30,10 +30,8 @@ def open_file(path: Path, opened: ExitStack) -> list[ArrayFile]:
     with path.open("rb") as stream:
         is_zip = stream.read(4) == b"PK\x03\x04"
     loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    found = list(_walk(loaded, "", 0))
-    if not 0 < len(found) <= MOST_ARRAYS:
-        raise ValueError(f"it holds {len(found)} values, of at most {MOST_ARRAYS}")
-    return [_open_value(name or path.stem, value) for name, value in found]
+    for name, value in _walk(loaded, "", 0):
+        yield _open_value(name or path.stem, value)
 
 
 def _walk(value: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,52 @@ class Roles:
     samples: npt.NDArray[Any] | None = None
     notes: list[str] = field(default_factory=list)
 
+    def _choose(self, text: str, arrays: Sequence[ArrayFile]) -> None:
+        """Add the layer that ``--tap NAME`` or ``--tap NEW=NAME`` names."""
+        new, array = _named(text, arrays)
+        if new in self.taps:
+            raise ArrayError("tap", f"names {new!r} twice", "give each layer one name")
+        if new == array.name and last_part(new) in (*LABELS, *SAMPLES):
+            raise ArrayError(
+                f"tap is {text!r},",
+                f"and {array.source} is stored with the rows without being a layer",
+                remedy=f"leave it out, or name a layer of it, as in --tap layer={array.name}",
+            )
+        self._add_tap(new, array)
+
+    def _add_tap(self, name: str, array: ArrayFile) -> None:
+        if array.read is None:
+            advice = f"--skip {array.name} leaves it out"
+            raise ArrayError(array.source, array.refusal, array.advice, advice)
+        if name in self.taps:
+            raise ArrayError(
+                f"there are two arrays {name!r}",
+                remedy=f"name all layers, as in --tap {name}-1={self.taps[name].source}"
+                f" --tap {name}-2={array.source}, or leave one out, as in --skip {array.source}",
+            )
+        if array.remark:
+            self.notes.append(f"{array.source} {array.remark}")
+        self.taps[name] = array
+
+    def _describe(self, role: Literal["labels", "samples"], array: ArrayFile) -> None:
+        """Take classes or indices, which have to agree where several files hold them."""
+        if math.prod(array.shape) > _MOST_LABELS:
+            advice = f"--skip {array.name} leaves it out"
+            raise ArrayError(_shown(array), f"is too large for {role}", remedy=advice)
+        values, form = array.read_all(), ""
+        if role == "labels":
+            values, form = as_classes(array.source, values)
+        else:
+            values = as_indices(array.source, values)
+        before = getattr(self, role)
+        if before is None and (form or len(array.shape) > 1):
+            self.notes.append(f"{_shown(array)} is taken as the {role}{form and f' ({form})'}")
+        if before is not None and not np.array_equal(before, values):
+            advice = f"give files of the same examples in the same order, or --skip {array.source}"
+            found = f"differs from the {role} of another file"
+            raise ArrayError(array.source, found, remedy=advice)
+        setattr(self, role, values)
+
 
 def assign(
     arrays: Sequence[ArrayFile],
@@ -63,11 +109,24 @@ def assign(
     roles = Roles()
     left = _without(arrays, skip, roles.notes)
     for text in taps:
-        _choose(left, text, roles)
+        roles._choose(text, left)
     chosen = set(roles.taps.values())
     for array in left:
-        if array not in chosen:
-            _assign(array, left, roles, only_chosen=bool(taps), known=known)
+        name = last_part(array.name)
+        role: Literal["labels", "samples"] = "labels" if name in LABELS else "samples"
+        if array in chosen:
+            continue
+        if name in (*LABELS, *SAMPLES) and role not in known:
+            roles._describe(role, array)
+        elif name in (*LABELS, *SAMPLES):
+            roles.notes.append(f"left out {_shown(array)}, as --{role} is given")
+        elif reason := ", which --tap does not name" if taps else _why_no_layer(name, array):
+            roles.notes.append(f"left out {_shown(array)}{reason}")
+        else:
+            tap = _queried_name(array, left) or array.name
+            if tap != array.name:
+                roles.notes.append(f"{array.source} is called {tap}, as its metadata say")
+            roles._add_tap(tap, array)
     _check_taps(roles, arrays)
     return roles
 
@@ -77,62 +136,28 @@ def _without(arrays: Sequence[ArrayFile], skip: Sequence[str], notes: list[str])
     for pattern in skip:
         fitting = [each for each in left if pattern == each.source or fits(each.name, pattern)]
         if not fitting:
-            raise ArrayError(f"skip is {pattern!r}, and fits none of {_names(arrays)}")
+            raise ArrayError("skip", f"is {pattern!r}, and fits none of {_names(arrays)}")
         notes.extend(f"left out {each.source}, as --skip says" for each in fitting)
         left = [each for each in left if each not in fitting]
     return left
 
 
-def _choose(arrays: Sequence[ArrayFile], text: str, roles: Roles) -> None:
-    """Add the layer that ``--tap NAME`` or ``--tap NEW=NAME`` names."""
+def _named(text: str, arrays: Sequence[ArrayFile]) -> tuple[str, ArrayFile]:
+    """Return the layer that ``NAME`` or ``NEW=NAME`` stands for, and its name."""
     usage = "write NAME or NEW=NAME"
-    named = {name for each in arrays for name in (each.name, each.source)}
-    new, _, old = (text, "", text) if text in named else text.partition("=")
+    known = {name for each in arrays for name in (each.name, each.source)}
+    new, _, old = (text, "", text) if text in known else text.partition("=")
     fitting = [each for each in arrays if old in (each.name, each.source)]
     if not fitting:
         found = f"and there is no array {old or text!r} among {_names(arrays)}"
         raise ArrayError(f"tap is {text!r},", found, remedy=usage)
-    array = fitting[0]
     if len(fitting) > 1:
         found = f"which stands for {' and '.join(each.source for each in fitting)}"
-        advice = f"choose one, as in --tap {new}={array.source}"
+        advice = f"choose one, as in --tap {new}={fitting[0].source}"
         raise ArrayError(f"tap is {text!r},", found, remedy=advice)
     if not new:
         raise ArrayError("tap", f"is {text!r}", usage)
-    if new in roles.taps:
-        raise ArrayError("tap", f"names {new!r} twice", "give each layer one name")
-    if new == array.name and last_part(new) in (*LABELS, *SAMPLES):
-        raise ArrayError(
-            f"tap is {text!r},",
-            f"and {array.source} is stored with the rows without being a layer",
-            remedy=f"leave it out, or name a layer of it, as in --tap layer={array.name}",
-        )
-    _add_tap(roles, new, array)
-
-
-def _assign(
-    array: ArrayFile,
-    arrays: Sequence[ArrayFile],
-    roles: Roles,
-    only_chosen: bool,
-    known: Sequence[str],
-) -> None:
-    """Decide what an array is for that no ``--tap`` names."""
-    name = last_part(array.name)
-    if name in (*LABELS, *SAMPLES):
-        _describe(array, roles, "labels" if name in LABELS else "samples", known)
-    elif only_chosen:
-        roles.notes.append(f"left out {_shown(array)}, which --tap does not name")
-    elif name in OTHERS:
-        choice = _choice(array)
-        roles.notes.append(f"left out {_shown(array)}, which describes examples{choice}")
-    elif reason := _why_no_layer(array):
-        roles.notes.append(f"left out {_shown(array)}: {reason}")
-    else:
-        tap = _queried_name(array, arrays) or array.name
-        if tap != array.name:
-            roles.notes.append(f"{array.source} is called {tap}, as its metadata say")
-        _add_tap(roles, tap, array)
+    return new, fitting[0]
 
 
 def _queried_name(array: ArrayFile, arrays: Sequence[ArrayFile]) -> str | None:
@@ -152,88 +177,42 @@ def _queried_name(array: ArrayFile, arrays: Sequence[ArrayFile]) -> str | None:
         return None
 
 
-def _add_tap(roles: Roles, name: str, array: ArrayFile) -> None:
+def _why_no_layer(name: str, array: ArrayFile) -> str:
+    is_number = array.read is not None and array.dtype.kind not in "SUmM"
+    options = ""
+    if is_number and array.shape:
+        options = f"; --labels {array.source} takes it as classes, --samples as indices"
+        options += ", --tap as a layer" if len(array.shape) > 1 else ""
+    if name in OTHERS:
+        return f", which describes examples{options}"
     if array.read is None:
-        advice = f"--skip {array.name} leaves it out"
-        raise ArrayError(array.source, array.refusal, array.advice, advice)
-    if name in roles.taps:
-        raise ArrayError(
-            f"there are two arrays {name!r}",
-            remedy=f"name all layers, as in --tap {name}-1={roles.taps[name].source}"
-            f" --tap {name}-2={array.source}, or leave one out, as in --skip {array.source}",
-        )
-    if array.remark:
-        roles.notes.append(f"{array.source} {array.remark}")
-    roles.taps[name] = array
-
-
-def _describe(array: ArrayFile, roles: Roles, role: str, known: Sequence[str]) -> None:
-    """Take classes or indices, which have to agree where several files hold them."""
-    if role in known:
-        roles.notes.append(f"left out {_shown(array)}, as --{role} is given")
-        return
-    if math.prod(array.shape) > _MOST_LABELS:
-        advice = f"--skip {array.name} leaves it out"
-        raise ArrayError(_shown(array), f"is too large for {role}", remedy=advice)
-    values, form = array.read_all(), ""
-    if role == "labels":
-        values, form = as_classes(array.source, values)
-    else:
-        values = as_indices(array.source, values)
-    before = getattr(roles, role)
-    if before is None and (form or len(array.shape) > 1):
-        roles.notes.append(f"{_shown(array)} is taken as the {role}{form and f' ({form})'}")
-    if before is not None and not np.array_equal(before, values):
-        raise ArrayError(
-            array.source,
-            f"differs from the {role} of another file",
-            remedy=f"give files of the same examples in the same order, or --skip {array.source}",
-        )
-    setattr(roles, role, values)
-
-
-def _why_no_layer(array: ArrayFile) -> str:
-    if array.read is None:
-        return f"it {array.refusal}" if len(array.shape) < 2 else ""
-    if array.dtype.kind in "SUmM":
-        return "it holds texts or dates"
+        return f": it {array.refusal}" if len(array.shape) < 2 else ""
+    if not is_number:
+        return ": it holds texts or dates"
     if not array.shape:
-        return "it is a single value"
+        return ": it is a single value"
     if len(array.shape) == 1:
-        return f"it has one axis, and a layer two or more{_choice(array)}"
+        return f": it has one axis, and a layer two or more{options}"
     if array.shape[0] == 1:
-        return "it has one row, and a layer has one an example"
+        return ": it has one row, and a layer has one an example"
     if array.shape[1:] == (1,) and array.dtype.kind in "biu":
-        return f"it has one column of integers, as labels and indices have{_choice(array)}"
+        return f": it has one column of integers, as labels and indices have{options}"
     return ""
-
-
-def _choice(array: ArrayFile) -> str:
-    """Return the options that take an array for what it may be."""
-    if array.read is None or array.dtype.kind in "SUmM" or not array.shape:
-        return ""
-    options = f"; --labels {array.source} takes it as classes, --samples as indices"
-    return options + (", --tap as a layer" if len(array.shape) > 1 else "")
 
 
 def _check_taps(roles: Roles, arrays: Iterable[ArrayFile]) -> None:
     """Raise ArrayError unless there are layers, all of as many rows."""
     if not roles.taps:
         why = "; ".join(roles.notes)
-        raise ArrayError(
-            f"there are no activations among {_names(arrays)}",
-            remedy="give arrays of two to four axes, examples first" + (why and f" ({why})"),
-        )
+        advice = "give arrays of two to four axes, examples first" + (why and f" ({why})")
+        raise ArrayError(f"there are no activations among {_names(arrays)}", remedy=advice)
     lengths = {name: array.shape[:1] for name, array in roles.taps.items()}
     n, count = Counter(lengths.values()).most_common(1)[0]
     for name, array in roles.taps.items():
         if lengths[name] != n:
             rows = f"{count} of {len(lengths)} arrays have {n[0] if n else 'no'} rows"
-            raise ArrayError(
-                name,
-                f"has the shape {array.shape}, and {rows}",
-                wanted=f"want one row an example, or leave it out with --skip {array.name}",
-            )
+            wanted = f"want one row an example, or leave it out with --skip {array.name}"
+            raise ArrayError(name, f"has the shape {array.shape}, and {rows}", wanted)
 
 
 def _names(arrays: Iterable[ArrayFile]) -> str:

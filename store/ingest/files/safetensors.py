@@ -10,7 +10,7 @@ from typing import Any, Final, TypeGuard
 
 import numpy as np
 
-from store.ingest.files.arrays import MOST_ARRAYS, ArrayFile, Rows, from_bfloat16, refused
+from store.ingest.files.arrays import ArrayFile, from_bfloat16, mapping, refused
 from store.model.strict_json import parse
 
 ADVICE: Final = "save it again with safetensors"
@@ -30,8 +30,8 @@ def open_file(path: Path, opened: ExitStack) -> list[ArrayFile]:
         if not 2 <= length <= min(_LONGEST_HEADER, n_bytes - 8):
             raise ValueError(f"its header has {length} bytes, and the file {n_bytes}")
         header = parse(stream.read(length))
-    if not isinstance(header, dict) or len(header) > MOST_ARRAYS:
-        raise ValueError(f"its header is no list of at most {MOST_ARRAYS} arrays")
+    if not isinstance(header, dict):
+        raise ValueError("its header is no list of arrays")
     entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
     for name, entry in entries.items():
         if not _is_entry(entry, n_bytes - 8 - length):
@@ -61,12 +61,7 @@ def _open_array(path: Path, name: str, entry: dict[str, Any], offset: int) -> Ar
     start, stop = entry["data_offsets"]
     if math.prod(shape) * dtype.itemsize != stop - start:
         raise ValueError(f"{name[:40]!r} has the shape {shape} of {kind} in {stop - start} bytes")
-
-    def read(rows: Rows) -> Any:
-        if start == stop:
-            return np.empty(shape, dtype)[rows]
-        return np.memmap(path, dtype, "r", offset + start, shape)[rows]
-
+    read = mapping(path, shape, dtype, offset + start)
     if kind == "BF16":
         return from_bfloat16(name, shape, read)
     return ArrayFile(name, shape, dtype, read)

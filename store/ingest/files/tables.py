@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from pyarrow import types
 
-from store.ingest.files.arrays import MOST_ARRAYS, ArrayFile, refused
+from store.ingest.files.arrays import ArrayFile, refused
 from store.ingest.files.names import METADATA, describes_examples
 
 ADVICE: Final = "write one line of numbers an example, or save it with np.save"
@@ -42,8 +42,6 @@ def open_file(path: Path, opened: ExitStack) -> list[ArrayFile]:
     for name, column in columns:
         is_feature = _is_number(column.type) and not describes_examples(name)
         (features if is_feature else others).append((name, column))
-    if len(others) > MOST_ARRAYS:
-        raise ValueError(f"it has {len(others)} columns of texts")
     found = [_joined(path.stem, features)] if features else []
     for index, (name, column) in enumerate(others):
         found.append(_as_array(name.strip() or f"column-{index}-without-a-name", column))

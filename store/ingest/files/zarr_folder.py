@@ -13,7 +13,7 @@ import zarr
 from zarr.errors import ZarrUserWarning
 
 from store.errors import ArrayError
-from store.ingest.files.arrays import MOST_ARRAYS, ArrayFile, plain
+from store.ingest.files.arrays import ArrayFile, plain
 from store.ingest.files.formats import ZARR_MARKS
 from store.ingest.files.names import counting
 
@@ -54,8 +54,6 @@ def _find_nodes(path: Path) -> set[str]:
 
 def _find_arrays(group: Any, nodes: set[str]) -> list[tuple[str, Any]]:
     members = sorted(group.members(max_depth=None), key=lambda member: counting(member[0]))
-    if len(members) > MOST_ARRAYS:
-        raise ValueError(f"it holds more than {MOST_ARRAYS} arrays")
     # Zarr passes over what it cannot read.
     if lost := nodes - {name for name, _ in members}:
         raise ValueError(f"{min(lost)} in it is no array or group that Zarr can read")
