@@ -1,7 +1,7 @@
 """Write all taps of one network, whatever computed them: minibatches of any size, in order."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -88,7 +88,10 @@ class NetworkWriter:
         if taps is not None:
             self._check_names(stored, list(taps))
         self._next_row = _common_rows(stored, taps)
-        self._correct_attributes(stored)
+        wanted = dict(self._like.attributes)
+        for tap in stored:
+            if wanted and dict(tap.meta.attributes) != wanted:
+                self.open_tap(replace(tap.meta, attributes=wanted)).close()
         self._writers: dict[str, Writer] = {}
         self._held: list[Taps] = []
         self._open = ExitStack()
@@ -152,10 +155,18 @@ class NetworkWriter:
         if not self._writers:
             self._open_writers(arrays)
         self._check_shapes(arrays)
-        with self._failing():
+        try:
             while self._next_row < stop:
                 here, end = self._next_row, min(stop, self._block_end(self._next_row))
                 self._take({name: X[here - first : end - first] for name, X in arrays.items()}, end)
+        except BaseException:
+            # Appended again, these rows would be read as the next ones.
+            self._failed = True
+            self._held.clear()
+            self._next_row = min(writer.n_committed for writer in self._writers.values())
+            with suppress(StoreError):  # the first error is the one to report
+                self.close()
+            raise
 
     def close(self) -> None:
         """Release the taps; rows that make no whole minibatch have to be appended again."""
@@ -175,20 +186,6 @@ class NetworkWriter:
 
     def _misaligned(self, found: str, remedy: str) -> MisalignedWriteError:
         return MisalignedWriteError(self._name, found, remedy=remedy)
-
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Take no more rows after an error: appended again, they would be read as the next ones."""
-        try:
-            yield
-        except BaseException:
-            self._failed = True
-            self._held.clear()
-            self._next_row = min(writer.n_committed for writer in self._writers.values())
-            # The first error is the one to report.
-            with suppress(StoreError):
-                self.close()
-            raise
 
     def _check_not_failed(self) -> None:
         if self._failed:
@@ -233,21 +230,17 @@ class NetworkWriter:
         for name, rows in arrays.items():
             before = self._writers[name].meta.shape
             if rows.shape[1:] != before:
-                raise MisalignedWriteError(
-                    f"{self._name}:{name}",
-                    f"got rows of shape {rows.shape[1:]}, and before them {before}",
-                    remedy="give all rows one shape",
-                )
+                what, found = f"{self._name}:{name}", f"got rows of shape {rows.shape[1:]}"
+                advice = "give all rows one shape"
+                raise MisalignedWriteError(what, f"{found}, and before them {before}", advice)
 
     def _open_writers(self, arrays: Taps) -> None:
         stored = self.stored()
         self._check_names(stored, list(arrays))
         if _common_rows(stored, list(arrays)) < self._next_row:
-            raise ConflictError(
-                self._name,
-                "lost rows since it was opened for writing, or lacks a tap",
-                remedy="open it again, and give their names, taps=[...]",
-            )
+            found = "lost rows since it was opened for writing, or lacks a tap"
+            advice = "open it again, and give their names, taps=[...]"
+            raise ConflictError(self._name, found, remedy=advice)
         with ExitStack() as opened:
             writers: dict[str, Writer] = {}
             for index, (name, rows) in enumerate(arrays.items()):
@@ -271,12 +264,6 @@ class NetworkWriter:
                 f"is stored with the taps {there}{of}, and got {', '.join(names)}",
                 remedy="append the same ones in the same order, or use another name",
             )
-
-    def _correct_attributes(self, stored: Sequence[Representation]) -> None:
-        wanted = dict(self._like.attributes)
-        for tap in stored:
-            if wanted and dict(tap.meta.attributes) != wanted:
-                self.open_tap(replace(tap.meta, attributes=wanted)).close()
 
 
 def common_meta(

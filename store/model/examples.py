@@ -120,13 +120,12 @@ class Examples:
         _check_length(name, given, len(known))
         odd = np.flatnonzero(given != known)
         if len(odd):
-            row = odd[0]
-            stored = f"and {known[row]} in what is stored of {self.sample_set.name}"
-            raise ArrayError(
-                f"row {row}",
-                f"has {given[row]} among the {name}, {stored}",
-                remedy="give the same examples in the same order",
+            row, own = odd[0], self.sample_set.name
+            found = (
+                f"has {given[row]} among the {name}, and {known[row]} in what is stored of {own}"
             )
+            advice = "give the same examples in the same order"
+            raise ArrayError(f"row {row}", found, remedy=advice)
 
 
 def digest_of_images(images: Any, labels: npt.NDArray[np.int32]) -> str:

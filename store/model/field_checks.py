@@ -27,50 +27,50 @@ _RESERVED: Final = frozenset(
 """Names that a query would look for elsewhere."""
 
 
-def _require(holds: bool, name: str, value: object, wanted: str) -> None:
-    if not holds:
-        raise SchemaError(name, f"is {shown(value)}", wanted)
+def _unfit(name: str, value: object, wanted: str) -> SchemaError:
+    return SchemaError(name, f"is {shown(value)}", wanted)
 
 
 def check_choice(name: str, value: object, *choices: str) -> None:
     """Require one of some texts."""
-    wanted = f"use {' or '.join(map(repr, choices))}"
-    _require(isinstance(value, str) and value in choices, name, value, wanted)
+    if not isinstance(value, str) or value not in choices:
+        raise _unfit(name, value, f"use {' or '.join(map(repr, choices))}")
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
     """Require an integer of at least ``least``."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST_COUNT
-    _require(whole, name, value, f"want an integer of at least {least}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST_COUNT:
+        raise _unfit(name, value, f"want an integer of at least {least}")
 
 
 def check_place(name: str, value: object, length: int) -> None:
     """Require a place in a list of this length."""
     check_count(name, value, least=0)
-    _require(isinstance(value, int) and value < length, name, value, f"want 0 to {length - 1}")
+    if isinstance(value, int) and value >= length:
+        raise _unfit(name, value, f"want 0 to {length - 1}")
 
 
 def check_positive(name: str, value: object) -> None:
     """Require a finite number above 0."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_positive = is_number and 0 < value < math.inf  # type: ignore[operator]  # of numbers alone
-    _require(is_positive, name, value, "want a number above 0")
+    if not (is_number and 0 < value < math.inf):  # type: ignore[operator]  # of numbers alone
+        raise _unfit(name, value, "want a number above 0")
 
 
 def check_shape(name: str, value: object) -> None:
     """Require a tuple of positive integers."""
     if not isinstance(value, tuple) or not value:
-        raise SchemaError(name, f"is {shown(value)}", "want a tuple of integers")
+        raise _unfit(name, value, "want a tuple of integers")
     for size in value:
         check_count(name, size)
 
 
 def check_text(name: str, value: object, most: int = 1000) -> None:
     """Require a text of 1 to ``most`` letters, without control characters and lone surrogates."""
-    is_text = isinstance(value, str) and len(value) > 0
-    _require(is_text, name, value, "want a text that is not empty")
-    is_clean = isinstance(value, str) and len(value) <= most and not _CONTROLS.search(value)
-    _require(is_clean, name, value, f"want at most {most} letters, and no controls")
+    if not isinstance(value, str) or not value:
+        raise _unfit(name, value, "want a text that is not empty")
+    if len(value) > most or _CONTROLS.search(value):
+        raise _unfit(name, value, f"want at most {most} letters, and no controls")
 
 
 def check_utc(name: str, value: object) -> None:
@@ -79,7 +79,8 @@ def check_utc(name: str, value: object) -> None:
         offset = datetime.fromisoformat(value).utcoffset() if isinstance(value, str) else None
     except ValueError:
         offset = None
-    _require(offset == timedelta(0), name, value, "want ISO 8601 in UTC, with its offset")
+    if offset != timedelta(0):
+        raise _unfit(name, value, "want ISO 8601 in UTC, with its offset")
 
 
 def check_attributes(attributes: object) -> None:
@@ -97,7 +98,8 @@ def check_attributes(attributes: object) -> None:
             raise SchemaError(
                 f"attribute {name!r}", "would hide what is stored anyway", "rename it"
             )
-        _require(isinstance(value, int | float | str), what, value, "want a text or a number")
+        if not isinstance(value, int | float | str):
+            raise _unfit(what, value, "want a text or a number")
         try:
             as_read(value)
         except ValueError as error:
@@ -124,5 +126,5 @@ def check_ranges(ranges: object, n_samples: int) -> None:
 def as_list(name: str, value: object) -> list[Any]:
     """Return what JSON has as a list."""
     if not isinstance(value, list):
-        raise SchemaError(name, f"is {shown(value)}", "want a list")
+        raise _unfit(name, value, "want a list")
     return value

@@ -71,8 +71,10 @@ class _Stored:
                 f"want the fields {', '.join(wanted)}",
                 "write it again",
             )
+        parsed = {k: _as_tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
-            parsed = {k: cls._parsers.get(k, _as_tuples)(v) for k, v in values.items()}
+            for name, parse in cls._parsers.items():
+                parsed[name] = parse(parsed[name])
             return cls(**cls._completed(parsed))
         except InvalidKeyError as error:
             raise SchemaError(f"the stored metadata are malformed: {error}") from error
@@ -89,12 +91,12 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, RepresentationKey):
         return value.text
     if isinstance(value, tuple):
-        return [_as_json(each) for each in value]
+        return [list(each) if isinstance(each, tuple) else each for each in value]
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _as_tuples(value: Any) -> Any:
-    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+def _as_tuple(value: list[Any]) -> tuple[Any, ...]:
+    return tuple(tuple(each) if isinstance(each, list) else each for each in value)
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,10 @@ class _Meta(_Stored):
 
     @classmethod
     def _completed(cls, found: dict[str, Any]) -> dict[str, Any]:
+        if "attributes" in found:
+            return found
         key = found["key"]
-        return {"attributes": _attributes_by_name(getattr(key, "of", key))} | found
+        return found | {"attributes": _attributes_by_name(getattr(key, "of", key))}
 
     @property
     def n_samples(self) -> int:
@@ -386,6 +390,11 @@ class Commit(_Stored):
         if not isinstance(self.digest, str) or not _CRC32C.fullmatch(self.digest):
             wanted = "want 'crc32c:' and 8 hexadecimal digits"
             raise SchemaError("digest", f"is {self.digest!r}", wanted)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        # Written out: every append writes the records of all blocks.
+        return {"start": self.start, "stop": self.stop, "digest": self.digest}
 
 
 def _attributes_by_name(key: RepresentationKey) -> dict[str, str | int]:

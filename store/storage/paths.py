@@ -39,20 +39,21 @@ def as_place(path: Address) -> Place:
 
     Raises StoreLocationError for an address that no installed package of fsspec reaches.
     """
-    if isinstance(path, UPath):
-        # Its other options are the user's, and no part of its address.
-        return path if _OPTIONS.items() <= path.storage_options.items() else _kept(path)
-    text = os.fspath(path)
+    # Options beside these are the user's, and no part of its address.
+    given = dict(path.storage_options) if isinstance(path, UPath) else {}
+    if isinstance(path, UPath) and _OPTIONS.items() <= given.items():
+        return path
+    text = str(path) if isinstance(path, UPath) else os.fspath(path)
     protocol, separator, rest = text.partition("://")
     # Absolute, so that a store stays where it was opened when the process changes its folder.
-    if not separator:
-        return Path(path).absolute()
-    if protocol in _LOCAL:
-        return Path(rest).absolute()
+    if not separator or protocol in _LOCAL:
+        return Path(rest if separator else text).absolute()
     if protocol in _PACKAGES and rest[:1] in ("", "/"):
         raise StoreLocationError(text, "names no bucket", f"write {protocol}://BUCKET/FOLDER")
+    configured = conf.get(protocol, {})
+    defaults = {k: v for k, v in _DEFAULTS.get(protocol, {}).items() if k not in configured}
     try:
-        place: UPath = UPath(text, **_options(protocol))
+        place: UPath = UPath(text, **{**defaults, **given} | _OPTIONS)
         place.fs  # noqa: B018  # its package is imported on first use
     except (ImportError, ValueError, TypeError, OSError) as error:
         package = _PACKAGES.get(protocol)
@@ -62,20 +63,6 @@ def as_place(path: Address) -> Place:
             reason = str(error).rstrip(".")
             advice = "give a folder, or an address that fsspec knows"
         raise StoreLocationError(text, f"cannot be reached: {reason}", remedy=advice) from error
-    return place
-
-
-def _options(protocol: str) -> dict[str, Any]:
-    defaults = _DEFAULTS.get(protocol, {})
-    return {k: v for k, v in defaults.items() if k not in conf.get(protocol, {})} | _OPTIONS
-
-
-def _kept(path: UPath) -> Place:
-    """Return a place that shows what others write meanwhile; a local one as a plain path."""
-    if path.protocol in ("", *_LOCAL):
-        return Path(path.path).absolute()
-    options = {**_options(path.protocol), **path.storage_options} | _OPTIONS
-    place: UPath = UPath(str(path), **options)
     return place
 
 
@@ -234,9 +221,8 @@ def check_unlinked(place: Place, names: Sequence[str]) -> None:
         step = place.joinpath(*names[:n])
         if step.is_symlink():
             advice = "delete the link itself, and what it leads to if that is wanted"
-            raise StoreLocationError(
-                str(step), "is a symbolic link, which no store makes", remedy=advice
-            )
+            found = "is a symbolic link, which no store makes"
+            raise StoreLocationError(str(step), found, remedy=advice)
 
 
 def is_leftover(name: str) -> bool:
