@@ -434,16 +434,6 @@ def test_a_lease_of_a_process_that_lives_here_is_respected(memory):
         process.communicate(b"\n")
 
 
-# A lease that cannot be read would otherwise hold for ever.
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"owner": "x", "until": "soon"}'])
-def test_what_is_no_lease_holds_nobody(memory, content):
-    open_writer(memory).close()
-    (memory / ARRAY / CLAIM).write_bytes(content)
-    assert not is_claimed(memory / ARRAY)
-    open_writer(memory).close()
-    assert not (memory / ARRAY / CLAIM).exists()
-
-
 def steal(memory, elsewhere):
     """Let the lease end, and another machine take it and commit a minibatch."""
     edit_lease(memory / ARRAY, until=0.0)

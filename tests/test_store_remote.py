@@ -274,11 +274,12 @@ def test_a_lease_of_another_machine_holds_until_it_has_run_out(address):
     assert store.open(address).find()[0].complete
 
 
-@pytest.mark.parametrize("content", [b"", b"12345", b"[]", b'{"owner": 1}'])
+# Such as the claim of a local store that was copied here after a kill; it would hold for ever.
+@pytest.mark.parametrize("content", [b"", b"{", b"12345", b"[]", b'{"owner": "x", "until": "a"}'])
 def test_a_claim_file_that_is_no_lease_holds_nothing(address, content):
-    # As of a local store that was copied here after a kill.
     write(address, n=1)
     write_bytes(lease_of(address), content)
+    assert not is_claimed(lease_of(address).parent)
     write(address)
     assert not lease_of(address).exists()
 
