@@ -249,8 +249,8 @@ def test_an_array_that_leads_elsewhere_is_neither_claimed_nor_cleared(tmp_path):
     open_writer(tmp_path / "a.zarr", make_meta("conv2")).close()
     folder.mkdir()
     (folder / "activations").symlink_to(outside)
-    told = f"{folder / 'activations'} is a symbolic link, which no store makes"
-    with pytest.raises(StoreLocationError, match=told):
+    message = f"{folder / 'activations'} is a symbolic link, which no store makes"
+    with pytest.raises(StoreLocationError, match=message):
         open_writer(tmp_path / "a.zarr")
     assert [p.name for p in outside.iterdir()] == ["thesis.tex"]
 
@@ -341,7 +341,7 @@ if os.fork() == 0:
     try:
         held.renew()
     except Exception as error:
-        open(sys.argv[1] + ".told", "w").write(str(error))
+        open(sys.argv[1] + ".message", "w").write(str(error))
     print("held", flush=True)
 sys.stdin.read()
 """
@@ -351,7 +351,7 @@ def test_a_forked_process_neither_gives_up_its_parents_claim_nor_keeps_it(tmp_pa
     folder = tmp_path / "array"
     with Holder(folder, FORK) as parent:
         assert is_claimed(folder)
-        assert "no longer claimed" in (tmp_path / "array.told").read_text()
+        assert "no longer claimed" in (tmp_path / "array.message").read_text()
         os.kill(parent.process.pid, signal.SIGKILL)
         parent.process.wait()
         with claim(folder):

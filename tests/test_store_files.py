@@ -153,8 +153,10 @@ def test_bfloat16_is_read_from_all_that_hold_it(tmp_path):
 def test_other_narrow_types_are_named(tmp_path):
     ml_dtypes = pytest.importorskip("ml_dtypes")
     np.save(tmp_path / "x.npy", np.zeros((10, 3), ml_dtypes.float8_e4m3fn))
-    told = r"x.npy has 1 raw byte\(s\) a value, as np.save writes float8 and other .* save x.astype"
-    with pytest.raises(ArrayError, match=told):
+    message = (
+        r"x.npy has 1 raw byte\(s\) a value, as np.save writes float8 and other .* save x.astype"
+    )
+    with pytest.raises(ArrayError, match=message):
         only(tmp_path / "x.npy")
 
 
@@ -341,11 +343,11 @@ def test_folders_of_examples_are_a_layer_each(tmp_path):
 
 def test_what_may_be_layers_or_examples_has_to_be_said(tmp_path):
     save_each(tmp_path / "some", X)
-    told = (
+    message = (
         r"the 12 files of .*some hold arrays of the same shape, \(3, 2\); say with --stack that"
         r" each is an example, or with --no-stack that each is a layer"
     )
-    with pytest.raises(ArrayError, match=told):
+    with pytest.raises(ArrayError, match=message):
         names(tmp_path / "some")
     np.testing.assert_array_equal(read_arrays(tmp_path / "some", stack=True)["some"], X)
     assert len(names(tmp_path / "some", stack=False)) == 12
@@ -365,8 +367,10 @@ def test_stacked_files_have_one_shape(tmp_path):
 def test_a_folder_has_files_of_one_format(tmp_path):
     np.save(tmp_path / "a.npy", A)
     np.savez(tmp_path / "b.npz", b=A)
-    told = rf"holds files of 2 formats, \.npy, \.npz; name files of one, such as {tmp_path}/\*\.npy"
-    with pytest.raises(ArrayError, match=told):
+    message = (
+        rf"holds files of 2 formats, \.npy, \.npz; name files of one, such as {tmp_path}/\*\.npy"
+    )
+    with pytest.raises(ArrayError, match=message):
         names(tmp_path)
 
 
@@ -374,19 +378,21 @@ def test_one_of_several_arrays_is_named_after_a_colon(tmp_path):
     np.savez(tmp_path / "a.npz", x=A, y=B)
     np.testing.assert_array_equal(only(f"{tmp_path}/a.npz:y"), B)
     for text, count in ((f"{tmp_path}/a.npz", 2), (f"{tmp_path}/a.npz:z", 0)):
-        told = rf"names {count} arrays of .*a\.npz, which holds x, y; name one, as in .*a\.npz:x$"
-        with pytest.raises(ArrayError, match=told):
+        message = (
+            rf"names {count} arrays of .*a\.npz, which holds x, y; name one, as in .*a\.npz:x$"
+        )
+        with pytest.raises(ArrayError, match=message):
             only(text)
 
 
 def test_a_missing_library_is_named_with_what_converts(tmp_path, monkeypatch):
     (tmp_path / "a.h5").write_bytes(b"")
     monkeypatch.setitem(formats.FORMATS, ".h5", formats.FORMATS[".h5"]._replace(module="absent"))
-    told = (
+    message = (
         r"a\.h5 needs h5py, which is not installed: python -m pip install h5py; .* -c"
         r' "import numpy; .* import h5py'
     )
-    with pytest.raises(ArrayError, match=told):
+    with pytest.raises(ArrayError, match=message):
         names(tmp_path / "a.h5")
 
 
@@ -402,10 +408,10 @@ def test_the_lines_that_convert_work(tmp_path, monkeypatch, end):
 def test_what_is_no_file_of_arrays_is_refused(tmp_path):
     (tmp_path / "a.doc").write_text("mine")
     (tmp_path / "folder").mkdir()
-    for name, told in {
+    for name, message in {
         "a.doc": "does not end in one of .npy, .npz, .safetensors, .pt,",
         "no.npy": "does not exist; name what holds arrays",
         "folder": "holds no arrays; name files of one, such as",
     }.items():
-        with pytest.raises(ArrayError, match=f"{re.escape(name)} {re.escape(told)}"):
+        with pytest.raises(ArrayError, match=f"{re.escape(name)} {re.escape(message)}"):
             names(tmp_path / name)

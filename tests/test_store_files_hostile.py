@@ -22,8 +22,8 @@ from tests.arrayfiles import WRITERS, read_arrays, write_table
 A = np.arange(60, dtype=np.float32).reshape(10, 3, 2)
 
 
-def refused(path, told=""):
-    with pytest.raises(ArrayError, match=rf"^{re.escape(str(path))}.*{told}") as caught:
+def refused(path, message=""):
+    with pytest.raises(ArrayError, match=rf"^{re.escape(str(path))}.*{message}") as caught:
         read_arrays(path)
     assert len(str(caught.value).splitlines()) == 1
     assert str(caught.value).isprintable()
@@ -195,13 +195,13 @@ def test_flipped_bytes_and_cuts_are_read_or_refused(whole, end, data):
     try:
         read_arrays(path)
     except ArrayError as error:
-        told = str(error)
+        message = str(error)
     else:
-        told = ""
+        message = ""
     finally:
         inner.write_bytes(contents[inner])
-    assert told.isprintable()
-    assert len(told) < 800
+    assert message.isprintable()
+    assert len(message) < 800
 
 
 class Trap:

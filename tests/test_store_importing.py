@@ -148,7 +148,7 @@ def test_what_is_damaged_or_lost_is_written_again(tmp_path):
     assert [each for one in verify(path, "activations") for each in one.damage] == []
     after = contents(path)
     assert set(after) == set(before)
-    # Metadata tell the time.
+    # Metadata hold the time.
     assert {p: c for p, c in after.items() if p.name != "zarr.json"} == {
         p: c for p, c in before.items() if p.name != "zarr.json"
     }

@@ -342,14 +342,14 @@ def test_options_of_the_user_are_kept(server):
 
 
 def test_a_client_is_told_by_options_or_by_configuration(server, monkeypatch):
-    """Neither needs the environment; Zarr's clients are told the same."""
-    told = {"endpoint_url": server, "key": "mine", "secret": "mine"}
+    """Neither needs the environment; Zarr's clients get the same."""
+    options = {"endpoint_url": server, "key": "mine", "secret": "mine"}
     path = f"s3://bucket/{secrets.token_hex(4)}/taps.zarr"
     with s3.leading_to("http://127.0.0.1:1", AWS_ACCESS_KEY_ID=None):
-        rows = write(UPath(path, **told))
-        (found,) = pickle.loads(pickle.dumps(store.open(UPath(path, **told)))).find()
+        rows = write(UPath(path, **options))
+        (found,) = pickle.loads(pickle.dumps(store.open(UPath(path, **options)))).find()
         np.testing.assert_array_equal(found.read(0, 10), rows)
-        monkeypatch.setitem(conf, "s3", told | {"max_concurrency": 3})
+        monkeypatch.setitem(conf, "s3", options | {"max_concurrency": 3})
         (found,) = store.open(path).find()
         np.testing.assert_array_equal(found.read(0, 10), rows)
         assert as_place(path).fs.max_concurrency == 3

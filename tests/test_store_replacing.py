@@ -1,4 +1,4 @@
-"""Writing a file in place of another: what a kill leaves goes, what is at work stays."""
+"""Writing a file in place of another: files of killed writers go, those of living ones stay."""
 
 import fcntl
 import os

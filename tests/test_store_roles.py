@@ -51,19 +51,19 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize(("labels", "told"), LABELS.values(), ids=LABELS)
-def test_labels_become_classes_whatever_their_form(labels, told):
+@pytest.mark.parametrize(("labels", "message"), LABELS.values(), ids=LABELS)
+def test_labels_become_classes_whatever_their_form(labels, message):
     roles = assign(found(fc=FC, labels=labels))
     assert list(roles.taps) == ["fc"]
     np.testing.assert_array_equal(roles.labels, CLASSES)
-    assert len(roles.notes) == (told is not None)
-    assert told is None or re.search(told, roles.notes[0])
+    assert len(roles.notes) == (message is not None)
+    assert message is None or re.search(message, roles.notes[0])
 
 
 def test_truths_are_two_classes():
-    classes, told = as_classes("x", CLASSES == 1)
+    classes, message = as_classes("x", CLASSES == 1)
     np.testing.assert_array_equal(classes, [0, 0, 1, 1, 0, 0])
-    assert told == "false = 0, true = 1"
+    assert message == "false = 0, true = 1"
 
 
 NO_CLASSES = {
@@ -81,9 +81,9 @@ NO_CLASSES = {
 }
 
 
-@pytest.mark.parametrize(("labels", "told"), NO_CLASSES.values(), ids=NO_CLASSES)
-def test_labels_that_are_no_classes_are_refused_and_no_layer(labels, told):
-    with pytest.raises(ArrayError, match=rf"^a\.npz:labels {told}"):
+@pytest.mark.parametrize(("labels", "message"), NO_CLASSES.values(), ids=NO_CLASSES)
+def test_labels_that_are_no_classes_are_refused_and_no_layer(labels, message):
+    with pytest.raises(ArrayError, match=rf"^a\.npz:labels {message}"):
         assign(found(fc=FC, labels=labels))
 
 
@@ -127,13 +127,13 @@ LEFT_OUT = {
 
 @pytest.mark.parametrize("name", LEFT_OUT)
 def test_what_is_no_layer_is_left_out_with_a_line(name):
-    array, told = LEFT_OUT[name]
+    array, message = LEFT_OUT[name]
     roles = assign(found(fc=FC, **{name: array}))
     assert list(roles.taps) == ["fc"]
     assert (roles.labels, roles.samples) == (None, None)
     (note,) = roles.notes
     assert note.startswith(f"left out a.npz:{name} {array.shape}")
-    assert told in note
+    assert message in note
 
 
 @pytest.mark.parametrize("name", ["y", "targets", "confidence", "truth"])
@@ -163,13 +163,13 @@ def test_one_array_may_be_two_taps_and_names_may_have_equals_signs():
 
 def test_sources_choose_among_arrays_of_one_name():
     arrays = found("x/a.npz", fc=FC) + found("y/a.npz", fc=FC + 1)
-    told = (
+    message = (
         r"^there are two arrays 'fc'; name all layers, as in (--tap fc-1=x/a.npz:fc --tap"
         r" fc-2=y/a.npz:fc), or leave one out, as in --skip (y/a.npz:fc)$"
     )
-    with pytest.raises(ArrayError, match=told) as caught:
+    with pytest.raises(ArrayError, match=message) as caught:
         assign(arrays)
-    advice = re.search(told, str(caught.value))
+    advice = re.search(message, str(caught.value))
     taps = assign(arrays, [word for word in advice[1].split() if word != "--tap"]).taps
     assert [each.source for each in taps.values()] == ["x/a.npz:fc", "y/a.npz:fc"]
     assert [each.source for each in assign(arrays, skip=[advice[2]]).taps.values()] == [
@@ -191,9 +191,9 @@ WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("taps", "skip", "told"), WRONG.values(), ids=WRONG)
-def test_choices_that_fit_nothing_are_refused(taps, skip, told):
-    with pytest.raises(ArrayError, match=told):
+@pytest.mark.parametrize(("taps", "skip", "message"), WRONG.values(), ids=WRONG)
+def test_choices_that_fit_nothing_are_refused(taps, skip, message):
+    with pytest.raises(ArrayError, match=message):
         assign(found(a=FC, b=CONV, labels=CLASSES), taps, skip)
 
 
@@ -217,11 +217,11 @@ def test_what_could_be_a_layer_but_cannot_be_read_is_refused_with_what_leaves_it
 
 def test_other_numbers_of_rows_are_refused_with_what_leaves_them_out():
     arrays = found(w=FC[:4], a=FC, b=CONV)
-    told = (
+    message = (
         r"^w has the shape \(4, 3\), and 2 of 3 arrays have 6 rows; want one row an example, or"
         r" leave it out with --skip w$"
     )
-    with pytest.raises(ArrayError, match=told):
+    with pytest.raises(ArrayError, match=message):
         assign(arrays)
     assert list(assign(arrays, skip=["w"]).taps) == ["a", "b"]
 
@@ -259,8 +259,10 @@ def test_layers_that_query_wrote_have_their_names(text, name):
 def test_nothing_and_no_layer_are_refused():
     with pytest.raises(ArrayError, match=r"^there are no activations among; give arrays of two"):
         assign([])
-    told = r"^there are no activations among a, labels; .* \(left out a\.npz:a \(6,\) float64: it"
-    with pytest.raises(ArrayError, match=told):
+    message = (
+        r"^there are no activations among a, labels; .* \(left out a\.npz:a \(6,\) float64: it"
+    )
+    with pytest.raises(ArrayError, match=message):
         assign(found(a=FC[:, 0], labels=CLASSES))
 
 

@@ -68,7 +68,7 @@ _ADVICE: Final = "name what holds arrays"
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a path exists; raises ArrayError where the system cannot tell."""
+    """Return whether a path exists; raises ArrayError where the system cannot say."""
     with reading(str(path)[:200], "check its name and who may read it"):
         try:
             path.stat()
