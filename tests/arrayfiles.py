@@ -7,6 +7,8 @@ import pyarrow.parquet
 import pytest
 import zarr
 
+from store.ingest.files.folders import open_arrays
+
 
 def _h5(path, arrays, order=True):
     h5py = pytest.importorskip("h5py")
@@ -59,6 +61,12 @@ TABLES = {
     ".parquet": lambda path, table: pyarrow.parquet.write_table(table, path),
 }
 """What writes one table."""
+
+
+def read_arrays(*paths, stack=None):
+    """Read all arrays of some files, by their names."""
+    with open_arrays(paths, stack) as found:
+        return {each.name: each.read_all() for each in found.arrays}
 
 
 def write_table(path, values, names):

@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 from zarr.core.sync import sync
 
-from store.storage.claim_file import Claim
+from store.storage.claims import Claim
 from store.storage.paths import is_leftover
 from store.zarrfiles.metadata_files import read_attributes, write_attributes
 

@@ -27,8 +27,7 @@ from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_record import RunRecord
 from store.errors import ClaimedError
-from store.storage.claim_file import Lock
-from store.storage.claims import claim, is_claimed
+from store.storage.claims import Lock, claim, is_claimed
 from tests.oracles import conv64
 
 NOISE = RunConfig.of(

@@ -353,7 +353,7 @@ BAD_ARRAYS = {
     "nan": ({"a": np.full((N, 2), np.nan)}, "tap a has NaN or infinite values, first in row 0"),
     "objects": ({"a": np.full((N, 2), None)}, "holds Python objects, which are never loaded; save"),
     "texts": ({"a": np.full((N, 2), "x")}, "mine.npz:a (64, 2) <U1: it holds texts or dates"),
-    "name": ({"a\tb": np.zeros((N, 2))}, "cannot be the name of a tap: use 1 to 200 characters"),
+    "name": ({"a\tb": np.zeros((N, 2))}, "cannot be the name of a tap; use 1 to 200 characters"),
     "large": ({"a": np.full((N, 2), 1e6)}, "tap a reaches 1e+06, and float16 ends at 65504; store"),
 }
 

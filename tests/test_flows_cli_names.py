@@ -252,10 +252,10 @@ def test_what_a_kill_left_of_any_name_is_collected(some: Workspace) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("", "'' cannot be the name of a tap: use 1 to 200 characters"),
-        ("a" * 201, "cannot be the name of a tap: use 1 to 200 characters"),
-        ("a\nb", r"'a\nb' cannot be the name of a tap: use 1 to 200 characters"),
-        ("\x1b[31m", r"'\x1b[31m' cannot be the name of a tap: use 1 to 200 characters"),
+        ("", "'' cannot be the name of a tap; use 1 to 200 characters"),
+        ("a" * 201, "cannot be the name of a tap; use 1 to 200 characters"),
+        ("a\nb", r"'a\nb' cannot be the name of a tap; use 1 to 200 characters"),
+        ("\x1b[31m", r"'\x1b[31m' cannot be the name of a tap; use 1 to 200 characters"),
     ],
 )
 def test_what_is_no_name_is_refused_in_one_sentence(

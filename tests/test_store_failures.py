@@ -369,7 +369,7 @@ BAD_NAMES = [
 def test_names_that_are_no_folders_are_refused(name):
     for kind in ("sample_set", "run", "checkpoint"):
         names = {"sample_set": "s", "run": "r", "checkpoint": "c", "tap": "t"} | {kind: name}
-        with pytest.raises(InvalidKeyError, match="cannot be a folder's name: use up to 200"):
+        with pytest.raises(InvalidKeyError, match="cannot be a folder's name; use up to 200"):
             RepresentationKey(**names)
 
 

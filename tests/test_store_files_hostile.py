@@ -16,22 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store import ArrayError
-from store.ingest.files.arrays import read_all
 from store.ingest.files.folders import open_array, open_arrays
-from tests.arrayfiles import WRITERS, write_table
+from tests.arrayfiles import WRITERS, read_arrays, write_table
 
 A = np.arange(60, dtype=np.float32).reshape(10, 3, 2)
 
 
-def read(path):
-    """Read all that can be read of a file."""
-    with open_arrays([path]) as found:
-        return {each.name: read_all(each.array) for each in found.arrays}
-
-
-def refused(path, told="", name=""):
-    with pytest.raises(ArrayError, match=rf"^{re.escape(str(path))}.*{told}") as caught:
-        read(path)
+def refused(path, message=""):
+    with pytest.raises(ArrayError, match=rf"^{re.escape(str(path))}.*{message}") as caught:
+        read_arrays(path)
     assert len(str(caught.value).splitlines()) == 1
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 600
@@ -120,7 +113,7 @@ def test_headers_that_lie_are_one_sentence(tmp_path, suffix, content):
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
 def test_headers_of_other_writers_are_read(tmp_path, text, version):
     (tmp_path / "a.npy").write_bytes(prefixed(text.encode(), version) + A.tobytes())
-    np.testing.assert_array_equal(read(tmp_path / "a.npy")["a"], A)
+    np.testing.assert_array_equal(read_arrays(tmp_path / "a.npy")["a"], A)
 
 
 def sizes():
@@ -149,7 +142,7 @@ def test_any_header_is_read_as_numpy_reads_it_or_refused(
     path = tmp_path_factory.getbasetemp() / "fuzzed.npy"
     path.write_bytes(header(descr, order, shape, more, version, length) + b"\x01" * n_bytes)
     try:
-        found = read(path)["fuzzed"]
+        found = read_arrays(path)["fuzzed"]
     except ArrayError:
         return
     wanted = np.load(path, allow_pickle=False)
@@ -200,15 +193,15 @@ def test_flipped_bytes_and_cuts_are_read_or_refused(whole, end, data):
     kept = data.draw(st.just(len(content)) | st.integers(0, len(content)))
     inner.write_bytes(content[:kept])
     try:
-        read(path)
+        read_arrays(path)
     except ArrayError as error:
-        told = str(error)
+        message = str(error)
     else:
-        told = ""
+        message = ""
     finally:
         inner.write_bytes(contents[inner])
-    assert told.isprintable()
-    assert len(told) < 800
+    assert message.isprintable()
+    assert len(message) < 800
 
 
 class Trap:
@@ -230,7 +223,7 @@ def test_python_objects_are_never_loaded(tmp_path, suffix, shape):
 
 def test_a_pickle_is_no_array(tmp_path):
     np.array([Trap()]).dump(tmp_path / "a.npy")
-    refused(tmp_path / "a.npy", "cannot be read .it does not begin as a .npy file does")
+    refused(tmp_path / "a.npy", "cannot be read .the magic string is not correct")
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -290,7 +283,7 @@ def test_a_damaged_array_in_a_zarr_folder_is_never_left_out(tmp_path, version):
     for name in ("one", "deep/two"):
         root.create_array(name, data=A)
     (tmp_path / "a.zarr" / "notes.txt").write_text("no part of it")
-    assert set(read(tmp_path / "a.zarr")) == {"one", "deep/two"}
+    assert set(read_arrays(tmp_path / "a.zarr")) == {"one", "deep/two"}
     metadata = tmp_path / "a.zarr" / "deep" / "two" / {2: ".zarray", 3: "zarr.json"}[version]
     values = json.loads(metadata.read_text())
     metadata.write_text(json.dumps({k: v for k, v in values.items() if k != "fill_value"}))
@@ -317,16 +310,16 @@ def test_hdf5_reads_no_other_file(tmp_path):
         file.create_dataset("raw", A.shape, A.dtype, external=raw)
         file["within"] = A
     with open_arrays([tmp_path / "a.h5"]) as found:
-        by_name = {each.name: each.array for each in found.arrays}
+        by_name = {each.name: each for each in found.arrays}
         assert set(by_name) == {"link", "soft", "virtual", "raw", "within"}
         for name in ("link", "soft"):
             with pytest.raises(
                 ArrayError, match=f":{name} is a link to elsewhere, which is not fo"
             ):
-                read_all(by_name[name])
+                by_name[name].read_all()
         for name in ("virtual", "raw"):
             with pytest.raises(ArrayError, match=f":{name} has its values in other files; copy"):
-                read_all(by_name[name])
+                by_name[name].read_all()
         np.testing.assert_array_equal(by_name["within"][0:10], A)
 
 
@@ -344,7 +337,7 @@ def test_hdf5_groups_in_circles_end(tmp_path):
         file["b/x"] = A
         file["b/c"] = file["/"]
         file["b/d"] = file["b"]
-    assert list(read(tmp_path / "a.h5")) == ["b/x"]
+    assert list(read_arrays(tmp_path / "a.h5")) == ["b/x"]
 
 
 @pytest.mark.parametrize(
@@ -363,7 +356,7 @@ def test_hdf5_claims_are_checked_before_memory_is_taken(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", (10**9, 10**9), "f8", chunks=(1, 1024))
-    refused(tmp_path / "a.h5", "has the shape .*; want sizes")
+    refused(tmp_path / "a.h5", "of x, 976563000000000 of 976563000000000 chunks were")
 
 
 def patched(path, **changes):
@@ -401,7 +394,7 @@ def test_a_bomb_is_read_a_few_rows_at_a_time(tmp_path):
                 member.write(bytes(64 * width * 4))
     with open_array(str(tmp_path / "a.npz")) as found:
         tracemalloc.start()
-        found.array[n_rows // 2 : n_rows // 2 + 4]
+        found[n_rows // 2 : n_rows // 2 + 4]
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 2**26  # zipfile passes over 16 MiB at a time
@@ -412,7 +405,7 @@ def test_members_of_one_name_and_others_than_arrays_are_refused(tmp_path):
         archive.writestr("a.npy", header() + A.tobytes())
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("a.npy", header() + A.tobytes())
-    refused(tmp_path / "a.npz", "holds 2 arrays of 1 names; want at most")
+    refused(tmp_path / "a.npz", "holds 2 arrays of 1 names; give each a name of its own")
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr("notes.txt", "mine")
     refused(tmp_path / "b.npz", "holds 'notes.txt'; want arrays, as np.savez writes them")
@@ -488,7 +481,7 @@ def test_tables_that_are_none_are_refused(tmp_path, name, end):
     path = tmp_path / f"a.{end}"
     path.write_text(TABLES[name])
     try:
-        found = read(path)
+        found = read_arrays(path)
     except ArrayError as error:
         assert len(str(error).splitlines()) == 1  # noqa: PT017
     else:
@@ -505,7 +498,7 @@ def test_ragged_lines_say_which(tmp_path):
 def test_parquet_claims_are_checked(tmp_path):
     table = pyarrow.table({f"c{i}": pyarrow.array(np.zeros(2**20)) for i in range(2)})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet", compression="zstd")
-    assert read(tmp_path / "a.parquet")["a"].shape == (2**20, 2)
+    assert read_arrays(tmp_path / "a.parquet")["a"].shape == (2**20, 2)
 
 
 def test_matlab_claims_are_checked_before_memory_is_taken(tmp_path):
@@ -526,13 +519,13 @@ def test_links_to_nowhere_and_folders_of_that_name_are_refused(tmp_path, end):
     refused(tmp_path / f"gone.{end}", "does not exist; name what holds arrays")
     refused(tmp_path / f"loop.{end}", "cannot be read .Too many levels of symbolic links.; check")
     with pytest.raises(ArrayError, match="holds no arrays; name files of one"):
-        read(tmp_path / f"folder.{end}")
+        read_arrays(tmp_path / f"folder.{end}")
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a\0b"])
 def test_names_of_no_file_are_refused(name):
     with pytest.raises(ArrayError, match=r"cannot be read \(.*\); check its name"):
-        read(Path(f"{name}.npy"))
+        read_arrays(Path(f"{name}.npy"))
     with (
         pytest.raises(ArrayError, match=r"cannot be read \(.*\); check its name"),
         open_array(name),
@@ -542,4 +535,4 @@ def test_names_of_no_file_are_refused(name):
 
 def test_a_device_is_no_file(tmp_path):
     (tmp_path / "a.npy").symlink_to("/dev/zero")
-    refused(tmp_path / "a.npy", "is no file; name one that holds arrays")
+    refused(tmp_path / "a.npy", "is no file; name what holds arrays")

@@ -264,9 +264,16 @@ def test_a_state_dict_of_torch_has_the_digest_of_its_arrays():
     assert store.digest(network.state_dict()) == store.digest(arrays)
 
 
-@pytest.mark.parametrize("values", [np.array([{}]), np.array(["a"]), np.array([1j])])
-def test_a_digest_is_of_real_numbers(values):
-    message = f"'w' is of type {values.dtype}; wanted are real numbers"
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([{}]), "'w' is of type object; wanted are real numbers"),
+        (np.array(["a"]), "'w' is of type <U1; wanted are real numbers"),
+        (np.array([1j]), "'w' is of type complex128; wanted are real numbers"),
+        (np.ma.masked_less([1.0, 2.0], 2), "'w' has masked values, which are no numbers; fill"),
+    ],
+)
+def test_a_digest_is_of_real_numbers(values, message):
     with pytest.raises(ArrayError, match=f"^{re.escape(message)}"):
         store.digest({"w": values})
 
@@ -275,11 +282,6 @@ def test_a_digest_is_of_real_numbers(values):
 def test_a_digest_is_of_a_mapping(arrays):
     with pytest.raises(ArrayError, match="a digest is of a mapping of names to arrays, and got a"):
         store.digest(arrays)
-
-
-def test_a_digest_is_not_of_masked_arrays():
-    with pytest.raises(ArrayError, match=r"^'w' has masked values, which are no numbers; fill"):
-        store.digest({"w": np.ma.masked_less([1.0, 2.0], 2)})
 
 
 def test_texts_change_a_digest_in_their_order():

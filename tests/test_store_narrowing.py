@@ -41,7 +41,7 @@ def test_cka_is_kept_or_the_rows_are_refused(dtype, offsets, p):
         A = (X + offset).astype("float32" if dtype == "float16" else "float64")
         refused.append(is_refused(A, dtype))
         [[change]] = cka64([A], [Y], RANGES) - cka64([A.astype(dtype)], [Y], RANGES)
-        # The random part is foretold for eight times as many examples.
+        # The random part is estimated for eight times as many examples.
         assert refused[-1] or abs(change) < 3 * np.sqrt(8) * TOLERANCE
     assert refused == sorted(refused)
     assert (refused[0], refused[-1]) == (False, True)

@@ -486,7 +486,7 @@ def test_taps_that_a_kill_kept_from_being_created_are_created(tmp_path, wanted):
         ({"a": np.ma.masked_all((4, 1))}, ArrayError, "tap a has masked values, which are"),
         ({"a": [[1], [1, 2]]}, ArrayError, "tap a cannot be made an array of NumPy's: setting"),
         ({"a": [["x"]]}, ArrayError, "tap a is of type <U1; wanted are real numbers"),
-        ({"": np.zeros((4, 1))}, InvalidKeyError, "'' cannot be the name of a tap: use 1 to 200"),
+        ({"": np.zeros((4, 1))}, InvalidKeyError, "'' cannot be the name of a tap; use 1 to 200"),
         ({"a\0": np.zeros((4, 1))}, InvalidKeyError, "'a\\x00' cannot be the name of a tap"),
         ({"x" * 201: np.zeros((4, 1))}, InvalidKeyError, f"'{'x' * 201}' cannot be the name of"),
         ({3: np.zeros((4, 1))}, InvalidKeyError, "3 cannot be the name of a tap"),

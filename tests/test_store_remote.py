@@ -275,11 +275,12 @@ def test_a_lease_of_another_machine_holds_until_it_has_run_out(address):
     assert store.open(address).find()[0].complete
 
 
-@pytest.mark.parametrize("content", [b"", b"12345", b"[]", b'{"owner": 1}'])
+# Such as the claim of a local store that was copied here after a kill; it would hold for ever.
+@pytest.mark.parametrize("content", [b"", b"{", b"12345", b"[]", b'{"owner": "x", "until": "a"}'])
 def test_a_claim_file_that_is_no_lease_holds_nothing(address, content):
-    # As of a local store that was copied here after a kill.
     write(address, n=1)
     write_bytes(lease_of(address), content)
+    assert not is_claimed(lease_of(address).parent)
     write(address)
     assert not lease_of(address).exists()
 
@@ -342,14 +343,14 @@ def test_options_of_the_user_are_kept(server):
 
 
 def test_a_client_is_told_by_options_or_by_configuration(server, monkeypatch):
-    """Neither needs the environment; Zarr's clients are told the same."""
-    told = {"endpoint_url": server, "key": "mine", "secret": "mine"}
+    """Neither needs the environment; Zarr's clients get the same."""
+    options = {"endpoint_url": server, "key": "mine", "secret": "mine"}
     path = f"s3://bucket/{secrets.token_hex(4)}/taps.zarr"
     with s3.leading_to("http://127.0.0.1:1", AWS_ACCESS_KEY_ID=None):
-        rows = write(UPath(path, **told))
-        (found,) = pickle.loads(pickle.dumps(store.open(UPath(path, **told)))).find()
+        rows = write(UPath(path, **options))
+        (found,) = pickle.loads(pickle.dumps(store.open(UPath(path, **options)))).find()
         np.testing.assert_array_equal(found.read(0, 10), rows)
-        monkeypatch.setitem(conf, "s3", told | {"max_concurrency": 3})
+        monkeypatch.setitem(conf, "s3", options | {"max_concurrency": 3})
         (found,) = store.open(path).find()
         np.testing.assert_array_equal(found.read(0, 10), rows)
         assert as_place(path).fs.max_concurrency == 3

@@ -1,4 +1,4 @@
-"""Writing a file in place of another: what a kill leaves goes, what is at work stays."""
+"""Writing a file in place of another: files of killed writers go, those of living ones stay."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ import pytest
 
 import store
 from store.records import records
-from store.storage import claims, file_lock, object_lease
+from store.storage import claims, file_lock
 from store.storage.atomic_write import replacing
 from store.storage.claims import CLAIM, claim, drop_dead
 from store.storage.file_lock import is_dead
@@ -203,7 +203,7 @@ def test_a_lease_that_ended_is_dropped_and_a_living_one_stays(monkeypatch):
         claims.drop_dead(place / "a")
         held.renew()
         held.forget()
-        monkeypatch.setattr(object_lease, "LEASE_S", -1)
+        monkeypatch.setattr(claims, "LEASE_S", -1)
         drop_dead(place / "a")
         assert not (place / "a" / CLAIM).exists()
     finally:

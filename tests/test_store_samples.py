@@ -1,4 +1,4 @@
-"""Which examples rows are of: the same digest for the same examples, whoever describes them."""
+"""Which examples rows are of: the same digest for the same examples from all who describe them."""
 
 import re
 from types import SimpleNamespace
@@ -104,8 +104,10 @@ def test_another_order_than_the_stored_one_is_refused(stored, ours):
     labels = ours.labels.copy()
     row = int(np.flatnonzero(labels != labels[0])[0])
     labels[[0, row]] = labels[[row, 0]]
-    told = f"row 0 has {labels[0]} among the labels, and {labels[row]} in what is stored of digits"
-    with pytest.raises(ArrayError, match=f"^{told}"):
+    message = (
+        f"row 0 has {labels[0]} among the labels, and {labels[row]} in what is stored of digits"
+    )
+    with pytest.raises(ArrayError, match=f"^{message}"):
         Examples.like(stored, labels=labels)
     with pytest.raises(ArrayError, match=r"^row 0 has .* among the indices, and "):
         Examples.like(stored, indices=ours.indices[::-1])

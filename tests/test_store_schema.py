@@ -13,24 +13,10 @@ from store.model.names import is_component
 from store.model.schema import SampleSet
 from tests.strategies import make_meta, metas
 
-UNSAFE = [
-    "",
-    ".",
-    "..",
-    "a/b",
-    "/etc",
-    "a..b",
-    ".hidden",
-    "-x",
-    "a b",
-    "a\n",
-    "é",
-    "a\\b",
-    "x" * 201,
-]
+UNSAFE = "|.|..|a/b|/etc|a..b|.hidden|-x|a b|a\n|é|a\\b|zarr.json".split("|")
 
 
-@pytest.mark.parametrize("name", [*UNSAFE, "zarr.json", None, 3])
+@pytest.mark.parametrize("name", [*UNSAFE, "x" * 201, None, 3])
 @pytest.mark.parametrize("component", ["sample_set", "run", "checkpoint"])
 def test_unsafe_names_are_refused(component, name):
     parts = {"sample_set": "s", "run": "r", "checkpoint": "c", "tap": "t"} | {component: name}
@@ -64,24 +50,13 @@ def test_metadata_survive_json(meta):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("tap_index", -1),
-        ("tap_index", True),
-        ("shape", ()),
-        ("shape", (1, 0)),
-        ("shape", (1, 2, 3, 4)),
-        ("shape", [3]),
-        ("dtype", "bfloat16"),
-        ("batch_rows", 0),
-        ("batch_rows", 2.0),
-        ("created_by", ""),
-        ("created_at", "2026-01-31T12:00:00"),
-        ("created_at", "2026-01-31T12:00:00+01:00"),
-        ("created_at", "yesterday"),
-        ("checkpoint_digest", ""),
-        ("n_taps", 0),
-        ("n_taps", 2.0),
+        ("tap_index", -1), ("tap_index", True), ("batch_rows", 0), ("batch_rows", 2.0),
+        ("shape", ()), ("shape", (1, 0)), ("shape", (1, 2, 3, 4)), ("shape", [3]),
+        ("dtype", "bfloat16"), ("created_by", ""), ("checkpoint_digest", ""),
+        ("created_at", "2026-01-31T12:00:00"), ("created_at", "2026-01-31T12:00:00+01:00"),
+        ("created_at", "yesterday"), ("n_taps", 0), ("n_taps", 2.0),
     ],
-)
+)  # fmt: skip
 def test_metadata_out_of_range_are_refused(field, value):
     with pytest.raises(SchemaError, match=field):
         make_meta(**{field: value})
@@ -96,16 +71,10 @@ def test_key_must_name_its_sample_set():
 @pytest.mark.parametrize(
     "change",
     [
-        {"key": "a/b"},
-        {"sample_set": None},
-        {"sample_set": {}},
-        {"shape": "abc"},
-        {"shape": None},
-        {"surplus": 1},
-        {"dtype": None},
-        {"created_at": 5},
+        {"key": "a/b"}, {"key": ["a"]}, {"sample_set": None}, {"sample_set": {}}, {"shape": "abc"},
+        {"shape": None}, {"surplus": 1}, {"dtype": None}, {"created_at": 5},
     ],
-)
+)  # fmt: skip
 def test_malformed_stored_metadata_are_refused(change):
     with pytest.raises(SchemaError):
         RepresentationMeta.from_json(make_meta().to_json() | change)

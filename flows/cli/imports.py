@@ -18,7 +18,7 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.cli.import_examples import numbered_as_stored, stored_like
 from flows.views.progress import Progress
-from store.ingest.files.arrays import ArrayFile, read_all
+from store.ingest.files.arrays import ArrayFile
 from store.ingest.files.classes import as_classes, as_indices
 from store.ingest.files.folders import open_array, open_arrays
 from store.ingest.files.roles import Roles, assign
@@ -125,7 +125,7 @@ def import_files(place: Workspace, job: Import, tell: Tell) -> tuple[str, list[s
         found = opened.enter_context(open_arrays(job.files, job.stack))
         given = [role for role in ("labels", "samples") if getattr(job, role) is not None]
         roles = assign(found.arrays, job.taps, job.skip, given)
-        network = {name: each.array for name, each in roles.taps.items()}
+        network = roles.taps
         first, told = _channels_first(job, network)
         for note in (*found.notes, *roles.notes, *told):
             tell(note)
@@ -223,7 +223,7 @@ def _examples(
 
 def _labels(text: str, tell: Tell) -> npt.NDArray[Any]:
     with open_array(text) as found:
-        classes, told = as_classes(found.source, read_all(found.array))
+        classes, told = as_classes(found.source, found.read_all())
     if told:
         tell(f"the labels of {found.source} are taken as {told}")
     return classes
@@ -231,16 +231,16 @@ def _labels(text: str, tell: Tell) -> npt.NDArray[Any]:
 
 def _samples(text: str) -> npt.NDArray[Any]:
     with open_array(text) as found:
-        return as_indices(found.source, read_all(found.array))
+        return as_indices(found.source, found.read_all())
 
 
 def _images(text: str, channels_first: bool) -> npt.NDArray[Any]:
     with open_array(text) as found:
-        if found.array.dtype != np.uint8 or len(found.array.shape) != 4:
+        if found.dtype != np.uint8 or len(found.shape) != 4:
             axes = "(n, c, h, w)" if channels_first else "(n, h, w, c)"
             raise RunError(
-                f"the images in {found.source} are {found.array.dtype} of shape"
-                f" {found.array.shape}; want uint8 {axes}"
+                f"the images in {found.source} are {found.dtype} of shape"
+                f" {found.shape}; want uint8 {axes}"
             )
-        images = read_all(found.array)
+        images = found.read_all()
     return np.moveaxis(images, 1, -1) if channels_first else images

@@ -1,8 +1,9 @@
-"""Store a network whose activations are there as whole arrays, checked before any is written."""
+"""Store a network from whole arrays, checked before any is written."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from store.arrays.reader import Representation
 from store.arrays.writer import Compression
 from store.errors import ArrayError, ConflictError, StoreError
-from store.ingest.network_writer import BATCH_ROWS, DTYPE, NetworkWriter, describe, stored_taps
+from store.ingest.network_writer import BATCH_ROWS, DTYPE, NetworkWriter, common_meta, stored_taps
 from store.model.array_interop import (
     Sliced,
     as_bytes,
@@ -29,26 +30,6 @@ from store.zarrfiles.layout import crc32c
 Report = Callable[[int, int, str], None]
 
 
-class Options(TypedDict, total=False):
-    """What else ``NetworkWriter`` takes."""
-
-    dtype: DType
-    batch_rows: int
-    channels_first: bool | Collection[str]
-    attributes: Attributes | None
-    compression: Compression
-    created_by: str | None
-
-
-_DEFAULTS: Options = {
-    "dtype": DTYPE,
-    "batch_rows": BATCH_ROWS,
-    "channels_first": False,
-    "attributes": None,
-    "created_by": None,
-}
-
-
 def write_network(
     store: Address,
     taps: Mapping[str, Any],
@@ -57,8 +38,13 @@ def write_network(
     checkpoint: str,
     examples: HasExamples,
     digest: str | None = None,
+    dtype: DType = DTYPE,
+    batch_rows: int = BATCH_ROWS,
+    channels_first: bool | Collection[str] = False,
+    attributes: Attributes | None = None,
+    compression: Compression = "none",
+    created_by: str | None = None,
     report: Report | None = None,
-    **options: Unpack[Options],
 ) -> str:
     """Store whole arrays as the taps of a network, in their order; return its digest.
 
@@ -66,83 +52,49 @@ def write_network(
     or HDF5 data sets, of which a minibatch at a time is read. All are read once before any is
     written: whatever is not finite, or does not fit, is refused. Asking again writes only missing
     taps and missing or damaged minibatches, and other arrays of the same name are refused.
-    ``report`` is told how many rows of how many are done.
+    ``report`` gets the rows that are done, all rows, and a text.
 
-    ``digest`` stands for the network's parameters, such as the SHA-256 of their file: it tells that
-    activations on other examples are of the same network. Without one it is of the rows.
+    ``digest`` stands for the network's parameters, such as the SHA-256 of their file: it shows that
+    activations on other examples are of the same network. Without one it is of the rows. The other
+    settings are those of ``NetworkWriter``.
     """
     check_mapping(taps)
-    network = {name: as_sliced(values, f"tap {name}") for name, values in taps.items()}
-    settings: Options = {**_DEFAULTS, **options}
-    _check_settings(store, run, checkpoint, examples, settings)
-    _check_network(network, examples.sample_set.n_samples)
-    progress = _Progress(report, 2 * len(network) * examples.sample_set.n_samples)
-    of_rows = _digest(network, progress, settings)
-    how: dict[str, Any] = {"run": run, "checkpoint": checkpoint, "examples": examples}
-    how |= {"digest": digest or of_rows, "taps": list(network)}
-    with NetworkWriter(store, **how, **settings) as writer:
+    arrays = {name: as_sliced(values, f"tap {name}") for name, values in taps.items()}
+    of_any = (dtype, batch_rows, attributes, created_by)
+    like = common_meta(run, checkpoint, examples, digest or "not known yet", *of_any)
+    stored_taps(store, like, ("dtype", "batch_rows"))
+    network = _Network(arrays, dtype, channels_first)
+    network.check(like.n_samples)
+    done = 0
+
+    def progress(n_rows: int, text: str) -> None:
+        nonlocal done
+        done += n_rows
+        if report is not None:
+            report(done, 2 * len(arrays) * like.n_samples, text)
+
+    of_rows = network.digest(batch_rows, progress)
+    with NetworkWriter(
+        store,
+        run=run,
+        checkpoint=checkpoint,
+        examples=examples,
+        digest=digest or of_rows,
+        dtype=dtype,
+        batch_rows=batch_rows,
+        channels_first=channels_first,
+        attributes=attributes,
+        compression=compression,
+        created_by=created_by,
+        taps=list(arrays),
+    ) as writer:
         if digest is not None:
-            _check_same_rows(writer.stored(), network, settings)
+            network.check_same(writer.stored())
         writer.take_back_damaged()
         for rows in writer.minibatches():
-            writer.append({name: values[rows] for name, values in network.items()})
-            progress.add(len(network) * (rows.stop - rows.start), "writing")
+            writer.append({name: values[rows] for name, values in arrays.items()})
+            progress(len(arrays) * (rows.stop - rows.start), "writing")
     return digest or of_rows
-
-
-def _check_same_rows(
-    stored: Sequence[Representation], network: Mapping[str, Sliced], settings: Options
-) -> None:
-    """Raise ConflictError where other rows are stored: a digest that was given does not tell."""
-    for tap in stored:
-        name = tap.key.tap
-        for commit in tap.commits if name in network else ():
-            rows = network[name][commit.start : commit.stop]
-            found = narrow_rows(
-                as_rows(name, rows, settings["channels_first"]), settings["dtype"], f"tap {name}"
-            )
-            if crc32c(np.ascontiguousarray(found)) != commit.digest:
-                raise ConflictError(
-                    f"{tap.key} on {tap.key.sample_set} is stored with other values in rows"
-                    f" {commit.start} to {commit.stop - 1}; give those, or another name"
-                )
-
-
-class _Progress:
-    """Counts rows, and tells whoever wants to know."""
-
-    def __init__(self, report: Report | None, total: int) -> None:
-        self._report = report
-        self._done = 0
-        self._total = total
-
-    def add(self, n_rows: int, detail: str) -> None:
-        self._done += n_rows
-        if self._report is not None:
-            self._report(self._done, self._total, detail)
-
-
-def _check_settings(
-    store: Address, run: str, checkpoint: str, examples: HasExamples, settings: Options
-) -> None:
-    """Find before the arrays are read what could be found after it too."""
-    how = (settings["dtype"], settings["batch_rows"], settings["attributes"])
-    like = describe(run, checkpoint, examples, "not known yet", *how, settings["created_by"])
-    stored_taps(store, like, ("dtype", "batch_rows"))
-
-
-def _check_network(network: Mapping[str, Sliced], n_samples: int) -> None:
-    if not network:
-        raise ArrayError("there are no arrays to store; give one a tap")
-    for name, values in network.items():
-        shape = tuple(values.shape)
-        check_tap(name, shape)
-        as_real(values[:0], f"tap {name}")
-        if shape[0] != n_samples:
-            raise ArrayError(
-                f"tap {name} has {shape[0]} rows, and there are {n_samples} examples; want one"
-                " row an example"
-            )
 
 
 def rows_digest(taps: Sequence[Representation]) -> str | None:
@@ -150,45 +102,82 @@ def rows_digest(taps: Sequence[Representation]) -> str | None:
 
     None where they are not all there or are damaged.
     """
-    hasher = hashlib.sha256()
-    for tap in sorted(taps, key=lambda each: each.meta.tap_index):
-        meta = tap.meta
-        if not tap.complete:
-            return None
-        hasher.update(_head(tap.key.tap, meta.dtype, (meta.n_samples, *meta.shape)))
-        for commit in tap.commits:
-            try:
-                hasher.update(as_bytes(tap.read(commit.start, commit.stop)))
-            except StoreError:
-                return None
-    return f"sha256:{hasher.hexdigest()}"
-
-
-def _head(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
-    return f"{name} {dtype} {shape}\n".encode()
-
-
-def _digest(network: Mapping[str, Sliced], progress: _Progress, settings: Options) -> str:
-    """Return the SHA-256 of the taps as they will be stored; raises where a value cannot be."""
-    # Precision shows in no fewer rows.
-    dtype, size = settings["dtype"], max(settings["batch_rows"], MIN_ROWS)
-    hasher = hashlib.sha256()
-    for name, values in network.items():
-        for start in range(0, values.shape[0], size):
-            found = as_rows(name, values[start : start + size], settings["channels_first"])
-            rows = narrow_rows(found, dtype, f"tap {name}")
-            _check_finite(name, rows, start)
-            if start == 0:
-                hasher.update(_head(name, dtype, (values.shape[0], *rows.shape[1:])))
-            hasher.update(as_bytes(rows))
-            progress.add(len(rows), f"checking {name}")
-    return f"sha256:{hasher.hexdigest()}"
-
-
-def _check_finite(name: str, rows: npt.NDArray[Any], start: int) -> None:
-    odd = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-    if odd.any():
-        raise ArrayError(
-            f"tap {name} has NaN or infinite values, first in row {start + int(odd.argmax())}; no"
-            " CKA is defined with them: mend it or leave it out"
+    if not all(tap.complete for tap in taps):
+        return None
+    in_order = sorted(taps, key=lambda each: each.meta.tap_index)
+    blocks = ((tap, commit) for tap in in_order for commit in tap.commits)
+    try:
+        return _sha256(
+            (tap.key.tap, tap.meta.n_samples, commit.start, tap.read(commit.start, commit.stop))
+            for tap, commit in blocks
         )
+    except StoreError:
+        return None
+
+
+def _sha256(blocks: Iterable[tuple[str, int, int, npt.NDArray[Any]]]) -> str:
+    """Return the digest of blocks: name and length of their tap, first row, and rows."""
+    state = hashlib.sha256()
+    for name, n_rows, start, rows in blocks:
+        if start == 0:
+            state.update(f"{name} {rows.dtype.name} {(n_rows, *rows.shape[1:])}\n".encode())
+        state.update(as_bytes(rows))
+    return f"sha256:{state.hexdigest()}"
+
+
+@dataclass(frozen=True)
+class _Network:
+    """Whole arrays, and how they will be stored."""
+
+    arrays: Mapping[str, Sliced]
+    dtype: DType
+    channels_first: bool | Collection[str]
+
+    def rows(self, tap: str, start: int, stop: int) -> npt.NDArray[Any]:
+        return as_rows(tap, self.arrays[tap][start:stop], self.channels_first)
+
+    def narrowed(self, tap: str, start: int, stop: int) -> npt.NDArray[Any]:
+        return narrow_rows(self.rows(tap, start, stop), self.dtype, f"tap {tap}")
+
+    def check(self, n_samples: int) -> None:
+        if not self.arrays:
+            raise ArrayError("there are no arrays to store", remedy="give one a tap")
+        for tap, values in self.arrays.items():
+            shape = tuple(values.shape)
+            check_tap(tap, shape)
+            as_real(values[:0], f"tap {tap}")
+            if shape[0] != n_samples:
+                found = f"has {shape[0]} rows, and there are {n_samples} examples"
+                raise ArrayError(f"tap {tap}", found, "want one row an example")
+
+    def digest(self, batch_rows: int, progress: Callable[[int, str], None]) -> str:
+        """Return the digest of the rows as they will be stored; raises where a value cannot be."""
+        # Fewer rows show no loss of precision.
+        return _sha256(self._blocks(max(batch_rows, MIN_ROWS), progress))
+
+    def _blocks(
+        self, size: int, progress: Callable[[int, str], None]
+    ) -> Iterator[tuple[str, int, int, npt.NDArray[Any]]]:
+        for tap, values in self.arrays.items():
+            for start in range(0, values.shape[0], size):
+                rows = self.narrowed(tap, start, start + size)
+                odd = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+                if odd.any():
+                    found = f"has NaN or infinite values, first in row {start + int(odd.argmax())}"
+                    advice = "no CKA is defined with them: replace them, or leave the tap out"
+                    raise ArrayError(f"tap {tap}", found, remedy=advice)
+                yield tap, values.shape[0], start, rows
+                progress(len(rows), f"checking {tap}")
+
+    def check_same(self, stored: Sequence[Representation]) -> None:
+        """Raise ConflictError where other rows are stored: a given digest does not show it."""
+        for tap in stored:
+            name = tap.key.tap
+            for commit in tap.commits if name in self.arrays else ():
+                found = self.narrowed(name, commit.start, commit.stop)
+                if crc32c(np.ascontiguousarray(found)) != commit.digest:
+                    raise ConflictError(
+                        f"{tap.key} on {tap.key.sample_set}",
+                        f"is stored with other values in rows {commit.start} to {commit.stop - 1}",
+                        remedy="give those, or another name",
+                    )

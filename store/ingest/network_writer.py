@@ -1,7 +1,7 @@
 """Write all taps of one network, whatever computed them: minibatches of any size, in order."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,13 +31,11 @@ Taps = dict[str, npt.NDArray[Any]]
 DTYPE: Final[DType] = "float32"
 BATCH_ROWS: Final = 256
 
-MUST_AGREE: Final = ("checkpoint_digest", "dtype", "batch_rows")
-
 
 class NetworkWriter:
     """Fills the taps of one network, minibatch after minibatch; opened again, it goes on.
 
-    Which taps there are, their order and their shapes it takes from what is appended first. NaN and
+    The rows that are appended first say which taps there are, their order and their shapes. NaN and
     infinities that the network computed are stored as they are. Use it in a ``with`` block, which
     raises UnfinishedError at its end where rows are missing; those that are there stay.
 
@@ -55,11 +53,11 @@ class NetworkWriter:
             that it names.
         attributes: facts about the network, such as ``{"depth": 18, "seed": 0}``; they take the
             place of those that are stored, but for those of Grams that are kept.
-        compression: of the chunks of taps that are not begun yet.
+        compression: of the chunks of new taps.
         created_by: program and version.
         taps: names of all of them in the network's order, where they are known before the first
-            rows: what is stored is compared with them at once, and a tap that it lacks is asked for
-            from the first row on.
+            rows: they are compared with the stored ones at once, and if one of them is missing,
+            rows are asked for from the first on.
     """
 
     def __init__(
@@ -82,15 +80,19 @@ class NetworkWriter:
         self._examples = examples
         self._channels_first = channels_first
         self._compression = compression
-        self._like = describe(
+        self._like = common_meta(
             run, checkpoint, examples, digest, dtype, batch_rows, attributes, created_by
         )
-        stored = stored_taps(store, self._like)
+        self._name = f"{run}@{checkpoint}"
+        stored = self.stored()
         if taps is not None:
             self._check_names(stored, list(taps))
         self._taps = taps
         self._next_row = _common_rows(stored, taps)
-        self._correct_attributes(stored)
+        wanted = dict(self._like.attributes)
+        for tap in stored:
+            if wanted and dict(tap.meta.attributes) != wanted:
+                self.open_tap(replace(tap.meta, attributes=wanted)).close()
         self._writers: dict[str, Writer] = {}
         self._held: list[Taps] = []
         self._open = ExitStack()
@@ -103,8 +105,9 @@ class NetworkWriter:
         self.close()
         if kind is None and not self.complete:
             raise UnfinishedError(
-                f"{self._name} has {self.next_row} of {self.n_samples} rows; append the others:"
-                " opened again, it goes on after the last whole minibatch"
+                self._name,
+                f"has {self.next_row} of {self.n_samples} rows",
+                remedy="append the others: opened again, it goes on after the last whole minibatch",
             )
 
     @property
@@ -130,10 +133,8 @@ class NetworkWriter:
             yield slice(start, stop)
             self._check_not_failed()
             if self._next_row == start:
-                raise MisalignedWriteError(
-                    f"{self._name} got nothing after rows {start} to {stop - 1} were asked for;"
-                    " append them before asking for more"
-                )
+                found = f"got nothing after rows {start} to {stop - 1} were asked for"
+                raise self._misaligned(found, "append them before asking for more")
 
     def append(self, taps: Mapping[str, Any], start: int | None = None) -> None:
         """Take the next rows of all taps; every whole minibatch is written and committed.
@@ -145,23 +146,32 @@ class NetworkWriter:
         and no more is taken until the network is opened again: some of these rows are stored.
         """
         self._check_not_failed()
-        self._check_start(start)
+        first = self._next_row
+        if start not in (None, first):
+            found = f"got rows from row {start} on, and row {first} is next"
+            raise self._misaligned(found, "go on from next_row")
         check_mapping(taps)
         arrays = {name: as_rows(name, tap, self._channels_first) for name, tap in taps.items()}
-        first = self._next_row
-        stop = first + self._check_rows(arrays)
+        stop = first + self._count_rows(arrays)
         if not self._writers:
             self._open_writers(arrays)
         self._check_shapes(arrays)
-        with self._failing():
+        try:
             while self._next_row < stop:
                 here, end = self._next_row, min(stop, self._block_end(self._next_row))
                 self._take({name: X[here - first : end - first] for name, X in arrays.items()}, end)
+        except BaseException:
+            # Appended again, these rows would be read as the next ones.
+            self._failed = True
+            self._held.clear()
+            self._next_row = min(writer.n_committed for writer in self._writers.values())
+            with suppress(StoreError):  # the first error is the one to report
+                self.close()
+            raise
 
     def close(self) -> None:
-        """Let go of the taps; rows that make no whole minibatch have to be appended again."""
-        held = sum(len(next(iter(part.values()))) for part in self._held)
-        self._next_row -= held
+        """Release the taps; rows that make no whole minibatch have to be appended again."""
+        self._next_row -= sum(len(next(iter(part.values()))) for part in self._held)
         self._held.clear()
         self._writers = {}
         self._open.close()
@@ -188,37 +198,13 @@ class NetworkWriter:
         indices, labels = self._examples.indices, self._examples.labels
         return Writer.open(self._store, meta, indices, labels, compression=self._compression)
 
-    @property
-    def _name(self) -> str:
-        return f"{self._like.key.run}@{self._like.key.checkpoint}"
-
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Take no more rows after an error: appended again, they would be read as the next ones."""
-        try:
-            yield
-        except BaseException:
-            self._failed = True
-            self._held.clear()
-            self._next_row = min(writer.n_committed for writer in self._writers.values())
-            # The first error is the one to tell.
-            with suppress(StoreError):
-                self.close()
-            raise
+    def _misaligned(self, found: str, remedy: str) -> MisalignedWriteError:
+        return MisalignedWriteError(self._name, found, remedy=remedy)
 
     def _check_not_failed(self) -> None:
         if self._failed:
-            raise MisalignedWriteError(
-                f"{self._name} failed at row {self._next_row}; open it again and go on from"
-                " next_row"
-            )
-
-    def _check_start(self, start: int | None) -> None:
-        if start is not None and start != self._next_row:
-            raise MisalignedWriteError(
-                f"{self._name} got rows from row {start} on, and row {self._next_row} is next; go"
-                " on from next_row"
-            )
+            found = f"failed at row {self._next_row}"
+            raise self._misaligned(found, "open it again and go on from next_row")
 
     def _block_end(self, row: int) -> int:
         size = self._like.batch_rows
@@ -239,75 +225,62 @@ class NetworkWriter:
             self._held.clear()
         self._next_row = stop
 
-    def _check_rows(self, arrays: Taps) -> int:
+    def _count_rows(self, arrays: Taps) -> int:
         """Return how many rows there are, the same of all taps and not too many."""
         counts = {name: len(rows) for name, rows in arrays.items()}
         if len(set(counts.values())) != 1:
-            told = ", ".join(f"{n} of {name}" for name, n in counts.items()) or "no taps"
-            raise MisalignedWriteError(f"{self._name} got {told}; append the same rows of all taps")
+            found = ", ".join(f"{n} of {name}" for name, n in counts.items()) or "no taps"
+            raise self._misaligned(f"got {found}", "append the same rows of all taps")
         n = next(iter(counts.values()))
         if self._next_row + n > self.n_samples:
-            raise MisalignedWriteError(
-                f"{self._name} got {n} rows after row {self._next_row}, and there are"
-                f" {self.n_samples} examples; append one row an example"
-            )
+            found = f"got {n} rows after row {self._next_row}, and there are {self.n_samples}"
+            raise self._misaligned(f"{found} examples", "append one row an example")
         return n
 
     def _check_shapes(self, arrays: Taps) -> None:
         if set(arrays) != set(self._writers):
-            raise MisalignedWriteError(
-                f"{self._name} got the taps {', '.join(arrays)}, and before them"
-                f" {', '.join(self._writers)}; append all of them each time"
-            )
+            found = f"got the taps {', '.join(arrays)}, and before them {', '.join(self._writers)}"
+            raise self._misaligned(found, "append all of them each time")
         for name, rows in arrays.items():
-            wanted = self._writers[name].meta.shape
-            if rows.shape[1:] != wanted:
-                raise MisalignedWriteError(
-                    f"{self._name}:{name} got rows of shape {rows.shape[1:]}, and before them"
-                    f" {wanted}; give all rows one shape"
-                )
+            before = self._writers[name].meta.shape
+            if rows.shape[1:] != before:
+                what, found = f"{self._name}:{name}", f"got rows of shape {rows.shape[1:]}"
+                advice = "give all rows one shape"
+                raise MisalignedWriteError(what, f"{found}, and before them {before}", advice)
 
     def _open_writers(self, arrays: Taps) -> None:
         stored = self.stored()
         self._check_names(stored, list(arrays))
         if _common_rows(stored, list(arrays)) < self._next_row:
-            raise ConflictError(
-                f"{self._name} lost rows since it was opened for writing, or lacks a tap; open it"
-                " again, and give their names, taps=[...]"
-            )
+            found = "lost rows since it was opened for writing, or lacks a tap"
+            advice = "open it again, and give their names, taps=[...]"
+            raise ConflictError(self._name, found, remedy=advice)
         with ExitStack() as opened:
-            writers = {
-                name: opened.enter_context(self.open_tap(self._meta(index, name, arrays)))
-                for index, name in enumerate(arrays)
-            }
+            writers: dict[str, Writer] = {}
+            for index, (name, rows) in enumerate(arrays.items()):
+                key = replace(self._like.key, tap=name)
+                shape, n_taps = rows.shape[1:], len(arrays)
+                meta = replace(self._like, key=key, tap_index=index, shape=shape, n_taps=n_taps)
+                writers[name] = opened.enter_context(self.open_tap(meta))
             self._open = opened.pop_all()
         self._writers = writers
 
     def _check_names(self, stored: Sequence[Representation], names: Sequence[str]) -> None:
-        """Raise ConflictError unless what is stored are these taps, or some of them, in order."""
+        """Raise ConflictError unless the stored taps are these, or some of them, in order."""
         for tap in stored:
-            at_its_place = names[tap.meta.tap_index : tap.meta.tap_index + 1] == [tap.key.tap]
-            if not at_its_place or tap.meta.n_taps not in (None, len(names)):
-                there = ", ".join(each.key.tap for each in stored)
-                of = f" of {tap.meta.n_taps}" if tap.meta.n_taps not in (None, len(stored)) else ""
-                raise ConflictError(
-                    f"{self._name} is stored with the taps {there}{of}, and got"
-                    f" {', '.join(names)}; append the same ones in the same order, or use another"
-                    " name"
-                )
-
-    def _correct_attributes(self, stored: Sequence[Representation]) -> None:
-        wanted = dict(self._like.attributes)
-        for tap in stored:
-            if wanted and dict(tap.meta.attributes) != wanted:
-                self.open_tap(replace(tap.meta, attributes=wanted)).close()
-
-    def _meta(self, index: int, name: str, arrays: Taps) -> RepresentationMeta:
-        key, shape = replace(self._like.key, tap=name), arrays[name].shape[1:]
-        return replace(self._like, key=key, tap_index=index, shape=shape, n_taps=len(arrays))
+            index, n_taps = tap.meta.tap_index, tap.meta.n_taps
+            if names[index : index + 1] == [tap.key.tap] and n_taps in (None, len(names)):
+                continue
+            there = ", ".join(each.key.tap for each in stored)
+            of = "" if n_taps in (None, len(stored)) else f" of {n_taps}"
+            raise ConflictError(
+                self._name,
+                f"is stored with the taps {there}{of}, and got {', '.join(names)}",
+                remedy="append the same ones in the same order, or use another name",
+            )
 
 
-def describe(
+def common_meta(
     run: str,
     checkpoint: str,
     examples: HasExamples,
@@ -317,11 +290,10 @@ def describe(
     attributes: Attributes | None,
     created_by: str | None,
 ) -> RepresentationMeta:
-    """Return what the metadata of all taps of a network share, in those of one that is no tap."""
+    """Return the metadata that all taps of a network share, of a tap that stands for any."""
     if not isinstance(getattr(examples, "sample_set", None), SampleSet):
-        raise ArrayError(
-            f"examples are {examples!r}; give what store.Examples.of or store.Examples.like returns"
-        )
+        advice = "give what store.Examples.of or store.Examples.like returns"
+        raise ArrayError("examples", f"are {examples!r}", remedy=advice)
     return RepresentationMeta(
         key=RepresentationKey(examples.sample_set.name, run, checkpoint, "any"),
         sample_set=examples.sample_set,
@@ -337,9 +309,11 @@ def describe(
 
 
 def stored_taps(
-    store: Address, like: RepresentationMeta, must_agree: Sequence[str] = MUST_AGREE
+    store: Address,
+    like: RepresentationMeta,
+    must_agree: Sequence[str] = ("checkpoint_digest", "dtype", "batch_rows"),
 ) -> list[Representation]:
-    """Return the taps of a network that are stored already; raises ConflictError for others."""
+    """Return the stored taps of a network; raises ConflictError where they are of another."""
     if not has_store(store):
         return []
     key = like.key
@@ -348,8 +322,9 @@ def stored_taps(
         kept, wanted = getattr(tap.meta, name), getattr(like, name)
         if kept != wanted:
             raise ConflictError(
-                f"{tap.key} on {key.sample_set} is stored with {name} {kept!r}, not {wanted!r};"
-                " give the same, or write under another name"
+                f"{tap.key} on {key.sample_set}",
+                f"is stored with {name} {kept!r}, not {wanted!r}",
+                remedy="give the same, or write under another name",
             )
     return found
 

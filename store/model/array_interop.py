@@ -1,4 +1,4 @@
-"""Arrays of other libraries as NumPy's, and digests of them; none of these is imported."""
+"""Arrays of other libraries as NumPy's, and digests of them; no such library is imported."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError
-from store.model.names import check_tap as check_name
+from store.model import names
 
 _SCALARS = (bool, int, float, complex, str, bytes, np.generic, type(None))
 
 
 def as_floats(values: Any, name: str = "the array") -> npt.NDArray[Any]:
-    """Return real numbers as floats of NumPy's own that hold them; raises as ``as_real`` does."""
+    """Return real numbers as NumPy's own floats that hold them; raises as ``as_real`` does."""
     array = as_real(values, name)
     if array.dtype.kind in "biu":
         return array.astype(np.promote_types(array.dtype, np.float32))
@@ -37,8 +37,7 @@ def as_numpy(values: Any, name: str = "the array") -> npt.NDArray[Any]:
 
     PyTorch's may have gradients, lie on a device, or be in bfloat16 or float8, which become
     float32; pandas' may be of types that know missing values, which must not be missing; lists may
-    hold any of these. What NumPy would drop or make up is refused: masks, and the zeros that a
-    sparse array does not store.
+    hold any of these. Masks, which NumPy would drop, and sparse arrays are refused.
     """
     check_dense(name, values)
     try:
@@ -54,26 +53,17 @@ def as_numpy(values: Any, name: str = "the array") -> npt.NDArray[Any]:
 
 
 def check_dense(name: str, values: Any) -> None:
-    """Raise ArrayError where an array has masked values or is sparse, as far as it shows unread."""
+    """Raise ArrayError where an array is sparse or has masked values, as far as it shows unread."""
     if _is_masked(values):
-        raise ArrayError(
-            f"{name} has masked values, which are no numbers; fill them, as values.filled(...)"
-            " does, or leave their examples out"
-        )
-    method = _densifying(values)
-    if method is not None:
-        raise ArrayError(f"{name} is sparse; give it as a dense array, as values.{method}() does")
-
-
-def _known_to_numpy(values: Any, name: str) -> Any:
-    if isinstance(values, list | tuple):
-        return np.asarray([v if isinstance(v, _SCALARS) else as_numpy(v, name) for v in values])
-    if hasattr(values, "detach"):
-        return _of_torch(values)
-    if hasattr(values, "__dask_graph__") and values.__dask_graph__() is not None:
-        # Dask's own conversion drops the masks of its blocks.
-        return as_numpy(values.compute(), name)
-    return _of_pandas(values, name) if hasattr(values, "isna") else values
+        advice = "fill them, as values.filled(...) does, or leave their examples out"
+        raise ArrayError(name, "has masked values, which are no numbers", remedy=advice)
+    is_torch = hasattr(values, "detach") and "sparse" in str(getattr(values, "layout", ""))
+    methods = (
+        ["to_dense"] if is_torch else [m for m in ("toarray", "todense") if hasattr(values, m)]
+    )
+    if methods:
+        advice = f"give it as a dense array, as values.{methods[0]}() does"
+        raise ArrayError(name, "is sparse", remedy=advice)
 
 
 def _is_masked(values: Any) -> bool:
@@ -85,18 +75,18 @@ def _is_masked(values: Any) -> bool:
     return mask.dtype.names is None and bool(mask.any())
 
 
-def _densifying(values: Any) -> str | None:
-    """Return the method that makes a sparse array of some library dense, None for dense ones."""
-    if hasattr(values, "detach") and "sparse" in str(getattr(values, "layout", "")):
-        return "to_dense"
-    return next((each for each in ("toarray", "todense") if hasattr(values, each)), None)
-
-
-def _of_torch(values: Any) -> Any:
-    tensor = values.detach().cpu()
-    # PyTorch gives NumPy neither; float32 holds all of their values.
-    is_short = any(each in str(tensor.dtype) for each in ("bfloat16", "float8"))
-    return (tensor.float() if is_short else tensor).numpy()
+def _known_to_numpy(values: Any, name: str) -> Any:
+    if isinstance(values, list | tuple):
+        return np.asarray([v if isinstance(v, _SCALARS) else as_numpy(v, name) for v in values])
+    if hasattr(values, "detach"):
+        tensor = values.detach().cpu()
+        # PyTorch gives NumPy neither; float32 holds all of their values.
+        is_short = any(each in str(tensor.dtype) for each in ("bfloat16", "float8"))
+        return (tensor.float() if is_short else tensor).numpy()
+    if hasattr(values, "__dask_graph__") and values.__dask_graph__() is not None:
+        # Dask's own conversion drops the masks of its blocks.
+        return as_numpy(values.compute(), name)
+    return _of_pandas(values, name) if hasattr(values, "isna") else values
 
 
 def _of_pandas(values: Any, name: str) -> Any:
@@ -105,7 +95,8 @@ def _of_pandas(values: Any, name: str) -> Any:
     for column in columns:
         # NaN in a column of NumPy's own type is a number that was computed.
         if not isinstance(column.dtype, np.dtype) and column.isna().any():
-            raise ArrayError(f"{name} has missing values; fill them, or leave their examples out")
+            advice = "fill them, or leave their examples out"
+            raise ArrayError(name, "has missing values", remedy=advice)
     arrays = [np.asarray(column) for column in columns]
     # As one, columns of several types would become Python objects.
     return np.stack(arrays, axis=1) if is_table else arrays[0]
@@ -119,10 +110,8 @@ def check_numeric(name: str, dtype: np.dtype[Any]) -> None:
     """
     is_added = dtype.isbuiltin == 2 and dtype.name.startswith(("bfloat", "float", "int", "uint"))
     if dtype.kind not in "biuf" and not is_added:
-        raise ArrayError(
-            f"{name} is of type {dtype}; wanted are real numbers, floating point, integer or"
-            " boolean"
-        )
+        wanted = "wanted are real numbers, floating point, integer or boolean"
+        raise ArrayError(name, f"is of type {dtype}", wanted)
 
 
 class Sliced(Protocol):
@@ -139,7 +128,7 @@ class Sliced(Protocol):
 def as_sliced(values: Any, name: str) -> Sliced:
     """Return an array as it is if rows can be read of it, and others as NumPy's.
 
-    What is read has to be looked at again, as ``as_real`` does: a mask may appear in any rows.
+    Check the rows that are read again, as ``as_real`` does: any of them may be masked.
     """
     check_dense(name, values)
     # Slices of pandas' go by labels where its index holds floats.
@@ -165,36 +154,36 @@ def as_rows(
 def check_mapping(taps: object) -> None:
     """Raise ArrayError unless taps come with their names."""
     if not isinstance(taps, Mapping):
-        raise ArrayError(
-            f"taps are a {type(taps).__name__}; give a mapping of names to arrays, such as"
-            ' {"conv1": values}'
-        )
+        advice = 'give a mapping of names to arrays, such as {"conv1": values}'
+        raise ArrayError("taps", f"are a {type(taps).__name__}", remedy=advice)
 
 
 def check_tap(name: str, shape: tuple[int, ...]) -> None:
     """Raise InvalidKeyError or ArrayError unless this can be the name and shape of a tap."""
-    check_name(name)
+    names.check_tap(name)
     if not 2 <= len(shape) <= 4:
         many = "join some, as in values.reshape(len(values), values.shape[1], -1)"
-        advice = "give it a second one, as in values[:, None]" if len(shape) == 1 else many
         raise ArrayError(
-            f"tap {name} has the shape {shape}; wanted are two to four axes, examples first:"
-            f" (n, c), (n, position, c) or (n, h, w, c); {advice}"
+            f"tap {name}",
+            f"has the shape {shape}",
+            "wanted are two to four axes, examples first: (n, c), (n, position, c) or (n, h, w, c)",
+            "give it a second one, as in values[:, None]" if len(shape) == 1 else many,
         )
     if 0 in shape[1:]:
-        raise ArrayError(f"tap {name} has the shape {shape}, so no values; leave it out")
+        raise ArrayError(f"tap {name}", f"has the shape {shape}, so no values", "leave it out")
 
 
 def digest(arrays: Mapping[str, Any], *texts: str) -> str:
     """Return the SHA-256 over names, types, shapes and bytes of named arrays, in any order.
 
-    Tells checkpoints apart: give it all that a network's activations depend on, such as PyTorch's
-    ``state_dict()``, and in texts what no array tells: preprocessing, activation functions, hooks.
+    It identifies a checkpoint: give all that a network's activations depend on, such as PyTorch's
+    ``state_dict()``, and as texts what no array shows: preprocessing, activation functions, hooks.
     """
     if not isinstance(arrays, Mapping):
         raise ArrayError(
-            f"a digest is of a mapping of names to arrays, and got a {type(arrays).__name__}; give"
-            " PyTorch's state_dict(), say"
+            "a digest is of a mapping of names to arrays,",
+            f"and got a {type(arrays).__name__}",
+            remedy="give PyTorch's state_dict(), say",
         )
     hasher = hashlib.sha256()
     for name in sorted(arrays):
@@ -204,8 +193,9 @@ def digest(arrays: Mapping[str, Any], *texts: str) -> str:
     for text in texts:
         if not isinstance(text, str):
             raise ArrayError(
-                f"a digest is of one mapping and texts, and got a {type(text).__name__};"
-                " put all arrays into the mapping"
+                "a digest is of one mapping and texts,",
+                f"and got a {type(text).__name__}",
+                remedy="put all arrays into the mapping",
             )
         # Its length keeps two texts apart from one.
         hasher.update(f"text {len(text)}\n{text}".encode())

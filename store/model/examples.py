@@ -1,4 +1,4 @@
-"""Which examples the rows of somebody else's network are of."""
+"""Which examples the rows of a network's activations are of."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from store.model.array_interop import as_bytes, as_numpy, check_numeric
 from store.model.schema import SampleSet
 
 NO_LABEL = -1
-"""Class of an example whose class nobody has told."""
+"""Class of an example whose class is not known."""
 
 NO_INDEX = -1
-"""Index of an example of which nobody has told where it is in its data set."""
+"""Index of an example whose place in its data set is not known."""
 
 _CHUNK_ROWS = 1024
 
 
 class HasExamples(Protocol):
-    """What writing needs to know of examples; ``allcnn.extract.load_samples`` gives it too."""
+    """The examples of rows to be written; ``allcnn.extract.load_samples`` returns them too."""
 
     @property
     def sample_set(self) -> SampleSet:
@@ -33,22 +33,6 @@ class HasExamples(Protocol):
 
     @property
     def labels(self) -> npt.NDArray[Any]:
-        """Class of every row's example."""
-
-
-class HasCoordinates(Protocol):
-    """What is stored, as a ``Representation`` or as ``Grams``."""
-
-    @property
-    def meta(self) -> Any:
-        """Metadata, with the sample set."""
-
-    @property
-    def samples(self) -> npt.NDArray[np.int64]:
-        """Index of every row's example in its data set."""
-
-    @property
-    def labels(self) -> npt.NDArray[np.int32]:
         """Class of every row's example."""
 
 
@@ -85,66 +69,63 @@ class Examples:
         the caller's word; ``indices`` are 0, 1, 2, ... then, unless they are given. With images,
         those that are not given are not known.
         """
-        n_samples = _count(n_samples)
+        n = _count(n_samples)
         if images is not None and not hasattr(images, "shape"):
             images = as_numpy(images, "the array of images")
         if indices is None:
-            indices = np.arange(n_samples) if images is None else [NO_INDEX] * n_samples
+            indices = np.arange(n) if images is None else np.full(n, NO_INDEX)
         order = _integers("indices", indices, np.int64)
-        classes = _integers(
-            "labels", [NO_LABEL] * n_samples if labels is None else labels, np.int32
-        )
+        classes = _integers("labels", np.full(n, NO_LABEL) if labels is None else labels, np.int32)
         for name, found in (("indices", order), ("labels", classes), ("images", images)):
-            if found is not None and len(found) != n_samples:
-                raise ArrayError(
-                    f"there are {len(found)} {name} for {n_samples} rows; want one a row"
-                )
+            if found is not None:
+                _check_length(name, found, n)
         if images is None:
-            # Nothing is known of one example; a shape is wanted all the same.
-            shape, digest = (1,), _digest_of_coordinates(order, classes)
+            # No shape is known, and metadata need one.
+            sample_set = SampleSet(dataset, split, n, (1,), _digest_of_coordinates(order, classes))
         else:
             shape, digest = tuple(images.shape[1:]), digest_of_images(images, classes)
-        return cls(SampleSet(dataset, split, n_samples, shape, digest), order, classes)
+            sample_set = SampleSet(dataset, split, n, shape, digest)
+        return cls(sample_set, order, classes)
 
     @classmethod
     def like(
         cls,
-        stored: HasCoordinates,
+        stored: Any,
         *,
         indices: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
         images: Any = None,
     ) -> Self:
-        """Return the examples of what is stored, so that the two compare.
+        """Return the examples of a stored ``Representation`` or ``Grams``, so that the two compare.
 
-        What else is given is checked against them: it finds rows in another order.
+        Indices, labels and images that are given are compared with them, which shows whether the
+        rows are in another order.
         """
         known = cls(stored.meta.sample_set, stored.samples, stored.labels)
         for name, given in (("indices", indices), ("labels", labels)):
             if given is not None:
-                _check_same(name, _integers(name, given, np.int64), getattr(known, name), stored)
+                known._check_same(name, _integers(name, given, np.int64))
         if images is not None:
             found = digest_of_images(images, known.labels)
             if found != known.sample_set.digest:
                 raise ArrayError(
-                    f"the images have the digest {found[:8]}, and {known.sample_set.name} is"
-                    " stored; give uint8 images (n, h, w, c) of the same examples in the same order"
+                    "the images",
+                    f"have the digest {found[:8]}, and {known.sample_set.name} is stored",
+                    "give uint8 images (n, h, w, c) of the same examples in the same order",
                 )
         return known
 
-
-def _check_same(
-    name: str, given: npt.NDArray[Any], known: npt.NDArray[Any], stored: HasCoordinates
-) -> None:
-    if len(given) != len(known):
-        raise ArrayError(f"there are {len(given)} {name} for {len(known)} rows; want one a row")
-    odd = np.flatnonzero(given != known)
-    if len(odd):
-        row = odd[0]
-        raise ArrayError(
-            f"row {row} has {given[row]} among the {name}, and {known[row]} in what is stored of"
-            f" {stored.meta.sample_set.name}; give the same examples in the same order"
-        )
+    def _check_same(self, name: str, given: npt.NDArray[Any]) -> None:
+        known: npt.NDArray[Any] = getattr(self, name)
+        _check_length(name, given, len(known))
+        odd = np.flatnonzero(given != known)
+        if len(odd):
+            row, own = odd[0], self.sample_set.name
+            found = (
+                f"has {given[row]} among the {name}, and {known[row]} in what is stored of {own}"
+            )
+            advice = "give the same examples in the same order"
+            raise ArrayError(f"row {row}", found, remedy=advice)
 
 
 def digest_of_images(images: Any, labels: npt.NDArray[np.int32]) -> str:
@@ -172,19 +153,25 @@ def _digest_of_coordinates(indices: npt.NDArray[np.int64], labels: npt.NDArray[n
 def _count(n_samples: Any) -> int:
     is_number = isinstance(n_samples, int | np.integer) and not isinstance(n_samples, bool)
     if not is_number:
-        raise ArrayError(f"n_samples is {n_samples!r}; want an integer, how many rows there are")
+        wanted = "want an integer, how many rows there are"
+        raise ArrayError("n_samples", f"is {n_samples!r}", wanted)
     if n_samples < 1:
-        raise ArrayError(f"there are {n_samples} rows; want one or more, one an example")
+        raise ArrayError("there are", f"{n_samples} rows", "want one or more, one an example")
     return int(n_samples)
+
+
+def _check_length(name: str, values: Any, n: int) -> None:
+    if len(values) != n:
+        raise ArrayError("there are", f"{len(values)} {name} for {n} rows", "want one a row")
 
 
 def _integers(name: str, values: npt.ArrayLike, dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:
     array = as_numpy(values)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise ArrayError(
-            f"{name} are {array.dtype} of shape {array.shape}; want one axis of integers, one a row"
-        )
+        wanted = "want one axis of integers, one a row"
+        raise ArrayError(name, f"are {array.dtype} of shape {array.shape}", wanted)
     cast = array.astype(dtype)
     if not np.array_equal(cast, array):
-        raise ArrayError(f"{name} reach {np.abs(array).max()}; want integers that fit {cast.dtype}")
+        wanted = f"want integers that fit {cast.dtype}"
+        raise ArrayError(name, f"reach {np.abs(array).max()}", wanted)
     return cast

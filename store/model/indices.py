@@ -1,4 +1,4 @@
-"""Read slices, lists and masks as the whole numbers that they choose from an axis."""
+"""Convert slices, lists and masks to the whole numbers that they choose from an axis."""
 
 import operator
 from collections.abc import Sequence
@@ -32,9 +32,8 @@ def as_indices(what: str, wanted: object, n: int) -> Indices:
     if chosen.shape == (0,):
         return np.empty(0, np.int64)
     if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
-        raise QueryError(
-            f"{what} are {wanted!r}; give a slice, a list of whole numbers, or a mask of {n}"
-        )
+        remedy = f"give a slice, a list of whole numbers, or a mask of {n}"
+        raise QueryError(what, f"are {wanted!r}", remedy=remedy)
     _check_bounds(what, (chosen.min(), chosen.max()), n, n - 1)
     return np.where(chosen < 0, chosen + n, chosen).astype(np.int64)
 
@@ -44,7 +43,8 @@ def _slice_indices(what: str, wanted: slice, n: int) -> Indices:
         bounds = [operator.index(i) for i in (wanted.start, wanted.stop) if i is not None]
         chosen = np.arange(n, dtype=np.int64)[wanted]
     except (TypeError, ValueError) as error:
-        raise QueryError(f"{what} are {wanted!r}; give whole numbers, and no step of 0") from error
+        remedy = "give whole numbers, and no step of 0"
+        raise QueryError(what, f"are {wanted!r}", remedy=remedy) from error
     _check_bounds(what, bounds, n, n)
     return chosen
 
@@ -52,4 +52,4 @@ def _slice_indices(what: str, wanted: slice, n: int) -> Indices:
 def _check_bounds(what: str, bounds: Sequence[int], n: int, most: int) -> None:
     outside = [bound for bound in bounds if not -n <= bound <= most]
     if outside:
-        raise RowRangeError(f"{what} are 0 to {n - 1}, and {outside[0]} was asked for")
+        raise RowRangeError(what, f"are 0 to {n - 1}, and {outside[0]} was asked for")

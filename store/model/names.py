@@ -1,22 +1,20 @@
 """Names of what is stored, and the folders that stand for them.
 
-A tap is called what its library calls it, ``blocks/0/attn`` or ``conv1/Relu:0``. Its folder has the
-same name where that is safe as one component of a path, and else an escaped one.
+A tap has the name that its library gives it, ``blocks/0/attn`` or ``conv1/Relu:0``. Its folder has
+the same name where that is safe as one component of a path, and else an escaped one.
 """
 
 import hashlib
 import re
 import unicodedata
 from fnmatch import fnmatchcase
+from itertools import accumulate
 from typing import Final
 
 from store.errors import InvalidKeyError
 
 MOST_LETTERS: Final = 200
 """Of a name, and of a folder: file systems take 255 bytes."""
-
-_MOST_SHOWN: Final = 300
-"""Letters of what is refused, as files can hold names without end."""
 
 TAP_DEPTH: Final = 3
 """Folders above that of a tap: a sample set's, a run's and a checkpoint's."""
@@ -33,7 +31,7 @@ _ESCAPE = re.compile(rb"-([0-9a-f]{2})")
 _DIGEST_LETTERS: Final = 32
 
 _UNREADABLE: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))
-"""Categories of control characters, of surrogates, and of what separates lines."""
+"""Categories of control characters, surrogates and line separators."""
 
 
 def is_component(name: object) -> bool:
@@ -51,8 +49,10 @@ def check_component(kind: str, name: object) -> None:
     """Raise InvalidKeyError unless ``name`` is safe as one component of a path."""
     if not is_component(name):
         raise InvalidKeyError(
-            f"{kind} {name!r} cannot be a folder's name: use up to {MOST_LETTERS} letters, digits,"
-            " '_', '-' and single dots, beginning with a letter or digit"
+            f"{kind} {name!r}",
+            "cannot be a folder's name",
+            remedy=f"use up to {MOST_LETTERS} letters, digits, '_', '-' and single dots, beginning"
+            " with a letter or digit",
         )
 
 
@@ -68,9 +68,12 @@ def is_tap(name: object) -> bool:
 def check_tap(name: object) -> None:
     """Raise InvalidKeyError unless a tap can have this name."""
     if not is_tap(name):
+        # Cut, as files can hold names without end.
         raise InvalidKeyError(
-            f"{name!r:.{_MOST_SHOWN}} cannot be the name of a tap: use 1 to {MOST_LETTERS}"
-            " characters of any kind but control characters, line separators and surrogates"
+            f"{name!r:.300}",
+            "cannot be the name of a tap",
+            remedy=f"use 1 to {MOST_LETTERS} characters of any kind but control characters, line"
+            " separators and surrogates",
         )
 
 
@@ -84,12 +87,25 @@ def tap_folder(name: str) -> str:
     if is_component(name):
         return name
     check_tap(name)
-    escaped = [_escape(letter) for letter in name]
-    whole = _PREFIX + "".join(escaped)
-    if len(whole) <= MOST_LETTERS:
-        return whole
-    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LETTERS]
-    return f"{_PREFIX}{_cut(escaped)}--{digest}"
+    letters = ["".join(chr(b) if b in _PLAIN else f"-{b:02x}" for b in x.encode()) for x in name]
+    if len(_PREFIX + "".join(letters)) <= MOST_LETTERS:
+        return _PREFIX + "".join(letters)
+    end = f"--{hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LETTERS]}"
+    ends = accumulate(map(len, letters), initial=len(_PREFIX + end))
+    whole = sum(length <= MOST_LETTERS for length in ends) - 1
+    return _PREFIX + "".join(letters[:whole]) + end
+
+
+def _unescaped(folder: str) -> tuple[str | None, bool]:
+    """Return the name in an escaped folder, or its beginning, and whether the rest is cut off."""
+    found = _ESCAPED.fullmatch(folder)
+    if found is None or len(folder) > MOST_LETTERS:
+        return None, False
+    plain = _ESCAPE.sub(lambda each: bytes.fromhex(each[1].decode()), found[1].encode("ascii"))
+    try:
+        return plain.decode(), found[2] is not None
+    except UnicodeDecodeError:
+        return None, False
 
 
 def tap_name(folder: str) -> str | None:
@@ -99,14 +115,13 @@ def tap_name(folder: str) -> str | None:
     """
     if is_component(folder):
         return folder
-    found = _ESCAPED.fullmatch(folder)
-    name = None if found is None or found[2] else _unescaped(found[1])
-    return name if is_tap(name) and tap_folder(str(name)) == folder else None
+    name, is_cut = _unescaped(folder)
+    return name if name and is_tap(name) and not is_cut and tap_folder(name) == folder else None
 
 
 def is_tap_folder(folder: str) -> bool:
     """Return whether a tap can have this folder."""
-    return tap_name(folder) is not None or _stem(folder) is not None
+    return tap_name(folder) is not None or _unescaped(folder)[1]
 
 
 def is_folder(name: str, depth: int) -> bool:
@@ -115,15 +130,15 @@ def is_folder(name: str, depth: int) -> bool:
 
 
 def shown(folder: str) -> str:
-    """Return what people read for a tap's folder: its name, of a cut one the beginning."""
-    name, stem = tap_name(folder), _stem(folder)
-    if name is not None:
+    """Return a tap's folder as users read it: its name, or the beginning of a cut one."""
+    if (name := tap_name(folder)) is not None:
         return name
-    return folder if stem is None else f"{stem}…"
+    stem, is_cut = _unescaped(folder)
+    return f"{stem}…" if is_cut else folder
 
 
 def readable(path: str) -> str:
-    """Return the path of a group below a store's root with its tap as people read it."""
+    """Return the path of a group below a store's root with its tap as users read it."""
     parts = path.split("/")
     return "/".join(shown(p) if d == TAP_DEPTH else p for d, p in enumerate(parts))
 
@@ -131,33 +146,3 @@ def readable(path: str) -> str:
 def fits(name: str, pattern: str) -> bool:
     """Return whether a name is a text itself, or fits it as a pattern with ``*?[...]``."""
     return name == pattern or fnmatchcase(name, pattern)
-
-
-def _escape(letter: str) -> str:
-    return "".join(chr(b) if b in _PLAIN else f"-{b:02x}" for b in letter.encode())
-
-
-def _unescaped(body: str) -> str | None:
-    plain = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), body.encode("ascii"))
-    try:
-        return plain.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _cut(escaped: list[str]) -> str:
-    """Return as many whole letters as a digest leaves room for."""
-    room, stem = MOST_LETTERS - len(_PREFIX) - len("--") - _DIGEST_LETTERS, ""
-    for letter in escaped:
-        if len(stem) + len(letter) > room:
-            break
-        stem += letter
-    return stem
-
-
-def _stem(folder: str) -> str | None:
-    """Return the beginning of the name that a cut folder stands for; None of any other folder."""
-    found = _ESCAPED.fullmatch(folder)
-    if found is None or not found[2] or len(folder) > MOST_LETTERS:
-        return None
-    return _unescaped(found[1])

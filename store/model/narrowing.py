@@ -1,11 +1,11 @@
-"""Cast activations to the dtype in which they are stored, unless that loses what is compared.
+"""Cast activations to the dtype in which they are stored, unless that loses how examples differ.
 
-CKA, distances and probes see how examples differ from each other, not the values themselves. A
-float that is far from zero holds few digits of that difference, and one that is close to zero may
-hold none.
+CKA, distances and probes depend on these differences, not on the values themselves. A float far
+from zero holds few digits of a difference, and one close to zero may hold none.
 """
 
 import math
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, get_args
 
 import numpy as np
@@ -16,10 +16,10 @@ from store.model.array_interop import as_floats
 from store.model.schema import DType, Precision
 
 TOLERANCE: Final = 1e-4
-"""How much rounding may change CKA over ``EXAMPLES`` examples, as far as that can be foretold."""
+"""How much rounding may change CKA over ``EXAMPLES`` examples, as estimated by ``Rounding``."""
 
 EXAMPLES: Final = 2048
-"""Of which representations are compared by default; over fewer, chance moves CKA much more."""
+"""Examples of a comparison by default; over fewer, chance changes CKA much more."""
 
 MIN_ROWS: Final = 4
 """Fewer rows have no HSIC, and may be alike by chance; they join the minibatch before them."""
@@ -65,14 +65,14 @@ def narrow_rows(values: npt.NDArray[Any], dtype: DType, name: str) -> npt.NDArra
     try:
         rows = _cast(wide, dtype)
     except FloatingPointError:
-        raise ActivationOverflowError(
-            f"{_too_large(wide, dtype, name)}; {_advice(wide, dtype)}"
-        ) from None
+        raise _overflow(wide, dtype, name, _advice(wide, dtype)) from None
     change = _change(wide, dtype)
     if change > TOLERANCE:
         raise PrecisionError(
-            f"{name} varies too little for the precision of {dtype}: rounding would change CKA by"
-            f" about {change:.2g}, and {TOLERANCE:g} is allowed; {_advice(wide, dtype)}"
+            name,
+            f"varies too little for the precision of {dtype}: rounding would change CKA by about"
+            f" {change:.2g}, and {TOLERANCE:g} is allowed",
+            remedy=_advice(wide, dtype),
         )
     return rows
 
@@ -83,9 +83,7 @@ def narrow_gram(values: npt.NDArray[Any], dtype: Precision, name: str) -> npt.ND
     try:
         return _cast(wide, dtype)
     except FloatingPointError:
-        raise ActivationOverflowError(
-            f"{_too_large(wide, dtype, name)}; scale the activations down"
-        ) from None
+        raise _overflow(wide, dtype, name, "scale the activations down") from None
 
 
 def surely_kept(rows: npt.NDArray[Any], dtype: DType) -> bool:
@@ -139,22 +137,20 @@ def _variances(columns: npt.NDArray[Any], scale: Any) -> npt.NDArray[np.float64]
     return found
 
 
-def _too_large(wide: npt.NDArray[Any], dtype: DType, name: str) -> str:
-    largest = np.abs(wide[np.isfinite(wide)]).max()
-    return f"{name} reaches {largest:g}, and {dtype} ends at {np.finfo(dtype).max:.6g}"
+def _overflow(
+    wide: npt.NDArray[Any], dtype: DType, name: str, remedy: str
+) -> ActivationOverflowError:
+    largest, end = np.abs(wide[np.isfinite(wide)]).max(), np.finfo(dtype).max
+    found = f"reaches {largest:g}, and {dtype} ends at {end:.6g}"
+    return ActivationOverflowError(name, found, remedy=remedy)
 
 
 def _advice(wide: npt.NDArray[Any], dtype: DType) -> str:
-    """Return how to store rows that a dtype does not hold, as a part of a sentence."""
+    """Return how to store rows that a dtype does not hold."""
     for other in sorted(get_args(DType), key=lambda each: np.dtype(each).itemsize):
-        if np.dtype(other).itemsize > np.dtype(dtype).itemsize and _holds(wide, other):
-            return f"store it as {other} (--dtype {other})"
+        if np.dtype(other).itemsize > np.dtype(dtype).itemsize:
+            with suppress(FloatingPointError):
+                _cast(wide, other)
+                if _change(wide, other) <= TOLERANCE:
+                    return f"store it as {other} (--dtype {other})"
     return "subtract each feature's mean, and scale what is left to about 1"
-
-
-def _holds(wide: npt.NDArray[Any], dtype: DType) -> bool:
-    try:
-        _cast(wide, dtype)
-    except FloatingPointError:
-        return False
-    return _change(wide, dtype) <= TOLERANCE

@@ -2,26 +2,25 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import numpy as np
 
 from store.errors import InvalidKeyError, SchemaError
 from store.model.field_checks import (
-    as_python,
-    as_tuple,
     check_attributes,
     check_choice,
     check_count,
-    check_n_taps,
     check_ranges,
     check_shape,
     check_text,
     check_utc,
-    exact_fields,
+    shown,
 )
 from store.model.names import check_component, check_tap, tap_folder
+from store.model.triangles import triangle_size
 
 SCHEMA_VERSION = 4
 """Version of everything below a store's root; raised when an older reader would misread it.
@@ -39,16 +38,69 @@ Precision = Literal["float32", "float64"]
 Kernel = Literal["linear", "cosine"]
 Pool = Literal["whole", "mean"]
 Attributes = Mapping[str, str | int | float | bool]
+Parsers = Mapping[str, Callable[[Any], Any]]
 
 _SHA256 = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]*")
 _CRC32C = re.compile(r"crc32c:[0-9a-f]{8}")
 _SINCE_2 = ("attributes", "n_taps")
-_RUN = re.compile(r".+-d(\d{1,9})-(v[12])-s(\d{1,9})")
-_EPOCH = re.compile(r"init|epoch-(\d{4,9})")
+_RUN_1 = re.compile(r".+-d(\d{1,9})-(v[12])-s(\d{1,9})")
+_EPOCH_1 = re.compile(r"init|epoch-(\d{4,9})")
+"""Names that held facts in stores of version 1."""
 
 
 @dataclass(frozen=True)
-class SampleSet:
+class _Stored:
+    """What is stored as a JSON object of its fields."""
+
+    _since_2: ClassVar[tuple[str, ...]] = ()
+    _parsers: ClassVar[Parsers] = {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {each.name: _as_json(getattr(self, each.name)) for each in fields(self)}
+
+    @classmethod
+    def from_json(cls, values: object) -> Self:
+        """Rebuild it from JSON values; raises SchemaError for others."""
+        wanted = [each.name for each in fields(cls)]
+        if not isinstance(values, Mapping) or {*values, *cls._since_2} != set(wanted):
+            found = ", ".join(map(str, values)) if isinstance(values, Mapping) else shown(values)
+            raise SchemaError(
+                f"stored {cls.__name__}",
+                f"is malformed: it has {found}",
+                f"want the fields {', '.join(wanted)}",
+                "write it again",
+            )
+        parsed = {k: _as_tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        try:
+            for name, parse in cls._parsers.items():
+                parsed[name] = parse(parsed[name])
+            return cls(**cls._completed(parsed))
+        except InvalidKeyError as error:
+            raise SchemaError(f"the stored metadata are malformed: {error}") from error
+
+    @classmethod
+    def _completed(cls, found: dict[str, Any]) -> dict[str, Any]:
+        """Add the fields that older versions did not store."""
+        return found
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, _Stored):
+        return value.to_json()
+    if isinstance(value, RepresentationKey):
+        return value.text
+    if isinstance(value, tuple):
+        return [list(each) if isinstance(each, tuple) else each for each in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _as_tuple(value: list[Any]) -> tuple[Any, ...]:
+    return tuple(tuple(each) if isinstance(each, list) else each for each in value)
+
+
+@dataclass(frozen=True)
+class SampleSet(_Stored):
     """An ordered list of examples; only representations of the same one may be compared.
 
     Attributes:
@@ -71,25 +123,13 @@ class SampleSet:
         check_count("n_samples", self.n_samples)
         check_shape("image_shape", self.image_shape)
         if not isinstance(self.digest, str) or len(self.digest) < 8:
-            raise SchemaError(f"digest is {self.digest!r}; want at least 8 characters")
+            raise SchemaError("digest", f"is {self.digest!r}", "want at least 8 characters")
         check_component("sample set", self.name)
 
     @property
     def name(self) -> str:
         """The folder's name, such as ``cifar10-test-10000-0a1b2c3d``."""
         return f"{self.dataset}-{self.split}-{self.n_samples}-{self.digest[:8]}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self) | {"image_shape": list(self.image_shape)}
-
-    @classmethod
-    def from_json(cls, values: object) -> Self:
-        """Rebuild a sample set; raises SchemaError for what is not one."""
-        found = exact_fields(cls, values)
-        found["image_shape"] = as_tuple("image_shape", found["image_shape"])
-        with _malformed():
-            return cls(**found)
 
 
 @dataclass(frozen=True, order=True)
@@ -128,13 +168,57 @@ class RepresentationKey:
             return cls(*parts)
         except (InvalidKeyError, TypeError) as error:
             raise SchemaError(
-                f"{text!r} is not the key of a representation: want"
-                " 'sample set/run/checkpoint/tap'; the store is malformed, write it again"
+                f"{text!r}",
+                "is not the key of a representation",
+                "want 'sample set/run/checkpoint/tap'",
+                "the store is malformed, write it again",
             ) from error
 
 
+class _Meta(_Stored):
+    """What metadata of activations and of Grams have in common."""
+
+    _since_2: ClassVar[tuple[str, ...]] = _SINCE_2
+
+    # Declared as dataclass fields by each kind, in the order in which stores have them.
+    key: Any
+    sample_set: SampleSet
+    tap_index: int
+    created_by: str
+    created_at: str
+    attributes: Attributes
+    n_taps: int | None
+
+    def _check_common(self) -> None:
+        check_count("tap_index", self.tap_index, least=0)
+        if self.n_taps is not None:
+            check_count("n_taps", self.n_taps, least=self.tap_index + 1)
+        check_text("created_by", self.created_by)
+        check_utc("created_at", self.created_at)
+        object.__setattr__(self, "attributes", _as_python(self.attributes))
+        check_attributes(self.attributes)
+        if self.key.sample_set != self.sample_set.name:
+            raise SchemaError(
+                f"the key {self.key.text}",
+                f"names another sample set than {self.sample_set.name}",
+                remedy="build the key from the sample set's name",
+            )
+
+    @classmethod
+    def _completed(cls, found: dict[str, Any]) -> dict[str, Any]:
+        if "attributes" in found:
+            return found
+        key = found["key"]
+        return found | {"attributes": _attributes_by_name(getattr(key, "of", key))}
+
+    @property
+    def n_samples(self) -> int:
+        """Number of examples."""
+        return self.sample_set.n_samples
+
+
 @dataclass(frozen=True)
-class RepresentationMeta:
+class RepresentationMeta(_Meta):
     """What an activation array is: who made it, from which checkpoint, over which examples.
 
     Attributes:
@@ -151,6 +235,11 @@ class RepresentationMeta:
         n_taps: of the network, as far as its writer knew; the loss of a whole tap shows by it.
     """
 
+    _parsers: ClassVar[Parsers] = {
+        "key": RepresentationKey.from_text,
+        "sample_set": SampleSet.from_json,
+    }
+
     key: RepresentationKey
     sample_set: SampleSet
     checkpoint_digest: str
@@ -165,27 +254,16 @@ class RepresentationMeta:
 
     def __post_init__(self) -> None:
         check_text("checkpoint_digest", self.checkpoint_digest)
-        check_count("tap_index", self.tap_index, least=0)
         check_shape("shape", self.shape)
         if not 1 <= len(self.shape) <= 3:
-            raise SchemaError(f"shape {self.shape} has {len(self.shape)} axes; use 1 to 3")
+            raise SchemaError(f"shape {self.shape}", f"has {len(self.shape)} axes", "use 1 to 3")
         check_choice("dtype", self.dtype, *get_args(DType))
         check_count("batch_rows", self.batch_rows)
-        check_text("created_by", self.created_by)
-        check_utc("created_at", self.created_at)
-        object.__setattr__(self, "attributes", as_python(self.attributes))
-        check_attributes(self.attributes)
-        check_n_taps(self.n_taps, self.tap_index)
-        _check_same_sample_set(self.key, self.sample_set)
-
-    @property
-    def n_samples(self) -> int:
-        """Rows of the finished array."""
-        return self.sample_set.n_samples
+        self._check_common()
 
     @property
     def length(self) -> int:
-        """Length of the finished array along its first axis."""
+        """Length of the finished array along its first axis: rows."""
         return self.n_samples
 
     @property
@@ -193,25 +271,9 @@ class RepresentationMeta:
         """Rows that are written and committed at once."""
         return self.batch_rows
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        nested = {"key": self.key.text, "sample_set": self.sample_set.to_json()}
-        return _plain(self) | nested | {"shape": list(self.shape)}
-
-    @classmethod
-    def from_json(cls, values: object) -> Self:
-        """Rebuild metadata; raises SchemaError for what is not metadata."""
-        found = exact_fields(cls, values, since_2=_SINCE_2)
-        found["key"] = RepresentationKey.from_text(found["key"])
-        found.setdefault("attributes", attributes_by_name(found["key"]))
-        found["sample_set"] = SampleSet.from_json(found["sample_set"])
-        found["shape"] = as_tuple("shape", found["shape"])
-        with _malformed():
-            return cls(**found)
-
 
 @dataclass(frozen=True, order=True)
-class GramKey:
+class GramKey(_Stored):
     """Where the Grams of one representation are stored, one a minibatch.
 
     Attributes:
@@ -223,6 +285,8 @@ class GramKey:
         checkpoint_digest: of the parameters and batch statistics.
     """
 
+    _parsers: ClassVar[Parsers] = {"of": RepresentationKey.from_text}
+
     of: RepresentationKey
     kernel: Kernel
     pool: Pool
@@ -231,8 +295,8 @@ class GramKey:
     checkpoint_digest: str
 
     def __post_init__(self) -> None:
-        check_choice("kernel", self.kernel, "linear", "cosine")
-        check_choice("pool", self.pool, "whole", "mean")
+        check_choice("kernel", self.kernel, *get_args(Kernel))
+        check_choice("pool", self.pool, *get_args(Pool))
         check_count("batch_size", self.batch_size)
         check_choice("dtype", self.dtype, *get_args(DType))
         check_text("checkpoint_digest", self.checkpoint_digest)
@@ -261,33 +325,20 @@ class GramKey:
     def __str__(self) -> str:
         return f"Grams {self.variant} of {self.of}"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self) | {"of": self.of.text}
-
-    @classmethod
-    def from_json(cls, values: object) -> Self:
-        """Rebuild a key; raises SchemaError for what is not one."""
-        found = exact_fields(cls, values)
-        found["of"] = RepresentationKey.from_text(found["of"])
-        return cls(**found)
-
 
 @dataclass(frozen=True)
-class GramMeta:
+class GramMeta(_Meta):
     """What an array of Grams is: of what, over which examples, in which minibatches.
 
+    Attributes not described here are those of ``RepresentationMeta``.
+
     Attributes:
-        key: where it is stored.
-        sample_set: the examples, in their order.
-        tap_index: position of the tap in its network, from 0.
         ranges: first row of each minibatch and the first row after it, from 0 to the end.
-        created_by: program and version.
-        created_at: ISO 8601 in UTC, such as ``2026-01-31T12:00:00+00:00``.
-        attributes: facts about the network to find it by, such as ``{"depth": 1, "epoch": 5}``.
-        n_taps: of the network, as far as its writer knew; the loss of a whole tap shows by it.
         precision: in which the Grams are stored: float64 where float32 would lose digits of one.
     """
+
+    _parsers: ClassVar[Parsers] = {"key": GramKey.from_json, "sample_set": SampleSet.from_json}
+    _since_2 = (*_SINCE_2, "precision")
 
     key: GramKey
     sample_set: SampleSet
@@ -300,20 +351,9 @@ class GramMeta:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        check_choice("precision", self.precision, "float32", "float64")
-        check_count("tap_index", self.tap_index, least=0)
+        check_choice("precision", self.precision, *get_args(Precision))
         check_ranges(self.ranges, self.n_samples)
-        check_text("created_by", self.created_by)
-        check_utc("created_at", self.created_at)
-        object.__setattr__(self, "attributes", as_python(self.attributes))
-        check_attributes(self.attributes)
-        check_n_taps(self.n_taps, self.tap_index)
-        _check_same_sample_set(self.key, self.sample_set)
-
-    @property
-    def n_samples(self) -> int:
-        """Rows of all minibatches together."""
-        return self.sample_set.n_samples
+        self._check_common()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -328,34 +368,16 @@ class GramMeta:
     @property
     def width(self) -> int:
         """Length of the largest minibatch's packed triangle."""
-        n = max(self.sizes)
-        return n * (n + 1) // 2
+        return triangle_size(max(self.sizes))
 
     @property
     def block_length(self) -> int:
         """Minibatches that are written and committed at once."""
         return max(1, round(GRAM_CHUNK_BYTES / (4 * self.width)))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        nested = {"key": self.key.to_json(), "sample_set": self.sample_set.to_json()}
-        return _plain(self) | nested | {"ranges": [list(pair) for pair in self.ranges]}
-
-    @classmethod
-    def from_json(cls, values: object) -> Self:
-        """Rebuild metadata; raises SchemaError for what is not metadata."""
-        found = exact_fields(cls, values, since_2=(*_SINCE_2, "precision"))
-        found["key"] = GramKey.from_json(found["key"])
-        found.setdefault("attributes", attributes_by_name(found["key"].of))
-        found["sample_set"] = SampleSet.from_json(found["sample_set"])
-        if not isinstance(found["ranges"], list):
-            raise SchemaError(f"ranges are {found['ranges']!r}; want a list of pairs")
-        found["ranges"] = tuple(as_tuple("range", pair) for pair in found["ranges"])
-        return cls(**found)
-
 
 @dataclass(frozen=True)
-class Commit:
+class Commit(_Stored):
     """The promise that start to stop (exclusive) of the first axis are stored, and their digest."""
 
     start: int
@@ -366,55 +388,34 @@ class Commit:
         check_count("start", self.start, least=0)
         check_count("stop", self.stop, least=self.start + 1)
         if not isinstance(self.digest, str) or not _CRC32C.fullmatch(self.digest):
-            raise SchemaError(f"digest is {self.digest!r}; want 'crc32c:' and 8 hexadecimal digits")
+            wanted = "want 'crc32c:' and 8 hexadecimal digits"
+            raise SchemaError("digest", f"is {self.digest!r}", wanted)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
+        # Written out: every append writes the records of all blocks.
         return {"start": self.start, "stop": self.stop, "digest": self.digest}
 
-    @classmethod
-    def from_json(cls, values: object) -> Self:
-        """Rebuild a commit record; raises SchemaError for what is not one."""
-        return cls(**exact_fields(cls, values))
 
-
-@contextmanager
-def _malformed() -> Iterator[None]:
-    try:
-        yield
-    except InvalidKeyError as error:
-        raise SchemaError(f"the stored metadata are malformed: {error}") from error
-
-
-def attributes_by_name(key: RepresentationKey) -> dict[str, str | int | float | bool]:
-    """Return what our own names of runs and checkpoints tell; version 1 had nothing else."""
-    found: dict[str, str | int | float | bool] = {}
-    run = _RUN.fullmatch(key.run)
-    if run:
-        found |= {"depth": int(run[1]), "variant": run[2], "seed": int(run[3])}
-    epoch = _EPOCH.fullmatch(key.checkpoint)
-    if epoch:
+def _attributes_by_name(key: RepresentationKey) -> dict[str, str | int]:
+    """Return the facts that the names of our own runs and checkpoints held in version 1."""
+    found: dict[str, str | int] = {}
+    if run := _RUN_1.fullmatch(key.run):
+        found = {"depth": int(run[1]), "variant": run[2], "seed": int(run[3])}
+    if epoch := _EPOCH_1.fullmatch(key.checkpoint):
         found["epoch"] = int(epoch[1] or 0)
     return found
 
 
-def _plain(meta: RepresentationMeta | GramMeta) -> dict[str, Any]:
-    return {each.name: getattr(meta, each.name) for each in fields(meta)} | {
-        "attributes": dict(meta.attributes)
-    }
+def _as_python(attributes: object) -> object:
+    """Return NumPy's numbers as Python's, which alone become JSON."""
+    if not isinstance(attributes, Mapping):
+        return attributes
+    return {n: v.item() if isinstance(v, np.generic) else v for n, v in attributes.items()}
 
 
 def _short_digest(digest: str) -> str:
     """Return 12 hexadecimal digits of a digest, whatever text that is."""
-    found = _SHA256.fullmatch(digest)
-    if found:
-        return found.group(1)
+    if found := _SHA256.fullmatch(digest):
+        return found[1]
     return hashlib.sha256(digest.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-
-
-def _check_same_sample_set(key: RepresentationKey | GramKey, sample_set: SampleSet) -> None:
-    if key.sample_set != sample_set.name:
-        raise SchemaError(
-            f"the key {key.text} names another sample set than {sample_set.name};"
-            " build the key from the sample set's name"
-        )

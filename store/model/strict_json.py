@@ -29,9 +29,16 @@ def parse(content: bytes | str, *, constants: bool = False) -> Any:
         )
     except RecursionError:
         raise ValueError("its values nest too deep") from None
-    _check_depth(values)
+    level, depth = [values], 0
+    while level := [each for one in level for each in _parts(one) if isinstance(each, dict | list)]:
+        depth += 1
+        if depth == _DEEPEST:
+            raise ValueError("its values nest too deep")
     if "\\ud" in text or "\\uD" in text:
-        _check_letters(values)
+        try:
+            json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a text in it has half a surrogate pair") from None
     return values
 
 
@@ -66,23 +73,7 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} stands in it, which is no JSON")
 
 
-def _check_depth(values: object) -> None:
-    level = [values]
-    for _ in range(_DEEPEST):
-        level = [each for one in level for each in _parts(one) if isinstance(each, dict | list)]
-        if not level:
-            return
-    raise ValueError("its values nest too deep")
-
-
 def _parts(value: object) -> Sequence[Any]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else ()
-
-
-def _check_letters(values: object) -> None:
-    try:
-        json.dumps(values, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ValueError("a text in it has half a surrogate pair") from None

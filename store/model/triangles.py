@@ -17,7 +17,8 @@ def pack(K: npt.ArrayLike) -> npt.NDArray[Any]:
     """
     square = np.asarray(K)
     if square.ndim != 2 or square.shape[0] != square.shape[1]:
-        raise PackingError(f"a matrix of shape {square.shape} has no triangle; give a square one")
+        what = f"a matrix of shape {square.shape}"
+        raise PackingError(what, "has no triangle", remedy="give a square one")
     # No index is out of range, and "wrap" takes two thirds of the time of looking for one.
     return np.take(square, _upper(len(square)), mode="wrap")
 
@@ -28,10 +29,8 @@ def unpack(packed: npt.ArrayLike) -> npt.NDArray[Any]:
     n_pairs = triangles.shape[-1] if triangles.ndim else 0
     n = (math.isqrt(8 * n_pairs + 1) - 1) // 2
     if triangles.ndim == 0 or triangle_size(n) != n_pairs:
-        raise PackingError(
-            f"values of shape {triangles.shape} are no packed triangles; want n(n+1)/2 of them"
-            " along the last axis, without padding"
-        )
+        wanted = "want n(n+1)/2 of them along the last axis, without padding"
+        raise PackingError(f"values of shape {triangles.shape}", "are no packed triangles", wanted)
     return np.take(triangles, _square(n), axis=-1, mode="wrap")
 
 

@@ -1,26 +1,23 @@
-"""Write a file in place of another, so that what a kill leaves goes with the next writing of it."""
+"""Write a file in place of another; the next writer of it removes what a kill leaves."""
 
-import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
-from store.storage.file_lock import is_same, try_lock
-
-_IN_THE_WAY: Final = (errno.ELOOP, errno.EISDIR, errno.EACCES)
+from store.storage.file_lock import IN_THE_WAY, is_same, open_to_lock, try_lock
 
 
 @contextmanager
 def replacing(file: Path) -> Iterator[BinaryIO]:
     """Yield a new file that takes the place of another at the end: whole, or not at all.
 
-    It is locked meanwhile and has the same name every time: what a kill left is not locked, and
-    written over. Only beside a living writer of the same file it has a name of its own.
+    It is locked meanwhile and has the same name every time: a file that a kill left is not locked,
+    and written over. Only beside a living writer of the same file it has a name of its own.
     """
-    temporary, descriptor = _claimed(file)
+    temporary, descriptor = _open_temporary(file)
     try:
         try:
             with temporary.open("wb") as stream:
@@ -34,9 +31,8 @@ def replacing(file: Path) -> Iterator[BinaryIO]:
         os.close(descriptor)
 
 
-def _claimed(file: Path) -> tuple[Path, int]:
-    """Return the file to write, and what holds its lock."""
-    # Named as Zarr names what a kill leaves behind, so that everybody passes over it.
+def _open_temporary(file: Path) -> tuple[Path, int]:
+    # Named as Zarr names what a kill leaves, so that all readers pass over it.
     usual = file.with_name(f"{file.name}.partial")
     while (found := _locked(usual)) is not None:
         if is_same(found, usual):
@@ -51,16 +47,15 @@ def _claimed(file: Path) -> tuple[Path, int]:
 def _locked(path: Path) -> int | None:
     """Open and lock a file; return None where another holds it, or something is in the way."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        descriptor = open_to_lock(path)
     except OSError as error:
-        if error.errno in _IN_THE_WAY and os.path.lexists(path):
+        if error.errno in IN_THE_WAY and os.path.lexists(path):
             return None
         raise
+    is_locked: bool | None = None
     try:
-        if try_lock(descriptor):
-            return descriptor
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
+        is_locked = try_lock(descriptor)
+    finally:
+        if not is_locked:
+            os.close(descriptor)
+    return descriptor if is_locked else None

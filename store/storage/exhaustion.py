@@ -3,17 +3,11 @@
 import errno
 from typing import Final
 
-_THREADS: Final = "can't start new thread"
-_UNMAPPED: Final = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
-
-_FILES: Final = (errno.EMFILE, errno.ENFILE)
+_UNMAPPED: Final = ("failed to map segment", "annot allocate memory")
 
 
 def shortage_of(error: BaseException | None) -> str | None:
-    """Return what is lacking, and how to get more, where that made an error or one of its causes.
-
-    None for any other error.
-    """
+    """Return what is lacking, and how to get more, where that caused an error; None for others."""
     while error is not None:
         if found := _lacking(error):
             return found
@@ -22,25 +16,22 @@ def shortage_of(error: BaseException | None) -> str | None:
 
 
 def pass_on(error: BaseException) -> None:
-    """Raise an error again that a shortage has made: what was being read may be as it should."""
+    """Raise an error again where a shortage caused it: the values that were read may be sound."""
     if shortage_of(error):
         raise error
 
 
 def _lacking(error: BaseException) -> str | None:
-    text = str(error)
-    if isinstance(error, RuntimeError) and _THREADS in text:
-        return (
-            "no more threads can be started; end other programs, or raise their limit ('ulimit -u'"
-            " shows it)"
-        )
-    if isinstance(error, OSError) and error.errno in _FILES:
+    text, code = str(error), error.errno if isinstance(error, OSError) else None
+    if isinstance(error, RuntimeError) and "can't start new thread" in text:
+        advice = "end other programs, or raise their limit ('ulimit -u' shows it)"
+        return f"no more threads can be started; {advice}"
+    if code in (errno.EMFILE, errno.ENFILE):
         return "too many files are open; allow more with 'ulimit -n 4096'"
     unmapped = isinstance(error, ImportError) and any(each in text for each in _UNMAPPED)
     # XLA says by this word alone that a device's memory is full.
     full = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in text
-    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    if unmapped or full or no_memory or isinstance(error, MemoryError):
+    if unmapped or full or code == errno.ENOMEM or isinstance(error, MemoryError):
         return (
             f"the memory does not suffice ({' '.join(text.split())[:300]}); use smaller batches,"
             " fewer samples, smaller images or a smaller width"

@@ -1,4 +1,4 @@
-"""Locks of the operating system on files and folders: they end with the process that holds them."""
+"""Locks of the operating system on files and folders; they end with the process that holds them."""
 
 import errno
 import fcntl
@@ -8,6 +8,14 @@ from pathlib import Path
 BUSY = (errno.EAGAIN, errno.EACCES)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
 """The last one is what NFS says of a folder, which cannot be opened for writing."""
+
+IN_THE_WAY = (errno.ELOOP, errno.EISDIR, errno.EACCES, errno.ENXIO)
+"""Errors of opening a link, a folder, a pipe or the file of another user for locking."""
+
+
+def open_to_lock(path: Path) -> int:
+    """Open a file for writing, made where there is none; symbolic links are not followed."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def try_lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool | None:
@@ -31,16 +39,18 @@ def is_same(descriptor: int, path: Path) -> bool:
         return False
 
 
-def is_dead(path: Path) -> bool:
-    """Return whether a file or a folder that its writer locks has no living one.
-
-    Where there are no locks, no one can tell, and it counts as living.
-    """
+def is_free(path: Path, how: int = fcntl.LOCK_EX) -> bool | None:
+    """Return whether no process locks a file or folder, None where that cannot be known."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return False
+        return None
     try:
-        return try_lock(descriptor) is True
+        return try_lock(descriptor, how)
     finally:
         os.close(descriptor)
+
+
+def is_dead(path: Path) -> bool:
+    """Return whether no living process locks a file or folder, which its writer does."""
+    return is_free(path) is True

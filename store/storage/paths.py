@@ -39,38 +39,30 @@ def as_place(path: Address) -> Place:
 
     Raises StoreLocationError for an address that no installed package of fsspec reaches.
     """
-    if isinstance(path, UPath):
-        # Its other options are the user's, and no part of its address.
-        return path if _OPTIONS.items() <= path.storage_options.items() else _kept(path)
-    text = os.fspath(path)
+    # Options beside these are the user's, and no part of its address.
+    given = dict(path.storage_options) if isinstance(path, UPath) else {}
+    if isinstance(path, UPath) and _OPTIONS.items() <= given.items():
+        return path
+    text = str(path) if isinstance(path, UPath) else os.fspath(path)
     protocol, separator, rest = text.partition("://")
     # Absolute, so that a store stays where it was opened when the process changes its folder.
-    if not separator:
-        return Path(path).absolute()
-    if protocol in _LOCAL:
-        return Path(rest).absolute()
+    if not separator or protocol in _LOCAL:
+        return Path(rest if separator else text).absolute()
     if protocol in _PACKAGES and rest[:1] in ("", "/"):
-        raise StoreLocationError(f"{text} names no bucket; write {protocol}://BUCKET/FOLDER")
+        raise StoreLocationError(text, "names no bucket", f"write {protocol}://BUCKET/FOLDER")
+    configured = conf.get(protocol, {})
+    defaults = {k: v for k, v in _DEFAULTS.get(protocol, {}).items() if k not in configured}
     try:
-        place: UPath = UPath(text, **_options(protocol))
+        place: UPath = UPath(text, **{**defaults, **given} | _OPTIONS)
         place.fs  # noqa: B018  # its package is imported on first use
     except (ImportError, ValueError, TypeError, OSError) as error:
-        raise StoreLocationError(f"{text} cannot be reached: {_advice(protocol, error)}") from error
-    return place
-
-
-def _options(protocol: str) -> dict[str, Any]:
-    defaults = _DEFAULTS.get(protocol, {})
-    return {k: v for k, v in defaults.items() if k not in conf.get(protocol, {})} | _OPTIONS
-
-
-def _kept(path: UPath) -> Place:
-    """Return a place that shows what others write meanwhile; a local one as a plain path."""
-    if path.protocol in ("", *_LOCAL):
-        return Path(path.path).absolute()
-    place: UPath = UPath(
-        str(path), **{**_options(path.protocol), **path.storage_options} | _OPTIONS
-    )
+        package = _PACKAGES.get(protocol)
+        if package and importlib.util.find_spec(package) is None:
+            reason, advice = f"install its package with pip install {package}", ""
+        else:
+            reason = str(error).rstrip(".")
+            advice = "give a folder, or an address that fsspec knows"
+        raise StoreLocationError(text, f"cannot be reached: {reason}", remedy=advice) from error
     return place
 
 
@@ -97,23 +89,15 @@ def child_names(place: Place, fits: Callable[[str], bool] = is_component) -> lis
 
 
 def entry_names(place: Place) -> list[str]:
-    """Return the names of all files and folders in a place, sorted; of none in one that is not."""
+    """Return the names of all files and folders in a place, sorted; none where it is no folder."""
     return sorted(name for name, _ in _entries(place))
 
 
-def _entries(place: Place) -> Iterator[tuple[str, bool]]:
-    try:
+def _entries(place: Place) -> list[tuple[str, bool]]:
+    with reaching(place), suppress(FileNotFoundError, NotADirectoryError):
         if isinstance(place, Path):
             with os.scandir(place) as entries:
-                yield from [(entry.name, entry.is_dir()) for entry in entries]
-        else:
-            yield from _remote_entries(place)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-
-
-def _remote_entries(place: UPath) -> list[tuple[str, bool]]:
-    with reaching(place), suppress(FileNotFoundError, NotADirectoryError):
+                return [(entry.name, entry.is_dir()) for entry in entries]
         return [
             (entry["name"].rstrip("/").rpartition("/")[2], entry["type"] == "directory")
             for entry in place.fs.ls(place.path, detail=True)
@@ -126,30 +110,37 @@ def _remote_entries(place: UPath) -> list[tuple[str, bool]]:
 def walk_files(place: Place) -> Iterator[tuple[str, int, float]]:
     """Return every file below a place: path relative to it, bytes, time of its last change.
 
-    Symbolic links are not followed; of a file that vanishes meanwhile nothing is said.
+    Symbolic links are not followed, and files that vanish meanwhile are left out.
     """
     if isinstance(place, Path):
         for folder, _, names in os.walk(place, onerror=_raise_unless_gone):
             for name in names:
                 file = Path(folder, name)
-                try:
+                with suppress(FileNotFoundError):
                     found = file.lstat()
-                except FileNotFoundError:
-                    continue
-                yield file.relative_to(place).as_posix(), found.st_size, found.st_mtime
-    else:
-        start = len(place.path.strip("/")) + 1
-        files: dict[str, dict[str, Any]] = {}
-        with reaching(place), suppress(FileNotFoundError):
-            files = place.fs.find(place.path, detail=True)
-        for name, facts in sorted(files.items()):
-            yield name.strip("/")[start:], facts["size"], _modified(facts)
+                    yield file.relative_to(place).as_posix(), found.st_size, found.st_mtime
+        return
+    start = len(place.path.strip("/")) + 1
+    files: dict[str, dict[str, Any]] = {}
+    with reaching(place), suppress(FileNotFoundError):
+        files = place.fs.find(place.path, detail=True)
+    for name, facts in sorted(files.items()):
+        yield name.strip("/")[start:], facts["size"], _modified(facts)
 
 
 def _raise_unless_gone(error: OSError) -> None:
-    # What may not be listed must not seem to be nothing.
+    # A folder that may not be listed must not seem empty.
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
+
+
+def _modified(facts: Mapping[str, Any]) -> float:
+    """Return the time of the last change, which every client names and writes in its own way."""
+    names = ("LastModified", "last_modified", "mtime", "updated", "created")
+    found: Any = next((facts[name] for name in names if facts.get(name) is not None), 0.0)
+    if isinstance(found, str):
+        found = datetime.fromisoformat(found)
+    return float(found.timestamp() if isinstance(found, datetime) else found)
 
 
 def remove_tree(place: Place) -> None:
@@ -210,14 +201,15 @@ def write_json(file: Place, values: object) -> None:
 
 
 def check_inside(root: Place, place: Place) -> None:
-    """Raise StoreLocationError where a symbolic link leads from a store to somewhere outside."""
+    """Raise StoreLocationError where a symbolic link leads out of a store."""
     if not isinstance(place, Path):
         return
     real, inside = os.path.realpath(place), os.path.realpath(str(root))
     if real != inside and not real.startswith(os.path.join(inside, "")):
         raise StoreLocationError(
-            f"{place} leads by a symbolic link to {real}, outside of the store {root}; copy what"
-            " it leads to into the store, or delete the link"
+            str(place),
+            f"leads by a symbolic link to {real}, outside of the store {root}",
+            remedy="copy what it leads to into the store, or delete the link",
         )
 
 
@@ -228,31 +220,11 @@ def check_unlinked(place: Place, names: Sequence[str]) -> None:
     for n in range(1, len(names) + 1):
         step = place.joinpath(*names[:n])
         if step.is_symlink():
-            raise StoreLocationError(
-                f"{step} is a symbolic link, which no store makes; delete the link itself, and"
-                " what it leads to if that is wanted"
-            )
+            advice = "delete the link itself, and what it leads to if that is wanted"
+            found = "is a symbolic link, which no store makes"
+            raise StoreLocationError(str(step), found, remedy=advice)
 
 
 def is_leftover(name: str) -> bool:
     """Return whether a file is what writing leaves behind when killed."""
     return name.endswith(".partial")
-
-
-def _advice(protocol: str, error: Exception) -> str:
-    package = _PACKAGES.get(protocol)
-    if package and importlib.util.find_spec(package) is None:
-        return f"install its package with pip install {package}"
-    return f"{str(error).rstrip('.')}; give a folder, or an address that fsspec knows"
-
-
-def _modified(found: dict[str, Any]) -> float:
-    for name in ("LastModified", "last_modified", "mtime", "updated", "created"):
-        value = found.get(name)
-        if isinstance(value, datetime):
-            return value.timestamp()
-        if isinstance(value, int | float):
-            return float(value)
-        if isinstance(value, str):
-            return datetime.fromisoformat(value).timestamp()
-    return 0.0

@@ -1,4 +1,4 @@
-"""Turn what the clients of remote storage raise into one sentence, within a reasonable time."""
+"""Report the errors of remote storage's clients in one sentence, within a reasonable time."""
 
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,6 @@ REACHED_S = 30
 _OF_VALUES = ("builtins", "zarr", "json", "numpy", "numcodecs")
 """Modules whose errors, but for an OSError, are not about reaching anything."""
 
-
 _AT_ONCE = 16
 
 T = TypeVar("T")
@@ -29,8 +28,8 @@ R = TypeVar("R")
 def reaching(place: Path | UPath) -> Iterator[None]:
     """Raise StoreLocationError for whatever a client of remote storage raises.
 
-    What Python and Zarr raise of their own about values passes: a checksum that is wrong says
-    nothing about the network.
+    Errors that Python and Zarr raise about values pass: a checksum that is wrong says nothing about
+    the network.
     """
     try:
         yield
@@ -47,10 +46,9 @@ def reaching(place: Path | UPath) -> Iterator[None]:
 def unreachable(place: Path | UPath, error: Exception) -> StoreLocationError:
     """Return what to raise for what a client of remote storage has raised."""
     reason = textwrap.shorten(str(error), 300).rstrip(".")
-    return StoreLocationError(
-        f"{place} cannot be reached ({type(error).__name__}: {reason}); look at"
-        " the address, the network and the credentials"
-    )
+    found = f"cannot be reached ({type(error).__name__}: {reason})"
+    advice = "look at the address, the network and the credentials"
+    return StoreLocationError(str(place), found, remedy=advice)
 
 
 def check_reachable(place: Path | UPath) -> None:
@@ -66,10 +64,9 @@ def check_reachable(place: Path | UPath) -> None:
             fs.ls(place.path)
     except FileNotFoundError as error:
         if place.drive and not fs.exists(place.drive):
-            raise StoreLocationError(
-                f"{place} cannot be reached: there is no bucket {place.drive!r}; make it, or"
-                " correct the address"
-            ) from error
+            found = f"cannot be reached: there is no bucket {place.drive!r}"
+            advice = "make it, or correct the address"
+            raise StoreLocationError(str(place), found, remedy=advice) from error
     except Exception as error:
         raise unreachable(place, error) from error
 

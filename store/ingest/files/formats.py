@@ -1,70 +1,61 @@
-"""The formats of files of arrays, by their endings; one more is a module and an entry here."""
+"""The formats of files of arrays, by their endings; a new one is a module and an entry here."""
 
 import importlib
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from store.errors import ArrayError
-from store.ingest.files.arrays import Found, check_name, reading
+from store.errors import ArrayError, InvalidKeyError
+from store.ingest.files.arrays import MOST_ARRAYS, ArrayFile, check_form, reading
+from store.model.names import check_tap
 
 
 class Format(NamedTuple):
-    """What reads a file.
+    """How files of one format are read.
 
     Attributes:
-        module: of ``store.ingest.files``, loaded when it is asked for.
-        needs: library to install where it is missing.
-        convert: lines of Python that make an .npz file where the library is.
-        is_table: whether it is text or columns, which a folder of arrays may hold beside them.
+        module: of ``store.ingest.files``, imported on first use. Its ``open_file`` yields the
+            arrays of a path, ``file`` and ``source`` not yet set, and may raise any error.
+        needs: the library that the module imports.
+        load: Python code that loads the arrays of ``path`` into a dict, where the library is.
+        is_table: whether it is text or columns, which may lie beside a folder's files of arrays.
     """
 
     module: str
     needs: str = ""
-    convert: str = ""
+    load: str = ""
     is_table: bool = False
+
+    def convert(self, path: Path) -> str:
+        """Return Python code that writes the arrays of a file as .npz."""
+        return f"import numpy; path = '{path}'; {self.load}; numpy.savez('x.npz', **x)"
 
 
 _HDF5: Final = Format(
-    "hdf5",
-    "h5py",
-    "import h5py, numpy; f = h5py.File('{path}');"
-    " numpy.savez('x.npz', **{{k: f[k][:] for k in f}})",
+    "hdf5", "h5py", "import h5py; f = h5py.File(path); x = {k: f[k][:] for k in f}"
 )
 _PYTORCH: Final = Format(
     "pytorch",
     "torch",
-    "import numpy, torch; t = torch.load('{path}', weights_only=True);"
-    " numpy.savez('x.npz', **{{k: v.float().numpy() for k, v in t.items()}})",
+    "import torch; t = torch.load(path, weights_only=True);"
+    " x = {k: v.float().numpy() for k, v in t.items()}",
 )
 _MATLAB: Final = Format(
     "matlab",
     "scipy",
-    "import numpy, scipy.io; m = scipy.io.loadmat('{path}');"
-    " numpy.savez('x.npz', **{{k: v for k, v in m.items() if k[0] != '_'}})",
+    "import scipy.io; m = scipy.io.loadmat(path); x = {k: v for k, v in m.items() if k[0] != '_'}",
 )
 _TABLE: Final = Format(
-    "tables",
-    "pyarrow",
-    "import numpy; x = numpy.loadtxt('{path}', delimiter=',', skiprows=1);"
-    " numpy.savez('x.npz', x=x)",
-    is_table=True,
+    "tables", "pyarrow", "x = {'x': numpy.loadtxt(path, delimiter=',', skiprows=1)}", is_table=True
 )
 
 FORMATS: Final = {
-    ".npy": Format("npy"),
-    ".npz": Format("npz"),
-    ".safetensors": Format("safetensors"),
-    ".pt": _PYTORCH,
-    ".pth": _PYTORCH,
-    ".h5": _HDF5,
-    ".hdf5": _HDF5,
-    ".mat": _MATLAB,
-    ".csv": _TABLE,
-    ".tsv": _TABLE,
-    ".txt": _TABLE,
-    ".parquet": _TABLE,
-}
+    ".npy": Format("npy"), ".npz": Format("npz"), ".safetensors": Format("safetensors"),
+    ".pt": _PYTORCH, ".pth": _PYTORCH, ".h5": _HDF5, ".hdf5": _HDF5, ".mat": _MATLAB,
+    ".csv": _TABLE, ".tsv": _TABLE, ".txt": _TABLE, ".parquet": _TABLE,
+}  # fmt: skip
 """By endings in lower case."""
 
 ZARR: Final = Format("zarr_folder")
@@ -73,10 +64,11 @@ ZARR: Final = Format("zarr_folder")
 ZARR_MARKS: Final = ("zarr.json", ".zgroup", ".zarray")
 _HDF5_MAGIC: Final = b"\x89HDF\r\n\x1a\n"
 _HDF5_AT: Final = 512
+_ADVICE: Final = "name what holds arrays"
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a path exists; raises ArrayError where the system cannot tell."""
+    """Return whether a path exists; raises ArrayError where the system cannot say."""
     with reading(str(path)[:200], "check its name and who may read it"):
         try:
             path.stat()
@@ -90,52 +82,59 @@ def is_zarr(path: Path) -> bool:
     return path.suffix == ".zarr" or any((path / mark).is_file() for mark in ZARR_MARKS)
 
 
-def format_of(path: Path) -> Format:
-    """Return how a file or Zarr folder is read; raises ArrayError for what is neither."""
-    if not is_there(path):
-        raise ArrayError(f"{path} does not exist; name what holds arrays")
-    if path.is_dir() and is_zarr(path):
-        return ZARR
-    found = FORMATS.get(path.suffix.lower())
-    if found is not None and path.is_file():
-        return _HDF5 if found is _MATLAB and _is_hdf5(path) else found
-    if not path.is_file():
-        raise ArrayError(f"{path} is no file; name one that holds arrays")
-    raise ArrayError(
-        f"{path} does not end in one of {', '.join(FORMATS)}; name what holds arrays, or save them"
-        " as .npz"
-    )
-
-
-def open_path(path: Path, opened: ExitStack) -> list[Found]:
+def open_path(path: Path, opened: ExitStack) -> list[ArrayFile]:
     """Open the arrays of a file or Zarr folder, in their order; ``opened`` closes them.
 
-    Raises ArrayError for what is damaged, has names of no use, or needs a library that is missing.
+    Raises ArrayError where the file is damaged, holds unusable names or no arrays, or needs a
+    library that is missing.
     """
-    listed = _module(format_of(path), path).open_file(path, opened)
-    for name, *_ in listed:
-        check_name(path, name)
-    if not listed:
-        raise ArrayError(f"{path} holds no arrays; name a file that does")
+    module = _import_reader(path)
+    with reading(str(path), module.ADVICE):
+        listed = list(islice(module.open_file(path, opened), MOST_ARRAYS + 1))
+    if not 0 < len(listed) <= MOST_ARRAYS:
+        found = f"more than {MOST_ARRAYS}" if listed else "no"
+        raise ArrayError(str(path), f"holds {found} arrays", f"name a file of 1 to {MOST_ARRAYS}")
     alone = len(listed) == 1 and listed[0].name == path.stem
-    return [
-        Found(name, str(path) if alone else f"{path}:{name}", array, path, remark)
-        for name, array, remark in listed
-    ]
+    return [_opened(path, array, module.ADVICE, alone) for array in listed]
 
 
-def _module(how: Format, path: Path) -> Any:
+def _opened(path: Path, array: ArrayFile, advice: str, alone: bool) -> ArrayFile:
+    try:
+        check_tap(array.name)
+    except InvalidKeyError as error:
+        found = f"holds an array with a name of {len(array.name)} characters"
+        raise ArrayError(str(path), found, remedy=error.remedy) from None
+    source = str(path) if alone else f"{path}:{array.name}"
+    opened = replace(array, file=path, source=source, advice=array.advice or advice)
+    if opened.read is not None:
+        check_form(opened)
+    return opened
+
+
+def _import_reader(path: Path) -> Any:
+    how = _format_of(path)
     try:
         return importlib.import_module(f"store.ingest.files.{how.module}")
     except ImportError as error:
         raise ArrayError(
-            f"{path} needs {how.needs}, which is not installed: python -m pip install {how.needs};"
-            f' or convert it where it is: python -c "{how.convert.format(path=path)}"'
+            f"{path} needs {how.needs}, which is not installed: python -m pip install {how.needs}",
+            remedy=f'or convert it where it is: python -c "{how.convert(path)}"',
         ) from error
 
 
-def _is_hdf5(path: Path) -> bool:
-    """Return whether a .mat file is one of MATLAB 7.3."""
-    with reading(str(path), "check that it may be read"), path.open("rb") as stream:
-        stream.seek(_HDF5_AT)
-        return stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC
+def _format_of(path: Path) -> Format:
+    if not is_there(path):
+        raise ArrayError(str(path), "does not exist", remedy=_ADVICE)
+    if path.is_dir() and is_zarr(path):
+        return ZARR
+    if not path.is_file():
+        raise ArrayError(str(path), "is no file", remedy=_ADVICE)
+    found = FORMATS.get(path.suffix.lower())
+    if found is None:
+        endings = f"does not end in one of {', '.join(FORMATS)}"
+        raise ArrayError(str(path), endings, remedy=f"{_ADVICE}, or save them as .npz")
+    if found is _MATLAB:
+        with reading(str(path), "check that it may be read"), path.open("rb") as stream:
+            stream.seek(_HDF5_AT)  # of MATLAB 7.3
+            return _HDF5 if stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC else found
+    return found

@@ -1,4 +1,4 @@
-"""What the name of an array says about it, whatever its case and the group it lies in."""
+"""What the name of an array says about it, in any case and any group."""
 
 import re
 from typing import Final
@@ -9,23 +9,26 @@ LABELS: Final = ("labels", "label")
 SAMPLES: Final = ("samples", "sample")
 """The index of each example in its data set."""
 
+METADATA: Final = "metadata"
+"""The JSON text by which ``store query`` says which layer it wrote."""
+
 OTHERS: Final = (
     "class", "classes", "target", "targets", "y", "y_true", "y_train", "y_test", "category",
     "id", "ids", "index", "indices", "idx", "image_id", "file", "files", "filename", "filenames",
     "file_names", "path", "paths", "name", "names", "__index_level_0__", "unnamed: 0", "",
 )  # fmt: skip
-"""What describes examples, and is stored only where it is asked for."""
+"""Other names of arrays that describe examples; these are stored only where users ask for it."""
 
 
-def plain(name: str) -> str:
+def last_part(name: str) -> str:
     """Return the last part of a name that is not blank, or else the name, in lower case."""
     parts = [part for part in re.split(r"[/.]", name) if part.strip()]
     return (parts[-1] if parts else name).strip().lower()
 
 
 def describes_examples(name: str) -> bool:
-    """Return whether an array of this name is taken for something else than a layer."""
-    return plain(name) in (*LABELS, *SAMPLES, *OTHERS)
+    """Return whether an array of this name is taken for anything but a layer."""
+    return last_part(name) in (*LABELS, *SAMPLES, *OTHERS)
 
 
 def counting(name: str) -> list[tuple[int, str]]:

@@ -1,11 +1,11 @@
 """Which arrays of some files are layers, which describe the examples, and which are left out.
 
-The rules, in their order; all but the first are said in a line each:
+The rules, in their order; all but the first are noted in a line each:
 
-1. ``--tap NAME`` and ``--tap NEW=OLD`` choose layers, and then no others are.
+1. ``--tap NAME`` and ``--tap NEW=NAME`` choose layers, and then no others are.
 2. ``--skip PATTERN`` leaves out.
 3. ``labels`` and ``samples`` are the classes and the indices of the rows, in any form that can be.
-4. What is called as something else that describes examples is left out (``names``).
+4. Arrays with another name that describes examples (``names.OTHERS``) are left out.
 5. Numbers of two axes or more are layers, but for one column of integers or truth values.
 6. All else is left out: texts, dates, single values and single axes.
 """
@@ -15,20 +15,17 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError, StoreError
-from store.ingest.files.arrays import Found, Refused, read_all
+from store.ingest.files.arrays import ArrayFile
 from store.ingest.files.classes import as_classes, as_indices
-from store.ingest.files.names import LABELS, OTHERS, SAMPLES, plain
+from store.ingest.files.names import LABELS, METADATA, OTHERS, SAMPLES, last_part
 from store.model.names import fits
 from store.model.schema import RepresentationKey
-
-_QUERIED: Final = ("values", "metadata")
-"""What ``store query`` calls a layer, and the JSON text that says which it is."""
 
 _LONGEST_METADATA: Final = 1_000_000
 _MOST_LABELS: Final = 2**30
@@ -45,19 +42,65 @@ class Roles:
         notes: a line each on what was converted, renamed or left out.
     """
 
-    taps: dict[str, Found] = field(default_factory=dict)
+    taps: dict[str, ArrayFile] = field(default_factory=dict)
     labels: npt.NDArray[Any] | None = None
     samples: npt.NDArray[Any] | None = None
     notes: list[str] = field(default_factory=list)
 
+    def _choose(self, text: str, arrays: Sequence[ArrayFile]) -> None:
+        """Add the layer that ``--tap NAME`` or ``--tap NEW=NAME`` names."""
+        new, array = _named(text, arrays)
+        if new in self.taps:
+            raise ArrayError("tap", f"names {new!r} twice", "give each layer one name")
+        if new == array.name and last_part(new) in (*LABELS, *SAMPLES):
+            raise ArrayError(
+                f"tap is {text!r},",
+                f"and {array.source} is stored with the rows without being a layer",
+                remedy=f"leave it out, or name a layer of it, as in --tap layer={array.name}",
+            )
+        self._add_tap(new, array)
+
+    def _add_tap(self, name: str, array: ArrayFile) -> None:
+        if array.read is None:
+            advice = f"--skip {array.name} leaves it out"
+            raise ArrayError(array.source, array.refusal, array.advice, advice)
+        if name in self.taps:
+            raise ArrayError(
+                f"there are two arrays {name!r}",
+                remedy=f"name all layers, as in --tap {name}-1={self.taps[name].source}"
+                f" --tap {name}-2={array.source}, or leave one out, as in --skip {array.source}",
+            )
+        if array.remark:
+            self.notes.append(f"{array.source} {array.remark}")
+        self.taps[name] = array
+
+    def _describe(self, role: Literal["labels", "samples"], array: ArrayFile) -> None:
+        """Take classes or indices, which have to agree where several files hold them."""
+        if math.prod(array.shape) > _MOST_LABELS:
+            advice = f"--skip {array.name} leaves it out"
+            raise ArrayError(_shown(array), f"is too large for {role}", remedy=advice)
+        values, form = array.read_all(), ""
+        if role == "labels":
+            values, form = as_classes(array.source, values)
+        else:
+            values = as_indices(array.source, values)
+        before = getattr(self, role)
+        if before is None and (form or len(array.shape) > 1):
+            self.notes.append(f"{_shown(array)} is taken as the {role}{form and f' ({form})'}")
+        if before is not None and not np.array_equal(before, values):
+            advice = f"give files of the same examples in the same order, or --skip {array.source}"
+            found = f"differs from the {role} of another file"
+            raise ArrayError(array.source, found, remedy=advice)
+        setattr(self, role, values)
+
 
 def assign(
-    arrays: Sequence[Found],
+    arrays: Sequence[ArrayFile],
     taps: Sequence[str] = (),
     skip: Sequence[str] = (),
     known: Sequence[str] = (),
 ) -> Roles:
-    """Tell layers from what else files hold.
+    """Tell layers from the other arrays of some files.
 
     ``taps`` are as of ``--tap``, ``skip`` of ``--skip``; ``known`` says which of labels and samples
     are given elsewhere. Raises ArrayError where a choice fits nothing, names are not unique, or
@@ -65,209 +108,118 @@ def assign(
     """
     roles = Roles()
     left = _without(arrays, skip, roles.notes)
-    if taps:
-        _choose(left, taps, roles)
-    chosen = {id(each) for each in roles.taps.values()}
-    queried = {} if taps else _queried_names(left)
-    for each in left:
-        if id(each) not in chosen:
-            _assign(each, roles, queried, chosen=bool(taps), known=known)
+    for text in taps:
+        roles._choose(text, left)
+    chosen = set(roles.taps.values())
+    for array in left:
+        name = last_part(array.name)
+        role: Literal["labels", "samples"] = "labels" if name in LABELS else "samples"
+        if array in chosen:
+            continue
+        if name in (*LABELS, *SAMPLES) and role not in known:
+            roles._describe(role, array)
+        elif name in (*LABELS, *SAMPLES):
+            roles.notes.append(f"left out {_shown(array)}, as --{role} is given")
+        elif reason := ", which --tap does not name" if taps else _why_no_layer(name, array):
+            roles.notes.append(f"left out {_shown(array)}{reason}")
+        else:
+            tap = _queried_name(array, left) or array.name
+            if tap != array.name:
+                roles.notes.append(f"{array.source} is called {tap}, as its metadata say")
+            roles._add_tap(tap, array)
     _check_taps(roles, arrays)
     return roles
 
 
-def _without(arrays: Sequence[Found], skip: Sequence[str], notes: list[str]) -> list[Found]:
+def _without(arrays: Sequence[ArrayFile], skip: Sequence[str], notes: list[str]) -> list[ArrayFile]:
     left = list(arrays)
     for pattern in skip:
-        fitting = [each for each in left if _fits(each, pattern)]
+        fitting = [each for each in left if pattern == each.source or fits(each.name, pattern)]
         if not fitting:
-            raise ArrayError(f"skip is {pattern!r}, and fits none of {_names(arrays)}")
+            raise ArrayError("skip", f"is {pattern!r}, and fits none of {_names(arrays)}")
         notes.extend(f"left out {each.source}, as --skip says" for each in fitting)
         left = [each for each in left if each not in fitting]
     return left
 
 
-def _fits(each: Found, pattern: str) -> bool:
-    return pattern == each.source or fits(each.name, pattern)
+def _named(text: str, arrays: Sequence[ArrayFile]) -> tuple[str, ArrayFile]:
+    """Return the layer that ``NAME`` or ``NEW=NAME`` stands for, and its name."""
+    usage = "write NAME or NEW=NAME"
+    known = {name for each in arrays for name in (each.name, each.source)}
+    new, _, old = (text, "", text) if text in known else text.partition("=")
+    fitting = [each for each in arrays if old in (each.name, each.source)]
+    if not fitting:
+        found = f"and there is no array {old or text!r} among {_names(arrays)}"
+        raise ArrayError(f"tap is {text!r},", found, remedy=usage)
+    if len(fitting) > 1:
+        found = f"which stands for {' and '.join(each.source for each in fitting)}"
+        advice = f"choose one, as in --tap {new}={fitting[0].source}"
+        raise ArrayError(f"tap is {text!r},", found, remedy=advice)
+    if not new:
+        raise ArrayError("tap", f"is {text!r}", usage)
+    return new, fitting[0]
 
 
-def _choose(arrays: Sequence[Found], taps: Sequence[str], roles: Roles) -> None:
-    for text in taps:
-        new, each = _chosen(arrays, text)
-        if not new:
-            raise ArrayError(f"tap is {text!r}; write NAME or NEW=NAME")
-        if new in roles.taps:
-            raise ArrayError(f"tap names {new!r} twice; give each layer one name")
-        if new == each.name and plain(new) in (*LABELS, *SAMPLES):
-            raise ArrayError(
-                f"tap is {text!r}, and {each.source} is stored with the rows without being a layer;"
-                f" leave it out, or name a layer of it, as in --tap layer={each.name}"
-            )
-        _check_readable(each)
-        _add_tap(roles, new, each)
-
-
-def _chosen(arrays: Sequence[Found], text: str) -> tuple[str, Found]:
-    """Return the name and the array that ``NAME`` or ``NEW=OLD`` stands for."""
-    new, _, old = text.partition("=") if not _named(arrays, text) else (text, "", text)
-    fitting = _named(arrays, old or text)
-    if len(fitting) == 1:
-        return (new if old else fitting[0].name), fitting[0]
-    if fitting:
-        raise ArrayError(
-            f"tap is {text!r}, which stands for {' and '.join(each.source for each in fitting)};"
-            f" choose one, as in --tap {new}={fitting[0].source}"
-        )
-    raise ArrayError(
-        f"tap is {text!r}, and there is no array {old or text!r} among {_names(arrays)}; write NAME"
-        " or NEW=NAME"
-    )
-
-
-def _named(arrays: Sequence[Found], text: str) -> list[Found]:
-    return [each for each in arrays if text in (each.name, each.source)]
-
-
-def _queried_names(arrays: Sequence[Found]) -> dict[int, str]:
-    """Return what the layers that ``store query`` wrote are called, by their identities."""
-    names: dict[int, str] = {}
-    by_file: dict[Any, dict[str, Found]] = {}
-    for each in arrays:
-        by_file.setdefault(each.file, {})[each.name] = each
-    for file, members in by_file.items():
-        values = members.get(_QUERIED[0]) or members.get(file.stem)
-        told = members.get(_QUERIED[1])
-        tap = None if told is None else _queried_tap(told)
-        if values is not None and tap is not None:
-            names[id(values)] = tap
-    return names
-
-
-def _queried_tap(metadata: Found) -> str | None:
-    array = metadata.array
-    if isinstance(array, Refused) or array.shape or array.dtype.kind != "U":
+def _queried_name(array: ArrayFile, arrays: Sequence[ArrayFile]) -> str | None:
+    """Return the name of a layer that ``store query`` wrote, from the metadata beside it."""
+    if array.name not in ("values", array.file.stem):
         return None
-    if array.dtype.itemsize > 4 * _LONGEST_METADATA:
+    beside = {each.name: each for each in arrays if each.file == array.file}
+    metadata = beside.get(METADATA)
+    if metadata is None or ("values" in beside and array.name != "values"):
+        return None
+    dtype = metadata.dtype
+    if metadata.shape or dtype.kind != "U" or dtype.itemsize > 4 * _LONGEST_METADATA:
         return None
     try:
-        return RepresentationKey.from_text(json.loads(str(read_all(array)))["key"]).tap
+        return RepresentationKey.from_text(json.loads(str(metadata.read_all()))["key"]).tap
     except (StoreError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _assign(
-    each: Found, roles: Roles, queried: dict[int, str], chosen: bool, known: Sequence[str]
-) -> None:
-    name = plain(each.name)
-    if name in (*LABELS, *SAMPLES):
-        _describe(each, roles, "labels" if name in LABELS else "samples", known)
-    elif chosen:
-        roles.notes.append(f"left out {_shown(each)}, which --tap does not name")
-    elif name in OTHERS:
-        roles.notes.append(f"left out {_shown(each)}, which describes examples{_choice(each)}")
-    elif reason := _why_no_layer(each):
-        roles.notes.append(f"left out {_shown(each)}: {reason}")
-    else:
-        _check_readable(each)
-        tap = queried.get(id(each), each.name)
-        if tap != each.name:
-            roles.notes.append(f"{each.source} is called {tap}, as its metadata say")
-        _add_tap(roles, tap, each)
-
-
-def _add_tap(roles: Roles, name: str, each: Found) -> None:
-    if name in roles.taps:
-        raise ArrayError(
-            f"there are two arrays {name!r}; name all layers, as in"
-            f" --tap {name}-1={roles.taps[name].source} --tap {name}-2={each.source},"
-            f" or leave one out, as in --skip {each.source}"
-        )
-    if each.remark:
-        roles.notes.append(f"{each.source} {each.remark}")
-    roles.taps[name] = each
-
-
-def _describe(each: Found, roles: Roles, role: str, known: Sequence[str]) -> None:
-    """Take classes or indices, which have to agree where several files hold them."""
-    if role in known:
-        roles.notes.append(f"left out {_shown(each)}, as --{role} is given")
-        return
-    if math.prod(each.array.shape) > _MOST_LABELS:
-        raise ArrayError(
-            f"{_shown(each)} is too large for {role}; --skip {each.name} leaves it out"
-        )
-    values, told = read_all(each.array), ""
-    if role == "labels":
-        values, told = as_classes(each.source, values)
-    else:
-        values = as_indices(each.source, values)
-    before = getattr(roles, role)
-    if before is not None and not np.array_equal(before, values):
-        raise ArrayError(
-            f"{each.source} differs from the {role} of another file; give files of the same"
-            f" examples in the same order, or --skip {each.source}"
-        )
-    if before is None and (told or len(each.array.shape) > 1):
-        form = f" ({told})" if told else ""
-        roles.notes.append(f"{_shown(each)} is taken as the {role}{form}")
-    setattr(roles, role, values)
-
-
-def _why_no_layer(each: Found) -> str:
-    array = each.array
-    if isinstance(array, Refused):
-        return f"it {array.reason}" if len(array.shape) < 2 else ""
-    if array.dtype.kind in "SUmM":
-        return "it holds texts or dates"
+def _why_no_layer(name: str, array: ArrayFile) -> str:
+    is_number = array.read is not None and array.dtype.kind not in "SUmM"
+    options = ""
+    if is_number and array.shape:
+        options = f"; --labels {array.source} takes it as classes, --samples as indices"
+        options += ", --tap as a layer" if len(array.shape) > 1 else ""
+    if name in OTHERS:
+        return f", which describes examples{options}"
+    if array.read is None:
+        return f": it {array.refusal}" if len(array.shape) < 2 else ""
+    if not is_number:
+        return ": it holds texts or dates"
     if not array.shape:
-        return "it is a single value"
+        return ": it is a single value"
     if len(array.shape) == 1:
-        return f"it has one axis, and a layer two or more{_choice(each)}"
+        return f": it has one axis, and a layer two or more{options}"
     if array.shape[0] == 1:
-        return "it has one row, and a layer has one an example"
+        return ": it has one row, and a layer has one an example"
     if array.shape[1:] == (1,) and array.dtype.kind in "biu":
-        return f"it has one column of integers, as labels and indices have{_choice(each)}"
+        return f": it has one column of integers, as labels and indices have{options}"
     return ""
 
 
-def _choice(each: Found) -> str:
-    """Return what takes an array for what it may be."""
-    array = each.array
-    if isinstance(array, Refused) or array.dtype.kind in "SUmM" or not array.shape:
-        return ""
-    use = f"; --labels {each.source} takes it as classes, --samples as indices"
-    return use + (", --tap as a layer" if len(array.shape) > 1 else "")
-
-
-def _check_readable(each: Found) -> None:
-    if isinstance(each.array, Refused):
-        raise ArrayError(f"{each.source} {each.array.reason}; --skip {each.name} leaves it out")
-
-
-def _check_taps(roles: Roles, arrays: Iterable[Found]) -> None:
+def _check_taps(roles: Roles, arrays: Iterable[ArrayFile]) -> None:
     """Raise ArrayError unless there are layers, all of as many rows."""
     if not roles.taps:
         why = "; ".join(roles.notes)
-        raise ArrayError(
-            f"there are no activations among {_names(arrays)}; give arrays of two to four axes,"
-            f" examples first{why and f' ({why})'}"
-        )
-    shapes = {name: each.array.shape for name, each in roles.taps.items()}
-    n, count = Counter(shape[:1] for shape in shapes.values()).most_common(1)[0]
-    for name, shape in shapes.items():
-        if shape[:1] != n:
-            raise ArrayError(
-                f"{name} has the shape {shape}, and {count} of {len(shapes)} arrays have"
-                f" {n[0] if n else 'no'} rows; want one row an example, or leave it out with --skip"
-                f" {roles.taps[name].name}"
-            )
+        advice = "give arrays of two to four axes, examples first" + (why and f" ({why})")
+        raise ArrayError(f"there are no activations among {_names(arrays)}", remedy=advice)
+    lengths = {name: array.shape[:1] for name, array in roles.taps.items()}
+    n, count = Counter(lengths.values()).most_common(1)[0]
+    for name, array in roles.taps.items():
+        if lengths[name] != n:
+            rows = f"{count} of {len(lengths)} arrays have {n[0] if n else 'no'} rows"
+            wanted = f"want one row an example, or leave it out with --skip {array.name}"
+            raise ArrayError(name, f"has the shape {array.shape}, and {rows}", wanted)
 
 
-def _names(arrays: Iterable[Found]) -> str:
+def _names(arrays: Iterable[ArrayFile]) -> str:
     names = [each.name for each in arrays]
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
-def _shown(each: Found) -> str:
-    kind = "" if isinstance(each.array, Refused) else f" {each.array.dtype}"
-    return f"{each.source} {each.array.shape}{kind}"
+def _shown(array: ArrayFile) -> str:
+    dtype = "" if array.read is None else f" {array.dtype}"
+    return f"{array.source} {array.shape}{dtype}"
