@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from allcnn.errors import ProbeError
 from allcnn.probing import classifier
 from allcnn.settings.probing import PENALTIES
 
@@ -63,7 +64,7 @@ def test_scores_are_those_of_scikit_learn(shape, mean):
     sure = margins > 6 * off
     assert sure.mean() > 0.5
     np.testing.assert_array_equal(predicted[sure], wanted.argmax(axis=1)[sure])
-    assert found.n_features == np.prod(shape)
+    assert found.classifier.weights.shape == (np.prod(shape), CLASSES)
     assert found.penalty == 1e-2
 
 
@@ -195,7 +196,7 @@ def test_the_mean_over_space_is_taken_first():
     pooled = [(X.mean(axis=(1, 2), dtype=np.float64), classes) for X, classes in (training, test)]
     found, predicted = train_and_test(training, test, pool="mean")
     wanted, predicted_wanted = train_and_test(*pooled)
-    assert found.n_features == 8
+    assert len(found.classifier.weights) == 8
     np.testing.assert_array_equal(predicted, predicted_wanted)
     np.testing.assert_array_equal(found.classifier.weights, wanted.classifier.weights)
 
@@ -231,7 +232,7 @@ def test_a_fifth_of_each_class_is_held_out():
 
 
 def test_too_few_examples_are_refused():
-    with pytest.raises(ValueError, match="8 training examples have no class of 5 or more"):
+    with pytest.raises(ProbeError, match="the training set has 8 examples and no class of 5; one"):
         classifier.split(np.arange(8) % 2)
 
 
