@@ -23,6 +23,14 @@ CLASSES = 3
 NET = Selection("net", "final")
 JOB = Probing(NET, penalties=(1e-2, 1e-3))
 SHAPES = {"wide": (4, 4, 8), "narrow": (5,)}
+FINISHED = {
+    "accuracy": 0.5,
+    "train_accuracy": 0.5,
+    "class_accuracy": [0.5] * CLASSES,
+    "penalties": 1e-2,
+    "n_features": 128,
+}
+"""A tap in the draft of a probe."""
 
 
 def write(
@@ -106,7 +114,7 @@ def test_every_tap_is_trained_on_one_set_and_tested_on_the_other(place):
         X, Z = training[tap], test[tap]
         source = classifier.Source(lambda a, b, X=X: X[a:b], 160, 16)
         trained = classifier.train(source, classes, CLASSES, JOB.penalties)
-        hits = trained.classifier.predict(Z.reshape(90, -1)) == wanted
+        hits = trained.predict(Z.reshape(90, -1)) == wanted
         assert found.accuracy[i] == hits.mean()
         assert found.train_accuracy[i] == trained.train_accuracy
         assert found.penalties[i] == trained.penalty
@@ -258,7 +266,16 @@ def _elsewhere(place):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", '{"wide": 1}', '{"wide": {"accuracy": 0.5}}', '{"wide": {"accuracy": "x"}}'],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"wide": 1}',
+        '{"wide": {"accuracy": 0.5}}',
+        json.dumps({"wide": FINISHED | {"accuracy": "x"}}),
+        json.dumps({"wide": FINISHED | {"train_accuracy": 1.5}}),
+        json.dumps({"wide": FINISHED | {"class_accuracy": [0.5] * (CLASSES + 1)}}),
+    ],
 )
 def test_a_damaged_draft_is_ignored(place, counted, content):
     write(place, "train", 60)
@@ -268,6 +285,17 @@ def test_a_damaged_draft_is_ignored(place, counted, content):
     flip_bit(chunk_files(place.probes / first.name / "accuracy")[0])
     probe(place, JOB)
     assert len(counted) == 4
+
+
+def test_a_draft_is_resumed_from(place, counted):
+    write(place, "train", 60)
+    write(place, "test", 40)
+    (first,) = probe(place, JOB)
+    shutil.rmtree(place.probes / first.name)
+    (place.probes / f".{first.name}.partial").write_text(json.dumps({"wide": FINISHED}))
+    (again,) = probe(place, JOB)
+    assert len(counted) == 3
+    assert again.accuracy.tolist() == [0.5, first.accuracy[1]]
 
 
 def test_progress_counts_taps(place):
@@ -383,7 +411,11 @@ def test_sets_that_share_examples_are_refused(place):
     for n in (60, 40):
         write(place, "test", n)
     names = {"train_set": "digits-test-60-01234567", "test_set": "digits-test-40-01234567"}
-    refuse(place, "and digits-test-40-01234567, for net@final, are both of the split test of digits", Probing(NET, **names))
+    refuse(
+        place,
+        "digits-test-40-01234567, for net@final, are both of the split test of digits, and share",
+        Probing(NET, **names),
+    )
 
 
 def test_other_checkpoints_are_refused(place):
@@ -407,9 +439,7 @@ def import_both(place, **digests):
     [({}, "name"), ({"train": "w"}, "name"), ({"train": "w", "test": "w"}, "digest")],
     ids=str,
 )
-def test_imports_are_probed_and_say_by_what_they_are_known_as_one_network(
-    place, digests, known_by
-):
+def test_imports_are_probed_and_say_by_what_they_are_known_as_one_network(place, digests, known_by):
     import_both(place, **digests)
     for pattern in ("net@final", "net@final:two"):
         (found,) = probe(place, Probing(Selection.parse(pattern), penalties=(1e-2,)))

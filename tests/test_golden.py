@@ -105,7 +105,8 @@ def test_a_probe_is_found_and_computed_again_it_agrees(old):
     (again,) = probe(workspace, job)
     assert again.provenance["created_at"] != wanted.provenance["created_at"]
     assert (again.name, again.taps) == (name, wanted.taps)
-    np.testing.assert_array_equal(again.penalties, wanted.penalties)
+    # Ten examples that are held out hardly distinguish a penalty from the next one.
+    assert np.abs(np.log10(again.penalties / wanted.penalties)).max() < 0.51
     np.testing.assert_array_equal(again.n_features, wanted.n_features)
     # One example between two classes may go to either.
     one = 1.001 / 48

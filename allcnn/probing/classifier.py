@@ -32,13 +32,13 @@ _FOLDS = 5
 """Every fifth training example of a class is held out while the penalty is chosen."""
 
 _WORSE = 1.01
-"""Held-out losses so much above the best one mean that weaker penalties only overfit more."""
+"""If the held-out loss exceeds the best one by this factor, weaker penalties only overfit more."""
 
 _HELD_BYTES = 2**30
-"""Of training examples in memory; where they are more, they are read several times."""
+"""Of training examples in memory; more of them are read several times."""
 
 _COMPILED_COLUMNS = 64
-"""Features are padded to powers of two from here on: each width would be compiled again."""
+"""Features are padded to this width or a power of two above it, as each width is compiled."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Source:
 
     Attributes:
         read: returns the rows of a range, in any shape, examples first.
-        n: how many there are.
+        n: number of examples.
         block_rows: rows that are read at once.
-        pool: ``mean`` for the mean of each over all axes but the last.
+        pool: ``mean`` for the mean of each example over all axes but the last.
     """
 
     read: Callable[[int, int], Rows]
@@ -78,11 +78,21 @@ class Source:
 
 
 class Classifier(NamedTuple):
-    """Scores of an example x: (x - reference) weights + offsets; the class is the highest."""
+    """Scores of an example x: (x - reference) weights + offsets; the class is the highest.
+
+    Attributes:
+        reference: subtracted before anything is multiplied, as float32 is not exact without it.
+        weights: of the features.
+        offsets: of the classes.
+        train_accuracy: share of the training examples that are classified correctly.
+        penalty: the chosen factor of the l2 term.
+    """
 
     reference: Float[np.ndarray, "p"]
     weights: Float32[np.ndarray, "p c"]
     offsets: Float64[np.ndarray, "c"]
+    train_accuracy: float
+    penalty: float
 
     def predict(self, rows: Float[np.ndarray, "n p"]) -> Labels:
         """Return the class of each row, by its place among the classes; -1 if it is not finite."""
@@ -95,20 +105,6 @@ class Classifier(NamedTuple):
             found: Float64[np.ndarray, "n c"]
             found = _shifted(rows, self.reference) @ self.weights + self.offsets
             return found
-
-
-class Probe(NamedTuple):
-    """A trained classifier.
-
-    Attributes:
-        classifier: it.
-        train_accuracy: share of the training examples that it classifies rightly.
-        penalty: the chosen factor of the l2 term.
-    """
-
-    classifier: Classifier
-    train_accuracy: float
-    penalty: float
 
 
 class _Data(NamedTuple):
@@ -129,7 +125,7 @@ class _Data(NamedTuple):
 
 def train(
     source: Source, classes: Labels, n_classes: int, penalties: Sequence[float]
-) -> Probe | None:
+) -> Classifier | None:
     """Train a linear classifier; return None where activations are not finite.
 
     The penalty is chosen by the cross entropy of a fifth of the examples, from the strongest to
@@ -138,7 +134,7 @@ def train(
     Args:
         source: of the training examples.
         classes: of them, 0 to n_classes - 1.
-        n_classes: how many there are.
+        n_classes: number of classes.
         penalties: of which one is chosen, in any order.
 
     Raises ProbeError where no class has five examples, of which one can be held out.
@@ -163,8 +159,8 @@ def train(
     data = _standardise(numbers, slice(None), slice(0), is_gram=is_gram)
     point, _ = logistic.fit(data.basis, classes, n_classes, penalty, start, is_gram=is_gram)
     hits = np.argmax(np.asarray(point.scores), axis=1) == classes
-    classifier = _classifier(source, reference.row, numbers, data, point)
-    return Probe(classifier, float(hits.mean()), penalty)
+    weights, offsets = _as_stored(source, reference.row, numbers, data, point)
+    return Classifier(reference.row, weights, offsets, float(hits.mean()), penalty)
 
 
 def evaluate(classifier: Classifier, source: Source) -> Labels:
@@ -248,7 +244,7 @@ def _choose(
     best: tuple[float, float, logistic.Point] | None = None
     point: logistic.Point | None = None
     for penalty in sorted(penalties, reverse=True):
-        # From the classifier of the next stronger penalty it is not far.
+        # The classifier of the next stronger penalty is close.
         point, _ = logistic.fit(basis, classes, n_classes, penalty, point, is_gram=data.is_gram)
         scores = data.others @ np.asarray(point.coefficients) + np.asarray(point.intercepts)
         entropies = optax.softmax_cross_entropy_with_integer_labels(jnp.asarray(scores), held_out)
@@ -261,16 +257,15 @@ def _choose(
     return best[1], best[2]
 
 
-def _classifier(
+def _as_stored(
     source: Source,
-    reference: Float[np.ndarray, "..."],
+    reference: Float[np.ndarray, "p"],
     numbers: Float32[np.ndarray, "n q"],
     data: _Data,
     point: logistic.Point,
-) -> Classifier:
-    """Return what classifies examples as they are stored."""
+) -> tuple[Float32[np.ndarray, "p c"], Float64[np.ndarray, "c"]]:
+    """Return weights and offsets for examples that are neither centred nor scaled."""
     coefficients, p = np.asarray(point.coefficients), reference.size
-    intercepts = np.asarray(point.intercepts, np.float64)
     if not data.is_gram:
         weights = coefficients[:p] / np.float32(data.size)
         mean = numbers[:, :p].mean(axis=0, dtype=np.float64)
@@ -282,12 +277,12 @@ def _classifier(
             X = _shifted(source.rows(start, stop), reference)
             weights += X.T @ A[start:stop]
             mean += X.sum(axis=0, dtype=np.float64) / source.n
-    return Classifier(reference, weights, intercepts - mean @ weights)
+    return weights, np.asarray(point.intercepts, np.float64) - mean @ weights
 
 
 def _shifted(rows: Float[np.ndarray, "n p"], reference: Rows) -> Float32[np.ndarray, "n p"]:
     """Subtract the reference in the precision of the rows, float32 at least; then narrow."""
     wide = rows if rows.dtype == np.float64 else rows.astype(np.float32, copy=False)
-    # What is not finite makes numbers so, which are looked at later.
+    # Values that are not finite stay so, and are found later.
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(wide - np.ravel(reference)[None, :].astype(wide.dtype), np.float32)

@@ -26,7 +26,8 @@ from store.storage.paths import Place, read_bytes, write_json
 from store.storage.remote_errors import reaching
 
 _METHOD: Final = 1
-"""Raised with every change that moves the numbers, so that no older probe stands for a new one."""
+"""Raised with every change that moves numbers by more than a fit's tolerance: older probes then no
+longer count as known."""
 
 JOB: Final = "job"
 """Where the provenance of a probe holds its settings."""
@@ -129,7 +130,7 @@ def _score(tap: Tap, classes: tuple[int, ...], job: Probing) -> _Score:
     found = classifier.train(training, given, len(classes), job.penalties)
     if found is None:
         return score
-    predicted = classifier.evaluate(found.classifier, test)
+    predicted = classifier.evaluate(found, test)
     if np.any(predicted < 0):
         return score
     hits = predicted == wanted

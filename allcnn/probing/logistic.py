@@ -24,13 +24,14 @@ Basis = Float[Array, "n q"]
 Scalar = Float[Array, ""]
 
 MAX_STEPS = 1000
-"""Of one fit: five times what the weakest of the usual penalties took."""
+"""For one fit: twice to five times as many as the weakest of the usual penalties needed."""
 
 _FLATTER = 0.02
-"""A line search ends where the slope is so small a part of the first one, above or below 0."""
+"""A line search ends where the slope is at most this share of the first one. With 0.5, as for
+L-BFGS, conjugate gradients take half as many steps again; a look costs less than a step."""
 
 _LOOKS = 20
-"""Of a line search: the slope of a convex function is found in two or three."""
+"""Per line search: two or three find the minimum of a convex function."""
 
 
 class Point(NamedTuple):
@@ -99,19 +100,19 @@ def fit(
     is_gram: bool,
     tolerance: float = 1e-3,
 ) -> tuple[Point, int]:
-    """Minimise from a start; return the classifier and how many steps that took.
+    """Minimise from a start; return the classifier and the number of steps.
 
     Ends where the loss is within ``tolerance`` nats of the optimum as far as the weights decide: it
     is strongly convex in them, so that no more than |gradient|² / (2 penalty) is left; or where
-    float32 finds no way down.
+    rounding to float32 leaves no way down.
 
     Args:
-        basis: features (n, p), centred or not, or the Gram matrix (n, n) of such features. Of mean
-            squared norm about 1, or else penalties mean something else.
+        basis: features (n, p), or the Gram matrix (n, n) of features. Penalties assume a mean
+            squared norm of about 1.
         classes: of the examples, 0 to n_classes - 1.
-        n_classes: how many there are.
+        n_classes: number of classes.
         penalty: factor of the l2 term, above 0.
-        start: only its coefficients and intercepts count; by default the optimum of an infinite
+        start: whose coefficients and intercepts are used; by default the optimum for an infinite
             penalty: no weights, and the frequencies of the classes.
         is_gram: whether ``basis`` is a Gram matrix.
         tolerance: nats.

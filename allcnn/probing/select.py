@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 
 from allcnn.advice import (
-    extracting,
     importing,
     is_extracted,
     is_here,
@@ -36,16 +35,14 @@ from store.ingest.import_arrays import rows_digest
 from store.model.examples import NO_LABEL
 
 Role = Literal["train", "test"]
-"""Names of the splits that are used where no sample set is named."""
+"""The splits whose sample sets are used unless others are named."""
 
 KnownBy = Literal["digest", "name"]
 """What shows that two sets of activations are of one network: its digest, or its name alone."""
 
 _SAMPLES: Mapping[Role, int] = {"train": 5000, "test": 10000}
-"""How many examples of a split are advised."""
-
 _LARGE = ("cifar10", "cifar100", "fashion_mnist")
-"""Data sets that have so many."""
+"""How many examples of a split are advised, of the data sets that have so many."""
 
 _COPIES = 4
 """Of all examples' features or Gram matrix: as it comes, centred, on the device, and to spare."""
@@ -97,7 +94,7 @@ class Task:
 def choose(workspace: Workspace, job: Probing) -> list[Task]:
     """Find the activations of every network that is named, on both sets of examples.
 
-    Raises ProbeError where any of them is not stored whole, and where the examples do not serve.
+    Raises ProbeError where any of them is not stored whole, or the examples cannot be used.
     """
     found = find(workspace, job.networks, None)
     if not found:
@@ -124,8 +121,7 @@ class _Network:
     found: list[Found]
 
     def task(self) -> Task:
-        """Return what is trained on and tested on; raise ProbeError where that cannot be."""
-        # What is named first: the other one is of the same data set, unless it is named too.
+        # The set that is named comes first: the other one is of the same data set, or named too.
         roles: tuple[Role, Role] = ("test", "train") if self.job.test_set else ("train", "test")
         sides: dict[Role, Taps] = {}
         dataset = None
@@ -142,10 +138,7 @@ class _Network:
         return Task(self.network, taps, _classes(self.network, taps[0]), known_by)
 
     def stored(self, role: Role, dataset: str | None) -> Taps:
-        """Return the activations on the sample set that is named, or on the largest of a split.
-
-        ``dataset`` is the one that this split is of, None for any.
-        """
+        """Return those on the sample set that is named, or on the largest of a data set's split."""
         name = self.job.train_set if role == "train" else self.job.test_set
         sets: dict[str, list[Found]] = {}
         for each in self.found:
@@ -166,7 +159,7 @@ class _Network:
     def not_stored(
         self, sets: Mapping[str, list[Found]], role: Role, name: str | None, dataset: str | None
     ) -> ProbeError:
-        """Return why none of some sample sets can be used."""
+        """Return why none of these sample sets can be used."""
         if not sets:
             split = f"of examples of the split {role}" + (f" of {dataset}" if dataset else "")
             store_it = _to_store(self.workspace, self.network, role)
@@ -197,9 +190,8 @@ class _Network:
     def known_by(self, train: Taps, test: Taps) -> KnownBy:
         """Return what shows that both sets are of one network; raise ProbeError if they are not.
 
-        Digests do, except for those that imports compute from the rows themselves, which differ
-        between two sets of examples: then the name, the checkpoint, the taps and their shapes have
-        to do.
+        Digests do, unless imports computed them from rows, which differ between two sets: then it
+        is the name, with the same taps of the same shapes.
         """
         stale = left_behind(self.workspace, list(map(activations_alone, [*train, *test])))
         if stale:
@@ -216,7 +208,7 @@ class _Network:
         )
 
     def is_of_rows(self, tap: Representation) -> bool:
-        """Return whether a digest stands for what is stored, as of imports, and for no network."""
+        """Return whether a digest is that of imported rows, and not that of a network."""
         key = tap.key
         if is_extracted(tap.meta.attributes):
             return False
@@ -224,7 +216,7 @@ class _Network:
         return rows_digest(taps) == tap.meta.checkpoint_digest
 
     def to_agree(self, train: Taps, test: Taps) -> str:
-        """Say how to store both sets of one network, where one of them is of another."""
+        """Say how to store both sets of one network, if one of them is of another."""
         extracted = all(is_extracted(tap.meta.attributes) for tap in (*train, *test))
         if not (is_here(self.workspace, self.network) and extracted):
             return "store those of different networks under different names"
@@ -246,7 +238,7 @@ class _Network:
             )
 
     def check_fits(self, taps: Sequence[Tap]) -> None:
-        """Raise ProbeError where what training needs of all examples would not fit here."""
+        """Raise ProbeError if training needs more memory than this machine has."""
         of, pool = taps[0].train.meta.sample_set, self.job.pool
         columns = max(count_columns(of.n_samples, tap.count_features(pool)) for tap in taps)
         needed = 4 * _COPIES * of.n_samples * columns
@@ -276,8 +268,6 @@ def _to_store(workspace: Workspace, side: Selection, role: Role) -> str:
         if run_record.read_record(workspace, side.run).config.dataset in _LARGE:
             n_samples = _SAMPLES[role]
     network = Selection(side.run, side.checkpoint)
-    if is_here(workspace, network):
-        return f"run {extracting(workspace, network, split=role, samples=n_samples)}"
     return store_missing(workspace, network, split=role, samples=n_samples)
 
 
