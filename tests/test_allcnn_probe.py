@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from allcnn.errors import ProbeError
 from allcnn.probing import classifier
 from allcnn.settings.probing import PENALTIES
 
@@ -34,7 +35,7 @@ def train_and_test(training, test, penalties=ONE, **how):
     (X, classes), (Z, _) = training, test
     found = classifier.train(source(X, **how), classes, CLASSES, penalties)
     assert found is not None
-    return found, classifier.evaluate(found.classifier, source(Z, **how))
+    return found, classifier.evaluate(found, source(Z, **how))
 
 
 def by_sklearn(training, test, penalty):
@@ -53,7 +54,7 @@ def test_scores_are_those_of_scikit_learn(shape, mean):
     training, test = make_data(shape, mean=mean)
     found, predicted = train_and_test(training, test, (1e-2,))
     wanted = by_sklearn(training, test, 1e-2)
-    scores = found.classifier.scores(test[0].reshape(len(test[0]), -1))
+    scores = found.scores(test[0].reshape(len(test[0]), -1))
     # Within 1e-3 nats of the optimum weights are off by sqrt(2e-3 / penalty), at most; on examples
     # of norm 1 so are scores. What all classes have in common says nothing.
     scores -= scores.mean(axis=1, keepdims=True) - wanted.mean(axis=1, keepdims=True)
@@ -63,7 +64,7 @@ def test_scores_are_those_of_scikit_learn(shape, mean):
     sure = margins > 6 * off
     assert sure.mean() > 0.5
     np.testing.assert_array_equal(predicted[sure], wanted.argmax(axis=1)[sure])
-    assert found.n_features == np.prod(shape)
+    assert found.weights.shape == (np.prod(shape), CLASSES)
     assert found.penalty == 1e-2
 
 
@@ -100,7 +101,7 @@ def test_the_largest_features_are_not_made_smaller():
         X[:, 0] = 100 * (classes == 2) + 0.1 * X[:, 0]
     found, predicted = train_and_test(training, test)
     np.testing.assert_array_equal(predicted == 2, test[1] == 2)
-    weights = np.abs(found.classifier.weights)
+    weights = np.abs(found.weights)
     assert weights[0].max() * 100 > 100 * (weights[1:].max() * 2)
 
 
@@ -129,7 +130,7 @@ def test_a_constant_tap_gives_the_most_frequent_class(p, value):
     found, predicted = train_and_test((X, classes), (X[:7], classes[:7]), PENALTIES)
     np.testing.assert_array_equal(predicted, 0)
     assert found.train_accuracy == 41 / 161
-    assert np.isfinite(found.classifier.weights).all()
+    assert np.isfinite(found.weights).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -156,10 +157,8 @@ def test_blocks_of_any_size_and_memory_give_one_probe(shape, monkeypatch):
     monkeypatch.setattr(classifier, "_HELD_BYTES", 40 * training[0][0].nbytes)
     parts, predicted_in_parts = train_and_test(training, test, block_rows=7)
     np.testing.assert_array_equal(predicted, predicted_in_parts)
-    scale = np.abs(whole.classifier.weights).max()
-    np.testing.assert_allclose(
-        parts.classifier.weights, whole.classifier.weights, atol=1e-2 * scale
-    )
+    scale = np.abs(whole.weights).max()
+    np.testing.assert_allclose(parts.weights, whole.weights, atol=1e-2 * scale)
 
 
 def test_memory_bounds_the_rows_that_are_read_at_once(monkeypatch):
@@ -195,16 +194,16 @@ def test_the_mean_over_space_is_taken_first():
     pooled = [(X.mean(axis=(1, 2), dtype=np.float64), classes) for X, classes in (training, test)]
     found, predicted = train_and_test(training, test, pool="mean")
     wanted, predicted_wanted = train_and_test(*pooled)
-    assert found.n_features == 8
+    assert len(found.weights) == 8
     np.testing.assert_array_equal(predicted, predicted_wanted)
-    np.testing.assert_array_equal(found.classifier.weights, wanted.classifier.weights)
+    np.testing.assert_array_equal(found.weights, wanted.weights)
 
 
 def test_float16_is_probed_as_its_values_in_float32():
     training, test = make_data((300,), dtype=np.float16)
     wide = [(np.float32(X), classes) for X, classes in (training, test)]
     found, wanted = (train_and_test(*data)[0] for data in ((training, test), wide))
-    np.testing.assert_array_equal(found.classifier.weights, wanted.classifier.weights)
+    np.testing.assert_array_equal(found.weights, wanted.weights)
 
 
 @pytest.mark.parametrize("p", [6, 300])
@@ -231,12 +230,12 @@ def test_a_fifth_of_each_class_is_held_out():
 
 
 def test_too_few_examples_are_refused():
-    with pytest.raises(ValueError, match="8 training examples have no class of 5 or more"):
+    with pytest.raises(ProbeError, match="the training set has 8 examples and no class of 5; one"):
         classifier.split(np.arange(8) % 2)
 
 
 def test_the_same_bits_twice():
     training, test = make_data((5, 5, 8))
     first, second = (train_and_test(training, test, PENALTIES)[0] for _ in range(2))
-    for one, other in zip(first.classifier, second.classifier, strict=True):
+    for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)

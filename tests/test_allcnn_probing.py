@@ -23,6 +23,14 @@ CLASSES = 3
 NET = Selection("net", "final")
 JOB = Probing(NET, penalties=(1e-2, 1e-3))
 SHAPES = {"wide": (4, 4, 8), "narrow": (5,)}
+FINISHED = {
+    "accuracy": 0.5,
+    "train_accuracy": 0.5,
+    "class_accuracy": [0.5] * CLASSES,
+    "penalties": 1e-2,
+    "n_features": 128,
+}
+"""A tap in the draft of a probe."""
 
 
 def write(
@@ -106,7 +114,7 @@ def test_every_tap_is_trained_on_one_set_and_tested_on_the_other(place):
         X, Z = training[tap], test[tap]
         source = classifier.Source(lambda a, b, X=X: X[a:b], 160, 16)
         trained = classifier.train(source, classes, CLASSES, JOB.penalties)
-        hits = trained.classifier.predict(Z.reshape(90, -1)) == wanted
+        hits = trained.predict(Z.reshape(90, -1)) == wanted
         assert found.accuracy[i] == hits.mean()
         assert found.train_accuracy[i] == trained.train_accuracy
         assert found.penalties[i] == trained.penalty
@@ -115,20 +123,20 @@ def test_every_tap_is_trained_on_one_set_and_tested_on_the_other(place):
     assert found.accuracy.min() > 1 / CLASSES + 4 * np.sqrt(2 / 9 / 90)
 
 
-def test_it_says_what_it_came_from(place):
+def test_its_provenance_names_its_inputs(place):
     write(place, "train", 160)
     write(place, "test", 90)
     (found,) = probe(place, JOB)
     stored = store.open(place.activations)
-    told = found.provenance
-    assert told["job"] == JOB.to_json() | {
+    provenance = found.provenance
+    assert provenance["job"] == JOB.to_json() | {
         "train_set": "digits-train-160-01234567",
         "test_set": "digits-test-90-01234567",
     }
-    assert told["checkpoint_digest"] == "feedc0de"
-    assert told["rows_digests"] == {tap.key.path: tap.rows_digest for tap in stored.find()}
-    assert told["sample_sets"]["train"]["n_samples"] == 160
-    assert {"jax", "numpy"} <= set(told["versions"])
+    assert provenance["checkpoint_digest"] == "feedc0de"
+    assert provenance["rows_digests"] == {tap.key.path: tap.rows_digest for tap in stored.find()}
+    assert provenance["sample_sets"]["train"]["n_samples"] == 160
+    assert {"jax", "numpy"} <= set(provenance["versions"])
     kept = store.read_probe(place.probes, found.name)
     np.testing.assert_array_equal(kept.accuracy, found.accuracy)
 
@@ -226,7 +234,7 @@ def test_a_damaged_probe_is_computed_again(place, counted):
     np.testing.assert_array_equal(again.accuracy, first.accuracy)
 
 
-def test_a_killed_probe_goes_on_after_the_last_tap(place, counted, monkeypatch):
+def test_a_killed_probe_resumes_after_the_last_tap(place, counted, monkeypatch):
     write(place, "train", 60)
     write(place, "test", 40)
     score = fit._score
@@ -249,7 +257,7 @@ def test_a_killed_probe_goes_on_after_the_last_tap(place, counted, monkeypatch):
 
 
 def _elsewhere(place):
-    """Probe the same afresh."""
+    """Probe the same in a new workspace."""
     other = Workspace.at(place.root / "other")
     (place.root / "other").mkdir()
     (place.root / "other" / "activations.zarr").symlink_to(place.activations)
@@ -258,9 +266,18 @@ def _elsewhere(place):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", '{"wide": 1}', '{"wide": {"accuracy": 0.5}}', '{"wide": {"accuracy": "x"}}'],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"wide": 1}',
+        '{"wide": {"accuracy": 0.5}}',
+        json.dumps({"wide": FINISHED | {"accuracy": "x"}}),
+        json.dumps({"wide": FINISHED | {"train_accuracy": 1.5}}),
+        json.dumps({"wide": FINISHED | {"class_accuracy": [0.5] * (CLASSES + 1)}}),
+    ],
 )
-def test_a_draft_that_is_none_is_not_gone_on_with(place, counted, content):
+def test_a_damaged_draft_is_ignored(place, counted, content):
     write(place, "train", 60)
     write(place, "test", 40)
     (first,) = probe(place, JOB)
@@ -270,14 +287,25 @@ def test_a_draft_that_is_none_is_not_gone_on_with(place, counted, content):
     assert len(counted) == 4
 
 
+def test_a_draft_is_resumed_from(place, counted):
+    write(place, "train", 60)
+    write(place, "test", 40)
+    (first,) = probe(place, JOB)
+    shutil.rmtree(place.probes / first.name)
+    (place.probes / f".{first.name}.partial").write_text(json.dumps({"wide": FINISHED}))
+    (again,) = probe(place, JOB)
+    assert len(counted) == 3
+    assert again.accuracy.tolist() == [0.5, first.accuracy[1]]
+
+
 def test_progress_counts_taps(place):
     for run in ("a", "b"):
         write(place, "train", 60, run)
         write(place, "test", 40, run)
-    job, told = Probing(Selection("*", "final"), penalties=(1e-2,)), []
-    results = probe(place, job, lambda *each: told.append(each))
+    job, reports = Probing(Selection("*", "final"), penalties=(1e-2,)), []
+    results = probe(place, job, lambda *each: reports.append(each))
     assert [result.taps[0].run for result in results] == ["a", "b"]
-    assert told == [
+    assert reports == [
         (0, 4, "a@final: wide"),
         (1, 4, "a@final: narrow"),
         (2, 4, "a@final: done"),
@@ -373,8 +401,8 @@ def test_grams_alone_do_not_do(workspace):
         extract(workspace, job)
     with pytest.raises(
         ProbeError,
-        match=rf"of {run}@final on digits-train-64-.* Grams alone are kept, and probes need"
-        rf" activations; run `allcnn extract {run} --checkpoint final --split train --samples 64",
+        match=rf"activations of {run}@final on digits-train-64-.* are not stored, only their Grams;"
+        rf" run `allcnn extract {run} --checkpoint final --split train --samples 64",
     ):
         probe(workspace, Probing(Selection(run, "final")))
 
@@ -383,7 +411,11 @@ def test_sets_that_share_examples_are_refused(place):
     for n in (60, 40):
         write(place, "test", n)
     names = {"train_set": "digits-test-60-01234567", "test_set": "digits-test-40-01234567"}
-    refuse(place, "are both of the split test of digits, and share examples", Probing(NET, **names))
+    refuse(
+        place,
+        "digits-test-40-01234567, for net@final, are both of the split test of digits, and share",
+        Probing(NET, **names),
+    )
 
 
 def test_other_checkpoints_are_refused(place):
@@ -407,9 +439,7 @@ def import_both(place, **digests):
     [({}, "name"), ({"train": "w"}, "name"), ({"train": "w", "test": "w"}, "digest")],
     ids=str,
 )
-def test_imports_are_probed_and_what_tells_that_they_are_one_network_is_said(
-    place, digests, known_by
-):
+def test_imports_are_probed_and_say_by_what_they_are_known_as_one_network(place, digests, known_by):
     import_both(place, **digests)
     for pattern in ("net@final", "net@final:two"):
         (found,) = probe(place, Probing(Selection.parse(pattern), penalties=(1e-2,)))
@@ -437,10 +467,10 @@ def test_examples_without_labels_are_refused(place, split):
 def test_one_class_is_refused(place):
     write(place, "train", 60, labels=np.full(60, 4))
     write(place, "test", 60, labels=np.full(60, 4))
-    refuse(place, "all 60 examples of .* have the label 4, and a classifier needs two classes")
+    refuse(place, "all 60 examples of .* have the label 4; a classifier needs two classes")
 
 
-def test_labels_that_nobody_can_learn_are_refused(place):
+def test_labels_without_training_examples_are_refused(place):
     write(place, "train", 60, labels=np.arange(60) % 2)
     write(place, "test", 60, labels=np.arange(60) % 3)
     refuse(place, "has examples of label 2, and digits-train-60-01234567 has none to learn it from")
@@ -449,21 +479,21 @@ def test_labels_that_nobody_can_learn_are_refused(place):
 def test_too_few_examples_are_refused(place):
     write(place, "train", 8, labels=np.arange(8) % 2)
     write(place, "test", 8, labels=np.arange(8) % 2)
-    refuse(place, "has 8 examples, and of no class 5, of which one could be held out")
+    refuse(place, "digits-train-8-01234567 has 8 examples and no class of 5; one in 5 is held out")
 
 
 def test_more_examples_than_memory_are_refused(place, monkeypatch):
     write(place, "train", 60)
     write(place, "test", 40)
     monkeypatch.setattr(select, "memory_bytes", lambda: 60 * 60 * 16 - 1)
-    refuse(place, "to train on the 60 examples of digits-train-60-01234567, for net@final, would")
+    refuse(place, "training on the 60 examples of digits-train-60-01234567, for net@final, would")
 
 
 def test_features_that_are_few_need_no_room_for_a_gram_matrix(place, monkeypatch):
     write(place, "train", 200)
     write(place, "test", 40)
     monkeypatch.setattr(select, "memory_bytes", lambda: 200 * 64 * 16)
-    refuse(place, "to train on the 200 examples of")
+    refuse(place, "training on the 200 examples of")
     (found,) = probe(place, replace(JOB, pool="mean"))
     assert found.n_features.tolist() == [8, 5]
 

@@ -30,7 +30,7 @@ TAPS = f"{RUN}@final:conv[68]"
 
 @pytest.fixture(scope="session")
 def both_splits(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Return a workspace with activations of training and test examples, which nobody changes."""
+    """Return a workspace with activations of training and test examples, which no test changes."""
     place = Workspace.at(tmp_path_factory.mktemp("splits") / "workspace")
     shutil.copytree(trained.root, place.root)
     for split, n in (("train", 160), ("test", 64)):
@@ -73,7 +73,7 @@ def test_the_same_command_computes_nothing(
     extracted: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = succeed("probe", TAPS, "--penalties", "1e-3", workspace=extracted)
-    monkeypatch.setattr(probing.work, "_score", None)  # nobody calls it
+    monkeypatch.setattr(probing.fit, "_score", None)  # calling it would fail
     assert succeed("probe", TAPS, "--penalties", "1e-3", workspace=extracted) == first
 
 
@@ -151,7 +151,7 @@ def test_gc_removes_the_probes_of_runs_that_are_gone(kept: Workspace) -> None:
     assert store.list_probes(kept.probes) == ["mine"]
 
 
-def test_verify_names_damage_and_the_command_that_mends_it(kept: Workspace) -> None:
+def test_verify_names_damage_and_the_command_that_repairs_it(kept: Workspace) -> None:
     # Ten taps on two sample sets, and two probes.
     told = succeed("store", "verify", workspace=kept)
     assert told.startswith("22 representations, Grams, results and probes, ")

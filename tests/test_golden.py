@@ -10,7 +10,10 @@ import zarr
 
 import store
 from allcnn.compare import compare
+from allcnn.probing import probe
 from allcnn.settings.comparison import Comparison
+from allcnn.settings.probing import Probing
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from tests.commands import succeed
 
@@ -90,3 +93,22 @@ def test_nothing_is_computed_again(old):
         succeed(*line.split(), workspace=Workspace.at(old))
     assert sorted((old / "similarity.zarr").rglob("*")) == before
     assert (old / "report" / "index.html").exists()
+
+
+def test_a_probe_is_found_and_computed_again_it_agrees(old):
+    (name,) = store.list_probes(old / "probes.zarr")
+    wanted = store.read_probe(old / "probes.zarr", name)
+    workspace, job = Workspace.at(old), Probing(Selection.parse("old-d1-v2-s0@final"))
+    (found,) = probe(workspace, job)
+    assert found.provenance == wanted.provenance
+    shutil.rmtree(old / "probes.zarr")
+    (again,) = probe(workspace, job)
+    assert again.provenance["created_at"] != wanted.provenance["created_at"]
+    assert (again.name, again.taps) == (name, wanted.taps)
+    # Ten examples that are held out hardly distinguish a penalty from the next one.
+    assert np.abs(np.log10(again.penalties / wanted.penalties)).max() < 0.51
+    np.testing.assert_array_equal(again.n_features, wanted.n_features)
+    # One example between two classes may go to either.
+    one = 1.001 / 48
+    np.testing.assert_allclose(again.accuracy, wanted.accuracy, rtol=0, atol=one)
+    np.testing.assert_allclose(again.train_accuracy, wanted.train_accuracy, rtol=0, atol=one)

@@ -289,7 +289,7 @@ def test_verification_finds_names_that_xarray_would_show_wrong(path, dimension):
     assert damage.part == dimension
 
 
-def test_a_folder_that_is_no_probe_is_told(path):
+def test_a_folder_that_is_no_probe_is_reported(path):
     write_probe(path, make_probe())
     (path / "notes").mkdir()
     (path / "notes" / "a.txt").write_text("mine")
@@ -314,7 +314,7 @@ def test_what_it_takes_is_measured_and_removed(path):
     assert not (path / "net").exists()
 
 
-def test_only_what_kills_left_is_abandoned(path):
+def test_only_interrupted_writes_are_abandoned(path):
     write_probe(path, make_probe())
     write_probe(path, make_probe("half"))
     (path / "half" / "zarr.json").unlink()

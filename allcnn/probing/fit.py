@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -19,32 +19,25 @@ from allcnn.settings.probing import Probing
 from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from store import ProbeResult, Representation, StoreError
-from store.model.field_checks import check_count
 from store.model.strict_json import parse
+from store.records.probes import ARRAYS
 from store.records.records import check_writable
 from store.storage.paths import Place, read_bytes, write_json
 from store.storage.remote_errors import reaching
 
 _METHOD: Final = 1
-"""Raised with every change that moves the numbers, so that no older probe stands for a new one."""
+"""Raised with every change that moves numbers by more than a fit's tolerance: older probes then no
+longer count as known."""
 
 JOB: Final = "job"
-"""Where a probe's provenance tells its settings."""
-
+"""Where the provenance of a probe holds its settings."""
 
 NETWORK_KNOWN_BY: Final = "network_known_by"
-"""Where it says whether a digest, or the name alone, tells that both sets are of one network."""
+"""Where it says whether a digest, or the name alone, shows that both sets are of one network."""
 
 
-@dataclass(frozen=True)
-class _Score:
-    """How well a classifier does on one tap; NaN where its activations are not finite."""
-
-    accuracy: float
-    train_accuracy: float
-    class_accuracy: tuple[float, ...]
-    penalty: float
-    n_features: int
+_Score = dict[str, Any]
+"""One tap's numbers in a result; NaN where its activations are not finite."""
 
 
 def probe(workspace: Workspace, job: Probing, report: Report = silent) -> list[ProbeResult]:
@@ -52,136 +45,102 @@ def probe(workspace: Workspace, job: Probing, report: Report = silent) -> list[P
 
     Returns one result a network, sorted by run and by checkpoint as they were trained. Known is
     what was computed from the same activations (by their digests) in the same way. A killed probe
-    goes on after the last tap that was finished.
+    resumes after the last tap that was finished.
 
-    Raises ProbeError where activations of a network are missing or do not serve, before any work.
+    Raises ProbeError where activations of a network are missing or cannot be used, before any work.
     """
     tasks = choose(workspace, job)
     total, done = sum(len(task.taps) for task in tasks), 0
     results = []
     for task in tasks:
-        work = _Work(workspace.probes, task, job)
-        known = work.known()
-        if known is None:
-            check_writable(workspace.probes, "probes")
-            known = work.result(partial(_tell, report, done, total))
-            store.write_probe(workspace.probes, known)
-            work.forget()
+        results.append(_result(workspace.probes, task, job, partial(_shift, report, done, total)))
         done += len(task.taps)
         report(done, total, f"{task.network}: done")
-        results.append(known)
     return results
 
 
-def _tell(report: Report, before: int, total: int, n: int, detail: str) -> None:
-    report(before + n, total, detail)
+def _shift(report: Report, before: int, total: int, n: int, tap: str) -> None:
+    report(before + n, total, tap)
 
 
-class _Work:
-    """The probe of one network under way."""
+def _result(
+    place: Place, task: Task, job: Probing, report: Callable[[int, str], None]
+) -> ProbeResult:
+    """Read the probe of one network, or compute and write it; a damaged one does not count."""
+    name = _name(task, job)
+    with suppress(StoreError):
+        return store.read_probe(place, name)
+    check_writable(place, "probes")
+    # Not listed as a probe; reading the probe says that it is not finished.
+    draft = place / f".{name}.partial"
+    scores = _finished(draft, name, task, job)
+    for n, tap in enumerate(task.taps):
+        if tap.name not in scores:
+            report(n, f"{task.network}: {tap.name}")
+            scores[tap.name] = _score(tap, task.classes, job)
+            write_json(draft, scores)
+    result = _put_together(name, task, job, scores)
+    store.write_probe(place, result)
+    with reaching(place), suppress(FileNotFoundError):
+        draft.unlink()
+    return result
 
-    def __init__(self, place: Place, task: Task, job: Probing) -> None:
-        self._place = place
-        self._task = task
-        self._job = job
-        self.name = _name(task, job)
-        # Nobody takes it for a probe, and readers are told that this one is not finished.
-        self._draft = place / f".{self.name}.partial"
 
-    def known(self) -> ProbeResult | None:
-        """Return what was computed before; a damaged result does not count."""
-        with suppress(StoreError):
-            return store.read_probe(self._place, self.name)
-        return None
+def _finished(draft: Place, name: str, task: Task, job: Probing) -> dict[str, _Score]:
+    """Return the taps that a killed probe had finished; none where its draft is damaged."""
+    with suppress(OSError, ValueError, TypeError, LookupError):
+        scores: dict[str, _Score] = parse(read_bytes(draft), constants=True)
+        finished = tuple(tap for tap in task.taps if tap.name in scores)
+        _put_together(name, replace(task, taps=finished), job, scores)  # checks the numbers
+        return scores
+    return {}
 
-    def result(self, report: Callable[[int, str], None]) -> ProbeResult:
-        """Probe the taps that are not finished yet, and put all together."""
-        scores = self._finished()
-        for n, tap in enumerate(self._task.taps):
-            name = tap.test.key.tap
-            if name not in scores:
-                report(n, f"{self._task.network}: {name}")
-                scores[name] = _score(tap, self._task.classes, self._job)
-                write_json(self._draft, {of: asdict(score) for of, score in scores.items()})
-        return self._result([scores[tap.test.key.tap] for tap in self._task.taps])
 
-    def forget(self) -> None:
-        """Remove the draft, whose probe is finished."""
-        with reaching(self._place), suppress(FileNotFoundError):
-            self._draft.unlink()
-
-    def _finished(self) -> dict[str, _Score]:
-        """Return the taps that a killed probe of the same name had finished."""
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            found = parse(read_bytes(self._draft), constants=True)
-            scores = {of: _read_score(each) for of, each in found.items()}
-            if all(len(s.class_accuracy) == len(self._task.classes) for s in scores.values()):
-                return scores
-        return {}
-
-    def _result(self, scores: Sequence[_Score]) -> ProbeResult:
-        task = self._task
-        return ProbeResult(
-            name=self.name,
-            taps=tuple(tap.test.key for tap in task.taps),
-            train_set=task.train_set.name,
-            accuracy=np.array([score.accuracy for score in scores]),
-            train_accuracy=np.array([score.train_accuracy for score in scores]),
-            class_accuracy=np.array([score.class_accuracy for score in scores]),
-            penalties=np.array([score.penalty for score in scores]),
-            n_features=np.array([score.n_features for score in scores]),
-            classes=task.classes,
-            n_train=task.train_set.n_samples,
-            n_test=task.test_set.n_samples,
-            pool=self._job.pool,
-            provenance=_provenance(task, self._job),
-        )
+def _put_together(name: str, task: Task, job: Probing, scores: dict[str, _Score]) -> ProbeResult:
+    numbers: dict[str, Any]
+    numbers = {of: np.array([scores[tap.name][of] for tap in task.taps]) for of in ARRAYS}
+    return ProbeResult(
+        name=name,
+        taps=tuple(tap.test.key for tap in task.taps),
+        train_set=task.train_set.name,
+        classes=task.classes,
+        n_train=task.train_set.n_samples,
+        n_test=task.test_set.n_samples,
+        pool=job.pool,
+        provenance=_provenance(task, job),
+        **numbers,
+    )
 
 
 def _score(tap: Tap, classes: tuple[int, ...], job: Probing) -> _Score:
     """Train on one tap and classify the test examples."""
-    known = np.asarray(classes)
-    training = _source(tap.train, job)
-    found = classifier.train(
-        training, np.searchsorted(known, tap.train.labels), len(classes), job.penalties
+    sides = tap.train, tap.test
+    training, test = (
+        classifier.Source(side.read, side.meta.n_samples, side.meta.batch_rows, job.pool)
+        for side in sides
     )
+    given, wanted = (np.searchsorted(classes, side.labels) for side in sides)
+    score: _Score = {
+        "accuracy": np.nan,
+        "train_accuracy": np.nan,
+        "class_accuracy": [np.nan] * len(classes),
+        "penalties": np.nan,
+        "n_features": tap.count_features(job.pool),
+    }
+    found = classifier.train(training, given, len(classes), job.penalties)
     if found is None:
-        return _undefined(tap, len(classes), job)
-    predicted = classifier.evaluate(found.classifier, _source(tap.test, job))
+        return score
+    predicted = classifier.evaluate(found, test)
     if np.any(predicted < 0):
-        return _undefined(tap, len(classes), job)
-    wanted = np.searchsorted(known, tap.test.labels)
+        return score
     hits = predicted == wanted
-    return _Score(
-        accuracy=float(hits.mean()),
-        train_accuracy=found.train_accuracy,
-        class_accuracy=tuple(_share(hits[wanted == place]) for place in range(len(classes))),
-        penalty=found.penalty,
-        n_features=found.n_features,
-    )
-
-
-def _source(tap: Representation, job: Probing) -> classifier.Source:
-    return classifier.Source(tap.read, tap.meta.n_samples, tap.meta.batch_rows, job.pool)
-
-
-def _undefined(tap: Tap, n_classes: int, job: Probing) -> _Score:
-    n_features = tap.count_features(job.pool)
-    return _Score(np.nan, np.nan, (np.nan,) * n_classes, np.nan, n_features)
-
-
-def _share(hits: np.ndarray) -> float:
-    return float(hits.mean()) if len(hits) else float("nan")
-
-
-def _read_score(values: dict[str, Any]) -> _Score:
-    """Rebuild a score; raises TypeError, ValueError or KeyError for what is none."""
-    shares = tuple(map(float, values["class_accuracy"]))
-    numbers = {n: float(values[n]) for n in ("accuracy", "train_accuracy", "penalty")}
-    if any(share < 0 or share > 1 for share in (*shares, *list(numbers.values())[:2])):
-        raise ValueError("a share is not from 0 to 1")
-    check_count("n_features", values["n_features"])
-    return _Score(**numbers, class_accuracy=shares, n_features=values["n_features"])
+    of_class = (hits[wanted == place] for place in range(len(classes)))
+    return score | {
+        "accuracy": hits.mean(),
+        "train_accuracy": found.train_accuracy,
+        "class_accuracy": [each.mean() if len(each) else np.nan for each in of_class],
+        "penalties": found.penalty,
+    }
 
 
 def _name(task: Task, job: Probing) -> str:

@@ -1,15 +1,14 @@
 """Which activations a probe is trained on, and which it is tested on."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from allcnn.advice import (
-    extracting,
     importing,
     is_extracted,
     is_here,
@@ -24,7 +23,7 @@ from allcnn.compare.reextract import examples_of, store_whole
 from allcnn.compare.select import left_behind
 from allcnn.errors import AllcnnError, ProbeError
 from allcnn.extract import load_source
-from allcnn.probing.classifier import FOLDS, count_columns
+from allcnn.probing.classifier import count_columns, split
 from allcnn.settings.probing import Probing
 from allcnn.settings.selection import Selection
 from allcnn.similarity.method import Pool
@@ -36,19 +35,19 @@ from store.ingest.import_arrays import rows_digest
 from store.model.examples import NO_LABEL
 
 Role = Literal["train", "test"]
-"""Names of the splits that are taken where no sample set is named."""
+"""The splits whose sample sets are used unless others are named."""
 
 KnownBy = Literal["digest", "name"]
-"""What tells that two sets of activations are of one network: its digest, or its name alone."""
+"""What shows that two sets of activations are of one network: its digest, or its name alone."""
 
-_SAMPLES = {"train": 5000, "test": 10000}
-"""Of which split how many examples are advised."""
-
+_SAMPLES: Mapping[Role, int] = {"train": 5000, "test": 10000}
 _LARGE = ("cifar10", "cifar100", "fashion_mnist")
-"""Data sets that have so many."""
+"""How many examples of a split are advised, of the data sets that have so many."""
 
 _COPIES = 4
 """Of all examples' features or Gram matrix: as it comes, centred, on the device, and to spare."""
+
+Taps = Sequence[Representation]
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,11 @@ class Tap:
 
     train: Representation
     test: Representation
+
+    @property
+    def name(self) -> str:
+        """The tap's, in its network."""
+        return self.test.key.tap
 
     def count_features(self, pool: Pool) -> int:
         """Return how many numbers it has of each example, pooled as asked."""
@@ -68,7 +72,7 @@ class Tap:
 class Task:
     """The taps of one network, in its order, and the classes of the training examples.
 
-    ``known_by`` is what tells that the activations of both sets are of one network.
+    ``known_by`` is what shows that the activations of both sets are of one network.
     """
 
     network: Selection
@@ -90,240 +94,207 @@ class Task:
 def choose(workspace: Workspace, job: Probing) -> list[Task]:
     """Find the activations of every network that is named, on both sets of examples.
 
-    Raises ProbeError where any of them is not stored whole, and where the examples do not serve.
+    Raises ProbeError where any of them is not stored whole, or the examples cannot be used.
     """
     found = find(workspace, job.networks, None)
     if not found:
         raise ProbeError(
-            f"{workspace.root} holds no activations of {job.networks};"
-            f" {_to_store(workspace, job.networks, 'train')}, and again for the split test"
+            str(workspace.root),
+            f"holds no activations of {job.networks}",
+            remedy=f"{_to_store(workspace, job.networks, 'train')}, and again for the split test",
         )
     networks = sorted(by_network(found).items(), key=lambda each: _order(each[0]))
-    return [_task(workspace, job, *each) for each in networks]
+    return [_Network(workspace, job, *each).task() for each in networks]
 
 
 def _order(network: Selection) -> tuple[str, float, str]:
     return network.run, checkpoint_order(network.checkpoint), network.checkpoint
 
 
-def _task(workspace: Workspace, job: Probing, network: Selection, found: list[Found]) -> Task:
-    # What is named first: the other one is of the same data set, unless it is named too.
-    roles: tuple[Role, Role] = ("test", "train") if job.test_set else ("train", "test")
-    first, second = roles
-    sides = {first: _stored(workspace, job, network, found, first)}
-    dataset = sides[first][0].meta.sample_set.dataset
-    sides[second] = _stored(workspace, job, network, found, second, dataset)
-    train, test = sides["train"], sides["test"]
-    _check_apart(network, train[0].meta.sample_set, test[0].meta.sample_set)
-    known_by = _known_by(workspace, network, sides)
-    by_name = {tap.key.tap: tap for tap in train}
-    _check_same_taps(workspace, network, train, test)
-    taps = tuple(Tap(by_name[tap.key.tap], tap) for tap in test)
-    _check_fits(network, taps, job.pool)
-    return Task(network, taps, _classes(network, taps[0]), known_by)
+@dataclass(frozen=True)
+class _Network:
+    """What is stored of one network that a job names."""
 
+    workspace: Workspace
+    job: Probing
+    network: Selection
+    found: list[Found]
 
-def _stored(
-    workspace: Workspace,
-    job: Probing,
-    network: Selection,
-    found: list[Found],
-    role: Role,
-    dataset: str | None = None,
-) -> list[Representation]:
-    """Return the activations on the sample set that is named, or on the largest of a split.
+    def task(self) -> Task:
+        # The set that is named comes first: the other one is of the same data set, or named too.
+        roles: tuple[Role, Role] = ("test", "train") if self.job.test_set else ("train", "test")
+        sides: dict[Role, Taps] = {}
+        dataset = None
+        for role in roles:
+            sides[role] = self.stored(role, dataset)
+            dataset = sides[role][0].meta.sample_set.dataset
+        train, test = sides["train"], sides["test"]
+        self.check_apart(train, test)
+        known_by = self.known_by(train, test)
+        self.check_same_taps(train, test)
+        by_name = {tap.key.tap: tap for tap in train}
+        taps = tuple(Tap(by_name[tap.key.tap], tap) for tap in test)
+        self.check_fits(taps)
+        return Task(self.network, taps, _classes(self.network, taps[0]), known_by)
 
-    ``dataset`` is the one that this split is of, None for any.
-    """
-    name = job.train_set if role == "train" else job.test_set
-    fitting = [each for each in found if _serves(each, name, role, dataset)]
-    sets: dict[str, list[Found]] = {}
-    for each in fitting:
-        sets.setdefault(each.key.sample_set, []).append(each)
-    whole = {of: taps for of, taps in sets.items() if _is_whole(taps, job.networks)}
-    if not whole:
-        of_split = f"of examples of the split {role}" + (f" of {dataset}" if dataset else "")
-        wanted = f"on {name}" if name else of_split
-        raise ProbeError(_why_not(workspace, network, sets, role, wanted, name))
-    chosen = max(whole.values(), key=lambda taps: (taps[0].sample_set.n_samples, taps[0].key))
-    ordered = sorted(chosen, key=lambda each: (each.tap_index, each.key.tap))
-    return [each.activations for each in ordered if each.activations is not None]
+    def stored(self, role: Role, dataset: str | None) -> Taps:
+        """Return those on the sample set that is named, or on the largest of a data set's split."""
+        name = self.job.train_set if role == "train" else self.job.test_set
+        sets: dict[str, list[Found]] = {}
+        for each in self.found:
+            of = each.sample_set
+            fits = of.split == role and dataset in (None, of.dataset)
+            if each.key.sample_set == name if name else fits:
+                sets.setdefault(each.key.sample_set, []).append(each)
+        whole = [taps for taps in sets.values() if self.is_whole(taps)]
+        if not whole:
+            raise self.not_stored(sets, role, name, dataset)
+        largest = max(whole, key=lambda taps: (taps[0].sample_set.n_samples, taps[0].key))
+        ordered = sorted(largest, key=lambda each: (each.tap_index, each.key.tap))
+        return [each.activations for each in ordered if each.activations is not None]
 
+    def is_whole(self, taps: list[Found]) -> bool:
+        return all(map(_is_complete, taps)) and missing_tap(taps, self.job.networks) is None
 
-def _serves(found: Found, name: str | None, role: Role, dataset: str | None) -> bool:
-    if name:
-        return found.key.sample_set == name
-    sample_set = found.sample_set
-    return sample_set.split == role and dataset in (None, sample_set.dataset)
+    def not_stored(
+        self, sets: Mapping[str, list[Found]], role: Role, name: str | None, dataset: str | None
+    ) -> ProbeError:
+        """Return why none of these sample sets can be used."""
+        if not sets:
+            split = f"of examples of the split {role}" + (f" of {dataset}" if dataset else "")
+            store_it = _to_store(self.workspace, self.network, role)
+            return ProbeError(
+                f"no activations of {self.network} {f'on {name}' if name else split}",
+                f"are in {self.workspace.root}",
+                remedy=listing(self.workspace) if name else store_it,
+            )
+        of, taps = next(iter(sets.items()))
+        lacking = next((each for each in taps if not _is_complete(each)), taps[0])
+        grams_alone = all(each.activations is None for each in taps)
+        return ProbeError(
+            f"the activations of {self.network} on {of}",
+            "are not stored, only their Grams" if grams_alone else "are not all there",
+            remedy=store_whole(self.workspace, lacking),
+        )
 
+    def check_apart(self, train: Taps, test: Taps) -> None:
+        """Refuse to test on examples that were trained on: samples of a split are one shuffle's."""
+        one, other = (side[0].meta.sample_set for side in (train, test))
+        if (one.dataset, one.split) == (other.dataset, other.split):
+            raise ProbeError(
+                f"{one.name} and {other.name}, for {self.network},",
+                f"are both of the split {one.split} of {one.dataset}, and share examples",
+                remedy="name sets of two splits with --train-set and --test-set",
+            )
 
-def _is_whole(taps: list[Found], side: Selection) -> bool:
-    return all(map(_is_complete, taps)) and missing_tap(taps, side) is None
+    def known_by(self, train: Taps, test: Taps) -> KnownBy:
+        """Return what shows that both sets are of one network; raise ProbeError if they are not.
+
+        Digests do, unless imports computed them from rows, which differ between two sets: then it
+        is the name, with the same taps of the same shapes.
+        """
+        stale = left_behind(self.workspace, list(map(activations_alone, [*train, *test])))
+        if stale:
+            raise ProbeError(next(iter(stale.values())))
+        if _digest(train) == _digest(test):
+            return "digest"
+        if any(self.is_of_rows(side[0]) for side in (train, test)):
+            return "name"
+        named = (f"{_digest(side)} on {side[0].key.sample_set}" for side in (train, test))
+        raise ProbeError(
+            f"the activations of {self.network}",
+            f"are of several checkpoints: {' and '.join(named)}",
+            remedy=self.to_agree(train, test),
+        )
+
+    def is_of_rows(self, tap: Representation) -> bool:
+        """Return whether a digest is that of imported rows, and not that of a network."""
+        key = tap.key
+        if is_extracted(tap.meta.attributes):
+            return False
+        taps = Store(self.workspace.activations).find(key.run, key.checkpoint, key.sample_set)
+        return rows_digest(taps) == tap.meta.checkpoint_digest
+
+    def to_agree(self, train: Taps, test: Taps) -> str:
+        """Say how to store both sets of one network, if one of them is of another."""
+        extracted = all(is_extracted(tap.meta.attributes) for tap in (*train, *test))
+        if not (is_here(self.workspace, self.network) and extracted):
+            return "store those of different networks under different names"
+        now = load_source(self.workspace, self.network.run, self.network.checkpoint).digest
+        other = (test if _digest(train) == now else train)[0].meta.sample_set
+        return replace_stored(self.workspace, self.network, other.name, examples_of(other))
+
+    def check_same_taps(self, train: Taps, test: Taps) -> None:
+        one, other = ({tap.key.tap: tap.meta.shape for tap in side} for side in (train, test))
+        odd = sorted(name for name in one | other if one.get(name) != other.get(name))
+        if odd:
+            same = [f"{self.network}:{name}" for name in one if name not in odd]
+            some = f"{command(self.workspace.root, 'probe', *same[:1])} probes one that both have"
+            raise ProbeError(
+                f"tap {odd[0]} of {self.network}",
+                f"has the shape {one.get(odd[0])} on {train[0].key.sample_set} and"
+                f" {other.get(odd[0])} on {test[0].key.sample_set}",
+                remedy=some if same else "store the same taps on both",
+            )
+
+    def check_fits(self, taps: Sequence[Tap]) -> None:
+        """Raise ProbeError if training needs more memory than this machine has."""
+        of, pool = taps[0].train.meta.sample_set, self.job.pool
+        columns = max(count_columns(of.n_samples, tap.count_features(pool)) for tap in taps)
+        needed = 4 * _COPIES * of.n_samples * columns
+        if needed > (there := memory_bytes()):
+            raise ProbeError(
+                f"training on the {of.n_samples} examples of {of.name}, for {self.network},",
+                f"would take {needed / 1e9:.0f} GB of memory",
+                f"{there / 1e9:.0f} GB are there",
+                "name a smaller set with --train-set",
+            )
 
 
 def _is_complete(tap: Found) -> bool:
     return tap.activations is not None and tap.activations.complete
 
 
-def _why_not(
-    workspace: Workspace,
-    network: Selection,
-    sets: dict[str, list[Found]],
-    role: Role,
-    wanted: str,
-    name: str | None,
-) -> str:
-    if not sets:
-        help_ = listing(workspace) if name else _to_store(workspace, network, role)
-        return f"no activations of {network} {wanted} are in {workspace.root}; {help_}"
-    of, taps = next(iter(sets.items()))
-    lacking = next((each for each in taps if not _is_complete(each)), taps[0])
-    again = store_whole(workspace, lacking)
-    if all(each.activations is None for each in taps):
-        return f"of {network} on {of} Grams alone are kept, and probes need activations; {again}"
-    return f"the activations of {network} on {of} are not all there; {again}"
+def _digest(side: Taps) -> str:
+    return " and ".join(sorted({tap.meta.checkpoint_digest for tap in side}))
 
 
 def _to_store(workspace: Workspace, side: Selection, role: Role) -> str:
     """Say how to store a network on the examples of a split."""
-    if _is_imported(workspace, side):
+    if side.run not in workspace.runs() and side in workspace.stored_networks():
         return f"import its activations on examples of the split {role} ({importing()} says how)"
-    n_samples = _SAMPLES[role] if _is_large(workspace, side.run) else None
+    n_samples = None
+    with suppress(AllcnnError):
+        if run_record.read_record(workspace, side.run).config.dataset in _LARGE:
+            n_samples = _SAMPLES[role]
     network = Selection(side.run, side.checkpoint)
-    if is_here(workspace, network):
-        return f"run {extracting(workspace, network, split=role, samples=n_samples)}"
     return store_missing(workspace, network, split=role, samples=n_samples)
 
 
-def _is_imported(workspace: Workspace, side: Selection) -> bool:
-    return side.run not in workspace.runs() and side in workspace.stored_networks()
-
-
-def _is_large(workspace: Workspace, run: str) -> bool:
-    """Return whether a run is of a data set that has as many examples as are advised."""
-    try:
-        return run_record.read_record(workspace, run).config.dataset in _LARGE
-    except AllcnnError:
-        return False
-
-
-def _check_apart(network: Selection, train: SampleSet, test: SampleSet) -> None:
-    """Refuse to test on examples that were trained on: samples of a split are one shuffle's."""
-    if (train.dataset, train.split) == (test.dataset, test.split):
-        raise ProbeError(
-            f"{train.name} and {test.name}, for {network}, are both of the split {test.split} of"
-            f" {test.dataset}, and share examples; name sets of two splits with --train-set and"
-            " --test-set"
-        )
-
-
-def _digest(side: Sequence[Representation]) -> str:
-    return " and ".join(sorted({tap.meta.checkpoint_digest for tap in side}))
-
-
-def _is_of_rows(workspace: Workspace, tap: Representation) -> bool:
-    """Return whether the digest of a network stands for what is stored of it, as of imports."""
-    key = tap.key
-    if is_extracted(tap.meta.attributes):
-        return False
-    network = Store(workspace.activations).find(key.run, key.checkpoint, key.sample_set)
-    return rows_digest(network) == tap.meta.checkpoint_digest
-
-
-def _known_by(
-    workspace: Workspace, network: Selection, sides: Mapping[Role, Sequence[Representation]]
-) -> KnownBy:
-    """Return what tells that both sets are of one network; raises ProbeError where they are not.
-
-    Digests do, except for those that imports compute from the rows themselves, which differ between
-    two sets of examples: then the name, the checkpoint, the taps and their shapes have to do.
-    """
-    taps = itertools.chain(*sides.values())
-    stale = left_behind(workspace, list(map(activations_alone, taps)))
-    if stale:
-        raise ProbeError(next(iter(stale.values())))
-    digests = {role: _digest(side) for role, side in sides.items()}
-    if len(set(digests.values())) == 1:
-        return "digest"
-    if any(_is_of_rows(workspace, side[0]) for side in sides.values()):
-        return "name"
-    sets = {role: side[0].meta.sample_set for role, side in sides.items()}
-    named = " and ".join(f"{digests[role]} on {sets[role].name}" for role in digests)
-    raise ProbeError(
-        f"the activations of {network} are of several checkpoints: {named};"
-        f" {_to_agree(workspace, network, sides)}"
-    )
-
-
-def _to_agree(
-    workspace: Workspace, network: Selection, sides: Mapping[Role, Sequence[Representation]]
-) -> str:
-    """Say how to store both sets of one network, where one of them is of another."""
-    taps = [tap for side in sides.values() for tap in side]
-    if not (is_here(workspace, network) and all(is_extracted(t.meta.attributes) for t in taps)):
-        return "store those of different networks under different names"
-    now = load_source(workspace, network.run, network.checkpoint).digest
-    other = next(role for role, side in sides.items() if _digest(side) != now)
-    sample_set = sides[other][0].meta.sample_set
-    return replace_stored(workspace, network, sample_set.name, examples_of(sample_set))
-
-
-def _check_fits(network: Selection, taps: Sequence[Tap], pool: Pool) -> None:
-    """Raise ProbeError where what training needs of all examples would not fit here."""
-    train = taps[0].train.meta.sample_set
-    n = train.n_samples
-    needed = 4 * _COPIES * n * max(count_columns(n, tap.count_features(pool)) for tap in taps)
-    if needed > (there := memory_bytes()):
-        raise ProbeError(
-            f"to train on the {train.n_samples} examples of {train.name}, for {network}, would take"
-            f" {needed / 1e9:.0f} GB here, and there are {there / 1e9:.0f}; name a smaller set with"
-            " --train-set"
-        )
-
-
-def _check_same_taps(
-    workspace: Workspace,
-    network: Selection,
-    train: Sequence[Representation],
-    test: Sequence[Representation],
-) -> None:
-    first, second = ({tap.key.tap: tap.meta.shape for tap in side} for side in (train, test))
-    odd = sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
-    if odd:
-        same = [f"{network}:{name}" for name in first if name not in odd]
-        some = command(workspace.root, "probe", *same[:1])
-        probes = f"{some} probes one that both have" if same else "store the same taps on both"
-        raise ProbeError(
-            f"tap {odd[0]} of {network} has the shape {first.get(odd[0])} on"
-            f" {train[0].key.sample_set} and {second.get(odd[0])} on {test[0].key.sample_set};"
-            f" {probes}"
-        )
-
-
 def _classes(network: Selection, tap: Tap) -> tuple[int, ...]:
-    """Return the classes of the training examples, having checked that they suffice."""
+    """Return the classes of the training examples; raise ProbeError where they do not suffice."""
+    train, test = (side.meta.sample_set for side in (tap.train, tap.test))
     there, asked = (np.unique(side.labels) for side in (tap.train, tap.test))
-    for labels, side in ((there, tap.train), (asked, tap.test)):
+    for labels, of in ((there, train), (asked, test)):
         if NO_LABEL in labels:
             raise ProbeError(
-                f"examples of {side.key.sample_set} have no labels, and {network} is probed by"
-                " them; store them with labels"
+                f"examples of {of.name}",
+                f"have no labels, by which {network} would be probed",
+                remedy="store them with labels",
             )
-    train_set, test_set = tap.train.meta.sample_set, tap.test.meta.sample_set
     if len(there) < 2:
         raise ProbeError(
-            f"all {train_set.n_samples} examples of {train_set.name} have the label {there[0]}, and"
-            " a classifier needs two classes; store more of them"
+            f"all {train.n_samples} examples of {train.name}",
+            f"have the label {there[0]}",
+            "a classifier needs two classes",
+            "store more of them",
         )
     unknown = np.setdiff1d(asked, there)
     if len(unknown):
         raise ProbeError(
-            f"{test_set.name} has examples of label {unknown[0]}, and {train_set.name} has none to"
-            " learn it from; store more training examples"
+            test.name,
+            f"has examples of label {unknown[0]}, and {train.name} has none to learn it from",
+            remedy="store more training examples",
         )
-    if np.unique(tap.train.labels, return_counts=True)[1].max() < FOLDS:
-        raise ProbeError(
-            f"{train_set.name} has {train_set.n_samples} examples, and of no class"
-            f" {FOLDS}, of which one could be held out to choose the penalty; store more"
-        )
+    split(tap.train.labels, train.name)
     return tuple(int(label) for label in there)

@@ -41,9 +41,8 @@ class Probing:
         for penalty in self.penalties:
             bounds.PENALTY.check("penalty", penalty)
         if not self.penalties or len(set(self.penalties)) < len(self.penalties):
-            raise ConfigError(
-                f"penalties are {shown([*self.penalties])}; name one penalty or more, each once"
-            )
+            found = f"are {shown([*self.penalties])}"
+            raise ConfigError("penalties", found, remedy="name one penalty or more, each once")
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values, the networks as people write them."""

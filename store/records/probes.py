@@ -66,27 +66,22 @@ class ProbeResult:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_component("probe", self.name)
-        check_text(f"train_set of probe {self.name}", self.train_set)
-        for count in ("n_train", "n_test"):
-            check_count(f"{count} of probe {self.name}", getattr(self, count))
-        self._check_taps()
+        _check(_to_json(self))
+        networks = {(key.sample_set, key.run, key.checkpoint) for key in self.taps}
+        if len(networks) != 1:
+            raise SchemaError(
+                f"the taps of probe {self.name}",
+                f"are of {len(networks)} networks",
+                "want those of one checkpoint of one run, on one sample set",
+            )
         lengths = {"tap": len(self.taps), "class": len(self.classes)}
         for name, dimensions in ARRAYS.items():
             what, values = f"{name} of probe {self.name}", getattr(self, name)
             records.check_shape(what, dimensions, np.shape(values), lengths)
             values = np.ascontiguousarray(values, PROBES.dtype_of(name))
             if name in _SHARES and np.any((values < 0) | (values > 1)):
-                raise SchemaError(f"{what} has values outside 0 to 1; give shares")
+                raise SchemaError(what, "has values outside 0 to 1", remedy="give shares")
             object.__setattr__(self, name, values)
-
-    def _check_taps(self) -> None:
-        networks = {(key.sample_set, key.run, key.checkpoint) for key in self.taps}
-        if len(networks) != 1:
-            raise SchemaError(
-                f"the taps of probe {self.name} are of {len(networks)} networks; want those of one"
-                " checkpoint of one run, on one sample set"
-            )
 
     @property
     def standard_errors(self) -> Matrix:
@@ -130,12 +125,13 @@ def _to_json(probe: ProbeResult) -> dict[str, Any]:
 def _check(facts: Mapping[str, Any]) -> None:
     """Raise SchemaError, KeyError or TypeError for facts of other types or bounds."""
     check_component("probe", facts["name"])
-    as_list("taps", facts["taps"])
-    check_text("train_set", facts["train_set"])
-    for name in ("n_train", "n_test"):
-        check_count(name, facts[name])
-    for label in as_list("classes", facts["classes"]):
-        check_count("a class", label, least=0)
+    of_probe = f"of probe {facts['name']}"
+    as_list(f"taps {of_probe}", facts["taps"])
+    check_text(f"train_set {of_probe}", facts["train_set"])
+    for count in ("n_train", "n_test"):
+        check_count(f"{count} {of_probe}", facts[count])
+    for label in as_list(f"classes {of_probe}", facts["classes"]):
+        check_count(f"a class {of_probe}", label, least=0)
     check_choice("pool", facts.get("pool", "whole"), "whole", "mean")
     records.check_provenance(facts)
 
