@@ -9,7 +9,7 @@ import jax
 
 from allcnn.errors import AllcnnError, RunError
 from allcnn.networks.network import abstract
-from allcnn.training import optimizer
+from allcnn.training.recipe import recipe_of
 from allcnn.workspace import checkpoints as checkpoint
 from allcnn.workspace import run_record
 from allcnn.workspace.checkpoints import Position, TrainState
@@ -119,7 +119,9 @@ def _of_checkpoint(workspace: Workspace, entry: RunRecord, name: str) -> Iterato
 def _like(entry: RunRecord) -> TrainState:
     """Return the shapes of what a checkpoint holds; nothing is computed."""
     variables = abstract(entry.network)
-    optimiser = jax.eval_shape(optimizer.optimiser(entry.config, 1).init, variables.params)
+    optimiser = jax.eval_shape(
+        recipe_of(entry.config).optimiser(entry.config, 1).init, variables.params
+    )
     position: Any = jax.eval_shape(lambda: Position.first(jax.random.key(0)))
     return TrainState(variables, optimiser, position)
 
