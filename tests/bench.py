@@ -43,7 +43,8 @@ from allcnn.compare.tasks import Operand, Part, keep_grams
 from allcnn.drawing import figure_files
 from allcnn.extract import keep
 from allcnn.extract.forward import Samples, Source, tap_shapes
-from allcnn.networks import convnet
+from allcnn.networks.architectures import AllCnnC
+from allcnn.networks.convnet import ConvNet
 from allcnn.networks.presets import preset
 from allcnn.progress import silent
 from allcnn.settings.comparison import Comparison
@@ -210,13 +211,13 @@ def a_network(
     width: float, n: int = 1024, depth: int = 1
 ) -> tuple[Samples, Callable[[np.ndarray], dict[str, jax.Array]]]:
     """Return random images and an untrained network."""
-    spec = convnet.all_cnn_c(RunConfig.of(width=width, depth=depth), 10, 3)
+    network = AllCnnC(depth, width=width).network(10, 3, 32)
     statistics = np.full(3, 120.0), np.full(3, 60.0)
-    variables = convnet.init(spec, jax.random.key(0), *statistics)
+    variables = network.init(jax.random.key(0), *statistics)
     images = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
     sample_set = SampleSet("noise", "test", n, (32, 32, 3), "0" * 64)
     samples = Samples(sample_set, np.arange(n), images, np.zeros(n, np.int32))
-    return samples, lambda batch: convnet.apply(spec, variables, batch)
+    return samples, lambda batch: network.apply(variables, batch)
 
 
 def extraction() -> None:
@@ -597,7 +598,8 @@ _PEAK = """
 import sys
 from pathlib import Path
 from allcnn.compare import compare
-from allcnn.config import DEFAULT_SAMPLES, Comparison, Selection
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 def peak():
     return Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
@@ -615,7 +617,7 @@ def training_step() -> None:
     for config in (RunConfig.of(**preset("d1-v2")), RunConfig.of(**preset("tiny-10"))):
         entry = train.RunRecord(config, tuple("0123456789"), 3)
         images = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
-        ours, theirs = our_steps(entry, images), torch_steps(entry.spec, images)
+        ours, theirs = our_steps(entry, images), torch_steps(entry.network, images)
         ours_s, theirs_s = (each / STEPS_A_TURN for each in side_by_side(ours, theirs))
         what = f"training step of {config.name}, batch 128"
         tell(what, ours_s, "PyTorch, channels last", theirs_s, "1.6")
@@ -673,9 +675,9 @@ def our_steps(entry: train.RunRecord, images: np.ndarray) -> Callable[[], None]:
     return take
 
 
-def torch_steps(spec: convnet.NetworkSpec, images: np.ndarray) -> Callable[[], None]:
+def torch_steps(network: ConvNet, images: np.ndarray) -> Callable[[], None]:
     """Return the same steps of the same network in PyTorch."""
-    module = torch_network(spec)
+    module = torch_network(network)
     optimiser = torch.optim.SGD(module.parameters(), 0.1, 0.9, nesterov=True, weight_decay=1e-3)
     channels_first = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     x = channels_first.contiguous(memory_format=torch.channels_last)
@@ -691,11 +693,11 @@ def torch_steps(spec: convnet.NetworkSpec, images: np.ndarray) -> Callable[[], N
     return take
 
 
-def torch_network(spec: convnet.NetworkSpec) -> torch.nn.Module:
+def torch_network(network: ConvNet) -> torch.nn.Module:
     """Return the same network in PyTorch, channels last."""
     layers: list[torch.nn.Module] = []
-    inputs = spec.input_channels
-    for layer in spec.layers:
+    inputs = network.input_channels
+    for layer in network.layers.blocks:
         padding = layer.kernel // 2 if layer.padding == "SAME" else 0
         layers += [
             torch.nn.Conv2d(
@@ -706,7 +708,7 @@ def torch_network(spec: convnet.NetworkSpec) -> torch.nn.Module:
         ]
         inputs = layer.features
     pooled = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
-    head = [torch.nn.Linear(inputs, spec.n_classes)] if spec.head == "linear" else []
+    head = [torch.nn.Linear(inputs, network.n_classes)] if network.layers.is_linear else []
     module = torch.nn.Sequential(*layers, *pooled, *head)
     return module.to(memory_format=torch.channels_last)
 

@@ -5,7 +5,6 @@ import json
 import numpy as np
 
 import store
-from allcnn.networks.convnet import spec_of
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.probing import Probing
 from allcnn.settings.run import RunConfig
@@ -51,7 +50,7 @@ def digest_of(run: str, checkpoint: str) -> str:
 
 def keys(run: str, checkpoints=("final",), taps=None, sample_set=SET) -> list[RepresentationKey]:
     """Return all taps of some checkpoints of a run, those of All-CNN-C by default."""
-    names = taps or spec_of(RunConfig.of(), 10, 3).taps
+    names = taps or RunConfig.of().architecture.network(10, 1, 12).taps
     return [RepresentationKey(sample_set, run, each, tap) for each in checkpoints for tap in names]
 
 

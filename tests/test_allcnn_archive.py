@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allcnn.errors import ArchiveError, RunError, WorkspaceError
-from allcnn.networks import convnet
+from allcnn.networks.network import abstract
 from allcnn.workspace import checkpoints, run_archive, run_export, run_record
 from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.paths import WHOLE, Workspace
@@ -620,7 +620,7 @@ def test_what_changes_meanwhile_is_not_exported(workspace, tmp_path, monkeypatch
 
 def test_kept_digests_are_those_of_the_variables(trained):
     folder = trained.find_checkpoint(RUN, "final")
-    like = convnet.abstract(run_record.read_record(trained, RUN).spec)
+    like = abstract(run_record.read_record(trained, RUN).network)
     found = checkpoints.digest(checkpoints.load_variables(folder, like))
     assert kept_digests(folder)["variables"] == found
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from allcnn.definitions import bounds
 from allcnn.definitions.bounds import Bounds
 from allcnn.errors import AllcnnError, ConfigError
+from allcnn.networks.architectures import convolutional, width_n
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.probing import Probing
@@ -25,7 +26,10 @@ from flows.settings.parameters import (
     TrainParameters,
 )
 
-ALL = [each for each in vars(bounds).values() if isinstance(each, Bounds)]
+ALL = [
+    *(each for each in vars(bounds).values() if isinstance(each, Bounds)),
+    *(convolutional.DEPTH, convolutional.WIDTH, width_n.CHANNELS),
+]
 MODELS = [
     TrainParameters,
     ExtractParameters,
@@ -62,6 +66,10 @@ def test_what_is_no_number_is_refused(limits, value):
         limits.check("x", value)
 
 
+def numbers_of(kind):
+    return [each.name for each in fields(kind) if each.type in (int, float, "int", "float")]
+
+
 @settings(derandomize=True, max_examples=300, deadline=None)
 @given(st.data())
 def test_settings_take_no_value_that_fails_later(data):
@@ -73,11 +81,10 @@ def test_settings_take_no_value_that_fails_later(data):
         {"rows": side, "columns": side} if kind is Comparison else {}
     )
     given_values |= {"networks": side} if kind is Probing else {}
-    numbers = [each.name for each in fields(kind) if each.type in (int, float, "int", "float")]
-    name = data.draw(st.sampled_from(numbers or ["pool"]))
-    made = None
+    names = [*RunConfig.settings()] if kind is RunConfig else numbers_of(kind) or ["pool"]
+    made, values = None, given_values | {data.draw(st.sampled_from(names)): data.draw(HOSTILE)}
     with suppress(AllcnnError):
-        made = kind(**given_values | {name: data.draw(HOSTILE)})
+        made = RunConfig.of(**values) if kind is RunConfig else kind(**values)
     assert repr(made)
     if isinstance(made, RunConfig):
         assert len(made.name) <= 100

@@ -15,8 +15,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 from allcnn.errors import RunError, WorkspaceError
-from allcnn.networks import convnet
-from allcnn.networks.convnet import Conv, NetworkSpec, Variables
+from allcnn.networks.architectures.convolutional import Conv, Layers
+from allcnn.networks.convnet import ConvNet
+from allcnn.networks.network import Variables, abstract
 from allcnn.settings.run import RunConfig
 from allcnn.training import optimizer
 from allcnn.workspace import checkpoints
@@ -24,12 +25,12 @@ from allcnn.workspace.checkpoints import Position, TrainState
 from allcnn.workspace.paths import Workspace
 from tests.faults import damaging
 
-SPEC = NetworkSpec((Conv(16), Conv(16)), "pooled", 16, 3)
+NETWORK = ConvNet(Layers((Conv(16), Conv(16)), is_linear=False), 16, 3, 12)
 
 
-def draw_state(seed, spec=SPEC):
+def draw_state(seed):
     """Return a state whose optimiser has taken one step, so that nothing of it is zero."""
-    variables = convnet.init(spec, jax.random.key(seed), np.full(3, 100.0), np.full(3, 50.0))
+    variables = NETWORK.init(jax.random.key(seed), np.full(3, 100.0), np.full(3, 50.0))
     transform = optimizer.optimiser(RunConfig.of(), 10)
     state = transform.init(variables.params)
     _, state = transform.update(variables.params, state, variables.params)
@@ -60,7 +61,7 @@ def test_a_checkpoint_is_read_bit_for_bit_with_its_optimiser(saved):
 
 
 def test_variables_are_read_from_shapes_alone_and_without_a_warning(saved, caplog):
-    found = checkpoints.load_variables(saved, convnet.abstract(SPEC))
+    found = checkpoints.load_variables(saved, abstract(NETWORK))
     assert not [entry for entry in caplog.records if entry.levelname in ("WARNING", "ERROR")]
     assert_same(found, draw_state(0).variables)
 
@@ -70,7 +71,7 @@ def test_what_was_trained_on_another_device_is_read_here(copy):
     for path in copy.rglob("_sharding"):
         assert "cpu:0" in path.read_text()
         path.write_text(path.read_text().replace("cpu:0", "cuda:0"))
-    found = checkpoints.load_variables(copy, convnet.abstract(SPEC))
+    found = checkpoints.load_variables(copy, abstract(NETWORK))
     assert_same(found, draw_state(0).variables)
     assert_same(checkpoints.load(copy, draw_state(1)), draw_state(0))
 
@@ -198,9 +199,9 @@ def test_a_checkpoint_that_lacks_an_item_is_refused(copy, item):
 @damaging
 @pytest.mark.parametrize("layers", [(Conv(8), Conv(16)), (Conv(16),), (Conv(16),) * 3])
 def test_another_network_is_refused(saved, layers):
-    other = NetworkSpec(layers, "pooled", 16, 3)
+    other = ConvNet(Layers(layers, is_linear=False), 16, 3, 12)
     with pytest.raises(RunError, match="cannot be read"):
-        checkpoints.load_variables(saved, convnet.abstract(other))
+        checkpoints.load_variables(saved, abstract(other))
 
 
 VARIABLES = Variables(
@@ -232,7 +233,7 @@ def test_any_difference_changes_the_digest(other):
 
 
 def test_the_digest_is_of_values_not_of_objects(saved):
-    found = checkpoints.load_variables(saved, convnet.abstract(SPEC))
+    found = checkpoints.load_variables(saved, abstract(NETWORK))
     assert checkpoints.digest(found) == checkpoints.digest(draw_state(0).variables)
     turned = with_kernel(np.arange(6, dtype=np.float32).reshape(3, 2, order="F").T.copy("F") * 0)
     zeros = with_kernel(np.zeros((2, 3), np.float32))

@@ -22,7 +22,7 @@ import store
 from allcnn import extract
 from allcnn.errors import ConfigError, RunError
 from allcnn.extract import Samples, Source, gram_medians, sinks
-from allcnn.networks import convnet
+from allcnn.networks.network import abstract
 from allcnn.progress import silent
 from allcnn.settings.extraction import Extraction
 from allcnn.similarity import gram, gram_error
@@ -102,8 +102,8 @@ def evaluate(workspace, run, images):
     """Return the taps of some images by the network alone."""
     entry = run_record.read_record(workspace, run)
     folder = workspace.find_checkpoint(run, "final")
-    variables = checkpoints.load_variables(folder, convnet.abstract(entry.spec))
-    taps = convnet.apply(entry.spec, variables, images)
+    variables = checkpoints.load_variables(folder, abstract(entry.network))
+    taps = entry.network.apply(variables, images)
     return {name: np.asarray(tap) for name, tap in taps.items()}
 
 
@@ -119,7 +119,9 @@ def test_stored_activations_are_the_networks(workspace, run, dtype):
     name = extract.extract(workspace, job)
     samples = extract.load_samples("digits", 12, "test", 19)
     taps = store.open(workspace.activations).find(sample_set=name)
-    assert [tap.key.tap for tap in taps] == list(run_record.read_record(workspace, run).spec.taps)
+    assert [tap.key.tap for tap in taps] == list(
+        run_record.read_record(workspace, run).network.taps
+    )
     assert [tap.meta.tap_index for tap in taps] == list(range(len(taps)))
     for start, stop in [(0, 8), (8, 16), (16, 19)]:
         images = samples.images[start:stop]

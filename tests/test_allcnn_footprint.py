@@ -8,22 +8,22 @@ from allcnn import machine_memory
 from allcnn.datasets import splits
 from allcnn.datasets.splits import Outline
 from allcnn.errors import ConfigError
-from allcnn.networks import convnet, footprint
 from allcnn.settings.run import RunConfig
-from allcnn.training import loop
+from allcnn.training import footprint, loop
 from allcnn.workspace.paths import Workspace
 
 CONFIG = RunConfig.of(image_size=16, width=0.1, batch_size=8, epochs=1)
 
 
 def test_outputs_are_counted_as_the_network_gives_them():
-    spec = convnet.spec_of(CONFIG, 10, 1)
-    variables = convnet.init(spec, jax.random.key(0), np.zeros(1), np.ones(1))
+    network = CONFIG.architecture.network(10, 1, 16)
+    variables = network.init(jax.random.key(0), np.zeros(1), np.ones(1))
     n_parameters = sum(leaf.size for leaf in jax.tree.leaves(variables.params) if leaf.ndim == 4)
-    assert footprint.parameter_bytes(spec) == 4 * n_parameters
-    taps = convnet.apply(spec, variables, np.zeros((8, 16, 16, 1), np.uint8))
-    n_outputs = sum(taps[name].size for name in spec.blocks)
-    assert footprint.training_bytes(spec, CONFIG) == 12 * n_parameters + 4 * n_outputs
+    assert network.parameter_bytes == 4 * n_parameters
+    taps = network.apply(variables, np.zeros((8, 16, 16, 1), np.uint8))
+    n_outputs = sum(taps[name].size for name in network.blocks)
+    assert network.n_outputs == n_outputs // 8
+    assert footprint.training_bytes(network, CONFIG) == 12 * n_parameters + 4 * n_outputs
 
 
 def test_what_does_not_fit_is_refused_before_images_are_read(monkeypatch, tmp_path):
@@ -40,8 +40,8 @@ def test_what_does_not_fit_is_refused_before_images_are_read(monkeypatch, tmp_pa
 
 
 def test_runs_together_take_as_much_as_all_of_them(monkeypatch):
-    spec = convnet.spec_of(CONFIG, 10, 1)
-    n_bytes = footprint.training_bytes(spec, CONFIG)
+    network = CONFIG.architecture.network(10, 1, 16)
+    n_bytes = footprint.training_bytes(network, CONFIG)
     monkeypatch.setattr(footprint, "host_bytes", lambda: 2 * n_bytes)
     monkeypatch.setattr(machine_memory, "host_bytes", lambda: 2 * n_bytes)
     outline = Outline(8, 2, 1, 10)

@@ -1,7 +1,5 @@
 """The published networks: parameters, taps and shapes by hand, and settings by name."""
 
-import dataclasses
-import functools
 import re
 
 import jax
@@ -10,13 +8,13 @@ import numpy as np
 import pytest
 
 from allcnn.errors import ConfigError
-from allcnn.networks import convnet
-from allcnn.networks.presets import NAMES, preset
+from allcnn.networks.network import abstract
+from allcnn.networks.presets import names, preset
 from allcnn.settings.run import RunConfig
 
 
-def spec_of(name):
-    return convnet.spec_of(RunConfig.of(**preset(name)), 10, 3)
+def network_of(name):
+    return RunConfig.of(**preset(name)).architecture.network(10, 3, 32)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +45,7 @@ def test_parameters_are_as_many_as_by_hand(name, n_parameters):
     batch norm 2 · (16·2 + 32·3 + 64·3) = 640, linear 650. Width-64: 1,728 + 6 · 36,864 + 4,096,
     batch norm 2 · 8 · 64 = 1,024, linear 650.
     """
-    params = convnet.abstract(spec_of(name)).params
+    params = abstract(network_of(name)).params
     assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == n_parameters
 
 
@@ -60,10 +58,10 @@ def test_taps_have_the_names_and_shapes_of_the_papers(kind, n):
     one leaves 8, n - 1 keep them and the VALID one leaves 6; 1 x 1 kernels keep that. Channels are
     96 in the first 3n blocks and 192 in those after them.
     """
-    spec = spec_of(f"d{n}-v2" if kind == "d" else f"plain-{8 * n + 2}")
+    network = network_of(f"d{n}-v2" if kind == "d" else f"plain-{8 * n + 2}")
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
-    variables = convnet.abstract(spec)
-    taps = jax.eval_shape(functools.partial(convnet.apply, spec), variables, images)
+    variables = abstract(network)
+    taps = jax.eval_shape(network.apply, variables, images)
     n_pointwise = 2 if kind == "d" else n
     sides = [32] * (3 * n - 1) + [16] * 3 * n + [8] * n + [6] * (1 + n_pointwise)
     channels = [96] * 3 * n + [192] * (len(sides) - 3 * n)
@@ -74,27 +72,39 @@ def test_taps_have_the_names_and_shapes_of_the_papers(kind, n):
         for i, (side, c) in enumerate(zip(sides, channels, strict=True), 1)
     }
     wanted |= {"logits": (1, 10)} if kind == "d" else {"pooled": (1, 192), "logits": (1, 10)}
-    assert spec.taps == tuple(wanted)
+    assert network.taps == tuple(wanted)
     assert {name: taps[name].shape for name in wanted} == wanted
     assert len(wanted) == (7 * n + 3 if kind == "d" else 8 * n + 2)
 
 
 def test_tiny_and_width_have_the_channels_of_the_paper():
-    assert [layer.features for layer in spec_of("tiny-10").layers] == [16] * 2 + [32] * 3 + [64] * 3
-    assert [layer.features for layer in spec_of("width-7").layers] == [7] * 8
+    assert [layer.features for layer in network_of("tiny-10").layers.blocks] == [16] * 2 + [
+        32
+    ] * 3 + [64] * 3
+    assert [layer.features for layer in network_of("width-7").layers.blocks] == [7] * 8
     for name in ("tiny-10", "width-7"):
-        assert [layer.stride for layer in spec_of(name).layers] == [1, 1, 2, 1, 1, 2, 1, 1]
-        assert [layer.kernel for layer in spec_of(name).layers] == [3] * 7 + [1]
-        assert len(spec_of(name).taps) == 10
+        assert [layer.stride for layer in network_of(name).layers.blocks] == [
+            1,
+            1,
+            2,
+            1,
+            1,
+            2,
+            1,
+            1,
+        ]
+        assert [layer.kernel for layer in network_of(name).layers.blocks] == [3] * 7 + [1]
+        assert len(network_of(name).taps) == 10
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "width-N"] + ["width-64"])
+@pytest.mark.parametrize("name", [name for name in names() if name != "width-N"] + ["width-64"])
 def test_presets_have_the_full_recipe(name):
     config = RunConfig.of(**preset(name))
     assert (config.dataset, config.epochs, config.learning_rate) == ("cifar10", 350, 0.1)
-    assert (config.image_size, config.width, config.weight_decay) == (32, 1.0, 1e-3)
+    assert (config.image_size, config.weight_decay) == (32, 1e-3)
+    assert config.architecture.width == 1.0
     # Lange trained depth 2 with batches of 256; nothing is known of deeper ones.
-    deep = name[0] == "d" and config.depth > 1
+    deep = name[0] == "d" and config.architecture.depth > 1
     assert config.batch_size == (256 if deep else 128)
     assert RunConfig.from_json(config.to_json()) == config
 
@@ -122,26 +132,35 @@ def test_other_names_are_refused(name):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"architecture": "plain", "variant": "v1"}, "variant is v1, and plain has no dropout"),
-        ({"architecture": "tiny", "depth": 2}, "depth is 2, and tiny has one depth"),
-        ({"architecture": "width"}, "channels is 0; use 1 or more"),
+        (
+            {"architecture": "plain", "variant": "v1"},
+            "variant has no effect: architecture is plain, which has no variant; leave it out, or"
+            " use the architecture all-cnn-c",
+        ),
+        (
+            {"architecture": "tiny", "depth": 2},
+            "depth has no effect: architecture is tiny, which has no depth; leave it out, or use"
+            " the architecture all-cnn-c or plain",
+        ),
+        (
+            {"channels": 4},
+            "channels has no effect: architecture is all-cnn-c, which has no channels; leave it"
+            " out, or use the architecture width",
+        ),
+        ({"architecture": "width"}, "channels is None; use a whole number of 1 or more"),
+        ({"architecture": "width", "channels": 0}, "channels is 0; use 1 or more"),
         ({"architecture": "width", "channels": 10_000}, "channels is 10000; use 9999 or less"),
-        ({"channels": 4}, "channels is 4, and all-cnn-c has its own"),
-        ({"architecture": "resnet"}, "architecture is 'resnet'; use all-cnn-c or plain"),
+        ({"architecture": "resnet"}, "architecture is 'resnet'; use all-cnn-c, plain, tiny, width"),
         ({"precision": "float16"}, "precision is 'float16'; use float32 or bfloat16"),
+        ({"hidden": 4}, "a run has no setting hidden; use architecture, batch_size, channels, "),
     ],
 )
 def test_settings_that_an_architecture_lacks_are_refused(settings, message):
-    with pytest.raises(ConfigError, match=message):
-        RunConfig.of(**settings)
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        RunConfig.of(settings, **settings)
 
 
-def test_runs_of_the_first_version_have_todays_defaults():
-    config = RunConfig.of(depth=2)
-    first = {
-        name: value
-        for name, value in config.to_json().items()
-        if name not in ("architecture", "channels", "precision")
-    }
-    assert RunConfig.from_json(first) == config
-    assert len(first) == len(dataclasses.fields(RunConfig)) - 3
+def test_settings_of_other_architectures_that_are_not_asked_for_have_no_effect():
+    config = RunConfig.of(architecture="tiny", depth=2, channels=7, variant="v1")
+    assert config == RunConfig.of(architecture="tiny")
+    assert set(config.to_json()) == {*RunConfig.settings()} - {"depth", "channels", "variant"}

@@ -1,7 +1,5 @@
 """A run's own account of itself: settings, data and learning curves, there and back."""
 
-import dataclasses
-
 import pytest
 
 from allcnn.errors import RunError
@@ -32,9 +30,10 @@ def test_a_record_is_read_as_it_was_written(written):
 
 
 def test_a_record_decides_the_network():
-    spec = ENTRY.spec
-    assert (spec.n_classes, spec.input_channels, len(spec.taps)) == (3, 3, 17)
-    assert spec.layers[0].features == 48
+    network = ENTRY.network
+    assert (network.n_classes, network.input_channels, len(network.taps)) == (3, 3, 17)
+    assert network.layers.blocks[0].features == 48
+    assert network.image_size == ENTRY.config.image_size
 
 
 def test_an_unknown_run_is_told_which_exist(written):
@@ -84,7 +83,7 @@ def test_a_run_without_learning_curves_has_no_accuracy(written):
 
 
 def test_each_setting_that_differs_is_named_with_both_values():
-    wanted = dataclasses.replace(ENTRY.config, learning_rate=0.05, epochs=10)
+    wanted = ENTRY.config.but(learning_rate=0.05, epochs=10)
     message = (
         r"^run 'allcnn-d2-v2-s0' exists with epochs 20 \(asked for: 10\),"
         r" learning-rate 0.1 \(asked for: 0.05\); ask for the same settings, or use another"

@@ -16,7 +16,7 @@ from allcnn import extract
 from allcnn.compare import compare
 from allcnn.datasets import splits
 from allcnn.maintenance.repair import repair
-from allcnn.networks import convnet
+from allcnn.networks.convnet import ConvNet
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
@@ -61,14 +61,14 @@ def place(extracted, tmp_path):
 @pytest.fixture
 def passes(monkeypatch):
     """Return the numbers of images of the forward passes that are made."""
-    apply, made = convnet.apply, []
+    apply, made = ConvNet.apply, []
 
-    def counted(spec, variables, images):
+    def counted(network, variables, images):
         if not isinstance(images, jax.core.Tracer):
             made.append(len(images))
-        return apply(spec, variables, images)
+        return apply(network, variables, images)
 
-    monkeypatch.setattr(convnet, "apply", counted)
+    monkeypatch.setattr(ConvNet, "apply", counted)
     return made
 
 
@@ -165,12 +165,12 @@ def test_only_damaged_minibatches_are_computed(place, extracted, passes, checkpo
 
 def test_other_bits_are_told(place, monkeypatch):
     """As another device computes them."""
-    apply = convnet.apply
+    apply = ConvNet.apply
 
     def other(*arguments):
         return {name: tap * np.float32(1.001) for name, tap in apply(*arguments).items()}
 
-    monkeypatch.setattr(convnet, "apply", other)
+    monkeypatch.setattr(ConvNet, "apply", other)
     flip_bit(chunks_of(tap_of(place, "conv1"))[0])
     (outcome,) = mend(place)
     assert outcome.repaired

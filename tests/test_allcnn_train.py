@@ -1,6 +1,5 @@
 """Training: one step by finite differences, resumed equals uninterrupted, nothing done twice."""
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -19,8 +18,10 @@ import allcnn.workspace.run_locks
 from allcnn import backend
 from allcnn.datasets import splits
 from allcnn.errors import ConfigError, DatasetError, RunError, WorkspaceError
-from allcnn.networks import batch_norm, convnet, convolution
-from allcnn.networks.convnet import Conv, NetworkSpec
+from allcnn.networks import batch_norm, convolution
+from allcnn.networks.architectures.convolutional import Conv, Layers
+from allcnn.networks.convnet import ConvNet
+from allcnn.networks.network import abstract
 from allcnn.settings.run import RunConfig
 from allcnn.training import loop, steps, throughput
 from allcnn.workspace import checkpoints, run_record
@@ -141,10 +142,10 @@ def steps_of(workspace, config=NOISE):
     return [done for done, _ in taken]
 
 
-def forward64(spec, params, images, mean, std):
+def forward64(network, params, images, mean, std):
     """Return the logits by batch statistics, and these statistics."""
     x, seen = (np.float64(images) - mean) / std, {}
-    for i, layer in enumerate(spec.layers, 1):
+    for i, layer in enumerate(network.layers.blocks, 1):
         block = params[f"conv{i}"]
         x = conv64(x, block["conv"]["kernel"], layer.stride, layer.padding)
         seen[f"conv{i}"] = x.mean((0, 1, 2)), x.var((0, 1, 2))
@@ -182,18 +183,18 @@ def test_one_step_is_that_of_finite_differences(fresh, monkeypatch):
     config = RunConfig.of(image_size=12, width=0.01, epochs=1, batch_size=8, weight_decay=0.5)
     run = loop.train(config, fresh)
 
-    spec = run_record.read_record(fresh, run).spec
+    network = run_record.read_record(fresh, run).network
     first, last = (
-        checkpoints.load_variables(fresh.find_checkpoint(run, name), convnet.abstract(spec))
+        checkpoints.load_variables(fresh.find_checkpoint(run, name), abstract(network))
         for name in ("init", "final")
     )
     params = jax.tree.map(lambda x: np.array(x, np.float64), first.params)
     mean, std = images.mean(), images.std()
 
     def loss_of(params):
-        return cross_entropy64(forward64(spec, params, images, mean, std)[0], labels)
+        return cross_entropy64(forward64(network, params, images, mean, std)[0], labels)
 
-    logits, seen = forward64(spec, params, images, mean, std)
+    logits, seen = forward64(network, params, images, mean, std)
     gradient = gradient64(loss_of, params)
     for block, slopes in gradient.items():
         slopes["conv"]["kernel"] += 0.5 * params[block]["conv"]["kernel"]
@@ -370,13 +371,13 @@ def test_the_same_name_with_other_settings_is_refused(uninterrupted, monkeypatch
     monkeypatch.setattr(splits, "load", never)
     message = rf"run '{RUN}' exists with batch-size 16 \(asked for: 8\), learning-rate 0.1"
     with pytest.raises(RunError, match=message + r" \(asked for: 0.5\)"):
-        loop.train(dataclasses.replace(NOISE, batch_size=8, learning_rate=0.5), uninterrupted)
+        loop.train(NOISE.but(batch_size=8, learning_rate=0.5), uninterrupted)
     assert run_record.read_record(uninterrupted, RUN).config == NOISE
 
 
 def test_a_batch_larger_than_the_training_set_is_refused_before_anything_is_written(fresh):
     with pytest.raises(ConfigError, match="batch-size is 57, but noise has 56 training images"):
-        loop.train(dataclasses.replace(NOISE, batch_size=57), fresh)
+        loop.train(NOISE.but(batch_size=57), fresh)
     assert not fresh.root.exists()
 
 
@@ -411,7 +412,7 @@ def test_of_seeds_trained_together_the_one_that_diverged_is_named(fresh, monkeyp
 
     monkeypatch.setattr(loop, "advance_together", overflow)
     monkeypatch.setattr(throughput, "REPORT_EVERY_S", 1e9)
-    configs = [dataclasses.replace(NOISE, seed=seed) for seed in (0, 1)]
+    configs = [NOISE.but(seed=seed) for seed in (0, 1)]
     message = rf"^the loss of {configs[1].name} became inf in epoch 1, step 2, at"
     with pytest.raises(RunError, match=message):
         loop.train_together(configs, fresh)
@@ -428,7 +429,7 @@ def test_parameters_that_overflow_in_the_last_step_are_not_kept(fresh, monkeypat
 
 @pytest.mark.slow
 def test_a_training_that_diverges_says_so(fresh):
-    config = dataclasses.replace(NOISE, learning_rate=1e38)
+    config = NOISE.but(learning_rate=1e38)
     with pytest.raises(RunError, match=r"loss of .* became (nan|inf) in epoch 1, .* rate 1e\+38"):
         loop.train(config, fresh)
     assert fresh.checkpoints(RUN) == ["init"]
@@ -450,8 +451,8 @@ def test_checkpoints_of_nobody_knows_what_are_refused(fresh):
 
 def test_another_seed_is_another_network_of_the_same_program(fresh, uninterrupted, monkeypatch):
     # Tracing would call it.
-    monkeypatch.setattr(convnet, "apply_train", never)
-    run = loop.train(dataclasses.replace(NOISE, seed=1), fresh)
+    monkeypatch.setattr(ConvNet, "apply_train", never)
+    run = loop.train(NOISE.but(seed=1), fresh)
     one, other = read_state(fresh, "final", run), read_state(uninterrupted, "final")
     kernels = [state.variables.params["conv1"]["conv"]["kernel"] for state in (one, other)]
     assert (np.asarray(kernels[0]) != np.asarray(kernels[1])).any()
@@ -491,17 +492,17 @@ def test_a_hold_is_renewed_within_an_epoch_but_not_at_every_program(fresh, monke
 @pytest.mark.parametrize("n", [3, 4, 10])
 def test_evaluation_counts_every_example_once(monkeypatch, n):
     monkeypatch.setattr(steps, "_EVALUATION_BATCH", 4)
-    spec = NetworkSpec((Conv(5), Conv(3)), "pooled", 3, 3)
-    variables = convnet.init(spec, jax.random.key(0), np.full(3, 128.0), np.full(3, 70.0))
+    network = ConvNet(Layers((Conv(5), Conv(3)), is_linear=False), 3, 3, 12)
+    variables = network.init(jax.random.key(0), np.full(3, 128.0), np.full(3, 70.0))
     rng = np.random.default_rng(n)
     images = rng.integers(0, 256, (n, 12, 12, 3), np.uint8)
     split = splits.Split("noise", "test", images, rng.integers(0, 3, n, np.int32), CLASSES)
     loss, n_correct = 0.0, 0
     for image, label in zip(split.images, split.labels, strict=True):
-        logits = convnet.apply(spec, variables, image[None])["logits"]
+        logits = network.apply(variables, image[None])["logits"]
         loss += cross_entropy64(np.float64(logits), [label])
         n_correct += int(np.argmax(logits)) == label
-    found = steps.evaluate(spec, variables, steps.Evaluation.of(split))
+    found = steps.evaluate(network, variables, steps.Evaluation.of(split))
     assert found.n_examples == n
     assert found.n_correct == n_correct
     assert found.loss == pytest.approx(loss, rel=1e-5)
@@ -514,7 +515,7 @@ def test_sums_merge_in_any_grouping():
 
 def test_augmentation_is_for_pictures_only():
     entry = RunRecord(NOISE, CLASSES, 3)
-    digits = RunRecord(dataclasses.replace(NOISE, dataset="digits"), CLASSES, 3)
+    digits = RunRecord(NOISE.but(dataset="digits"), CLASSES, 3)
     assert loop._plan(entry, 56).augmented
     assert not loop._plan(digits, 56).augmented
 
@@ -523,7 +524,7 @@ def test_seeds_trained_together_are_those_trained_alone(fresh, monkeypatch):
     # 10 and 19 channels: the first layer has its own way of computing gradients, below 8 channels.
     # A small rate: at 0.1 six steps grow what rounding differs by to 1e-3, on some processors.
     how = {"epochs": 2, "width": 0.1, "learning_rate": 0.01}
-    configs = [dataclasses.replace(NOISE, seed=seed, **how) for seed in (0, 1, 2)]
+    configs = [NOISE.but(seed=seed, **how) for seed in (0, 1, 2)]
     alone = Workspace.at(fresh.root / "alone")
     for config in configs:
         loop.train(config, alone)
@@ -543,7 +544,7 @@ def test_seeds_trained_together_are_those_trained_alone(fresh, monkeypatch):
 
 
 def test_seeds_trained_together_go_on_from_the_last_epoch_that_all_have(fresh, monkeypatch):
-    configs = [dataclasses.replace(NOISE, seed=seed, checkpoint_every=1) for seed in (0, 1)]
+    configs = [NOISE.but(seed=seed, checkpoint_every=1) for seed in (0, 1)]
     loop.train_together(configs, fresh)
     kept = [read_state(fresh, "final", config.name) for config in configs]
     for name in ("epoch-0002", "final"):
@@ -561,7 +562,7 @@ def test_seeds_trained_together_go_on_from_the_last_epoch_that_all_have(fresh, m
 
 def trained_apart(workspace, *names):
     """Train two seeds together, and take the second one's checkpoints of these names away."""
-    configs = [dataclasses.replace(NOISE, seed=seed, checkpoint_every=1) for seed in (0, 1)]
+    configs = [NOISE.but(seed=seed, checkpoint_every=1) for seed in (0, 1)]
     loop.train_together(configs, workspace)
     for name in names:
         shutil.rmtree(workspace.checkpoints_folder(configs[1].name) / name)
@@ -594,7 +595,7 @@ def test_seeds_far_ahead_do_not_begin_again_with_new_ones(fresh):
 
 
 def test_a_kill_between_the_first_checkpoints_of_seeds_is_gone_on_from(fresh, monkeypatch):
-    save, configs = checkpoints.save, [dataclasses.replace(NOISE, seed=seed) for seed in (0, 1)]
+    save, configs = checkpoints.save, [NOISE.but(seed=seed) for seed in (0, 1)]
 
     def fragile(folder, state):
         if folder.name == "epoch-0002" and configs[1].name in str(folder):
@@ -616,7 +617,7 @@ def test_a_kill_between_the_first_checkpoints_of_seeds_is_gone_on_from(fresh, mo
 )
 def test_other_than_seeds_cannot_be_trained_together(fresh, changes, message):
     with pytest.raises(ConfigError, match=message):
-        loop.train_together([NOISE, dataclasses.replace(NOISE, **changes)], fresh)
+        loop.train_together([NOISE, NOISE.but(**changes)], fresh)
     assert not fresh.root.exists()
 
 
@@ -643,7 +644,7 @@ def test_steps_go_on_while_a_checkpoint_is_written(fresh, uninterrupted, monkeyp
 
 def test_steps_wait_for_no_seed_of_several(fresh, monkeypatch):
     save, reported = checkpoints.save, threading.Event()
-    configs = [dataclasses.replace(NOISE, seed=seed) for seed in (0, 1, 2)]
+    configs = [NOISE.but(seed=seed) for seed in (0, 1, 2)]
 
     def slow(folder, state):
         if folder.name == "epoch-0002":
@@ -674,7 +675,7 @@ def test_a_checkpoint_that_could_not_be_written_ends_the_training(fresh, monkeyp
 
 def gradient_of_a_batch(config):
     """Return the gradient of a batch's loss, as training computes it."""
-    spec = RunRecord(config, CLASSES, 3).spec
+    network = RunRecord(config, CLASSES, 3).network
     images, labels = noise_examples().images[:16], noise_examples().labels[:16]
     variables = begun(config).variables
 
@@ -683,7 +684,7 @@ def gradient_of_a_batch(config):
         def loss_of(params):
             moved = variables._replace(params=params)
             key, precision = jax.random.key(0), config.precision
-            logits, _ = convnet.apply_train(spec, moved, images, key, precision)
+            logits, _ = network.apply_train(moved, images, key, precision)
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
         return jax.grad(loss_of)(variables.params)
@@ -697,7 +698,7 @@ def relative_differences(found, wanted):
     return [float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs]
 
 
-WIDE = dataclasses.replace(NOISE, width=0.1, variant="v2")
+WIDE = NOISE.but(width=0.1, variant="v2")
 """10 and 19 channels, so that gradients are computed in every way that there is."""
 
 
@@ -706,7 +707,7 @@ def gradient_by(way, precision):
     with pytest.MonkeyPatch.context() as patch:
         for module in (convolution, batch_norm):
             patch.setattr(module, "on_cpu", lambda: way == "ours")
-        return gradient_of_a_batch(dataclasses.replace(WIDE, precision=precision))
+        return gradient_of_a_batch(WIDE.but(precision=precision))
 
 
 def test_a_gradient_is_the_same_whichever_way_a_backend_computes_it():
@@ -728,14 +729,14 @@ def test_bfloat16_gradients_lose_no_more_than_those_of_xla():
 
 
 def test_bfloat16_keeps_parameters_and_statistics_in_float32(fresh):
-    config = dataclasses.replace(NOISE, precision="bfloat16", epochs=1)
+    config = NOISE.but(precision="bfloat16", epochs=1)
     run = loop.train(config, fresh)
     state = checkpoints.load(fresh.find_checkpoint(run, "final"), other_state())
     assert {leaf.dtype for leaf in jax.tree.leaves(state.variables)} == {np.dtype(np.float32)}
     entry = RunRecord(config, CLASSES, 3)
     images = noise_examples().images[:16]
     logits = [
-        convnet.apply_train(entry.spec, state.variables, images, jax.random.key(0), precision)[0]
+        entry.network.apply_train(state.variables, images, jax.random.key(0), precision)[0]
         for precision in ("float32", "bfloat16")
     ]
     assert logits[1].dtype == np.float32
@@ -745,7 +746,7 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32(fresh):
 
 
 def test_a_run_that_is_held_is_refused_before_any_data_are_loaded(fresh, monkeypatch):
-    monkeypatch.setattr(loop.data, "load", never)
+    monkeypatch.setattr(splits, "load", never)
     with claim(fresh.run_folder(RUN)), pytest.raises(ClaimedError, match="is being written by"):
         loop.train(NOISE, fresh)
 
@@ -754,7 +755,7 @@ def test_what_fails_before_the_first_record_leaves_no_folder(fresh, monkeypatch)
     def damaged(*args):
         raise DatasetError("noise is damaged")
 
-    monkeypatch.setattr(loop.data, "load", damaged)
+    monkeypatch.setattr(splits, "load", damaged)
     with pytest.raises(DatasetError, match="noise is damaged"):
         loop.train(NOISE, fresh)
     assert not fresh.run_folder(RUN).exists()

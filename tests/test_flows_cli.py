@@ -17,6 +17,7 @@ import zarr
 from click.testing import CliRunner
 
 import store
+from allcnn.networks.architectures import Tiny10
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_record import read_record
@@ -68,8 +69,8 @@ def test_options_come_before_those_of_a_preset(tmp_path: Path) -> None:
     options = ["--preset", "tiny-10", "--dataset", "digits", *SMALL, "--epochs", "1"]
     assert succeed("train", *options, workspace=place).splitlines() == ["allcnn-tiny-10-s0"]
     config = read_record(place, "allcnn-tiny-10-s0").config
-    assert (config.architecture, config.dataset, config.epochs) == ("tiny", "digits", 1)
-    assert (config.batch_size, config.width) == (64, 0.05)
+    assert (config.architecture, config.dataset, config.epochs) == (Tiny10(0.05), "digits", 1)
+    assert config.batch_size == 64
 
 
 @pytest.mark.parametrize("together", [[], ["--together"]])

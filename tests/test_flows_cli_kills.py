@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from allcnn.networks import convnet
+from allcnn.networks.network import abstract
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.paths import Workspace
@@ -25,7 +25,7 @@ N_KILLS = 20
 
 
 def leaves(place: Workspace, name: str) -> list[np.ndarray]:
-    like = convnet.abstract(run_record.read_record(place, RUN).spec)
+    like = abstract(run_record.read_record(place, RUN).network)
     folder = place.find_checkpoint(RUN, name)
     return [np.asarray(x) for x in jax.tree.leaves(checkpoints.load_variables(folder, like))]
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import store
 from allcnn.errors import RunError, WorkspaceError
-from allcnn.networks import convnet
+from allcnn.networks.network import abstract
 from allcnn.training import loop
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import WHOLE, Workspace, read_json, write_json
@@ -117,7 +117,7 @@ def test_training_goes_on_from_the_last_whole_checkpoint(address, trained, monke
     monkeypatch.setattr(checkpoints, "save", real)
     assert loop.train(SMALL, workspace) == RUN
     assert workspace.checkpoints(RUN) == ["init", "epoch-0001", "final"]
-    like = convnet.abstract(run_record.read_record(workspace, RUN).spec)
+    like = abstract(run_record.read_record(workspace, RUN).network)
     found, wanted = (
         checkpoints.digest(checkpoints.load_variables(each.find_checkpoint(RUN, "final"), like))
         for each in (workspace, trained)
@@ -183,7 +183,7 @@ def test_a_name_that_leads_outside_is_not_downloaded(server, tmp_path, monkeypat
 
 def test_only_what_is_evaluated_is_downloaded(uploaded, trained):
     workspace = Workspace.at(uploaded)
-    like = convnet.abstract(run_record.read_record(workspace, RUN).spec)
+    like = abstract(run_record.read_record(workspace, RUN).network)
     with s3.counted() as loading:
         found = checkpoints.load_variables(workspace.find_checkpoint(RUN, "final"), like)
     local = trained.find_checkpoint(RUN, "final")
@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_is_named_by_its_address(address, trained):
     folder = workspace.find_checkpoint(RUN, "final")
     content = (folder / WHOLE).read_bytes()
     write_bytes(folder / WHOLE, content.replace(b"sha256:", b"sha256:0"))
-    like = convnet.abstract(run_record.read_record(workspace, RUN).spec)
+    like = abstract(run_record.read_record(workspace, RUN).network)
     sentence = rf"^the checkpoint {address}/runs/.*final cannot be read \(.*\); restore it from"
     with pytest.raises(RunError, match=sentence):
         checkpoints.load_variables(folder, like)

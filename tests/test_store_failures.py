@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 import store
-from allcnn.networks import convnet
+from allcnn.networks.convnet import ConvNet
 from allcnn.workspace.paths import Workspace
 from flows.cli.main import main
 from store import (
@@ -309,7 +309,7 @@ def test_a_group_that_may_not_be_removed_stays_whole(networks):
 
 
 def test_float16_overflow_names_the_tap_and_the_largest_value(workspace, monkeypatch):
-    original = convnet.apply
+    original = ConvNet.apply
 
     def louder(*arguments):
         taps = original(*arguments)
@@ -317,7 +317,7 @@ def test_float16_overflow_names_the_tap_and_the_largest_value(workspace, monkeyp
 
     half = [*EXTRACT, "--dtype", "float16"]
     with monkeypatch.context() as patched:
-        patched.setattr(convnet, "apply", louder)
+        patched.setattr(ConvNet, "apply", louder)
         result = run(half, workspace)
     check_sentence(
         result,

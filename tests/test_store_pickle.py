@@ -75,7 +75,7 @@ for run in place.runs():
     n_read += len(record.read_history(place, run))
     for name in place.checkpoints(run):
         folder = place.find_checkpoint(run, name)
-        variables = checkpoint.load_variables(folder, network.abstract(entry.spec))
+        variables = checkpoint.load_variables(folder, network.abstract(entry.network))
         n_read += len(checkpoint.digest(variables)) > 0
 for folder in place.root.rglob("*.npy"):
     np.load(folder)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
+from inspect import isabstract
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from allcnn.definitions.bounds import shown
@@ -60,7 +61,7 @@ class Registry(Generic[V]):
         module, _, attribute = name.partition(":")
         try:
             found = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except (Exception, SystemExit) as error:  # whatever its module does
             raise ConfigError(
                 self.kind,
                 f"is {name}, which cannot be imported ({error})",
@@ -115,4 +116,6 @@ class Registry(Generic[V]):
 
 
 def _is_class(found: object, base: type) -> bool:
-    return isinstance(found, type) and issubclass(found, base) and is_dataclass(found)
+    """Return whether this can be made, and is hashable: programs are compiled for each."""
+    derived = isinstance(found, type) and issubclass(found, base) and is_dataclass(found)
+    return derived and not isabstract(found) and found.__hash__ is not None

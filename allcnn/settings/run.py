@@ -1,6 +1,6 @@
 """Everything that determines a trained network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self, get_args
 
@@ -106,6 +106,26 @@ class RunConfig:
         made = ARCHITECTURES.make(name, values, given)
         own = settings_of(cls)
         return cls(architecture=made, **{n: value for n, value in values.items() if n in own})
+
+    @classmethod
+    def chosen(
+        cls, values: Mapping[str, Any], given: Iterable[str], preset: Mapping[str, Any] = {}
+    ) -> dict[str, Any]:
+        """Return the settings of a run among values of which most are defaults.
+
+        A default of one architecture is no value for another that has a setting of that name.
+
+        Args:
+            values: of options or of a form, by name.
+            given: names of those that somebody asked for, see `of`.
+            preset: what comes before the rest.
+        """
+        values, given = {**values, **preset}, {*given}
+        own = {"architecture", *settings_of(cls)}
+        known = cls.settings(str(values["architecture"])).keys() & (own | given | preset.keys())
+        found = {name: value for name, value in values.items() if name in known}
+        cls.of(given, **found)
+        return found
 
     def but(self, **changes: Any) -> Self:
         """Return a run with other settings, of its architecture too."""

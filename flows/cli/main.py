@@ -218,11 +218,9 @@ def _training(
 ) -> list[RunConfig]:
     """Return the settings of the runs that are asked for."""
     given = {each for each in settings if context.get_parameter_source(each) != _DEFAULT}
-    if name is not None:
-        settings |= {
-            each: value for each, value in presets.preset(name).items() if each not in given
-        }
-    settings = options.take_run(settings)
+    preset = {} if name is None else presets.preset(name)
+    without = {each: value for each, value in preset.items() if each not in given}
+    settings = RunConfig.chosen(settings, given, without)
     if seeds is None:
         return [RunConfig.of(**settings)]
     if "seed" in given:
@@ -331,7 +329,7 @@ def pipeline(workspace: str, depth: str, seeds: str, cluster: str, **settings: A
     how["methods"] = options.take_methods(settings)
     settings["batch_size"] = training
     several = {"depth": parse_numbers("depth", depth), "seed": parse_numbers("seeds", seeds)}
-    plan = Pipeline(each_of(options.take_run(settings), **several), **how)
+    plan = Pipeline(each_of(RunConfig.chosen(settings, options.given()), **several), **how)
     spec = ClusterSpec.parse(cluster)
     place = _workspace(workspace)
     from flows.cli.local_pipeline import run_pipeline

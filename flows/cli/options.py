@@ -91,14 +91,6 @@ def take_methods(values: dict[str, Any]) -> tuple[Method, ...]:
     return Method.several(mine, [name for name in given() if name in mine])
 
 
-def take_run(values: dict[str, Any]) -> dict[str, Any]:
-    """Take the settings of runs out of a command's values; raises ConfigError for useless ones."""
-    known = RunConfig.settings(str(values["architecture"]))
-    mine = {name: values.pop(name) for name in known if name in values}
-    RunConfig.of([name for name in given() if name in mine], **mine)
-    return mine
-
-
 def _note_root(context: click.Context, _: click.Parameter, root: str) -> str:
     context.meta[ROOT] = root
     return root

@@ -180,13 +180,10 @@ class OnCluster(Parameters):
 class Recipe(Parameters):
     """Settings of training, but for depth and seed."""
 
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self, preset: Mapping[str, Any] = {}) -> dict[str, Any]:
         """Return the settings of runs; raises ConfigError for those without effect."""
-        values = self.model_dump()
-        known = RunConfig.settings(str(values["architecture"]))
-        mine = {name: value for name, value in values.items() if name in known}
-        RunConfig.of(self._given() & mine.keys(), **mine)
-        return mine
+        others = {name: x for name, x in preset.items() if name not in self.model_fields_set}
+        return RunConfig.chosen(self.model_dump(), self._given(), others)
 
 
 @takes([RunConfig.settings()[name] for name in ("depth", "seed")])
@@ -197,11 +194,8 @@ class TrainParameters(Recipe):
 
     def job(self) -> RunConfig:
         """Return the settings of the run; those that are given come before a preset's."""
-        settings = self.recipe()
-        if self.preset is not None:
-            others = presets.preset(self.preset).items()
-            settings |= {name: x for name, x in others if name not in self.model_fields_set}
-        return RunConfig.of(**settings)
+        preset = {} if self.preset is None else presets.preset(self.preset)
+        return RunConfig.of(**self.recipe(preset))
 
     @property
     def title(self) -> str:
@@ -311,6 +305,10 @@ class PipelineParameters(Recipe, OnCluster):
 
     depths: Distinct[Depth] = Field([1, 2], description="depths of the networks")
     seeds: Distinct[Seed] = Field([0, 1], description="seeds of the networks")
+
+    def _given(self) -> set[str]:
+        given = super()._given()
+        return given | {"depth"} if "depths" in given else given
 
     def job(self) -> Pipeline:
         """Return what the pipeline does."""
