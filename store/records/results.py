@@ -3,12 +3,20 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from math import isfinite
 from typing import Any, Final
 
 import numpy as np
 
 from store.errors import SchemaError, UnknownResultError
-from store.model.field_checks import as_list, check_count, check_place, check_text
+from store.model.field_checks import (
+    as_list,
+    check_choice,
+    check_count,
+    check_place,
+    check_text,
+    shown,
+)
 from store.model.names import check_component
 from store.model.schema import RepresentationKey
 from store.records import records
@@ -244,16 +252,7 @@ def _check(facts: Mapping[str, Any]) -> None:
     """Raise SchemaError, KeyError or TypeError for facts of other types or bounds."""
     check_component("result", facts["name"])
     sizes = [len(as_list(side, facts[side])) for side in ("rows", "columns")]
-    method = method_of(facts)
-    for name in ("measure", "kernel", "pool", "title", "kernel_title", "sums"):
-        check_text(name, method[name])
-    for name in ("qualifier", "how"):
-        if method[name] != "":
-            check_text(name, method[name])
-    low, high = as_list("limits", method["limits"])
-    if not (isinstance(low, float) and isinstance(high, float) and low < high):
-        raise SchemaError(f"limits are {low!r} and {high!r}; want two numbers, the smaller first")
-    check_count("batch_size", method["batch_size"], least=0)
+    _check_method(method_of(facts))
     check_count("n_examples", facts["n_examples"], least=0)
     check_count("n_skipped", facts.get("n_skipped", 0), least=0)
     for count in as_list("sources", facts.get("sources", [0, 0])):
@@ -269,6 +268,25 @@ def _check(facts: Mapping[str, Any]) -> None:
         check_text("a reason", reason, _MOST_LETTERS)
     records.check_provenance(facts)
     _check_digests(facts.get("provenance", {}).get("checkpoint_digests"))
+
+
+def _check_method(method: Mapping[str, Any]) -> None:
+    for name in ("measure", "kernel", "title", "kernel_title", "sums"):
+        check_text(name, method[name])
+    for name in ("qualifier", "how"):
+        if method[name] != "":
+            check_text(name, method[name])
+    check_choice("pool", method["pool"], "whole", "mean")
+    check_count("batch_size", method["batch_size"], least=0)
+    low, high = as_list("limits", method["limits"])
+    if not (isinstance(low, float) and isinstance(high, float) and low < high):
+        raise SchemaError(f"limits are {low!r} and {high!r}; want two numbers, the smaller first")
+    for name, value in {"lower limit": low, "upper limit": high, **method}.items():
+        if isinstance(value, float) and not isfinite(value):
+            raise SchemaError(f"{name} is {value}; want a finite number")
+    for name in ("is_whole", "shows_sums"):
+        if not isinstance(method[name], bool):
+            raise SchemaError(f"{name} is {shown(method[name])}; want true or false")
 
 
 def _check_digests(sides: object) -> None:
