@@ -18,7 +18,7 @@ from allcnn.workspace.paths import Workspace
 from flows.cli import query_commands
 from flows.cli.main import main
 from flows.views import export, listing
-from store import GramWriter, SimilarityResult, Writer
+from store import GramWriter, Writer
 from tests.commands import run, succeed
 from tests.faults import chunk_files, flip_bit
 from tests.strategies import (
@@ -28,6 +28,7 @@ from tests.strategies import (
     make_grams,
     make_meta,
     make_rows,
+    make_similarity,
 )
 from tests.test_store_probes import make_probe
 
@@ -60,18 +61,8 @@ def write_grams(workspace: Workspace, bound: float | None = None) -> None:
 def write_result(workspace: Workspace, name: str, *networks: str, **how: Any) -> None:
     keys = [meta_of(network, "final", "conv1").key for network in networks]
     n = len(keys)
-    result = SimilarityResult(
-        name=name,
-        rows=tuple(keys),
-        columns=tuple(keys),
-        cka=np.eye(n),
-        hsic=np.eye(n),
-        hsic_rows=np.ones(n),
-        hsic_columns=np.ones(n),
-        n_examples=10,
-        **{"kernel": "linear", "sigma": None, "estimator": "unbiased", "batch_size": 4} | how,
-        provenance={"created_at": "2026-01-31T12:00:00+00:00"},
-    )
+    made = {"created_at": "2026-01-31T12:00:00+00:00"}
+    result = make_similarity(name, keys, keys, np.eye(n), provenance=made, hsic=np.eye(n), **how)
     store.write_result(workspace.similarity, result)
 
 

@@ -14,11 +14,11 @@ import pytest
 import store
 from allcnn import extract
 from allcnn.compare import compare
-from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
 from store import DamagedChunkError, Writer
 from store.maintenance.verify import verify
+from tests.networks import comparison
 from tests.strategies import batches, coordinates, make_gram_meta, make_grams, make_meta, make_rows
 
 RUN = "small-d1-v2-s0"
@@ -93,7 +93,7 @@ def place(trained, tmp_path_factory):
     extract.extract(here, Extraction(RUN, "final", keep=("activations", "grams"), **how))
     extract.extract(here, Extraction(RUN, "init", compression="zstd", **how))
     side = Selection(RUN, "final")
-    compare(here, Comparison(side, side, batch_size=8))
+    compare(here, comparison(side, side, batch_size=8))
     return here
 
 
@@ -224,8 +224,8 @@ def test_a_hostile_result_is_refused_in_a_sentence(tmp_path, place, hostile):
     (name,) = store.list_results(place.similarity)
     result = store.read_result(place.similarity, name)
     store.write_result(tmp_path / "a.zarr", result)
-    change(tmp_path / "a.zarr" / name / "cka", **hostile)
-    plant(tmp_path / "a.zarr" / name / "cka", tmp_path / "exploded")
+    change(tmp_path / "a.zarr" / name / "values", **hostile)
+    plant(tmp_path / "a.zarr" / name / "values", tmp_path / "exploded")
     with pytest.raises(DamagedChunkError, match=f"cka of result {name} in .* compute it again"):
         store.read_result(tmp_path / "a.zarr", name)
     assert not (tmp_path / "exploded").exists()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from allcnn.similarity.measures import MEASURES, Measure
 from allcnn.similarity.pair_sums import MinibatchSums
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
+from store.records.results import settings_of
 from store.storage.paths import Place
 
 
@@ -59,19 +60,6 @@ def _network_name(key: RepresentationKey) -> str:
     return str(network_of(key))
 
 
-_SHOWN: Final = (
-    "title",
-    "limits",
-    "qualifier",
-    "how",
-    "kernel_title",
-    "is_whole",
-    "sums",
-    "shows_sums",
-)
-"""Parts of a method that say how others are shown."""
-
-
 def matrix_json(result: SimilarityResult, *, errors: bool = False) -> dict[str, Any]:
     """Return a result as JSON values: names and nested lists, NaN as null."""
     rows, columns = side(result.rows), side(result.columns)
@@ -79,7 +67,7 @@ def matrix_json(result: SimilarityResult, *, errors: bool = False) -> dict[str, 
         "rows": rows.full_names,
         "columns": columns.full_names,
         "matrix": _nested(result.values),
-        **{name: each for name, each in result.method.items() if name not in _SHOWN},
+        **settings_of(result.method),
         "examples": result.n_examples,
         "label": result.label,
         "minibatches": result.n_minibatches,

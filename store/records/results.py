@@ -44,6 +44,11 @@ _ENDINGS: Final[dict[str, tuple[str, ...]]] = {
 _FORMER: Final = {"cka": VALUES, "standard_errors": ERRORS}
 """Arrays of results of schema 2 and earlier, all of which are of CKA."""
 
+_SHOWN: Final = frozenset(
+    "title limits qualifier how kernel_title is_whole sums shows_sums".split()
+)
+"""Parts of a method that say how the others are shown."""
+
 _MOST_LETTERS: Final = 10_000
 """Of a reason, which may name several representations."""
 
@@ -236,6 +241,11 @@ def method_of(facts: Mapping[str, Any]) -> dict[str, Any]:
         "sums": "hsic",
         "shows_sums": kernel == "linear",
     }
+
+
+def settings_of(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what fixes the numbers, without what shows them; ``sigma`` is always there."""
+    return {"sigma": None} | {name: each for name, each in method.items() if name not in _SHOWN}
 
 
 def _to_json(result: SimilarityResult) -> dict[str, Any]:
