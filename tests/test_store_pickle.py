@@ -51,9 +51,10 @@ sys.addaudithook(watch)
 READING = """
 import numpy as np
 import store
-from allcnn import checkpoint, network, optim, record, train
-from allcnn.config import RunConfig
 from allcnn.drawing.figure_files import matrix_json
+from allcnn.networks import convnet
+from allcnn.training import loop, optimizer
+from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import Workspace
 from store.maintenance.verify import verify
 
@@ -71,12 +72,12 @@ stores = [
 for kind, path in stores:
     n_read += sum(not checked.damage for checked in verify(path, kind))
 for run in place.runs():
-    entry = record.read_record(place, run)
-    n_read += len(record.read_history(place, run))
+    entry = run_record.read_record(place, run)
+    n_read += len(run_record.read_history(place, run))
     for name in place.checkpoints(run):
         folder = place.find_checkpoint(run, name)
-        variables = checkpoint.load_variables(folder, network.abstract(entry.spec))
-        n_read += len(checkpoint.digest(variables)) > 0
+        variables = checkpoints.load_variables(folder, convnet.abstract(entry.spec))
+        n_read += len(checkpoints.digest(variables)) > 0
 for folder in place.root.rglob("*.npy"):
     np.load(folder)
 print(n_read)
@@ -226,6 +227,6 @@ def test_a_hostile_result_is_refused_in_a_sentence(tmp_path, place, hostile):
     store.write_result(tmp_path / "a.zarr", result)
     change(tmp_path / "a.zarr" / name / "values", **hostile)
     plant(tmp_path / "a.zarr" / name / "values", tmp_path / "exploded")
-    with pytest.raises(DamagedChunkError, match=f"cka of result {name} in .* compute it again"):
+    with pytest.raises(DamagedChunkError, match=f"values of result {name} in .* compute it again"):
         store.read_result(tmp_path / "a.zarr", name)
     assert not (tmp_path / "exploded").exists()

@@ -374,7 +374,7 @@ def test_only_what_fits_is_looked_at(folder):
     assert {damage.path.split("/")[3] for damage in look(folder, "grams", tap="log*")} == {"logits"}
     assert look(folder, "grams", checkpoint="init") == []
     assert look(folder, "activations", sample_set="cifar10-*") == []
-    shutil.rmtree(folder / "similarity/first/cka")
+    shutil.rmtree(folder / "similarity/first/values")
     assert {damage.path for damage in look(folder, "similarity", tap="thr*")} == {"first"}
     assert look(folder, "similarity", tap="four") == []
 
