@@ -619,7 +619,7 @@ def test_standard_errors_are_those_of_the_stored_minibatches(extracted, kernel, 
         ({"batch_size": 64}, "there is 1 minibatch; standard errors need 2 or more"),
         (
             {"estimator": "exact"},
-            "the exact estimate has a single batch; the jackknife needs minibatches",
+            "exact HSIC has a single batch; the jackknife needs minibatches",
         ),
     ],
 )

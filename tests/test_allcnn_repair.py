@@ -536,7 +536,7 @@ def test_a_damaged_result_whose_activations_are_gone_is_kept(place):
     (result,) = compare(place, comparison(FINAL, FINAL, estimator="exact"))
     shutil.rmtree(place.activations)
     flip_bit(chunk_files(place.similarity / result.name / "hsic")[0])
-    assert_left_alone(place, "the exact estimator needs activations")
+    assert_left_alone(place, "exact HSIC needs activations")
 
 
 def test_a_damaged_result_whose_activations_stay_damaged_is_kept(place):

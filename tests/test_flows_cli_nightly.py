@@ -70,7 +70,7 @@ def test_a_second_night_steps_aside_in_one_sentence(workspace):
         (("--matrices", "a"), "'a' names no network"),
         (("--minibatch", "3"), "batch-size is 3; use 4 or more"),
         (("--keep", "all"), "keep is 'all'; use activations, grams"),
-        (("--estimator", "exact"), "the exact estimator needs activations"),
+        (("--estimator", "exact"), "exact HSIC needs activations"),
         (("--cluster", "nowhere"), "cluster is 'nowhere'; use threads, local, local:WORKERS, gpu"),
     ],
 )

@@ -490,7 +490,7 @@ def test_a_plan_refuses_what_no_night_can_do():
         plan_of(share=0)
     with pytest.raises(ConfigError, match="all taps are stored together; leave out ':conv1'"):
         plan_of(networks=Selection("*", "*", "conv1"))
-    with pytest.raises(ConfigError, match="the exact estimator needs activations"):
+    with pytest.raises(ConfigError, match="exact HSIC needs activations"):
         plan_of(estimator="exact")
 
 

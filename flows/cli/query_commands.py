@@ -44,8 +44,8 @@ def list_store(pattern: str | None, where: tuple[str, ...], as_json: bool, works
     colon, and may be a tap's name, whatever characters it has. Names to compare with
     --where are sample_set, run, checkpoint, tap, dataset, split, n_samples, dtype, complete and
     every attribute of a network, such as depth, seed and epoch; of Grams also kernel, pool and
-    batch_size; of results measure, kernel, sigma, estimator, pool, batch_size and label, and all names of
-    what they compare; of probes pool, and all names of what they were tested on.
+    batch_size; of results measure, kernel, sigma, estimator, pool, batch_size and label, and all
+    names of what they compare; of probes pool, and all names of what they were tested on.
     """
     chosen = None if pattern is None else texts.networks(pattern)
     from flows.views.browse import list_stores, listing_json

@@ -74,8 +74,8 @@ class SimilarityResult:
         n_examples: rows of the sample set that were used.
         errors: standard errors of the values, None where none were computed.
         errors_reason: sentence why standard errors are NaN, else empty.
-        parts: what the values came from, by the measure's own names: for CKA ``hsic``, ``hsic_rows``
-            and ``hsic_columns``, the sums; each with ``_minibatches``, their terms;
+        parts: what the values came from, by the measure's own names: for CKA ``hsic``,
+            ``hsic_rows`` and ``hsic_columns``, the sums; each with ``_minibatches``, their terms;
             ``minibatch_sizes``; ``scales_rows`` and ``scales_columns``, such as bandwidths; and
             ``baseline``, (permutation, row, column), with examples matched at random.
         reasons: (row, column, sentence) for entries that are NaN.
@@ -139,9 +139,10 @@ class SimilarityResult:
         return bool(self.method["is_whole"])
 
     def sums(self, part: str = "") -> Any:
-        """Return sums that the values came from: ``rows``, ``columns``, ``minibatches``, …
+        """Return sums that the values came from; None where older results do not keep them.
 
-        None where older results do not keep them.
+        ``part`` names others than the matrix: ``rows``, ``columns``, ``minibatches``,
+        ``rows_minibatches`` or ``columns_minibatches``.
         """
         return self.parts.get("_".join(filter(None, (self.method["sums"], part))))
 
