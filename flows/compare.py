@@ -30,7 +30,8 @@ def compare_representations(
         artifacts.show_matrix(result)
         artifacts.show_place(workspace, result)
         picture = figure_files.draw_comparison(workspace, result, errors=errors)
-        title = f"{result.title} of {job.rows} with {job.columns}: {describe.method(result, errors=errors)}"
+        how = describe.method(result, errors=errors)
+        title = f"{result.title} of {job.rows} with {job.columns}: {how}"
         artifacts.show_picture(picture, title)
     return [result.name for result in results]
 

@@ -51,8 +51,10 @@ from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import DEFAULT_SAMPLES, Compression, DType, Extraction, Keep
 from allcnn.settings.run import RunConfig
 from allcnn.settings.selection import Selection
-from allcnn.similarity import gram, hsic
+from allcnn.similarity import gram, pair_sums
 from allcnn.similarity import gram_backends as products
+from allcnn.similarity.measures import Cka
+from allcnn.similarity.method import Method
 from allcnn.training import loop as train
 from allcnn.training import steps
 from allcnn.workspace import checkpoints, run_record
@@ -163,13 +165,18 @@ def taps(n: int, width: float = 1.0, seed: int = 0) -> list[np.ndarray]:
     return [np.maximum(generator.standard_normal((n, *s), np.float32), 0) for s in shapes]
 
 
+def grams_of(features: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the linear Grams of some taps."""
+    return [gram.gram(x).values for x in features]
+
+
 def grams() -> None:
     """Time Grams and HSIC of ten taps, one minibatch of 256."""
     features = taps(256)
     tensors = [torch.from_numpy(x).flatten(1) for x in features]
 
     def ours() -> None:
-        hsic.minibatch_hsic([gram.gram(x).values for x in features])
+        pair_sums.minibatch_sums(grams_of(features), None, Cka())
 
     def theirs() -> None:
         products = torch.stack([x @ x.T for x in tensors])
@@ -184,7 +191,7 @@ def notebook() -> None:
     features = taps(1028)
 
     def ours() -> None:
-        hsic.minibatch_hsic([gram.gram(x).values for x in features], estimator="biased")
+        pair_sums.minibatch_sums(grams_of(features), None, Cka("biased"))
 
     def loop() -> None:
         n = len(features[0])
@@ -492,7 +499,7 @@ def classes() -> None:
             forget(workspace, grams=False)
             compare(workspace, job, cluster=workers)
 
-        exact = replace(every, estimator="exact")
+        exact = replace(every, methods=(Method(Cka("exact")),))
         works = [
             functools.partial(f, job)
             for f, whole in ((run, every), (kept, every), (kept, exact))
@@ -508,7 +515,7 @@ def comparison() -> None:
     """Time a comparison fed from Zarr, against reading alone plus computing alone."""
     with scratch() as workspace, connected() as workers:
         stored = write_network(workspace.activations, 2048, width=1.0)
-        ranges = hsic.split_minibatches(2048, 256)
+        ranges = pair_sums.split_minibatches(2048, 256)
         features = [tap.read(0, 256) for tap in stored]
 
         def reading() -> None:
@@ -518,7 +525,7 @@ def comparison() -> None:
 
         def computing() -> None:
             for _ in ranges:
-                hsic.minibatch_hsic([gram.gram(x).values for x in features])
+                pair_sums.minibatch_sums(grams_of(features), None, Cka())
 
         def ours() -> None:
             forget(workspace)
@@ -838,7 +845,7 @@ def gram_stores(path: Path, count: int = 48) -> None:
 def write_grams(path: Path, count: int, n: int = N_EXAMPLES) -> list[store.GramKey]:
     """Keep Grams of as many representations of n examples as are asked for."""
     sample_set = SampleSet("noise", "test", n, (32, 32, 3), "0" * 64)
-    ranges = tuple(hsic.split_minibatches(n, MINIBATCH))
+    ranges = tuple(pair_sums.split_minibatches(n, MINIBATCH))
     examples = np.arange(n), np.arange(n, dtype=np.int32) % 10
     X = np.random.default_rng(0).standard_normal((MINIBATCH + count, 64)).astype(np.float32)
     K = X @ X.T
@@ -863,16 +870,16 @@ def pairs() -> None:
     packed = list(np.random.default_rng(0).standard_normal((count, size), np.float32))
     Ks = store.unpack(np.stack(packed))
     Ls = Ks[::-1].copy()
-    centre = jax.jit(hsic._features, static_argnames="estimator")
-    multiply = jax.jit(hsic._products)
+    centre = jax.jit(pair_sums._features, static_argnames="measure")
+    multiply = jax.jit(pair_sums._products)
     there = jax.device_put(Ks)
-    F, G = (centre(Ms, MINIBATCH, "unbiased")[0] for Ms in (Ks, Ls))
+    F, G = (centre(Ms, Cka())[0] for Ms in (Ks, Ls))
     unpack_s, centre_s, multiply_s, cross_s, own_s = side_by_side(
         lambda: store.unpack(np.stack(packed)),
-        lambda: jax.block_until_ready(centre(there, MINIBATCH, "unbiased")),
+        lambda: jax.block_until_ready(centre(there, Cka())),
         lambda: jax.block_until_ready(multiply(F, G)),
-        lambda: hsic.minibatch_hsic(Ks, Ls),
-        lambda: hsic.minibatch_hsic(Ks),
+        lambda: pair_sums.minibatch_sums(Ks, Ls, Cka()),
+        lambda: pair_sums.minibatch_sums(Ks, None, Cka()),
         rounds=7,
     )
     flop = 2 * count**2 * MINIBATCH**2
@@ -934,8 +941,8 @@ def results(count: int = N_CHECKPOINTS, n_minibatches: int = 40) -> None:
     own = np.ones((n_minibatches, count))
     cross = np.random.default_rng(0).random((n_minibatches, count, count))
     sizes = np.full(n_minibatches, MINIBATCH)
-    part = Part(hsic.HsicParts(cross, own, own, sizes), np.zeros((0, count, count)), 0)
-    how = Slot(0, None, None, "bench"), Comparison(EVERYTHING, EVERYTHING)
+    part = Part(pair_sums.MinibatchSums(cross, own, own, sizes), np.zeros((0, count, count)), 0)
+    how = Slot(0, Method(), None, "bench"), Comparison(EVERYTHING, EVERYTHING)
     none = [[None] * count] * 2
 
     with scratch() as workspace:

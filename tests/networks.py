@@ -1,11 +1,14 @@
 """Networks of small random taps, stored for tests of comparisons."""
 
+from dataclasses import fields
+
 import numpy as np
 
 import store
 from allcnn.compare import compare
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
+from allcnn.similarity.method import OBJECTS, Method
 from allcnn.workspace.paths import Workspace
 from store import SimilarityResult, Writer
 from tests.strategies import batches, coordinates, make_meta
@@ -46,8 +49,22 @@ def write_network(
             writer.append(rows)
 
 
+def methods(**flat) -> tuple[Method, ...]:
+    """Return the methods of some settings, one for each bandwidth."""
+    names = [flat[kind] for kind in OBJECTS if kind in flat]
+    assert set(flat) <= set(Method.settings(*names)), flat
+    return Method.several(flat)
+
+
+def comparison(rows, columns, **how) -> Comparison:
+    """Return a comparison whose methods are given by their settings."""
+    own = {field.name for field in fields(Comparison)}
+    flat = {name: how.pop(name) for name in [*how] if name not in own}
+    return Comparison(rows, columns, methods(**flat), **how)
+
+
 def job(rows=A, columns=B, **how) -> Comparison:
-    return Comparison(rows, columns, **{"batch_size": 8} | how)
+    return comparison(rows, columns, **{"batch_size": 8} | how)
 
 
 def compare_one(workspace, *sides, **how) -> SimilarityResult:
@@ -63,23 +80,7 @@ def kept_grams(workspace: Workspace) -> int:
     return sum(grams.n_committed for grams in store.open_grams(workspace.grams).find())
 
 
-NUMBERS = (
-    "cka",
-    "hsic",
-    "hsic_rows",
-    "hsic_columns",
-    "bandwidths_rows",
-    "bandwidths_columns",
-    "standard_errors",
-    "minibatch_sizes",
-    "hsic_minibatches",
-    "hsic_rows_minibatches",
-    "hsic_columns_minibatches",
-    "baseline",
-)
-"""All arrays of a result."""
-
-
 def assert_same_bits(first, second):
-    for name in NUMBERS:
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
+    assert first.arrays.keys() == second.arrays.keys()
+    for name, values in first.arrays.items():
+        np.testing.assert_array_equal(values, second.arrays[name], err_msg=name)

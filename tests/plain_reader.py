@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-VERSIONS = (1, 2, 3)
+VERSIONS = (1, 2, 3, 4)
 FORMATS = {"float16": "e", "float32": "f", "float64": "d", "int32": "i", "int64": "q"}
 KEPT = "abcdefghijklmnopqrstuvwxyz0123456789_"
 DEPTHS = {"activations": 4, "grams": 5, "similarity": 1}

@@ -12,6 +12,7 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import WHOLE, Workspace
 from store import ProbeResult, RepresentationKey, SimilarityResult
+from tests.strategies import make_similarity
 
 CHECKPOINTS = ("init", "epoch-0001", "epoch-0002", "final")
 SET = "digits-test-64-0123abcd"
@@ -103,19 +104,16 @@ def write_result(workspace: Workspace, name: str, rows, columns, **changes) -> S
         "job": job.to_json(),
     }
     how = {
-        "cka": near * (1 - 0.15 * rng.random(shape)),
+        "values": near * (1 - 0.15 * rng.random(shape)),
         "hsic": rng.random(shape),
         "hsic_rows": rng.random(shape[0]),
         "hsic_columns": rng.random(shape[1]),
         "n_examples": 64,
-        "kernel": "linear",
-        "sigma": None,
-        "estimator": "unbiased",
         "batch_size": 16,
-        "standard_errors": 0.01 * rng.random(shape),
+        "errors": 0.01 * rng.random(shape),
         "sources": (0, len(rows)),
         "provenance": provenance,
     }
-    result = SimilarityResult(name, tuple(rows), tuple(columns), **how | changes)
+    result = make_similarity(name, rows, columns, **how | changes)
     store.write_result(workspace.similarity, result)
     return result

@@ -1,9 +1,19 @@
 """Hypothesis strategies and small examples for the stores."""
 
+from dataclasses import fields
+
 import numpy as np
 from hypothesis import strategies as st
 
-from store import GramKey, GramMeta, RepresentationKey, RepresentationMeta, SampleSet
+from store import (
+    GramKey,
+    GramMeta,
+    RepresentationKey,
+    RepresentationMeta,
+    SampleSet,
+    SimilarityResult,
+)
+from store.records.results import method_of
 
 
 def make_meta(
@@ -80,6 +90,27 @@ def make_grams(meta: GramMeta, seed: int = 0) -> list[np.ndarray]:
     for K in grams[1:2]:
         K[0, :3] = K[:3, 0] = np.array([np.nan, np.inf, -0.0], np.float32)[: len(K)]
     return grams
+
+
+def make_similarity(name, rows, columns, values, n_examples=10, **facts) -> SimilarityResult:
+    """Return a result of CKA; facts are fields, settings of its method, or parts of it."""
+    flat = {"kernel": "linear", "sigma": None, "estimator": "unbiased", "batch_size": 4}
+    flat = {setting: facts.pop(setting, usual) for setting, usual in flat.items()}
+    pool = facts.pop("pool", "whole")
+    known = {field.name for field in fields(SimilarityResult)}
+    r, c = len(rows), len(columns)
+    sums = {"hsic": np.ones((r, c)), "hsic_rows": np.ones(r), "hsic_columns": np.ones(c)}
+    parts = sums | {part: facts.pop(part) for part in [*facts] if part not in known}
+    return SimilarityResult(
+        name,
+        tuple(rows),
+        tuple(columns),
+        method_of({"pool": pool, **flat}),
+        values,
+        n_examples,
+        parts={part: each for part, each in parts.items() if each is not None},
+        **facts,
+    )
 
 
 def coordinates(meta: RepresentationMeta | GramMeta) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,6 @@ import weakref
 import numpy as np
 import pytest
 import zarr
-from allcnn.similarity.hsic import HsicParts
 
 import store
 from allcnn import extract
@@ -24,7 +23,8 @@ from allcnn.errors import ComparisonError
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
 from allcnn.similarity import gram as kernels
-from allcnn.similarity import hsic, median_distance, tiled_hsic
+from allcnn.similarity import median_distance, pair_sums, tiled_hsic
+from allcnn.similarity.pair_sums import MinibatchSums
 from allcnn.workspace.paths import Workspace
 from store import DamagedChunkError, Grams, StoreLocationError
 from store.arrays.reader import Representation
@@ -41,6 +41,7 @@ from tests.networks import (
     compare_one,
     job,
     make_taps,
+    methods,
     write_network,
 )
 from tests.oracles import (
@@ -151,12 +152,12 @@ def test_cka_of_pooled_taps_is_the_oracles(extracted, kernel, estimator):
 
 @pytest.mark.parametrize("estimator", ["unbiased", "exact"])
 def test_bandwidths_are_a_fraction_of_the_oracles_median(extracted, estimator):
-    how = {"kernel": "rbf", "sigmas": (0.2, 0.4), "estimator": estimator}
+    how = {"kernel": "rbf", "sigma": (0.2, 0.4), "estimator": estimator}
     results = compare(extracted, job(FINAL, DEEP, **how))
     for sigma, result in zip((0.2, 0.4), results, strict=True):
-        found = (result.bandwidths_rows, result.bandwidths_columns)
+        found = (result.parts["scales_rows"], result.parts["scales_columns"])
         for bandwidths, side in zip(found, (FINAL, DEEP), strict=True):
-            stops = np.cumsum(result.minibatch_sizes)
+            stops = np.cumsum(result.sizes)
             ranges = list(zip([0, *stops[:-1]], stops, strict=True))
             Xs = arrays(extracted.activations, side)
             wanted = [sigma * median_distance64(X, ranges) for X in Xs]
@@ -174,12 +175,12 @@ def test_many_bandwidths_cost_one_reading_and_change_no_bit(
     for workspace in (small, alone):
         compare_one(workspace, A, B)  # which keeps the Grams
     reads = calls_of(monkeypatch, owner, "read")
-    together = compare(small, job(A, B, sigmas=(0.2, 0.4, 0.8), **how))
+    together = compare(small, job(A, B, sigma=(0.2, 0.4, 0.8), **how))
     n_reads = len(reads)
-    assert [result.sigma for result in together] == [0.2, 0.4, 0.8]
+    assert [result.method["sigma"] for result in together] == [0.2, 0.4, 0.8]
     for sigma, result in zip((0.2, 0.4, 0.8), together, strict=True):
         reads.clear()
-        single = compare_one(alone, A, B, sigmas=(sigma,), **how)
+        single = compare_one(alone, A, B, sigma=(sigma,), **how)
         assert len(reads) == n_reads
         assert single.name == result.name
         assert_same_bits(single, result)
@@ -194,9 +195,9 @@ def test_a_result_says_what_it_is(extracted):
     }
     assert [key.tap for key in result.rows] == [tap.key.tap for tap in taps[FINAL]]
     assert [key.tap for key in result.columns] == [tap.key.tap for tap in taps[DEEP]]
-    assert (result.n_examples, result.batch_size, result.sigma) == (N, 8, None)
+    assert (result.n_examples, result.batch_size, "sigma" in result.method) == (N, 8, False)
     assert (result.pool, result.label, result.n_skipped) == ("whole", None, 0)
-    assert result.minibatch_sizes.tolist() == [stop - start for start, stop in RANGES]
+    assert result.sizes.tolist() == [stop - start for start, stop in RANGES]
     assert result.provenance["checkpoint_digests"] == {
         "rows": {str(FINAL): taps[FINAL][0].meta.checkpoint_digest},
         "columns": {str(DEEP): taps[DEEP][0].meta.checkpoint_digest},
@@ -353,7 +354,7 @@ def test_one_pass_is_pair_by_pair(three, kernel, estimator):
         for columns, j in zip((A, C), BLOCKS[::2], strict=True):
             pair = compare_one(three, rows, columns, **how)
             np.testing.assert_allclose(whole.cka[i, j], pair.cka, **close)
-            np.testing.assert_allclose(whole.standard_errors[i, j], pair.standard_errors, **close)
+            np.testing.assert_allclose(whole.errors[i, j], pair.errors, **close)
 
 
 @pytest.mark.parametrize(
@@ -370,11 +371,11 @@ def test_blocks_of_representations_are_one_pass(three, tmp_path, monkeypatch, si
     assert max(len(operands) for _, operands, _ in reads) == block
     for one, other in zip(wanted, found, strict=True):
         assert one.name == other.name
-        np.testing.assert_array_equal(one.minibatch_sizes, other.minibatch_sizes)
-        for name in ("cka", "baseline", "standard_errors"):
-            assert_close(getattr(one, name), getattr(other, name), ROUNDING["unbiased"])
-        scale = np.sqrt(np.outer(one.hsic_rows, one.hsic_columns))
-        assert_close(one.hsic / scale, other.hsic / scale, ROUNDING["unbiased"])
+        np.testing.assert_array_equal(one.sizes, other.sizes)
+        for name in ("values", "baseline", "errors"):
+            assert_close(one.arrays[name], other.arrays[name], ROUNDING["unbiased"])
+        scale = np.sqrt(np.outer(one.sums("rows"), one.sums("columns")))
+        assert_close(one.sums() / scale, other.sums() / scale, ROUNDING["unbiased"])
 
 
 def assert_close(found, wanted, atol):
@@ -386,8 +387,8 @@ def test_blocks_keep_a_list_with_itself_symmetric(three, monkeypatch):
     result = compare_one(three, ALL, ALL)
     np.testing.assert_array_equal(result.cka, result.cka.T)
     np.testing.assert_array_equal(result.cka.diagonal(), 1)
-    np.testing.assert_array_equal(result.hsic_rows, result.hsic_columns)
-    np.testing.assert_array_equal(result.hsic.diagonal(), result.hsic_rows)
+    np.testing.assert_array_equal(result.sums("rows"), result.sums("columns"))
+    np.testing.assert_array_equal(result.hsic.diagonal(), result.sums("rows"))
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -396,7 +397,7 @@ def test_columns_against_rows_are_rows_against_columns(three, kernel, estimator)
     how = {"kernel": kernel, "estimator": estimator}
     here, there = compare_one(three, ALL, C, **how), compare_one(three, C, ALL, **how)
     assert_close(here.cka, there.cka.T, ROUNDING[estimator])
-    np.testing.assert_allclose(here.hsic_rows, there.hsic_columns, rtol=1e-6)
+    np.testing.assert_allclose(here.sums("rows"), there.sums("columns"), rtol=1e-6)
 
 
 # Classes
@@ -450,7 +451,7 @@ def test_a_class_is_the_oracles_of_its_rows(labelled, kernel, estimator, label):
     np.testing.assert_allclose(result.cka, wanted, atol=1e-5, rtol=0)
     assert (result.label, result.n_skipped) == (label, n_skipped)
     counts = [np.sum(LABELS[start:stop] == label) for start, stop in ranges]
-    assert result.minibatch_sizes.tolist() == [count for count in counts if count >= 4]
+    assert result.sizes.tolist() == [count for count in counts if count >= 4]
     assert result.n_examples == sum(count for count in counts if count >= 4)
 
 
@@ -475,10 +476,10 @@ def test_exact_of_a_class_comes_from_tiles_too(labelled, monkeypatch, kernel, ti
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_each_class_is_what_it_is_alone(labelled, tmp_path, estimator):
     alone = Workspace.at(shutil.copytree(labelled.root, tmp_path / "alone"))
-    how = {"kernel": "rbf", "sigmas": (0.4, 0.8), "estimator": estimator, "batch_size": 16}
+    how = {"kernel": "rbf", "sigma": (0.4, 0.8), "estimator": estimator, "batch_size": 16}
     results = compare(labelled, job(A, B, label="each", **how))
     order = [(sigma, label) for sigma in (0.4, 0.8) for label in CLASSES]
-    assert [(result.sigma, result.label) for result in results] == order
+    assert [(result.method["sigma"], result.label) for result in results] == order
     for label in CLASSES:
         singles = compare(alone, job(A, B, label=label, **how))
         for single, result in zip(singles, [r for r in results if r.label == label], strict=True):
@@ -532,7 +533,7 @@ def test_a_class_is_what_its_selected_rows_are(labelled, kernel, estimator):
     n = int(chosen.sum())
     how = {"kernel": kernel, "estimator": estimator, "batch_size": N}
     part = compare_one(
-        labelled, A, B, label=1, sample_set="digits-test-66-01234567", sigmas=(0.4,), **how
+        labelled, A, B, label=1, sample_set="digits-test-66-01234567", sigma=(0.4,), **how
     )
     if kernel == "rbf":  # its median distance is that of all rows
         assert part.n_examples == n
@@ -540,7 +541,7 @@ def test_a_class_is_what_its_selected_rows_are(labelled, kernel, estimator):
     selected = compare_one(labelled, A, B, sample_set=f"digits-test-{n}-01234567", **how)
     # Another row is the reference, and a sub-Gram is centred in another order.
     np.testing.assert_allclose(part.cka, selected.cka, atol=1e-5, rtol=0)
-    np.testing.assert_allclose(part.hsic, selected.hsic, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(part.sums(), selected.sums(), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("estimator", ["unbiased", "exact"])
@@ -557,7 +558,7 @@ def test_an_absent_label_names_those_there(labelled, estimator, label):
 def test_a_class_that_is_always_skipped_has_a_reason(labelled):
     result = compare_one(labelled, A, B, label=7, batch_size=4)
     assert np.isnan(result.cka).all()
-    assert np.isnan(result.standard_errors).all()
+    assert np.isnan(result.errors).all()
     assert result.n_skipped == 16
     assert result.n_examples == 0
     message = (
@@ -581,8 +582,8 @@ def test_exact_of_a_class_of_three_is_refused(tmp_path):
 
 def jackknife_by_deletion(result):
     """Return standard errors from CKA of all minibatches but one (Busing et al. 1999)."""
-    cross, sizes = result.hsic_minibatches, result.minibatch_sizes
-    rows, columns = result.hsic_rows_minibatches, result.hsic_columns_minibatches
+    cross, sizes = result.sums("minibatches"), result.sizes
+    rows, columns = result.sums("rows_minibatches"), result.sums("columns_minibatches")
 
     def ratio(kept):
         own = np.outer(rows[kept].sum(0), columns[kept].sum(0))
@@ -603,10 +604,12 @@ def test_standard_errors_are_those_of_the_stored_minibatches(extracted, kernel, 
     result = compare_one(extracted, FINAL, columns, kernel=kernel)
     wanted = jackknife_by_deletion(result)
     # The difference of nearly equal ratios; on the diagonal of self both are 0.
-    np.testing.assert_allclose(result.standard_errors, wanted, rtol=1e-9, atol=1e-12)
-    assert result.standard_errors_reason == ""
-    np.testing.assert_allclose(result.hsic_minibatches.sum(0), result.hsic, rtol=1e-12)
-    np.testing.assert_allclose(result.hsic_rows_minibatches.sum(0), result.hsic_rows, rtol=1e-12)
+    np.testing.assert_allclose(result.errors, wanted, rtol=1e-9, atol=1e-12)
+    assert result.errors_reason == ""
+    np.testing.assert_allclose(result.sums("minibatches").sum(0), result.sums(), rtol=1e-12)
+    np.testing.assert_allclose(
+        result.sums("rows_minibatches").sum(0), result.sums("rows"), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -615,17 +618,17 @@ def test_standard_errors_are_those_of_the_stored_minibatches(extracted, kernel, 
         ({"batch_size": 64}, "there is 1 minibatch; standard errors need 2 or more"),
         (
             {"estimator": "exact"},
-            "the exact estimate has a single batch; the jackknife needs minibatches",
+            "exact HSIC has a single batch; the jackknife needs minibatches",
         ),
     ],
 )
 def test_a_single_batch_has_no_standard_error_and_says_why(small, how, reason):
     result = compare_one(small, A, B, **how)
     assert not np.isnan(result.cka).any()
-    assert np.isnan(result.standard_errors).all()
-    assert result.standard_errors_reason == reason
+    assert np.isnan(result.errors).all()
+    assert result.errors_reason == reason
     kept = store.read_result(small.similarity, result.name)
-    assert kept.standard_errors_reason == reason
+    assert kept.errors_reason == reason
 
 
 def test_the_baseline_of_the_unbiased_estimator_is_zero(three):
@@ -683,18 +686,18 @@ def test_dask_is_a_plain_loop(small, tmp_path, columns):
             tasks.keep_grams(str(small.activations), grams, gram)
             side.append(Operand(gram, store.open_grams(grams)[gram].median_distance))
         sides.append(side)
-    way = Way("unbiased", (0.4,), None, 2)
+    way = Way(methods(kernel="rbf", batch_size=8), None, 2)
     rows, others = sides[0], None if columns is A else sides[1]
     (part,) = tasks.pair_parts(grams, rows, others, (0, len(RANGES)), way)
     total = part.sums.total()
-    np.testing.assert_array_equal(result.hsic_minibatches, part.sums.cross)
-    np.testing.assert_array_equal(result.hsic, total.cross)
-    np.testing.assert_array_equal(result.hsic_rows, total.rows)
-    np.testing.assert_array_equal(result.hsic_columns, total.columns)
+    np.testing.assert_array_equal(result.sums("minibatches"), part.sums.cross)
+    np.testing.assert_array_equal(result.sums(), total.cross)
+    np.testing.assert_array_equal(result.sums("rows"), total.rows)
+    np.testing.assert_array_equal(result.sums("columns"), total.columns)
     halves = [
         tasks.pair_parts(grams, rows, others, span, way)[0] for span in ((0, 3), (3, len(RANGES)))
     ]
-    both = HsicParts.concatenate([half.sums for half in halves])
+    both = MinibatchSums.concatenate([half.sums for half in halves])
     np.testing.assert_array_equal(both.cross, part.sums.cross)
 
 
@@ -814,10 +817,10 @@ def test_one_thread_computes_at_a_time(small, monkeypatch, how):
 
         return guarded
 
-    names = ("gram", "rbf", "cross_gram", "tile_rbf")
     for module, name in [
-        *((kernels, name) for name in names),
-        *((hsic, name) for name in ("minibatch_hsic", "group_hsic", "permuted_hsic")),
+        *((kernels, name) for name in ("gram", "cross_gram")),
+        *((tasks, name) for name in ("kernel_of", "wide_kernel_of", "tile_kernel")),
+        *((pair_sums, name) for name in ("minibatch_sums", "group_sums", "permuted_sums")),
         (tiled_hsic, "tile_sums"),
     ]:
         monkeypatch.setattr(module, name, alone(getattr(module, name)))
@@ -850,7 +853,7 @@ def test_small_minibatches_do_not_reread_their_chunk(small, monkeypatch):
 @pytest.fixture
 def n_computed(monkeypatch):
     """Return a list that grows with every minibatch whose HSIC is computed."""
-    return calls_of(monkeypatch, hsic, "minibatch_hsic")
+    return calls_of(monkeypatch, pair_sums, "minibatch_sums")
 
 
 def test_a_known_result_is_read(small, n_computed):
@@ -870,8 +873,8 @@ def test_a_known_result_is_read(small, n_computed):
     [
         ({}, {"kernel": "rbf"}),
         ({}, {"kernel": "cosine"}),
-        ({"kernel": "rbf"}, {"kernel": "rbf", "sigmas": (0.8,)}),
-        ({"kernel": "rbf"}, {"kernel": "rbf", "sigmas": (0.4000000001,)}),
+        ({"kernel": "rbf"}, {"kernel": "rbf", "sigma": (0.8,)}),
+        ({"kernel": "rbf"}, {"kernel": "rbf", "sigma": (0.4000000001,)}),
         ({}, {"estimator": "biased"}),
         ({}, {"estimator": "exact"}),
         ({}, {"batch_size": 16}),
@@ -898,7 +901,7 @@ def test_another_comparison_is_computed(small, before, after):
 
 @pytest.mark.parametrize("kernel", ["linear", "cosine"])
 def test_sigma_means_nothing_to_kernels_without_it(small, n_computed, kernel):
-    names = {compare_one(small, A, B, kernel=kernel, sigmas=s).name for s in ((0.4,), (0.8, 0.1))}
+    names = {compare_one(small, A, B, kernel=kernel, sigma=s).name for s in ((0.4,), (0.8, 0.1))}
     assert len(names) == 1
     assert len(n_computed) == len(RANGES)
 
@@ -937,7 +940,7 @@ def test_chunks_of_another_size_give_the_same_bits(small, tmp_path):
 
 
 def flip_a_bit_of(result):
-    flip_bit(chunk_files(result / "cka")[0])
+    flip_bit(chunk_files(result / "values")[0])
 
 
 def lose_digests_of(result):
@@ -961,7 +964,7 @@ def test_names_of_results_are_always_folders(tmp_path):
         write_network(workspace.activations, side, make_taps(seed))
     sides = [(long, longer), (longer, long), (Selection("*", "*"), Selection("[!b]*", "f?nal"))]
     names = {
-        compare_one(workspace, *pair, kernel="rbf", sigmas=(1e7,), pool="mean").name
+        compare_one(workspace, *pair, kernel="rbf", sigma=(1e7,), pool="mean").name
         for pair in sides
     }
     assert set(store.list_results(workspace.similarity)) == names
@@ -1056,7 +1059,7 @@ def test_a_mostly_dead_tap_has_the_bandwidth_of_its_live_rows(tmp_path, columns,
     result = compare_one(workspace, A, columns, kernel="rbf", estimator=estimator)
     ranges = None if estimator == "exact" else RANGES
     wanted = 0.4 * median_distance64(dead, ranges)
-    assert result.bandwidths_rows[2] == pytest.approx(wanted, rel=1e-5)
+    assert result.parts["scales_rows"][2] == pytest.approx(wanted, rel=1e-5)
     first = [*make_taps().values(), dead]
     second = first if columns is A else [*make_taps(1).values(), dead]
     wanted = cka64(first, second, RANGES, kernel="rbf", estimator=estimator)

@@ -356,7 +356,7 @@ def test_linear_grams_serve_rbf_also_where_a_kill_came_before_their_median(
     assert found.sources == (0, 4)
     assert_same_bits(found, wanted)
     assert n_grams == []
-    assert compare_one(small, A, B, kernel="rbf", sigmas=(0.8,)).sources == (0, 4)
+    assert compare_one(small, A, B, kernel="rbf", sigma=(0.8,)).sources == (0, 4)
 
 
 def test_a_stopped_comparison_goes_on_with_its_grams(small, n_grams, monkeypatch):
@@ -443,7 +443,7 @@ KEEP = "--keep grams --batch-size {} --dtype float32 --kernel {} --pool {} "
     [
         (
             {"estimator": "exact"},
-            "the exact estimator needs activations, and of small-d1-v2-s0@final on {} Grams alone"
+            "exact HSIC needs activations, and of small-d1-v2-s0@final on {} Grams alone"
             " are kept",
             "",
         ),

@@ -16,9 +16,13 @@ from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import DType, Extraction, StoredDType, extracted_dtype
 from allcnn.settings.run import RunConfig
 from allcnn.settings.selection import Selection
+from allcnn.similarity.kernels import Rbf
+from allcnn.similarity.method import Method
+from tests.networks import comparison
 from tests.strategies import NAMES
 
 A, B = Selection("a", "final"), Selection("b", "init")
+RBF = {"kernel": "rbf"}
 
 
 @pytest.mark.parametrize("name", ["a", "7", "allcnn-d1-v2-s0", "epoch-0005", "v1.2_x", "a" * 100])
@@ -163,7 +167,7 @@ def test_settings_of_another_version_name_what_differs():
         ({"keep": ()}, "keep is ''; use activations, grams, or activations,grams"),
         ({"keep": ("gram",)}, "keep is 'gram'; use activations, grams, or activations,grams"),
         ({"keep": ("grams", "x")}, "keep is 'grams,x'; use activations, grams, or"),
-        ({"kernel": "poly"}, "kernel is 'poly'; use linear or rbf or cosine"),
+        ({"kernel": "poly"}, "kernel is 'poly'; use linear, rbf, cosine or MODULE:OBJECT"),
         ({"pool": "max"}, "pool is 'max'; use whole or mean"),
     ],
 )
@@ -175,13 +179,14 @@ def test_extractions_outside_their_range_are_refused(settings, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kernel": "poly"}, "kernel is 'poly'; use linear or rbf or cosine"),
+        ({"kernel": "poly"}, "kernel is 'poly'; use linear, rbf, cosine or MODULE:OBJECT"),
+        ({"measure": "cca"}, "measure is 'cca'; use cka, hsic or MODULE:OBJECT"),
         ({"estimator": "best"}, "estimator is 'best'; use unbiased or biased or exact"),
         ({"pool": "max"}, "pool is 'max'; use whole or mean"),
-        ({"sigmas": (0.0,)}, "sigma is 0.0; use a number from 1e-09 to"),
-        ({"sigmas": (0.4, float("nan"))}, "sigma is nan; use a number from 1e-09 to"),
-        ({"sigmas": ()}, r"sigma is \[\]; name one bandwidth or more, each once"),
-        ({"sigmas": (0.4, 0.2, 0.4)}, r"sigma is \[0.4, 0.2, 0.4\]; name one bandwidth or more"),
+        (RBF | {"sigma": (0.0,)}, "sigma is 0.0; use a number from 1e-09 to"),
+        (RBF | {"sigma": (0.4, float("nan"))}, "sigma is nan; use a number from 1e-09 to"),
+        (RBF | {"sigma": ()}, r"sigma is \[\]; name one value or more, each once"),
+        (RBF | {"sigma": (0.4, 0.2, 0.4)}, r"sigma is \[0.4, 0.2, 0.4\]; name one value or more"),
         ({"batch_size": 3}, "batch-size is 3; use 4 or more"),
         ({"label": -1}, "label is -1; use 0 or more"),
         ({"label": "all"}, "label is 'all'; use a whole number of 0 or more"),
@@ -198,7 +203,7 @@ def test_extractions_outside_their_range_are_refused(settings, message):
 )
 def test_comparisons_outside_their_range_are_refused(settings, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
-        Comparison(A, B, **settings)
+        comparison(A, B, **settings)
 
 
 @pytest.mark.parametrize(
@@ -207,18 +212,37 @@ def test_comparisons_outside_their_range_are_refused(settings, message):
         {"label": 0},
         {"label": "each", "estimator": "exact"},
         {"permutations": PERMUTATIONS.most, "estimator": "biased"},
-        {"sigmas": (0.2, 0.4, 0.8), "kernel": "rbf"},
+        RBF | {"sigma": [0.2, 0.4, 0.8]},
     ],
 )
 def test_comparisons_at_their_bounds_are_kept(how):
-    comparison = Comparison(A, B, **how)
-    assert {name: getattr(comparison, name) for name in how} == how
+    kept = comparison(A, B, **how)
+    values = json.loads(json.dumps(kept.to_json(), allow_nan=False))
+    assert {name: values[name] for name in how} == how
+    assert Comparison.from_json(values) == kept
+
+
+def test_comparisons_of_earlier_versions_are_read():
+    values = {"rows": "a@final", "columns": "b@init", "kernel": "rbf", "sigmas": [0.2, 0.4]}
+    values |= {"estimator": "biased", "batch_size": 8, "label": 1, "permutations": 0}
+    wanted = comparison(A, B, **RBF, sigma=(0.2, 0.4), estimator="biased", batch_size=8, label=1)
+    assert Comparison.from_json(values) == wanted
+    with pytest.raises(ConfigError, match="a comparison has no setting colour; use "):
+        Comparison.from_json(values | {"colour": 1})
 
 
 def test_results_differ_in_bandwidths_where_the_kernel_has_one():
-    assert Comparison(A, B, kernel="rbf", sigmas=(0.2, 0.4)).bandwidths == (0.2, 0.4)
+    both = comparison(A, B, **RBF, sigma=(0.2, 0.4)).methods
+    assert [each.kernel for each in both] == [Rbf(0.2), Rbf(0.4)]
     for kernel in ("linear", "cosine"):
-        assert Comparison(A, B, kernel=kernel, sigmas=(0.2, 0.4)).bandwidths == (None,)
+        assert len(comparison(A, B, kernel=kernel, sigma=(0.2, 0.4)).methods) == 1
+
+
+def test_methods_are_named_each_once():
+    with pytest.raises(ConfigError, match=r"^methods are \['linear', 'linear'\]; name one or more"):
+        Comparison(A, B, (Method(), Method()))
+    with pytest.raises(ConfigError, match=r"^methods are \[\]; name one or more, each once"):
+        Comparison(A, B, ())
 
 
 @pytest.mark.parametrize(

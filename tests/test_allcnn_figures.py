@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from allcnn.compare import SimilarityResult, describe
+from allcnn.compare import describe
 from allcnn.drawing import figure_files
 from allcnn.similarity.layer_identification import identify
 from allcnn.workspace.paths import Workspace
 from flows.reporting.script import numbers_script
 from flows.views.tables import matrix_table
 from store import RepresentationKey
+from tests.strategies import make_similarity
 
 SAMPLE_SET = "digits-test-66-01234567"
 
@@ -29,19 +30,16 @@ def make_result(name="a-b", columns=("b", "final"), **changes):
         "name": name,
         "rows": keys("a", "final", "conv1", "conv2", "logits"),
         "columns": keys(*columns, "conv1", "logits"),
-        "cka": matrix,
+        "values": matrix,
         "hsic": matrix,
-        "hsic_rows": np.ones(3),
-        "hsic_columns": np.ones(2),
         "n_examples": 1066,
         "kernel": "rbf",
         "sigma": 0.4,
-        "estimator": "unbiased",
         "batch_size": 8,
         "reasons": ((2, 0, "row 2 is dead"), (2, 1, "row 2 is dead")),
         "sources": (2, 3),
     }
-    return SimilarityResult(**values | changes)
+    return make_similarity(**values | changes)
 
 
 def picture_size(path):
@@ -55,6 +53,7 @@ def test_json_has_everything_and_null_for_nan():
         "rows": ["conv1", "conv2", "logits"],
         "columns": ["conv1", "logits"],
         "matrix": [[0.9, 0.25], [0.5, -0.125], [None, None]],
+        "measure": "cka",
         "kernel": "rbf",
         "estimator": "unbiased",
         "examples": 1066,
@@ -78,7 +77,7 @@ def read_json(result, **options):
 def test_json_has_standard_errors_on_request():
     errors = np.array([[0.01, 0.02], [0.03, 0.04], [np.nan, np.nan]])
     reason = "2 of 6 standard errors are missing: CKA itself is not defined for 2"
-    result = make_result(standard_errors=errors, standard_errors_reason=reason)
+    result = make_result(errors=errors, errors_reason=reason)
     assert "standard_errors" not in read_json(result)
     values = read_json(result, errors=True)
     assert values["standard_errors"] == [[0.01, 0.02], [0.03, 0.04], [None, None]]
@@ -88,9 +87,7 @@ def test_json_has_standard_errors_on_request():
 
 def few(n):
     """Return a result with standard errors from so many minibatches."""
-    return make_result(
-        standard_errors=np.full((3, 2), 0.01), minibatch_sizes=[8] * n, n_examples=8 * n
-    )
+    return make_result(errors=np.full((3, 2), 0.01), minibatch_sizes=[8] * n, n_examples=8 * n)
 
 
 FEW = "standard errors from {} minibatches, likely too small"
@@ -106,7 +103,7 @@ def test_standard_errors_from_few_minibatches_are_qualified_wherever_they_are_sh
     )
     assert "likely" not in describe.method(result)
     numbers = json.loads(numbers_script(result).decode().partition(",")[2].rpartition(")")[0])
-    assert (numbers["standard_errors_caution"], numbers["n_minibatches"]) == (doubt, n)
+    assert (numbers["errors_caution"], numbers["n_minibatches"]) == (doubt, n)
     table = matrix_table(result, errors=True)
     assert table.count("likely too small") == bool(doubt)
     assert doubt in table
@@ -114,14 +111,26 @@ def test_standard_errors_from_few_minibatches_are_qualified_wherever_they_are_sh
 
 
 def test_older_results_count_their_minibatches_by_size():
-    result = make_result(standard_errors=np.full((3, 2), 0.01), n_examples=17)
+    result = make_result(errors=np.full((3, 2), 0.01), n_examples=17)
     assert describe.errors_caution(result) == FEW.format(3)
 
 
 def test_what_has_no_standard_errors_is_not_qualified():
     assert describe.errors_caution(make_result(n_examples=17)) == ""
     undefined = np.full((3, 2), np.nan)
-    assert describe.errors_caution(make_result(n_examples=17, standard_errors=undefined)) == ""
+    assert describe.errors_caution(make_result(n_examples=17, errors=undefined)) == ""
+
+
+def test_numbers_in_a_table_never_touch():
+    matrix = np.array([[660.461, -1234.5], [99.9996, 0.25], [np.nan, 1e9]])
+    table = matrix_table(make_result(values=matrix)).splitlines()
+    assert [line.split() for line in table[:4]] == [
+        ["logits", "nan", "1e+09"],
+        ["conv2", "100.000", "0.250"],
+        ["conv1", "660.5", "-1234"],
+        ["conv1", "logits"],
+    ]
+    assert len({len(line) for line in table[:4]}) == 1
 
 
 def test_json_of_an_older_result_has_no_standard_errors():
@@ -177,7 +186,7 @@ def test_a_panel_of_many_networks_has_groups():
 
 def test_a_panel_has_standard_errors_on_request():
     errors = np.full((3, 2), 0.01)
-    result = make_result(standard_errors=errors)
+    result = make_result(errors=errors)
     assert figure_files.panel(result).errors is None
     np.testing.assert_array_equal(figure_files.panel(result, errors=True).errors, errors)
 
@@ -214,7 +223,7 @@ def test_a_comparison_is_drawn_under_its_name(tmp_path, monkeypatch, changes, ti
 
 
 def test_a_comparison_with_errors_has_a_picture_of_its_own(tmp_path):
-    result = make_result(standard_errors=np.full((3, 2), 0.01))
+    result = make_result(errors=np.full((3, 2), 0.01))
     path = figure_files.draw_comparison(Workspace.at(tmp_path), result, errors=True)
     assert path == tmp_path / "figures" / "a-b-errors.png"
     assert min(picture_size(path)) > 100
@@ -238,7 +247,7 @@ def with_minibatches(b=3, **changes):
         hsic_minibatches=cross,
         hsic_rows_minibatches=np.ones((b, 3)),
         hsic_columns_minibatches=np.ones((b, 2)),
-        standard_errors=np.full((3, 2), 0.01),
+        errors=np.full((3, 2), 0.01),
         **changes,
     )
 
@@ -249,9 +258,9 @@ def test_the_minibatches_of_a_result_are_its_sums():
     assert len(parts) == 3
     assert parts.sizes.tolist() == [8, 9, 10]
     assert parts.sizes.dtype == np.int64
-    np.testing.assert_array_equal(parts.cross, result.hsic_minibatches)
-    np.testing.assert_array_equal(parts.rows, result.hsic_rows_minibatches)
-    np.testing.assert_array_equal(parts.columns, result.hsic_columns_minibatches)
+    np.testing.assert_array_equal(parts.cross, result.sums("minibatches"))
+    np.testing.assert_array_equal(parts.rows, result.sums("rows_minibatches"))
+    np.testing.assert_array_equal(parts.columns, result.sums("columns_minibatches"))
 
 
 def test_a_result_of_an_older_version_has_no_minibatches(tmp_path):
@@ -273,7 +282,7 @@ def test_convergence_is_drawn_from_the_minibatches(tmp_path, monkeypatch):
     assert min(picture_size(path)) > 100
     ((values, *_),) = drawn
     # All self-sums are 1 a minibatch, so CKA is the mean of the sums so far.
-    wanted = np.cumsum(result.hsic_minibatches, axis=0) / np.arange(1, 4)[:, None, None]
+    wanted = np.cumsum(result.sums("minibatches"), axis=0) / np.arange(1, 4)[:, None, None]
     np.testing.assert_allclose(values, wanted, rtol=1e-12)
 
 

@@ -15,7 +15,6 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import WHOLE, Workspace
 from tests.networks import (
     ALL,
-    NUMBERS,
     A,
     B,
     C,
@@ -94,11 +93,11 @@ def test_a_result_of_another_kind_is_no_answer(three, how):
 
 
 def test_a_result_of_another_bandwidth_is_no_answer(three):
-    compare(three, job(A, B, kernel="rbf", sigmas=(0.2, 0.4)))
-    assert kept(three, kernel="rbf", sigmas=(0.8,)) is None
-    found = Catalogue(three).results(job(A, B, kernel="rbf", sigmas=(0.4, 0.2)))
-    assert [result.sigma for result in found] == [0.4, 0.2]
-    assert Catalogue(three).results(job(A, B, kernel="rbf", sigmas=(0.4, 0.8))) is None
+    compare(three, job(A, B, kernel="rbf", sigma=(0.2, 0.4)))
+    assert kept(three, kernel="rbf", sigma=(0.8,)) is None
+    found = Catalogue(three).results(job(A, B, kernel="rbf", sigma=(0.4, 0.2)))
+    assert [result.method["sigma"] for result in found] == [0.4, 0.2]
+    assert Catalogue(three).results(job(A, B, kernel="rbf", sigma=(0.4, 0.8))) is None
 
 
 def test_the_exact_estimate_has_no_minibatches(three):
@@ -114,8 +113,8 @@ def test_a_block_of_all_pairs_is_what_comparing_the_two_gives(three):
     found = kept(three, B, C)
     assert found.name == whole.name
     assert (found.rows, found.columns) == (alone.rows, alone.columns)
-    for name in ("cka", "hsic", "standard_errors", "hsic_minibatches", "hsic_columns_minibatches"):
-        np.testing.assert_allclose(getattr(found, name), getattr(alone, name), rtol=1e-6)
+    for name in ("values", "hsic", "errors", "hsic_minibatches", "hsic_columns_minibatches"):
+        np.testing.assert_allclose(found.arrays[name], alone.arrays[name], rtol=1e-6)
     parts = figure_files.parts_of(found)
     assert parts.cross.shape == (8, 2, 3)
     ratio = parts.total().cross / np.sqrt(np.outer(parts.total().rows, parts.total().columns))
@@ -127,9 +126,11 @@ def test_rows_and_columns_may_be_exchanged(three):
     found = kept(three, A, C)
     assert (found.rows, found.columns) == (result.columns, result.rows)
     np.testing.assert_array_equal(found.cka, result.cka.T)
-    np.testing.assert_array_equal(found.hsic_rows, result.hsic_columns)
-    np.testing.assert_array_equal(found.hsic_minibatches[3], result.hsic_minibatches[3].T)
-    np.testing.assert_array_equal(found.hsic_columns_minibatches, result.hsic_rows_minibatches)
+    np.testing.assert_array_equal(found.sums("rows"), result.sums("columns"))
+    np.testing.assert_array_equal(found.sums("minibatches")[3], result.sums("minibatches")[3].T)
+    np.testing.assert_array_equal(
+        found.sums("columns_minibatches"), result.sums("rows_minibatches")
+    )
     own = compare_one(three, A, C)
     np.testing.assert_allclose(found.cka, own.cka, rtol=1e-6)
     assert kept(three, A, C).name == own.name  # the one that was asked for, where there is one
@@ -267,7 +268,7 @@ def test_a_damaged_result_is_passed_over(three):
     older = compare_one(three, ALL, ALL)
     newer = compare_one(three, A, B)
     forget(three)
-    (three.similarity / newer.name / "cka" / "c" / "0" / "0").write_bytes(b"damaged")
+    (three.similarity / newer.name / "values" / "c" / "0" / "0").write_bytes(b"damaged")
     assert kept(three).name == older.name
     shutil.rmtree(three.similarity / older.name)
     assert kept(three) is None
@@ -285,9 +286,8 @@ def test_a_result_that_tells_no_comparison_is_passed_over(three):
 def test_a_result_of_nothing_is_passed_over(three):
     result = compare_one(three, A, B)
     none, empty = np.zeros(0), np.zeros((0, 0))
-    absent = dict.fromkeys(NUMBERS) | {"cka": empty, "hsic": empty}
-    absent |= {"hsic_rows": none, "hsic_columns": none}
-    nothing = replace(result, name="nothing", rows=(), columns=(), **absent)
+    arrays = {"values": empty, "hsic": empty, "hsic_rows": none, "hsic_columns": none}
+    nothing = result.with_arrays(arrays, name="nothing", rows=(), columns=())
     store.write_result(three.similarity, nothing)
     assert kept(three).name == result.name
 

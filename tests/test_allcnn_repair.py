@@ -17,7 +17,6 @@ from allcnn.compare import compare
 from allcnn.datasets import splits
 from allcnn.maintenance.repair import repair
 from allcnn.networks.convnet import ConvNet
-from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
@@ -28,6 +27,7 @@ from store.maintenance.verify import verify
 from store.storage.claims import is_claimed
 from store.zarrfiles.metadata_files import read_attributes, write_attributes
 from tests.faults import chunk_files, flip_bit, relabel, write_again
+from tests.networks import comparison
 from tests.strategies import batches, coordinates, make_meta, make_rows
 
 RUN = "small-d1-v2-s0"
@@ -48,7 +48,7 @@ def extracted(trained, tmp_path_factory):
     )
     extract.extract(place, Extraction(RUN, "init", dtype="float16", compression="zstd", **how))
     side = Selection(RUN, "final")
-    compare(place, Comparison(side, side, batch_size=8))
+    compare(place, comparison(side, side, batch_size=8))
     return place
 
 
@@ -494,7 +494,7 @@ def test_a_group_is_claimed_while_it_is_removed(place, extracted, monkeypatch):
 
 def test_a_damaged_result_is_removed_and_its_command_told(place):
     (name,) = store.list_results(place.similarity)
-    flip_bit(chunk_files(place.similarity / name / "cka")[0])
+    flip_bit(chunk_files(place.similarity / name / "values")[0])
     flip_bit(chunk_files(place.similarity / name / "hsic")[0])
     outcomes = mend(place)
     assert all(outcome.repaired for outcome in outcomes)
@@ -513,11 +513,11 @@ def test_a_damaged_result_is_removed_and_its_command_told(place):
 
 FINAL, INIT = Selection(RUN, "final"), Selection(RUN, "init")
 JOBS = {
-    "permuted": Comparison(FINAL, FINAL, batch_size=8, permutations=3),
-    "one tap": Comparison(replace(FINAL, tap="conv2"), FINAL, batch_size=8, pool="mean"),
-    "rbf": Comparison(FINAL, FINAL, "rbf", (0.2,), batch_size=8),
-    "class": Comparison(FINAL, FINAL, batch_size=22, estimator="biased", label=1),
-    "exact": Comparison(FINAL, FINAL, "cosine", estimator="exact"),
+    "permuted": comparison(FINAL, FINAL, batch_size=8, permutations=3),
+    "one tap": comparison(replace(FINAL, tap="conv2"), FINAL, batch_size=8, pool="mean"),
+    "rbf": comparison(FINAL, FINAL, kernel="rbf", sigma=0.2, batch_size=8),
+    "class": comparison(FINAL, FINAL, batch_size=22, estimator="biased", label=1),
+    "exact": comparison(FINAL, FINAL, kernel="cosine", estimator="exact"),
 }
 
 
@@ -539,17 +539,17 @@ def assert_computed_again(place, result):
 
 def test_a_damaged_result_whose_activations_are_gone_is_kept(place):
     shutil.rmtree(place.similarity)
-    (result,) = compare(place, Comparison(FINAL, FINAL, estimator="exact"))
+    (result,) = compare(place, comparison(FINAL, FINAL, estimator="exact"))
     shutil.rmtree(place.activations)
     flip_bit(chunk_files(place.similarity / result.name / "hsic")[0])
-    assert_left_alone(place, "the exact estimator needs activations")
+    assert_left_alone(place, "exact HSIC needs activations")
 
 
 def test_a_damaged_result_whose_activations_stay_damaged_is_kept(place):
     """Its command would stop at what cannot be mended, and what is whole of it would be gone."""
     shutil.rmtree(place.similarity)
     shutil.rmtree(place.grams)
-    (result,) = compare(place, Comparison(FINAL, FINAL, estimator="exact"))
+    (result,) = compare(place, comparison(FINAL, FINAL, estimator="exact"))
     shutil.rmtree(place.checkpoints_folder(RUN) / "final")
     flip_bit(chunks_of(tap_of(place, "conv2"))[0])
     flip_bit(chunk_files(place.similarity / result.name / "hsic")[0])
@@ -595,7 +595,7 @@ def result_of_a_pattern(place):
     side = Selection(RUN, "*", "conv[12]")
     extract.extract(place, Extraction(RUN, "init", n_samples=16, batch_size=8))
     extract.extract(place, Extraction(RUN, "final", n_samples=16, batch_size=8))
-    (result,) = compare(place, Comparison(side, side, batch_size=8, sample_set=None))
+    (result,) = compare(place, comparison(side, side, batch_size=8, sample_set=None))
     return result
 
 
@@ -614,7 +614,7 @@ def test_a_damaged_result_of_a_pattern_that_fits_others_now_is_kept(place):
 
 def test_a_damaged_result_of_what_is_gone_is_kept(place):
     (name,) = store.list_results(place.similarity)
-    flip_bit(chunk_files(place.similarity / name / "cka")[0])
+    flip_bit(chunk_files(place.similarity / name / "values")[0])
     shutil.rmtree(place.activations)
     shutil.rmtree(place.grams)
     assert_left_alone(place, "nothing is extracted yet")
@@ -632,7 +632,7 @@ def test_a_damaged_result_of_another_checkpoint_is_kept(place):
     digests = attributes["allcnn_result"]["provenance"]["checkpoint_digests"]["rows"]
     digests[f"{RUN}@final"] = "sha256:" + 64 * "0"
     store.zarrfiles.metadata_files.write_attributes(place.similarity / name, attributes)
-    flip_bit(chunk_files(place.similarity / name / "cka")[0])
+    flip_bit(chunk_files(place.similarity / name / "values")[0])
     assert_left_alone(place, "what is stored gives another result now")
 
 
@@ -646,7 +646,7 @@ def test_a_damaged_result_that_does_not_say_its_origin_is_kept(place):
 def test_grams_made_anew_say_of_which_rows_they_are(place, injure):
     for path in (place.grams, place.similarity):
         shutil.rmtree(path)
-    compare(place, Comparison(FINAL, FINAL, batch_size=8))
+    compare(place, comparison(FINAL, FINAL, batch_size=8))
     tap = tap_of(place, "conv2")
     assert grams_of(place, "conv2").rows_digest == tap.rows_digest
     injure(grams_of(place, "conv2").place)
@@ -674,7 +674,7 @@ def test_grams_of_another_dtype_than_the_activations_keep_their_rows(place, pass
     """Named after these activations, they would be taken for Grams of rows that they are not of."""
     for path in (place.grams, place.similarity):
         shutil.rmtree(path)
-    compare(place, Comparison(FINAL, FINAL, batch_size=8))
+    compare(place, comparison(FINAL, FINAL, batch_size=8))
     before, tap = grams_of(place, "conv2"), tap_of(place, "conv2")
     rows, other = tap.read(0, N).astype(np.float16), replace(tap.meta, dtype="float16")
     how = tap.samples, tap.labels
@@ -696,7 +696,7 @@ def test_grams_of_earlier_activations_are_made_anew_as_a_whole(place):
     for path in (place.grams, place.similarity):
         shutil.rmtree(path)
     side = Selection(RUN, "final")
-    compare(place, Comparison(side, side, batch_size=8))
+    compare(place, comparison(side, side, batch_size=8))
     tap = tap_of(place, "conv2")
     with Writer.open(place.activations, tap.meta, tap.samples, tap.labels) as writer:
         write_again(writer, 0, tap.read(0, 8) + 1)
@@ -707,6 +707,6 @@ def test_grams_of_earlier_activations_are_made_anew_as_a_whole(place):
     assert (found.rows_digest, damage_of(place)) == (now.rows_digest, [])
     assert now.rows_digest != tap.rows_digest
     shutil.rmtree(place.grams)
-    compare(place, Comparison(side, side, kernel="linear", estimator="biased", batch_size=8))
+    compare(place, comparison(side, side, kernel="linear", estimator="biased", batch_size=8))
     wanted = grams_of(place, "conv2")
     assert [c.digest for c in found.commits] == [c.digest for c in wanted.commits]

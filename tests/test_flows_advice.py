@@ -690,7 +690,7 @@ def damage_of_all_metadata_of_an_import(place: Workspace) -> Words:
 def a_damaged_result(place: Workspace) -> Words:
     assert run(["compare", FINAL, FINAL, "--workspace", str(place.root)])[0] == 0
     name = store.list_results(place.similarity)[0]
-    damage(place.similarity / name / "cka")
+    damage(place.similarity / name / "values")
     return "store", "verify", FINAL, "--repair"
 
 

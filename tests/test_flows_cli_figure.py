@@ -18,7 +18,6 @@ from allcnn.compare.catalogue import Catalogue
 from allcnn.drawing import film as films
 from allcnn.errors import ComparisonError, ConfigError, RunError
 from allcnn.extract import each_checkpoint, extract
-from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.run import RunConfig
 from allcnn.settings.selection import Selection
@@ -29,20 +28,26 @@ from flows.figures import networks as many
 from flows.figures import pairs, probe_curves, training
 from flows.figures import results as sources
 from flows.figures.output_files import Targets, speaking_name
-from flows.figures.results import Method, Sources
+from flows.figures.results import Request, Sources
 from flows.figures.style import Look
 from flows.maintenance.stale_networks import digest_now
 from flows.settings.pipeline_plan import stages
 from tests.commands import run, succeed
 from tests.faults import relabel
-from tests.networks import make_taps, write_network
+from tests.networks import comparison, make_taps, methods, write_network
 from tests.reports import keys, probe_of, write_probe, write_result, write_run
 
 D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
 FINAL, DEEP, INIT = (Selection(D1, "final"), Selection(D2, "final"), Selection(D1, "init"))
 ALL = Selection(D1, "*")
 BATCH = 16
-METHOD = Method(batch_size=BATCH)
+
+
+def request(sample_set=None, **flat) -> Request:
+    return Request(methods(**flat), sample_set)
+
+
+METHOD = request(batch_size=BATCH)
 BY = ["--batch-size", BATCH]
 DEAD = ["--cluster", "tcp://127.0.0.1:9"]
 LOOK = Look()
@@ -57,7 +62,7 @@ def stored(trained, tmp_path_factory):
     jobs = each_checkpoint(workspace, Extraction(D1, "all", n_samples=64, batch_size=BATCH))
     for job in [*jobs, Extraction(D2, "final", n_samples=64, batch_size=BATCH)]:
         extract(workspace, job)
-    compare(workspace, Comparison(ALL, ALL, batch_size=BATCH))
+    compare(workspace, comparison(ALL, ALL, batch_size=BATCH))
     return workspace
 
 
@@ -177,7 +182,7 @@ def test_standard_errors_are_those_of_the_block(bare, no_work):
     result = whole(bare)
     rows = [k for k, key in enumerate(result.rows) if key.checkpoint == "final"]
     columns = [k for k, key in enumerate(result.columns) if key.checkpoint == "init"]
-    wanted = result.standard_errors[np.ix_(rows, columns)]
+    wanted = result.errors[np.ix_(rows, columns)]
     np.testing.assert_array_equal(values(maps(drawn)[0]), wanted)
 
 
@@ -431,7 +436,7 @@ def test_classes_have_their_names_where_the_run_is_there(place):
 
 
 def test_layers_found_stand_alone_unless_they_are_those_of_the_published(place, monkeypatch):
-    method = Method(batch_size=BATCH, sigmas=(0.2, 0.4, 0.8))
+    method = request(kernel="rbf", sigma=(0.2, 0.4, 0.8), batch_size=BATCH)
     drawn = many.draw_layers(Sources(place), ALL, method, ["logits"], LOOK)
     (axes,) = drawn.picture.axes
     (ours,) = axes.containers
@@ -439,7 +444,7 @@ def test_layers_found_stand_alone_unless_they_are_those_of_the_published(place, 
     taps = [key.tap for key in whole(place).rows]
     found = identify(whole(place).cka, networks, taps)
     assert ours[0].get_height() == pytest.approx(100 * found.accuracy)
-    hsic = identify(whole(place).hsic, networks, taps)
+    hsic = identify(whole(place).sums(), networks, taps)
     assert ours[-1].get_height() == pytest.approx(100 * hsic.accuracy)
     assert axes.lines[0].get_ydata()[0] == pytest.approx(100 / 9)
     legend = [text.get_text() for text in drawn.picture.legends[0].get_texts()]
@@ -488,7 +493,7 @@ def test_the_published_numbers_are_of_tiny_10_alone(tmp_path, changes, of, wante
         for key in keys(config.name, (of.get("checkpoint", "final"),), taps=taps)
     ]
     result = write_result(place, "both", both, both)
-    method = Method(pool=of.get("pool", "whole"))
+    method = request(pool=of.get("pool", "whole"))
     found = many._is_table_2(place, result, method, of.get("exclude", ["logits"]))
     assert found is wanted
 
@@ -653,7 +658,7 @@ def test_files_speak_of_what_they_show():
 
 def test_figures_of_other_minibatches_or_examples_have_names_of_their_own():
     jobs = [
-        Method(**how).job(FINAL, FINAL) for how in ({}, {"batch_size": 16}, {"sample_set": "a"})
+        request(**how).job(FINAL, FINAL) for how in ({}, {"batch_size": 16}, {"sample_set": "a"})
     ]
     names = {speaking_name("matrix", *pairs.words_of(job)) for job in jobs}
     assert names == {f"matrix-{D1}_final-linear{end}" for end in ("", "-batch16", "-a")}

@@ -8,7 +8,6 @@ import pytest
 import store
 from allcnn import compare as comparing
 from allcnn import extract
-from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
@@ -18,7 +17,7 @@ from flows.maintenance import night as nights
 from flows.runtime.embedded import PARAMETERS
 from flows.settings.nightly_plan import Nightly
 from tests.commands import CliRunner, run, succeed
-from tests.networks import A, make_taps, write_network
+from tests.networks import A, comparison, make_taps, write_network
 
 ONE = "small-d1-v2-s0"
 FEW = ("--samples", 64, "--minibatch", 32, "--matrices", "*@final:conv[12]")
@@ -71,7 +70,7 @@ def test_a_second_night_steps_aside_in_one_sentence(workspace):
         (("--matrices", "a"), "'a' names no network"),
         (("--minibatch", "3"), "batch-size is 3; use 4 or more"),
         (("--keep", "all"), "keep is 'all'; use activations, grams"),
-        (("--estimator", "exact"), "the exact estimator needs activations"),
+        (("--estimator", "exact"), "exact HSIC needs activations"),
         (("--cluster", "nowhere"), "cluster is 'nowhere'; use threads, local, local:WORKERS, gpu"),
     ],
 )
@@ -116,7 +115,7 @@ def test_a_workspace_that_is_a_file_is_refused(tmp_path):
 def test_a_report_is_written_alone(workspace):
     extract.extract(workspace, Extraction(ONE, "final", n_samples=64, batch_size=32))
     (result,) = comparing.compare(
-        workspace, Comparison(Selection(ONE, "final"), Selection(ONE, "final"), batch_size=32)
+        workspace, comparison(Selection(ONE, "final"), Selection(ONE, "final"), batch_size=32)
     )
     page = workspace.root / "report/index.html"
     assert succeed("report", workspace=workspace) == f"{page}\n"

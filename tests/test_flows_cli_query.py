@@ -18,7 +18,7 @@ from allcnn.workspace.paths import Workspace
 from flows.cli import query_commands
 from flows.cli.main import main
 from flows.views import export, listing
-from store import GramWriter, SimilarityResult, Writer
+from store import GramWriter, Writer
 from tests.commands import run, succeed
 from tests.faults import chunk_files, flip_bit
 from tests.strategies import (
@@ -28,6 +28,7 @@ from tests.strategies import (
     make_grams,
     make_meta,
     make_rows,
+    make_similarity,
 )
 from tests.test_store_probes import make_probe
 
@@ -60,18 +61,8 @@ def write_grams(workspace: Workspace, bound: float | None = None) -> None:
 def write_result(workspace: Workspace, name: str, *networks: str, **how: Any) -> None:
     keys = [meta_of(network, "final", "conv1").key for network in networks]
     n = len(keys)
-    result = SimilarityResult(
-        name=name,
-        rows=tuple(keys),
-        columns=tuple(keys),
-        cka=np.eye(n),
-        hsic=np.eye(n),
-        hsic_rows=np.ones(n),
-        hsic_columns=np.ones(n),
-        n_examples=10,
-        **{"kernel": "linear", "sigma": None, "estimator": "unbiased", "batch_size": 4} | how,
-        provenance={"created_at": "2026-01-31T12:00:00+00:00"},
-    )
+    made = {"created_at": "2026-01-31T12:00:00+00:00"}
+    result = make_similarity(name, keys, keys, np.eye(n), provenance=made, hsic=np.eye(n), **how)
     store.write_result(workspace.similarity, result)
 
 
@@ -183,6 +174,8 @@ RESULTS = {
     "order": (["batch_size>4"], "", "exact linear8"),
     "pool": (["pool=mean"], "", "linear8"),
     "estimator": (["estimator=ex*"], "", "exact"),
+    "measure": (["measure=cka", "label=3"], "", "exact"),
+    "no such measure": (["measure=hsic"], "", ""),
     "label": (["label=3"], "", "exact"),
     "sigma": (["sigma<=0.4"], "", "rbf4"),
     "a network too": (["epoch=7", "kernel=rbf"], "", "rbf4"),
@@ -220,12 +213,18 @@ def test_results_alone_are_chosen_by_what_they_are(tmp_path: Path) -> None:
 
 def test_results_tell_how_they_were_computed(compared: Workspace) -> None:
     table = succeed("store", "ls", workspace=compared).split("\n\n")[2]
-    assert table.split()[:7] == "result of sample set kernel estimator values".split()
+    assert table.split()[:7] == "result of sample set measure kernel values".split()
     exact, *_, rbf = table.splitlines()[1:]
-    assert " linear   exact " in exact
-    assert " rbf 0.4  unbiased " in rbf
+    assert " CKA, exact     linear   " in exact
+    assert " CKA, unbiased  RBF 0.4  " in rbf
     found = json.loads(succeed("store", "ls", "--json", workspace=compared))["results"]
-    assert [each["batch_size"] for each in found] == [10, 4, 8, 4]
+    names = ("measure", "kernel", "sigma", "estimator", "pool", "batch_size", "label")
+    assert [tuple(each[name] for name in names) for each in found] == [
+        ("cka", "linear", None, "exact", "whole", 10, 3),
+        ("cka", "linear", None, "unbiased", "whole", 4, None),
+        ("cka", "linear", None, "unbiased", "mean", 8, None),
+        ("cka", "rbf", 0.4, "unbiased", "whole", 4, None),
+    ]
 
 
 def test_linear_grams_serve_rbf_too_and_say_how_exact_they_are(
@@ -301,7 +300,8 @@ def test_ls_names_a_malformed_result_and_lists_the_rest(writable: Workspace, los
     """Metadata of version 1 have no seal, which would tell."""
     file = writable.similarity / "one" / "zarr.json"
     written = json.loads(file.read_text())
-    del written["attributes"]["allcnn_result"][lost], written["attributes"]["allcnn_seal"]
+    record = written["attributes"]["allcnn_result"]
+    del (record if lost in record else record["method"])[lost], written["attributes"]["allcnn_seal"]
     file.write_text(json.dumps(written))
     out = succeed("store", "ls", workspace=writable)
     assert "metadata of result one are damaged (it is malformed)" in out

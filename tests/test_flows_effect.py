@@ -2,11 +2,13 @@
 
 import click
 import pytest
-from flows.cli.ineffective import Command, check_effective
 
 from allcnn.errors import ConfigError
+from allcnn.similarity.method import Method
 from allcnn.workspace.paths import Workspace
+from flows.cli.commands import Command
 from flows.cli.main import main
+from flows.settings.ineffective import check_effective
 from flows.settings.parameters import (
     CompareParameters,
     ExtractParameters,
@@ -17,7 +19,9 @@ from flows.settings.parameters import (
 from tests.commands import run
 
 PAIR = ["a@final", "b@final"]
-SIGMA = "sigma has no effect: kernel is linear, which has no bandwidth; leave it out, or use"
+SIGMA = (
+    "sigma has no effect: kernel is linear, which has no sigma; leave it out, or use the kernel rbf"
+)
 EXACT = "estimator is exact, which has no minibatches; leave it out, or use unbiased or biased"
 STORED = "keep is activations, and activations are stored as they are; leave it out, or keep grams"
 
@@ -92,12 +96,12 @@ PAIRED = {"rows": "a@final", "columns": "b@final"}
 @pytest.mark.parametrize(
     ("model", "settings"),
     [
-        (CompareParameters, PAIRED | {"sigmas": [0.2]}),
+        (CompareParameters, PAIRED | {"sigma": [0.2]}),
         (CompareParameters, PAIRED | {"estimator": "exact", "batch_size": 64}),
         (CompareParameters, PAIRED | {"estimator": "exact", "errors": True}),
-        (MatrixParameters, {"rows": "*@*", "sigmas": [0.2]}),
-        (PipelineParameters, {"sigmas": [0.2]}),
-        (NightlyParameters, {"sigmas": [0.2]}),
+        (MatrixParameters, {"rows": "*@*", "sigma": [0.2]}),
+        (PipelineParameters, {"sigma": [0.2]}),
+        (NightlyParameters, {"sigma": [0.2]}),
         (ExtractParameters, {"run": "a", "kernel": "rbf"}),
         (ExtractParameters, {"run": "a", "keep": ["grams"], "compression": "zstd"}),
     ],
@@ -119,4 +123,6 @@ def test_a_form_that_sends_all_its_defaults_is_not():
 
 def test_the_error_is_a_wrong_setting():
     with pytest.raises(ConfigError, match="kernel is linear"):
-        check_effective(["sigma"], {"sigma": "0.2", "kernel": "linear"})
+        Method.several({"sigma": 0.2, "kernel": "linear"}, ["sigma"])
+    with pytest.raises(ConfigError, match="estimator is exact"):
+        check_effective(["errors"], {"errors": True, "estimator": "exact"})

@@ -1,16 +1,21 @@
 """The flows' parameters: their defaults, their bounds, and the schema that a server enforces."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import jsonschema
 import pydantic
 import pytest
 
+from allcnn.definitions.bounds import Bounds
+from allcnn.definitions.fields import setting
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.probing import Probing
 from allcnn.settings.run import RunConfig
 from allcnn.settings.selection import Selection
+from allcnn.similarity.kernels import Kernel, Pairs
 from flows.settings.parameters import (
     CompareParameters,
     ExtractParameters,
@@ -20,6 +25,7 @@ from flows.settings.parameters import (
     TrainParameters,
 )
 from flows.settings.pipeline_plan import Pipeline
+from tests.networks import comparison, methods
 from tests.strategies import REAL_NAMES
 
 PAIR = {"rows": "a@init", "columns": "b@final"}
@@ -39,7 +45,7 @@ TRAINING = {
 }
 EXTRACTING = {"split": "train", "n_samples": 100, "batch_size": 50, "dtype": "float16"}
 EXTRACTING |= {"keep": ["activations", "grams"], "kernel": "rbf", "pool": "mean"}
-COMPARING = {"kernel": "rbf", "sigmas": [0.2, 0.8], "estimator": "biased", "batch_size": 50}
+COMPARING = {"kernel": "rbf", "sigma": [0.2, 0.8], "estimator": "biased", "batch_size": 50}
 COMPARING |= {"pool": "mean", "label": 3, "permutations": 0}
 
 
@@ -64,8 +70,35 @@ def test_every_setting_of_an_extraction_arrives():
 
 def test_every_setting_of_a_comparison_arrives():
     how = COMPARING | {"sample_set": "digits-test-100"}
-    wanted = Comparison(*SIDES, **how | {"sigmas": (0.2, 0.8)})
-    assert CompareParameters(**PAIR, **how).job() == wanted
+    assert CompareParameters(**PAIR, **how).job() == comparison(*SIDES, **how)
+
+
+def test_settings_under_their_former_names_arrive():
+    how = {"kernel": "rbf", "sigmas": [0.2, 0.8]}
+    assert CompareParameters(**PAIR, **how).job() == comparison(
+        *SIDES, kernel="rbf", sigma=(0.2, 0.8)
+    )
+    jsonschema.validate(PAIR | how, CompareParameters.model_json_schema())
+
+
+@dataclass(frozen=True)
+class Power(Kernel):
+    """A power of the linear kernel, which a user adds."""
+
+    name: ClassVar[str] = "power"
+    exponent: int = setting(2, "exponent", Bounds(1, 9))
+
+    def transform(self, pairs: Pairs) -> Any:
+        """Return the power."""
+        return pairs.products**self.exponent
+
+
+def test_settings_of_another_packages_kernel_arrive():
+    how = {"kernel": f"{__name__}:Power", "exponent": 3}
+    assert CompareParameters(**PAIR, **how).job() == comparison(*SIDES, **how)
+    jsonschema.validate(PAIR | how, CompareParameters.model_json_schema())
+    with pytest.raises(pydantic.ValidationError, match="'power' is no setting of this flow"):
+        CompareParameters(**PAIR, **how, power=1)
 
 
 @pytest.mark.parametrize("tap", REAL_NAMES)
@@ -76,7 +109,7 @@ def test_a_tap_of_any_name_is_a_parameter(tap):
 def test_a_matrix_compares_patterns():
     rows, columns = Selection("a-*", "final"), Selection("*", "epoch-000?", "conv[1-9]")
     wide = MatrixParameters(rows=str(rows), columns=str(columns), **COMPARING).job()
-    assert wide == Comparison(rows, columns, **COMPARING | {"sigmas": (0.2, 0.8)})
+    assert wide == comparison(rows, columns, **COMPARING)
     assert MatrixParameters(rows=str(rows)).job() == Comparison(rows, rows)
 
 
@@ -89,11 +122,14 @@ def test_every_setting_of_a_probe_arrives():
 
 
 def test_every_setting_of_a_pipeline_arrives():
-    how = {"n_samples": 100, "dtype": "float16", "kernel": "rbf", "pool": "mean"}
-    how |= {"minibatch": 50, "estimator": "biased"}
-    job = PipelineParameters(**TRAINING, **how, sigmas=[0.2], depths=[3, 1], seeds=[4, 7]).job()
+    how = {"kernel": "rbf", "pool": "mean", "estimator": "biased", "sigma": [0.2]}
+    stored = {"n_samples": 100, "dtype": "float16"}
+    of = {"depths": [3, 1], "seeds": [4, 7]}
+    job = PipelineParameters(**TRAINING, **how, **stored, **of, minibatch=50).job()
     networks = ((3, 4), (3, 7), (1, 4), (1, 7))
-    assert job == Pipeline(RunConfig.of(**TRAINING), networks, **how, sigmas=(0.2,))
+    wanted = methods(**how, batch_size=50)
+    runs = tuple(RunConfig.of(**TRAINING, depth=d, seed=s) for d, s in networks)
+    assert job == Pipeline(runs, **stored, methods=wanted)
 
 
 def test_a_relative_workspace_lies_in_the_working_directory(tmp_path: Path, monkeypatch):
@@ -119,20 +155,21 @@ WRONG = [
     (TrainParameters, {"dataset": "../x"}, "dataset\n.*match pattern"),
     (TrainParameters, {"prefix": "a..b"}, "prefix\n.*match pattern"),
     (TrainParameters, {"workspace": ""}, "workspace\n.*at least 1 character"),
-    (TrainParameters, {"depths": [1]}, "depths\n.*not permitted"),
+    (TrainParameters, {"depths": [1]}, "'depths' is no setting of this flow"),
     (ExtractParameters, {}, "run\n.*required"),
     (ExtractParameters, {"run": "a/b"}, "run\n.*match pattern"),
     (ExtractParameters, {"run": "a", "checkpoint": ""}, "checkpoint\n.*match pattern"),
     (ExtractParameters, {"run": "a", "n_samples": 3}, "n_samples\n.*greater than or equal to 4"),
     (ExtractParameters, {"run": "a", "batch_size": 3}, "batch_size\n.*greater than or equal to 4"),
     (ExtractParameters, {"run": "a", "dtype": "int8"}, "dtype\n.*'float32' or 'float16'"),
-    (ExtractParameters, {"run": "a", "depth": 1}, "depth\n.*not permitted"),
+    (ExtractParameters, {"run": "a", "depth": 1}, "'depth' is no setting of this flow"),
     (CompareParameters, PAIR | {"rows": "a"}, "rows\n.*match pattern"),
     (CompareParameters, PAIR | {"columns": "a@b@c"}, "columns\n.*match pattern"),
     (CompareParameters, PAIR | {"batch_size": 3}, "batch_size\n.*greater than or equal to 4"),
-    (CompareParameters, PAIR | {"sigmas": [0]}, "sigmas.0\n.*greater than or equal to 0.0"),
-    (CompareParameters, PAIR | {"sigmas": []}, "sigmas\n.*at least 1 item"),
-    (CompareParameters, PAIR | {"kernel": "cosy"}, "kernel\n.*'linear', 'rbf' or 'cosine'"),
+    (CompareParameters, PAIR | {"sigma": [0]}, "sigma.0\n.*greater than or equal to 0.0"),
+    (CompareParameters, PAIR | {"sigma": []}, "sigma\n.*at least 1 item"),
+    (CompareParameters, PAIR | {"kernel": "cosy"}, "kernel is 'cosy'; use linear, rbf, cosine or"),
+    (CompareParameters, PAIR | {"measure": "cca"}, "measure is 'cca'; use cka, hsic or MODULE:"),
     (CompareParameters, PAIR | {"estimator": "mean"}, "estimator\n.*'biased' or 'exact'"),
     (CompareParameters, PAIR | {"pool": "max"}, "pool\n.*'whole' or 'mean'"),
     (CompareParameters, PAIR | {"label": -1}, "label.*\n.*greater than or equal to 0"),
@@ -145,7 +182,8 @@ WRONG = [
     (ExtractParameters, {"run": "a", "keep": []}, "keep\n.*at least 1 item"),
     (ExtractParameters, {"run": "a", "keep": ["all"]}, "keep.0\n.*'activations' or 'grams'"),
     (CompareParameters, PAIR | {"sample_set": "a/b"}, "sample_set\n.*match pattern"),
-    (CompareParameters, PAIR | {"n_samples": 64}, "n_samples\n.*not permitted"),
+    (CompareParameters, PAIR | {"n_samples": 64}, "'n_samples' is no setting of this"),
+    (MatrixParameters, {"rows": "a@b", "x": 1}, "'x' is no setting of this flow; use workspace,"),
     (ProbeParameters, {}, "networks\n.*required"),
     (ProbeParameters, {"networks": "a*"}, "networks\n.*match pattern"),
     (ProbeParameters, {"networks": "a@b", "train_set": "a/b"}, "train_set\n.*match pattern"),
@@ -160,7 +198,7 @@ WRONG = [
     (PipelineParameters, {"seeds": []}, "seeds\n.*at least 1 item"),
     (PipelineParameters, {"seeds": [2, 2]}, r"\(1, 2\), \(1, 2\).*name each once"),
     (PipelineParameters, {"minibatch": 3}, "minibatch\n.*greater than or equal to 4"),
-    (PipelineParameters, {"depth": 1}, "depth\n.*not permitted"),
+    (PipelineParameters, {"depth": 1}, "'depth' is no setting of this flow"),
 ]
 
 

@@ -84,10 +84,8 @@ def test_each_step_has_a_weight() -> None:
         ({"networks": ()}, "the networks"),
         ({"networks": ((1, 0), (1, 0))}, "name each once"),
         ({"networks": ((0, 0),)}, "depth is 0; use 1 or more"),
-        ({"minibatch": 3}, "batch-size is 3; use 4 or more"),
         ({"n_samples": 2}, "samples is 2; use 4 or more"),
-        ({"sigmas": (0.0,)}, "sigma is 0.0; use a number from"),
-        ({"kernel": "cosine?"}, "kernel is 'cosine"),
+        ({"methods": ()}, r"methods are \[\]; name one or more, each once"),
         ({"dtype": "float8"}, "dtype is 'float8'; use float32 or float16"),
     ],
 )

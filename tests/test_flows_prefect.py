@@ -219,7 +219,7 @@ def test_matrix_compares_all_that_fit(api: Api, piped: Piped):
         workspace=str(piped.workspace.root),
         rows="small-*@final:conv[1-3]",
         kernel="rbf",
-        sigmas=[0.2, 0.8],
+        sigma=[0.2, 0.8],
         batch_size=16,
         errors=True,
     )

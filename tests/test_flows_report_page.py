@@ -61,10 +61,10 @@ def seen(tmp_path_factory) -> Workspace:
     cka = np.random.default_rng(3).random((10, 10))
     cka[3, 4] = np.nan
     cka[0, 1], cka[9, 9] = -0.0123456789, 1.0000001
-    write_result(place, "seeds", keys(ONE), keys(TWO), cka=cka, reasons=((3, 4, REASON),))
+    write_result(place, "seeds", keys(ONE), keys(TWO), values=cka, reasons=((3, 4, REASON),))
     write_result(place, "deep", keys("deep", taps=DEEP), keys("deep", taps=DEEP))
     many = [key for n in range(17) for key in keys(f"many-{n}")]
-    write_result(place, "many", many, many, standard_errors=None)
+    write_result(place, "many", many, many, errors=None)
     write_probe(
         place, "probe", keys(ONE, taps=("conv1", "conv2")), accuracy=np.array([0.5, np.nan])
     )
@@ -73,7 +73,7 @@ def seen(tmp_path_factory) -> Workspace:
 
 
 def widths(n: int) -> dict:
-    return {"bandwidths_rows": np.arange(n) / 7, "bandwidths_columns": np.arange(n) / 7}
+    return {"scales_rows": np.arange(n) / 7, "scales_columns": np.arange(n) / 7}
 
 
 @pytest.fixture
@@ -132,7 +132,9 @@ def slide(page, side: str, to: str) -> None:
     )
 
 
-def block_of(workspace: Workspace, name: str, rows: str, columns: str, values="cka") -> np.ndarray:
+def block_of(
+    workspace: Workspace, name: str, rows: str, columns: str, values="values"
+) -> np.ndarray:
     """Return the stored numbers of two checkpoints."""
     i, j = (slice(10 * at, 10 * at + 10) for at in map(CHECKPOINTS.index, (rows, columns)))
     return getattr(result_of(workspace, name), values)[i, j]
@@ -236,7 +238,7 @@ def test_kernel_and_class_are_switched(opened, seen):
 def test_hovering_tells_the_value_and_its_error_and_layers(opened, seen):
     page = opened(OVER_TIME).page
     value = block_of(seen, "over-time", "final", "final")[2, 7]
-    error = block_of(seen, "over-time", "final", "final", "standard_errors")[2, 7]
+    error = block_of(seen, "over-time", "final", "final", "errors")[2, 7]
     page.mouse.move(*middle(page, 2, 7, 10))
     tip = page.locator("#heat .tip")
     tip.wait_for(state="visible")
@@ -279,10 +281,10 @@ def test_a_click_shows_both_layers(opened, seen):
         )
     ]
     # The value; then of the first layer of the final network, and of the logits after 2 epochs.
-    values = [result.cka[30, 29], result.hsic_rows[30], result.bandwidths_rows[30]]
-    values += [result.hsic_columns[29], result.bandwidths_columns[29]]
+    values = [result.cka[30, 29], result.sums("rows")[30], result.parts["scales_rows"][30]]
+    values += [result.sums("columns")[29], result.parts["scales_columns"][29]]
     assert exact == values
-    assert repr(float(result.standard_errors[30, 29])) in found
+    assert repr(float(result.errors[30, 29])) in found
     assert "1 of 10" in found
     assert "10 of 10" in found
     accuracies = re.findall(r"test accuracy\s+([\d.]+) %", found)
@@ -352,7 +354,7 @@ def test_the_csv_has_the_stored_numbers(opened, seen, tmp_path):
         for name in ("cka", "standard_error")
     }
     np.testing.assert_array_equal(numbers["cka"], result.cka)
-    np.testing.assert_array_equal(numbers["standard_error"], result.standard_errors)
+    np.testing.assert_array_equal(numbers["standard_error"], result.errors)
     assert {line["minibatches"] for line in lines} == {"4"}
     assert (lines[1]["row"], lines[1]["column"]) == (f"{ONE}@final:conv1", f"{TWO}@final:conv2")
 
@@ -379,8 +381,8 @@ def both_ways(tmp_path) -> tuple[Workspace, Workspace]:
     one, other = (Workspace.at(tmp_path / name) for name in ("one", "other"))
     cka = np.random.default_rng(3).random((10, 4))
     cka[3, 2] = np.nan
-    how = {"kernel": "rbf", "sigma": 0.4, "cka": cka, "reasons": ((3, 2, REASON),)}
-    how |= {"bandwidths_rows": np.arange(10) / 7, "bandwidths_columns": np.arange(4) / 3}
+    how = {"kernel": "rbf", "sigma": 0.4, "values": cka, "reasons": ((3, 2, REASON),)}
+    how |= {"scales_rows": np.arange(10) / 7, "scales_columns": np.arange(4) / 3}
     few = keys(TWO, taps=("conv1", "conv2", "conv3", "logits"))
     result = write_result(one, "seeds", keys(ONE), few, **how)
     turned = exchanged(result)

@@ -97,24 +97,26 @@ def test_layers_count_once_however_often_they_are_compared(place):
 
 
 def test_the_numbers_have_all_their_digits(place):
-    result = result_on(place, "one", bandwidths_rows=np.arange(8) / 3)
+    result = result_on(place, "one", scales_rows=np.arange(8) / 3)
     write_report(place)
     found = numbers_of(place, "one")
-    for name in ("cka", "standard_errors", "hsic_rows", "hsic_columns", "bandwidths_rows"):
-        np.testing.assert_array_equal(found[name], getattr(result, name))
-    assert found["bandwidths_columns"] is None
+    for name in ("values", "errors", "scales_rows"):
+        np.testing.assert_array_equal(found[name], result.arrays[name])
+    for side in ("rows", "columns"):
+        np.testing.assert_array_equal(found[f"sums_{side}"], result.sums(side))
+    assert found["scales_columns"] is None
     assert found["digests"][f"{RUN}@init"] == digest_of(RUN, "init")
 
 
 def test_what_is_not_a_number_is_null_with_its_reason(place):
     cka = np.full((8, 2), 0.5)
     cka[3, 1] = np.nan
-    result_on(place, "one", cka=cka, reasons=((3, 1, "all is 0"),), standard_errors=None)
+    result_on(place, "one", values=cka, reasons=((3, 1, "all is 0"),), errors=None)
     write_report(place)
     found = numbers_of(place, "one")
-    assert found["cka"] == [[0.5, None if i == 3 else 0.5] for i in range(8)]
+    assert found["values"] == [[0.5, None if i == 3 else 0.5] for i in range(8)]
     assert found["reasons"] == [[3, 1, "all is 0"]]
-    assert found["standard_errors"] is None
+    assert found["errors"] is None
 
 
 def test_the_facts_tell_of_runs_and_results_and_hold_no_matrix(place):
@@ -133,7 +135,7 @@ def test_the_facts_tell_of_runs_and_results_and_hold_no_matrix(place):
     assert result["outdated"] == []
     networks = [[*facts["networks"][n], facts["taps"][t]] for n, t in facts["sides"][0]]
     assert networks == [[RUN, each, list(TAPS)] for each in CHECKPOINTS]
-    assert "cka" not in result
+    assert "values" not in result
 
 
 def test_sides_that_matrices_share_are_told_once(place):
@@ -293,7 +295,7 @@ def edit(folder: Path, old: str, new: str) -> None:
 
 
 def numbers(folder: Path) -> Path:
-    return folder / ("cka" if (folder / "cka").exists() else "accuracy")
+    return folder / ("values" if (folder / "values").exists() else "accuracy")
 
 
 def test_what_cannot_be_read_is_named_and_hides_nothing(place):

@@ -8,9 +8,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from flows.cli import terminal
 from flows.cli.main import main
-from flows.views import removal
+from flows.views import removal, terminal
 from flows.views.terminal import is_terminal, prepare
 
 

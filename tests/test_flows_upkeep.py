@@ -16,7 +16,6 @@ from allcnn.cluster.cluster import Cluster
 from allcnn.compare import tasks
 from allcnn.errors import ConfigError, RunError, WorkspaceError
 from allcnn.progress import silent
-from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
 from allcnn.training import loop
@@ -30,12 +29,13 @@ from flows.maintenance.night import night, work_through
 from flows.maintenance.night_summary import headline, markdown, text
 from flows.maintenance.rotating_verification import in_turn, units
 from flows.settings.nightly_plan import EVERYTHING, Nightly
-from store import ClaimedError, RepresentationKey, SimilarityResult, Store, open_grams
+from store import ClaimedError, RepresentationKey, Store, open_grams
 from tests.commands import contents
 from tests.counting import calls_of
 from tests.faults import chunk_files, flip_bit
-from tests.networks import make_taps, write_network
+from tests.networks import comparison, make_taps, methods, write_network
 from tests.prefect_api import wait_for
+from tests.strategies import make_similarity
 
 ONE, TWO = "small-d1-v2-s0", "small-d2-v2-s0"
 N = 64
@@ -46,24 +46,18 @@ FIRST_LAYERS = (Selection("*", "*", "conv[12]"),)
 """Of all networks, which is enough and quickly drawn."""
 
 
-def plan_of(**changes) -> Nightly:
-    how = {
+def plan_of(networks=EVERYTHING, matrices=FIRST_LAYERS, **changes) -> Nightly:
+    plan = {
         "split": "test",
         "n_samples": N,
-        "minibatch": 16,
         "dtype": "float32",
         "keep": ("grams",),
-        "kernel": "linear",
-        "sigmas": (0.4,),
-        "estimator": "unbiased",
-        "pool": "whole",
         "share": 1.0,
         "repair": True,
         "busy": "step-aside",
     }
-    networks = changes.pop("networks", EVERYTHING)
-    matrices = changes.pop("matrices", FIRST_LAYERS)
-    return Nightly.of(networks, matrices, **how | changes)
+    flat = {name: changes.pop(name) for name in [*changes] if name not in plan}
+    return Nightly.of(networks, matrices, methods(**{"batch_size": 16} | flat), **plan | changes)
 
 
 def step(name, body):
@@ -83,7 +77,7 @@ class Counted:
 
     def __init__(self, monkeypatch):
         self.forward = calls_of(monkeypatch, extract.work, "take_minibatch")
-        self.pairs = calls_of(monkeypatch, tasks.hsic, "minibatch_hsic")
+        self.pairs = calls_of(monkeypatch, tasks.pair_sums, "minibatch_sums")
         self.grams = calls_of(monkeypatch, tasks, "_gram_writer")
 
     def reset(self):
@@ -150,7 +144,7 @@ def test_a_first_night_stores_and_compares_everything(workspace, tmp_path, count
     for run in (ONE, TWO):
         for name in CHECKPOINTS:
             extract.extract(other, Extraction(run, name, n_samples=N, batch_size=16))
-    (wanted,) = comparing.compare(other, Comparison(*FIRST_LAYERS * 2, batch_size=16))
+    (wanted,) = comparing.compare(other, comparison(*FIRST_LAYERS * 2, batch_size=16))
     assert len(wanted.rows) == 12
     np.testing.assert_allclose(result.cka, wanted.cka, rtol=0, atol=1e-6)
     assert result.rows == wanted.rows
@@ -194,7 +188,7 @@ def test_a_new_checkpoint_costs_itself_alone(workspace, counted):
 def test_a_run_trained_again_is_stored_and_compared_again(known, counted):
     for run in (ONE, TWO):
         sides = Selection(run, "init", "conv1"), Selection(run, "final")
-        comparing.compare(known, Comparison(*sides, batch_size=16))
+        comparing.compare(known, comparison(*sides, batch_size=16))
     old = {result.name: result for result in results(known)}
     retrain(known, ONE, learning_rate=0.05)
     counted.reset()
@@ -496,29 +490,15 @@ def test_a_plan_refuses_what_no_night_can_do():
         plan_of(share=0)
     with pytest.raises(ConfigError, match="all taps are stored together; leave out ':conv1'"):
         plan_of(networks=Selection("*", "*", "conv1"))
-    with pytest.raises(ConfigError, match="the exact estimator needs activations"):
+    with pytest.raises(ConfigError, match="exact HSIC needs activations"):
         plan_of(estimator="exact")
 
 
 def make_result(name, taps, cka, digests="a"):
     keys = tuple(RepresentationKey("set-test-8-00000000", "run", "final", tap) for tap in taps)
-    n = len(keys)
     of = {"run@final": digests}
-    return SimilarityResult(
-        name,
-        keys,
-        keys,
-        np.array(cka, float),
-        np.ones((n, n)),
-        np.ones(n),
-        np.ones(n),
-        8,
-        "linear",
-        None,
-        "unbiased",
-        8,
-        provenance={"checkpoint_digests": {"rows": of, "columns": of}},
-    )
+    made = {"checkpoint_digests": {"rows": of, "columns": of}}
+    return make_similarity(name, keys, keys, np.array(cka, float), 8, batch_size=8, provenance=made)
 
 
 def test_movement_is_of_what_both_have():
@@ -615,15 +595,15 @@ def test_a_matrix_of_a_command_is_extended_not_doubled(workspace):
     run_night(workspace)
     # The same by hand, where nothing has to be skipped; and in two bandwidths.
     sides = FIRST_LAYERS * 2
-    comparing.compare(workspace, Comparison(*sides, batch_size=16))
-    comparing.compare(workspace, Comparison(*sides, batch_size=16, kernel="rbf", sigmas=(0.2, 0.8)))
+    comparing.compare(workspace, comparison(*sides, batch_size=16))
+    comparing.compare(workspace, comparison(*sides, batch_size=16, kernel="rbf", sigma=(0.2, 0.8)))
     (workspace.root / "hidden").rename(workspace.checkpoints_folder(ONE) / "final")
     with night(workspace, plan_of()) as at_work:
         assert [job.unusable for job in at_work.comparisons()] == ["skip", "refuse", "refuse"]
     summary = run_night(workspace)
     assert [each.change for each in summary.moved] == ["extended"] * 3
     assert len(results(workspace)) == 3
-    summary = run_night(workspace, kernel="rbf", sigmas=(0.2, 0.8))
+    summary = run_night(workspace, kernel="rbf", sigma=(0.2, 0.8))
     assert [each.change for each in summary.moved] == ["unchanged"] * 3
 
 

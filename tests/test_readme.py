@@ -9,10 +9,11 @@ import click
 import h5py
 import numpy as np
 import pytest
-from flows.cli.ineffective import check_effective
 
+from allcnn.similarity.method import Method
 from flows.cli.main import main
 from flows.runtime.embedded import PARAMETERS
+from flows.settings.ineffective import check_effective
 from tests import readme
 
 MARKED = [block for block in readme.blocks() if block.why_not]
@@ -35,6 +36,9 @@ def test_every_command_can_be_typed(words):
     source = click.core.ParameterSource.COMMANDLINE
     given = [name for name in context.params if context.get_parameter_source(name) is source]
     check_effective(given, context.params)
+    if "measure" in context.params:
+        named = {name: each for name, each in context.params.items() if name in Method.settings()}
+        assert Method.several(named, named.keys() & {*given})
 
 
 @pytest.mark.parametrize("words", readme.inline_commands(), ids=" ".join)

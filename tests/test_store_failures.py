@@ -521,7 +521,7 @@ def test_what_gc_takes_is_extracted_again_bit_for_bit(workspace):
     shutil.rmtree(workspace.similarity)
     assert run(compare, workspace).stdout.split("\nfrom")[0] == table
     exact = [*compare[:3], "--estimator", "exact"]
-    check_sentence(run(exact, workspace), "the exact estimator needs activations")
+    check_sentence(run(exact, workspace), "exact HSIC needs activations")
     assert run(EXTRACT, workspace).exit_code == 0
     assert values(workspace.activations) == before
     assert run(exact, workspace).exit_code == 0

@@ -25,7 +25,6 @@ from store import (
     RepresentationKey,
     RepresentationMeta,
     SchemaError,
-    SimilarityResult,
     Writer,
 )
 from store.arrays.tap_names import tap_at
@@ -42,6 +41,7 @@ from tests.strategies import (
     make_grams,
     make_meta,
     make_rows,
+    make_similarity,
 )
 
 FOLDERS = {
@@ -313,9 +313,7 @@ def test_a_folder_that_no_name_has_is_reported(tmp_path):
 def test_results_and_probes_are_about_names(tmp_path, name):
     keys = (make_meta(name).key, make_meta("conv1").key)
     one = np.ones((2, 2))
-    result = SimilarityResult(
-        "r", keys, keys, one, one, one[0], one[0], 8, "linear", None, "unbiased", 4
-    )
+    result = make_similarity("r", keys, keys, one, 8)
     store.write_result(tmp_path / "r.zarr", result)
     assert store.read_result(tmp_path / "r.zarr", "r").rows == keys
     for wanted, found in ((name, 1), ("x*", 0), ("*", 1)):

@@ -14,11 +14,11 @@ import pytest
 import store
 from allcnn import extract
 from allcnn.compare import compare
-from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
 from store import DamagedChunkError, Writer
 from store.maintenance.verify import verify
+from tests.networks import comparison
 from tests.strategies import batches, coordinates, make_gram_meta, make_grams, make_meta, make_rows
 
 RUN = "small-d1-v2-s0"
@@ -51,9 +51,11 @@ sys.addaudithook(watch)
 READING = """
 import numpy as np
 import store
-from allcnn import checkpoint, network, optim, record, train
-from allcnn.config import RunConfig
 from allcnn.compare.describe import matrix_json
+from allcnn.networks import network
+from allcnn.settings.run import RunConfig
+from allcnn.training import loop, optimizer
+from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import Workspace
 from store.maintenance.verify import verify
 
@@ -71,12 +73,12 @@ stores = [
 for kind, path in stores:
     n_read += sum(not checked.damage for checked in verify(path, kind))
 for run in place.runs():
-    entry = record.read_record(place, run)
-    n_read += len(record.read_history(place, run))
+    entry = run_record.read_record(place, run)
+    n_read += len(run_record.read_history(place, run))
     for name in place.checkpoints(run):
         folder = place.find_checkpoint(run, name)
-        variables = checkpoint.load_variables(folder, network.abstract(entry.network))
-        n_read += len(checkpoint.digest(variables)) > 0
+        variables = checkpoints.load_variables(folder, network.abstract(entry.network))
+        n_read += len(checkpoints.digest(variables)) > 0
 for folder in place.root.rglob("*.npy"):
     np.load(folder)
 print(n_read)
@@ -93,7 +95,7 @@ def place(trained, tmp_path_factory):
     extract.extract(here, Extraction(RUN, "final", keep=("activations", "grams"), **how))
     extract.extract(here, Extraction(RUN, "init", compression="zstd", **how))
     side = Selection(RUN, "final")
-    compare(here, Comparison(side, side, batch_size=8))
+    compare(here, comparison(side, side, batch_size=8))
     return here
 
 
@@ -224,8 +226,8 @@ def test_a_hostile_result_is_refused_in_a_sentence(tmp_path, place, hostile):
     (name,) = store.list_results(place.similarity)
     result = store.read_result(place.similarity, name)
     store.write_result(tmp_path / "a.zarr", result)
-    change(tmp_path / "a.zarr" / name / "cka", **hostile)
-    plant(tmp_path / "a.zarr" / name / "cka", tmp_path / "exploded")
-    with pytest.raises(DamagedChunkError, match=f"cka of result {name} in .* compute it again"):
+    change(tmp_path / "a.zarr" / name / "values", **hostile)
+    plant(tmp_path / "a.zarr" / name / "values", tmp_path / "exploded")
+    with pytest.raises(DamagedChunkError, match=f"values of result {name} in .* compute it again"):
         store.read_result(tmp_path / "a.zarr", name)
     assert not (tmp_path / "exploded").exists()

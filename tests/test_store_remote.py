@@ -179,9 +179,11 @@ def test_results_are_written_listed_and_replaced(address, tmp_path):
 
 def test_a_damaged_result_is_noticed(address):
     store.write_result(address, make_full())
-    file = as_place(address) / make_full().name / "cka" / "c" / "0" / "0"
+    file = as_place(address) / make_full().name / "values" / "c" / "0" / "0"
     flip(file)
-    with pytest.raises(DamagedChunkError, match=r"^cka of result .* is damaged .*compute it again"):
+    with pytest.raises(
+        DamagedChunkError, match=r"^values of result .* is damaged .*compute it again"
+    ):
         store.read_result(address, make_full().name)
 
 

@@ -15,7 +15,7 @@ from store.storage.claims import CLAIM, claim, drop_dead
 from store.storage.file_lock import is_dead
 from store.storage.paths import remove_tree, write_bytes
 from tests.faults import Killed, damaging, end_claims, killed_before
-from tests.strategies import make_meta
+from tests.strategies import make_meta, make_similarity
 from tests.test_store_claim import Holder
 
 HOLD_FILE = """
@@ -125,11 +125,7 @@ def test_a_file_system_without_locks_gets_names_of_its_own(tmp_path, monkeypatch
 
 def write(path, name="first", value=0.5):
     keys = (make_meta().key,)
-    one = [value]
-    result = store.SimilarityResult(
-        name, keys, keys, [one], [one], one, one, 8, "linear", None, "unbiased", 4
-    )
-    store.write_result(path, result)
+    store.write_result(path, make_similarity(name, keys, keys, [[value]], 8))
 
 
 @damaging
@@ -148,7 +144,7 @@ def test_a_record_takes_away_what_kills_left_of_it(tmp_path):
         write(path, "second")
         write(path, value=0.75)
         assert names(path) == ["first", "second", "zarr.json"]
-        assert store.read_result(path, "first").cka[0, 0] == 0.75
+        assert store.read_result(path, "first").values[0, 0] == 0.75
     assert n > 20
 
 

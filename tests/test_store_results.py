@@ -26,6 +26,7 @@ from store import (
     write_result,
 )
 from tests.faults import chunk_files, edit_attributes, flip_bit, kill_series
+from tests.strategies import make_similarity
 
 
 def make_result(name="seeds", seed=0, **changes) -> SimilarityResult:
@@ -40,7 +41,7 @@ def make_result(name="seeds", seed=0, **changes) -> SimilarityResult:
         "name": name,
         "rows": tuple(rows),
         "columns": tuple(columns),
-        "cka": cka,
+        "values": cka,
         "hsic": rng.standard_normal((3, 2)),
         "hsic_rows": rng.standard_normal(3),
         "hsic_columns": rng.standard_normal(2),
@@ -49,21 +50,21 @@ def make_result(name="seeds", seed=0, **changes) -> SimilarityResult:
         "sigma": 0.4,
         "estimator": "unbiased",
         "batch_size": 4,
-        "bandwidths_rows": rng.standard_normal(3),
-        "bandwidths_columns": rng.standard_normal(2),
+        "scales_rows": rng.standard_normal(3),
+        "scales_columns": rng.standard_normal(2),
         "reasons": ((1, 0, "the self-HSIC of c1 is not positive"),),
         "provenance": {"allcnn": "0.1.0", "checkpoints": {"net-s0@final": "feedc0de"}},
     }
-    return SimilarityResult(**values | changes)
+    return make_similarity(**values | changes)
 
 
 def make_linear(seed=0) -> SimilarityResult:
-    changes = {"kernel": "linear", "sigma": None, "bandwidths_rows": None}
-    return make_result(seed=seed, bandwidths_columns=None, **changes)
+    changes = {"kernel": "linear", "sigma": None, "scales_rows": None}
+    return make_result(seed=seed, scales_columns=None, **changes)
 
 
 NEW = {
-    "standard_errors": (3, 2),
+    "errors": (3, 2),
     "minibatch_sizes": (4,),
     "hsic_minibatches": (4, 3, 2),
     "hsic_rows_minibatches": (4, 3),
@@ -76,7 +77,7 @@ NEW = {
 def make_full(seed=0, **changes) -> SimilarityResult:
     rng = np.random.default_rng(seed)
     values = {name: rng.standard_normal(shape) for name, shape in NEW.items()} | {
-        "standard_errors_reason": "of a single minibatch no error can be told",
+        "errors_reason": "of a single minibatch no error can be told",
         "minibatch_sizes": np.array([4, 4, 4, 6]),
         "pool": "mean",
         "label": 3,
@@ -89,11 +90,12 @@ def make_full(seed=0, **changes) -> SimilarityResult:
 def assert_same(found, wanted):
     for field in fields(SimilarityResult):
         left, right = getattr(found, field.name), getattr(wanted, field.name)
-        if isinstance(right, np.ndarray):
-            assert left.dtype == (np.int64 if field.name == "minibatch_sizes" else np.float64)
-            np.testing.assert_array_equal(left, right)
-        else:
+        if field.name not in ("values", "errors", "parts"):
             assert left == right
+    assert list(found.arrays) == list(wanted.arrays)
+    for name, right in wanted.arrays.items():
+        assert found.arrays[name].dtype == (np.int64 if name == "minibatch_sizes" else np.float64)
+        np.testing.assert_array_equal(found.arrays[name], right)
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_round_trip(path, wanted):
 def test_an_empty_matrix_survives(path):
     empty = np.zeros((0, 2))
     wanted = make_result(
-        rows=(), cka=empty, hsic=empty, hsic_rows=empty[:, 0], bandwidths_rows=None, reasons=()
+        rows=(), values=empty, hsic=empty, hsic_rows=empty[:, 0], scales_rows=None, reasons=()
     )
     write_result(path, wanted)
     assert_same(read_result(path, "seeds"), wanted)
@@ -150,7 +152,7 @@ def test_unsafe_names_are_refused(path, name):
             refuse()
 
 
-@pytest.mark.parametrize("field", ["cka", "hsic", "hsic_rows", "hsic_columns", "bandwidths_rows"])
+@pytest.mark.parametrize("field", ["values", "hsic", "hsic_rows", "hsic_columns", "scales_rows"])
 def test_arrays_must_fit_their_keys(field):
     with pytest.raises(SchemaError, match=f"{field} of result seeds has shape \\(1,\\); want"):
         make_result(**{field: np.zeros(1)})
@@ -176,33 +178,62 @@ def test_sources_are_two_counts():
 def test_what_was_not_computed_has_defaults(path):
     write_result(path, make_result())
     found = read_result(path, "seeds")
-    assert [getattr(found, name) for name in NEW] == [None] * len(NEW)
-    assert (found.standard_errors_reason, found.pool, found.label) == ("", "whole", None)
+    assert [found.arrays.get(name) for name in NEW] == [None] * len(NEW)
+    assert (found.errors, found.sizes, found.baseline, found.sums("minibatches")) == (None,) * 4
+    assert (found.errors_reason, found.pool, found.label) == ("", "whole", None)
     assert (found.n_skipped, found.sources) == (0, (0, 0))
 
 
-def test_older_results_open(path):
+def test_results_of_schema_3_open(path):
     write_result(path, make_full())
-    _make_older(path / "seeds")
+    make_older(path / "seeds")
+    assert_same(read_result(path, "seeds"), make_full())
+
+
+def test_results_without_standard_errors_open(path):
+    write_result(path, make_full())
+    make_older(path / "seeds", forgotten=NEW)
     assert_same(read_result(path, "seeds"), make_result())
 
 
-def _make_older(folder):
-    """Take away what results did not have before standard errors."""
-    for name in NEW:
+FORMER = {
+    "values": "cka",
+    "errors": "standard_errors",
+    "scales_rows": "bandwidths_rows",
+    "scales_columns": "bandwidths_columns",
+}
+"""What arrays were called until schema 3."""
+
+
+def make_older(folder, forgotten=()):
+    """Write a result as schema 3 has it; without what results of 0.1 lack, where that is named."""
+    for name in forgotten:
         shutil.rmtree(folder / name)
-    edit_attributes(folder, _forget_new)
+    for name, former in FORMER.items():
+        if (folder / name).exists():
+            (folder / name).rename(folder / former)
+
+    def older(attributes):
+        facts = attributes["allcnn_result"]
+        method = facts.pop("method")
+        facts["standard_errors_reason"] = facts.pop("errors_reason")
+        facts |= {"sigma": None} | {
+            name: value for name, value in method.items() if name in SETTINGS
+        }
+        for name in ADDED if forgotten else ():
+            del facts[name]
+        attributes["allcnn_digests"] = {
+            FORMER.get(name, name): digest
+            for name, digest in attributes["allcnn_digests"].items()
+            if name not in forgotten
+        }
+
+    edit_attributes(folder, older)
 
 
-def _forget_new(attributes):
-    added = {"standard_errors_reason", "pool", "label", "n_skipped", "sources"}
-    assert added < set(attributes["allcnn_result"])
-    attributes["allcnn_result"] = {
-        name: value for name, value in attributes["allcnn_result"].items() if name not in added
-    }
-    attributes["allcnn_digests"] = {
-        name: value for name, value in attributes["allcnn_digests"].items() if name not in NEW
-    }
+SETTINGS = ("kernel", "sigma", "estimator", "batch_size", "pool")
+ADDED = ("standard_errors_reason", "pool", "label", "n_skipped", "sources")
+"""Facts that results have had since standard errors are computed."""
 
 
 def test_malformed_sources_are_noticed(path):
@@ -228,6 +259,7 @@ def test_provenance_must_be_json_before_any_work(path):
         {"provenance": {"versions": {"jax": 1}}},
         {"kernel": ""},
         {"sigma": float("inf")},
+        {"pool": "max"},
         {"label": -1},
         {"reasons": ((3, 0, "there are three rows"),)},
     ],
@@ -255,7 +287,7 @@ def test_writers_of_the_same_result_do_not_disturb_each_other_nor_a_reader(path)
         n_read = 0
         while not all(writer.done() for writer in writers):
             found = read_result(path, "seeds")
-            assert_same(found, wanted[not np.array_equal(found.hsic, wanted[0].hsic)])
+            assert_same(found, wanted[not np.array_equal(found.sums(), wanted[0].sums())])
             n_read += 1
     for writer in writers:
         writer.result()
@@ -323,7 +355,7 @@ def _what_is_there(path, old, new):
             read_result(path, "seeds")
         return "none"
     found = read_result(path, "seeds")
-    which = "old" if np.array_equal(found.hsic, old.hsic) else "new"
+    which = "old" if np.array_equal(found.sums(), old.sums()) else "new"
     assert_same(found, old if which == "old" else new)
     return which
 
@@ -345,7 +377,7 @@ def test_a_group_without_its_mark_is_unfinished(path):
         read_result(path, "seeds")
 
 
-@pytest.mark.parametrize("name", ["cka", "hsic", "hsic_rows", "bandwidths_columns", *NEW])
+@pytest.mark.parametrize("name", ["values", "hsic", "hsic_rows", "scales_columns", *NEW])
 def test_damage_is_found(path, name):
     write_result(path, make_full())
     flip_bit(chunk_files(path / "seeds" / name)[0])
@@ -373,7 +405,7 @@ def test_xarray_reads_it(path):
     xarray = pytest.importorskip("xarray")
     write_result(path, make_result())
     with xarray.open_datatree(path, engine="zarr", consolidated=False) as tree:
-        cka = tree["seeds"]["cka"]
+        cka = tree["seeds"]["values"]
         assert cka.dims == ("row", "column")
         assert list(cka.coords["row"].values) == [
             "net-s0@final:c0",
@@ -381,7 +413,7 @@ def test_xarray_reads_it(path):
             "net-s0@final:c2",
         ]
         value = cka.sel(row="net-s0@final:c2", column="net-s1@final:c1").item()
-        assert value == make_result().cka[2, 1]
+        assert value == make_result().values[2, 1]
 
 
 def test_xarray_names_the_newer_dimensions(path):
@@ -389,7 +421,7 @@ def test_xarray_names_the_newer_dimensions(path):
     write_result(path, make_full())
     with xarray.open_datatree(path, engine="zarr", consolidated=False) as tree:
         assert {name: tree["seeds"][name].dims for name in NEW} == {
-            "standard_errors": ("row", "column"),
+            "errors": ("row", "column"),
             "minibatch_sizes": ("minibatch",),
             "hsic_minibatches": ("minibatch", "row", "column"),
             "hsic_rows_minibatches": ("minibatch", "row"),

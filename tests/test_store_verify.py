@@ -27,6 +27,7 @@ from tests.strategies import (
     make_grams,
     make_meta,
     make_rows,
+    make_similarity,
 )
 
 SPLIT_BYTES = 4 * 2 * 8 * 4
@@ -65,9 +66,9 @@ def write_result(path, name):
     rng = np.random.default_rng(0)
     keys = [make_meta(tap, run="a", n_samples=N).key for tap in ("one", "two", "three")]
     cross, own, other = rng.random((3, 2)), rng.random(3), rng.random(2)
-    result = store.SimilarityResult(
-        name, tuple(keys), tuple(keys[:2]), cross, cross, own, other, N, "linear", None,
-        "unbiased", 4, standard_errors=rng.random((3, 2)), minibatch_sizes=np.arange(3) + 4,
+    result = make_similarity(
+        name, keys, keys[:2], cross, N, hsic=cross, hsic_rows=own, hsic_columns=other,
+        errors=rng.random((3, 2)), minibatch_sizes=np.arange(3) + 4,
     )  # fmt: skip
     store.write_result(path, result)
 
@@ -373,7 +374,7 @@ def test_only_what_fits_is_looked_at(folder):
     assert {damage.path.split("/")[3] for damage in look(folder, "grams", tap="log*")} == {"logits"}
     assert look(folder, "grams", checkpoint="init") == []
     assert look(folder, "activations", sample_set="cifar10-*") == []
-    shutil.rmtree(folder / "similarity/first/cka")
+    shutil.rmtree(folder / "similarity/first/values")
     assert {damage.path for damage in look(folder, "similarity", tap="thr*")} == {"first"}
     assert look(folder, "similarity", tap="four") == []
 
@@ -663,11 +664,9 @@ def test_each_damaged_array_of_a_result_is_named(folder):
 
 
 def test_swapped_arrays_of_results_are_named(folder):
-    first, second = (
-        chunk_files(folder / "similarity/first" / n)[0] for n in ("cka", "standard_errors")
-    )
+    first, second = (chunk_files(folder / "similarity/first" / n)[0] for n in ("values", "errors"))
     swap(first, second)
-    assert {damage.part for damage in look(folder, "similarity")} == {"cka", "standard_errors"}
+    assert {damage.part for damage in look(folder, "similarity")} == {"values", "errors"}
 
 
 def test_drafts_of_results_are_no_damage(folder):

@@ -15,6 +15,7 @@ from store.zarrfiles.layout import STORE_MARK
 from tests.data import make_stores
 from tests.data.make_stores import FOREIGN, LABELS, RUN, SAMPLE_SET, SAMPLES, TAPS, UNFINISHED
 from tests.strategies import batches, coordinates, make_meta, make_rows
+from tests.test_store_results import FORMER
 
 FIXTURE = Path(make_stores.__file__).with_name("store-v1")
 ROOTS = {
@@ -48,6 +49,10 @@ def assert_bit_equal(found: np.ndarray, wanted: np.ndarray) -> None:
 def assert_same_result(found: SimilarityResult, wanted: SimilarityResult) -> None:
     for name in (field.name for field in fields(found)):
         np.testing.assert_equal(getattr(found, name), getattr(wanted, name), err_msg=name)
+
+
+def arrays_on_disk(result: Path) -> set[str]:
+    return {path.name for path in result.iterdir() if path.is_dir()} - {"row", "column"}
 
 
 @pytest.mark.parametrize("name", ROOTS)
@@ -100,6 +105,21 @@ def test_a_result_reads_as_it_was_written():
     assert store.list_results(FIXTURE / "similarity.zarr") == ["taps"]
     found = store.read_result(FIXTURE / "similarity.zarr", "taps")
     assert_same_result(found, make_stores.result())
+
+
+def test_arrays_of_older_results_arrive_under_their_names_of_today(old):
+    former = arrays_on_disk(old / "similarity.zarr" / "taps")
+    found = store.read_result(old / "similarity.zarr", "taps")
+    assert former - set(found.arrays) == set(FORMER.values())
+    assert set(found.arrays) - former == set(FORMER)
+    assert {"values": found.values, "errors": found.errors} | found.parts == found.arrays
+    np.testing.assert_equal(found.cka, found.values)
+    np.testing.assert_equal(found.sums("rows_minibatches"), found.parts["hsic_rows_minibatches"])
+    method = {"measure": "cka", "kernel": "rbf", "sigma": 0.4, "estimator": "unbiased"}
+    assert method.items() <= found.method.items()
+    assert (found.kernel_title, found.pool, found.batch_size) == ("RBF 0.4", "whole", 4)
+    store.write_result(old / "similarity.zarr", found)
+    assert arrays_on_disk(old / "similarity.zarr" / "taps") == set(found.arrays)
 
 
 # What names tell, what extraction says today, and nothing at all.

@@ -13,7 +13,7 @@ import pytest
 import store
 from store import DamagedChunkError, Writer
 from tests.faults import chunk_files, flip_bit
-from tests.strategies import batches, coordinates, make_meta, make_rows
+from tests.strategies import batches, coordinates, make_meta, make_rows, make_similarity
 
 xarray = pytest.importorskip("xarray")
 
@@ -185,14 +185,8 @@ def test_a_view_pickles_without_its_values(tap, dask):
 
 def make_result():
     key = make_meta().key
-    ones = {name: np.ones(1) for name in ("hsic_rows", "hsic_columns")}
-    return store.SimilarityResult(
-        **{"name": "seeds", "rows": (key,), "columns": (key,), "n_examples": 10, "batch_size": 4},
-        **{"cka": np.ones((1, 1)), "hsic": np.ones((1, 1)), "kernel": "linear", "sigma": None},
-        **ones,
-        estimator="unbiased",
-        provenance={"created_at": "2026-01-31T12:00:00+00:00"},
-    )
+    made = {"created_at": "2026-01-31T12:00:00+00:00"}
+    return make_similarity("seeds", [key], [key], np.ones((1, 1)), provenance=made)
 
 
 def in_python(code: str, *arguments: object) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from allcnn.compare.candidates import network_of
 from store import RepresentationKey, SimilarityResult
+from store.records.results import settings_of
 
 ENOUGH_MINIBATCHES: Final = 8
 """Standard errors from fewer are qualified wherever they are shown."""
@@ -50,19 +51,6 @@ def _network_name(key: RepresentationKey) -> str:
     return str(network_of(key))
 
 
-_SHOWN: Final = (
-    "title",
-    "limits",
-    "qualifier",
-    "how",
-    "kernel_title",
-    "is_whole",
-    "sums",
-    "shows_sums",
-)
-"""Parts of a method that say how others are shown."""
-
-
 def matrix_json(result: SimilarityResult, *, errors: bool = False) -> dict[str, Any]:
     """Return a result as JSON values: names and nested lists, NaN as null."""
     rows, columns = side(result.rows), side(result.columns)
@@ -70,7 +58,7 @@ def matrix_json(result: SimilarityResult, *, errors: bool = False) -> dict[str, 
         "rows": rows.full_names,
         "columns": columns.full_names,
         "matrix": _nested(result.values),
-        **{name: each for name, each in result.method.items() if name not in _SHOWN},
+        **settings_of(result.method),
         "examples": result.n_examples,
         "label": result.label,
         "minibatches": result.n_minibatches,

@@ -85,8 +85,8 @@ def _why_unusable(workspace: Workspace, found: Found, job: Comparison) -> str:
         )
     if job.method.is_whole:
         return (
-            f"{job.method.measure.how} needs activations, and of {network} on {on} Grams alone are kept;"
-            f" {store_whole(workspace, found)}"
+            f"{job.method.measure.how} needs activations, and of {network} on {on} Grams alone are"
+            f" kept; {store_whole(workspace, found)}"
         )
     how = examples_of(found.sample_set)
     kept = sorted({_describe(g) for g in found.grams})
@@ -94,8 +94,8 @@ def _why_unusable(workspace: Workspace, found: Found, job: Comparison) -> str:
     how |= {"keep": "grams", "batch_size": method.batch_size, "dtype": found.grams[0].key.dtype}
     how |= {"kernel": method.kernel.reference, "pool": method.pool}
     return (
-        f"the Grams kept of {found.key} on {on} are {' and '.join(kept)}, and"
-        f" {method.kernel.base} {method.pool} ones in minibatches of {method.batch_size} are needed;"
+        f"the Grams kept of {found.key} on {on} are {' and '.join(kept)}, and {method.kernel.base}"
+        f" {method.pool} ones in minibatches of {method.batch_size} are needed;"
         f" {store_again(workspace, network, **how)}"
     )
 

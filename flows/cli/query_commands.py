@@ -44,16 +44,16 @@ def list_store(pattern: str | None, where: tuple[str, ...], as_json: bool, works
     colon, and may be a tap's name, whatever characters it has. Names to compare with
     --where are sample_set, run, checkpoint, tap, dataset, split, n_samples, dtype, complete and
     every attribute of a network, such as depth, seed and epoch; of Grams also kernel, pool and
-    batch_size; of results kernel, sigma, estimator, pool, batch_size and label, and all names of
-    what they compare; of probes pool, and all names of what they were tested on.
+    batch_size; of results measure, kernel, sigma, estimator, pool, batch_size and label, and all
+    names of what they compare; of probes pool, and all names of what they were tested on.
     """
     chosen = None if pattern is None else texts.networks(pattern)
-    from flows.views.browse import list_stores
+    from flows.views.browse import list_stores, listing_json
     from flows.views.listing import listing_table
 
     place = _workspace(workspace)
     listing = list_stores(place, chosen, where)
-    _show(asdict(listing) if as_json else listing_table(place, listing))
+    _show(listing_json(listing) if as_json else listing_table(place, listing))
 
 
 @click.command("show")

@@ -37,7 +37,7 @@ from store.model.examples import NO_LABEL
 def draw_depths(
     sources: Sources, networks: Sequence[Selection], request: Request, look: Look
 ) -> Drawn:
-    """Draw networks side by side, values within each, and below it what probes find in its layers."""
+    """Draw networks side by side, and below each what probes find in its layers."""
     results = sources.results([request.job(network, network) for network in networks])
     probes = stored_probes(sources.place)
     shown: list[tuple[Panel, Accuracies | None]] = []
@@ -219,7 +219,7 @@ def _to_probe(place: Workspace, network: Selection) -> str:
 def draw_invariance(
     place: Workspace, network: Selection, request: Request, n_examples: int, look: Look
 ) -> Drawn:
-    """Draw values of a network with transformed copies of itself, and how far it is from without."""
+    """Draw values of a network with transformed copies of itself, and how far they deviate."""
     taps = _activations(place, network, request.sample_set)
     n = min(n_examples, taps[0].meta.n_samples)
     if n < 4:

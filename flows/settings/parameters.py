@@ -80,6 +80,10 @@ def _field(setting: Setting, default: Any) -> tuple[Any, Any]:
         kind = Annotated[kind, Field(ge=least, le=setting.bounds.most)]
     elif setting.choices:
         kind = Literal[setting.choices]
+    elif setting.name in OBJECTS:
+        # For servers; here the registry refuses other names, in a sentence of ours.
+        names = "|".join([*OBJECTS[setting.name].names, r"[\w.]+:\w+"])
+        how["json_schema_extra"] = {"pattern": f"^({names})$"}
     elif setting.names:
         how["pattern"] = _NAME
     if setting.several:
@@ -90,11 +94,24 @@ def _field(setting: Setting, default: Any) -> tuple[Any, Any]:
     return kind, Field(default, **how)
 
 
+def _refuse_others(schema: dict[str, Any]) -> None:
+    """Let a server refuse names that are no settings, unless objects of other packages are named.
+
+    These bring settings of their own.
+    """
+    properties = schema["properties"]
+    foreign = [{"required": [k], "properties": {k: {"pattern": ":"}}} for k in OBJECTS]
+    if all(kind in properties for kind in OBJECTS):
+        schema |= {"if": {"anyOf": foreign}}
+        schema |= {"else": {"propertyNames": {"enum": [*properties, *_FORMER]}}}
+    else:
+        schema["additionalProperties"] = False
+
+
 class Parameters(BaseModel):
     """What every flow needs: where everything is kept."""
 
-    # Objects of other packages bring settings of their own.
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_refuse_others)
 
     workspace: str = Field("workspace", min_length=1, description=HELP["workspace"])
 

@@ -33,6 +33,7 @@ from store import open as open_store
 from store.arrays.query import Wanted, facts
 from store.maintenance.damage import METADATA, Damage, reason_of
 from store.model.schema import SampleSet
+from store.records.results import settings_of
 from store.storage.paths import child_names
 
 
@@ -116,6 +117,13 @@ def describe_networks(
     return [
         _describe(taps.get(key, []), kept.get(key, []), found.files) for key in keys
     ], found.damaged
+
+
+def listing_json(listing: Listing) -> dict[str, Any]:
+    """Return JSON values, in which results have the settings of their method by name."""
+    values = asdict(listing)
+    results = [settings_of(each.pop("method")) | each for each in values["results"]]
+    return values | {"results": results}
 
 
 def network_json(network: Network) -> dict[str, Any]:

@@ -91,21 +91,24 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _numbers(matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> list[str]:
-    left = max(6, *map(len, rows)) + 1
-    widths = [max(7, len(name) + 1) for name in columns]
-    lines = [
-        f"{name:>{left}}"
-        + "".join(f"{value:{w}.3f}" for value, w in zip(values, widths, strict=True))
-        for name, values in reversed(list(zip(rows, matrix, strict=True)))
+    """Return lines of right-aligned cells, the last row first, and the columns' names below."""
+    cells = [[name, *map(number, values)] for name, values in zip(rows, matrix, strict=True)]
+    lines = [*reversed(cells), ["", *columns]]
+    widths = [max(6, *map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "".join(f" {cell:>{w}}" for cell, w in zip(line, widths, strict=True)) for line in lines
     ]
-    names = "".join(f"{name:>{w}}" for name, w in zip(columns, widths, strict=True))
-    return [*lines, " " * left + names]
+
+
+def number(value: float) -> str:
+    """Return a number in six letters or a few more: 0.123, 660.5, 1.2e+06."""
+    return f"{value:.3f}" if not abs(value) >= 100 else f"{value:.4g}"
 
 
 def _summary(result: SimilarityResult) -> str:
     r, c = result.values.shape
     found = result.values[np.isfinite(result.values)]
-    spread = f"from {found.min():.3f} to {found.max():.3f}" if len(found) else "not defined"
+    spread = f"from {number(found.min())} to {number(found.max())}" if len(found) else "not defined"
     return f"{r} x {c} values of {result.title}, {spread}; --json writes them all"
 
 
@@ -138,8 +141,9 @@ def _sources(result: SimilarityResult) -> str:
 
 
 def _baseline(baseline: np.ndarray) -> str:
+    mean, largest = number(np.nanmean(baseline)), number(np.nanmax(baseline))
     return (
-        f"chance   {np.nanmean(baseline):.3f} on average, {np.nanmax(baseline):.3f} at most, over"
+        f"chance   {mean} on average, {largest} at most, over"
         f" {len(baseline)} random matchings of the examples"
     )
 

@@ -3,12 +3,20 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from math import isfinite
 from typing import Any, Final
 
 import numpy as np
 
 from store.errors import SchemaError, UnknownResultError
-from store.model.field_checks import as_list, check_count, check_place, check_text
+from store.model.field_checks import (
+    as_list,
+    check_choice,
+    check_count,
+    check_place,
+    check_text,
+    shown,
+)
 from store.model.names import check_component
 from store.model.schema import RepresentationKey
 from store.records import records
@@ -36,6 +44,11 @@ _ENDINGS: Final[dict[str, tuple[str, ...]]] = {
 _FORMER: Final = {"cka": VALUES, "standard_errors": ERRORS}
 """Arrays of results of schema 2 and earlier, all of which are of CKA."""
 
+_SHOWN: Final = frozenset(
+    "title limits qualifier how kernel_title is_whole sums shows_sums".split()
+)
+"""Parts of a method that say how the others are shown."""
+
 _MOST_LETTERS: Final = 10_000
 """Of a reason, which may name several representations."""
 
@@ -61,8 +74,8 @@ class SimilarityResult:
         n_examples: rows of the sample set that were used.
         errors: standard errors of the values, None where none were computed.
         errors_reason: sentence why standard errors are NaN, else empty.
-        parts: what the values came from, by the measure's own names: for CKA ``hsic``, ``hsic_rows``
-            and ``hsic_columns``, the sums; each with ``_minibatches``, their terms;
+        parts: what the values came from, by the measure's own names: for CKA ``hsic``,
+            ``hsic_rows`` and ``hsic_columns``, the sums; each with ``_minibatches``, their terms;
             ``minibatch_sizes``; ``scales_rows`` and ``scales_columns``, such as bandwidths; and
             ``baseline``, (permutation, row, column), with examples matched at random.
         reasons: (row, column, sentence) for entries that are NaN.
@@ -126,9 +139,10 @@ class SimilarityResult:
         return bool(self.method["is_whole"])
 
     def sums(self, part: str = "") -> Any:
-        """Return sums that the values came from: ``rows``, ``columns``, ``minibatches``, …
+        """Return sums that the values came from; None where older results do not keep them.
 
-        None where older results do not keep them.
+        ``part`` names others than the matrix: ``rows``, ``columns``, ``minibatches``,
+        ``rows_minibatches`` or ``columns_minibatches``.
         """
         return self.parts.get("_".join(filter(None, (self.method["sums"], part))))
 
@@ -230,6 +244,11 @@ def method_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def settings_of(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what fixes the numbers, without what shows them; ``sigma`` is always there."""
+    return {"sigma": None} | {name: each for name, each in method.items() if name not in _SHOWN}
+
+
 def _to_json(result: SimilarityResult) -> dict[str, Any]:
     names = {f.name for f in fields(result)} - {VALUES, ERRORS, "parts"}
     return {name: getattr(result, name) for name in names} | {
@@ -244,16 +263,7 @@ def _check(facts: Mapping[str, Any]) -> None:
     """Raise SchemaError, KeyError or TypeError for facts of other types or bounds."""
     check_component("result", facts["name"])
     sizes = [len(as_list(side, facts[side])) for side in ("rows", "columns")]
-    method = method_of(facts)
-    for name in ("measure", "kernel", "pool", "title", "kernel_title", "sums"):
-        check_text(name, method[name])
-    for name in ("qualifier", "how"):
-        if method[name] != "":
-            check_text(name, method[name])
-    low, high = as_list("limits", method["limits"])
-    if not (isinstance(low, float) and isinstance(high, float) and low < high):
-        raise SchemaError(f"limits are {low!r} and {high!r}; want two numbers, the smaller first")
-    check_count("batch_size", method["batch_size"], least=0)
+    _check_method(method_of(facts))
     check_count("n_examples", facts["n_examples"], least=0)
     check_count("n_skipped", facts.get("n_skipped", 0), least=0)
     for count in as_list("sources", facts.get("sources", [0, 0])):
@@ -269,6 +279,25 @@ def _check(facts: Mapping[str, Any]) -> None:
         check_text("a reason", reason, _MOST_LETTERS)
     records.check_provenance(facts)
     _check_digests(facts.get("provenance", {}).get("checkpoint_digests"))
+
+
+def _check_method(method: Mapping[str, Any]) -> None:
+    for name in ("measure", "kernel", "title", "kernel_title", "sums"):
+        check_text(name, method[name])
+    for name in ("qualifier", "how"):
+        if method[name] != "":
+            check_text(name, method[name])
+    check_choice("pool", method["pool"], "whole", "mean")
+    check_count("batch_size", method["batch_size"], least=0)
+    low, high = as_list("limits", method["limits"])
+    if not (isinstance(low, float) and isinstance(high, float) and low < high):
+        raise SchemaError(f"limits are {low!r} and {high!r}; want two numbers, the smaller first")
+    for name, value in {"lower limit": low, "upper limit": high, **method}.items():
+        if isinstance(value, float) and not isfinite(value):
+            raise SchemaError(f"{name} is {value}; want a finite number")
+    for name in ("is_whole", "shows_sums"):
+        if not isinstance(method[name], bool):
+            raise SchemaError(f"{name} is {shown(method[name])}; want true or false")
 
 
 def _check_digests(sides: object) -> None:

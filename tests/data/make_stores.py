@@ -22,6 +22,7 @@ from store import (
     write_result,
 )
 from store.zarrfiles import layout
+from tests.strategies import make_similarity
 
 SAMPLE_SET = SampleSet("digits", "test", 10, (8, 8, 1), "0123456789abcdef")
 SAMPLES = np.arange(10)[::-1]
@@ -96,11 +97,11 @@ def result() -> SimilarityResult:
     rows = [RepresentationKey(SAMPLE_SET.name, *key) for key in list(TAPS)[:3]]
     cka = values((3, 2), seed=10)
     cka[1, 0] = np.nan
-    return SimilarityResult(
+    return make_similarity(
         name="taps",
-        rows=tuple(rows),
-        columns=tuple(rows[:2]),
-        cka=cka,
+        rows=rows,
+        columns=rows[:2],
+        values=cka,
         hsic=values((3, 2), seed=11),
         hsic_rows=values((3,), seed=12),
         hsic_columns=values((2,), seed=13),
@@ -109,11 +110,11 @@ def result() -> SimilarityResult:
         sigma=0.4,
         estimator="unbiased",
         batch_size=4,
-        bandwidths_rows=values((3,), seed=14),
-        bandwidths_columns=values((2,), seed=15),
+        scales_rows=values((3,), seed=14),
+        scales_columns=values((2,), seed=15),
         reasons=((1, 0, "the self-HSIC of tokens is not positive"),),
         provenance={"allcnn": "0.1.0"},
-        standard_errors=values((3, 2), seed=16),
+        errors=values((3, 2), seed=16),
         minibatch_sizes=np.array([4, 6]),
         hsic_minibatches=values((2, 3, 2), seed=17),
         hsic_rows_minibatches=values((2, 3), seed=18),
