@@ -149,7 +149,7 @@ def result_of(
         name=slot.name,
         rows=tuple(source.key for source in rows),
         columns=tuple(source.key for source in columns),
-        method=described(slot.method, total.n_examples),
+        method=described(slot.method, total.n_examples, values),
         values=values,
         n_examples=total.n_examples,
         errors=errors,
@@ -163,13 +163,16 @@ def result_of(
     )
 
 
-def described(method: Method, n_examples: int) -> dict[str, Any]:
-    """Return a method as results have it, which need nothing else to be shown."""
+def described(method: Method, n_examples: int, values: np.ndarray = np.empty(0)) -> dict[str, Any]:
+    """Return a method as results have it, which need nothing else to be shown.
+
+    Where the measure has no limits of its own, those of the values are its.
+    """
     measure, kernel = method.measure, method.kernel
     whole = {"batch_size": n_examples} if method.is_whole else {}
     shown = {
         "title": measure.title,
-        "limits": list(measure.limits),
+        "limits": list(measure.limits_of(values)),
         "qualifier": measure.qualifier,
         "how": measure.how,
         "kernel_title": kernel.title,

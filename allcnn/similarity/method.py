@@ -103,10 +103,15 @@ class Method:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild a method; raises ConfigError for what this version does not know."""
-        (found,) = cls.several(values)
-        return found
+    def from_json(cls, values: Mapping[str, Any], given: Iterable[str] = ()) -> Self:
+        """Return the one method that flat settings ask for; arguments and errors as `several`."""
+        found = cls.several(values, given)
+        if len(found) > 1:
+            raise ConfigError(
+                f"settings {shown(dict(values))} ask for {len(found)} methods",
+                remedy="give one value of each",
+            )
+        return found[0]
 
 
 def _is_of(registry: Registry[Any], name: str) -> bool:
