@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 import store
 from allcnn.compare.candidates import Sides, Source
@@ -163,7 +164,7 @@ def result_of(
     )
 
 
-def described(method: Method, n_examples: int, values: np.ndarray = np.empty(0)) -> dict[str, Any]:
+def described(method: Method, n_examples: int, values: ArrayLike = ()) -> dict[str, Any]:
     """Return a method as results have it, which need nothing else to be shown.
 
     Where the measure has no limits of its own, those of the values are its.
@@ -172,7 +173,7 @@ def described(method: Method, n_examples: int, values: np.ndarray = np.empty(0))
     whole = {"batch_size": n_examples} if method.is_whole else {}
     shown = {
         "title": measure.title,
-        "limits": list(measure.limits_of(values)),
+        "limits": list(measure.limits_of(np.asarray(values))),
         "qualifier": measure.qualifier,
         "how": measure.how,
         "kernel_title": kernel.title,

@@ -1,6 +1,7 @@
 """Matrices as heat maps, alone or in a grid, for pages and for columns of print.
 
-Layer 1 is at the bottom left; colours of CKA run from 0 to 1, those of other measures within their limits; what is not defined is hatched.
+Layer 1 is at the bottom left; colours run from one of a measure's limits to the other, of CKA from
+0 to 1; what is not defined is hatched.
 """
 
 import math

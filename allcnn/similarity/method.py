@@ -70,7 +70,7 @@ class Method:
         classes = {kind: OBJECTS[kind].find(name) for kind, name in names.items()}
         own = {n: s for each in classes.values() for n, s in settings_of(each).items()}
         lists = {
-            name: _listed(name, values[name])
+            name: _listed(each, values[name])
             for name, each in own.items()
             if each.several and name in values
         }
@@ -122,8 +122,10 @@ def _is_of(registry: Registry[Any], name: str) -> bool:
     return True
 
 
-def _listed(name: str, value: Any) -> list[Any]:
+def _listed(of: Setting, value: Any) -> list[Any]:
     found = list(value) if isinstance(value, list | tuple) else [value]
+    for each in found:
+        of.check(each)
     if not found or len(set(found)) < len(found):
-        raise ConfigError(name, f"is {shown(found)}", "name one value or more, each once")
+        raise ConfigError(of.flag, f"is {shown(found)}", "name one value or more, each once")
     return found

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from allcnn.similarity.measures import Measure, PairSums
-from allcnn.similarity.measures.measure import Matrix
+from allcnn.similarity.measures import Matrix, Measure, PairSums
 from allcnn.similarity.measures.ratio import ratio, why_no_ratio
 
 
@@ -14,7 +13,7 @@ class Rsa(Measure):
 
     name: ClassVar[str] = "rsa"
     title: ClassVar[str] = "RSA"
-    limits: ClassVar[tuple[float, float] | None] = (-1.0, 1.0)
+    limits: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     sums_name: ClassVar[str] = "covariance"
 
     def features(self, K: Any) -> Any:
