@@ -1,5 +1,6 @@
 """Bounds of settings: the same for options, forms of flows and records."""
 
+import json
 from contextlib import suppress
 from dataclasses import fields
 
@@ -16,6 +17,7 @@ from allcnn.settings.extraction import Extraction
 from allcnn.settings.probing import Probing
 from allcnn.settings.run import RunConfig
 from allcnn.settings.selection import Selection
+from allcnn.similarity.method import Method
 from flows.settings.nightly_plan import Nightly
 from flows.settings.parameters import (
     ExtractParameters,
@@ -74,18 +76,34 @@ def numbers_of(kind):
 @given(st.data())
 def test_settings_take_no_value_that_fails_later(data):
     """Whatever one of them is, it is refused by a sentence, or the settings are usable."""
-    known = {RunConfig: {}, Extraction: {"run": "a", "checkpoint": "b"}, Probing: {}}
-    kind = data.draw(st.sampled_from([RunConfig, Extraction, Comparison, Probing, Nightly]))
     side = Selection("a", "b")
-    given_values = known.get(kind, {}) | (
-        {"rows": side, "columns": side} if kind is Comparison else {}
-    )
-    given_values |= {"networks": side} if kind is Probing else {}
-    names = [*RunConfig.settings()] if kind is RunConfig else numbers_of(kind) or ["pool"]
-    made, values = None, given_values | {data.draw(st.sampled_from(names)): data.draw(HOSTILE)}
+    known = {
+        RunConfig: {},
+        Extraction: {"run": "a", "checkpoint": "b"},
+        Comparison: {"rows": side, "columns": side},
+        Probing: {"networks": side},
+        Nightly: {},
+    }
+    kind = data.draw(st.sampled_from(list(known)))
+    numbers = [each.name for each in fields(kind) if each.type in (int, float, "int", "float")]
+    name = data.draw(st.sampled_from(numbers or ["pool"]))
+    made = None
     with suppress(AllcnnError):
-        made = RunConfig.of(**values) if kind is RunConfig else kind(**values)
+        made = kind(**known[kind] | {name: data.draw(HOSTILE)})
     assert repr(made)
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(st.data())
+def test_flat_settings_of_runs_and_methods_take_no_value_that_fails_later(data):
+    kind = data.draw(st.sampled_from([RunConfig, Method]))
+    of = {"architecture": "width"} if kind is RunConfig else {"kernel": "rbf"}
+    values = of | {data.draw(st.sampled_from(list(kind.settings()))): data.draw(HOSTILE)}
+    made = None
+    with suppress(AllcnnError):
+        made = RunConfig.of(**values) if kind is RunConfig else Method.from_json(values)
+    if made is not None:
+        assert type(made).from_json(json.loads(json.dumps(made.to_json()))) == made
     if isinstance(made, RunConfig):
         assert len(made.name) <= 100
 

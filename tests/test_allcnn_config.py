@@ -1,6 +1,5 @@
 """Settings: bounds, defaults, names that stay inside the workspace, JSON there and back."""
 
-import dataclasses
 import glob
 import json
 from typing import get_args
@@ -12,13 +11,14 @@ import store
 from allcnn.definitions.bounds import PERMUTATIONS, SEED
 from allcnn.definitions.fields import check_name
 from allcnn.errors import ConfigError
+from allcnn.networks.architectures import AllCnnC
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import DType, Extraction, StoredDType, extracted_dtype
 from allcnn.settings.run import RunConfig
 from allcnn.settings.selection import Selection
 from allcnn.similarity.kernels import Rbf
+from allcnn.similarity.measures import Cka
 from allcnn.similarity.method import Method
-from tests.networks import comparison
 from tests.strategies import NAMES
 
 A, B = Selection("a", "final"), Selection("b", "init")
@@ -53,7 +53,7 @@ def test_names_are_kept(name):
     ],
 )
 def test_names_that_could_leave_the_workspace_are_refused(name):
-    with pytest.raises(ConfigError, match=r"^run .* is not a name: use at most 100 letters"):
+    with pytest.raises(ConfigError, match=r"^run .* is not a name; use at most 100 letters"):
         check_name("run", name)
 
 
@@ -64,16 +64,10 @@ def test_a_run_is_named_by_its_settings():
 
 def test_defaults_are_a_try_and_images_as_large_as_the_data_set_has_them():
     config = RunConfig.of()
-    assert (config.dataset, config.image_size, config.width, config.epochs) == (
-        "digits",
-        16,
-        0.25,
-        20,
-    )
-    assert [RunConfig.of(dataset=name).image_size for name in ("cifar10", "fashion_mnist")] == [
-        32,
-        32,
-    ]
+    assert (config.dataset, config.image_size, config.epochs) == ("digits", 16, 20)
+    assert config.architecture == AllCnnC(width=0.25)
+    for name in ("cifar10", "fashion_mnist"):
+        assert RunConfig.of(dataset=name).image_size == 32
     assert RunConfig.of(image_size=12).image_size == 12
 
 
@@ -127,7 +121,7 @@ def test_settings_outside_their_range_are_refused(setting, value, message):
     ],
 )
 def test_settings_at_their_bounds_are_kept(setting, value):
-    assert getattr(RunConfig.of(**{setting: value}), setting) == value
+    assert RunConfig.of(**{setting: value}).to_json()[setting] == value
 
 
 def test_settings_survive_json():
@@ -136,16 +130,16 @@ def test_settings_survive_json():
     assert again == config
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(RunConfig)])
+@pytest.mark.parametrize("field", RunConfig.settings())
 def test_every_setting_is_written_and_told_apart(field):
     # Only Width-n has channels of its own.
     config = (
         RunConfig.of(architecture="width", channels=8) if field == "channels" else RunConfig.of()
     )
-    value = getattr(config, field)
+    value = config.to_json()[field]
     others = {"v2": "v1", "all-cnn-c": "plain", "float32": "bfloat16"}
     other = others.get(value, f"{value}x") if isinstance(value, str) else value + 1
-    changed = dataclasses.replace(config, **{field: other})
+    changed = config.but(**{field: other})
     assert changed.to_json()[field] == other
     assert changed != config
 
@@ -176,16 +170,23 @@ def test_extractions_outside_their_range_are_refused(settings, message):
         Extraction("a", "final", **settings)
 
 
+def comparison(**flat):
+    """Return a comparison of A with B from flat settings, those of its methods among them."""
+    how = {name: flat.pop(name) for name in Method.settings() if name in flat}
+    return Comparison(A, B, Method.several(how, how), **flat)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"kernel": "poly"}, "kernel is 'poly'; use linear, rbf, cosine or MODULE:OBJECT"),
-        ({"measure": "cca"}, "measure is 'cca'; use cka, hsic or MODULE:OBJECT"),
+        ({"measure": "mean"}, "measure is 'mean'; use cka, hsic or MODULE:OBJECT"),
         ({"estimator": "best"}, "estimator is 'best'; use unbiased or biased or exact"),
         ({"pool": "max"}, "pool is 'max'; use whole or mean"),
         (RBF | {"sigma": (0.0,)}, "sigma is 0.0; use a number from 1e-09 to"),
         (RBF | {"sigma": (0.4, float("nan"))}, "sigma is nan; use a number from 1e-09 to"),
         (RBF | {"sigma": ()}, r"sigma is \[\]; name one value or more, each once"),
+        ({"sigma": 0.4}, "sigma has no effect: kernel is linear, which has no sigma; leave it out"),
         (RBF | {"sigma": (0.4, 0.2, 0.4)}, r"sigma is \[0.4, 0.2, 0.4\]; name one value or more"),
         ({"batch_size": 3}, "batch-size is 3; use 4 or more"),
         ({"label": -1}, "label is -1; use 0 or more"),
@@ -203,7 +204,7 @@ def test_extractions_outside_their_range_are_refused(settings, message):
 )
 def test_comparisons_outside_their_range_are_refused(settings, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
-        comparison(A, B, **settings)
+        comparison(**settings)
 
 
 @pytest.mark.parametrize(
@@ -212,37 +213,45 @@ def test_comparisons_outside_their_range_are_refused(settings, message):
         {"label": 0},
         {"label": "each", "estimator": "exact"},
         {"permutations": PERMUTATIONS.most, "estimator": "biased"},
-        RBF | {"sigma": [0.2, 0.4, 0.8]},
+        {"sigma": [0.2, 0.4, 0.8], "kernel": "rbf"},
+        {"measure": "hsic", "kernel": "cosine", "pool": "mean", "batch_size": 4},
+        {"measure": "tests.plugins.rsa:Rsa", "kernel": "tests.plugins.distance:Distance"},
     ],
 )
-def test_comparisons_at_their_bounds_are_kept(how):
-    kept = comparison(A, B, **how)
-    values = json.loads(json.dumps(kept.to_json(), allow_nan=False))
+def test_comparisons_at_their_bounds_are_kept_and_survive_json(how):
+    made = comparison(**how)
+    values = made.to_json()
     assert {name: values[name] for name in how} == how
-    assert Comparison.from_json(values) == kept
+    assert Comparison.from_json(json.loads(json.dumps(values))) == made
 
 
-def test_comparisons_of_earlier_versions_are_read():
-    values = {"rows": "a@final", "columns": "b@init", "kernel": "rbf", "sigmas": [0.2, 0.4]}
-    values |= {"estimator": "biased", "batch_size": 8, "label": 1, "permutations": 0}
-    wanted = comparison(A, B, **RBF, sigma=(0.2, 0.4), estimator="biased", batch_size=8, label=1)
-    assert Comparison.from_json(values) == wanted
-    with pytest.raises(ConfigError, match="a comparison has no setting colour; use "):
+def test_a_comparison_has_a_method_for_each_value_of_a_list():
+    made = comparison(kernel="rbf", sigma=[0.2, 0.4], estimator="biased", batch_size=16)
+    wanted = [Method(Cka("biased"), Rbf(sigma), batch_size=16) for sigma in (0.2, 0.4)]
+    assert made.methods == tuple(wanted)
+    assert made.method == wanted[0]
+    for methods in ((), (wanted[0], wanted[0])):
+        with pytest.raises(ConfigError, match=r"^methods are \[.*\]; name one or more, each once"):
+            Comparison(A, B, methods)
+
+
+def test_settings_that_other_kernels_have_count_only_where_they_are_asked_for():
+    flat = {"kernel": "linear", "sigma": [0.2, 0.4]}
+    assert Method.several(flat) == (Method(),)
+    with pytest.raises(ConfigError, match="sigma has no effect: kernel is linear"):
+        Method.several(flat, ["sigma"])
+
+
+def test_comparisons_of_earlier_versions_are_read_and_unknown_settings_refused():
+    values = comparison(kernel="rbf", sigma=[0.2, 0.4]).to_json()
+    former = values | {"sigmas": values["sigma"]}
+    del former["sigma"], former["measure"]
+    assert Comparison.from_json(former) == Comparison.from_json(values)
+    with pytest.raises(ConfigError, match=r"^a comparison has no setting colour; use "):
         Comparison.from_json(values | {"colour": 1})
-
-
-def test_results_differ_in_bandwidths_where_the_kernel_has_one():
-    both = comparison(A, B, **RBF, sigma=(0.2, 0.4)).methods
-    assert [each.kernel for each in both] == [Rbf(0.2), Rbf(0.4)]
-    for kernel in ("linear", "cosine"):
-        assert len(comparison(A, B, kernel=kernel, sigma=(0.2, 0.4)).methods) == 1
-
-
-def test_methods_are_named_each_once():
-    with pytest.raises(ConfigError, match=r"^methods are \['linear', 'linear'\]; name one or more"):
-        Comparison(A, B, (Method(), Method()))
-    with pytest.raises(ConfigError, match=r"^methods are \[\]; name one or more, each once"):
-        Comparison(A, B, ())
+    for odd in ({}, [], {"rows": "a@final", "columns": 3}, values | {"sigma": "x"}):
+        with pytest.raises(ConfigError):
+            Comparison.from_json(odd)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ import store
 from allcnn.compare import compare
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
-from allcnn.similarity import gram, hsic
+from allcnn.similarity import gram, pair_sums
 from allcnn.similarity.arrays import cka_matrix
+from allcnn.similarity.measures import Cka
+from allcnn.similarity.method import Method
 from allcnn.workspace.paths import Workspace
 from tests import oracles
 
@@ -189,10 +191,10 @@ def stored(tmp_path_factory):
 def asked(kernel, estimator, **how):
     """Return a kernel's fractions of the median, and the comparison of a with b by all of them."""
     fractions = [each for name, each in KERNELS if name == kernel]
-    if kernel == "rbf":
-        how["sigmas"] = tuple(fractions)
+    flat = {"kernel": kernel, "estimator": estimator, "batch_size": BATCH}
+    flat |= {"sigma": fractions} if kernel == "rbf" else {}
     sides = Selection("a", "final"), Selection("b", "final")
-    return fractions, Comparison(*sides, kernel, estimator=estimator, batch_size=BATCH, **how)
+    return fractions, Comparison(*sides, Method.several(flat), **how)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -202,7 +204,7 @@ def test_cka_from_stores_is_that_of_float64(stored, kernel, estimator):
     fractions, job = asked(kernel, estimator)
     for fraction, result in zip(fractions, compare(workspace, job), strict=True):
         taps = [key.tap for key in result.rows]
-        values = dict(zip((names[tap] for tap in taps), result.cka.diagonal(), strict=True))
+        values = dict(zip((names[tap] for tap in taps), result.values.diagonal(), strict=True))
         check(values, np.float32, kernel, fraction, estimator)
 
 
@@ -265,7 +267,7 @@ def test_cka_of_classes_that_lie_far_apart_is_that_of_float64(stored_classes, ke
     for fraction in fractions:
         for label in (0, 1):
             result = next(results)
-            for key, value in zip(result.rows, result.cka.diagonal(), strict=True):
+            for key, value in zip(result.rows, result.values.diagonal(), strict=True):
                 pair = classes()[names[key.tap]]
                 wanted = class_cka64(*pair, label, kernel, fraction, estimator)
                 assert value == pytest.approx(wanted, abs=1e-4), (names[key.tap], label)
@@ -281,7 +283,7 @@ def test_tight_classes_keep_their_digits_where_most_pairs_are_of_different_ones(
         pair = [np.float32(Z + size * centres[label]) for Z in (X, Y)]
         Ks = [gram.gram(Z).values for Z in pair]
         for rows in (np.flatnonzero(label == each) for each in range(10)):
-            sums = hsic.group_hsic([K[np.ix_(rows, rows)] for K in Ks], None)
+            sums = pair_sums.group_sums([K[np.ix_(rows, rows)] for K in Ks], None, Cka())
             found = sums.cross[0, 1] / np.sqrt(sums.rows[0] * sums.rows[1])
             K, L = (gram64(np.float64(Z[rows]), "linear", None)[0] for Z in pair)
             own = hsic64(K, K, "unbiased") * hsic64(L, L, "unbiased")
@@ -306,12 +308,12 @@ def test_a_dead_beginning_says_nothing_of_the_size_of_the_rest(tmp_path, scale, 
             workspace.activations, {"fc": scale * Z}, run=run, examples=examples, **how
         )
     for kernel in ("linear", "rbf"):
-        ranges = hsic.split_minibatches(n, 64)
+        ranges = pair_sums.split_minibatches(n, 64)
         wanted = oracles.cka64([X], [Y], ranges, kernel=kernel, estimator=estimator).item()
         ways = {"kernel": kernel, "estimator": estimator, "batch_size": 64}
-        (result,) = compare(workspace, Comparison(*sides, **ways))
+        (result,) = compare(workspace, Comparison(*sides, Method.several(ways)))
         found = cka_matrix([scale * X], [scale * Y], **ways).values
-        assert result.cka.item() == pytest.approx(wanted, abs=1e-4)
+        assert result.values.item() == pytest.approx(wanted, abs=1e-4)
         assert found.item() == pytest.approx(wanted, abs=1e-4)
 
 
@@ -328,6 +330,6 @@ def test_float64_and_float32_grams_are_summed_alike():
     X, Y = related(20)
     Ks = [np.float32(Z @ Z.T) for Z in (X, Y)]
     for estimator in ("unbiased", "biased"):
-        narrow = hsic.minibatch_hsic(Ks, estimator=estimator)
-        mixed = hsic.minibatch_hsic([Ks[0], np.float64(Ks[1])], estimator=estimator)
+        narrow = pair_sums.minibatch_sums(Ks, None, Cka(estimator))
+        mixed = pair_sums.minibatch_sums([Ks[0], np.float64(Ks[1])], None, Cka(estimator))
         np.testing.assert_allclose(mixed.cross, narrow.cross, rtol=1e-5)

@@ -5,10 +5,12 @@ import pytest
 
 from allcnn.similarity import invariance
 from allcnn.similarity.invariance import check_invariance
+from allcnn.similarity.kernels import KERNELS
+from allcnn.similarity.method import Method
 from tests.oracles import cka64
 
 N = 96
-KERNELS = pytest.mark.parametrize("kernel", ["linear", "rbf", "cosine"])
+MINIBATCHES = Method(batch_size=32)
 
 
 def representations(n=N):
@@ -19,10 +21,11 @@ def representations(n=N):
     return [first, second, second.mean((1, 2)) + 30]
 
 
-@KERNELS
+@pytest.mark.parametrize("kernel", KERNELS.names)
 @pytest.mark.parametrize("pool", ["whole", "mean"])
 def test_order_scale_and_rotation_leave_cka_as_it_is_and_stretching_does_not(kernel, pool):
-    plain, checks = check_invariance(representations(), kernel=kernel, batch_size=32, pool=pool)
+    method = Method(kernel=KERNELS.find(kernel)(), pool=pool, batch_size=32)
+    plain, checks = check_invariance(representations(), method)
     np.testing.assert_allclose(np.diag(plain), 1, atol=1e-6)
     assert [name for name, check in checks.items() if not check.keeps] == [invariance.CONTROL]
     assert len(checks) == 4
@@ -38,7 +41,7 @@ def test_order_scale_and_rotation_leave_cka_as_it_is_and_stretching_does_not(ker
 def test_values_are_those_of_the_copies_as_arrays():
     layers = representations()
     ranges = [(start, start + 32) for start in range(0, N, 32)]
-    plain, checks = check_invariance(layers, batch_size=32)
+    plain, checks = check_invariance(layers, MINIBATCHES)
     np.testing.assert_allclose(plain, cka64(layers, layers, ranges), atol=1e-5)
     stretched = []
     for k, X in enumerate(layers):
@@ -51,14 +54,14 @@ def test_values_are_those_of_the_copies_as_arrays():
 
 def test_float64_far_from_zero_is_transformed_in_float64():
     far = [X.astype(np.float64) + 1e8 for X in representations(64)[:2]]
-    _, checks = check_invariance(far, batch_size=32)
+    _, checks = check_invariance(far, MINIBATCHES)
     assert max(check.deviation for check in checks.values() if check.keeps) < 1e-4
 
 
 def test_masked_representations_are_refused():
     masked = np.ma.masked_equal(representations(32)[0], 0)
     with pytest.raises(ValueError, match="has masked values"):
-        check_invariance([masked], batch_size=32)
+        check_invariance([masked], MINIBATCHES)
 
 
 @pytest.mark.parametrize("p", [3, 40, 400])
@@ -97,21 +100,21 @@ def test_examples_are_read_a_minibatch_at_a_time():
             return self.X[rows]
 
     layers = [Watched(X) for X in representations()]
-    check_invariance(layers, batch_size=32)
+    check_invariance(layers, MINIBATCHES)
     assert {one.most for one in layers} == {32}
 
 
 def test_a_layer_that_is_dead_stays_undefined():
     layers = [*representations(), np.zeros((N, 7), np.float32)]
-    plain, checks = check_invariance(layers, batch_size=32)
+    plain, checks = check_invariance(layers, MINIBATCHES)
     assert np.isnan(plain[3]).all()
     assert all(np.isnan(check.values[3]).all() for check in checks.values())
     assert all(check.deviation < 1e-4 for check in checks.values() if check.keeps)
-    _, nothing = check_invariance(layers[3:], batch_size=32)
+    _, nothing = check_invariance(layers[3:], MINIBATCHES)
     assert np.isnan(nothing["rotated"].deviation)
 
 
 def test_halves_are_widened():
     layers = [X.astype(np.float16) for X in representations()]
-    _, checks = check_invariance(layers, batch_size=32)
+    _, checks = check_invariance(layers, MINIBATCHES)
     assert all(check.deviation < 1e-4 for check in checks.values() if check.keeps)

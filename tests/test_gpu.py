@@ -4,7 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from allcnn.similarity import arrays, gram, gram_backends, hsic
+from allcnn.similarity import arrays, gram, gram_backends, pair_sums
+from allcnn.similarity.derived import kernel_of
+from allcnn.similarity.kernels import Rbf
+from allcnn.similarity.measures import Cka
 from tests.oracles import (
     ORACLES,
     activations,
@@ -53,11 +56,11 @@ def test_grams(mean, dtype):
         K = gram.gram(X, kernel).values
         np.testing.assert_array_equal(K, K.T)
         assert relative_error(centred(K), centred(gram64(X))) < 1e-5
-    sigma = 0.4 * median_distance64(X)
-    (L,) = gram.rbf([gram.gram(X).values], [sigma], "biased").values + 1
+    median = median_distance64(X)
+    (L,) = kernel_of([gram.gram(X).values], Rbf(0.4), [median], Cka("biased")).values + 1
     # Float16 values lie on a grid: sums of their squares round half to even, time after time.
     atol = 1e-4 if dtype == np.float16 else 1e-5
-    np.testing.assert_allclose(L, rbf_gram64(X, sigma), atol=atol)
+    np.testing.assert_allclose(L, rbf_gram64(X, 0.4 * median), atol=atol)
 
 
 # 98,304 columns, as conv1 has: where a float32 sum is longest, and TF32 would be off by 1e-3.
@@ -87,7 +90,7 @@ def test_hsic(estimator):
         np.stack([gram.gram(activations(shape=(60,), seed=s)).values for s in seeds])
         for seeds in ((0, 1), (2, 3, 4))
     )
-    found = hsic.minibatch_hsic(Ks, Ls, estimator)
+    found = pair_sums.minibatch_sums(Ks, Ls, Cka(estimator))
     scale = np.sqrt(found.rows[:, None] * found.columns[None, :])
     wanted = 40 * np.array([[ORACLES[estimator](K, L) for L in Ls] for K in Ks])
     np.testing.assert_allclose(found.cross / scale, wanted / scale, rtol=0, atol=1e-5)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 import store
 from allcnn.compare.candidates import Sides, Source
@@ -149,7 +150,7 @@ def result_of(
         name=slot.name,
         rows=tuple(source.key for source in rows),
         columns=tuple(source.key for source in columns),
-        method=described(slot.method, total.n_examples),
+        method=described(slot.method, total.n_examples, values),
         values=values,
         n_examples=total.n_examples,
         errors=errors,
@@ -163,13 +164,16 @@ def result_of(
     )
 
 
-def described(method: Method, n_examples: int) -> dict[str, Any]:
-    """Return a method as results have it, which need nothing else to be shown."""
+def described(method: Method, n_examples: int, values: ArrayLike = ()) -> dict[str, Any]:
+    """Return a method as results have it, which need nothing else to be shown.
+
+    Where the measure has no limits of its own, those of the values are its.
+    """
     measure, kernel = method.measure, method.kernel
     whole = {"batch_size": n_examples} if method.is_whole else {}
     shown = {
         "title": measure.title,
-        "limits": list(measure.limits),
+        "limits": list(measure.limits_of(np.asarray(values))),
         "qualifier": measure.qualifier,
         "how": measure.how,
         "kernel_title": kernel.title,

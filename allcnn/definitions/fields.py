@@ -64,8 +64,9 @@ class Setting:
             one_of(self.flag, value, self.choices)
         elif self.names:
             check_name(self.names, value)
-        elif self.kind is bool and not isinstance(value, bool):
-            raise ConfigError(self.flag, f"is {shown(value)}", "use true or false")
+        elif not isinstance(value, self.kind):
+            wanted = "true or false" if self.kind is bool else "text"
+            raise ConfigError(self.flag, f"is {shown(value)}", f"use {wanted}")
 
 
 REQUIRED: Final = object()

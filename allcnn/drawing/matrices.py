@@ -1,7 +1,7 @@
 """Matrices as heat maps, alone or in a grid, for pages and for columns of print.
 
-Layer 1 is at the bottom left. Colours of CKA run from 0 to 1, those of other measures within their
-limits; what is not defined is hatched.
+Layer 1 is at the bottom left; colours run from one of a measure's limits to the other, of CKA from
+0 to 1; what is not defined is hatched.
 """
 
 import math
@@ -79,6 +79,7 @@ def grid(
     matrices of a line; None for as many as the style has, in lines of about one length.
     """
     _check(panels)
+    panels = _on_one_scale(panels)
     small = style.small
     abreast = _abreast(len(panels), style) if abreast is None else abreast
     maps = [Map(panel) for panel in panels]
@@ -117,6 +118,8 @@ def classes(
     leaves the examples of all classes together out.
     """
     _check(panels)
+    *panels, mean = _on_one_scale([*panels, *([] if whole is None else [whole]), mean])
+    whole = None if whole is None else panels.pop()
     between = replace(mean, matrix=spread, title="standard deviation", errors=None)
     small = style.small
     abreast = _abreast(len(panels), style) if style.fills else min(5, len(panels))
@@ -190,6 +193,12 @@ def _sheet(
         lines = alike[0] // abreast, alike[-1] // abreast
         sheet.bars.append(bar([maps[k].panel for k in alike], lines))
     return sheet
+
+
+def _on_one_scale(panels: Sequence[Panel]) -> list[Panel]:
+    """Return panels of one measure with limits that span those of all."""
+    lows, highs = zip(*(panel.limits for panel in panels), strict=True)
+    return [replace(panel, limits=(min(lows), max(highs))) for panel in panels]
 
 
 def bar(panels: Sequence[Panel], lines: tuple[int, int]) -> Bar:

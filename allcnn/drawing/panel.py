@@ -14,7 +14,7 @@ class Panel:
     """One matrix to draw, with the taps of its rows and columns in order.
 
     Attributes:
-        matrix: of any values; NaN is drawn hatched, values beyond the limits as the nearest colour.
+        matrix: of any values; NaN is hatched, values outside the limits have the nearest colour.
         rows: names, from the bottom up.
         columns: names, from left to right.
         title: above the matrix.

@@ -72,7 +72,7 @@ def cka(X: ArrayLike, Y: ArrayLike, **how: Any) -> Cka:
     `cka_matrix` with one array on either side: see there for arguments, sources and errors.
     ``cka(X, X)`` is 1.
     """
-    values, standard_errors = cka_matrix([X], [Y], **how)
+    values, standard_errors = _compare([("X", X)], [("Y", Y)], _method(how))
     return Cka(values.item(), standard_errors.item())
 
 
@@ -101,10 +101,10 @@ def cka_matrix(
             an array that occurs more than once, in either list, Gram matrices are computed once.
         kernel: "linear", xᵀy; "rbf", exp(-|x-y|²/(2s²)); "cosine", xᵀy / (|x| |y|); or that of
             another package, "MODULE:OBJECT".
-        settings: of the kernel: ``sigma`` of "rbf", s as a fraction of the median distance between examples of the array: of all pairs
-            at a distance above 0 within minibatches, or for "exact" of 1,024 examples drawn from
-            all. Others count the zero distances of examples from themselves, which makes the
-            median smaller, or take it of a whole batch.
+        settings: those of the kernel: ``sigma`` of "rbf", s as a fraction of the median distance
+            between examples of the array: of all pairs at a distance above 0 within minibatches, or
+            for "exact" of 1,024 examples drawn from all. Others count the zero distances of
+            examples from themselves, which makes the median smaller, or take it of a whole batch.
         estimator: "unbiased" as above; "biased", with tr(KHLH)/(n-1)² for HSIC (Gretton et al.
             2005, eq. 9); "exact", unbiased with all examples as one minibatch, in tiles.
         batch_size: rows of a minibatch, or of a tile. Larger tiles read the arrays fewer times.
@@ -117,10 +117,8 @@ def cka_matrix(
     Raises ValueError for differing numbers of examples, for fewer than 4, for arrays without
     features, masked, sparse, or of other than real numbers, and for unknown settings.
     """
-    values = {"kernel": kernel, "estimator": estimator, "batch_size": batch_size, "pool": pool}
-    check_known("cka_matrix", settings, {*Method.settings(kernel)})
-    (method,) = Method.several(values | settings, settings)
-    return similarity_matrix(Xs, Ys, method)
+    how = {"kernel": kernel, "estimator": estimator, "batch_size": batch_size, "pool": pool}
+    return similarity_matrix(Xs, Ys, _method(how | settings))
 
 
 def similarity_matrix(
@@ -131,6 +129,13 @@ def similarity_matrix(
     Arguments and errors are those of `cka_matrix`.
     """
     return _compare(_named("Xs", Xs), None if Ys is None else _named("Ys", Ys), method)
+
+
+def _method(how: dict[str, Any]) -> Method:
+    """Return CKA with some settings, all of which have an effect."""
+    known = {*Method.settings(str(how.get("kernel", "")))} - {"measure"}
+    check_known("CKA of arrays", how, known)
+    return Method.from_json(how, given=how)
 
 
 @dataclass(frozen=True)

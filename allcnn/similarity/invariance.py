@@ -44,7 +44,7 @@ class Check(NamedTuple):
 def check_invariance(
     representations: Sequence[Sliced], method: Method = Method(), seed: int = 0
 ) -> tuple[Float64[np.ndarray, "r r"], dict[str, Check]]:
-    """Return values of representations with themselves, and with transformed copies, by their names.
+    """Return values of representations with themselves, and with transformed copies by name.
 
     The copies: neurons permuted; scaled by 7; rotated, by 16 reflections and a permutation; and, as
     a control, stretched tenfold along the directions of these reflections, which is invertible and

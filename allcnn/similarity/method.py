@@ -70,7 +70,7 @@ class Method:
         classes = {kind: OBJECTS[kind].find(name) for kind, name in names.items()}
         own = {n: s for each in classes.values() for n, s in settings_of(each).items()}
         lists = {
-            name: _listed(name, values[name])
+            name: _listed(each, values[name])
             for name, each in own.items()
             if each.several and name in values
         }
@@ -103,10 +103,15 @@ class Method:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild a method; raises ConfigError for what this version does not know."""
-        (found,) = cls.several(values)
-        return found
+    def from_json(cls, values: Mapping[str, Any], given: Iterable[str] = ()) -> Self:
+        """Return the one method that flat settings ask for; arguments and errors as `several`."""
+        found = cls.several(values, given)
+        if len(found) > 1:
+            raise ConfigError(
+                f"settings {shown(dict(values))} ask for {len(found)} methods",
+                remedy="give one value of each",
+            )
+        return found[0]
 
 
 def _is_of(registry: Registry[Any], name: str) -> bool:
@@ -117,8 +122,10 @@ def _is_of(registry: Registry[Any], name: str) -> bool:
     return True
 
 
-def _listed(name: str, value: Any) -> list[Any]:
+def _listed(of: Setting, value: Any) -> list[Any]:
     found = list(value) if isinstance(value, list | tuple) else [value]
+    for each in found:
+        of.check(each)
     if not found or len(set(found)) < len(found):
-        raise ConfigError(name, f"is {shown(found)}", "name one value or more, each once")
+        raise ConfigError(of.flag, f"is {shown(found)}", "name one value or more, each once")
     return found

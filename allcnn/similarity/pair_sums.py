@@ -52,8 +52,8 @@ def merged(parts: Sequence[PairSums]) -> PairSums:
     shapes = {part.cross.shape for part in parts}
     if len(shapes) > 1:
         raise ValueError(
-            f"sums of shapes {shapes} do not merge; use sums of the same two lists of"
-            " representations"
+            f"sums of shapes {' and '.join(map(str, sorted(shapes)))} do not merge; use sums of the"
+            " same two lists of representations"
         )
     total = zero_sums(*parts[0].cross.shape)
     for part in parts:

@@ -230,10 +230,11 @@ def draw_invariance(
     )
     names = look.layers([tap.key.tap for tap in taps])
     measure = request.method.measure
+    limits = measure.limits_of(np.stack([plain, *(check.values for check in checks.values())]))
     panels = [
         Panel(
             plain, names, names, "untransformed", str(network), "its copy",
-            measure=measure.title, limits=measure.limits,
+            measure=measure.title, limits=limits,
         )
     ]  # fmt: skip
     for name, check in checks.items():

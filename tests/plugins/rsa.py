@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from allcnn.similarity.measures import Measure, PairSums
-from allcnn.similarity.measures.base import Matrix
+from allcnn.similarity.measures import Matrix, Measure, PairSums
 from allcnn.similarity.measures.ratio import ratio, why_no_ratio
 
 

@@ -1,8 +1,8 @@
 """Kernels, a file each; those named here need no module in their name."""
 
 from allcnn.definitions.registry import Registry
-from allcnn.similarity.kernels.base import BaseKernel, Kernel, Pairs
 from allcnn.similarity.kernels.cosine import Cosine
+from allcnn.similarity.kernels.kernel import BaseKernel, Kernel, Pairs
 from allcnn.similarity.kernels.linear import Linear
 from allcnn.similarity.kernels.rbf import Rbf
 

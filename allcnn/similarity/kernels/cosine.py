@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from allcnn.similarity.kernels.base import BaseKernel, Kernel, Pairs
+from allcnn.similarity.kernels.kernel import BaseKernel, Kernel, Pairs
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from allcnn.similarity.kernels.base import Kernel, Pairs
+from allcnn.similarity.kernels.kernel import Kernel, Pairs
 
 
 @dataclass(frozen=True)

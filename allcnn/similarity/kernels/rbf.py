@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Final
 
 from allcnn.definitions.bounds import Bounds
 from allcnn.definitions.fields import setting
-from allcnn.similarity.kernels.base import Kernel, Pairs
+from allcnn.similarity.kernels.kernel import Kernel, Pairs
 
 SIGMA: Final = Bounds(1e-9, 1e9, whole=False)
 """Beyond, the kernel is the identity or constant, and the squared bandwidth overflows."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from allcnn.similarity.measures.base import Matrix, PairSums
 from allcnn.similarity.measures.hsic import Hsic
+from allcnn.similarity.measures.measure import Matrix, PairSums
 from allcnn.similarity.measures.ratio import ratio, why_no_ratio
 
 
@@ -14,6 +14,7 @@ class Cka(Hsic):
 
     name: ClassVar[str] = "cka"
     title: ClassVar[str] = "CKA"
+    limits: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
 
     def finish(self, sums: PairSums) -> Matrix:
         """Divide the sums once, never clipped.

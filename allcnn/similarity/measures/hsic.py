@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from allcnn.definitions.fields import setting
-from allcnn.similarity.measures.base import Matrix, Measure, PairSums
+from allcnn.similarity.measures.measure import Matrix, Measure, PairSums
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Hsic(Measure):
 
     name: ClassVar[str] = "hsic"
     title: ClassVar[str] = "HSIC"
+    limits: ClassVar[tuple[float, float] | None] = None
     sums_name: ClassVar[str] = "hsic"
 
     estimator: str = setting(

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from allcnn.similarity.measures.base import Matrix, PairSums
+from allcnn.similarity.measures.measure import Matrix, PairSums
 
 
 def ratio(sums: PairSums) -> Matrix:

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import zarr
-from allcnn.similarity.hsic import split_minibatches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allcnn.similarity import gram as kernels
 from allcnn.similarity.arrays import cka, cka_matrix
+from allcnn.similarity.pair_sums import split_minibatches
 from tests.oracles import cka64, jackknife64, linear_gram64, song_hsic
 
 N, BATCH = 70, 32
@@ -388,12 +388,16 @@ def test_a_dask_array_of_unknown_length_is_refused():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"kernel": "poly"}, "kernel is 'poly'; use 'linear', 'rbf' or 'cosine'"),
-        ({"estimator": "debiased"}, "estimator is 'debiased'; use 'unbiased', 'biased' or 'exact'"),
-        ({"pool": "max"}, "pool is 'max'; use 'whole' or 'mean'"),
-        ({"sigma": 0.0}, r"sigma is 0\.0; use a fraction of the median distance above 0"),
-        ({"sigma": np.nan}, "sigma is nan"),
-        ({"batch_size": 3}, "there are 3 examples a minibatch; unbiased HSIC needs 4"),
+        ({"kernel": "poly"}, "kernel is 'poly'; use linear, rbf, cosine or MODULE:OBJECT"),
+        ({"estimator": "debiased"}, "estimator is 'debiased'; use unbiased or biased or exact"),
+        ({"pool": "max"}, "pool is 'max'; use whole or mean"),
+        ({"sigma": 0.4}, "sigma has no effect: kernel is linear, which has no sigma; leave it out"),
+        ({"kernel": "rbf", "sigma": [0.2, 0.4]}, "ask for 2 methods; give one value of each"),
+        ({"sigmas": 0.4}, "CKA of arrays has no setting sigmas; use batch_size, estimator, kernel"),
+        ({"measure": "hsic"}, "CKA of arrays has no setting measure"),
+        ({"kernel": "rbf", "sigma": 0.0}, r"sigma is 0\.0; use a number from 1e-09 to 1e\+09"),
+        ({"kernel": "rbf", "sigma": np.nan}, "sigma is nan"),
+        ({"batch_size": 3}, "batch-size is 3; use 4 or more"),
     ],
 )
 def test_settings_that_are_refused(setting, message):

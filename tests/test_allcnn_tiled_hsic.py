@@ -8,6 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allcnn.similarity import gram, tiled_hsic
+from allcnn.similarity.derived import tile_kernel
+from allcnn.similarity.kernels import Rbf
+from allcnn.similarity.measures import Cka
 from tests.oracles import activations, cka64, hsic_by_definition, median_distance64, song_hsic
 
 
@@ -120,19 +123,16 @@ def tile_kernels(Xs, spans, kernel):
         sides = [(X[slice(*first)], X[slice(*second)]) for X in Xs]
         sides = [(A, A if first == second else B) for A, B in sides]
         if kernel == "rbf":
-            yield np.concatenate(
+            yield np.stack(
                 [
-                    gram.tile_rbf(gram.cross_gram(A, B, o), [f * median for f in FRACTIONS], o)
+                    tile_kernel(gram.cross_gram(A, B, o), Rbf(f), median, o)
                     for (A, B), o, median in zip(sides, references, medians, strict=True)
+                    for f in FRACTIONS
                 ]
             )
         else:
             pairs = zip(sides, references, strict=True)
             yield np.stack([gram.cross_gram(A, B, o, kernel).values for (A, B), o in pairs])
-
-
-def align(sums):
-    return sums.cross / np.sqrt(sums.rows[:, None] * sums.columns[None, :])
 
 
 def wanted_cka(Xs, kernel):
@@ -153,7 +153,7 @@ def test_cka_of_512_examples_is_that_of_float64(kernel, mean, atol):
         tiled_hsic.tile_sums(Ks, None, first == second)
         for (first, second), Ks in zip(spans, tile_kernels(Xs, spans, kernel), strict=True)
     ]
-    found = align(tiled_hsic.exact_hsic(N, spans, tiles))
+    found = Cka("exact").finish(tiled_hsic.exact_hsic(N, spans, tiles))
     wanted = wanted_cka(Xs, kernel)
     compared = np.isfinite(wanted)  # pairs of one bandwidth
     np.testing.assert_allclose(found[compared], wanted[compared], rtol=0, atol=atol)
@@ -175,7 +175,7 @@ def test_a_constant_representation_has_a_hsic_of_exactly_zero(kernel):
         references[0] = references[0]._replace(row=references[0].row * np.float32(0.999))
         Ks = [gram.cross_gram(Z[a], Z[b], o, base) for Z, o in zip((X, Y), references, strict=True)]
         values = [
-            gram.tile_rbf(K, [3.0], o)[0] if kernel == "rbf" else K.values
+            tile_kernel(K, Rbf(1.0), 3.0, o) if kernel == "rbf" else K.values
             for K, o in zip(Ks, references, strict=True)
         ]
         tiles.append(tiled_hsic.tile_sums(np.stack(values), None, first == second))

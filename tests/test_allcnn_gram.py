@@ -8,6 +8,9 @@ from scipy.spatial.distance import squareform
 import store
 from allcnn.similarity import gram as kernels
 from allcnn.similarity import gram_error, median_distance
+from allcnn.similarity.derived import kernel_of, tile_kernel, wide_kernel_of
+from allcnn.similarity.kernels import Rbf
+from allcnn.similarity.measures import Cka
 from tests.oracles import (
     activations,
     biased_hsic_by_trace,
@@ -22,13 +25,13 @@ from tests.oracles import (
     song_hsic,
     squared_distances64,
 )
-from tests.test_allcnn_products import BACKENDS
+from tests.test_allcnn_gram_backends import BACKENDS
 
 DTYPES = [np.float16, np.float32, np.float64]
 GRAMS64 = {"linear": linear_gram64, "cosine": cosine_gram64}
 
 
-# XLA's differs from the symmetric one in the product alone: test_allcnn_products compares them.
+# XLA's differs from the symmetric one in the product alone (test_allcnn_gram_backends).
 @pytest.fixture(params=["blas", "symmetric"])
 def backend(request, monkeypatch):
     monkeypatch.setattr(kernels, "backend", lambda: BACKENDS[request.param])
@@ -92,9 +95,7 @@ def check_cka(kernel, mean, pool):
         if kernel != "rbf":
             return kernels.gram(Z, kernel).values
         K = kernels.gram(Z).values
-        return unscaled(kernels.rbf([K], [0.4 * median_distance.median_of_grams([store.pack(K)])]))[
-            0
-        ]
+        return unscaled(rbf([K], [0.4 * median_distance.median_of_grams([store.pack(K)])]))[0]
 
     K, L = gram(X), gram(Y)
     found = song_hsic(K, L) / np.sqrt(song_hsic(K, K) * song_hsic(L, L))
@@ -125,6 +126,10 @@ def test_cosine_ignores_the_lengths_of_rows(first):
     assert relative_error(centred(K), centred(cosine_gram64(X))) < 1e-5
 
 
+def rbf(Ks, bandwidths, estimator="unbiased"):
+    return kernel_of(Ks, Rbf(1.0), bandwidths, Cka(estimator))
+
+
 def unscaled(found):
     return np.ldexp(np.float64(found.values), found.exponents[:, None, None])
 
@@ -139,7 +144,7 @@ def off_diagonal(K):
 def test_rbf_gram_is_that_of_explicit_differences_but_for_a_constant(mean, fraction):
     Xs = [activations(mean=mean, seed=s) for s in (0, 1)]
     sigmas = [fraction * median_distance64(Xs[0]), 2 * fraction * median_distance64(Xs[1])]
-    Ls = unscaled(kernels.rbf([kernels.gram(X).values for X in Xs], sigmas))
+    Ls = unscaled(rbf([kernels.gram(X).values for X in Xs], sigmas))
     for X, sigma, L in zip(Xs, sigmas, Ls, strict=True):
         np.testing.assert_array_equal(L, L.T)
         wanted = off_diagonal(np.longdouble(rbf_gram64(X, sigma)))
@@ -156,7 +161,7 @@ def test_rbf_gram_is_that_of_explicit_differences_but_for_a_constant(mean, fract
 def test_rbf_for_the_biased_estimator_counts_the_diagonal():
     X = activations()
     sigma = 0.4 * median_distance64(X)
-    L = unscaled(kernels.rbf([kernels.gram(X).values], [sigma], "biased"))[0]
+    L = unscaled(rbf([kernels.gram(X).values], [sigma], "biased"))[0]
     np.testing.assert_allclose(L + 1, rbf_gram64(X, sigma), atol=1e-5)
 
 
@@ -166,7 +171,7 @@ def test_rbf_takes_float64_grams_among_others(estimator):
     Ks = [kernels.gram(X).values, np.float64(kernels.gram(X).values), kernels.gram(2 * X).values]
     sigma = 0.4 * median_distance64(X)
     # What is centred already is so again: HSIC of both is the same.
-    L = unscaled(kernels.rbf(Ks, [sigma, sigma, 2 * sigma], estimator))
+    L = unscaled(rbf(Ks, [sigma, sigma, 2 * sigma], estimator))
     oracle = {"unbiased": song_hsic, "biased": biased_hsic_by_trace}[estimator]
     wanted = oracle(L[0], L[0])
     for found in (oracle(L[1], L[1]), oracle(L[0], L[1]), oracle(L[2], L[0])):
@@ -207,13 +212,14 @@ def test_rbf_of_a_tile_is_that_of_explicit_differences_for_each_bandwidth(mean):
     median = median_distance64(X)
     sigmas = [fraction * median for fraction in (0.2, 0.4, 0.8)]
     common = kernels.reference(X[:9])
-    found = kernels.tile_rbf(kernels.cross_gram(X[:16], X[16:], common), sigmas, common)
-    assert found.shape == (3, 16, 24)
-    for L, sigma in zip(found, sigmas, strict=True):
+    tile = kernels.cross_gram(X[:16], X[16:], common)
+    for sigma in sigmas:
+        L = tile_kernel(tile, Rbf(sigma / median), median, common)
+        assert L.shape == (16, 24)
         constant = np.exp(-common.usual / sigma**2 / 2)
         np.testing.assert_allclose(L + constant, rbf_gram64(X, sigma)[:16, 16:], atol=1e-5)
     wide = 1000 * median
-    (L,) = kernels.tile_rbf(kernels.cross_gram(X, X, common), [wide], common)
+    L = tile_kernel(kernels.cross_gram(X, X, common), Rbf(1000.0), median, common)
     # A flat kernel is 1 - d²/(2 sigma²), whose centred Gram is the linear one, over sigma².
     assert relative_error(centred(L), centred(linear_gram64(X)) / wide**2) < 1e-4
 
@@ -317,16 +323,24 @@ def test_rows_of_any_size_have_a_unit_that_all_minibatches_share(scale):
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-8)
 
 
+@pytest.mark.parametrize("median", [None, 0.0, np.nan, np.inf])
+def test_a_representation_without_a_median_distance_counts_as_constant(median):
+    X = activations(n=8, shape=(20,))
+    K, common = kernels.gram(X).values, kernels.reference(X)
+    other = median_distance64(X)
+    found = unscaled(rbf([K, K], [median, other]))
+    assert not found[0].any()
+    np.testing.assert_array_equal(found[1], unscaled(rbf([K], [other]))[0])
+    for wide in (np.float64(K), K):
+        (found,) = wide_kernel_of([wide], Rbf(), [median], Cka())
+        assert not found.any()
+    assert not tile_kernel(kernels.cross_gram(X, X, common), Rbf(), median, common).any()
+
+
 def test_refusals():
     X = activations(n=4)
     K = kernels.gram(X).values
-    with pytest.raises(ValueError, match=r"bandwidth is 0\.0; use a finite distance above 0"):
-        kernels.rbf([K], [0.0])
-    with pytest.raises(ValueError, match="bandwidth is nan"):
-        kernels.rbf([K, K], np.array([1.0, np.nan]))
     common = kernels.reference(K)
-    with pytest.raises(ValueError, match="bandwidth is inf"):
-        kernels.tile_rbf(kernels.cross_gram(K, K, common), [np.inf], common)
     with pytest.raises(ValueError, match="kernel is 'rbf'; use linear or cosine"):
         kernels.gram(K, "rbf")
     with pytest.raises(ValueError, match="kernel is 'rbf'; use linear or cosine"):

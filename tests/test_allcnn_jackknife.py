@@ -1,15 +1,21 @@
 """CKA through Grams and sums against the float64 oracle, and its errors against their spread."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
-from allcnn.similarity.alignment import align, convergence, jackknife
-from allcnn.similarity.hsic import HsicParts, HsicSums, minibatch_hsic
 
 import store
-from allcnn.similarity.gram import gram, rbf
+from allcnn.similarity.derived import kernel_of
+from allcnn.similarity.gram import gram
+from allcnn.similarity.jackknife import convergence, jackknife
+from allcnn.similarity.kernels import KERNELS, Rbf
+from allcnn.similarity.measures import Cka, PairSums
 from allcnn.similarity.median_distance import median_of_grams
+from allcnn.similarity.pair_sums import MinibatchSums, merged, minibatch_sums
 from tests.oracles import cka64, jackknife64
 
+UNBIASED = Cka()
 N = 70
 UNEVEN = [(0, 32), (32, 64), (64, 70)]
 
@@ -32,20 +38,33 @@ def compare(rows, columns=None, *, ranges=UNEVEN, kernel="linear", estimator="un
     def kernel_gram(X, start, stop):
         return gram(X[start:stop]).values
 
+    measure = Cka(estimator)
+
     def grams(Xs, start, stop):
         Ks = [kernel_gram(X, start, stop) for X in Xs]
-        if kernel == "linear":
-            return Ks
         packed = [[store.pack(kernel_gram(X, *span)) for span in ranges] for X in Xs]
-        return rbf(Ks, [0.4 * median_of_grams(own) for own in packed], estimator)
+        medians = [median_of_grams(own) for own in packed]
+        return kernel_of(Ks, KERNELS.find(kernel)(), medians, measure)
 
     parts = [
-        minibatch_hsic(
-            grams(rows, *span), None if columns is None else grams(columns, *span), estimator
+        minibatch_sums(
+            grams(rows, *span), None if columns is None else grams(columns, *span), measure
         )
         for span in ranges
     ]
-    return align(HsicSums.reduce(parts))
+    return align(merged(parts))
+
+
+class Aligned(NamedTuple):
+    matrix: np.ndarray
+    reasons: dict[tuple[int, int], str]
+
+
+def align(sums):
+    """Return CKA, and why values are NaN."""
+    matrix = UNBIASED.finish(sums)
+    missing = [(int(i), int(j)) for i, j in np.argwhere(np.isnan(matrix))]
+    return Aligned(matrix, {place: UNBIASED.why_undefined(sums, *place) for place in missing})
 
 
 @pytest.mark.parametrize("estimator", ["unbiased", "biased"])
@@ -68,7 +87,7 @@ def test_float16_activations_agree_with_float64():
 
 
 def test_known_answer_of_three_splits_of_four():
-    """HSIC of a split with itself is 1/6 and with a crossing one -1/12 (test_allcnn_hsic)."""
+    """HSIC of a split with itself is 1/6 and with a crossing one -1/12 (test_allcnn_pair_sums)."""
     splits = np.array([[0, 0, 1, 1], [1, 1, 0, 0], [0, 1, 1, 0]], np.float32)
     found = compare(list(splits[:, :, None]), ranges=[(0, 4)]).matrix
     np.testing.assert_allclose(found, [[1, 1, -0.5], [1, 1, -0.5], [-0.5, -0.5, 1]], atol=1e-6)
@@ -120,11 +139,11 @@ def test_self_comparison_is_symmetric_with_a_diagonal_of_exactly_one():
 
 def test_minibatches_weigh_by_their_examples():
     sums = [
-        HsicSums(np.array([[n * cross]]), np.array([n * row]), np.array([n * column]), n)
+        PairSums(np.array([[n * cross]]), np.array([n * row]), np.array([n * column]), n)
         for n, cross, row, column in [(32, 1.0, 2.0, 4.0), (6, -1.0, 8.0, 1.0)]
     ]
     wanted = (32 * 1.0 - 6 * 1.0) / np.sqrt((32 * 2.0 + 6 * 8.0) * (32 * 4.0 + 6 * 1.0))
-    assert align(HsicSums.reduce(sums)).matrix.item() == pytest.approx(wanted, rel=1e-15)
+    assert align(merged(sums)).matrix.item() == pytest.approx(wanted, rel=1e-15)
 
 
 def test_independent_representations_are_negative_about_half_the_time_and_not_clipped():
@@ -136,7 +155,7 @@ def test_independent_representations_are_negative_about_half_the_time_and_not_cl
 
 
 def test_values_above_one_are_not_clipped():
-    sums = HsicSums(np.array([[3.0]]), np.array([2.0]), np.array([2.0]), 8)
+    sums = PairSums(np.array([[3.0]]), np.array([2.0]), np.array([2.0]), 8)
     assert align(sums).matrix.item() == pytest.approx(1.5)
 
 
@@ -147,8 +166,8 @@ def test_a_constant_representation_is_nan_with_its_reason(kernel):
     Ks = [gram(X[:32]).values for X in (rows[0], constant, rows[1])]
     Ls = Ks[:2]
     if kernel == "rbf":
-        Ks, Ls = (rbf(side, np.full(len(side), 3.0)) for side in (Ks, Ls))
-    found = align(minibatch_hsic(Ks, Ls))
+        Ks, Ls = (kernel_of(side, Rbf(1.0), np.full(len(side), 3.0), UNBIASED) for side in (Ks, Ls))
+    found = align(minibatch_sums(Ks, Ls, UNBIASED))
     undefined = {(1, 0), (1, 1), (0, 1), (2, 1)}
     assert {(int(i), int(j)) for i, j in np.argwhere(np.isnan(found.matrix))} == undefined
     assert set(found.reasons) == undefined
@@ -161,7 +180,7 @@ def test_a_constant_representation_is_nan_with_its_reason(kernel):
 
 @pytest.mark.parametrize("value", [-0.25, 0.0, np.nan, np.inf])
 def test_the_reason_gives_the_sum(value):
-    sums = HsicSums(np.ones((1, 2)), np.array([2.0]), np.array([value, 2.0]), 8)
+    sums = PairSums(np.ones((1, 2)), np.array([2.0]), np.array([value, 2.0]), 8)
     found = align(sums)
     assert np.isnan(found.matrix[0, 0])
     assert found.matrix[0, 1] == 0.5
@@ -189,9 +208,9 @@ def hsic_parts(rows, columns=None, *, sizes=(16, 24, 20, 32)):
     def cut(Ks, start, stop):
         return np.stack([K[start:stop, start:stop] for K in Ks])
 
-    return HsicParts.stack(
+    return MinibatchSums.stack(
         [
-            minibatch_hsic(cut(Ks, *span), None if columns is None else cut(Ls, *span))
+            minibatch_sums(cut(Ks, *span), None if columns is None else cut(Ls, *span), UNBIASED)
             for span in zip(stops - sizes, stops, strict=True)
         ]
     )
@@ -226,7 +245,7 @@ def standard_errors64(parts):
 
 def test_standard_errors_are_those_of_the_paper():
     parts = hsic_parts(*related(92, 3, seed=0))
-    found = jackknife(parts)
+    found = jackknife(parts, UNBIASED)
     assert found.reason == ""
     np.testing.assert_allclose(found.values, standard_errors64(parts), rtol=1e-10)
     assert (found.values > 0).all()
@@ -236,21 +255,23 @@ def test_equal_minibatches_give_the_textbook_jackknife():
     parts = hsic_parts(*related(96, 2, seed=1), sizes=(16,) * 6)
     deleted = np.stack([align(without(parts, j).total()).matrix for j in range(6)])
     wanted = np.sqrt(5 / 6 * np.square(deleted - deleted.mean(axis=0)).sum(axis=0))
-    np.testing.assert_allclose(jackknife(parts).values, wanted, rtol=1e-10)
+    np.testing.assert_allclose(jackknife(parts, UNBIASED).values, wanted, rtol=1e-10)
 
 
 def without(parts, j):
-    return HsicParts.stack([parts[i] for i in range(len(parts)) if i != j])
+    return MinibatchSums.stack([parts[i] for i in range(len(parts)) if i != j])
 
 
 def test_the_order_of_minibatches_does_not_matter():
     parts = hsic_parts(*related(92, 2, seed=2))
-    other = HsicParts.stack([parts[j] for j in (2, 0, 3, 1)])
-    np.testing.assert_allclose(jackknife(other).values, jackknife(parts).values, rtol=1e-10)
+    other = MinibatchSums.stack([parts[j] for j in (2, 0, 3, 1)])
+    np.testing.assert_allclose(
+        jackknife(other, UNBIASED).values, jackknife(parts, UNBIASED).values, rtol=1e-10
+    )
 
 
 def test_a_representation_agrees_with_itself_without_error():
-    values = jackknife(hsic_parts(related(92, 3, seed=3)[0])).values
+    values = jackknife(hsic_parts(related(92, 3, seed=3)[0]), UNBIASED).values
     np.testing.assert_array_equal(values.diagonal(), 0)
     np.testing.assert_array_equal(values, values.T)
 
@@ -261,7 +282,7 @@ def simulated(sizes, draws=1000, blocks=5):
     for seed in range(blocks):
         parts = hsic_parts(*related(sum(sizes), draws // blocks, 10 + seed), sizes=sizes)
         values.append(align(parts.total()).matrix.diagonal())
-        errors.append(jackknife(parts).values.diagonal())
+        errors.append(jackknife(parts, UNBIASED).values.diagonal())
     return np.concatenate(values), np.concatenate(errors)
 
 
@@ -285,24 +306,28 @@ def test_a_minibatch_with_an_outlier_does_not_drown_the_others():
     rng = np.random.default_rng(0)
     cross, own = rng.uniform(0.5, 1, (4, 1, 1)), rng.uniform(1, 2, (4, 1))
     cross[1], own[1] = 0.9e20, 1e20
-    parts = HsicParts(cross, own, own, np.array([8, 8, 6, 8]))
-    np.testing.assert_allclose(jackknife(parts).values, standard_errors64(parts), rtol=1e-10)
+    parts = MinibatchSums(cross, own, own, np.array([8, 8, 6, 8]))
+    np.testing.assert_allclose(
+        jackknife(parts, UNBIASED).values, standard_errors64(parts), rtol=1e-10
+    )
 
 
 def test_a_single_minibatch_has_no_standard_error():
-    found = jackknife(hsic_parts(*related(24, 2, seed=4), sizes=(24,)))
+    found = jackknife(hsic_parts(*related(24, 2, seed=4), sizes=(24,)), UNBIASED)
     assert np.isnan(found.values).all()
     assert found.reason == "there is 1 minibatch; standard errors need 2 or more"
 
 
 def test_no_minibatch_at_all_is_nan_with_the_reason():
-    none = HsicParts(np.zeros((0, 1, 2)), np.zeros((0, 1)), np.zeros((0, 2)), np.zeros(0, np.int64))
+    none = MinibatchSums(
+        np.zeros((0, 1, 2)), np.zeros((0, 1)), np.zeros((0, 2)), np.zeros(0, np.int64)
+    )
     assert np.isnan(align(none.total()).matrix).all()
-    found = jackknife(none)
+    found = jackknife(none, UNBIASED)
     assert np.isnan(found.values).all()
     assert found.values.shape == (1, 2)
     assert found.reason == "there are 0 minibatches; standard errors need 2 or more"
-    assert convergence(none).shape == (0, 1, 2)
+    assert convergence(none, UNBIASED).shape == (0, 1, 2)
 
 
 def test_a_deletion_that_leaves_nothing_is_nan_with_the_reason():
@@ -310,7 +335,7 @@ def test_a_deletion_that_leaves_nothing_is_nan_with_the_reason():
     dead = np.arange(4) != 2
     parts.cross[dead, 1], parts.cross[dead, :, 1] = 0, 0
     parts.rows[dead, 1], parts.columns[dead, 1] = 0, 0
-    found = jackknife(parts)
+    found = jackknife(parts, UNBIASED)
     np.testing.assert_array_equal(np.isnan(found.values), [[False, True], [True, True]])
     assert found.values[0, 0] == 0
     assert found.reason == (
@@ -323,7 +348,7 @@ def test_a_deletion_that_leaves_nothing_is_nan_with_the_reason():
 def test_where_cka_is_not_defined_its_error_is_not_either(value):
     parts = hsic_parts(*related(92, 2, seed=6))
     parts.rows[:, 0] = value
-    found = jackknife(parts)
+    found = jackknife(parts, UNBIASED)
     np.testing.assert_array_equal(np.isnan(found.values), [[True, True], [False, False]])
     assert found.reason == "2 of 4 standard errors are missing: CKA itself is not defined for 2"
 
@@ -333,10 +358,10 @@ def test_where_cka_is_not_defined_its_error_is_not_either(value):
 
 def test_the_convergence_curve_is_cka_of_the_first_minibatches():
     parts = hsic_parts(*related(92, 2, seed=7))
-    curve = convergence(parts)
+    curve = convergence(parts, UNBIASED)
     for b in range(4):
-        first = HsicParts.stack([parts[j] for j in range(b + 1)])
+        first = MinibatchSums.stack([parts[j] for j in range(b + 1)])
         np.testing.assert_array_equal(curve[b], align(first.total()).matrix)
     parts.rows[0, 1] = -1e-3
-    assert np.isnan(convergence(parts)[0, 1]).all()
-    assert np.isfinite(convergence(parts)[1:]).all()
+    assert np.isnan(convergence(parts, UNBIASED)[0, 1]).all()
+    assert np.isfinite(convergence(parts, UNBIASED)[1:]).all()

@@ -42,8 +42,9 @@ class Measure(Varying, ABC):
     title: ClassVar[str]
     """Its name in figures and tables."""
 
-    limits: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    """Ends of its scale of colours; values may lie outside."""
+    limits: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+    """Ends of its scale of colours, outside of which values may lie; None for those of the values.
+    """
 
     sums_name: ClassVar[str] = "products"
     """The name by which the sums are kept."""
@@ -95,6 +96,14 @@ class Measure(Varying, ABC):
     @abstractmethod
     def finish(self, sums: PairSums) -> Matrix:
         """Return values from sums over all minibatches; NaN where they are not defined."""
+
+    def limits_of(self, values: NDArray[np.float64]) -> tuple[float, float]:
+        """Return the ends of the scale of colours for some values."""
+        if self.limits is not None:
+            return self.limits
+        finite = values[np.isfinite(values)]
+        low, high = float(finite.min(initial=0)), float(finite.max(initial=-np.inf))
+        return low, high if high > low else low + 1
 
     def why_undefined(self, sums: PairSums, i: int, j: int) -> str:
         """Return why the value of row i and column j is NaN."""
