@@ -443,8 +443,7 @@ KEEP = "--keep grams --batch-size {} --dtype float32 --kernel {} --pool {} "
     [
         (
             {"estimator": "exact"},
-            "exact HSIC needs activations, and of small-d1-v2-s0@final on {} Grams alone"
-            " are kept",
+            "exact HSIC needs activations, and of small-d1-v2-s0@final on {} Grams alone are kept",
             "",
         ),
         (

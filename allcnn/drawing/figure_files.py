@@ -18,7 +18,6 @@ from allcnn.similarity.measures import MEASURES, Measure
 from allcnn.similarity.pair_sums import MinibatchSums
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
-from store.records.results import settings_of
 from store.storage.paths import Place
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from allcnn import record
 from allcnn.compare.catalogue import Catalogue
-from allcnn.settings.comparison import (Comparison)
-from allcnn.settings.selection import (Selection)
+from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
 from allcnn.similarity.layer_identification import identify
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_listing import Run, list_runs
