@@ -216,8 +216,9 @@ def check_inside(root: Place, place: Place) -> None:
     real, inside = os.path.realpath(place), os.path.realpath(str(root))
     if real != inside and not real.startswith(os.path.join(inside, "")):
         raise StoreLocationError(
-            f"{place} leads by a symbolic link to {real}, outside of the store {root}; copy what"
-            " it leads to into the store, or delete the link"
+            str(place),
+            f"leads by a symbolic link to {real}, outside of the store {root}",
+            remedy="copy what it leads to into the store, or delete the link",
         )
 
 
