@@ -1,5 +1,7 @@
 """Errors of the stores, each also a builtin: the thing, what was found and what to do."""
 
+from typing import Self
+
 
 class ExplainedError(Exception):
     """An error in fields, which are put into one sentence here and nowhere else.
@@ -11,6 +13,8 @@ class ExplainedError(Exception):
         remedy: what helps, as in "delete it and extract it again".
     """
 
+    _reason = ""
+
     def __init__(self, what: str, found: str = "", wanted: str = "", remedy: str = "") -> None:
         self.what, self.found, self.wanted, self.remedy = what, found, wanted, remedy
         super().__init__("; ".join(filter(None, (self.finding, wanted, remedy))))
@@ -19,6 +23,11 @@ class ExplainedError(Exception):
     def finding(self) -> str:
         """The sentence without what is wanted and what helps."""
         return f"{self.what} {self.found}".rstrip()
+
+    @property
+    def reason(self) -> str:
+        """What was found, for a sentence that names the thing itself."""
+        return self._reason or self.finding
 
 
 class StoreError(ExplainedError):
@@ -99,4 +108,12 @@ class PackingError(StoreError, ValueError):
 
 
 class DamagedChunkError(StoreError, OSError):
-    """Stored values are not those that were committed."""
+    """Stored values are not those that were committed; ``reason`` is how that shows."""
+
+    @classmethod
+    def of(cls, what: str, reason: object, remedy: str, verb: str = "are") -> Self:
+        """Return the error of some values, for a reason such as their digest."""
+        text = str(reason).rstrip(".")
+        error = cls(what, f"{verb} damaged ({text})", remedy=remedy)
+        error._reason = text
+        return error

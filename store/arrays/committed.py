@@ -255,12 +255,12 @@ class CommittedReader(Committed[M]):
     def _empty(self, length: int) -> npt.NDArray[Any]:
         return np.empty((length, *self._array_form.shape[1:]), self._array_form.dtype)
 
-    def check(self, block: Commit) -> str | None:
-        """Read what was committed at once; return why it is damaged, or None."""
+    def check(self, block: Commit) -> DamagedChunkError | None:
+        """Read what was committed at once; return the error where it is damaged."""
         try:
             self._fill(block, self._empty(block.stop - block.start))
         except DamagedChunkError as error:
-            return str(error)
+            return error
         return None
 
     def _fill(self, block: Commit, target: npt.NDArray[Any]) -> None:
@@ -309,10 +309,8 @@ class CommittedReader(Committed[M]):
         raise self._damaged(what, error.strerror or str(error)) from error
 
     def _damaged(self, what: str, reason: str) -> DamagedChunkError:
-        return DamagedChunkError(
-            f"{what} of {self._name} are damaged ({reason.rstrip('.')}):"
-            f" {unreadable(self.place, self.form.verb)}"
-        )
+        remedy = unreadable(self.place, self.form.verb)
+        return DamagedChunkError.of(f"{what} of {self._name}", reason, remedy)
 
     @cached_property
     def _node(self) -> ArrayNode:
@@ -386,11 +384,13 @@ def parse(form: Form[M], attributes: Mapping[str, Any], path: str) -> tuple[M, R
     meta = form.from_json(attributes[form.mark])
     if meta.key.path != path:
         raise SchemaError(
-            f"the folder {path} holds {meta.key.path}; rename the folder to what it holds"
+            f"the folder {path}",
+            f"holds {meta.key.path}",
+            remedy="rename the folder to what it holds",
         )
     found, later = attributes.get(COMMITS), attributes.get(LATER, [])
     if not isinstance(found, list) or not isinstance(later, list):
-        raise SchemaError(f"{path} has no list of commit records; {unreadable('it', form.verb)}")
+        raise SchemaError(path, "has no list of commit records", remedy=unreadable("it", form.verb))
     records = [None if r is None else Commit.from_json(r) for r in [*found, *later]]
     wanted = [block_range(meta, i) for i in range(n_blocks(meta))]
     if len(records) > len(wanted) or any(
@@ -398,8 +398,9 @@ def parse(form: Form[M], attributes: Mapping[str, Any], path: str) -> tuple[M, R
         for record, block in zip(records, wanted, strict=False)
     ):
         raise SchemaError(
-            f"the commit records of {path} do not follow one another in"
-            f" {form.block.format(meta.block_length)}; {unreadable('it', form.verb)}"
+            f"the commit records of {path}",
+            f"do not follow one another in {form.block.format(meta.block_length)}",
+            remedy=unreadable("it", form.verb),
         )
     return meta, tuple(records)
 

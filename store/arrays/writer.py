@@ -277,9 +277,8 @@ class CommittedWriter(Committed[M]):
     def _array_node(self) -> ArrayNode:
         node = read_array(self.place / self.form.array)
         if node is None:
-            raise DamagedChunkError(
-                f"{self.place} has lost its array; {unreadable('it', self.form.verb)}"
-            )
+            remedy = unreadable("it", self.form.verb)
+            raise DamagedChunkError(str(self.place), "has lost its array", remedy=remedy)
         return node
 
     @cached_property

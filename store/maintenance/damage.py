@@ -1,16 +1,11 @@
 """What a look through a store finds: which piece of it is not what was written."""
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
+from store.errors import ExplainedError
 from store.model.names import shown
 from store.zarrfiles.layout import NAMED, Kind
-
-_SENTENCE: Final = re.compile(
-    r".* (?:is|are) damaged \((.*)\)[:;] .*"
-    r"|(.*?)[;:] (?:copy|delete|rename|restore|give|use|write|compute|want) .*"
-)
 
 METADATA: Final = "metadata"
 FOLDER: Final = "folder"
@@ -112,10 +107,6 @@ def owner(kind: Kind, path: str) -> str:
     return of if len(parts) == 4 else f"the Grams {parts[4]} of {of}"
 
 
-def reason_of(error: object) -> str:
-    """Return what was found, of an error's sentence that also says what to do.
-
-    That differs where damage may be repaired.
-    """
-    found = _SENTENCE.fullmatch(str(error))
-    return str(error) if found is None else found[1] or found[2]
+def reason_of(error: Exception) -> str:
+    """Return what was found; what to do differs where damage may be repaired."""
+    return error.reason if isinstance(error, ExplainedError) else str(error)

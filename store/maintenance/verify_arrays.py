@@ -122,9 +122,9 @@ def _blocks(reader: CommittedReader[Any]) -> Iterator[Damage]:
     blocks = (*reader.commits, *reader.kept)
     checked = ((block, _check(reader, block)) for block in blocks)
     damage = [
-        _damage(reader, reader.form.units, reason_of(reason), block.start, block.stop)
-        for block, reason in checked
-        if reason
+        _damage(reader, reader.form.units, error.reason, block.start, block.stop)
+        for block, error in checked
+        if error is not None
     ]
     # Others may have written an array anew in other chunks; but if no chunk can be read, it is
     # their size that was changed.
@@ -138,13 +138,13 @@ def _taken_back(reader: CommittedReader[Any]) -> Iterator[Damage]:
         yield _damage(reader, reader.form.units, reason, start, stop)
 
 
-def _check(reader: CommittedReader[Any], block: Commit) -> str | None:
+def _check(reader: CommittedReader[Any], block: Commit) -> StoreError | None:
     try:
         return reader.check(block)
     except StoreLocationError as error:
         if is_remote(reader.place):
             raise
-        return str(error)  # a symbolic link that leads outside
+        return error  # a symbolic link that leads outside
 
 
 def _damage(

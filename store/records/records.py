@@ -292,12 +292,15 @@ def rebuilt(folder: Place, form: RecordForm[T], facts: object, arrays: Arrays) -
     try:
         record = form.make(checked, arrays)
     except (TypeError, KeyError, ValueError) as error:
-        raise SchemaError(f"{folder} is malformed ({error}); compute it again") from error
+        raise _malformed(folder, error) from error
     if checked["name"] != folder.name:
-        raise SchemaError(
-            f"{folder} holds {form.noun} {checked['name']}; rename the folder to that"
-        )
+        found = f"holds {form.noun} {checked['name']}"
+        raise SchemaError(str(folder), found, remedy="rename the folder to that")
     return record
+
+
+def _malformed(folder: Place, why: object) -> SchemaError:
+    return SchemaError(str(folder), f"is malformed ({why})", remedy="compute it again")
 
 
 def read_facts(folder: Place, form: RecordForm[Any]) -> dict[str, Any] | None:
@@ -317,7 +320,7 @@ def check_facts(folder: Place, form: RecordForm[Any], facts: object) -> dict[str
         form.check(facts)
     except (TypeError, KeyError, ValueError) as error:
         why = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise SchemaError(f"{folder} is malformed ({why}); compute it again") from error
+        raise _malformed(folder, why) from error
     return facts
 
 
@@ -412,7 +415,7 @@ def _write_facts(folder: Place, form: RecordForm[Any], content: Content) -> None
 def _digests(folder: Place, attributes: Mapping[str, Any]) -> dict[str, Any]:
     digests = attributes.get(DIGESTS)
     if not isinstance(digests, dict):
-        raise SchemaError(f"{folder} has no digests; delete it and compute it again")
+        raise SchemaError(str(folder), "has no digests", remedy="delete it and compute it again")
     return digests
 
 
@@ -431,7 +434,8 @@ def read_numbers(
     """Read an array of a record; raises DamagedChunkError where its digest is another."""
     where = f"{name} of {form.noun} {folder.name} in {folder.parent}"
     if not has_array(form, name):
-        raise SchemaError(f"{folder} has no array {shown(name)}; delete it and compute it again")
+        found = f"has no array {shown(name)}"
+        raise SchemaError(str(folder), found, remedy="delete it and compute it again")
     try:
         node = read_array(folder / name)
         if node is None or not READABLE_CODECS.issuperset(node.codec_names):
@@ -442,9 +446,9 @@ def read_numbers(
         values = np.ascontiguousarray(array[:], form.dtype_of(name))
     except (KeyError, ValueError, TypeError, RuntimeError, FileNotFoundError) as error:
         pass_on(error)
-        raise DamagedChunkError(f"{where} is damaged ({error}); compute it again") from error
+        raise DamagedChunkError.of(where, error, "compute it again", "is") from error
     if crc32c(values) != digest:
-        raise DamagedChunkError(f"{where} is not what was written; compute it again")
+        raise DamagedChunkError(where, "is not what was written", remedy="compute it again")
     return values
 
 

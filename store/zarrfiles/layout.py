@@ -65,15 +65,18 @@ def open_root(place: Place, kind: Kind) -> None:
         try:
             attributes = read_attributes(place)
         except SchemaError as error:
-            raise SchemaError(f"{place} is no Zarr v3 group; give the folder of a store") from error
+            raise _no_group(place) from error
         # Asked for only now: at an address every question is a request.
         if attributes is None and not place.exists():
             raise StoreLocationError(f"no store at {place}: write one first, or correct the path")
     if attributes is None:
         some = next((name for name in child_names(place) if name.endswith(".zarr")), None)
-        such = "" if some is None else f", such as {place / some}"
-        raise SchemaError(f"{place} is no Zarr v3 group; give the folder of a store{such}")
+        raise _no_group(place, "" if some is None else f", such as {place / some}")
     _check_mark(place, attributes.get(STORE_MARK), kind)
+
+
+def _no_group(place: Place, such: str = "") -> SchemaError:
+    return SchemaError(str(place), "is no Zarr v3 group", f"give the folder of a store{such}")
 
 
 def create_root(place: Place, kind: Kind) -> None:
@@ -130,17 +133,20 @@ def as_digest(crc: int) -> str:
 
 def _check_mark(place: Place, mark: object, kind: Kind) -> None:
     if not isinstance(mark, Mapping):
-        raise SchemaError(f"{place} is a Zarr group that this package did not write; use another")
+        found = "is a Zarr group that this package did not write"
+        raise SchemaError(str(place), found, remedy="use another")
     version = mark.get("schema_version")
     if not isinstance(version, int) or version < 1:
-        raise SchemaError(f"{place} has schema version {version!r}; want 1 to {SCHEMA_VERSION}")
+        found = f"has schema version {version!r}"
+        raise SchemaError(str(place), found, f"want 1 to {SCHEMA_VERSION}")
     if version > SCHEMA_VERSION:
         raise SchemaError(
             f"{place} has schema version {version}, and this package reads up to {SCHEMA_VERSION};"
             " install a newer one"
         )
     if mark.get("kind") != kind:
-        raise SchemaError(f"{place} is a store of {mark.get('kind')}; give a store of {kind}")
+        found = f"is a store of {mark.get('kind')}"
+        raise SchemaError(str(place), found, f"give a store of {kind}")
 
 
 def _check_vacant(place: Place) -> None:

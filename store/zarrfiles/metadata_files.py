@@ -55,10 +55,9 @@ def read_attributes(folder: Place) -> dict[str, Any] | None:
         raise _unreadable(folder, "its attributes are no JSON object")
     stored = attributes.get(SEAL)
     if stored is not None and stored != seal(attributes):
-        raise DamagedChunkError(
-            f"the metadata of {folder} are damaged (digest {seal(attributes)}, sealed {stored});"
-            f" {unreadable('that folder', 'write')}"
-        )
+        reason = f"digest {seal(attributes)}, sealed {stored}"
+        remedy = unreadable("that folder", "write")
+        raise DamagedChunkError.of(f"the metadata of {folder}", reason, remedy)
     return attributes
 
 
@@ -131,6 +130,5 @@ def _content(file: Place) -> bytes | None:
 
 
 def _unreadable(folder: Place, reason: str) -> SchemaError:
-    return SchemaError(
-        f"{folder} has unreadable metadata ({reason}); {unreadable('that folder', 'write')}"
-    )
+    found = f"has unreadable metadata ({reason})"
+    return SchemaError(str(folder), found, remedy=unreadable("that folder", "write"))
