@@ -1,6 +1,5 @@
 """Checks of the fields of metadata; each raises SchemaError for values that cannot be stored."""
 
-import math
 import re
 import reprlib
 from collections.abc import Callable, Mapping
@@ -48,13 +47,6 @@ def check_place(name: str, value: object, length: int) -> None:
     check_count(name, value, least=0)
     if isinstance(value, int) and value >= length:
         raise _unfit(name, value, f"want 0 to {length - 1}")
-
-
-def check_positive(name: str, value: object) -> None:
-    """Require a finite number above 0."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (is_number and 0 < value < math.inf):  # type: ignore[operator]  # of numbers alone
-        raise _unfit(name, value, "want a number above 0")
 
 
 def check_shape(name: str, value: object) -> None:
