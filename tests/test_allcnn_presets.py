@@ -147,7 +147,7 @@ def test_other_names_are_refused(name):
             "channels has no effect: architecture is all-cnn-c, which has no channels; leave it"
             " out, or use the architecture width",
         ),
-        ({"architecture": "width"}, "channels is None; use a whole number of 1 or more"),
+        ({"architecture": "width"}, "channels is missing; use a whole number of 1 or more"),
         ({"architecture": "width", "channels": 0}, "channels is 0; use 1 or more"),
         ({"architecture": "width", "channels": 10_000}, "channels is 10000; use 9999 or less"),
         ({"architecture": "resnet"}, "architecture is 'resnet'; use all-cnn-c, plain, tiny, width"),

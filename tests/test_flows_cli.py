@@ -210,8 +210,12 @@ BAD = {
     "small images": (["train", "--image-size", "11"], 2, "image-size is 11; use 12 or more"),
     "unsafe prefix": (["train", "--prefix", "../a"], 2, "prefix '../a' is not a name"),
     "unknown preset": (["train", "--preset", "d3-v2"], 2, "preset is 'd3-v2'; use d1-v1, d1-v2,"),
-    "two depths": (["train", "--preset", "tiny-10", "--depth", "2"], 2, "tiny has one depth"),
-    "no channels": (["train", "--architecture", "width"], 2, "channels is 0; use 1 or more"),
+    "two depths": (
+        ["train", "--preset", "tiny-10", "--depth", "2"],
+        2,
+        "depth has no effect: archite",
+    ),
+    "no channels": (["train", "--architecture", "width"], 2, "channels is missing; use a whole"),
     "one together": (["train", "--together"], 2, "together needs several seeds"),
     "two kinds of seeds": (["train", "--seed", "1", "--seeds", "0-2"], 2, "exclude each other"),
     "extraction batch": (["extract", D1, "--batch-size", "3"], 2, "batch-size is 3; use 4"),
@@ -369,6 +373,6 @@ def test_a_store_of_a_newer_schema_is_refused(extracted: Workspace) -> None:
 
 
 def test_the_demo_is_three_networks_without_downloads() -> None:
-    names = [config.name for config in pipeline_plan.DEMO.configs()]
+    names = [config.name for config in pipeline_plan.DEMO.runs]
     assert names == ["demo-d1-v2-s0", "demo-d1-v2-s1", "demo-d2-v2-s0"]
-    assert pipeline_plan.DEMO.training.dataset == "digits"
+    assert {config.dataset for config in pipeline_plan.DEMO.runs} == {"digits"}

@@ -20,11 +20,12 @@ from flows.settings.parameters import (
     CompareParameters,
     ExtractParameters,
     MatrixParameters,
+    NightlyParameters,
     PipelineParameters,
     ProbeParameters,
     TrainParameters,
 )
-from flows.settings.pipeline_plan import Pipeline
+from flows.settings.pipeline_plan import Pipeline, each_of
 from tests.networks import comparison, methods
 from tests.strategies import REAL_NAMES
 
@@ -55,7 +56,7 @@ def test_defaults_are_those_of_the_settings():
     assert CompareParameters(**PAIR).job() == Comparison(
         Selection("a", "init"), Selection("b", "final")
     )
-    assert PipelineParameters().job() == Pipeline()
+    assert PipelineParameters().job() == Pipeline(each_of({}, depth=(1, 2), seed=(0, 1)))
 
 
 def test_every_setting_of_training_arrives():
@@ -196,9 +197,11 @@ WRONG = [
     (ProbeParameters, {"networks": "a@b", "penalties": []}, "penalties\n.*at least 1 item"),
     (PipelineParameters, {"depths": [1, 0]}, "depths.1\n.*greater than or equal to 1"),
     (PipelineParameters, {"seeds": []}, "seeds\n.*at least 1 item"),
-    (PipelineParameters, {"seeds": [2, 2]}, r"\(1, 2\), \(1, 2\).*name each once"),
+    (PipelineParameters, {"seeds": [2, 2]}, "-d1-v2-s2, allcnn-d1-v2-s2, .*each once"),
     (PipelineParameters, {"minibatch": 3}, "minibatch\n.*greater than or equal to 4"),
     (PipelineParameters, {"depth": 1}, "'depth' is no setting of this flow"),
+    (PipelineParameters, {"batch_sizes": 1}, "'batch_sizes' is no setting of this flow"),
+    (NightlyParameters, {"batch_size": 8}, "'batch_size' is no setting of this flow"),
 ]
 
 

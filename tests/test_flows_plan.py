@@ -11,7 +11,7 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.cli.local_pipeline import weights
 from flows.settings.pipeline_checks import check
-from flows.settings.pipeline_plan import DEMO, Pipeline, stages
+from flows.settings.pipeline_plan import DEMO, each_of, stages
 from flows.settings.texts import parse_numbers
 from store.errors import ClaimedError
 from store.storage.claims import claim
@@ -55,6 +55,13 @@ def test_stages_of_a_long_training_are_few_and_denser_at_the_start() -> None:
     assert stages(RunConfig.of(epochs=350)) == ["init", *(f"epoch-{e}" for e in epochs), "final"]
 
 
+def test_there_is_a_run_for_each_combination_of_what_the_architecture_has() -> None:
+    runs = each_of({"width": 0.5}, depth=(2, 1), seed=(0, 3))
+    assert runs == tuple(RunConfig.of(width=0.5, depth=d, seed=s) for d in (2, 1) for s in (0, 3))
+    runs = each_of({"architecture": "tiny"}, depth=(2, 1), seed=(0, 3))
+    assert runs == tuple(RunConfig.of(architecture="tiny", seed=seed) for seed in (0, 3))
+
+
 def test_every_pair_of_final_networks_is_compared_once() -> None:
     pairs = [(c.rows.run[5:], c.columns.run[5:]) for c in DEMO.between_runs("s")]
     a, b, c = "d1-v2-s0", "d1-v2-s1", "d2-v2-s0"
@@ -64,7 +71,7 @@ def test_every_pair_of_final_networks_is_compared_once() -> None:
 def test_whatever_is_compared_is_extracted() -> None:
     extracted = {Selection(e.run, e.checkpoint) for e in DEMO.extractions()}
     compared = set()
-    for config in DEMO.configs():
+    for config in DEMO.runs:
         for job in (*DEMO.between_runs("s"), *DEMO.between_stages(config, "s")):
             compared |= {job.rows, job.columns}
             assert job.sample_set == "s"
@@ -72,7 +79,7 @@ def test_whatever_is_compared_is_extracted() -> None:
 
 
 def test_each_step_has_a_weight() -> None:
-    n_runs = len(DEMO.networks)
+    n_runs = len(DEMO.runs)
     steps = n_runs + len(list(DEMO.extractions())) + len(list(DEMO.between_runs("s"))) + n_runs
     assert len(weights(DEMO)) == steps
     assert min(weights(DEMO)) > 0
@@ -81,9 +88,11 @@ def test_each_step_has_a_weight() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"networks": ()}, "the networks"),
-        ({"networks": ((1, 0), (1, 0))}, "name each once"),
-        ({"networks": ((0, 0),)}, "depth is 0; use 1 or more"),
+        ({"runs": ()}, "the networks are none; name one or more, each once"),
+        (
+            {"runs": (RunConfig.of(),) * 2},
+            "the networks are allcnn-d1-v2-s0, allcnn-d1-v2-s0; name one or more, each once",
+        ),
         ({"n_samples": 2}, "samples is 2; use 4 or more"),
         ({"methods": ()}, r"methods are \[\]; name one or more, each once"),
         ({"dtype": "float8"}, "dtype is 'float8'; use float32 or float16"),
@@ -93,7 +102,7 @@ def test_a_pipeline_that_would_fail_late_is_refused(
     change: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        replace(Pipeline(), **change)
+        replace(DEMO, **change)
 
 
 def test_a_pipeline_whose_run_another_process_trains_is_refused_before_data_are_loaded(
@@ -101,7 +110,7 @@ def test_a_pipeline_whose_run_another_process_trains_is_refused_before_data_are_
 ) -> None:
     workspace = Workspace.at(tmp_path)
     monkeypatch.setattr("flows.settings.pipeline_checks.load_samples", None)  # nobody calls it
-    plan = replace(Pipeline(), n_samples=64)
-    last = [*plan.configs()][-1].name
+    plan = replace(DEMO, n_samples=64)
+    last = plan.runs[-1].name
     with claim(workspace.run_folder(last)), pytest.raises(ClaimedError, match=f"{last} is being"):
         check(workspace, plan)

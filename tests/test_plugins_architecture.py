@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import jax
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -428,6 +429,10 @@ def test_flows_train_it(tmp_path):
     assert (found.job(), found.title) == (wanted, RUN)
     assert TrainParameters.model_validate(found.model_dump()).job() == wanted
     assert TrainParameters(architecture=MLP).job().architecture == Perceptron()
+    schema = TrainParameters.model_json_schema()
+    jsonschema.validate(settings, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(settings | {"architecture": "plain"}, schema)
 
 
 @pytest.mark.parametrize("model", [TrainParameters, PipelineParameters])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self, get_args
 
 from allcnn.definitions import bounds
+from allcnn.definitions.bounds import shown
 from allcnn.definitions.fields import (
     Setting,
     check_known,
@@ -149,6 +150,8 @@ class RunConfig:
         Runs of earlier versions lack what came later, and have the defaults of what other
         architectures have.
         """
+        if not isinstance(values, dict):
+            raise ConfigError("the run's settings", f"are {shown(values)}", "want names and values")
         name = values.get("architecture", AllCnnC.name)
         own = settings_of(ARCHITECTURES.find(name))
         kept = {n: v for n, v in values.items() if n in own or _FORMER.get(n, ...) != v}

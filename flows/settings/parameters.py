@@ -100,10 +100,13 @@ def _refuse_others(schema: dict[str, Any]) -> None:
     These bring settings of their own.
     """
     properties = schema["properties"]
-    foreign = [{"required": [k], "properties": {k: {"pattern": ":"}}} for k in OBJECTS]
-    if all(kind in properties for kind in OBJECTS):
+    kinds = [*OBJECTS] if all(kind in properties for kind in OBJECTS) else []
+    kinds += ["architecture"] if "architecture" in properties else []
+    if kinds:
+        foreign = [{"required": [k], "properties": {k: {"pattern": ":"}}} for k in kinds]
+        former = [name for name, now in _FORMER.items() if now in properties]
         schema |= {"if": {"anyOf": foreign}}
-        schema |= {"else": {"propertyNames": {"enum": [*properties, *_FORMER]}}}
+        schema |= {"else": {"propertyNames": {"enum": [*properties, *former]}}}
     else:
         schema["additionalProperties"] = False
 
@@ -129,9 +132,10 @@ class Parameters(BaseModel):
         objects = [str(values[kind]) for kind in OBJECTS if kind in values]
         known = set(cls.model_fields)
         if OBJECTS.keys() <= known:
-            known |= Method.settings(*objects).keys()
+            known |= Method.settings(*objects).keys() - Method.settings().keys()
         if "architecture" in known:
-            known |= RunConfig.settings(str(values.get("architecture", AllCnnC.name))).keys()
+            others = RunConfig.settings(str(values.get("architecture", AllCnnC.name)))
+            known |= others.keys() - RunConfig.settings().keys()
         if odd := [name for name in values if name not in known]:
             raise ConfigError(
                 f"{odd[0]!r} is no setting of this flow",

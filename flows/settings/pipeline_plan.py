@@ -33,7 +33,8 @@ class Pipeline:
     def __post_init__(self) -> None:
         names = [config.name for config in self.runs]
         if not names or len(set(names)) < len(names):
-            raise ConfigError("the networks", f"are {', '.join(names)}", "name each once")
+            listed = ", ".join(names) or "none"
+            raise ConfigError("the networks", f"are {listed}", "name one or more, each once")
         # Refused here rather than after hours of training.
         for config in self.runs:
             self.comparison(Selection(config.name, "final"), Selection(config.name, "final"), None)

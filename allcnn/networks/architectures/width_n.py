@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 
 from allcnn.definitions.bounds import Bounds
 from allcnn.definitions.fields import setting
+from allcnn.errors import ConfigError
 from allcnn.networks.architectures.convolutional import (
     WIDTH,
     Convolutional,
@@ -36,7 +37,8 @@ class WidthN(Convolutional):
     )
 
     def __post_init__(self) -> None:
-        CHANNELS.check("channels", self.channels)
+        if self.channels is None:
+            raise ConfigError("channels", "is missing", "use a whole number of 1 or more")
         super().__post_init__()
 
     @classmethod
