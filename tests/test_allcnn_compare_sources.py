@@ -12,7 +12,7 @@ import zarr
 import store
 from allcnn import extract
 from allcnn.compare import compare, tasks
-from allcnn.compare.tasks import _gram_writer
+from allcnn.compare.tasks import gram_writer
 from allcnn.errors import ComparisonError
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
@@ -648,7 +648,7 @@ def test_a_comparison_waits_for_grams_that_another_one_computes(small, monkeypat
     monkeypatch.setattr("allcnn.compare.tasks._POLL_S", 0.01)
     tap = store.open(small.activations).find(run="a", tap="one")[0]
     key = store.GramKey(tap.key, "linear", "whole", 8, "float32", tap.meta.checkpoint_digest)
-    busy = _gram_writer(str(small.grams), tap, key)
+    busy = gram_writer(str(small.grams), tap, key)
     timer = threading.Timer(0.5, busy.close)
     timer.start()
     assert_same_bits(compare_one(small, A, B), wanted)

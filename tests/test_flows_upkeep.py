@@ -78,7 +78,7 @@ class Counted:
     def __init__(self, monkeypatch):
         self.forward = calls_of(monkeypatch, extract.work, "take_minibatch")
         self.pairs = calls_of(monkeypatch, tasks.pair_sums, "minibatch_sums")
-        self.grams = calls_of(monkeypatch, tasks, "_gram_writer")
+        self.grams = calls_of(monkeypatch, tasks, "gram_writer")
 
     def reset(self):
         for calls in (self.forward, self.pairs, self.grams):

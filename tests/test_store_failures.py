@@ -385,7 +385,7 @@ def test_commands_refuse_such_names(whole, name):
         result = run(command, whole)
         assert result.exit_code == 2
         line = last_line(result.stderr)
-        assert "is not a name: use at most 100 letters, digits" in line
+        assert "is not a name; use at most 100 letters, digits" in line
     assert contents(whole.root) == before
 
 
