@@ -22,6 +22,6 @@ def kept_digests(folder: Place) -> dict[str, str]:
 def damaged(folder: Place, reason: str) -> RunError:
     """Return the error for a checkpoint that cannot be read."""
     return RunError(
-        f"the checkpoint {folder} cannot be read ({textwrap.shorten(reason, 240)});"
-        " restore it from a copy, or train the run again with another --prefix"
+        f"the checkpoint {folder} cannot be read ({textwrap.shorten(reason, 240)})",
+        remedy="restore it from a copy, or train the run again with another --prefix",
     )

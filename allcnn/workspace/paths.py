@@ -108,8 +108,9 @@ class Workspace:
         folder = self.run_folder(run)
         if not is_file(folder / "config.json"):
             raise RunError(
-                f"no run {run!r} in {self.root}; {_choices('runs', run, self.runs())},"
-                f" or train it first with {command(self.root, 'train')}"
+                f"no run {run!r} in {self.root}",
+                remedy=f"{_choices('runs', run, self.runs())},"
+                f" or train it first with {command(self.root, 'train')}",
             )
         return folder
 
@@ -207,4 +208,5 @@ def read_json(path: Place) -> Any:
         with reaching(path):
             return strict_json.parse(read_bytes(path))
     except ValueError as error:
-        raise WorkspaceError(f"{path} is no JSON ({error}); restore it from a copy") from error
+        remedy = "restore it from a copy"
+        raise WorkspaceError(f"{path} is no JSON ({error})", remedy=remedy) from error

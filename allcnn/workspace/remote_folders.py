@@ -24,7 +24,16 @@ def brought(place: Place, wanted: Callable[[str], bool]) -> Iterator[Path]:
     with TemporaryDirectory(prefix="allcnn-") as scratch:
         folder = Path(scratch, place.name)
         folder.mkdir()
-        _download(place, folder, [name for name, _, _ in walk_files(place) if wanted(name)])
+        names = [name for name, _, _ in walk_files(place) if wanted(name)]
+        for name in names:
+            # Whoever can write to a bucket chooses the names in it.
+            if ".." in PurePosixPath(name).parts:
+                raise WorkspaceError(
+                    f"{place}", f"holds the name {name!r}, which leads outside", remedy="delete it"
+                )
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with reaching(place):
+            place.fs.get([(place / n).path for n in names], [str(folder / n) for n in names])
         yield folder
 
 
@@ -32,8 +41,7 @@ def brought(place: Place, wanted: Callable[[str], bool]) -> Iterator[Path]:
 def taken(place: Place, last: str) -> Iterator[Path]:
     """Yield a local folder to write: the place itself, or one that is uploaded at the end.
 
-    Objects cannot be renamed all at once: a place is whole once it has the file ``last``, which is
-    removed first and uploaded last.
+    Objects cannot be renamed all at once: a place is whole once it has the file ``last``.
     """
     if isinstance(place, Path):
         yield place
@@ -45,27 +53,11 @@ def taken(place: Place, last: str) -> Iterator[Path]:
 
 
 def send(folder: Path, place: UPath, last: str) -> None:
-    """Upload a folder in place of what is there, whole once it has the file ``last``."""
+    """Upload a folder in place of what is there: the file ``last`` is removed first, added last."""
+    names = [name for name, _, _ in walk_files(folder) if name != last]
     with reaching(place):
-        _upload(folder, place, last)
-
-
-def _download(place: UPath, folder: Path, names: list[str]) -> None:
-    for name in names:
-        # Whoever can write to a bucket chooses the names in it.
-        if ".." in PurePosixPath(name).parts:
-            raise WorkspaceError(f"{place} holds the name {name!r}, which leads outside; delete it")
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    with reaching(place):
-        place.fs.get(
-            [(place / name).path for name in names], [str(folder / name) for name in names]
-        )
-
-
-def _upload(folder: Path, place: UPath, last: str) -> None:
-    with suppress(FileNotFoundError):
-        place.fs.rm_file((place / last).path)
-    remove_tree(place)
-    files = [name for name, _, _ in walk_files(folder) if name != last]
-    place.fs.put([str(folder / name) for name in files], [(place / name).path for name in files])
-    place.fs.put_file(str(folder / last), (place / last).path)
+        with suppress(FileNotFoundError):
+            place.fs.rm_file((place / last).path)
+        remove_tree(place)
+        place.fs.put([str(folder / n) for n in names], [(place / n).path for n in names])
+        place.fs.put_file(str(folder / last), (place / last).path)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from allcnn.errors import WorkspaceError
@@ -15,28 +15,22 @@ _RENEW_EVERY_S = 60.0
 """At an address each look at a hold is a request."""
 
 
-@contextmanager
-def holding(workspace: Workspace, runs: Sequence[str]) -> Iterator[Callable[[], None]]:
+def holding(
+    workspace: Workspace, runs: Sequence[str]
+) -> AbstractContextManager[Callable[[], None]]:
     """Hold runs against others until the end; yield what has to be called every minute or so.
 
-    At an address a hold runs out after ten minutes that nobody called it. Raises ClaimedError where
-    a living process holds one of them, WorkspaceError where a link leads out of the workspace.
+    At an address a hold ends ten minutes after the last call. Raises ClaimedError where a living
+    process holds one of them, WorkspaceError where a link leads out of the workspace.
     """
     for run in runs:
         workspace.own("runs", workspace.run_folder(run).name, "checkpoints")
-    with _holding([workspace.run_folder(run) for run in runs]) as renew:
-        yield renew
+    return holding_folder(*map(workspace.run_folder, runs))
 
 
 @contextmanager
-def holding_folder(folder: Place) -> Iterator[Callable[[], None]]:
-    """Hold a folder in the same way, which is made where there is none."""
-    with _holding([folder]) as renew:
-        yield renew
-
-
-@contextmanager
-def _holding(folders: Sequence[Place]) -> Iterator[Callable[[], None]]:
+def holding_folder(*folders: Place) -> Iterator[Callable[[], None]]:
+    """Hold folders in the same way; those that are missing are made."""
     with ExitStack() as stack:
         for folder in folders:
             stack.callback(_remove_empty, folder)
@@ -66,5 +60,6 @@ def _claim(folder: Place) -> Claim:
             return claim(folder)
     except OSError as error:
         raise WorkspaceError(
-            f"cannot write to {folder}: {error.strerror or error}; use another --workspace"
+            f"cannot write to {folder}: {error.strerror or error}",
+            remedy="use another --workspace",
         ) from error

@@ -120,8 +120,8 @@ def _from_json(path: Place, values: Any) -> RunRecord:
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{path} does not describe a run that this version knows"
-            f" ({type(error).__name__}: {error});"
-            " use the version that wrote it"
+            f" ({type(error).__name__}: {error})",
+            remedy="use the version that wrote it",
         ) from error
 
 
@@ -170,8 +170,8 @@ def read_history(workspace: Workspace, run: str) -> History:
         return tuple(_epoch(n, row) for n, row in enumerate(rows, start=1))
     except (TypeError, ValueError) as error:
         raise RunError(
-            f"{path} holds no learning curves as training writes them ({error}); restore it from a"
-            " copy"
+            f"{path} holds no learning curves as training writes them ({error})",
+            remedy="restore it from a copy",
         ) from error
 
 
@@ -184,7 +184,8 @@ def _rows(workspace: Workspace, run: str, path: Place) -> Any:
     if of != entry:
         raise RunError(
             f"{path} holds the learning curves of another run, {of.config.name!r} with other"
-            f" settings or data than {run!r}; restore it"
+            f" settings or data than {run!r}",
+            remedy="restore it",
         )
     return values.get("epochs")
 

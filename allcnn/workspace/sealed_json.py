@@ -35,11 +35,13 @@ def read_sealed(path: Place) -> Any:
     if not isinstance(values, dict):
         return values
     seal, version = values.pop(_SEAL, None), values.get(_VERSION)
-    known = isinstance(version, int) and version == SEALED_VERSION
-    if known and seal is None:
+    if isinstance(version, int) and version > SEALED_VERSION:
+        return values
+    if seal is None and version == SEALED_VERSION:
         raise _changed(path, "it has lost its seal")
-    if seal is not None and not _is_newer(version) and _content(path) != _text(_sealed(values)):
-        raise _changed(path, "its seal is of another content")
+    with reaching(path):
+        if seal is not None and read_bytes(path) != _text(_sealed(values)):
+            raise _changed(path, "its seal is of another content")
     return values
 
 
@@ -47,10 +49,6 @@ def is_sealed(path: Place) -> bool:
     """Return whether a document has a seal; raises WorkspaceError for one that is no JSON."""
     values = read_json(path)
     return isinstance(values, dict) and _SEAL in values
-
-
-def _is_newer(version: object) -> bool:
-    return isinstance(version, int) and version > SEALED_VERSION
 
 
 def _sealed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,13 +61,10 @@ def _text(values: Mapping[str, Any]) -> bytes:
     return f"{json.dumps(values, indent=1, allow_nan=False)}\n".encode()
 
 
-def _content(path: Place) -> bytes:
-    with reaching(path):
-        return read_bytes(path)
-
-
 def _changed(path: Place, reason: str) -> RunError:
     return RunError(
-        f"{path} is not what was written ({reason}); restore it from a copy, or if you changed it"
-        f" yourself, delete its {_SEAL} and write {_VERSION} 1"
+        f"{path}",
+        f"is not what was written ({reason})",
+        remedy=f"restore it from a copy, or if you changed it yourself, delete its {_SEAL} and"
+        f" write {_VERSION} 1",
     )
