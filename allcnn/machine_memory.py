@@ -19,8 +19,8 @@ def check_room(what: str, n_bytes: int, advice: str, room: int | None = None) ->
     room = host_bytes() if room is None else room
     if n_bytes > room:
         raise ConfigError(
-            f"{what} takes at least {_size(n_bytes)} of memory, and there are {_size(room)};"
-            f" {advice}"
+            f"{what} takes at least {_size(n_bytes)} of memory, and there are {_size(room)}",
+            remedy=advice,
         )
 
 

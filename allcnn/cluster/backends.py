@@ -89,8 +89,8 @@ def check_answers(spec: ClusterSpec) -> None:
 
 def _silent(name: str, error: Exception) -> ClusterError:
     return ClusterError(
-        f"no scheduler of Dask answers at {name} within {CONNECT_S:g} s ({error}); start one with"
-        " 'dask scheduler', or name another --cluster"
+        f"no scheduler of Dask answers at {name} within {CONNECT_S:g} s ({error})",
+        remedy="start one with 'dask scheduler', or name another --cluster",
     )
 
 
@@ -181,7 +181,8 @@ def _cores(n_workers: int | None) -> list[dict[str, str]]:
     if n_workers > len(cores):
         raise ConfigError(
             f"cluster is local:{n_workers}, and this process may use {len(cores)} cores, one for"
-            f" each worker; use local:{len(cores)} or fewer"
+            f" each worker",
+            remedy=f"use local:{len(cores)} or fewer",
         )
     return [{CORES: str(core), "JAX_PLATFORMS": "cpu"} for core in cores[:n_workers]]
 
@@ -192,7 +193,8 @@ def _gpus() -> list[dict[str, str]]:
     if not names:
         raise ConfigError(
             "cluster is gpu, and no NVIDIA GPU is found here (by CUDA_VISIBLE_DEVICES or"
-            " nvidia-smi); use threads or local"
+            " nvidia-smi)",
+            remedy="use threads or local",
         )
     return [
         # This process may hold memory of the same GPU.
@@ -240,8 +242,8 @@ def _check_address(address: str) -> None:
         raise ConfigError(f"cluster is {address}, which is no address: {error}") from error
     if protocol == "tls" and Security().get_connection_args("client").get("ssl_context") is None:
         raise ConfigError(
-            f"cluster is {address}, and Dask has no certificates to reach it by; name them in its"
-            " configuration, distributed.comm.tls"
+            f"cluster is {address}, and Dask has no certificates to reach it by",
+            remedy="name them in its configuration, distributed.comm.tls",
         )
 
 
@@ -251,7 +253,9 @@ def _made(stack: ExitStack, target: str) -> Started:
     try:
         made = function()
     except Exception as error:  # the user's: whatever it raises is theirs to mend
-        raise ClusterError(f"{target} failed: {_told(error)}; mend that function") from error
+        raise ClusterError(
+            f"{target} failed: {_told(error)}", remedy="mend that function"
+        ) from error
     if isinstance(made, Client):
         if made.cluster is not None:  # which nobody else can stop
             stack.callback(made.cluster.close)
@@ -263,8 +267,8 @@ def _made(stack: ExitStack, target: str) -> Started:
     if isinstance(made, str) and "://" in made:
         return _connected(stack, made, target, QUEUE_S)
     raise ConfigError(
-        f"cluster is {target}, which returned {made!r}; it must return a cluster or a client of"
-        " Dask, or a scheduler's address"
+        f"cluster is {target}, which returned {made!r}",
+        remedy="it must return a cluster or a client of Dask, or a scheduler's address",
     )
 
 
@@ -274,12 +278,13 @@ def _function(target: str) -> Callable[[], object]:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"cluster is {target}, and there is no such function ({error}); put its module on"
-            " PYTHONPATH"
+            f"cluster is {target}, and there is no such function ({error})",
+            remedy="put its module on PYTHONPATH",
         ) from error
     except Exception as error:  # of the module's own lines
         raise ConfigError(
-            f"cluster is {target}, and {module} cannot be imported: {_told(error)}; mend it"
+            f"cluster is {target}, and {module} cannot be imported: {_told(error)}",
+            remedy="mend it",
         ) from error
     if not callable(found):
         raise ConfigError(f"cluster is {target}, which is no function but {found!r}")
@@ -295,8 +300,8 @@ def _wait_for(client: Client, n_workers: int, name: str, patience_s: float) -> N
         client.wait_for_workers(n_workers, timeout=patience_s)
     except TimeoutError as error:
         raise ClusterError(
-            f"{name} has fewer than {n_workers} workers after {patience_s:g} s; start workers"
-            " there, with 'dask worker', and run this again"
+            f"{name} has fewer than {n_workers} workers after {patience_s:g} s",
+            remedy="start workers there, with 'dask worker', and run this again",
         ) from error
 
 

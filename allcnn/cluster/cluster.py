@@ -110,8 +110,8 @@ class Cluster:
         folder = str(root) if isinstance(root, Path) else None
         if str(root).startswith("memory://"):
             raise ConfigError(
-                f"{root} lies in the memory of this process, and cluster is {self.spec}; use"
-                " --cluster threads"
+                f"{root} lies in the memory of this process, and cluster is {self.spec}",
+                remedy="use --cluster threads",
             )
         limit_s = self._limits.silent_s
         try:
@@ -120,8 +120,8 @@ class Cluster:
             )
         except TimeoutError as error:
             raise ClusterError(
-                f"a worker of {self.spec} does not answer within {limit_s:g} s; look at"
-                f" {self.started.dashboard}, and stop it or start it again"
+                f"a worker of {self.spec} does not answer within {limit_s:g} s",
+                remedy=f"look at {self.started.dashboard}, and stop it or start it again",
             ) from error
         for worker, facts in found.items():
             self._check(worker, facts, folder)
@@ -133,23 +133,26 @@ class Cluster:
     def _check(self, worker: str, facts: Any, folder: str | None) -> None:
         if not isinstance(facts, Facts):
             raise ClusterError(
-                f"worker {worker} of {self.spec} cannot run tasks ({facts}); install the same"
-                " allcnn-cka there as here"
+                f"worker {worker} of {self.spec} cannot run tasks ({facts})",
+                remedy="install the same allcnn-cka there as here",
             )
         if facts.version != (here := version(PACKAGE)):
             raise ClusterError(
-                f"worker {worker} of {self.spec} has {PACKAGE} {facts.version}, and here is {here};"
-                " install the same"
+                f"worker {worker} of {self.spec} has {PACKAGE} {facts.version}, and here is {here}",
+                remedy="install the same",
             )
         if not facts.sees:
             raise ClusterError(
-                f"worker {worker} of {self.spec} has no folder {folder}; give its machine the same"
-                " file system, or keep the workspace at an address such as s3://"
+                f"worker {worker} of {self.spec} has no folder {folder}",
+                remedy=(
+                    "give its machine the same"
+                    " file system, or keep the workspace at an address such as s3://"
+                ),
             )
         if self.spec.kind == "gpu" and facts.device == "cpu":
             raise ClusterError(
-                f"worker {worker} finds no GPU, though this machine has one; install JAX for it:"
-                " pip install '.[cuda]'"
+                f"worker {worker} finds no GPU, though this machine has one",
+                remedy="install JAX for it: pip install '.[cuda]'",
             )
 
     def gather(
@@ -227,8 +230,11 @@ class Cluster:
                 cause = f"they went over their memory limit{room}"
         n_deaths = error.allowed_failures + 1
         return ClusterError(
-            f"{what}: {n_deaths} workers died of the same task, one after the other: {cause}; what"
-            " was finished is kept, so take fewer workers or smaller minibatches and run it again"
+            f"{what}: {n_deaths} workers died of the same task, one after the other: {cause}",
+            remedy=(
+                "what was finished is kept, so take fewer workers or smaller minibatches and run it"
+                " again"
+            ),
         )
 
 
@@ -279,13 +285,16 @@ class _Watch:
         if now - max(self._had_workers, self._progressed) > no_workers_s:
             raise ClusterError(
                 f"{what}: all workers of {self._spec} are gone, and none came back within"
-                f" {no_workers_s:g} s; start workers there and run it again: what was"
-                " finished is kept"
+                f" {no_workers_s:g} s",
+                remedy="start workers there and run it again: what was finished is kept",
             )
         if now - self._progressed > limits.stalled_s:
             raise ClusterError(
-                f"{what}: no task of {self._spec} ended within {limits.stalled_s:g} s; look at its"
-                f" dashboard {self._cluster.dashboard}, and run it again: what was finished is kept"
+                f"{what}: no task of {self._spec} ended within {limits.stalled_s:g} s",
+                remedy=(
+                    f"look at its dashboard {self._cluster.dashboard}, and run it again: what was"
+                    " finished is kept"
+                ),
             )
 
     def _present(self) -> set[str] | None:
@@ -314,8 +323,8 @@ class _Watch:
 
 def _gone(spec: ClusterSpec, what: str) -> ClusterError:
     return ClusterError(
-        f"{what}: the scheduler of {spec} is gone, or cannot be reached any more; what was finished"
-        " is kept, so start it and run this again"
+        f"{what}: the scheduler of {spec} is gone, or cannot be reached any more",
+        remedy="what was finished is kept, so start it and run this again",
     )
 
 

@@ -46,9 +46,9 @@ class ClusterSpec:
         """Read what was written; raises ConfigError for what names no cluster."""
         name, colon, rest = text.partition(":")
         if name == "local" and rest.isdecimal() and int(rest[:9]) > MAX_WORKERS:
-            raise ConfigError(f"cluster is {text!r}; use {MAX_WORKERS} workers or fewer")
+            raise ConfigError(f"cluster is {text!r}", remedy=f"use {MAX_WORKERS} workers or fewer")
         if not _FORM.fullmatch(text) or (name in _NO_MODULES and colon and not rest.isdecimal()):
-            raise ConfigError(f"cluster is {text!r}; use {FORMS}")
+            raise ConfigError(f"cluster is {text!r}", remedy=f"use {FORMS}")
         if "://" in text:
             return cls("address", target=text)
         if name not in _NO_MODULES:

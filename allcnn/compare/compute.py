@@ -81,7 +81,8 @@ def _check_fits(job: Comparison, rows: list[Source], columns: list[Source], n: i
         raise ComparisonError(
             f"{job.rows} with {job.columns} are {len(rows)} x {len(columns)} representations, whose"
             f" sums over {n_minibatches} minibatches would take {needed / 1e9:.0f} GB here, and"
-            f" there are {there / 1e9:.0f}; narrow the patterns, or use larger minibatches"
+            f" there are {there / 1e9:.0f}",
+            remedy="narrow the patterns, or use larger minibatches",
         )
 
 
@@ -96,15 +97,15 @@ def _labels(workspace: Workspace, job: Comparison, source: Source) -> tuple[int,
     there = tuple(int(label) for label in np.unique(stored))
     if there == (NO_LABEL,):
         raise ComparisonError(
-            f"the examples of {source.key.sample_set} have no labels; store them with labels, or"
-            " compare all of them together"
+            f"the examples of {source.key.sample_set} have no labels",
+            remedy="store them with labels, or compare all of them together",
         )
     if job.label == "each":
         return there
     if job.label not in there:
         raise ComparisonError(
-            f"no example of {source.key.sample_set} has label {job.label}; its labels are"
-            f" {', '.join(map(str, there))}"
+            f"no example of {source.key.sample_set} has label {job.label}",
+            remedy=f"its labels are {', '.join(map(str, there))}",
         )
     return (job.label,)
 
@@ -243,8 +244,8 @@ class _Work:
         n = int(np.sum(labels == label))
         if n < 4:
             raise ComparisonError(
-                f"{source.key.sample_set} has {n} examples of label {label}; HSIC needs 4 or more:"
-                " extract more samples, or name another label"
+                f"{source.key.sample_set} has {n} examples of label {label}",
+                remedy="HSIC needs 4 or more: extract more samples, or name another label",
             )
         return n
 

@@ -18,8 +18,8 @@ def check_excluded(keys: Sequence[RepresentationKey], exclude: Sequence[str]) ->
     for tap in () if {*listed} & {*taps} else exclude:
         if tap not in (*taps, "logits", *listed):
             raise ConfigError(
-                f"exclude names {tap!r}, and no network here has such a tap; theirs are"
-                f" {', '.join(taps)}"
+                f"exclude names {tap!r}, and no network here has such a tap",
+                remedy=f"theirs are {', '.join(taps)}",
             )
 
 

@@ -39,7 +39,8 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
     """
     if not (store.has_store(workspace.activations) or store.has_store(workspace.grams)):
         raise ComparisonError(
-            f"nothing is extracted yet in {workspace.root}; {store_missing(workspace, job.rows)}"
+            f"nothing is extracted yet in {workspace.root}",
+            remedy=store_missing(workspace, job.rows),
         )
     rows = _stored(workspace, job.rows, job)
     columns = rows if job.columns == job.rows else _stored(workspace, job.columns, job)
@@ -51,14 +52,18 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
         if columns is not rows:
             told += f", {job.columns} on {', '.join(columns)}"
         raise ComparisonError(
-            f"{told}{asked}; only representations of the same sample set compare:"
-            f" {alike(workspace, _placed([*rows.values(), *columns.values()]), job.sample_set)}"
+            f"{told}{asked}",
+            remedy=(
+                f"only representations of the same sample set compare:"
+                f" {alike(workspace, _placed([*rows.values(), *columns.values()]), job.sample_set)}"
+            ),
         )
     chosen = max(common, key=lambda name: preference(rows[name][0].sample_set))
     n_samples = rows[chosen][0].sample_set.n_samples
     if n_samples < MINIBATCH.least:
         raise ComparisonError(
-            f"{chosen} has {n_samples} examples, and HSIC needs {MINIBATCH.least}; store more"
+            f"{chosen} has {n_samples} examples, and HSIC needs {MINIBATCH.least}",
+            remedy="store more",
         )
     sides = rows[chosen], columns[chosen]
     _check_one_sample_set([*sides[0], *sides[1]])
@@ -79,9 +84,11 @@ def _check_one_sample_set(sources: list[Source]) -> None:
     for source in sources:
         if source.sample_set != first.sample_set:
             raise ComparisonError(
-                f"{source.key} is of {source.sample_set}, and {first.key} of {first.sample_set};"
-                " only representations of the same sample set compare, so give one of them"
-                " another name"
+                f"{source.key} is of {source.sample_set}, and {first.key} of {first.sample_set}",
+                remedy=(
+                    "only representations of the same sample set compare, so give one of them"
+                    " another name"
+                ),
             )
 
 
@@ -141,8 +148,8 @@ def _stored(workspace: Workspace, side: Selection, job: Comparison) -> dict[str,
         found = find(workspace, side, None, skip=skips)
     if not found:
         raise ComparisonError(
-            f"{workspace.root} holds no activations or Grams of {side};"
-            f" {store_missing(workspace, side)}"
+            f"{workspace.root} holds no activations or Grams of {side}",
+            remedy=store_missing(workspace, side),
         )
     sets: dict[str, list[Found]] = {}
     for each in found:

@@ -87,5 +87,6 @@ def check_labels(source: Path, labels: NDArray[np.uint8], n_classes: int) -> Non
     largest = labels.max(initial=0)
     if largest >= n_classes:
         raise DatasetError(
-            f"{source} has a label {largest}, where {n_classes} classes are named; fetch it again"
+            f"{source} has a label {largest}, where {n_classes} classes are named",
+            remedy="fetch it again",
         )

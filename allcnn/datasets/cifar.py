@@ -119,7 +119,8 @@ def read_cifar(
         if not content or len(content) % n_bytes:
             raise DatasetError(
                 f"{member} in {archive} has {len(content)} bytes, which is no multiple of the"
-                f" {n_bytes} of one example; fetch the archive again"
+                f" {n_bytes} of one example",
+                remedy="fetch the archive again",
             )
     rows = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, n_bytes)
     planes = rows[:, n_labels:].reshape(-1, 3, 32, 32)
@@ -132,11 +133,14 @@ def read_members(archive: Path, members: Sequence[str]) -> list[bytes]:
         found = _scan(archive, members)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise DatasetError(
-            f"{archive} cannot be read as a tar.gz archive ({error}); remove it and fetch it again"
+            f"{archive} cannot be read as a tar.gz archive ({error})",
+            remedy="remove it and fetch it again",
         ) from error
     for member in members:
         if member not in found:
-            raise DatasetError(f"{archive} has no member {member}; remove it and fetch it again")
+            raise DatasetError(
+                f"{archive} has no member {member}", remedy="remove it and fetch it again"
+            )
     return [found[member] for member in members]
 
 

@@ -71,8 +71,8 @@ class FashionMnist(Builder):
         images, labels = read_idx(image_file, 3), read_idx(label_file, 1)
         if len(images) != len(labels):
             raise DatasetError(
-                f"{image_file} has {len(images)} images, but {label_file} has {len(labels)}"
-                " labels; fetch both again"
+                f"{image_file} has {len(images)} images, but {label_file} has {len(labels)} labels",
+                remedy="fetch both again",
             )
         check_labels(label_file, labels, len(_NAMES))
         return examples(images, labels)
@@ -87,18 +87,19 @@ def read_idx(path: Path, n_dims: int) -> NDArray[np.uint8]:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
         raise DatasetError(
-            f"{path} cannot be read as a gzip file ({error}); remove it and fetch it again"
+            f"{path} cannot be read as a gzip file ({error})", remedy="remove it and fetch it again"
         ) from error
     n_header = 4 + 4 * n_dims
     if content[:4] != bytes([0, 0, _UNSIGNED_BYTE, n_dims]) or len(content) < n_header:
         raise DatasetError(
             f"{path} begins with {content[:4].hex()}, which is not the header of an IDX file of"
-            f" bytes in {n_dims} dimensions; remove it and fetch it again"
+            f" bytes in {n_dims} dimensions",
+            remedy="remove it and fetch it again",
         )
     shape = struct.unpack_from(f">{n_dims}I", content, 4)
     data = np.frombuffer(content, np.uint8, offset=n_header)
     if data.size != np.prod(shape, dtype=np.int64):
         raise DatasetError(
-            f"{path} holds {data.size} bytes for an array of shape {shape}; fetch it again"
+            f"{path} holds {data.size} bytes for an array of shape {shape}", remedy="fetch it again"
         )
     return data.reshape(shape)

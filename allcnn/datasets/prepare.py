@@ -72,7 +72,7 @@ def ensure_prepared(builder_cls: type[Builder], data_dir: Path) -> Path:
     if not os.path.exists(folder):
         _prepare_once(builder_cls, data_dir, folder)
     if not _is_prepared(folder):
-        raise DatasetError(f"{folder} holds no prepared data set; remove it and try again")
+        raise DatasetError(f"{folder} holds no prepared data set", remedy="remove it and try again")
     return folder
 
 
@@ -106,8 +106,11 @@ def _find(dataset: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     except (ValueError, OSError) as error:
         raise DatasetError(
             f"data set {dataset!r} is not prepared in {data_dir}, and is none of those prepared"
-            f" here ({', '.join(BUILDERS)}); prepare it with TFDS, file_format='array_record',"
-            " and set TFDS_DATA_DIR to its data_dir"
+            f" here ({', '.join(BUILDERS)})",
+            remedy=(
+                "prepare it with TFDS, file_format='array_record',"
+                " and set TFDS_DATA_DIR to its data_dir"
+            ),
         ) from error
 
 
@@ -117,7 +120,7 @@ def _open(dataset: str, folder: Path) -> tfds.core.DatasetBuilder:
     # TFDS, protobuf and JSON each raise their own for a file that is cut short.
     except Exception as error:
         raise DatasetError(
-            f"{folder} holds no readable {dataset} ({error}); remove it and try again"
+            f"{folder} holds no readable {dataset} ({error})", remedy="remove it and try again"
         ) from error
 
 
@@ -152,7 +155,7 @@ def _prepare(builder_cls: type[Builder], data_dir: Path) -> None:
     except NonMatchingChecksumError as error:
         found = str(error).splitlines()[0].rstrip(":")
         raise DatasetError(
-            f"{builder.name}: {found}; remove that file and fetch it again"
+            f"{builder.name}: {found}", remedy="remove that file and fetch it again"
         ) from error
     except tfds.download.DownloadError as error:
         raise DatasetError(f"{builder.name} cannot be downloaded: {error}") from error
@@ -165,6 +168,9 @@ def _check_reachable(builder: Builder, downloads: Path) -> None:
         host = urllib.parse.urlsplit(missing[0]).hostname
         raise DatasetError(
             f"{builder.name} is not prepared in {builder.data_dir_root}, and {host} cannot be"
-            f" reached to download it; put {', '.join(missing)} into {downloads / 'manual'}, or"
-            f" set TFDS_DATA_DIR to a folder where {builder.name} is prepared"
+            f" reached to download it",
+            remedy=(
+                f"put {', '.join(missing)} into {downloads / 'manual'}, or"
+                f" set TFDS_DATA_DIR to a folder where {builder.name} is prepared"
+            ),
         )

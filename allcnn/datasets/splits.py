@@ -101,7 +101,7 @@ def batch_ranges(n: int, batch_size: int, *, drop_last: bool = False) -> list[tu
     Training may drop a short last batch; evaluation must not.
     """
     if batch_size < 1:
-        raise ConfigError(f"batch-size is {batch_size}; use 1 or more")
+        raise ConfigError(f"batch-size is {batch_size}", remedy="use 1 or more")
     end = n - n % batch_size if drop_last else n
     return [(start, min(start + batch_size, end)) for start in range(0, end, batch_size)]
 
@@ -116,7 +116,8 @@ def draw_samples(split: Split, n_samples: int) -> NDArray[np.int64]:
     if not SAMPLES.least <= n_samples <= len(split):
         raise ConfigError(
             f"{n_samples} samples are wanted of {split.dataset}/{split.split}, which has"
-            f" {len(split)} examples; use {SAMPLES.least} to {len(split)}"
+            f" {len(split)} examples",
+            remedy=f"use {SAMPLES.least} to {len(split)}",
         )
     # RandomState, whose streams NumPy has frozen.
     return np.random.RandomState(0).permutation(len(split))[:n_samples].astype(np.int64)
@@ -158,7 +159,8 @@ def _check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
     splits = builder.info.splits
     if split not in splits:
         raise DatasetError(
-            f"data set {builder.name} has no split {split!r}; use one of {', '.join(splits)}"
+            f"data set {builder.name} has no split {split!r}",
+            remedy=f"use one of {', '.join(splits)}",
         )
 
 
@@ -171,13 +173,14 @@ def _check_features(builder: tfds.core.DatasetBuilder) -> int:
         label, tfds.features.ClassLabel
     ):
         raise DatasetError(
-            f"data set {builder.name} has the features {', '.join(sorted(found)) or features};"
-            " wanted are an Image named 'image' and a ClassLabel named 'label'"
+            f"data set {builder.name} has the features {', '.join(sorted(found)) or features}",
+            remedy="wanted are an Image named 'image' and a ClassLabel named 'label'",
         )
     if image.np_dtype != np.uint8 or image.shape[-1] not in _MODES:
         raise DatasetError(
             f"images of data set {builder.name} are {np.dtype(image.np_dtype)} of"
-            f" {image.shape[-1]} channels; wanted is uint8 of 1 or 3"
+            f" {image.shape[-1]} channels",
+            remedy="wanted is uint8 of 1 or 3",
         )
     return int(image.shape[-1])
 
@@ -202,7 +205,8 @@ def _read(
         pass_on(error)
         raise DatasetError(
             f"split {split!r} of data set {builder.name} cannot be read from {builder.data_dir}"
-            f" ({error}); prepare it again, with file_format='array_record'"
+            f" ({error})",
+            remedy="prepare it again, with file_format='array_record'",
         ) from error
     if labels.min() < 0:
         raise DatasetError(f"split {split!r} of data set {builder.name} has no labels")

@@ -42,10 +42,10 @@ class Bounds:
         """Raise ConfigError unless a value is a number within the bounds; truth values are none."""
         kinds = int if self.whole else int | float
         if isinstance(value, bool) or not isinstance(value, kinds):
-            raise ConfigError(f"{name} is {shown(value)}; {self._wanted}")
+            raise ConfigError(f"{name} is {shown(value)}", remedy=f"{self._wanted}")
         # A comparison, unlike a conversion, takes whole numbers of any size; NaN fails it.
         if not self.least <= value <= self.most:
-            raise ConfigError(f"{name} is {shown(value)}; {self._nearest(value)}")
+            raise ConfigError(f"{name} is {shown(value)}", remedy=self._nearest(value))
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -144,8 +144,8 @@ def _conflict(
     """Return the error for what is stored under a network's name and is not of its checkpoint."""
     network, name = Selection(source.run, source.checkpoint), stored.meta.sample_set.name
     return ConflictError(
-        f"{network} is stored on {name} with {found}, not {source.digest!r};"
-        f" {_replacing(workspace, network, name, stored.meta.attributes, job)}"
+        f"{network} is stored on {name} with {found}, not {source.digest!r}",
+        remedy=_replacing(workspace, network, name, stored.meta.attributes, job),
     )
 
 

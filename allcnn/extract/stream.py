@@ -67,7 +67,7 @@ def each_checkpoint(workspace: Workspace, job: Extraction) -> list[Extraction]:
     workspace.find_run(job.run)
     names = workspace.checkpoints(job.run)
     if not names:
-        raise RunError(f"run {job.run!r} has no checkpoints yet; train it first")
+        raise RunError(f"run {job.run!r} has no checkpoints yet", remedy="train it first")
     return [replace(job, checkpoint=name) for name in names]
 
 

@@ -219,7 +219,7 @@ def _known_runs(inventory: Inventory) -> set[str]:
     runs = as_place(inventory.workspace.root) / "runs"
     if runs.is_symlink() and not runs.exists():
         raise WorkspaceError(
-            f"{runs} is a link to what is not there; mount that disk, or remove the link"
+            f"{runs} is a link to what is not there", remedy="mount that disk, or remove the link"
         )
     known = set(child_names(runs)) if runs.exists() else set()
     for kind in ("activations", "grams"):

@@ -119,7 +119,8 @@ def take_inventory(workspace: Workspace, kinds: Sequence[Kind] = KINDS) -> Inven
         place = place_of(workspace, kind)
         if place.is_symlink() and not place.exists():
             raise WorkspaceError(
-                f"{place} is a link to what is not there; mount that disk, or remove the link"
+                f"{place} is a link to what is not there",
+                remedy="mount that disk, or remove the link",
             )
         found[kind] = []
         if has_store(place):

@@ -27,7 +27,8 @@ def preset(name: str) -> dict[str, Any]:
         if settings is not None:
             return {**_RECIPE, "architecture": architecture.name, **settings}
     raise ConfigError(
-        f"preset is {name!r}; use {', '.join(names())} (N from 1 to 9999 channels a layer)"
+        f"preset is {name!r}",
+        remedy=f"use {', '.join(names())} (N from 1 to 9999 channels a layer)",
     )
 
 

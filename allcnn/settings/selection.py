@@ -27,8 +27,11 @@ class Selection:
         checkpoint, colon, tap = rest.partition(":")
         if not (run and checkpoint) or bool(colon) != bool(tap) or "@" in checkpoint:
             raise ConfigError(
-                f"{text!r} names no network; write RUN@CHECKPOINT, as in a@final, or"
-                " RUN@CHECKPOINT:TAP, as in 'a@*:conv[1-9]'"
+                f"{text!r} names no network",
+                remedy=(
+                    "write RUN@CHECKPOINT, as in a@final, or"
+                    " RUN@CHECKPOINT:TAP, as in 'a@*:conv[1-9]'"
+                ),
             )
         return cls(run, checkpoint, tap or "*")
 

@@ -86,7 +86,7 @@ def _check_seeds_differ(configs: Sequence[RunConfig]) -> None:
     if len({replace(config, seed=0) for config in configs}) != 1:
         raise ConfigError("runs that are trained together must differ in their seeds alone")
     if len({config.seed for config in configs}) != len(configs):
-        raise ConfigError("seeds that are trained together must differ; name each once")
+        raise ConfigError("seeds that are trained together must differ", remedy="name each once")
 
 
 def _is_finished(config: RunConfig, workspace: Workspace) -> bool:
@@ -99,8 +99,8 @@ def _is_finished(config: RunConfig, workspace: Workspace) -> bool:
         return finished
     if workspace.checkpoints(run):
         raise RunError(
-            f"{workspace.run_folder(run)} holds checkpoints but no config.json to say of what;"
-            " restore it, or train with another --prefix"
+            f"{workspace.run_folder(run)} holds checkpoints but no config.json to say of what",
+            remedy="restore it, or train with another --prefix",
         )
     return False
 
@@ -111,7 +111,8 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
     if outline.n_train < config.batch_size:
         raise ConfigError(
             f"batch-size is {config.batch_size}, but {config.dataset} has {outline.n_train}"
-            " training images; use at most that many"
+            " training images",
+            remedy="use at most that many",
         )
     check_training(outline, config, len(configs))
     # Held first: what another process trains is refused before data are loaded, a minute for some.
@@ -194,7 +195,8 @@ def _resume(
         else:
             raise RunError(
                 f"run {config.name!r} lacks the checkpoint {name!r}, from which those trained with"
-                " it go on; train it alone first"
+                " it go on",
+                remedy="train it alone first",
             )
         written = run_record.read_history(workspace, config.name)
         history = _history(config.name, written, name) if names else ()
@@ -213,7 +215,8 @@ def _check_begun_together(configs: Sequence[RunConfig], known: Sequence[Sequence
     if ahead and new:
         raise RunError(
             f"{', '.join(ahead)} would begin again with {', '.join(new)}, which has no checkpoint"
-            " to go on from; train these two groups one after the other"
+            " to go on from",
+            remedy="train these two groups one after the other",
         )
 
 
@@ -224,8 +227,8 @@ def _history(run: str, written: History, name: str) -> History:
     if len(history) < n_epochs:
         raise RunError(
             f"run {run!r} has the checkpoint {name!r}, but its history.json has"
-            f" {len(history)} epochs; restore that file, or train the run again with another"
-            " --prefix"
+            f" {len(history)} epochs",
+            remedy="restore that file, or train the run again with another --prefix",
         )
     return history
 
@@ -315,8 +318,11 @@ def _not_finite(plan: Plan, run: _Run, what: str, loss: float, epoch: int, step:
     rate = float(schedule(jnp.int32(epoch * plan.steps_per_epoch + step)))
     return RunError(
         f"the {what} of {run.name} became {loss} in epoch {epoch + 1}, step {step + 1}, at learning"
-        f" rate {rate:g}; the last checkpoint is kept: train under another --prefix with a smaller"
-        " --learning-rate"
+        f" rate {rate:g}",
+        remedy=(
+            "the last checkpoint is kept: train under another --prefix with a smaller"
+            " --learning-rate"
+        ),
     )
 
 

@@ -72,8 +72,8 @@ def save(folder: Place, state: TrainState) -> None:
     # TensorStore's ValueError may be a full disk.
     except (OSError, ValueError) as error:
         raise WorkspaceError(
-            f"the checkpoint {folder} cannot be written ({textwrap.shorten(str(error), 600)});"
-            " earlier ones are safe, so mend it and run again"
+            f"the checkpoint {folder} cannot be written ({textwrap.shorten(str(error), 600)})",
+            remedy="earlier ones are safe, so mend it and run again",
         ) from error
 
 

@@ -85,8 +85,8 @@ class Workspace:
         inside = first if top == "runs" else self.root
         if isinstance(place, Path) and not _is_inside(place, inside):
             raise WorkspaceError(
-                f"{place} leads by a symbolic link to {os.path.realpath(place)}, out of {inside};"
-                " delete the link, or set one there that leads here"
+                f"{place} leads by a symbolic link to {os.path.realpath(place)}, out of {inside}",
+                remedy="delete the link, or set one there that leads here",
             )
         return place
 
@@ -141,8 +141,8 @@ class Workspace:
         known = self.checkpoints(run)
         if checkpoint not in known:
             raise RunError(
-                f"run {run!r} has no checkpoint {checkpoint!r};"
-                f" {_choices('checkpoints', checkpoint, known)}"
+                f"run {run!r} has no checkpoint {checkpoint!r}",
+                remedy=_choices("checkpoints", checkpoint, known),
             )
         return self.checkpoints_folder(run) / checkpoint
 
@@ -151,8 +151,8 @@ def _check_text(root: str) -> None:
     """Raise WorkspaceError for a path that no page can show, and no library of C++ takes."""
     if "\0" in root or any("\ud800" <= letter <= "\udfff" for letter in root):
         raise WorkspaceError(
-            f"the workspace {root!r} has bytes in its name that are no UTF-8; name another folder"
-            " with --workspace"
+            f"the workspace {root!r} has bytes in its name that are no UTF-8",
+            remedy="name another folder with --workspace",
         )
 
 
@@ -165,7 +165,9 @@ def _folder(root: Path) -> Path:
     standing = next(folder for folder in (path, *path.parents) if folder.exists())
     if not standing.is_dir():
         where = "is" if standing == path else f"would lie in {standing}, which is"
-        raise WorkspaceError(f"the workspace {path} {where} a file; name a folder with --workspace")
+        raise WorkspaceError(
+            f"the workspace {path} {where} a file", remedy="name a folder with --workspace"
+        )
     return path
 
 
@@ -197,8 +199,8 @@ def write_json(path: Place, values: object) -> None:
         write_bytes(path, f"{json.dumps(values, indent=1, allow_nan=False)}\n".encode())
     except OSError as error:
         raise WorkspaceError(
-            f"cannot write {path}: {error.strerror or error}; what was written before is safe, so"
-            " mend it and run again"
+            f"cannot write {path}: {error.strerror or error}",
+            remedy="what was written before is safe, so mend it and run again",
         ) from error
 
 

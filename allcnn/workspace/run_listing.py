@@ -118,7 +118,7 @@ def find_removable(workspace: Workspace, run: str) -> Removable:
     """
     folder = workspace.run_folder(run)
     if isinstance(folder, Path) and folder.is_symlink():
-        raise WorkspaceError(f"{folder} is a symbolic link; delete the link itself")
+        raise WorkspaceError(f"{folder} is a symbolic link", remedy="delete the link itself")
     places = [folder, folder.with_name(_trash(run))]
     if not any(map(_is_there, places)):
         workspace.find_run(run)  # names those that there are
@@ -152,8 +152,8 @@ def _summary(workspace: Workspace, run: str) -> Run:
     history = run_record.read_history(workspace, run)
     if entry.config.name != run:
         raise RunError(
-            f"the config.json of run {run!r} is of a run {entry.config.name!r}; restore it, or"
-            " give the folder that name"
+            f"the config.json of run {run!r} is of a run {entry.config.name!r}",
+            remedy="restore it, or give the folder that name",
         )
     checkpoints = tuple(workspace.checkpoints(run))
     return Run(

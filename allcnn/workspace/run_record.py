@@ -143,8 +143,8 @@ def check_same(found: RunConfig, wanted: RunConfig) -> None:
     ]
     if differing:
         raise RunError(
-            f"run {wanted.name!r} exists with {', '.join(differing)};"
-            " ask for the same settings, or use another --prefix or --workspace"
+            f"run {wanted.name!r} exists with {', '.join(differing)}",
+            remedy="ask for the same settings, or use another --prefix or --workspace",
         )
 
 
@@ -216,7 +216,7 @@ def final_accuracy(workspace: Workspace, run: str) -> float:
     """
     history = read_history(workspace, run)
     if not history:
-        raise RunError(f"run {run!r} has no learning curves; restore its history.json")
+        raise RunError(f"run {run!r} has no learning curves", remedy="restore its history.json")
     return history[-1].test_accuracy
 
 

@@ -303,7 +303,7 @@ def _each(networks: Sequence[str]) -> list[Selection]:
     sides = [Selection.parse(text) for text in networks]
     for side in sides:
         if not side.is_network or side.tap != "*":
-            raise ConfigError(f"{str(side)!r} is a pattern; name one RUN@CHECKPOINT")
+            raise ConfigError(f"{str(side)!r} is a pattern", remedy="name one RUN@CHECKPOINT")
     return sides
 
 
@@ -320,7 +320,7 @@ def _parse(
     methods = options.take_methods(given)
     if len(methods) > 1 and not several:
         shown = [each.kernel.title for each in methods]
-        raise ConfigError(f"the kernels are {shown}; a figure shows one")
+        raise ConfigError(f"the kernels are {shown}", remedy="a figure shows one")
     request = Request(methods, given.pop("sample_set"))
     some = Selection("a", "b")
     request.job(some, some)  # refuses what does not go together

@@ -24,13 +24,15 @@ def stored_like(place: Workspace, like: Selection, n: int, sample_set: str | Non
     on = f" on {sample_set}" if sample_set else ""
     if not found:
         raise RunError(
-            f"{place.root} holds no activations or Grams of {like}{on};"
-            f" {listing(place) if sample_set else store_missing(place, like)}"
+            f"{place.root} holds no activations or Grams of {like}{on}",
+            remedy=listing(place) if sample_set else store_missing(place, like),
         )
     names = ", ".join(sorted(sets))
     if fitting:
-        raise RunError(f"{like} is stored on {names}; choose one with --sample-set")
-    raise RunError(f"{like} is stored on {names}, and the arrays have {n} rows; give as many rows")
+        raise RunError(f"{like} is stored on {names}", remedy="choose one with --sample-set")
+    raise RunError(
+        f"{like} is stored on {names}, and the arrays have {n} rows", remedy="give as many rows"
+    )
 
 
 def numbered_as_stored(

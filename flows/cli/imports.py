@@ -81,32 +81,38 @@ class Import:
         MINIBATCH.check("minibatch", self.minibatch)
         if self.digest is not None and not re.fullmatch(r"[!-~]{1,200}", self.digest):
             raise ConfigError(
-                f"digest is {self.digest!r}; use 1 to 200 letters, digits and signs, no spaces"
+                f"digest is {self.digest!r}",
+                remedy="use 1 to 200 letters, digits and signs, no spaces",
             )
         if self.like is None:
             self._check_described()
         else:
             self._check_like(self.like)
         if self.channels_last and not self.channels_first:
-            raise ConfigError("channels-last excepts layers from --channels-first; give both")
+            raise ConfigError(
+                "channels-last excepts layers from --channels-first", remedy="give both"
+            )
 
     def _check_described(self) -> None:
         for name, value in (("dataset", self.dataset), ("split", self.split)):
             if value is None:
                 raise ConfigError(
-                    f"{name} is not given; say of which examples the rows are, with --dataset and"
-                    " --split, or with --like RUN@CHECKPOINT"
+                    f"{name} is not given",
+                    remedy=(
+                        "say of which examples the rows are, with --dataset and"
+                        " --split, or with --like RUN@CHECKPOINT"
+                    ),
                 )
             check_name(name, value)
         if self.sample_set is not None:
-            raise ConfigError("sample-set chooses among those of --like; leave it out")
+            raise ConfigError("sample-set chooses among those of --like", remedy="leave it out")
 
     def _check_like(self, like: Selection) -> None:
         for name, value in (("dataset", self.dataset), ("split", self.split)):
             if value is not None:
-                raise ConfigError(f"{name} and like exclude each other; leave one out")
+                raise ConfigError(f"{name} and like exclude each other", remedy="leave one out")
         if not like.is_network or like.tap != "*":
-            raise ConfigError(f"like is {str(like)!r}; name one network, as in a@final")
+            raise ConfigError(f"like is {str(like)!r}", remedy="name one network, as in a@final")
 
 
 def import_files(place: Workspace, job: Import, tell: Tell) -> tuple[str, list[str]]:
@@ -119,7 +125,8 @@ def import_files(place: Workspace, job: Import, tell: Tell) -> tuple[str, list[s
     if job.run in place.runs():
         raise RunError(
             f"{job.run} is a run of {place.root}, and what is stored under its name is extracted"
-            " from it; import under another --run"
+            " from it",
+            remedy="import under another --run",
         )
     with ExitStack() as opened:
         found = opened.enter_context(open_arrays(job.files, job.stack))
@@ -155,7 +162,9 @@ def parse_attributes(texts: tuple[str, ...]) -> dict[str, str | int | float | bo
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name.isidentifier() and equals and value) or name in found:
-            raise ConfigError(f"attribute is {text!r}; write NAME=VALUE, each once, as in depth=3")
+            raise ConfigError(
+                f"attribute is {text!r}", remedy="write NAME=VALUE, each once, as in depth=3"
+            )
         found[name] = _parsed(value)
     return found
 
@@ -206,7 +215,8 @@ def _examples(
     n = max(n_rows, default=0)
     if n < MINIBATCH.least:
         raise RunError(
-            f"the arrays have {n} rows, one an example; HSIC needs {MINIBATCH.least} or more"
+            f"the arrays have {n} rows, one an example",
+            remedy=f"HSIC needs {MINIBATCH.least} or more",
         )
     given = {
         "labels": roles.labels if job.labels is None else _labels(job.labels, tell),
@@ -239,8 +249,8 @@ def _images(text: str, channels_first: bool) -> npt.NDArray[Any]:
         if found.dtype != np.uint8 or len(found.shape) != 4:
             axes = "(n, c, h, w)" if channels_first else "(n, h, w, c)"
             raise RunError(
-                f"the images in {found.source} are {found.dtype} of shape"
-                f" {found.shape}; want uint8 {axes}"
+                f"the images in {found.source} are {found.dtype} of shape {found.shape}",
+                remedy=f"want uint8 {axes}",
             )
         images = found.read_all()
     return np.moveaxis(images, 1, -1) if channels_first else images

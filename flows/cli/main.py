@@ -201,7 +201,7 @@ def train(
     """
     configs = _training(context, preset, seeds, settings)
     if together and len(configs) == 1:
-        raise ConfigError("together needs several seeds; name them, as in --seeds 0-9")
+        raise ConfigError("together needs several seeds", remedy="name them, as in --seeds 0-9")
     place = _workspace(workspace)
     from flows.cli.local_pipeline import train_runs
     from flows.views.tables import trained_lines
@@ -224,7 +224,7 @@ def _training(
     if seeds is None:
         return [RunConfig.of(**settings)]
     if "seed" in given:
-        raise ConfigError("seed and seeds exclude each other; leave one out")
+        raise ConfigError("seed and seeds exclude each other", remedy="leave one out")
     return [RunConfig.of(**settings | {"seed": seed}) for seed in parse_numbers("seeds", seeds)]
 
 
@@ -259,7 +259,9 @@ def compare(rows: str, columns: str, workspace: str, **settings: Any) -> None:
     for side in sides:
         if not side.is_network:
             several = command(workspace, "matrix", *sides)
-            raise ConfigError(f"{str(side)!r} is a pattern; {several} compares several networks")
+            raise ConfigError(
+                f"{str(side)!r} is a pattern", remedy=f"{several} compares several networks"
+            )
     _compare(sides, workspace, settings)
 
 
@@ -348,7 +350,7 @@ def _compare(
     shown = {name: settings.pop(name) for name in ("errors", "convergence", "json_path")}
     if settings.pop("each_label"):
         if settings["label"] is not None:
-            raise ConfigError("label and each-label exclude each other; leave one out")
+            raise ConfigError("label and each-label exclude each other", remedy="leave one out")
         settings["label"] = "each"
     spec = ClusterSpec.parse(settings.pop("cluster"))
     job = Comparison(*sides, options.take_methods(settings), **settings)
@@ -362,7 +364,7 @@ def _compare(
 def _check_json(path: str | None) -> None:
     folder = None if path is None else texts.local_file(path).parent
     if folder is not None and not folder.is_dir():
-        raise ConfigError(f"json is {path}, and {folder} is no folder; make it first")
+        raise ConfigError(f"json is {path}, and {folder} is no folder", remedy="make it first")
 
 
 def _workspace(root: str) -> Any:

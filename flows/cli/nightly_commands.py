@@ -142,9 +142,11 @@ def run_flow(name: str, settings: str) -> None:
     try:
         given = parse(settings)
     except ValueError as error:
-        raise ConfigError(f"settings is no JSON ({error}); write it as in {_EXAMPLE}") from error
+        raise ConfigError(
+            f"settings is no JSON ({error})", remedy=f"write it as in {_EXAMPLE}"
+        ) from error
     if not isinstance(given, dict):
-        raise ConfigError(f"settings is {settings}; write an object, as in {_EXAMPLE}")
+        raise ConfigError(f"settings is {settings}", remedy=f"write an object, as in {_EXAMPLE}")
     _check_prefect()
     from flows.runtime.embedded import run
 
@@ -163,8 +165,11 @@ def _check_prefect() -> None:
         where = ".".join(map(str, found.get("loc", ())))
         told = (f"{where}: " if where else "") + found["msg"].removeprefix("Value error, ")
         raise ConfigError(
-            f"Prefect refuses its settings ({told}); look at the variables that begin with PREFECT_"
-            " and at profiles.toml in PREFECT_HOME, or in ~/.prefect"
+            f"Prefect refuses its settings ({told})",
+            remedy=(
+                "look at the variables that begin with PREFECT_"
+                " and at profiles.toml in PREFECT_HOME, or in ~/.prefect"
+            ),
         ) from error
 
 

@@ -39,7 +39,7 @@ def probe(
     job = Probing(networks, train_set, test_set, pool, factors)  # type: ignore[arg-type]
     folder = None if json_path is None else texts.local_file(json_path).parent
     if folder is not None and not folder.is_dir():
-        raise ConfigError(f"json is {json_path}, and {folder} is no folder; make it first")
+        raise ConfigError(f"json is {json_path}, and {folder} is no folder", remedy="make it first")
     from allcnn.workspace.paths import Workspace
     from flows.cli.probes import run_probe, show
 

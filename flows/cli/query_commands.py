@@ -134,7 +134,7 @@ def query_store(
 def _rows(text: str) -> slice:
     found = _ROWS.fullmatch(text.strip())
     if not found:
-        raise ConfigError(f"rows is {text!r}; write A:B, as in 0:256, 256: or :64")
+        raise ConfigError(f"rows is {text!r}", remedy="write A:B, as in 0:256, 256: or :64")
     first, stop = (None if bound is None else int(bound) for bound in found.groups())
     return slice(first, stop)
 

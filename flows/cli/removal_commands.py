@@ -148,7 +148,7 @@ def collect(
     activations go only where their checkpoint is here, so that they can be extracted again.
     """
     if math.isnan(older_than):
-        raise ConfigError("older-than is nan; use a number of days")
+        raise ConfigError("older-than is nan", remedy="use a number of days")
     reasons: Any = _words("what", what, _REASONS)
     side = _EVERYTHING if pattern is None else Selection.parse(pattern)
     spared = [Selection.parse(each) for each in keep_activations]
@@ -172,7 +172,9 @@ def collect(
 def _words(name: str, text: str, known: tuple[str, ...]) -> list[str]:
     words = list(dict.fromkeys(word.strip() for word in text.split(",")))
     if not set(words) <= set(known):
-        raise ConfigError(f"{name} is {text!r}; use {', '.join(known)}, or several of them")
+        raise ConfigError(
+            f"{name} is {text!r}", remedy=f"use {', '.join(known)}, or several of them"
+        )
     return words
 
 

@@ -105,7 +105,7 @@ def export_run(
 
     if everything:
         if checkpoints:
-            raise ConfigError("all and checkpoint exclude each other; leave one out")
+            raise ConfigError("all and checkpoint exclude each other", remedy="leave one out")
         place.find_run(run)
         checkpoints = tuple(place.checkpoints(run))
     manifest = export(place, run, path, checkpoints)
@@ -154,11 +154,11 @@ def remove_runs(runs: tuple[str, ...], yes: bool, as_json: bool, workspace: str)
 
 def _check_target(path: Path, force: bool) -> None:
     if path.is_dir():
-        raise ConfigError(f"file is {path}, which is a folder; name a file")
+        raise ConfigError(f"file is {path}, which is a folder", remedy="name a file")
     if not path.parent.is_dir():
-        raise ConfigError(f"file is {path}, and {path.parent} is no folder; make it first")
+        raise ConfigError(f"file is {path}, and {path.parent} is no folder", remedy="make it first")
     if path.exists() and not force:
-        raise ConfigError(f"file is {path}, which exists; replace it with --force")
+        raise ConfigError(f"file is {path}, which exists", remedy="replace it with --force")
 
 
 def _show(what: Any) -> None:

@@ -203,7 +203,8 @@ def draw_probes(place: Workspace, networks: Sequence[Selection], look: Look) -> 
             name, one = f"{network}, mean over space", accuracies(probes, network, pool="mean")
         if one is None:
             raise RunError(
-                f"no probes of {network} are stored in {place.root}; {_to_probe(place, network)}"
+                f"no probes of {network} are stored in {place.root}",
+                remedy=_to_probe(place, network),
             )
         found[name] = replace(one, names=look.layers(list(one.names)))
     title = look.titled("Linear probes of each layer")
@@ -223,7 +224,7 @@ def draw_invariance(
     taps = _activations(place, network, request.sample_set)
     n = min(n_examples, taps[0].meta.n_samples)
     if n < 4:
-        raise ConfigError(f"samples is {n_examples}; HSIC needs 4 examples or more")
+        raise ConfigError(f"samples is {n_examples}", remedy="HSIC needs 4 examples or more")
     plain, checks = check_invariance(
         [_First(tap, n) for tap in taps],
         request.method,
@@ -285,7 +286,8 @@ def _activations(
         on = f" on {sample_set}" if sample_set else ""
         raise RunError(
             f"no activations of {network} are stored{on} in {place.root}, and only they can be"
-            f" transformed; {_to_store(place, network, sample_set)}"
+            f" transformed",
+            remedy=_to_store(place, network, sample_set),
         )
     chosen = max(sets, key=preference)
     taps = [tap for tap in found if tap.meta.sample_set == chosen]

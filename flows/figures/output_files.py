@@ -50,24 +50,25 @@ class Targets:
                     written.append(save(drawn, target, look.style.dpi))
             except OSError as error:
                 raise WorkspaceError(
-                    f"cannot write {target} ({error.strerror or error}); name another file with"
-                    " --to"
+                    f"cannot write {target} ({error.strerror or error})",
+                    remedy="name another file with --to",
                 ) from error
         return written
 
 
 def _check(file: Path, kinds: Collection[str]) -> None:
     if file.suffix.lower() not in kinds:
-        raise ConfigError(f"to is {file}; use a name in {', '.join(kinds)}")
+        raise ConfigError(f"to is {file}", remedy=f"use a name in {', '.join(kinds)}")
     if file.is_dir():
-        raise ConfigError(f"to is {file}, which is a folder; name a file")
+        raise ConfigError(f"to is {file}, which is a folder", remedy="name a file")
     if not file.parent.is_dir():
-        raise ConfigError(f"to is {file}, and {file.parent} is no folder; make it first")
+        raise ConfigError(f"to is {file}, and {file.parent} is no folder", remedy="make it first")
     if not os.access(file.parent, os.W_OK):
         raise ConfigError(f"to is {file}, and nothing can be written in {file.parent}")
     if file.suffix.lower() == ".mp4" and not has_ffmpeg():
         raise ConfigError(
-            f"to is {file}, and there is no ffmpeg to write it; install ffmpeg, or name a .gif"
+            f"to is {file}, and there is no ffmpeg to write it",
+            remedy="install ffmpeg, or name a .gif",
         )
 
 

@@ -65,8 +65,8 @@ class Sources:
         sets = dict.fromkeys(result.rows[0].sample_set for result in results)
         if len(sets) > 1:
             raise ComparisonError(
-                f"what is stored of these networks is of several sample sets, {', '.join(sets)};"
-                " name the one to draw with --sample-set"
+                f"what is stored of these networks is of several sample sets, {', '.join(sets)}",
+                remedy="name the one to draw with --sample-set",
             )
         return results
 

@@ -38,8 +38,8 @@ class Look:
         title = self.title or ""
         if len(title) > _MOST_LETTERS or not all(map(str.isprintable, title.splitlines())):
             raise ConfigError(
-                f"title is {shown(title)}; use at most {_MOST_LETTERS} letters, all of them"
-                " printable"
+                f"title is {shown(title)}",
+                remedy=f"use at most {_MOST_LETTERS} letters, all of them printable",
             )
 
     @property
@@ -56,7 +56,7 @@ class Look:
         """Raise ConfigError for numbers of some layers alone, which would begin with 1 too."""
         some = next((side for side in sides if side.tap != "*"), None)
         if self.names == "numbers" and some is not None:
-            raise ConfigError(f"names is numbers, and {some} leaves out layers; use taps")
+            raise ConfigError(f"names is numbers, and {some} leaves out layers", remedy="use taps")
 
     def panel(self, result: SimilarityResult, title: str = "", *, errors: bool = False) -> Panel:
         """Return a result as something to draw."""

@@ -68,7 +68,7 @@ def _checkpoints(sources: Sources, run: str, request: Request) -> list[str]:
     final = Selection(run, "final")
     if "final" not in names:
         raise RunError(
-            f"nothing is stored of {final} in {place.root}; {store_missing(place, final)}"
+            f"nothing is stored of {final} in {place.root}", remedy=store_missing(place, final)
         )
     others = [name for name in place.checkpoints(run) if name not in names]
     if others:
@@ -98,7 +98,8 @@ def _check_taps(results: Sequence[SimilarityResult]) -> None:
             )
             raise ComparisonError(
                 f"{next(names)} has the taps {', '.join(other)} and {next(names)}"
-                f" {', '.join(final)}; a film needs checkpoints of the same taps: draw 'stages'"
+                f" {', '.join(final)}",
+                remedy="a film needs checkpoints of the same taps: draw 'stages'",
             )
 
 
@@ -150,5 +151,7 @@ def parse_checkpoints(text: str | None) -> tuple[str, ...]:
     """Read a list of checkpoints such as ``init,epoch-0005,final``; raises ConfigError."""
     names = () if text is None else tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     if text is not None and not all(names):
-        raise ConfigError(f"checkpoints is {text!r}; write names, as in init,epoch-0005,final")
+        raise ConfigError(
+            f"checkpoints is {text!r}", remedy="write names, as in init,epoch-0005,final"
+        )
     return names

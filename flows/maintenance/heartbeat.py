@@ -36,8 +36,8 @@ def kept_alive(renew: Callable[[], None]) -> Iterator[Callable[[], None]]:
     def check() -> None:
         if lost.is_set():
             raise LostNightError(
-                "another night has taken the workspace, as this one was silent for ten minutes;"
-                " what is done is kept, and that one does the rest"
+                "another night has taken the workspace, as this one was silent for ten minutes",
+                remedy="what is done is kept, and that one does the rest",
             )
 
     thread = threading.Thread(target=keep_on, name="night", daemon=True)

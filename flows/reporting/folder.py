@@ -30,7 +30,7 @@ class Folder:
         page = self._place / PAGE
         if is_file(page) and _OURS not in read_bytes(page):
             raise WorkspaceError(
-                f"{page} is no report of ours, and would be replaced; move it away"
+                f"{page} is no report of ours, and would be replaced", remedy="move it away"
             )
         self._before = _read_list(self._place / _LIST)
         self._now: dict[str, str] = {}

@@ -19,8 +19,8 @@ def check_there(workspace: Workspace) -> None:
     stores = (workspace.activations, workspace.grams, workspace.similarity, workspace.probes)
     if not (workspace.runs() or any(map(has_store, stores))):
         raise RunError(
-            f"{workspace.root} holds no runs and no stores; {listing(workspace)},"
-            " or name another --workspace"
+            f"{workspace.root} holds no runs and no stores",
+            remedy=f"{listing(workspace)}, or name another --workspace",
         )
 
 

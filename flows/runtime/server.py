@@ -81,7 +81,9 @@ def _check_address(url: str) -> None:
     except ValueError:  # of its port
         is_address = False
     if not is_address:
-        raise ConfigError(f"{_named(url)}, which is no address; use one such as {_EXAMPLE}")
+        raise ConfigError(
+            f"{_named(url)}, which is no address", remedy=f"use one such as {_EXAMPLE}"
+        )
 
 
 def _check_answers(url: str) -> None:
@@ -94,7 +96,7 @@ def _check_answers(url: str) -> None:
     except (RuntimeError, ValueError) as error:
         if "incompatible versions" in str(error):
             told = f"{_named(url)}, whose server has another version of Prefect ({error})"
-            raise ServerError(f"{told}; install the same one on both sides") from error
+            raise ServerError(f"{told}", remedy="install the same one on both sides") from error
         raise ServerError(_no_answer(url, error.__cause__ or error)) from error
 
 
@@ -106,7 +108,8 @@ def _check_certificates() -> None:
         except OSError as error:
             raise ConfigError(
                 f"PREFECT_API_SSL_CERT_FILE is {file}, which cannot be read as certificates"
-                f" ({error.strerror or error}); name another file, or unset it"
+                f" ({error.strerror or error})",
+                remedy="name another file, or unset it",
             ) from error
 
 
@@ -158,8 +161,8 @@ def _own_server() -> dict[Any, str]:
     """
     if not PREFECT_SERVER_EPHEMERAL_ENABLED:
         raise ConfigError(
-            "PREFECT_SERVER_EPHEMERAL_ENABLED forbids that a flow starts a server for itself; set"
-            f" PREFECT_API_URL to that of a server, such as {_EXAMPLE}"
+            "PREFECT_SERVER_EPHEMERAL_ENABLED forbids that a flow starts a server for itself",
+            remedy=f"set PREFECT_API_URL to that of a server, such as {_EXAMPLE}",
         )
     password = f"allcnn:{secrets.token_urlsafe(32)}"
     with socket.create_server(("127.0.0.1", 0)) as listening, tempfile.TemporaryFile() as log:
@@ -208,5 +211,6 @@ def _wait_for(process: "subprocess.Popen[bytes]", url: str, log: IO[bytes]) -> N
     told = found[-1][:300] if found else f"it is silent for {START_S:g} s"
     raise ServerError(
         f"the Prefect server of this flow does not start ({told}); look at the variables that begin"
-        " with PREFECT_; PREFECT_HOME names the folder of its records"
+        " with PREFECT_",
+        remedy="PREFECT_HOME names the folder of its records",
     )

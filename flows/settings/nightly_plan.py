@@ -46,16 +46,17 @@ class Nightly:
         bounds.SHARE.check("share", self.share)
         if self.networks.tap != "*":
             raise ConfigError(
-                f"networks is {str(self.networks)!r}, and all taps are stored together; leave out"
-                f" ':{self.networks.tap}'"
+                f"networks is {str(self.networks)!r}, and all taps are stored together",
+                remedy=f"leave out ':{self.networks.tap}'",
             )
         if self.comparison.method.is_whole and "activations" not in self.extraction.keep:
             how = self.comparison.method.measure.how
-            raise ConfigError(f"{how} needs activations; keep activations as well")
+            raise ConfigError(f"{how} needs activations", remedy="keep activations as well")
         if self.comparison.method.batch_size != self.extraction.batch_size:
             raise ConfigError(
                 f"Grams are kept in minibatches of {self.extraction.batch_size}, and compared in"
-                f" minibatches of {self.comparison.method.batch_size}; ask for the same"
+                f" minibatches of {self.comparison.method.batch_size}",
+                remedy="ask for the same",
             )
 
     @classmethod

@@ -16,7 +16,7 @@ _RANGE: Final = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 def local_file(text: str) -> Path:
     """Return the path of a file; raises ConfigError for an address, which would be mangled."""
     if "://" in text:
-        raise ConfigError(f"{text} is an address; give a local file")
+        raise ConfigError(f"{text} is an address", remedy="give a local file")
     return Path(text)
 
 
@@ -42,9 +42,9 @@ def parse_numbers(name: str, text: str) -> tuple[int, ...]:
         found = _RANGE.fullmatch(part.strip())
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
         if last < first:
-            raise ConfigError(f"{name} is {text!r}; write numbers and ranges, as in 0-3,7")
+            raise ConfigError(f"{name} is {text!r}", remedy="write numbers and ranges, as in 0-3,7")
         if len(numbers) + last - first >= MAX_NUMBERS:
-            raise ConfigError(f"{name} is {text!r}; name at most {MAX_NUMBERS} numbers")
+            raise ConfigError(f"{name} is {text!r}", remedy=f"name at most {MAX_NUMBERS} numbers")
         numbers += range(first, last + 1)
     return tuple(dict.fromkeys(numbers))
 
@@ -54,4 +54,6 @@ def parse_fractions(name: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"{name} is {text!r}; write numbers, as in 0.2,0.4,0.8") from None
+        raise ConfigError(
+            f"{name} is {text!r}", remedy="write numbers, as in 0.2,0.4,0.8"
+        ) from None

@@ -47,8 +47,8 @@ def find_one(workspace: Workspace, pattern: Pattern, sample_set: str | None) -> 
     if len(found) > 1:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise ConfigError(
-            f"{str(pattern)!r} fits {len(found)} representations ({shown}), and a file holds one;"
-            " name its run, checkpoint and tap, and --sample-set where there are several"
+            f"{str(pattern)!r} fits {len(found)} representations ({shown}), and a file holds one",
+            remedy="name its run, checkpoint and tap, and --sample-set where there are several",
         )
     return found[0]
 
@@ -62,8 +62,8 @@ def _check_grams(workspace: Workspace, where: dict[str, str]) -> None:
     network = Pattern(key.run, key.checkpoint)
     again = store_again(workspace, network, split=samples.split, samples=samples.n_samples)
     raise RunError(
-        f"of {network} on {samples.name} Grams alone are kept, and a query needs activations;"
-        f" {again}"
+        f"of {network} on {samples.name} Grams alone are kept, and a query needs activations",
+        remedy=again,
     )
 
 
@@ -75,8 +75,8 @@ def check_rows(tap: Representation, rows: slice) -> None:
     if stop <= start:
         written = ":".join("" if end is None else str(end) for end in (rows.start, rows.stop))
         raise ConfigError(
-            f"rows is {written}, and between these lies none of the {n} rows of {tap.key}; write"
-            " A:B for rows A to B - 1"
+            f"rows is {written}, and between these lies none of the {n} rows of {tap.key}",
+            remedy="write A:B for rows A to B - 1",
         )
 
 
@@ -91,13 +91,15 @@ def write(selection: Selection, path: Path, report: Report = silent) -> None:
 def check_path(path: Path, overwrite: bool = False) -> None:
     """Raise ConfigError where the ending is none of the formats, or nothing may stand there."""
     if path.suffix not in _WRITERS:
-        raise ConfigError(f"to is {path}; use a name that ends in {' or '.join(_WRITERS)}")
+        raise ConfigError(
+            f"to is {path}", remedy=f"use a name that ends in {' or '.join(_WRITERS)}"
+        )
     if not path.parent.is_dir():
-        raise ConfigError(f"to is {path}, and {path.parent} is no folder; make it first")
+        raise ConfigError(f"to is {path}, and {path.parent} is no folder", remedy="make it first")
     if path.is_dir():
-        raise ConfigError(f"to is {path}, which is a folder; name a file")
+        raise ConfigError(f"to is {path}, which is a folder", remedy="name a file")
     if path.exists() and not overwrite:
-        raise ConfigError(f"to is {path}, which exists; replace it with --overwrite")
+        raise ConfigError(f"to is {path}, which exists", remedy="replace it with --overwrite")
 
 
 def feature_names(selection: Selection) -> list[str]:
@@ -120,10 +122,11 @@ def _check_width(selection: Selection) -> None:
     if width > MOST_COLUMNS:
         raise ConfigError(
             f"{selection.tap.meta.key} has {width} features an example, and a table takes"
-            f" {MOST_COLUMNS}; average with --pool mean, choose --channels, or write an .npz file"
+            f" {MOST_COLUMNS}",
+            remedy="average with --pool mean, choose --channels, or write an .npz file",
         )
     if selection.channels is not None and len(set(selection.channels)) < len(selection.channels):
-        raise ConfigError("channels are named twice; a table has one column a channel")
+        raise ConfigError("channels are named twice", remedy="a table has one column a channel")
 
 
 def _parts(selection: Selection, report: Report) -> Iterator[Selection]:

@@ -12,8 +12,10 @@ def nothing_fits(workspace: Workspace, asked: Iterable[object | None]) -> RunErr
     """Return the error that names all that was asked for; of these, None stands for nothing."""
     texts = [str(each) for each in asked if each is not None]
     if not texts or not _has_stores(workspace):
-        return RunError(f"nothing is extracted yet in {workspace.root}; {listing(workspace)}")
-    return RunError(f"nothing in {workspace.root} fits {' and '.join(texts)}; {listing(workspace)}")
+        return RunError(f"nothing is extracted yet in {workspace.root}", remedy=listing(workspace))
+    return RunError(
+        f"nothing in {workspace.root} fits {' and '.join(texts)}", remedy=listing(workspace)
+    )
 
 
 def check_stores(workspace: Workspace) -> None:

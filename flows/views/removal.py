@@ -167,10 +167,10 @@ def free(
 def ask(*, as_json: bool) -> None:
     """Ask whether all that was shown may go; raises ConfigError without a terminal to ask on."""
     if as_json:
-        raise ConfigError("--json shows nothing to decide on; add --yes or --dry-run")
+        raise ConfigError("--json shows nothing to decide on", remedy="add --yes or --dry-run")
     if not is_terminal(sys.stdin):
         raise ConfigError(
-            "nothing is removed unasked, and no terminal is there to ask on; add --yes"
+            "nothing is removed unasked, and no terminal is there to ask on", remedy="add --yes"
         )
     click.confirm("Remove all of this?", abort=True, err=True)
 

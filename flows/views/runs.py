@@ -42,12 +42,15 @@ def no_runs(workspace: Workspace, pattern: str | None) -> RunError:
     """Return the error for a list that is empty."""
     if pattern is None or not workspace.runs():
         return RunError(
-            f"there are no runs yet in {workspace.root}; train one with"
-            f" {command(workspace.root, 'train')}, or import the file of an exported one"
+            f"there are no runs yet in {workspace.root}",
+            remedy=(
+                f"train one with"
+                f" {command(workspace.root, 'train')}, or import the file of an exported one"
+            ),
         )
     return RunError(
-        f"no run in {workspace.root} fits {pattern};"
-        f" {command(workspace.root, 'run', 'ls')} lists all"
+        f"no run in {workspace.root} fits {pattern}",
+        remedy=f"{command(workspace.root, 'run', 'ls')} lists all",
     )
 
 
@@ -104,8 +107,8 @@ def check_stored(workspace: Workspace, run: str, digests: Mapping[str, str]) -> 
     for name, found in sorted(_stored_digests(workspace, run).items()):
         if name in digests and found != {digests[name]}:
             raise RunError(
-                f"{workspace.root} holds activations or Grams of another {run}@{name}; import"
-                " into another --workspace"
+                f"{workspace.root} holds activations or Grams of another {run}@{name}",
+                remedy="import into another --workspace",
             )
 
 
@@ -166,7 +169,9 @@ def remove(workspace: Workspace, runs: Sequence[str], *, yes: bool, as_json: boo
 def _check_unused(workspace: Workspace, found: Sequence[Removable]) -> None:
     for each in found:
         if is_claimed(workspace.run_folder(each.run)):
-            raise ClaimedError(f"run {each.run!r} is being trained; end that process first")
+            raise ClaimedError(
+                f"run {each.run!r} is being trained", remedy="end that process first"
+            )
 
 
 def _row(run: Run) -> tuple[str, ...]:

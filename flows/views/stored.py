@@ -103,7 +103,7 @@ def stored_tap(tap: Representation, files: Files) -> StoredTap:
     """Look up how one tap is stored; reads no chunk."""
     array = read_array(tap.place / "activations")
     if array is None:
-        raise RunError(f"{tap.place} has lost its array; verify the store")
+        raise RunError(f"{tap.place} has lost its array", remedy="verify the store")
     return StoredTap(
         tap=tap.key.tap,
         shape=tap.meta.shape,

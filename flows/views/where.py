@@ -91,7 +91,9 @@ def _compared(texts: Sequence[str]) -> dict[str, Wanted]:
     for text in texts:
         name, value = parse_where(text)
         if name in compared:
-            raise ConfigError(f"where compares {name} twice; join the values, as in seed=0,1")
+            raise ConfigError(
+                f"where compares {name} twice", remedy="join the values, as in seed=0,1"
+            )
         compared[name] = value
     return compared
 
@@ -104,7 +106,7 @@ def _named(
         named |= {"run": pattern.run, "checkpoint": pattern.checkpoint, "tap": pattern.tap}
     for name, value in named.items():
         if name in compared and value != "*":
-            raise ConfigError(f"{name} is in the pattern and in --where; leave one out")
+            raise ConfigError(f"{name} is in the pattern and in --where", remedy="leave one out")
     return {name: value for name, value in named.items() if name not in compared}
 
 

@@ -231,7 +231,8 @@ class CommittedReader(Committed[M]):
         for bound in (start, stop):
             if not isinstance(bound, int | np.integer):
                 raise RowRangeError(
-                    f"{bound!r} is no number of {self.form.units} of {self.meta.key}; give integers"
+                    f"{bound!r} is no number of {self.form.units} of {self.meta.key}",
+                    remedy="give integers",
                 )
         self._check_range(start, stop)
         if start == stop:
@@ -243,13 +244,14 @@ class CommittedReader(Committed[M]):
         units, n = self.form.units, self.meta.length
         if not 0 <= start <= stop <= n:
             raise RowRangeError(
-                f"{units} {start} to {stop} of {self.meta.key} are no range; want"
-                f" 0 <= start <= stop <= {n}"
+                f"{units} {start} to {stop} of {self.meta.key} are no range",
+                remedy=f"want 0 <= start <= stop <= {n}",
             )
         if stop > self.n_committed:
             raise UnfinishedError(
                 f"{self.meta.key} has {self.n_committed} of {n} {units}, and {self.form.unit}"
-                f" {stop - 1} was asked for; {self.form.finish}"
+                f" {stop - 1} was asked for",
+                remedy=f"{self.form.finish}",
             )
 
     def _empty(self, length: int) -> npt.NDArray[Any]:

@@ -44,13 +44,13 @@ def check_same(
     found = _recorded(attributes, wanted)
     if found is None:
         raise SchemaError(
-            f"{folder} has no digests of its coordinates; {unreadable('it', form.verb)}"
+            f"{folder} has no digests of its coordinates", remedy=unreadable("it", form.verb)
         )
     for name, digest in wanted.items():
         if found[name] != digest:
             raise ConflictError(
-                f"{folder} is stored with other {name}s (digest {found[name]}, not {digest});"
-                " give the same, or write under another name"
+                f"{folder} is stored with other {name}s (digest {found[name]}, not {digest})",
+                remedy="give the same, or write under another name",
             )
 
 
@@ -72,15 +72,18 @@ def check_like_others(root: Place, meta: RepresentationMeta, wanted: Mapping[str
         sample_set = attributes[ACTIVATIONS.mark].get("sample_set")
         if sample_set != meta.sample_set.to_json():
             raise ConflictError(
-                f"{meta.key} is of the sample set {meta.sample_set}, and {folder} of {sample_set};"
-                " begin their digests differently, so that they have different names"
+                f"{meta.key} is of the sample set {meta.sample_set}, and {folder} of {sample_set}",
+                remedy="begin their digests differently, so that they have different names",
             )
         for name, digest in wanted.items():
             if found[name] != digest:
                 raise ConflictError(
                     f"{meta.key} has other {name}s (digest {digest}) than {folder} on the same"
-                    f" sample set ({found[name]}); give those that are stored, as"
-                    " store.Examples.like gives them, or examples of another digest"
+                    f" sample set ({found[name]})",
+                    remedy=(
+                        "give those that are stored, as"
+                        " store.Examples.like gives them, or examples of another digest"
+                    ),
                 )
         return
 
@@ -118,14 +121,15 @@ def _coordinate(
     array, n = as_numpy(values, f"{name} of {meta.key}"), meta.sample_set.n_samples
     if array.shape != (n,) or array.dtype.kind not in "iu":
         raise MisalignedWriteError(
-            f"{name} of {meta.key} are {array.dtype} of shape {array.shape}; want {n}"
-            " integers, one a row"
+            f"{name} of {meta.key} are {array.dtype} of shape {array.shape}",
+            remedy=f"want {n} integers, one a row",
         )
     cast = array.astype(dtype, order="C", copy=False)
     odd = np.flatnonzero(cast != array)
     if len(odd):
         raise MisalignedWriteError(
             f"{name} of {meta.key} have {array[odd[0]]} in row {odd[0]}, which {dtype} does not"
-            " hold; give smaller numbers"
+            " hold",
+            remedy="give smaller numbers",
         )
     return cast

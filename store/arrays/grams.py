@@ -127,7 +127,9 @@ class GramWriter(CommittedWriter[GramMeta]):
     def set_median_distance(self, distance: float) -> None:
         """Keep the median distance between examples at once; 0.0 and NaN are allowed."""
         if distance < 0:
-            raise SchemaError(f"the median distance of {self.meta.key} is {distance}; want >= 0")
+            raise SchemaError(
+                f"the median distance of {self.meta.key} is {distance}", remedy="want >= 0"
+            )
         value = float(distance)
         with (
             reaching(self.store_path),
@@ -161,13 +163,17 @@ class GramWriter(CommittedWriter[GramMeta]):
     def _check_square(self, K: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
         if index == self.meta.length:
             raise MisalignedWriteError(
-                f"{self.meta.key} have all their {self.meta.length} minibatches; stop appending"
+                f"{self.meta.key} have all their {self.meta.length} minibatches",
+                remedy="stop appending",
             )
         n = self.meta.sizes[index]
         if K.shape != (n, n):
             raise MisalignedWriteError(
-                f"{self.meta.key} got a Gram of shape {K.shape}; minibatch {index} needs {(n, n)}:"
-                " append the Grams of all minibatches in order"
+                f"{self.meta.key} got a Gram of shape {K.shape}",
+                remedy=(
+                    f"minibatch {index} needs {(n, n)}:"
+                    " append the Grams of all minibatches in order"
+                ),
             )
         return K
 
@@ -265,7 +271,9 @@ def _bounds(attributes: Mapping[str, Any], meta: GramMeta) -> list[float | None]
     """Return what is known of each minibatch's errors; nothing before version 3."""
     found = attributes.get(BOUNDS, [])
     if not isinstance(found, list) or len(found) > meta.length:
-        raise SchemaError(f"the bounds of {meta.key} are {found!r:.60}; want a list of numbers")
+        raise SchemaError(
+            f"the bounds of {meta.key} are {found!r:.60}", remedy="want a list of numbers"
+        )
     known = [_number(value, f"a bound of {meta.key}") for value in found]
     return known + [None] * (meta.length - len(known))
 
@@ -275,7 +283,7 @@ def _unit(attributes: Mapping[str, Any], key: GramKey) -> int | None:
     if found is None:
         return None
     if not isinstance(found, int) or isinstance(found, bool) or abs(found) > 1100:
-        raise SchemaError(f"the unit of {key} is {found!r:.60}; want a power of two")
+        raise SchemaError(f"the unit of {key} is {found!r:.60}", remedy="want a power of two")
     return found
 
 
@@ -290,7 +298,7 @@ def _number(value: object, name: str) -> float | None:
             return None if value is None else float(value)
         except (ValueError, OverflowError):
             pass
-    raise SchemaError(f"{name} is {value!r:.60}, and no number; compute the Grams again")
+    raise SchemaError(f"{name} is {value!r:.60}, and no number", remedy="compute the Grams again")
 
 
 def _median_distance(attributes: Mapping[str, Any], key: GramKey) -> float | None:

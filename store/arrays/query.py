@@ -132,8 +132,11 @@ class Query:
                 raise _unlike(condition, _kind(values[0]), f" (such as {values[0]!r}) in {place}")
             known = sorted({name for found in stored for name in found})
             raise QueryError(
-                f"nothing in {place} has the name {condition.name!r}; use one of"
-                f" {', '.join(known)}, and __ge, __gt, __le, __lt or __ne after it to compare"
+                f"nothing in {place} has the name {condition.name!r}",
+                remedy=(
+                    f"use one of"
+                    f" {', '.join(known)}, and __ge, __gt, __le, __lt or __ne after it to compare"
+                ),
             )
 
 
@@ -146,8 +149,11 @@ def parse_where(text: str) -> tuple[str, Wanted]:
     found = _WHERE.fullmatch(text)
     if not found:
         raise QueryError(
-            f"{text!r} compares nothing; write NAME=VALUE, with =, !=, >=, >, <= or <,"
-            " as in 'epoch>=5', 'tap=conv*' or 'seed=0,1'"
+            f"{text!r} compares nothing",
+            remedy=(
+                "write NAME=VALUE, with =, !=, >=, >, <= or <,"
+                " as in 'epoch>=5', 'tap=conv*' or 'seed=0,1'"
+            ),
         )
     name, sign, written = found.groups()
     quoted = len(written) > 1 and written[0] == written[-1] and written[0] in "'\""
@@ -175,10 +181,14 @@ def _condition(given: str, wanted: Wanted) -> Condition:
     values = _values(given, wanted)
     kinds = {_kind(value) for value in values} if not isinstance(values, range) else {_NUMBER}
     if len(kinds) > 1:
-        raise QueryError(f"{given} is a {' and a '.join(sorted(kinds))}; give values of one kind")
+        raise QueryError(
+            f"{given} is a {' and a '.join(sorted(kinds))}", remedy="give values of one kind"
+        )
     condition = Condition(name, order, values, kinds.pop() if kinds else None)
     if order in _ORDERS and (len(values) != 1 or condition.kind == _TRUTH):
-        raise QueryError(f"{given} is {wanted!r}; give one number or one text to compare with")
+        raise QueryError(
+            f"{given} is {wanted!r}", remedy="give one number or one text to compare with"
+        )
     if condition.kind not in (None, kind := _KINDS.get(name, condition.kind)):
         raise _unlike(condition, str(kind), "")
     return condition
@@ -193,7 +203,8 @@ def _values(given: str, wanted: Any) -> Collection[Scalar]:
         values = (wanted.item() if isinstance(wanted, np.generic) else wanted,)
     if not all(isinstance(value, str | int | float) for value in values):
         raise QueryError(
-            f"{given} is {wanted!r}; give a text, a number, True or False, or a list of them"
+            f"{given} is {wanted!r}",
+            remedy="give a text, a number, True or False, or a list of them",
         )
     return values
 
@@ -207,6 +218,6 @@ def _kind(value: Scalar) -> str:
 def _unlike(condition: Condition, kind: str, where: str) -> QueryError:
     some = next(iter(condition.values))
     return QueryError(
-        f"{condition.name} is a {kind}{where}, and was compared with the {condition.kind} {some!r};"
-        f" compare it with a {kind}"
+        f"{condition.name} is a {kind}{where}, and was compared with the {condition.kind} {some!r}",
+        remedy=f"compare it with a {kind}",
     )

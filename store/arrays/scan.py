@@ -107,15 +107,18 @@ class CommittedStore(Generic[R]):
     def _get(self, key: Key) -> R:
         if not isinstance(getattr(key, "path", None), str):
             raise InvalidKeyError(
-                f"{key!r} is no key; find(run=..., checkpoint=..., tap=...) takes names, and every"
-                " representation that it finds has its key"
+                f"{key!r} is no key",
+                remedy=(
+                    "find(run=..., checkpoint=..., tap=...) takes names, and every"
+                    " representation that it finds has its key"
+                ),
             )
         form, found = self.reader.form, self._open(key.path)
         # A path may say less than a key.
         if found is not None and found.meta.key == key:
             return found
         if found is None and read_attributes(self.path / key.path) is not None:
-            raise UnfinishedError(f"{key} is being created in {self.path}; {form.finish}")
+            raise UnfinishedError(f"{key} is being created in {self.path}", remedy=f"{form.finish}")
         raise self.unknown(f"{self.path} holds no {key} on {key.sample_set}; {form.verb} it first")
 
     def _open(self, path: str) -> R | None:

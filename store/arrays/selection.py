@@ -188,7 +188,7 @@ def select(
 ) -> Selection:
     """Select from a representation; ``Representation.select`` says how."""
     if space not in (None, "mean"):
-        raise QueryError(f"space is {space!r}; use 'mean', or None to keep all positions")
+        raise QueryError(f"space is {space!r}", remedy="use 'mean', or None to keep all positions")
     n, n_channels, key = tap.meta.n_samples, tap.meta.shape[-1], tap.meta.key
     chosen = as_indices(f"rows of {key}", slice(None) if rows is None else rows, n)
     _check_committed(tap, int(chosen.max(initial=-1)) + 1)
@@ -203,8 +203,8 @@ def _check_committed(tap: Tap, stop: int) -> None:
     if stop > tap.n_committed:
         raise UnfinishedError(
             f"{tap.meta.key} has {tap.n_committed} of {tap.meta.n_samples} rows, and row"
-            f" {stop - 1} was selected; finish its extraction, or select rows before"
-            f" {tap.n_committed}"
+            f" {stop - 1} was selected",
+            remedy=f"finish its extraction, or select rows before {tap.n_committed}",
         )
 
 
@@ -213,12 +213,12 @@ def _known_labels(tap: Tap, label: object) -> npt.NDArray[Any]:
     if not wanted.size:
         return wanted
     if wanted.dtype.kind not in "iu" or wanted.ndim != 1:
-        raise QueryError(f"label is {label!r}; give a whole number, or a list of them")
+        raise QueryError(f"label is {label!r}", remedy="give a whole number, or a list of them")
     known = np.unique(tap.labels)
     absent = wanted[~np.isin(wanted, known)]
     if len(absent):
         raise QueryError(
-            f"no example of {tap.meta.key.sample_set} has label {absent[0]}; its labels are"
-            f" {', '.join(map(str, known))}"
+            f"no example of {tap.meta.key.sample_set} has label {absent[0]}",
+            remedy=f"its labels are {', '.join(map(str, known))}",
         )
     return wanted

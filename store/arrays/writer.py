@@ -146,7 +146,9 @@ class CommittedWriter(Committed[M]):
         coordinates = coordinates_of(samples, labels, meta)
         if compression not in _COMPRESSORS:
             known = " or ".join(map(repr, _COMPRESSORS))
-            raise SchemaError(f"compression of {meta.key} is {compression!r}; use {known}")
+            raise SchemaError(
+                f"compression of {meta.key} is {compression!r}", remedy=f"use {known}"
+            )
         root = as_place(store)
         create_root(root, cls.form.kind)
         folder = root / meta.key.path
@@ -320,13 +322,15 @@ class Writer(CommittedWriter[RepresentationMeta]):
     def _check_aligned(self, rows: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
         if self.complete:
             raise MisalignedWriteError(
-                f"{self.meta.key} has all its {self.meta.n_samples} rows; stop appending"
+                f"{self.meta.key} has all its {self.meta.n_samples} rows", remedy="stop appending"
             )
         wanted = (stop - start, *self.meta.shape)
         if rows.shape != wanted:
             raise MisalignedWriteError(
-                f"{self.meta.key} got rows of shape {rows.shape}; rows {start} to {stop - 1} need"
-                f" {wanted}: append whole minibatches in order"
+                f"{self.meta.key} got rows of shape {rows.shape}",
+                remedy=(
+                    f"rows {start} to {stop - 1} need {wanted}: append whole minibatches in order"
+                ),
             )
         return rows
 
@@ -366,7 +370,7 @@ def _members(folder: Place, form: Form[Any]) -> list[str]:
     members, found = {form.array, "sample", "label", NODE}, entry_names(folder)
     odd = [name for name in found if name not in members and not is_leftover(name)]
     if odd:
-        raise SchemaError(f"{folder} holds {odd[0]!r}, which no store wrote; move it away")
+        raise SchemaError(f"{folder} holds {odd[0]!r}, which no store wrote", remedy="move it away")
     return found
 
 
@@ -433,8 +437,8 @@ def _check_same(folder: Place, stored: Meta, meta: Meta) -> None:
     for name, value in found.items():
         if name.partition(".")[0] not in _MAY_DIFFER and wanted[name] != value:
             raise ConflictError(
-                f"{folder} is stored with {name} {_shown(value)}, not {_shown(wanted[name])};"
-                " give the same, or write under another name"
+                f"{folder} is stored with {name} {_shown(value)}, not {_shown(wanted[name])}",
+                remedy="give the same, or write under another name",
             )
 
 

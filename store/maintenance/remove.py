@@ -79,7 +79,8 @@ def check_removable(place: Place, found: Usage) -> None:
     check_unlinked(place, found.names)
     if is_held(place, found):
         raise ClaimedError(
-            f"{place / found.group} is being written; wait for that, or stop it, and remove it then"
+            f"{place / found.group} is being written",
+            remedy="wait for that, or stop it, and remove it then",
         )
 
 

@@ -138,7 +138,8 @@ def check_writable(store: Address, kind: Kind) -> None:
         except OSError as error:
             raise StoreLocationError(
                 f"cannot write to {place} ({error.strerror or error}), where the result would be"
-                " kept; make it writable, or use a workspace of your own"
+                " kept",
+                remedy="make it writable, or use a workspace of your own",
             ) from error
 
 
@@ -276,7 +277,7 @@ def _read(place: Place, form: RecordForm[T], name: str) -> T:
             raise form.unknown(f"{place} holds no {form.noun} {name!r}; compute it first")
         if attributes is None or form.mark not in attributes:
             raise UnfinishedError(
-                f"{form.noun} {name} in {place} was not finished; compute it again"
+                f"{form.noun} {name} in {place} was not finished", remedy="compute it again"
             )
         digests = _digests(place / name, attributes)
         arrays = {
@@ -328,7 +329,9 @@ def check_provenance(facts: Mapping[str, Any]) -> None:
     """Raise SchemaError unless a record says who made it in the way that every kind does."""
     provenance = facts.get("provenance", {})
     if not isinstance(provenance, dict):
-        raise SchemaError(f"provenance is {shown(provenance)}; want names with JSON values")
+        raise SchemaError(
+            f"provenance is {shown(provenance)}", remedy="want names with JSON values"
+        )
     if provenance.get("created_at", "") != "":
         check_utc("created_at", provenance["created_at"])
     for program, version in check_dict("versions", provenance.get("versions")).items():
@@ -339,7 +342,7 @@ def check_provenance(facts: Mapping[str, Any]) -> None:
 def check_dict(name: str, value: object) -> dict[str, Any]:
     """Return what JSON has as an object, and an empty one for None; else raise SchemaError."""
     if not isinstance(value, dict | None):
-        raise SchemaError(f"{name} is {shown(value)}; want names with JSON values")
+        raise SchemaError(f"{name} is {shown(value)}", remedy="want names with JSON values")
     return value or {}
 
 
@@ -467,4 +470,4 @@ def check_shape(
             lengths.setdefault(dimension, size)
     wanted = tuple(lengths.get(dimension, dimension) for dimension in dimensions)
     if shape != wanted:
-        raise SchemaError(f"{what} has shape {shape}; want {wanted}")
+        raise SchemaError(f"{what} has shape {shape}", remedy=f"want {wanted}")

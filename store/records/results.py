@@ -188,8 +188,8 @@ class SimilarityResult:
         object.__setattr__(self, "parts", made)
         if len(self.sources) != 2:
             raise SchemaError(
-                f"sources of result {self.name} are {self.sources}; want two counts,"
-                " of activations and of kept Grams"
+                f"sources of result {self.name} are {self.sources}",
+                remedy="want two counts, of activations and of kept Grams",
             )
 
 
@@ -291,13 +291,15 @@ def _check_method(method: Mapping[str, Any]) -> None:
     check_count("batch_size", method["batch_size"], least=0)
     low, high = as_list("limits", method["limits"])
     if not (isinstance(low, float) and isinstance(high, float) and low < high):
-        raise SchemaError(f"limits are {low!r} and {high!r}; want two numbers, the smaller first")
+        raise SchemaError(
+            f"limits are {low!r} and {high!r}", remedy="want two numbers, the smaller first"
+        )
     for name, value in {"lower limit": low, "upper limit": high, **method}.items():
         if isinstance(value, float) and not isfinite(value):
-            raise SchemaError(f"{name} is {value}; want a finite number")
+            raise SchemaError(f"{name} is {value}", remedy="want a finite number")
     for name in ("is_whole", "shows_sums"):
         if not isinstance(method[name], bool):
-            raise SchemaError(f"{name} is {shown(method[name])}; want true or false")
+            raise SchemaError(f"{name} is {shown(method[name])}", remedy="want true or false")
 
 
 def _check_digests(sides: object) -> None:

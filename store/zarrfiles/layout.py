@@ -61,7 +61,7 @@ def open_root(place: Place, kind: Kind) -> None:
     """
     with reaching(place):
         if isinstance(place, Path) and place.exists() and not place.is_dir():
-            raise StoreLocationError(f"{place} is a file; a store is a folder")
+            raise StoreLocationError(f"{place} is a file", remedy="a store is a folder")
         try:
             attributes = read_attributes(place)
         except SchemaError as error:
@@ -141,8 +141,8 @@ def _check_mark(place: Place, mark: object, kind: Kind) -> None:
         raise SchemaError(str(place), found, f"want 1 to {SCHEMA_VERSION}")
     if version > SCHEMA_VERSION:
         raise SchemaError(
-            f"{place} has schema version {version}, and this package reads up to {SCHEMA_VERSION};"
-            " install a newer one"
+            f"{place} has schema version {version}, and this package reads up to {SCHEMA_VERSION}",
+            remedy="install a newer one",
         )
     if mark.get("kind") != kind:
         found = f"is a store of {mark.get('kind')}"
@@ -154,5 +154,5 @@ def _check_vacant(place: Place) -> None:
     # Looked for again: another writer may have made the store since.
     if odd and not (place / NODE).exists():
         raise SchemaError(
-            f"{place} is no store, and not empty (it holds {odd[0]!r}); use another folder"
+            f"{place} is no store, and not empty (it holds {odd[0]!r})", remedy="use another folder"
         )
