@@ -1,6 +1,5 @@
 """What ``--where`` asks for: comparisons with names of networks, of results and of probes."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -21,10 +20,6 @@ OF_RESULTS: Final[Mapping[str, Scalar]] = {
 
 OF_PROBES: Final[Mapping[str, Scalar]] = {"pool": ""}
 """Those of them that a probe has."""
-
-_SIGNS: Final = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "ne": "!="}
-_COMPARED = re.compile(rf"\b(\w+?)__({'|'.join(_SIGNS)})\b")
-_ADVICE = re.compile(r", and __ge, .*")
 
 Facts = Mapping[str, Scalar]
 
@@ -55,9 +50,9 @@ class Where:
         try:
             compared = _compared(texts)
             filters = compared | _named(pattern, sample_set, compared)
-            query = Query.parse(filters)
+            query = Query.parse(filters, in_signs=True)
         except QueryError as error:
-            raise ConfigError(_in_signs(error)) from error
+            raise ConfigError(error.finding, remedy=error.remedy) from error
         return cls(
             query,
             {name: wanted for name, wanted in filters.items() if name.split("__")[0] in LEVELS},
@@ -80,10 +75,7 @@ class Where:
         ``everything`` is asked for only where ``some`` does not tell.
         """
         if self.query.unsure(some).conditions:
-            try:
-                self.query.check(place, list(everything()))
-            except QueryError as error:
-                raise QueryError(_in_signs(error)) from error
+            self.query.check(place, list(everything()))
 
 
 def _compared(texts: Sequence[str]) -> dict[str, Wanted]:
@@ -108,9 +100,3 @@ def _named(
         if name in compared and value != "*":
             raise ConfigError(f"{name} is in the pattern and in --where", remedy="leave one out")
     return {name: value for name, value in named.items() if name not in compared}
-
-
-def _in_signs(error: QueryError) -> str:
-    """Return an error's sentence in the words of the command line instead of Python's."""
-    text = _ADVICE.sub(", as in NAME=VALUE or NAME>=VALUE", str(error))
-    return _COMPARED.sub(lambda found: found[1] + _SIGNS[found[2]], text)

@@ -95,15 +95,22 @@ class Condition:
 
 @dataclass(frozen=True)
 class Query:
-    """Conditions that must all hold."""
+    """Conditions that must all hold.
+
+    Attributes:
+        conditions: all of them.
+        in_signs: whether errors write comparisons as a shell does, as in ``epoch>=5``.
+    """
 
     conditions: tuple[Condition, ...] = ()
+    in_signs: bool = False
 
     @classmethod
-    def parse(cls, filters: Mapping[str, Wanted]) -> Self:
+    def parse(cls, filters: Mapping[str, Wanted], *, in_signs: bool = False) -> Self:
         """Read keyword arguments; raises QueryError for values that cannot be compared."""
         given = {name: wanted for name, wanted in filters.items() if wanted is not None}
-        return cls(tuple(_condition(name, wanted) for name, wanted in given.items()))
+        read = (_condition(name, wanted, in_signs) for name, wanted in given.items())
+        return cls(tuple(read), in_signs)
 
     def admits(self, level: str, folder: str) -> bool:
         """Return whether a folder can hold what fits, so that no other is opened."""
@@ -122,7 +129,7 @@ class Query:
         left = [c for c in self.conditions if c.name not in _KINDS]
         for found in stored:
             left = [c for c in left if c.name not in found or not c.compares(found[c.name])]
-        return Query(tuple(left))
+        return Query(tuple(left), self.in_signs)
 
     def check(self, place: Place, stored: Collection[Mapping[str, Scalar]]) -> None:
         """Raise QueryError for a name, or a kind of value, that nothing in the store has."""
@@ -133,11 +140,14 @@ class Query:
             known = sorted({name for found in stored for name in found})
             raise QueryError(
                 f"nothing in {place} has the name {condition.name!r}",
-                remedy=(
-                    f"use one of"
-                    f" {', '.join(known)}, and __ge, __gt, __le, __lt or __ne after it to compare"
-                ),
+                remedy=f"use one of {', '.join(known)}, {_COMPARING[self.in_signs]}",
             )
+
+
+_COMPARING: Final = {
+    False: "and __ge, __gt, __le, __lt or __ne after it to compare",
+    True: "as in NAME=VALUE or NAME>=VALUE",
+}
 
 
 def parse_where(text: str) -> tuple[str, Wanted]:
@@ -174,10 +184,12 @@ def _value(word: str, kind: str | None) -> Scalar:
     return int(word) if word.lstrip("+-").isdigit() else float(word)
 
 
-def _condition(given: str, wanted: Wanted) -> Condition:
+def _condition(given: str, wanted: Wanted, in_signs: bool) -> Condition:
     name, _, order = given.rpartition("__")
     if not name or order not in (*_ORDERS, "ne"):
         name, order = given, "eq"
+    elif in_signs:
+        given = name + next(sign for sign, end in _SIGNS.items() if end == f"__{order}")
     values = _values(given, wanted)
     kinds = {_kind(value) for value in values} if not isinstance(values, range) else {_NUMBER}
     if len(kinds) > 1:
