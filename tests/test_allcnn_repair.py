@@ -1,5 +1,6 @@
 """Repairing: what was damaged is computed again, nothing else, and ends as the same bits."""
 
+import itertools
 import json
 import re
 import shlex
@@ -26,7 +27,15 @@ from store.arrays import writer as writers
 from store.maintenance.verify import verify
 from store.storage.claims import is_claimed
 from store.zarrfiles.metadata_files import read_attributes, write_attributes
-from tests.faults import chunk_files, flip_bit, relabel, write_again
+from tests.faults import (
+    Killed,
+    chunk_files,
+    end_claims,
+    flip_bit,
+    killed_before,
+    relabel,
+    write_again,
+)
 from tests.networks import comparison
 from tests.strategies import batches, coordinates, make_meta, make_rows
 
@@ -191,6 +200,46 @@ def test_every_minibatch_of_every_tap(place, extracted, passes):
             flip_bit(file)
     assert_mended(place, extracted)
     assert passes == [8, 8, 8]
+
+
+# Kills
+
+
+def injure_some(place):
+    """Damage minibatches, a whole group and Grams; return what they are."""
+    flip_bit(chunks_of(tap_of(place, "conv1"))[0])
+    flip_bit(chunks_of(tap_of(place, "conv4"))[2])
+    flip_bit(*chunk_files(tap_of(place, "conv3").place / "label"))
+    flip_bit(chunks_of(grams_of(place, "conv2"))[0])
+    return {(each.kind, each.path) for each in damage_of(place)}
+
+
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("goes_on", ["repair", "extract"])
+def test_a_repair_that_is_killed_loses_nothing_and_is_gone_on_with(
+    extracted, tmp_path, goes_on, step
+):
+    whole = contents(extracted)
+    for n in itertools.count(step=step):
+        place = Workspace.at(shutil.copytree(extracted.root, tmp_path / str(n)))
+        injured = injure_some(place)
+        try:
+            with killed_before(n):
+                repair(place, damage_of(place))
+        except Killed:
+            end_claims()
+        else:
+            break
+        assert {(each.kind, each.path) for each in damage_of(place)} <= injured
+        lost = {name for name, content in whole.items() if contents(place).get(name) != content}
+        assert all(any(path in name for _, path in injured) for name in lost)
+        if goes_on == "extract":
+            how = {"keep": ("activations", "grams"), "kernel": "rbf"}
+            extract.extract(place, Extraction(RUN, "final", n_samples=N, batch_size=8, **how))
+        assert all(outcome.repaired for outcome in repair(place, damage_of(place)))
+        assert damage_of(place) == []
+        assert contents(place) == whole
+    assert n > 30
 
 
 # Coordinates and metadata

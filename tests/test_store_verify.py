@@ -289,6 +289,27 @@ def test_what_is_unfinished_is_told_and_is_no_damage(folder):
     assert look(folder, "activations") == []
 
 
+@pytest.mark.parametrize("kind", ["activations", "grams"])
+def test_what_an_interrupted_repair_took_back_is_named_until_it_is_written(folder, kind):
+    one = stored(folder, kind)[0]
+    last = one.commits[-1]
+    how = folder / kind, one.meta, one.samples, one.labels
+    with (Writer if kind == "activations" else GramWriter).open(*how) as writer:
+        writer.take_back([0, last.start])
+        # A repair is at work.
+        assert look(folder, kind) == []
+        assert ", and its writer is at work" in unfinished(folder, kind)[0][1]
+    found = look(folder, kind)
+    units = one.form.units
+    wanted = [(kind, one.key.path, units, c.start, c.stop) for c in (one.commits[0], last)]
+    assert [where(damage) for damage in found] == wanted
+    assert str(found[0]).endswith(" are damaged (their repair was interrupted)")
+    assert unfinished(folder, kind) == []
+    # What is kept behind a gap is read as well.
+    flip_bit(chunk_files(one.place / one.form.array)[-2])
+    assert len(look(folder, kind)) == 3
+
+
 def write_three(folder, checkpoint="final", source=None, taps=("one", "two", "three")):
     """Write a network of three taps, and its Grams; ``source`` tells that these came from it."""
     how = {"run": "d", "checkpoint": checkpoint, "n_samples": N, "n_taps": 3}
