@@ -102,7 +102,7 @@ def _opened(path: Path, array: ArrayFile, advice: str, alone: bool) -> ArrayFile
     try:
         check_tap(array.name)
     except InvalidKeyError as error:
-        found = f"holds an array with a name of {len(array.name)} characters"
+        found = f"holds an array with a name of {len(array.name)} characters: {error.finding}"
         raise ArrayError(str(path), found, remedy=error.remedy) from None
     source = str(path) if alone else f"{path}:{array.name}"
     opened = replace(array, file=path, source=source, advice=array.advice or advice)
