@@ -85,7 +85,8 @@ def test_a_checkpoint_without_digests_is_read(copy):
 SAVED_AND_KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.test_allcnn_checkpoint import checkpoint, draw_state
+from allcnn.workspace import checkpoints
+from tests.test_allcnn_checkpoint import draw_state
 
 folder, n = Path(sys.argv[1]), int(sys.argv[2])
 state, made = draw_state(0), 0
@@ -102,7 +103,7 @@ def dying(change):
 
 for name in ("mkdir", "rename", "replace", "unlink", "rmdir"):
     setattr(os, name, dying(getattr(os, name)))
-checkpoint.save(folder, state)
+checkpoints.save(folder, state)
 """
 
 

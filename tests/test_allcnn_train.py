@@ -746,7 +746,7 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32(fresh):
 
 
 def test_a_run_that_is_held_is_refused_before_any_data_are_loaded(fresh, monkeypatch):
-    monkeypatch.setattr(loop.data, "load", never)
+    monkeypatch.setattr(splits, "load", never)
     with claim(fresh.run_folder(RUN)), pytest.raises(ClaimedError, match="is being written by"):
         loop.train(NOISE, fresh)
 
@@ -755,7 +755,7 @@ def test_what_fails_before_the_first_record_leaves_no_folder(fresh, monkeypatch)
     def damaged(*args):
         raise DatasetError("noise is damaged")
 
-    monkeypatch.setattr(loop.data, "load", damaged)
+    monkeypatch.setattr(splits, "load", damaged)
     with pytest.raises(DatasetError, match="noise is damaged"):
         loop.train(NOISE, fresh)
     assert not fresh.run_folder(RUN).exists()

@@ -49,9 +49,8 @@ sys.addaudithook(watch)
 READING = """
 import numpy as np
 import store
-from allcnn import checkpoint, network, optim, record, train
-from allcnn.config import RunConfig
-from allcnn.drawing.figure_files import matrix_json
+from allcnn.networks import convnet
+from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import Workspace
 from store.maintenance.verify import verify
 
@@ -69,12 +68,12 @@ stores = [
 for kind, path in stores:
     n_read += sum(not checked.damage for checked in verify(path, kind))
 for run in place.runs():
-    entry = record.read_record(place, run)
-    n_read += len(record.read_history(place, run))
+    entry = run_record.read_record(place, run)
+    n_read += len(run_record.read_history(place, run))
     for name in place.checkpoints(run):
         folder = place.find_checkpoint(run, name)
-        variables = checkpoint.load_variables(folder, network.abstract(entry.spec))
-        n_read += len(checkpoint.digest(variables)) > 0
+        variables = checkpoints.load_variables(folder, convnet.abstract(entry.spec))
+        n_read += len(checkpoints.digest(variables)) > 0
 for folder in place.root.rglob("*.npy"):
     np.load(folder)
 print(n_read)
