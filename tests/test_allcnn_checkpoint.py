@@ -86,7 +86,8 @@ def test_a_checkpoint_without_digests_is_read(copy):
 SAVED_AND_KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.test_allcnn_checkpoint import checkpoints, draw_state
+from allcnn.workspace import checkpoints
+from tests.test_allcnn_checkpoint import draw_state
 
 folder, n = Path(sys.argv[1]), int(sys.argv[2])
 state, made = draw_state(0), 0

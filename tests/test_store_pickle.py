@@ -51,10 +51,7 @@ sys.addaudithook(watch)
 READING = """
 import numpy as np
 import store
-from allcnn.compare.describe import matrix_json
 from allcnn.networks import network
-from allcnn.settings.run import RunConfig
-from allcnn.training import loop, optimizer
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import Workspace
 from store.maintenance.verify import verify
