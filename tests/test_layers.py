@@ -1,7 +1,10 @@
 """Imports point one way, flows to allcnn to store, and heavy libraries stay in their rooms."""
 
 import ast
+import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -76,6 +79,30 @@ def test_no_import_points_back(path):
     assert not {name for name in imports(path) if within(name, *PACKAGES[:own])}
 
 
+def room_of(name: str) -> str:
+    """Return the folder of a module within its package; files beside the folders are rooms, too."""
+    return ".".join(name.split(".")[:2])
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_two_rooms_need_each_other(package):
+    modules = {module_name(path): path for path in in_package(package)}
+    needs: dict[str, set[str]] = {room_of(name): set() for name in modules}
+    for name, path in modules.items():
+        ours = {room_of(other) for other in imports(path) if within(other, package)}
+        needs[room_of(name)] |= ours & set(needs) - {room_of(name), package}
+    # Raises CycleError, which names the rooms.
+    assert set(TopologicalSorter(needs).static_order()) == set(needs)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_two_modules_have_one_name(package):
+    """But a flow may be named as what it does."""
+    names = [path.stem for path in in_package(package) if path.parent != ROOT / "flows"]
+    twice = {name for name, count in Counter(names).items() if count > 1} - {"__init__"}
+    assert twice == set()
+
+
 @pytest.mark.parametrize("path", in_package("store"), ids=module_name)
 def test_the_store_needs_numpy_and_zarr_alone(path):
     more = ON_DEMAND.get(module_name(path), set())
@@ -91,9 +118,32 @@ def test_what_is_loaded_on_demand_is_imported_by_no_module(name):
 def test_similarity_needs_jax_and_numpy_alone(path):
     own = {other for other in imports(path) if within(other, *PACKAGES)}
     # Arrays of other libraries enter by one door; triangles are arrays, too.
-    doors = ("allcnn.similarity", "store.model.array_interop", "store.model.triangles")
+    doors = ("allcnn.similarity", "allcnn.definitions", "allcnn.errors")
+    doors += ("store.model.array_interop", "store.model.triangles")
     assert {other for other in own if not within(other, *doors)} == set()
     assert foreign(path) <= {"allcnn", "jax", "numpy", "jaxtyping", "store"}
+
+
+def test_kernels_and_measures_know_nothing_of_what_computes_them():
+    """So that the command line, whose options they declare, needs no JAX for its help."""
+    objects = ("allcnn.similarity.kernels", "allcnn.similarity.measures")
+    doors = {
+        "allcnn.similarity.kernels": ("allcnn.similarity.kernels", "allcnn.definitions"),
+        "allcnn.similarity.measures": ("allcnn.similarity.measures", "allcnn.definitions"),
+        "allcnn.definitions": ("allcnn.definitions", "allcnn.errors"),
+    }
+    for room, own in doors.items():
+        for path in in_package(room):
+            names = {name for name in imports(path) if within(name, *PACKAGES)}
+            assert {name for name in names if not within(name, *own)} == set(), path
+            assert foreign(path) <= {"allcnn", "numpy"}
+    code = "import sys, allcnn.similarity.method; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert set(objects) <= loaded
+    assert {"jax", "jaxlib", "flax", "zarr", "prefect", "dask"} & loaded == set()
 
 
 def test_identification_needs_numpy_alone():
