@@ -1,6 +1,7 @@
 """Imports point one way, flows to allcnn to store, and heavy libraries stay in their rooms."""
 
 import ast
+import itertools
 import subprocess
 import sys
 from collections import Counter
@@ -153,7 +154,7 @@ def test_identification_needs_numpy_alone():
 
 def test_only_the_bridges_touch_the_store():
     # Files, and the texts in them, are the same for runs.
-    files = ("storage", "errors", "model.strict_json", "model.field_checks")
+    files = ("storage", "errors", "model.strict_json", "model.field_checks", "model.names")
     arrays = ("model.array_interop", "model.triangles")
     found = importers("store", of="allcnn", but=tuple(f"store.{n}" for n in (*files, *arrays)))
     assert {"allcnn.extract.resume", "allcnn.compare.tasks"} <= found
@@ -183,14 +184,26 @@ def test_nobody_imports(name):
     assert importers(name) == set()
 
 
-# Commands of the command line import what they need, so that --help is instant.
+IN_FUNCTIONS = ("flows.cli", "allcnn.networks.architectures")
+"""Commands and architectures import what they need where they run, so that --help is instant."""
+
+
 @pytest.mark.parametrize(
-    "path", [p for p in MODULES if not module_name(p).startswith("flows.cli")], ids=module_name
+    "path", [p for p in MODULES if not within(module_name(p), *IN_FUNCTIONS)], ids=module_name
 )
 def test_imports_are_at_the_top(path):
+    """But for types alone, in one block below them."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    statements = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert statements == tree.body[1 : len(statements) + 1]  # after the docstring
+    statements = [node for node in ast.walk(tree) if is_import(node)]
+    top = list(itertools.takewhile(is_import, tree.body[1:]))  # after the docstring
+    below = tree.body[1 + len(top)] if len(statements) > len(top) else None
+    if isinstance(below, ast.If) and ast.unparse(below.test) == "TYPE_CHECKING":
+        top += below.body
+    assert statements == top
+
+
+def is_import(node: ast.AST) -> bool:
+    return isinstance(node, ast.Import | ast.ImportFrom)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
