@@ -11,8 +11,8 @@ from allcnn.errors import ConfigError, RunError, WorkspaceError
 from allcnn.training import loop
 from allcnn.workspace import run_export, run_listing, run_record
 from allcnn.workspace.checkpoint_names import checkpoint_epoch, checkpoint_name
+from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace, read_json, write_json
-from flows.maintenance.ledger import Ledger
 from flows.maintenance.night import night
 from tests.commands import contents
 

@@ -30,8 +30,8 @@ from flows.figures import results as sources
 from flows.figures.output_files import Targets, speaking_name
 from flows.figures.results import Request, Sources
 from flows.figures.style import Look
-from flows.maintenance.stale_networks import digest_now
 from flows.settings.pipeline_plan import stages
+from flows.views.current_checkpoints import digest_now
 from tests.commands import run, succeed
 from tests.faults import relabel
 from tests.networks import comparison, make_taps, methods, write_network

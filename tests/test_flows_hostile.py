@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from allcnn.errors import AllcnnError
 from allcnn.settings.run import RunConfig
 from allcnn.workspace import run_record
+from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_listing import Unreadable, list_runs
 from allcnn.workspace.run_record import Epoch, RunRecord
 from flows.cli.main import main
-from flows.maintenance.ledger import Ledger
 from flows.reporting import write_report
 from tests.commands import run, succeed
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from allcnn.errors import RunError, WorkspaceError
+from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
-from flows.maintenance.ledger import Ledger
 from flows.reporting import page, write_report
 from tests.commands import contents
 from tests.faults import chunk_files

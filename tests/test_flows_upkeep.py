@@ -20,10 +20,10 @@ from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
 from allcnn.training import loop
 from allcnn.workspace import run_record
+from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
 from flows.maintenance import heartbeat, rotating_verification, superseded
 from flows.maintenance import night as nights
-from flows.maintenance.ledger import Ledger
 from flows.maintenance.matrix_change import moved
 from flows.maintenance.night import night, work_through
 from flows.maintenance.night_summary import headline, markdown, text
@@ -536,7 +536,7 @@ def test_a_full_disk_at_the_end_is_an_error(known, monkeypatch):
     def full(*_):
         raise WorkspaceError("cannot write: no space left")
 
-    monkeypatch.setattr("flows.maintenance.ledger.write_json", full)
+    monkeypatch.setattr("allcnn.workspace.nightly_ledger.write_json", full)
     with pytest.raises(WorkspaceError, match="no space left"):
         run_night(known)
 

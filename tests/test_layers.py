@@ -1,7 +1,11 @@
 """Imports point one way, flows to allcnn to store, and heavy libraries stay in their rooms."""
 
 import ast
+import itertools
+import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -76,6 +80,30 @@ def test_no_import_points_back(path):
     assert not {name for name in imports(path) if within(name, *PACKAGES[:own])}
 
 
+def room_of(name: str) -> str:
+    """Return the folder of a module within its package; files beside the folders are rooms, too."""
+    return ".".join(name.split(".")[:2])
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_two_rooms_need_each_other(package):
+    modules = {module_name(path): path for path in in_package(package)}
+    needs: dict[str, set[str]] = {room_of(name): set() for name in modules}
+    for name, path in modules.items():
+        ours = {room_of(other) for other in imports(path) if within(other, package)}
+        needs[room_of(name)] |= ours & set(needs) - {room_of(name), package}
+    # Raises CycleError, which names the rooms.
+    assert set(TopologicalSorter(needs).static_order()) == set(needs)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_two_modules_have_one_name(package):
+    """But a flow may be named as what it does."""
+    names = [path.stem for path in in_package(package) if path.parent != ROOT / "flows"]
+    twice = {name for name, count in Counter(names).items() if count > 1} - {"__init__"}
+    assert twice == set()
+
+
 @pytest.mark.parametrize("path", in_package("store"), ids=module_name)
 def test_the_store_needs_numpy_and_zarr_alone(path):
     more = ON_DEMAND.get(module_name(path), set())
@@ -91,9 +119,32 @@ def test_what_is_loaded_on_demand_is_imported_by_no_module(name):
 def test_similarity_needs_jax_and_numpy_alone(path):
     own = {other for other in imports(path) if within(other, *PACKAGES)}
     # Arrays of other libraries enter by one door; triangles are arrays, too.
-    doors = ("allcnn.similarity", "store.model.array_interop", "store.model.triangles")
+    doors = ("allcnn.similarity", "allcnn.definitions", "allcnn.errors")
+    doors += ("store.model.array_interop", "store.model.triangles")
     assert {other for other in own if not within(other, *doors)} == set()
     assert foreign(path) <= {"allcnn", "jax", "numpy", "jaxtyping", "store"}
+
+
+def test_kernels_and_measures_know_nothing_of_what_computes_them():
+    """So that the command line, whose options they declare, needs no JAX for its help."""
+    objects = ("allcnn.similarity.kernels", "allcnn.similarity.measures")
+    doors = {
+        "allcnn.similarity.kernels": ("allcnn.similarity.kernels", "allcnn.definitions"),
+        "allcnn.similarity.measures": ("allcnn.similarity.measures", "allcnn.definitions"),
+        "allcnn.definitions": ("allcnn.definitions", "allcnn.errors"),
+    }
+    for room, own in doors.items():
+        for path in in_package(room):
+            names = {name for name in imports(path) if within(name, *PACKAGES)}
+            assert {name for name in names if not within(name, *own)} == set(), path
+            assert foreign(path) <= {"allcnn", "numpy"}
+    code = "import sys, allcnn.similarity.method; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert set(objects) <= loaded
+    assert {"jax", "jaxlib", "flax", "zarr", "prefect", "dask"} & loaded == set()
 
 
 def test_identification_needs_numpy_alone():
@@ -103,7 +154,7 @@ def test_identification_needs_numpy_alone():
 
 def test_only_the_bridges_touch_the_store():
     # Files, and the texts in them, are the same for runs.
-    files = ("storage", "errors", "model.strict_json", "model.field_checks")
+    files = ("storage", "errors", "model.strict_json", "model.field_checks", "model.names")
     arrays = ("model.array_interop", "model.triangles")
     found = importers("store", of="allcnn", but=tuple(f"store.{n}" for n in (*files, *arrays)))
     assert {"allcnn.extract.resume", "allcnn.compare.tasks"} <= found
@@ -133,14 +184,26 @@ def test_nobody_imports(name):
     assert importers(name) == set()
 
 
-# Commands of the command line import what they need, so that --help is instant.
+IN_FUNCTIONS = ("flows.cli", "allcnn.networks.architectures")
+"""Commands and architectures import what they need where they run, so that --help is instant."""
+
+
 @pytest.mark.parametrize(
-    "path", [p for p in MODULES if not module_name(p).startswith("flows.cli")], ids=module_name
+    "path", [p for p in MODULES if not within(module_name(p), *IN_FUNCTIONS)], ids=module_name
 )
 def test_imports_are_at_the_top(path):
+    """But for types alone, in one block below them."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    statements = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert statements == tree.body[1 : len(statements) + 1]  # after the docstring
+    statements = [node for node in ast.walk(tree) if is_import(node)]
+    top = list(itertools.takewhile(is_import, tree.body[1:]))  # after the docstring
+    below = tree.body[1 + len(top)] if len(statements) > len(top) else None
+    if isinstance(below, ast.If) and ast.unparse(below.test) == "TYPE_CHECKING":
+        top += below.body
+    assert statements == top
+
+
+def is_import(node: ast.AST) -> bool:
+    return isinstance(node, ast.Import | ast.ImportFrom)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

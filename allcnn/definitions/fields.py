@@ -46,7 +46,7 @@ class Setting:
         """The type of its values."""
         if self.bounds is not None:
             return int if self.bounds.whole else float
-        return bool if isinstance(self.default, bool) else str
+        return type(self.default) if isinstance(self.default, bool | int | float) else str
 
     @property
     def flag(self) -> str:
@@ -64,9 +64,17 @@ class Setting:
             one_of(self.flag, value, self.choices)
         elif self.names:
             check_name(self.names, value)
-        elif not isinstance(value, self.kind):
-            wanted = "true or false" if self.kind is bool else "text"
-            raise ConfigError(self.flag, f"is {shown(value)}", f"use {wanted}")
+        elif not _is_of(self.kind, value):
+            raise ConfigError(self.flag, f"is {shown(value)}", f"use {_KINDS[self.kind]}")
+
+
+_KINDS: Final = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _is_of(kind: type, value: object) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, kind) or (kind is float and isinstance(value, int))
 
 
 REQUIRED: Final = object()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from allcnn.definitions.bounds import shown
 from allcnn.definitions.fields import Setting, check_settings, settings_of
-from allcnn.errors import ConfigError
+from allcnn.errors import ConfigError, in_one_line
 
 _PLACE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -25,9 +25,10 @@ class Varying:
 
     @property
     def reference(self) -> str:
-        """The name by which it is found again: its own, or ``module:object``."""
+        """The name by which it is found again: its own, or of others ``module:object``."""
         kind = type(self)
-        return kind.__dict__.get("_reference") or kind.name
+        is_own = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+        return kind.name if is_own else f"{kind.__module__}:{kind.__name__}"
 
     def to_json(self) -> dict[str, Any]:
         """Return its settings as JSON values."""
@@ -62,9 +63,10 @@ class Registry(Generic[V]):
         try:
             found = getattr(import_module(module), attribute)
         except (Exception, SystemExit) as error:  # whatever its module does
+            reason = in_one_line(error) or type(error).__name__
             raise ConfigError(
                 self.kind,
-                f"is {name}, which cannot be imported ({error})",
+                f"is {name}, which cannot be imported ({reason})",
                 remedy="check the module's name, and that its folder is on PYTHONPATH",
             ) from error
         if not _is_class(found, self._base):
@@ -74,8 +76,6 @@ class Registry(Generic[V]):
                 remedy=f"name a frozen dataclass that derives from {self._base.__module__}"
                 f".{self._base.__name__}",
             )
-        if found not in self._own.values():
-            found._reference = name
         known: type[V] = found
         return known
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import store
 from allcnn.probing import classifier
-from allcnn.probing.select import Tap, Task, choose
+from allcnn.probing.probe_tasks import Tap, Task, choose
 from allcnn.progress import Report, silent
 from allcnn.provenance import now, versions
 from allcnn.settings.probing import Probing

@@ -18,13 +18,13 @@ from allcnn.progress import Report
 from allcnn.provenance import now
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
+from allcnn.workspace import nightly_ledger as remembered
 from allcnn.workspace import run_record
+from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_locks import holding_folder
-from flows.maintenance import ledger as remembered
 from flows.maintenance import superseded
 from flows.maintenance.heartbeat import LostNightError, kept_alive
-from flows.maintenance.ledger import Ledger
 from flows.maintenance.matrix_change import moved
 from flows.maintenance.night_figures import CURVES, draw_missing
 from flows.maintenance.night_summary import Summary

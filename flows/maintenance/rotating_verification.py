@@ -13,8 +13,8 @@ from allcnn.maintenance.repair import repair
 from allcnn.maintenance.verify_runs import taps_of
 from allcnn.progress import Report
 from allcnn.provenance import now
+from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
-from flows.maintenance.ledger import Ledger
 from flows.maintenance.stale_networks import network_folders
 from store import StoreError, has_store
 from store.maintenance.damage import Checked, Damage

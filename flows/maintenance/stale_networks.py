@@ -9,13 +9,13 @@ from allcnn.compare.candidates import Found, digests_of, find, missing_tap, sour
 from allcnn.compare.reextract import as_stored
 from allcnn.definitions.fields import check_name
 from allcnn.errors import AllcnnError
-from allcnn.extract import Samples, load_samples, load_source
+from allcnn.extract import Samples, load_samples
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
-from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.paths import Workspace
 from flows.settings.nightly_plan import Nightly
+from flows.views.current_checkpoints import digest_now
 from store import StoreError
 from store.model.names import check_component
 from store.storage.paths import Place, child_names
@@ -203,10 +203,3 @@ def _is_whole(plan: Nightly, network: Selection, sample_set: str, taps: list[Fou
     if not taps or missing_tap(taps, network) is not None:
         return False
     return all(sources_of(taps, job) for job in plan.comparisons(sample_set))
-
-
-def digest_now(workspace: Workspace, network: Selection) -> str:
-    """Return the digest of a checkpoint's variables, as it is kept with it where it is."""
-    folder = workspace.find_checkpoint(network.run, network.checkpoint)
-    kept = kept_digests(folder).get("variables")
-    return kept or load_source(workspace, network.run, network.checkpoint).digest

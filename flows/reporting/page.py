@@ -11,8 +11,8 @@ from markupsafe import Markup
 from allcnn.progress import Report, silent
 from allcnn.provenance import now
 from allcnn.similarity.method import Method
+from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
-from flows.maintenance.ledger import Ledger
 from flows.reporting import facts, found
 from flows.reporting.folder import Folder
 from flows.reporting.script import numbers_script, to_script

@@ -9,7 +9,6 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace.checkpoint_names import checkpoint_order
 from allcnn.workspace.paths import Workspace
 from flows.views.not_found import nothing_fits, of_option
-from flows.views.results import StoredProbe, StoredResult, find_probes, find_results
 from flows.views.stored import (
     Files,
     Stored,
@@ -20,6 +19,7 @@ from flows.views.stored import (
     stored,
     stored_tap,
 )
+from flows.views.stored_results import StoredProbe, StoredResult, find_probes, find_results
 from flows.views.where import OF_PROBES, OF_RESULTS, Facts, Where
 from store import (
     Grams,

@@ -1,9 +1,10 @@
 """The checkpoints as they are now, to tell what is of networks that were trained again since."""
 
 from allcnn.errors import AllcnnError
+from allcnn.extract import load_source
 from allcnn.settings.selection import Selection
+from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.paths import Workspace
-from flows.maintenance.stale_networks import digest_now
 from store import ProbeResult, StoreError
 
 
@@ -28,3 +29,10 @@ class Today:
         tap = probe.taps[0]
         digest = str(probe.provenance.get("checkpoint_digest", ""))
         return bool(digest) and self.is_other(f"{tap.run}@{tap.checkpoint}", digest)
+
+
+def digest_now(workspace: Workspace, network: Selection) -> str:
+    """Return the digest of a checkpoint's variables, as it is kept with it where it is."""
+    folder = workspace.find_checkpoint(network.run, network.checkpoint)
+    kept = kept_digests(folder).get("variables")
+    return kept or load_source(workspace, network.run, network.checkpoint).digest

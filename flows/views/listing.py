@@ -7,8 +7,8 @@ from allcnn.commands import command
 from allcnn.similarity.kernels import served_by
 from allcnn.workspace.paths import Workspace
 from flows.views.browse import Listing, Network
-from flows.views.results import StoredProbe, StoredResult
 from flows.views.stored import Stored, StoredTap
+from flows.views.stored_results import StoredProbe, StoredResult
 from flows.views.tables import aligned
 from store.maintenance.damage import Damage
 

@@ -7,7 +7,7 @@ from typing import Final, Self
 from allcnn.errors import ConfigError
 from allcnn.settings.selection import Selection
 from allcnn.similarity.method import Method
-from flows.views.results import StoredProbe, StoredResult
+from flows.views.stored_results import StoredProbe, StoredResult
 from store import QueryError
 from store.arrays.query import LEVELS, Query, Scalar, Wanted, parse_where
 from store.storage.paths import Place

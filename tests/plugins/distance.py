@@ -8,7 +8,7 @@ from allcnn.similarity.kernels import Kernel, Pairs
 
 @dataclass(frozen=True)
 class Distance(Kernel):
-    """-|x-y|; its HSIC is a quarter of squared distance covariance (Sejdinovic et al. 2013)."""
+    """-|x-y|; its HSIC is squared distance covariance (Sejdinovic et al. 2013)."""
 
     name: ClassVar[str] = "distance"
 

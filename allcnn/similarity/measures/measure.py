@@ -79,8 +79,9 @@ class Measure(Varying, ABC):
         """Return the n² features that enter the inner product, of a Gram of n examples.
 
         Computed by ``K.__array_namespace__()``, of NumPy or JAX. A constant added to the Gram must
-        not change them, and must another order of the examples only reorder them: feature i, j is
-        of examples i and j.
+        not change them, a factor on it must be one on them, since Grams are scaled so that float32
+        holds them, and another order of the examples must only reorder them: feature i, j is of
+        examples i and j.
         """
 
     def centred(self, K: Matrix) -> Matrix:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError
+from store.ingest.files.array_names import counting, describes_examples
 from store.ingest.files.arrays import ArrayFile, Rows, check_form
 from store.ingest.files.formats import FORMATS, is_there, is_zarr, open_path
-from store.ingest.files.names import counting, describes_examples
 
 _FEWEST: Final = 4
 """Files that can be an example each: HSIC needs as many examples."""

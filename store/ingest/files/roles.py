@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError, StoreError
+from store.ingest.files.array_names import LABELS, METADATA, OTHERS, SAMPLES, last_part
 from store.ingest.files.arrays import ArrayFile
 from store.ingest.files.classes import as_classes, as_indices
-from store.ingest.files.names import LABELS, METADATA, OTHERS, SAMPLES, last_part
 from store.model.names import fits
 from store.model.schema import RepresentationKey
 

@@ -13,9 +13,9 @@ import zarr
 from zarr.errors import ZarrUserWarning
 
 from store.errors import ArrayError
+from store.ingest.files.array_names import counting
 from store.ingest.files.arrays import ArrayFile, plain
 from store.ingest.files.formats import ZARR_MARKS
-from store.ingest.files.names import counting
 
 ADVICE: Final = "write it again with zarr"
 _OWN: Final = "allcnn_store"
