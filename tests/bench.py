@@ -44,8 +44,8 @@ from allcnn.drawing import figure_files
 from allcnn.extract import keep
 from allcnn.extract.forward import Samples, Source, tap_shapes
 from allcnn.networks.architectures import AllCnnC
-from allcnn.networks.convnet import ConvNet
-from allcnn.networks.presets import preset
+from allcnn.networks.architectures.convnet import ConvNet
+from allcnn.networks.architectures.presets import preset
 from allcnn.progress import silent
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import DEFAULT_SAMPLES, Compression, DType, Extraction, Keep

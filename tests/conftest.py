@@ -11,7 +11,9 @@ if not os.environ.get("OPTIMISED"):
     # Compiling took three quarters of all tests' time: networks here are too small to repay it.
     # Commands that tests start inherit this. `make test-slow` repeats the numerical tests without.
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    )
 
 import gc
 import shutil

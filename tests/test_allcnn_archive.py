@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allcnn.errors import ArchiveError, RunError, WorkspaceError
-from allcnn.networks.network import abstract
+from allcnn.networks.variables import abstract
 from allcnn.workspace import checkpoints, run_archive, run_export, run_record
 from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.paths import WHOLE, Workspace

@@ -15,9 +15,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from allcnn.errors import RunError, WorkspaceError
-from allcnn.networks.architectures.convolutional import Conv, Layers
-from allcnn.networks.convnet import ConvNet
-from allcnn.networks.network import Variables, abstract
+from allcnn.networks.architectures.convnet import ConvNet
+from allcnn.networks.architectures.layers import Conv, Layers
+from allcnn.networks.network import Variables
+from allcnn.networks.variables import abstract
 from allcnn.settings.run import RunConfig
 from allcnn.training import optimizer
 from allcnn.workspace import checkpoints

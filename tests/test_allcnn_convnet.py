@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allcnn.networks import convnet
-from allcnn.networks.architectures import AllCnnC, Plain, Tiny10, WidthN
-from allcnn.networks.architectures.convolutional import Conv, Layers
-from allcnn.networks.convnet import ConvNet
-from allcnn.networks.network import Variables, abstract
+from allcnn.networks.architectures import AllCnnC, Plain, Tiny10, WidthN, convnet
+from allcnn.networks.architectures.convnet import ConvNet
+from allcnn.networks.architectures.layers import Conv, Layers
+from allcnn.networks.network import Variables
+from allcnn.networks.variables import abstract
 from tests.oracles import conv64
 
 BLOCKS = (Conv(3), Conv(4, stride=2), Conv(5, padding="VALID"), Conv(4, kernel=1))

@@ -22,7 +22,7 @@ import store
 from allcnn import extract
 from allcnn.errors import ConfigError, RunError
 from allcnn.extract import Samples, Source, gram_medians, sinks
-from allcnn.networks.network import abstract
+from allcnn.networks.variables import abstract
 from allcnn.progress import silent
 from allcnn.settings.extraction import Extraction
 from allcnn.similarity import gram, gram_error

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from allcnn.errors import ConfigError
-from allcnn.networks.network import abstract
-from allcnn.networks.presets import names, preset
+from allcnn.networks.architectures.presets import names, preset
+from allcnn.networks.variables import abstract
 from allcnn.settings.run import RunConfig
 
 

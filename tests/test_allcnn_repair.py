@@ -17,7 +17,7 @@ from allcnn import extract
 from allcnn.compare import compare
 from allcnn.datasets import splits
 from allcnn.maintenance.repair import repair
-from allcnn.networks.convnet import ConvNet
+from allcnn.networks.architectures.convnet import ConvNet
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace

@@ -19,9 +19,9 @@ from allcnn import backend
 from allcnn.datasets import splits
 from allcnn.errors import ConfigError, DatasetError, RunError, WorkspaceError
 from allcnn.networks import batch_norm, convolution
-from allcnn.networks.architectures.convolutional import Conv, Layers
-from allcnn.networks.convnet import ConvNet
-from allcnn.networks.network import abstract
+from allcnn.networks.architectures.convnet import ConvNet
+from allcnn.networks.architectures.layers import Conv, Layers
+from allcnn.networks.variables import abstract
 from allcnn.settings.run import RunConfig
 from allcnn.training import loop, steps, throughput
 from allcnn.workspace import checkpoints, run_record

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from allcnn.networks.network import abstract
+from allcnn.networks.variables import abstract
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.paths import Workspace

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import store
 from allcnn.errors import RunError, WorkspaceError
-from allcnn.networks.network import abstract
+from allcnn.networks.variables import abstract
 from allcnn.training import loop
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import WHOLE, Workspace, read_json, write_json

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 import store
-from allcnn.networks.convnet import ConvNet
+from allcnn.networks.architectures.convnet import ConvNet
 from allcnn.workspace.paths import Workspace
 from flows.cli.main import main
 from store import (

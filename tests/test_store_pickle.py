@@ -51,7 +51,7 @@ sys.addaudithook(watch)
 READING = """
 import numpy as np
 import store
-from allcnn.networks import network
+from allcnn.networks import variables as of_networks
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import Workspace
 from store.maintenance.verify import verify
@@ -74,7 +74,7 @@ for run in place.runs():
     n_read += len(run_record.read_history(place, run))
     for name in place.checkpoints(run):
         folder = place.find_checkpoint(run, name)
-        variables = checkpoints.load_variables(folder, network.abstract(entry.network))
+        variables = checkpoints.load_variables(folder, of_networks.abstract(entry.network))
         n_read += len(checkpoints.digest(variables)) > 0
 for folder in place.root.rglob("*.npy"):
     np.load(folder)

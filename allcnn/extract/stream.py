@@ -15,7 +15,7 @@ from allcnn.extract.forward import Forward, Images, Samples, Source, narrowed, p
 from allcnn.extract.resume import check_unclaimed, open_sinks
 from allcnn.extract.sinks import Sink
 from allcnn.machine_memory import check_room
-from allcnn.networks.network import abstract
+from allcnn.networks.variables import abstract
 from allcnn.progress import Report, silent
 from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction
 from allcnn.settings.run import RunConfig

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from allcnn.errors import AllcnnError, WorkspaceError
 from allcnn.maintenance import recompute as repair
 from allcnn.maintenance.inventory import EVERYTHING, KINDS, Inventory, Removal, is_of, place_of
-from allcnn.networks.network import abstract
+from allcnn.networks.variables import abstract
 from allcnn.settings.selection import Selection
 from allcnn.similarity.kernels import served_by
 from allcnn.workspace import checkpoints, run_record

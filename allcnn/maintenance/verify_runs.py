@@ -8,7 +8,7 @@ from typing import Any, Final
 import jax
 
 from allcnn.errors import AllcnnError, RunError
-from allcnn.networks.network import abstract
+from allcnn.networks.variables import abstract
 from allcnn.training.recipe import recipe_of
 from allcnn.workspace import checkpoints as checkpoint
 from allcnn.workspace import run_record

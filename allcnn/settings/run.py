@@ -16,7 +16,7 @@ from allcnn.definitions.fields import (
 )
 from allcnn.errors import ConfigError
 from allcnn.networks.architectures import ARCHITECTURES, AllCnnC, Architecture
-from allcnn.networks.architectures.base import Precision
+from allcnn.networks.network import Precision
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class RunConfig:
     """Everything that determines a trained network, its seed included.
 
     The defaults are for a try on two cores: less than a minute on digits, about half an hour on
-    CIFAR-10. The published recipes are in ``allcnn.networks.presets``.
+    CIFAR-10. The published recipes are in ``allcnn.networks.architectures.presets``.
 
     Settings of the architecture stand beside its own in options and JSON.
     """

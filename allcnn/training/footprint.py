@@ -7,6 +7,7 @@ import jax
 from allcnn.datasets.splits import Outline
 from allcnn.machine_memory import check_room, host_bytes
 from allcnn.networks.network import Network
+from allcnn.networks.variables import n_outputs, parameter_bytes
 from allcnn.settings.run import RunConfig
 
 _COPIES: Final = 3
@@ -33,7 +34,7 @@ def check_training(data: Outline, config: RunConfig, n_runs: int) -> None:
 def training_bytes(network: Network, config: RunConfig) -> int:
     """Return the bytes of parameters, and of the outputs that a backward pass goes back through."""
     size = 2 if config.precision == "bfloat16" else 4
-    return _COPIES * network.parameter_bytes + config.batch_size * size * network.n_outputs
+    return _COPIES * parameter_bytes(network) + config.batch_size * size * n_outputs(network)
 
 
 def device_bytes() -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from allcnn.errors import RunError
-from allcnn.networks.network import abstract
+from allcnn.networks.variables import abstract, parameter_bytes
 from allcnn.workspace import checkpoints as checkpoint
 from allcnn.workspace.checkpoint_names import checkpoint_epoch
 from allcnn.workspace.paths import WHOLE
@@ -60,7 +60,7 @@ def _check_proportion(entry: RunRecord, name: str, n_bytes: int) -> None:
     """
     network, most = entry.network, max(_HARMLESS_BYTES, _MOST_PACKED * n_bytes)
     # The taps first: to count the parameters of a network without end takes as long.
-    if len(network.taps) * _LAYER_BYTES >= n_bytes or network.parameter_bytes >= most:
+    if len(network.taps) * _LAYER_BYTES >= n_bytes or parameter_bytes(network) >= most:
         raise RunError(
             f"the checkpoint {name!r} of run {entry.config.name!r}",
             f"has {n_bytes} bytes, too few for the network that its config.json describes",

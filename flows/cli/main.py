@@ -17,7 +17,7 @@ from allcnn.cluster.spec import ClusterSpec
 from allcnn.commands import Command, command
 from allcnn.definitions.fields import only
 from allcnn.errors import AllcnnError, ConfigError, in_one_line
-from allcnn.networks import presets
+from allcnn.networks.architectures import presets
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.run import RunConfig

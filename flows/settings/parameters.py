@@ -11,8 +11,7 @@ from allcnn.cluster.spec import PATTERN, THREADS, ClusterSpec
 from allcnn.definitions import bounds
 from allcnn.definitions.fields import Setting, but, only, settings_of
 from allcnn.errors import ConfigError
-from allcnn.networks import presets
-from allcnn.networks.architectures import AllCnnC
+from allcnn.networks.architectures import AllCnnC, presets
 from allcnn.networks.architectures.convolutional import DEPTH
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction, Keep

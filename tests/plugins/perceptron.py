@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from allcnn.definitions.bounds import Bounds
 from allcnn.definitions.fields import setting
 from allcnn.networks.architectures import Architecture
-from allcnn.networks.network import Network, Variables, input_statistics, normalised
+from allcnn.networks.network import Network, Variables
+from allcnn.networks.variables import input_statistics, normalised
 
 HIDDEN = Bounds(1, 100_000)
 

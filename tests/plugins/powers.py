@@ -10,7 +10,8 @@ import optax
 from allcnn.definitions.bounds import Bounds
 from allcnn.definitions.fields import setting
 from allcnn.networks.architectures import Architecture
-from allcnn.networks.network import Network, Variables, input_statistics, normalised
+from allcnn.networks.network import Network, Variables
+from allcnn.networks.variables import input_statistics, normalised
 from allcnn.training.recipe import Recipe
 
 

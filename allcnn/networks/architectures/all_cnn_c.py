@@ -5,14 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from allcnn.definitions.fields import setting
-from allcnn.networks.architectures.convolutional import (
-    DEPTH,
-    WIDTH,
-    Conv,
-    Convolutional,
-    Layers,
-    channels,
-)
+from allcnn.networks.architectures.convolutional import DEPTH, WIDTH, Convolutional, channels
+from allcnn.networks.architectures.layers import Conv, Layers
 
 _INPUT_DROPOUT = 0.2
 _STRIDE_DROPOUT = 0.5

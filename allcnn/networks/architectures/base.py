@@ -2,15 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from allcnn.definitions.registry import Varying
-
-if TYPE_CHECKING:
-    from allcnn.networks.network import Network
-
-Precision = Literal["float32", "bfloat16"]
-"""Of the forward and backward pass of training."""
+from allcnn.networks.network import Network
 
 
 class Architecture(Varying, ABC):
@@ -34,7 +29,7 @@ class Architecture(Varying, ABC):
         """Its part of a run's name, with the settings that tell runs apart."""
 
     @abstractmethod
-    def network(self, n_classes: int, input_channels: int, image_size: int) -> "Network":
+    def network(self, n_classes: int, input_channels: int, image_size: int) -> Network:
         """Return the network for images of a data set."""
 
     def recipe(self) -> Any:

@@ -1,46 +1,17 @@
 """What the convolutional architectures share: layers as data, and the network made of them."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final
 
 from allcnn.definitions.bounds import Bounds
 from allcnn.networks.architectures.base import Architecture
-
-if TYPE_CHECKING:
-    from allcnn.networks.convnet import ConvNet
+from allcnn.networks.architectures.layers import Conv, Layers
+from allcnn.networks.network import Network
 
 DEPTH: Final = Bounds(1, 170)
 """1,193 layers, as many as the deepest network that was trained on CIFAR-10 (He et al. 2016)."""
 
 WIDTH: Final = Bounds(1e-3, 1000, whole=False)
 """From one channel everywhere to 192,000: far more than fit anywhere, and still 32-bit sizes."""
-
-
-@dataclass(frozen=True)
-class Conv:
-    """One block: convolution without bias, batch norm, ReLU, and perhaps dropout after it."""
-
-    features: int
-    kernel: int = 3
-    stride: int = 1
-    padding: Literal["SAME", "VALID"] = "SAME"
-    dropout: float = 0.0
-
-
-@dataclass(frozen=True)
-class Layers:
-    """A convolutional network without its data set.
-
-    Attributes:
-        blocks: in order; their outputs are the taps ``conv1``, ``conv2``, ….
-        is_linear: whether a linear layer follows the mean over space, which is the tap ``pooled``
-            then; else that mean is the logits.
-        input_dropout: the share of input values that training sets to zero.
-    """
-
-    blocks: tuple[Conv, ...]
-    is_linear: bool
-    input_dropout: float = 0.0
 
 
 class Convolutional(Architecture):
@@ -50,10 +21,10 @@ class Convolutional(Architecture):
         """Return the layers for so many classes."""
         raise NotImplementedError
 
-    def network(self, n_classes: int, input_channels: int, image_size: int) -> "ConvNet":
+    def network(self, n_classes: int, input_channels: int, image_size: int) -> Network:
         """Return the network for images of a data set."""
         # Here, so that names and settings cost no import of Flax.
-        from allcnn.networks.convnet import ConvNet  # noqa: PLC0415
+        from allcnn.networks.architectures.convnet import ConvNet  # noqa: PLC0415
 
         return ConvNet(self.layers(n_classes), n_classes, input_channels, image_size)
 

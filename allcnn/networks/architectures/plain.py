@@ -9,10 +9,10 @@ from allcnn.networks.architectures.convolutional import (
     DEPTH,
     WIDTH,
     Convolutional,
-    Layers,
     channels,
     kornblith,
 )
+from allcnn.networks.architectures.layers import Layers
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from allcnn.definitions.fields import setting
-from allcnn.networks.architectures.convolutional import (
-    WIDTH,
-    Conv,
-    Convolutional,
-    Layers,
-    channels,
-)
+from allcnn.networks.architectures.convolutional import WIDTH, Convolutional, channels
+from allcnn.networks.architectures.layers import Conv, Layers
 
 
 @dataclass(frozen=True)

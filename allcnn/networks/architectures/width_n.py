@@ -8,13 +8,8 @@ from typing import Any, ClassVar, Final
 from allcnn.definitions.bounds import Bounds
 from allcnn.definitions.fields import setting
 from allcnn.errors import ConfigError
-from allcnn.networks.architectures.convolutional import (
-    WIDTH,
-    Convolutional,
-    Layers,
-    channels,
-    kornblith,
-)
+from allcnn.networks.architectures.convolutional import WIDTH, Convolutional, channels, kornblith
+from allcnn.networks.architectures.layers import Layers
 
 _PRESET: Final = re.compile(r"width-([1-9]\d{0,3})")
 

@@ -13,11 +13,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Key, UInt8
 
 from allcnn import backend
-from allcnn.networks.architectures.base import Precision
-from allcnn.networks.architectures.convolutional import Conv, Layers
+from allcnn.networks.architectures.layers import Conv, Layers
 from allcnn.networks.batch_norm import batch_norm
 from allcnn.networks.convolution import convolve
-from allcnn.networks.network import Network, Variables, input_statistics, normalised
+from allcnn.networks.network import Network, Precision, Variables
+from allcnn.networks.variables import input_statistics, normalised
 
 
 @dataclass(frozen=True)
