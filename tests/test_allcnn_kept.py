@@ -292,14 +292,18 @@ def test_a_result_of_nothing_is_passed_over(three):
     assert kept(three).name == result.name
 
 
+def labels(workspace, *sides, **how):
+    asked = job(*sides, **how)
+    return Catalogue(workspace).labels(asked, asked.method)
+
+
 def test_classes_are_found_one_by_one(three):
-    assert Catalogue(three).labels(job(A, A), None) == []
+    assert labels(three, A, A) == []
     compare(three, job(A, A, label="each"))
     compare(three, job(A, B, label=1))
-    catalogue = Catalogue(three)
-    assert catalogue.labels(job(A, A), None) == [0, 1]
-    assert catalogue.labels(job(A, B), None) == [1]
-    assert catalogue.labels(job(A, A, estimator="biased"), None) == []
+    assert labels(three, A, A) == [0, 1]
+    assert labels(three, A, B) == [1]
+    assert labels(three, A, A, estimator="biased") == []
     assert kept(three, A, A, label=1).label == 1
     assert kept(three, A, A) is None
 
