@@ -1,173 +1,186 @@
-"""One file for one run: a TAR of which every byte is prescribed, so that any other is noticed.
+"""One file for one run: an ordinary tar, whose first file lists the others with their SHA-256.
 
-The first member lists the others with their sizes and SHA-256, and has a SHA-256 over that list;
-headers, padding and the end follow from it. A file is what ``pack`` writes, byte for byte, or it is
-refused: links, devices and names that lead outside cannot even be said. Nothing is compressed, so
-nothing becomes larger than the file; ``tar`` unpacks it too, without these checks.
+Digests show damage, not who made a file. Nothing is compressed, so nothing becomes larger than it.
 """
 
 import hashlib
+import io
+import json
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
+from allcnn.definitions.fields import check_name
 from allcnn.errors import ArchiveError, WorkspaceError
-from allcnn.workspace.run_manifest import (
-    MANIFEST,
-    Manifest,
-    Member,
-    cut_off,
-    damaged,
-    is_member,
-    order_of,
-)
+from allcnn.workspace.checkpoint_names import is_checkpoint
+from store.model import strict_json
 from store.storage.atomic_write import replacing
+from store.storage.paths import walk_files
 
-_END: Final = bytes(2 * tarfile.BLOCKSIZE)
+_LIST: Final = "manifest.json"
+_MOST_LIST_BYTES: Final = 2**24
+"""About 100,000 files: the list is read whole, before anything in it is known to be right."""
 
-_MOST_MANIFEST_BYTES: Final = 2**24
-"""About 100,000 members: it is read whole, before anything in it is known to be right."""
+_FORMAT: Final = "allcnn-run"
+_VERSION: Final = 2
+"""Version 1 has the same list; its readers refuse a tar that differs in any byte from theirs."""
 
-_BLOCK_BYTES: Final = 2**20
+_PART: Final = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_MEMBER = re.compile(rf"(?:config|history)\.json|checkpoints/({_PART})(?:/{_PART}){{1,5}}")
 
 
-def pack(file: Path, run: str, folder: Path, names: Sequence[str]) -> Manifest:
-    """Write files of a run's folder into one: all of it, or nothing under that name.
+class Manifest(NamedTuple):
+    """What a file holds; the digest, over the run's name and the list, stands for all of it."""
+
+    run: str
+    n_files: int
+    digest: str
+
+
+def is_member(name: str, checkpoints: Sequence[str] = ()) -> bool:
+    """Return whether a path below a run's folder is a file of the run, or of some checkpoints."""
+    found = _MEMBER.fullmatch(name)
+    if found is None or len(name) > tarfile.LENGTH_NAME:
+        return False
+    of = found[1]
+    return of is None or (of in checkpoints if checkpoints else is_checkpoint(of))
+
+
+def pack(file: Path, run: str, folder: Path, checkpoints: Sequence[str]) -> Manifest:
+    """Write a run's folder, with some checkpoints, into a file: all of it, or nothing of that name.
 
     The same files give the same bytes. Raises WorkspaceError where one is a link, or is changed
     meanwhile, and where the file cannot be written.
     """
-    manifest = Manifest(run, tuple(_measured(folder, name) for name in sorted(names, key=order_of)))
-    content = manifest.encode()
-    with _replacing(file) as stream:
-        stream.write(_header(MANIFEST, len(content)) + content + _padding(len(content)))
-        for member in manifest.members:
-            stream.write(_header(member.name, member.n_bytes))
-            with (folder / member.name).open("rb") as source:
-                if _copied(source, stream, member.n_bytes) != member.sha256 or source.read(1):
-                    raise WorkspaceError(
-                        f"{folder / member.name} was changed while it was exported; export it"
-                        " again once nobody writes to the run"
-                    )
-            stream.write(_padding(member.n_bytes))
-        stream.write(_END)
-    return manifest
-
-
-def unpack(file: Path, runs: Path) -> Manifest:
-    """Write the files of an exported run below a folder of runs, where there is none of its name.
-
-    Raises ArchiveError at the first byte that is not as it must be, and before any is written where
-    names or sizes are not.
-    """
-    if not file.is_file():
-        raise ArchiveError(f"{file} is no file; name the file of an exported run")
-    with file.open("rb") as stream:
-        manifest = _read_manifest(file, stream)
-        for member in manifest.members:
-            what = f"the header of {member.name}"
-            _expect(file, stream, _header(member.name, member.n_bytes), what)
-            _extract(file, stream, member, runs / manifest.run / member.name)
-            _expect(file, stream, _padding(member.n_bytes), f"the padding of {member.name}")
-        _expect(file, stream, _END, "its end")
-        if stream.read(1):
-            raise damaged(file, "something follows its end")
-    return manifest
-
-
-def _read_manifest(file: Path, stream: BinaryIO) -> Manifest:
-    header = stream.read(tarfile.BLOCKSIZE)
-    name, size = header[: len(MANIFEST) + 1], header[124:135]
-    if name != f"{MANIFEST}\0".encode() or not re.fullmatch(rb"[0-7]{11}", size):
-        raise ArchiveError(f"{file} is no file of an exported run; name another one")
-    n_bytes = int(size, 8)
-    if header != _header(MANIFEST, n_bytes) or n_bytes > _MOST_MANIFEST_BYTES:
-        raise damaged(file, f"the header of {MANIFEST} is not as written")
-    content = stream.read(n_bytes)
-    if len(content) < n_bytes:
-        raise cut_off(file, "it ends within its list of files")
-    manifest = Manifest.decode(file, content)
-    _expect(file, stream, _padding(n_bytes), f"the padding of {MANIFEST}")
-    wanted = stream.tell() + len(_END)
-    wanted += sum(_size_in_file(member.n_bytes) for member in manifest.members)
-    found = os.fstat(stream.fileno()).st_size
-    # Before a byte is written: no more is ever unpacked than there is.
-    if found < wanted:
-        raise cut_off(file, f"it has {found} bytes of {wanted}")
-    if found > wanted:
-        raise damaged(file, f"it has {found} bytes and should have {wanted}")
-    return manifest
-
-
-def _extract(file: Path, stream: BinaryIO, member: Member, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("xb") as written:
-        if _copied(stream, written, member.n_bytes) != member.sha256:
-            raise damaged(file, f"{member.name} does not have its SHA-256")
-        _flush(written)
-
-
-def _copied(source: BinaryIO, target: BinaryIO, n_bytes: int) -> str:
-    """Copy so many bytes, or as many as there are; return their SHA-256."""
-    hasher = hashlib.sha256()
-    while n_bytes and (block := source.read(min(n_bytes, _BLOCK_BYTES))):
-        hasher.update(block)
-        target.write(block)
-        n_bytes -= len(block)
-    return hasher.hexdigest()
-
-
-def _measured(folder: Path, name: str) -> Member:
-    path = folder / name
-    if not is_member(name) or path.is_symlink():
-        raise WorkspaceError(
-            f"{path} is no ordinary file of a run; remove it from the run's folder"
-        )
-    with path.open("rb") as source:
-        n_bytes = os.fstat(source.fileno()).st_size
-        return Member(name, n_bytes, hashlib.file_digest(source, "sha256").hexdigest())
-
-
-def _expect(file: Path, stream: BinaryIO, wanted: bytes, what: str) -> None:
-    if stream.read(len(wanted)) != wanted:
-        raise damaged(file, f"{what} is not as written")
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[BinaryIO]:
-    """Yield a new file that takes the place of a path at the end, and is on the disk then."""
+    names = sorted(name for name, _, _ in walk_files(folder) if is_member(name, checkpoints))
+    members = [_measured(folder, name) for name in names]
+    listed = {"format": _FORMAT, "version": _VERSION, "run": run, "members": members}
+    manifest = Manifest(run, len(members), _digest(listed))
     try:
         with replacing(file) as stream:
-            yield stream
-            _flush(stream)
+            _write(stream, folder, listed | {"sha256": manifest.digest})
     except OSError as error:
         if isinstance(error, WorkspaceError):
             raise
         raise WorkspaceError(
-            f"{file} cannot be written ({error.strerror or error}); mend that, or name another"
-            " file, and export again"
+            f"{file} cannot be written ({error.strerror or error})",
+            remedy="fix that, or name another file, and export again",
+        ) from error
+    return manifest
+
+
+def unpack(file: Path, runs: Path) -> Manifest:
+    """Write the files of an exported run below an empty folder of runs.
+
+    Only plain files that are listed are extracted, by names that cannot lead elsewhere. Raises
+    ArchiveError for anything else, and for damage.
+    """
+    if not file.is_file():
+        raise ArchiveError(f"{file} is no file", remedy="name the file of an exported run")
+    try:
+        with tarfile.open(file, "r:") as tar:
+            # The first patches of Python 3.11 have no filters.
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)
+            listed = _read_list(file, tar, runs)
+            run, members = check_name("run", listed["run"]), listed["members"]
+            _extract(file, tar, {each["name"]: each for each in members}, runs / run)
+            return Manifest(run, len(members), listed["sha256"])
+    except (ArchiveError, OSError):
+        raise
+    # Headers and lists that no program writes give errors of many kinds.
+    except Exception as error:
+        raise ArchiveError(
+            f"{file} cannot be read as an exported run ({type(error).__name__}: {error})",
+            remedy="copy it again, or name another file",
         ) from error
 
 
-def _flush(stream: BinaryIO) -> None:
+def _write(stream: BinaryIO, folder: Path, listed: dict[str, Any]) -> None:
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        _add(tar, _LIST, _text(listed))
+        for member in listed["members"]:
+            content = (folder / member["name"]).read_bytes()
+            if hashlib.sha256(content).hexdigest() != member["sha256"]:
+                raise WorkspaceError(
+                    f"{folder / member['name']} was changed while it was exported",
+                    remedy="export it again once no process writes to the run",
+                )
+            _add(tar, member["name"], content)
     # Else a power cut could leave an empty file of the right name.
     stream.flush()
     os.fsync(stream.fileno())
 
 
-def _header(name: str, n_bytes: int) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.size = n_bytes
-    return info.tobuf(tarfile.GNU_FORMAT)
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)  # without times and owners
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
 
 
-def _padding(n_bytes: int) -> bytes:
-    return bytes(-n_bytes % tarfile.BLOCKSIZE)
+def _read_list(file: Path, tar: tarfile.TarFile, runs: Path) -> dict[str, Any]:
+    info = tar.next()
+    if not info or info.name != _LIST or not _is_plain(info) or info.size > _MOST_LIST_BYTES:
+        raise ArchiveError(f"{file} is no file of an exported run", remedy="name another one")
+    tar.extract(info, runs, set_attrs=False)
+    listed: dict[str, Any] = strict_json.parse((runs / _LIST).read_bytes())
+    if listed["format"] != _FORMAT or listed["version"] > _VERSION:
+        found = f"{listed['format']} {listed['version']}"[:40]
+        raise ArchiveError(
+            f"{file} has the format {found!r}, and this program reads {f'{_FORMAT} {_VERSION}'!r}",
+            remedy="import it with the version that wrote it, or a later one",
+        )
+    if listed["sha256"] != _digest({k: v for k, v in listed.items() if k != "sha256"}):
+        raise _damaged(file, f"its {_LIST} does not have its own SHA-256")
+    return listed
 
 
-def _size_in_file(n_bytes: int) -> int:
-    return tarfile.BLOCKSIZE + n_bytes + len(_padding(n_bytes))
+def _extract(
+    file: Path, tar: tarfile.TarFile, missing: dict[str, dict[str, Any]], folder: Path
+) -> None:
+    while info := tar.next():
+        member = missing.pop(info.name, None)
+        is_fine = member and is_member(info.name) and _is_plain(info)
+        # On some disks A is the same file as a.
+        if not is_fine or (folder / info.name).exists():
+            raise ArchiveError(
+                f"{file} holds {info.name[:100]!r}, which is no plain file of a run, or not listed",
+                remedy="get it from somebody whom you trust",
+            )
+        tar.extract(info, folder, set_attrs=False)
+        with (folder / info.name).open("rb") as written:
+            os.fsync(written.fileno())
+        if _measured(folder, info.name) != member:
+            raise _damaged(file, f"{info.name} does not have its SHA-256")
+    if missing:
+        raise _damaged(file, f"{min(missing)} is missing")
+
+
+def _is_plain(info: tarfile.TarInfo) -> bool:
+    # A sparse file could become larger than all of the archive.
+    return info.isreg() and not info.issparse()
+
+
+def _measured(folder: Path, name: str) -> dict[str, Any]:
+    """Return what the list says of a file."""
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        remedy = "remove it from the run's folder"
+        raise WorkspaceError(f"{path} is no ordinary file of a run", remedy=remedy)
+    with path.open("rb") as source:
+        digest = hashlib.file_digest(source, "sha256").hexdigest()
+        return {"name": name, "bytes": source.tell(), "sha256": digest}
+
+
+def _digest(listed: dict[str, Any]) -> str:
+    return f"sha256:{hashlib.sha256(_text(listed)).hexdigest()}"
+
+
+def _text(listed: dict[str, Any]) -> bytes:
+    return json.dumps(listed, indent=1).encode()
+
+
+def _damaged(file: Path, what: str) -> ArchiveError:
+    return ArchiveError(f"{file} is damaged: {what}", remedy="copy or export it again")

@@ -1,15 +1,15 @@
 """Whether what a folder holds is a run that this version can use, before anything rests on it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from allcnn.errors import RunError
 from allcnn.networks.network import abstract
 from allcnn.workspace import checkpoints as checkpoint
 from allcnn.workspace.checkpoint_names import checkpoint_epoch
+from allcnn.workspace.paths import WHOLE
 from allcnn.workspace.run_record import History, RunRecord
-from store.storage.paths import walk_files
+from store.storage.paths import Place, walk_files
 
 _LAYER_BYTES: Final = 100
 """A checkpoint takes more than that for the names and shapes of a layer alone."""
@@ -21,7 +21,7 @@ _HARMLESS_BYTES: Final = 2**28
 
 
 def check_run(
-    entry: RunRecord, history: History, checkpoints: Path, names: Sequence[str]
+    entry: RunRecord, history: History, checkpoints: Place, names: Sequence[str]
 ) -> dict[str, str]:
     """Return the digests of checkpoints' variables, having read each and its kept digest.
 
@@ -29,23 +29,27 @@ def check_run(
     """
     digests = {}
     for name in names:
+        folder = checkpoints / name
+        sizes = {file: n_bytes for file, n_bytes, _ in walk_files(folder)}
+        # Without that file it would pass for one of the first version, which has no digests.
+        if WHOLE not in sizes:
+            raise RunError(f"checkpoint {name!r}", "is not whole")
         check_epochs(entry, history, name)
-        n_bytes = sum(n for _, n, _ in walk_files(checkpoints / name))
-        _check_proportion(entry, name, n_bytes)
-        like = abstract(entry.network)
-        digests[name] = checkpoint.digest(checkpoint.load_variables(checkpoints / name, like))
+        _check_proportion(entry, name, sum(sizes.values()))
+        variables = checkpoint.load_variables(folder, abstract(entry.network))
+        digests[name] = checkpoint.digest(variables)
     return digests
 
 
 def check_epochs(entry: RunRecord, history: History, name: str) -> None:
     """Raise RunError where learning curves end before a checkpoint, or after the last epoch."""
     epochs = entry.config.epochs
-    seen = min(checkpoint_epoch(name), epochs + 1)
-    wanted = epochs if name == "final" else seen
-    if wanted > epochs or len(history) > epochs or len(history) < wanted:
+    wanted = epochs if name == "final" else checkpoint_epoch(name)
+    if not wanted <= len(history) <= epochs:
         raise RunError(
-            f"run {entry.config.name!r} has the checkpoint {name!r}, and curves of"
-            f" {len(history)} of its {epochs} epochs; restore its history.json"
+            f"run {entry.config.name!r}",
+            f"has the checkpoint {name!r}, and curves of {len(history)} of its {epochs} epochs",
+            remedy="restore its history.json",
         )
 
 
@@ -54,12 +58,11 @@ def _check_proportion(entry: RunRecord, name: str, n_bytes: int) -> None:
 
     Settings from elsewhere could ask for any amount of memory and time.
     """
-    plausible = len(entry.network.taps) * _LAYER_BYTES < n_bytes
-    if plausible:
-        taken = entry.network.parameter_bytes
-        plausible = taken < max(_HARMLESS_BYTES, _MOST_PACKED * n_bytes)
-    if not plausible:
+    network, most = entry.network, max(_HARMLESS_BYTES, _MOST_PACKED * n_bytes)
+    # The taps first: to count the parameters of a network without end takes as long.
+    if len(network.taps) * _LAYER_BYTES >= n_bytes or network.parameter_bytes >= most:
         raise RunError(
-            f"the checkpoint {name!r} of run {entry.config.name!r} has {n_bytes} bytes, too few for"
-            " the network that its config.json describes; restore both"
+            f"the checkpoint {name!r} of run {entry.config.name!r}",
+            f"has {n_bytes} bytes, too few for the network that its config.json describes",
+            remedy="restore both",
         )

@@ -109,7 +109,7 @@ def export_run(
         place.find_run(run)
         checkpoints = tuple(place.checkpoints(run))
     manifest = export(place, run, path, checkpoints)
-    click.echo(f"{path}  {size(path.stat().st_size)}, {len(manifest.members)} files of {run}")
+    click.echo(f"{path}  {size(path.stat().st_size)}, {manifest.n_files} files of {run}")
     click.echo(manifest.digest)
 
 
