@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 from allcnn.compare.tasks import fill_grams, gram_writer
 from allcnn.errors import AllcnnError, RunError
 from allcnn.extract.resume import gram_metas, tap_metas
 from allcnn.extract.sinks import ActivationSink, GramSink, Sink, missing_rows
 from allcnn.extract.stream import fill, fitting_shapes
+from allcnn.maintenance.inventory import place_of
 from allcnn.maintenance.recompute import Network
 from allcnn.progress import Report
 from allcnn.settings.extraction import Extraction, extracted_dtype
@@ -29,10 +30,8 @@ from store.arrays.writer import CommittedWriter
 from store.maintenance.damage import Damage
 from store.maintenance.verify_arrays import opened
 from store.model.names import is_tap_folder
-from store.storage.paths import Place, as_place, check_inside, child_names
+from store.storage.paths import check_inside, child_names
 from store.zarrfiles.layout import Kind
-
-W = TypeVar("W", Writer, GramWriter)
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,8 @@ class _Group:
     writer: CommittedWriter[Any] | None = None
     error: str = ""
 
-    @property
-    def path(self) -> str:
-        return self.damage[0].path
+    def __post_init__(self) -> None:
+        self.kind, self.path = self.damage[0].kind, self.damage[0].path
 
     @property
     def blocks(self) -> list[Span]:
@@ -84,11 +82,11 @@ class _Group:
         """How much is written of one that is made afresh: no more than there was."""
         return (self.reader.n_recorded if self.reader else sys.maxsize) if self.whole else None
 
-    def take_back(self, writer: CommittedWriter[Any]) -> None:
+    def take_back(self, writer: CommittedWriter[Any], origin: str) -> None:
         """Take back what is damaged; a writer that makes the group afresh has done so."""
         if not self.whole:
             writer.take_back([start for start, _ in self.blocks])
-        self.writer = writer
+        self.writer, self.origin = writer, origin
 
     def outcomes(self) -> Iterator[Outcome]:
         repaired = self.writer is not None and not self.writer.taken_back
@@ -117,10 +115,7 @@ class NetworkRepair:
 
     def __init__(self, workspace: Workspace, path: str, report: Report) -> None:
         self._network = Network(workspace, *path.split("/"))
-        self._roots: dict[Kind, Place] = {
-            "activations": as_place(workspace.activations),
-            "grams": as_place(workspace.grams),
-        }
+        self._workspace = workspace
         self._report = report
 
     def repair(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
@@ -132,9 +127,9 @@ class NetworkRepair:
         jobs: dict[Extraction, list[_Group]] = defaultdict(list)
         for group in groups:
             with _failing(group):
-                root = self._roots[kind := group.damage[0].kind]
+                root, is_grams = place_of(self._workspace, group.kind), group.kind == "grams"
                 check_inside(root, root / group.path)
-                job = self._job_of_grams(group) if kind == "grams" else self._job_of_rows(group)
+                job = self._job_of_grams(group) if is_grams else self._job_of_rows(group)
                 if job is not None:
                     jobs[job].append(group)
         for job, members in jobs.items():
@@ -148,12 +143,12 @@ class NetworkRepair:
         return _Group(damage, found, any(each.start is None for each in damage))
 
     def _opened(self, kind: Kind, path: str) -> CommittedReader[Any] | None:
-        found = opened(self._roots[kind], kind, path)
+        found = opened(place_of(self._workspace, kind), kind, path)
         return None if isinstance(found, str) else found
 
     def _job_of_rows(self, group: _Group) -> Extraction:
         """Return the extraction that wrote activations, as they or those beside them tell."""
-        root, (folder, _, tap) = self._roots["activations"], group.path.rpartition("/")
+        root, (folder, _, tap) = place_of(self._workspace, group.kind), group.path.rpartition("/")
         for name in dict.fromkeys([tap, *child_names(root / folder, is_tap_folder)]):
             like = self._opened("activations", f"{folder}/{name}")
             with suppress(StoreError):
@@ -182,15 +177,14 @@ class NetworkRepair:
             how["batch_size"] = int(size)
         except ValueError as error:
             raise RunError(group.path, "is no name of Grams", remedy="delete it") from error
-        tap = self._opened("activations", path)
+        grams, tap = group.reader, self._opened("activations", path)
         if isinstance(tap, Representation) and tap.complete and tap.meta.dtype == dtype:
             key = GramKey(of=tap.key, checkpoint_digest=tap.meta.checkpoint_digest, **how)
             with suppress(DamagedChunkError):
                 if self._from_activations(group, key, tap):
                     return None
-        if group.reader is not None:
-            meta = group.reader.meta
-            self._network.check(meta.key.checkpoint_digest, meta.sample_set)
+        if grams is not None:
+            self._network.check(grams.meta.key.checkpoint_digest, grams.meta.sample_set)
         return self._network.job(keep=("grams",), **how)
 
     def _from_activations(self, group: _Group, key: GramKey, tap: Representation) -> bool:
@@ -199,8 +193,9 @@ class NetworkRepair:
         if isinstance(grams, Grams):
             if (grams.key, grams.meta.sample_set) != (key, tap.meta.sample_set):
                 return False
-            # Else some of them would be of these activations, and some of earlier ones.
-            group.whole |= grams.rows_digest not in (None, tap.rows_digest)
+            if grams.rows_digest not in (None, tap.rows_digest):
+                # Else some of them would be of these activations, and some of earlier ones.
+                group.reader, group.whole = None, True
         elif key.path != group.path:
             return False
         ranges = pair_sums.split_minibatches(tap.meta.n_samples, key.batch_size)
@@ -209,9 +204,9 @@ class NetworkRepair:
         for block in tap.commits:
             if any(start < block.stop and block.start < stop for start, stop in rows):
                 tap.read(block.start, block.stop)  # raises before anything is taken back
-        group.origin = "its activations"
-        with gram_writer(self._roots["grams"], tap, key, group.afresh) as writer:
-            group.take_back(writer)
+        root = place_of(self._workspace, group.kind)
+        with gram_writer(root, tap, key, group.afresh) as writer:
+            group.take_back(writer, "its activations")
             fill_grams(writer, tap, missing_rows(writer, only_taken_back=True))
         return True
 
@@ -220,29 +215,28 @@ class NetworkRepair:
         source, samples = self._network.source, self._network.samples
         shapes = fitting_shapes(source, samples, job)
         if "grams" in job.keep:
-            grams = gram_metas(source, samples, shapes, job)
-            writers = self._writers(GramWriter, groups, grams, job, closing)
+            metas: Mapping[str, Any] = gram_metas(source, samples, shapes, job)
+            writers = self._writers(GramWriter, groups, metas, job, closing)
             sink: Sink = GramSink(writers, only_taken_back=True)
         else:
-            rows = tap_metas(source, samples, shapes, job)
-            taps = self._writers(Writer, groups, rows, job, closing)
+            metas = tap_metas(source, samples, shapes, job)
+            writers = self._writers(Writer, groups, metas, job, closing)
             # Entered last, so that it ends before the writers are closed.
             thread = closing.enter_context(ThreadPoolExecutor(2, "writing"))
-            sink = ActivationSink(taps, thread, only_taken_back=True)
+            sink = ActivationSink(writers, thread, only_taken_back=True)
         fill([sink], source, samples, job, self._report)
 
     def _writers(
         self,
-        kind: type[W],
+        kind: type[CommittedWriter[Any]],
         groups: Sequence[_Group],
         metas: Mapping[str, Any],
         job: Extraction,
         closing: ExitStack,
-    ) -> dict[str, W]:
+    ) -> dict[str, Any]:
         """Take back what is damaged of the groups that no other process writes."""
-        root, of = self._roots[kind.form.kind], self._network.selection
-        samples = self._network.samples
-        taps, writers = {meta.key.path: tap for tap, meta in metas.items()}, {}
+        of, samples, writers = self._network.selection, self._network.samples, {}
+        taps = {meta.key.path: tap for tap, meta in metas.items()}
         for group in groups:
             with _failing(group):
                 if group.path not in taps:
@@ -251,10 +245,15 @@ class NetworkRepair:
                         f"gives no {group.path}, only the taps {', '.join(metas)}",
                         "what is stored there is of another network",
                     )
-                tap = taps[group.path]
-                coordinates = samples.indices, samples.labels, job.compression
-                writers[tap] = kind.open(root, metas[tap], *coordinates, afresh=group.afresh)
-                closing.enter_context(writers[tap])
-                group.take_back(writers[tap])
-                group.origin = f"checkpoint {of.checkpoint} of run {of.run}"
+                writer = kind.open(
+                    place_of(self._workspace, group.kind),
+                    metas[taps[group.path]],
+                    samples.indices,
+                    samples.labels,
+                    job.compression,
+                    afresh=group.afresh,
+                )
+                closing.enter_context(writer)
+                group.take_back(writer, f"checkpoint {of.checkpoint} of run {of.run}")
+                writers[taps[group.path]] = writer
         return writers
