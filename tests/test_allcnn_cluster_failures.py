@@ -33,6 +33,8 @@ REPOSITORY = Path(__file__).parents[1]
 QUICK = Limits(no_workers_s=4, silent_s=4, stalled_s=6)
 """In place of a minute, a minute and six hours."""
 
+IMPATIENT = replace(QUICK, stalled_s=2)
+
 
 def quiet(done, total):
     pass
@@ -97,6 +99,7 @@ def test_threads_agree_with_processes_to_a_millionth(fresh, wanted):
     np.testing.assert_allclose(found.cka, wanted.cka, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_workers_killed_in_the_middle_change_nothing(fresh, wanted):
     before, killed = children(), []
 
@@ -140,6 +143,7 @@ def test_a_task_that_kills_its_worker_once_is_done_by_another(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {"died-0", "died-1"}
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_every_worker_is_given_up(tmp_path):
     with Cluster(LOCAL) as cluster:
         with pytest.raises(ClusterError) as error:
@@ -161,6 +165,7 @@ def test_a_task_that_fills_the_memory_is_given_up_with_the_limit(tmp_path):
         assert len([*tmp_path.iterdir()]) == 4
 
 
+@pytest.mark.slow
 def test_a_worker_that_fills_its_memory_once_is_replaced(tmp_path):
     with Cluster(LOCAL, memory_bytes=800_000_000) as cluster:
         calls = [(2**31, str(tmp_path))]
@@ -182,15 +187,15 @@ def test_a_transfer_that_breaks_off_is_told_in_a_sentence(monkeypatch, caplog):
         raise CommClosedError("Stream is closed")
 
     monkeypatch.setattr(Client, "_gather_remote", broken)
-    with Cluster(ClusterSpec("local", 1), limits=QUICK) as cluster:
-        with pytest.raises(ClusterError, match=r"no task of local:1 ended within 6 s"):
+    with Cluster(ClusterSpec("local", 1), limits=IMPATIENT) as cluster:
+        with pytest.raises(ClusterError, match=r"no task of local:1 ended within 2 s"):
             cluster.gather(bodies.doubled, [(2,)], "testing", quiet)
     assert caplog.text == ""
 
 
 def test_no_task_is_waited_for_longer_than_said():
-    with Cluster(ClusterSpec("local", 1), limits=QUICK) as cluster:
-        with pytest.raises(ClusterError, match=r"no task of local:1 ended within 6 s; look at its"):
+    with Cluster(ClusterSpec("local", 1), limits=IMPATIENT) as cluster:
+        with pytest.raises(ClusterError, match=r"no task of local:1 ended within 2 s; look at its"):
             cluster.gather(bodies.slow, [(0, 60)], "testing", quiet)
 
 
@@ -246,7 +251,9 @@ def later(action, seconds):
     timer.join()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)]
+)
 def test_a_scheduler_that_disappears_is_told_of(foreign, monkeypatch, how):
     monkeypatch.setattr("allcnn.cluster.backends.CONNECT_S", 3.0)
     with Cluster(foreign.spec, limits=QUICK) as cluster:
@@ -258,6 +265,7 @@ def test_a_scheduler_that_disappears_is_told_of(foreign, monkeypatch, how):
             assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_answer_is_told_of(foreign):
     with Cluster(foreign.spec, limits=QUICK) as cluster:
         cluster.check_sees(REPOSITORY)
@@ -266,6 +274,7 @@ def test_a_worker_that_does_not_answer_is_told_of(foreign):
             cluster.check_sees(REPOSITORY)
 
 
+@pytest.mark.slow
 def test_workers_that_are_all_gone_are_told_of_and_one_that_comes_goes_on(foreign):
     told = []
     with Cluster(foreign.spec, told.append, QUICK) as cluster:
@@ -280,6 +289,7 @@ def test_workers_that_are_all_gone_are_told_of_and_one_that_comes_goes_on(foreig
         assert cluster.gather(bodies.doubled, [(2,)], "testing", quiet) == [4]
 
 
+@pytest.mark.slow
 def test_what_a_failed_run_kept_is_not_computed_again(foreign, fresh, wanted, monkeypatch):
     monkeypatch.setattr("allcnn.cluster.backends.CONNECT_S", 3.0)
 

@@ -42,6 +42,8 @@ N = 64
 CHECKPOINTS = ("init", "epoch-0001", "final")
 
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 FIRST_LAYERS = (Selection("*", "*", "conv[12]"),)
 """Of all networks, which is enough and quickly drawn."""
 
@@ -258,13 +260,22 @@ def test_what_an_earlier_run_left_is_told_and_not_compared(known):
     assert f"{ONE}@epoch-0001" not in {f"{key.run}@{key.checkpoint}" for key in newest.rows}
 
 
-@pytest.mark.parametrize("at", ["removed", "half", "stored", "compared"])
-def test_an_interrupted_night_is_finished_by_the_next(known, tmp_path, monkeypatch, at):
+@pytest.fixture(scope="module")
+def before_and_after(first_night, tmp_path_factory):
+    """Return a workspace with a run trained again, and a copy after the night that follows."""
+    before = Workspace.at(shutil.copytree(first_night, tmp_path_factory.mktemp("before") / "w"))
     # On other examples than a night's: removed, nothing but the ledger knows of it.
-    extract.extract(known, Extraction(ONE, "final", n_samples=32, batch_size=16))
-    retrain(known, ONE, learning_rate=0.05)
-    whole = Workspace.at(shutil.copytree(known.root, tmp_path / "whole"))
-    run_night(whole)
+    extract.extract(before, Extraction(ONE, "final", n_samples=32, batch_size=16))
+    retrain(before, ONE, learning_rate=0.05)
+    after = Workspace.at(shutil.copytree(before.root, tmp_path_factory.mktemp("after") / "w"))
+    run_night(after)
+    return before, after
+
+
+@pytest.mark.parametrize("at", ["removed", "half", "stored", "compared"])
+def test_an_interrupted_night_is_finished_by_the_next(before_and_after, tmp_path, monkeypatch, at):
+    before, whole = before_and_after
+    known = Workspace.at(shutil.copytree(before.root, tmp_path / "known"))
 
     class Killed(BaseException):
         pass
