@@ -33,14 +33,14 @@ class Powers(Architecture):
         return _Network(self.depth, n_classes, input_channels, image_size)
 
     def recipe(self) -> Recipe:
-        """Return Adam at a constant rate."""
-        return _Adam()
+        """Return RMSProp at a constant rate."""
+        return _RmsProp()
 
 
 @dataclass(frozen=True)
-class _Adam(Recipe):
+class _RmsProp(Recipe):
     def optimiser(self, config: Any, steps_per_epoch: int) -> Any:
-        return optax.with_extra_args_support(optax.adam(config.learning_rate))
+        return optax.with_extra_args_support(optax.rmsprop(config.learning_rate))
 
     def learning_rate(self, config: Any, steps_per_epoch: int) -> Any:
         return optax.constant_schedule(config.learning_rate)
@@ -68,8 +68,11 @@ class _Network(Network):
     def apply(self, variables: Variables, images: Any) -> dict[str, Any]:
         params, _, inputs = variables
         x = normalised(images, inputs["mean"], inputs["std"]).reshape(len(images), -1)
-        powers = jnp.concatenate([jnp.tanh(x) ** n for n in range(1, self.depth + 1)], axis=1)
-        return {"powers": powers, "logits": powers @ params["kernel"]}
+        powers = [jnp.tanh(x)]
+        for _ in range(1, self.depth):
+            powers.append(powers[-1] * powers[0])
+        taps = jnp.concatenate(powers, axis=1)
+        return {"powers": taps, "logits": taps @ params["kernel"]}
 
     def apply_train(
         self, variables: Variables, images: Any, key: Any, precision: Any = "float32"
