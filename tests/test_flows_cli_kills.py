@@ -81,7 +81,7 @@ def test_a_full_disk_is_one_sentence_and_training_goes_on_once_there_is_room(sma
     assert re.fullmatch(
         r"Error: (the checkpoint \S+ cannot be written \(.*\); earlier ones are"
         r"|cannot write \S+history.json: No space left on device; what was written before is)"
-        " safe, so mend it and run again",
+        " safe, so fix that and run again",
         sentence,
     )
     n_kept = len(full.checkpoints(run))

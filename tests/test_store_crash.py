@@ -295,7 +295,7 @@ PASSED_OVER = {"write .claim", "unlink .claim"}
 
 SENTENCE = (
     r"cannot (make a store at|create|write to|write (rows|minibatches) \d+ to \d+ of) [^:]+: {}"
-    r"(; committed (rows|minibatches) are safe, so mend it and run again|; mend it and run again)?"
+    r"(; (committed (rows|minibatches) are safe, so )?fix that and run again)?"
 )
 REFUSALS = {errno.ENOSPC: "No space left on device", errno.EIO: "Input/output error"}
 
@@ -412,7 +412,7 @@ def test_what_a_kill_leaves_of_a_compressed_chunk_is_cleared(tmp_path):
 @pytest.mark.parametrize("kind", ["split", "zstd"])
 @pytest.mark.parametrize("factor", [1, -1], ids=["same", "other"])
 @pytest.mark.usefixtures("small_chunks")
-def test_a_refusal_of_writing_rows_again_can_be_mended(tmp_path, kind, factor, code):
+def test_a_refusal_of_writing_rows_again_can_be_repaired(tmp_path, kind, factor, code):
     path, (meta, compression) = tmp_path / "activations.zarr", SMALL[kind]
     rows = make_rows(meta)[:4]
     with Writer.open(path, meta, *coordinates(meta), compression) as writer:

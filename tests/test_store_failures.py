@@ -118,7 +118,7 @@ def test_a_write_that_the_disk_refuses_loses_nothing(tmp_path):
     place = tmp_path / "full" / meta.key.path
     assert str(caught.value) == (
         f"cannot write rows 64 to 127 of {place}: {os.strerror(errno.EFBIG)}; committed rows are"
-        " safe, so mend it and run again"
+        " safe, so fix that and run again"
     )
     after = contents(tmp_path / "full")
     assert {name: after[name] for name in before if not name.endswith(".claim")} == {
@@ -182,7 +182,7 @@ def test_a_full_disk_can_be_freed(small_disk, networks):
 
 def test_extract_with_too_small_files_goes_on_without_that(workspace, whole):
     with largest_file(20_000):
-        check_sentence(run(EXTRACT, workspace), os.strerror(errno.EFBIG), "so mend it and run")
+        check_sentence(run(EXTRACT, workspace), os.strerror(errno.EFBIG), "so fix that and run")
     assert run(EXTRACT, workspace).exit_code == 0
     assert values(workspace.activations) == values(whole.activations)
 
@@ -302,7 +302,7 @@ def test_a_group_that_may_not_be_removed_stays_whole(networks):
     with permissions(group, 0o555, 0o444):
         ((status, _, error),) = run_without_power([RM], networks)
     assert status == 1
-    assert error.startswith(f"Error: cannot remove {group}: {os.strerror(errno.EACCES)}; mend it")
+    assert error.startswith(f"Error: cannot remove {group}: {os.strerror(errno.EACCES)}; fix that")
     assert contents(networks.root) == before
     assert run(RM, networks).exit_code == 0
     assert {key.run for key in store.open(networks.activations).keys()} == {"b"}

@@ -590,7 +590,7 @@ def test_attributes_of_others_are_no_damage(folder):
     assert look(folder, "activations") == []
 
 
-def test_an_array_that_others_wrote_anew_in_other_chunks_is_no_damage(folder):
+def test_an_array_that_others_wrote_again_in_other_chunks_is_no_damage(folder):
     tap = stored(folder, "activations")[0]
     rows = tap.read(0, N)
     node = json.loads((tap.place / "activations/zarr.json").read_text())

@@ -73,7 +73,7 @@ def save(folder: Place, state: TrainState) -> None:
     except (OSError, ValueError) as error:
         raise WorkspaceError(
             f"the checkpoint {folder} cannot be written ({textwrap.shorten(str(error), 600)})",
-            remedy="earlier ones are safe, so mend it and run again",
+            remedy="earlier ones are safe, so fix that and run again",
         ) from error
 
 

@@ -200,7 +200,7 @@ def write_json(path: Place, values: object) -> None:
     except OSError as error:
         raise WorkspaceError(
             f"cannot write {path}: {error.strerror or error}",
-            remedy="what was written before is safe, so mend it and run again",
+            remedy="what was written before is safe, so fix that and run again",
         ) from error
 
 

@@ -133,7 +133,7 @@ class GramWriter(CommittedWriter[GramMeta]):
         value = float(distance)
         with (
             reaching(self.store_path),
-            written(f"cannot write to {self.place}", "; mend it and run again"),
+            written(f"cannot write to {self.place}", "; fix that and run again"),
         ):
             self._put({MEDIAN_DISTANCE: _json(value)})
 

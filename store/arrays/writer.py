@@ -217,7 +217,7 @@ class CommittedWriter(Committed[M]):
         left = (None if at in starts else each for at, each in zip(known, found, strict=True))
         if (records := tuple(left)) != found:
             what = f"cannot write to {self.place}"
-            with reaching(self.store_path), written(what, "; mend it and run again"):
+            with reaching(self.store_path), written(what, "; fix that and run again"):
                 self._put_records(records)
 
     def _write(self, values: npt.NDArray[Any]) -> None:
@@ -268,7 +268,7 @@ class CommittedWriter(Committed[M]):
         what = f"cannot write {units} {start} to {stop - 1} of {self.place}"
         with (
             reaching(self.store_path),
-            written(what, f"; committed {units} are safe, so mend it and run again"),
+            written(what, f"; committed {units} are safe, so fix that and run again"),
         ):
             yield
 

@@ -1,6 +1,6 @@
 """What the metadata of groups and arrays must say, checked to the last word.
 
-Reading needs less, and takes arrays that others wrote anew in other chunks. Here no flipped bit may
+Reading needs less, and takes arrays that others wrote again in other chunks. No flipped bit may
 pass: that of a dimension's name, say, which xarray would show.
 """
 

@@ -51,7 +51,7 @@ def remove(place: Place, found: Usage) -> None:
     """
     check_removable(place, found)
     target = place / found.path
-    with reaching(place), written(f"cannot remove {target}", "; mend it and run again"):
+    with reaching(place), written(f"cannot remove {target}", "; fix that and run again"):
         if found.is_file:
             target.unlink(missing_ok=True)
             _remove_empty(place, found.names[:-1])

@@ -126,7 +126,7 @@ def _blocks(reader: CommittedReader[Any]) -> Iterator[Damage]:
         for block, error in checked
         if error is not None
     ]
-    # Others may have written an array anew in other chunks; but if no chunk can be read, it is
+    # Others may have written an array again in other chunks; but if no chunk can be read, it is
     # their size that was changed.
     other = chunk_problem(folder, form) if len(damage) == len(blocks) else None
     yield from [_damage(reader, METADATA, other)] if damage and other else damage
