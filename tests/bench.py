@@ -933,7 +933,7 @@ def tasks(count: int = 200) -> None:
 def results(count: int = N_CHECKPOINTS, n_minibatches: int = 40) -> None:
     """Time what the client does with the sums of all pairs, and the memory that it takes."""
     sample_set = SampleSet("noise", "test", N_EXAMPLES, (32, 32, 3), "0" * 64)
-    made = "sha256:0", sample_set, 0, "float32", 0, True, "", "2026-01-01T00:00:00+00:00"
+    made = "sha256:0", sample_set, 0, "float32", 0, True, "", "2026-01-01T00:00:00+00:00", True
     side = [
         Compared(store.RepresentationKey(sample_set.name, f"run{i:04}", "final", "conv1"), *made)
         for i in range(count)

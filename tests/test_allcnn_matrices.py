@@ -357,3 +357,17 @@ def test_names_are_written_as_they_are_and_long_ones_leave_room_for_cells(groupe
     if not grouped:
         drawn = ["\\$x{\\$", "\\\\$\\foo", "_fc", "a/b", f"{'x' * 20}…{'x' * 20}"]
         assert list(ticks(maps(figure)[0].xaxis).values()) == drawn
+
+
+def test_matrices_side_by_side_have_one_scale_whatever_their_own_limits():
+    """As of HSIC, whose limits are those of a result's values."""
+    first, second = panel(limits=(-0.5, 1.0)), panel(limits=(0.0, 3.0), values={(0, 0): 4.0})
+    figure = matrices.grid([first, second])
+    assert {axes.images[0].get_clim() for axes in maps(figure)} == {(-0.5, 3)}
+    (bar,) = colour_bars(figure)
+    assert (bar.vmin, bar.vmax, bar.extend) == (-0.5, 3, "max")
+    spread = np.ones((3, 4))
+    figure = matrices.classes([first, first], first, second, spread)
+    *of_values, of_spread = maps(figure)
+    assert {axes.images[0].get_clim() for axes in of_values} == {(-0.5, 3)}
+    assert of_spread.images[0].get_clim() == (0, 1)
