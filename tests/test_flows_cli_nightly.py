@@ -172,7 +172,7 @@ def flow(*words):
             ("train", "--settings", '{"depth": 0}'),
             "depth: Input should be greater than or equal to",
         ),
-        (("train", "--settings", '{"deep": 1}'), "deep: Extra inputs are not permitted"),
+        (("train", "--settings", '{"deep": 1}'), "'deep' is no setting of this flow; use "),
         (("compare",), "rows: Field required"),
         (("pipeline", "--settings", '{"architecture": "tiny"}'), "depth is 2, and tiny has one"),
         (
