@@ -604,7 +604,7 @@ def test_every_command_prints_the_files_it_wrote(place, no_work, command, tmp_pa
         (["animation", D1, "--to", "a.png"], 2, "to is a.png; use a name in .gif, .mp4"),
         (["matrix", f"{D1}@final", "--to", "s3://b/a.png"], 2, "is an address; give a local file"),
         (["matrix", f"{D1}@final", "--to", "nowhere/a.png"], 2, "nowhere is no folder; make it"),
-        (["matrix", f"{D1}@final", "--kernel", "rbf", "--sigma", "1,2"], 2, "shows one bandwidth"),
+        (["matrix", f"{D1}@final", "--kernel", "rbf", "--sigma", "1,2"], 2, "a figure shows one"),
         (["matrix", f"{D1}@final", "--batch-size", "3"], 2, "batch-size is 3; use 4 or more"),
         (["errors", f"{D1}@final", "--estimator", "exact"], 1, "the jackknife needs minibatches"),
         (["matrix", f"{D1}@final", *DEAD], 1, "answers at tcp://127.0.0.1:9"),

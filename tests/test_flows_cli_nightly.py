@@ -39,7 +39,7 @@ def test_a_night_can_keep_several_matrices_and_another_kernel(workspace):
     succeed("nightly", *FEW, *more, workspace=workspace)
     names = store.list_results(workspace.similarity)
     results = [store.read_result(workspace.similarity, name) for name in names]
-    found = sorted((len(result.rows), result.sigma) for result in results)
+    found = sorted((len(result.rows), result.method.get("sigma")) for result in results)
     assert found == [(2, 0.2), (2, 0.8), (4, 0.2), (4, 0.8)]
 
 
@@ -172,7 +172,7 @@ def flow(*words):
             ("train", "--settings", '{"depth": 0}'),
             "depth: Input should be greater than or equal to",
         ),
-        (("train", "--settings", '{"deep": 1}'), "deep: Extra inputs are not permitted"),
+        (("train", "--settings", '{"deep": 1}'), "'deep' is no setting of this flow; use "),
         (("compare",), "rows: Field required"),
         (("pipeline", "--settings", '{"architecture": "tiny"}'), "depth is 2, and tiny has one"),
         (

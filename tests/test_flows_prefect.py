@@ -195,7 +195,7 @@ def test_compare_shows_the_matrix_and_logs_only_progress(api: Api, piped: Piped)
     settings = CompareParameters(workspace=where, **sides, kernel="rbf", batch_size=16)
     state = compare(settings, return_state=True)
     (name,) = state.result()
-    assert store.read_result(piped.workspace.similarity, name).kernel == "rbf"
+    assert store.read_result(piped.workspace.similarity, name).method["kernel"] == "rbf"
     check_artifacts(api, flow_run_of(state), piped.workspace, name)
     end = "comparing: 1 of 1, small-d1-v2-s0@init with small-d2-v2-s0@final: pairs"
     lines = api.logs(flow_run_of(state), end)
@@ -226,7 +226,7 @@ def test_matrix_compares_all_that_fit(api: Api, piped: Piped):
     state = matrix(settings, return_state=True)
     names = state.result()
     results = [store.read_result(piped.workspace.similarity, name) for name in names]
-    assert [result.sigma for result in results] == [0.2, 0.8]
+    assert [result.method["sigma"] for result in results] == [0.2, 0.8]
     assert all(result.cka.shape == (6, 6) for result in results)
     pictures = api.artifacts(flow_run_of(state), "image")
     assert len(pictures) == 2
@@ -238,7 +238,7 @@ def test_a_matrix_that_is_not_defined_everywhere_says_why(api: Api, piped: Piped
     result = store.read_result(piped.workspace.similarity, piped.results[0])
     cka = result.cka.copy()
     cka[0, 1] = np.nan
-    odd = replace(result, name="odd", cka=cka, reasons=((0, 1, "conv1 is constant"),))
+    odd = replace(result, name="odd", values=cka, reasons=((0, 1, "conv1 is constant"),))
 
     @flow
     def show() -> None:

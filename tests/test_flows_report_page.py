@@ -841,7 +841,7 @@ def test_a_matrix_of_very_many_cells_is_shown(opened, tmp_path):
     taps = [RepresentationKey(SET, "long", f"epoch-{n:04d}", "conv1") for n in range(300)]
     # Neighbours are alike, so that it does not matter how a cell of two dots is sampled.
     cka = np.add.outer(np.arange(300), 2 * np.arange(300)) / 900
-    result = write_result(place, "long", taps, taps, cka=cka)
+    result = write_result(place, "long", taps, taps, values=cka)
     write_report(place)
     page = opened("#matrix=long", workspace=place).page
     page.mouse.move(*middle(page, 299, 150, 300))

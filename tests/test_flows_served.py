@@ -175,7 +175,7 @@ def test_a_server_refuses_wrong_settings(clone: Clone):
         ("extract", {"run": "a", "batch_size": 3}, "3 is less than the minimum of 4"),
         ("compare", {"rows": "a", "columns": "b@final"}, "'a' does not match"),
         ("matrix", {"rows": "*@*", "cluster": "rm -rf"}, "'rm -rf' does not match"),
-        ("pipeline", {"depth": 1}, "Additional properties are not allowed"),
+        ("pipeline", {"depth": 1}, "'depth' is not one of ["),
         ("nightly", {"share": 2}, "2 is greater than the maximum of 1"),
         ("probe", {"networks": "a"}, "'a' does not match"),
         ("report", {"workspace": ""}, "'' should be non-empty"),
