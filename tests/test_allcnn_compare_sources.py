@@ -277,7 +277,7 @@ def test_no_store_is_said(tmp_path):
 def test_a_newer_store_is_said(small):
     mark = {"kind": "activations", "schema_version": 99}
     zarr.open_group(small.activations, mode="r+").attrs["allcnn_store"] = mark
-    with pytest.raises(SchemaError, match="has schema version 99, and this package reads up to 3"):
+    with pytest.raises(SchemaError, match="has schema version 99, and this package reads up to 4"):
         compare(small, job(A, B))
 
 

@@ -634,17 +634,17 @@ def test_what_another_process_extracts_is_refused_before_anything_is_loaded(
     workspace, monkeypatch, what
 ):
     job = Extraction(RUN, "final", n_samples=16, batch_size=4, keep=(what,))
-    take, taken = extract.work.take_minibatch, []
+    take, taken = extract.stream.take_minibatch, []
 
     def stopping(sinks, forward, images, start, job):
         take(sinks, forward, images, start, job)
         if taken.append(start) or len(taken) == 3:
             raise Killed
 
-    monkeypatch.setattr(extract.work, "take_minibatch", stopping)
+    monkeypatch.setattr(extract.stream, "take_minibatch", stopping)
     with pytest.raises(Killed):
         extract.extract(workspace, job)
-    monkeypatch.setattr(extract.work, "load_source", None)  # nobody calls it
+    monkeypatch.setattr(extract.stream, "load_source", None)  # nobody calls it
     found = store.open(workspace.activations) if what == "activations" else None
     one = (found or store.open_grams(workspace.grams)).find()[-1]
     with claim(one.place / one.form.array):

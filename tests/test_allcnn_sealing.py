@@ -137,6 +137,6 @@ def test_curves_go_on_where_a_setting_came_later(tmp_path, monkeypatch):
     run = write_run(workspace)
     _, history = files_of(workspace, run)
     values = read_sealed(history)
-    del values["of"]["config"]["channels"]  # as version 0.1 wrote it
+    del values["of"]["config"]["precision"]  # as version 0.1 wrote it
     write_sealed(history, values)
     assert run_record.read_history(workspace, run) == HISTORY

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 import store
 from allcnn.workspace.paths import Workspace
-from flows.cli import options
 from flows.cli.main import main
 from flows.figures.output_files import speaking_name
+from flows.settings import texts
 from store.model.names import fits, tap_folder
 from tests.commands import run, succeed
 from tests.faults import flip_bit
@@ -210,7 +210,7 @@ def test_a_result_of_what_is_damaged_is_told_by_name(some: Workspace) -> None:
     (name,) = store.list_results(some.similarity)
     (folder,) = Path(some.activations).glob("*/net/final/_-blocks*")
     flip_bit(folder / "activations/c/0/0", 0)
-    flip_bit(Path(some.similarity) / name / "cka/c/0/0", 0)
+    flip_bit(Path(some.similarity) / name / "values/c/0/0", 0)
     out = run("store", "verify", "--repair", workspace=some).stdout
     assert re.search(
         r"net@final:blocks/0/attn on x-test-16-\w+ is damaged, from which it came", out
@@ -218,8 +218,8 @@ def test_a_result_of_what_is_damaged_is_told_by_name(some: Workspace) -> None:
 
 
 def test_names_with_commas_are_left_out_by_name() -> None:
-    assert {"a,b", "a", "b"} <= set(options.taps("a,b"))
-    assert {"conv1", "logits"} <= set(options.taps("conv1, logits"))
+    assert {"a,b", "a", "b"} <= set(texts.taps("a,b"))
+    assert {"conv1", "logits"} <= set(texts.taps("conv1, logits"))
 
 
 @pytest.mark.parametrize("name", SOME)

@@ -78,7 +78,7 @@ class Counted:
     """How often the functions that do the work were called."""
 
     def __init__(self, monkeypatch):
-        self.forward = calls_of(monkeypatch, extract.work, "take_minibatch")
+        self.forward = calls_of(monkeypatch, extract.stream, "take_minibatch")
         self.pairs = calls_of(monkeypatch, tasks.pair_sums, "minibatch_sums")
         self.grams = calls_of(monkeypatch, tasks, "gram_writer")
 
@@ -287,7 +287,7 @@ def test_an_interrupted_night_is_finished_by_the_next(before_and_after, tmp_path
         if at == "removed":
             patch.setattr(nights, "keep", kill)
         elif at == "half":
-            original, calls = extract.work.take_minibatch, []
+            original, calls = extract.stream.take_minibatch, []
 
             def third(*arguments):
                 calls.append(1)
@@ -295,7 +295,7 @@ def test_an_interrupted_night_is_finished_by_the_next(before_and_after, tmp_path
                     raise Killed
                 original(*arguments)
 
-            patch.setattr(extract.work, "take_minibatch", third)
+            patch.setattr(extract.stream, "take_minibatch", third)
         elif at == "stored":
             patch.setattr(nights.comparing, "compare", kill)
         else:
@@ -553,7 +553,7 @@ def test_a_full_disk_at_the_end_is_an_error(known, monkeypatch):
 
 
 def test_an_unfinished_network_keeps_no_other_from_being_compared(workspace, monkeypatch):
-    original = extract.work.take_minibatch
+    original = extract.stream.take_minibatch
     calls = []
 
     def fails_once(*arguments):
@@ -566,7 +566,7 @@ def test_an_unfinished_network_keeps_no_other_from_being_compared(workspace, mon
     taps = make_taps(n=N)
     write_network(workspace.activations, Selection("gone", "final"), taps, n_committed=16)
     with monkeypatch.context() as patch:
-        patch.setattr(extract.work, "take_minibatch", fails_once)
+        patch.setattr(extract.stream, "take_minibatch", fails_once)
         summary = run_night(workspace)
     (failed,) = summary.failed
     assert failed.reason == "OSError: the disk is full"

@@ -602,7 +602,7 @@ def test_damage_is_found(path, two_a_chunk, damage):
     DAMAGE[damage](chunk_files(path / meta.key.path / "grams"))
     where = (
         r"minibatches (0 to 1|2 to 3) of the Grams linear-whole-4-float32-0123456789ab of tap"
-        r" conv1 of run allcnn-d1-v2-s0, checkpoint final are damaged .*: restore .*"
+        r" conv1 of run allcnn-d1-v2-s0, checkpoint final are damaged .*; restore .*"
         rf"{re.escape(meta.key.variant)} from a copy; only if you can compute it again"
     )
     with pytest.raises(DamagedChunkError, match=where):

@@ -168,7 +168,7 @@ def test_a_folder_of_other_things_is_not_written_into(tmp_path):
     ("version", "message"),
     [
         (store.SCHEMA_VERSION + 1, f"reads up to {store.SCHEMA_VERSION}; install a newer one"),
-        ("1", "has schema version '1'; want 1 to 3"),
+        ("1", "has schema version '1'; want 1 to 4"),
         (0, "has schema version 0"),
         (None, "has schema version None"),
     ],

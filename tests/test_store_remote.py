@@ -212,7 +212,7 @@ def test_damage_is_found_and_says_where(address, damage):
     damage(found.place / "activations" / "c" / "1" / "0" / "0" / "0")
     assert found.check(found.commits[0]) is None
     sentence = (
-        r"^rows 4 to 7 of tap conv1 of run .* are damaged \(.*\): restore .*taps.zarr/.* from"
+        r"^rows 4 to 7 of tap conv1 of run .* are damaged \(.*\); restore .*taps.zarr/.* from"
     )
     with pytest.raises(DamagedChunkError, match=sentence):
         found.read(0, 10)

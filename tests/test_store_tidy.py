@@ -404,5 +404,5 @@ def test_a_result_half_removed_is_abandoned(tmp_path):
     assert abandoned_paths(tmp_path, kind="similarity") == [make_result().name]
     write_result(tmp_path, make_result())
     np.testing.assert_array_equal(
-        store.read_result(tmp_path, make_result().name).cka, make_result().cka
+        store.read_result(tmp_path, make_result().name).values, make_result().values
     )

@@ -321,7 +321,7 @@ def _parse(
     if len(methods) > 1 and not several:
         shown = [each.kernel.title for each in methods]
         raise ConfigError(f"the kernels are {shown}", remedy="a figure shows one")
-    request = Request(methods, given.pop("sample_set"))
+    request = Request(methods, given.pop("sample_set", None))
     some = Selection("a", "b")
     request.job(some, some)  # refuses what does not go together
     spec = ClusterSpec.parse(given.pop("cluster"))

@@ -21,7 +21,7 @@ from store.model.names import is_folder
 from store.records.probes import ProbeResult
 from store.records.records import has_record
 from store.records.registry import FORMS
-from store.records.results import SimilarityResult
+from store.records.results import are_arrays
 from store.storage.claims import claim, is_claimed
 from store.storage.paths import Place, entry_names, is_leftover, remove_tree, write_bytes
 from store.storage.paths import check_unlinked as check_unlinked
@@ -37,7 +37,7 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _MEMBERS: Final[dict[Kind, set[str]]] = {
     "activations": {NODE, "sample", "label", _ARRAYS["activations"]},
     "grams": {NODE, "sample", "label", _ARRAYS["grams"]},
-    "similarity": {NODE, "row", "column", *(f.name for f in fields(SimilarityResult))},
+    "similarity": {NODE, "row", "column"},
     "probes": {NODE, "tap", "class", *(f.name for f in fields(ProbeResult))},
 }
 """What a group's folder can hold: a folder with anything else was not written by a store."""
@@ -152,7 +152,9 @@ def _is_draft(place: Place, found: Usage) -> bool:
 
 def _is_ours(found: Usage) -> bool:
     is_named = all(is_folder(name, depth) for depth, name in enumerate(found.names))
-    return found.members <= _MEMBERS[found.kind] and is_named
+    others = found.members - _MEMBERS[found.kind]
+    are_known = are_arrays(others) if found.kind == "similarity" else not others
+    return are_known and is_named
 
 
 def _remove_empty(place: Place, names: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """Keep the matrices of comparisons: one Zarr group a result, complete or absent."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from typing import Any, Final
@@ -58,6 +58,14 @@ def dimensions_of(array: str) -> tuple[str, ...]:
     if not _PART.fullmatch(array):
         raise SchemaError(f"part {array[:80]!r} is no lower-case name of up to 64 letters")
     return next((d for end, d in _ENDINGS.items() if array.endswith(end)), ("row", "column"))
+
+
+def are_arrays(names: Collection[str]) -> bool:
+    """Return whether a folder's entries can all be arrays of a result, of any version."""
+    known = {VALUES, ERRORS, *_FORMER, "hsic"}
+    return all(
+        name in known or name.endswith(tuple(_ENDINGS)) or f"{name}_rows" in names for name in names
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,18 @@
 """What a measure is: an inner product of features of two Grams, summed over minibatches."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from allcnn.definitions.registry import Varying
 
-Matrix = NDArray[np.float64]
-"""Of r rows and c columns."""
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+else:  # names and settings are asked for by commands that need no NumPy
+    Matrix = Any
 
 
 class PairSums(NamedTuple):
@@ -25,9 +28,9 @@ class PairSums(NamedTuple):
         n_examples: examples summed over.
     """
 
-    cross: NDArray[np.float64]
-    rows: NDArray[np.float64]
-    columns: NDArray[np.float64]
+    cross: "NDArray[np.float64]"
+    rows: "NDArray[np.float64]"
+    columns: "NDArray[np.float64]"
     n_examples: int
 
 
@@ -98,12 +101,12 @@ class Measure(Varying, ABC):
     def finish(self, sums: PairSums) -> Matrix:
         """Return values from sums over all minibatches; NaN where they are not defined."""
 
-    def limits_of(self, values: NDArray[np.float64]) -> tuple[float, float]:
+    def limits_of(self, values: Matrix) -> tuple[float, float]:
         """Return the ends of the scale of colours for some values."""
         if self.limits is not None:
             return self.limits
-        finite = values[np.isfinite(values)]
-        low, high = float(finite.min(initial=0)), float(finite.max(initial=-np.inf))
+        finite = values[abs(values) < inf]
+        low, high = float(finite.min(initial=0)), float(finite.max(initial=-inf))
         return low, high if high > low else low + 1
 
     def why_undefined(self, sums: PairSums, i: int, j: int) -> str:

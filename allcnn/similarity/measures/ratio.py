@@ -1,17 +1,18 @@
 """Sums divided by those of both sides with themselves, as CKA and correlations are."""
 
-import numpy as np
-from numpy.typing import NDArray
+from math import inf
+from typing import Any
 
 from allcnn.similarity.measures.measure import Matrix, PairSums
 
 
 def ratio(sums: PairSums) -> Matrix:
     """Return cross / √(rows · columns); NaN where a representation's own sum is not above 0."""
-    (rows, e), (columns, f) = map(_near_1, (sums.rows, sums.columns))
+    xp: Any = sums.cross.__array_namespace__()
+    (rows, e), (columns, f) = (_near_1(own, xp) for own in (sums.rows, sums.columns))
     # One root of the product, not a product of roots: x / sqrt(x * x) is exactly 1.
-    roots = np.sqrt(rows[:, None] * columns[None, :])
-    matrix: Matrix = np.ldexp(sums.cross, -e[:, None] - f[None, :]) / roots
+    roots = xp.sqrt(rows[:, None] * columns[None, :])
+    matrix: Matrix = xp.ldexp(sums.cross, -e[:, None] - f[None, :]) / roots
     return matrix
 
 
@@ -26,14 +27,13 @@ def why_no_ratio(sums: PairSums, i: int, j: int, of: str, title: str) -> str:
     return " and ".join(wrong) + f"; {title} needs a finite sum above 0"
 
 
-def positive(own: NDArray[np.float64]) -> NDArray[np.bool_]:
+def positive(own: Any) -> Any:
     """Return which sums are finite and above 0."""
-    found: NDArray[np.bool_] = np.isfinite(own) & (own > 0)
-    return found
+    return (own > 0) & (own < inf)
 
 
-def _near_1(own: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+def _near_1(own: Any, xp: Any) -> tuple[Any, Any]:
     """Return numbers divided by 4**e, since products of two may leave float64, and e."""
-    defined = np.where(positive(own), own, np.nan)
-    e = np.frexp(defined)[1] // 2
-    return np.ldexp(defined, -2 * e), e
+    defined = xp.where(positive(own), own, xp.nan)
+    e = xp.frexp(defined)[1] // 2
+    return xp.ldexp(defined, -2 * e), e
