@@ -122,7 +122,7 @@ def test_damage_is_found(path, monkeypatch, damage, limit):
     DAMAGE[damage](chunk_files(path / meta.key.path / "activations"))
     representation = store.open(path)[meta.key]
     where = (
-        r"rows \d to \d of tap conv1 of run allcnn-d1-v2-s0, checkpoint final are damaged .*:"
+        r"rows \d to \d of tap conv1 of run allcnn-d1-v2-s0, checkpoint final are damaged .*;"
         r" restore .* from a copy; only if you can store it again"
     )
     with pytest.raises(DamagedChunkError, match=where):

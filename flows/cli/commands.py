@@ -1,6 +1,7 @@
 """Commands whose options follow from the objects that they name."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -43,7 +44,7 @@ _ADDED = "allcnn.added_options"
 
 
 def _named(args: list[str]) -> Iterator[tuple[str, str]]:
-    for word, following in zip(args, [*args[1:], ""], strict=True):
+    for word, following in pairwise([*args, ""]):
         flag, _, value = word.partition("=")
         if flag.removeprefix("--") in REGISTRIES and flag.startswith("--"):
             yield flag.removeprefix("--"), value or following
