@@ -42,6 +42,9 @@ NOISE = RunConfig.of(
 )
 """Three epochs of three steps, with dropout and augmentation; 8 of 56 examples wait each time."""
 
+TOGETHER = [NOISE.but(seed=seed, checkpoint_every=1) for seed in (0, 1)]
+"""Seeds of one program, which takes seconds to compile."""
+
 SLOW = pytest.mark.slow
 RUN = NOISE.name
 N_STEPS = 9
@@ -412,10 +415,9 @@ def test_of_seeds_trained_together_the_one_that_diverged_is_named(fresh, monkeyp
 
     monkeypatch.setattr(loop, "advance_together", overflow)
     monkeypatch.setattr(throughput, "REPORT_EVERY_S", 1e9)
-    configs = [NOISE.but(seed=seed) for seed in (0, 1)]
-    message = rf"^the loss of {configs[1].name} became inf in epoch 1, step 2, at"
+    message = rf"^the loss of {TOGETHER[1].name} became inf in epoch 1, step 2, at"
     with pytest.raises(RunError, match=message):
-        loop.train_together(configs, fresh)
+        loop.train_together(TOGETHER, fresh)
 
 
 def test_parameters_that_overflow_in_the_last_step_are_not_kept(fresh, monkeypatch):
@@ -544,7 +546,7 @@ def test_seeds_trained_together_are_those_trained_alone(fresh, monkeypatch):
 
 
 def test_seeds_trained_together_go_on_from_the_last_epoch_that_all_have(fresh, monkeypatch):
-    configs = [NOISE.but(seed=seed, checkpoint_every=1) for seed in (0, 1)]
+    configs = TOGETHER
     loop.train_together(configs, fresh)
     kept = [read_state(fresh, "final", config.name) for config in configs]
     for name in ("epoch-0002", "final"):
@@ -562,7 +564,7 @@ def test_seeds_trained_together_go_on_from_the_last_epoch_that_all_have(fresh, m
 
 def trained_apart(workspace, *names):
     """Train two seeds together, and take the second one's checkpoints of these names away."""
-    configs = [NOISE.but(seed=seed, checkpoint_every=1) for seed in (0, 1)]
+    configs = TOGETHER
     loop.train_together(configs, workspace)
     for name in names:
         shutil.rmtree(workspace.checkpoints_folder(configs[1].name) / name)
@@ -595,10 +597,10 @@ def test_seeds_far_ahead_do_not_begin_again_with_new_ones(fresh):
 
 
 def test_a_kill_between_the_first_checkpoints_of_seeds_is_gone_on_from(fresh, monkeypatch):
-    save, configs = checkpoints.save, [NOISE.but(seed=seed) for seed in (0, 1)]
+    save, configs = checkpoints.save, TOGETHER
 
     def fragile(folder, state):
-        if folder.name == "epoch-0002" and configs[1].name in str(folder):
+        if folder.name == "epoch-0001" and configs[1].name in str(folder):
             raise Killed
         save(folder, state)
 
@@ -644,7 +646,6 @@ def test_steps_go_on_while_a_checkpoint_is_written(fresh, uninterrupted, monkeyp
 
 def test_steps_wait_for_no_seed_of_several(fresh, monkeypatch):
     save, reported = checkpoints.save, threading.Event()
-    configs = [NOISE.but(seed=seed) for seed in (0, 1, 2)]
 
     def slow(folder, state):
         if folder.name == "epoch-0002":
@@ -656,8 +657,8 @@ def test_steps_wait_for_no_seed_of_several(fresh, monkeypatch):
             reported.set()
 
     monkeypatch.setattr(checkpoints, "save", slow)
-    loop.train_together(configs, fresh, report)
-    assert [fresh.checkpoints(config.name)[-1] for config in configs] == ["final"] * 3
+    loop.train_together(TOGETHER, fresh, report)
+    assert [fresh.checkpoints(config.name)[-1] for config in TOGETHER] == ["final"] * 2
 
 
 def test_a_checkpoint_that_could_not_be_written_ends_the_training(fresh, monkeypatch):

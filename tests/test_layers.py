@@ -1,6 +1,7 @@
 """Imports point one way, flows to allcnn to store, and heavy libraries stay in their rooms."""
 
 import ast
+import functools
 import itertools
 import subprocess
 import sys
@@ -39,6 +40,7 @@ def within(name: str, *modules: str) -> bool:
     return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Return the dotted names that a file imports anywhere, also inside functions.
 
