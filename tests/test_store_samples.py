@@ -8,7 +8,7 @@ import pytest
 
 from allcnn import extract
 from allcnn.datasets import splits
-from store import ArrayError, Examples
+from store import ArrayError, Examples, SchemaError
 
 N = 40
 
@@ -76,11 +76,12 @@ def test_what_is_not_told_is_counted_and_unknown():
         ({"labels": [[1], [2], [3]]}, "labels are int64 of shape (3, 1); want one axis of integ"),
         ({"labels": [0, 1, 2**31]}, "labels reach 2147483648; want integers that fit int32"),
         ({"images": np.zeros((3, 2), object)}, "the array of images is of type object; wanted"),
-        ({"n_samples": 0}, "there are 0 rows; want one or more, one an example"),
+        ({"n_samples": 0}, "n_samples is 0; want an integer of at least 1"),
+        ({"n_samples": 3.0}, "n_samples is 3.0; want an integer of at least 1"),
     ],
 )
 def test_examples_that_do_not_fit_are_refused(changes, message):
-    with pytest.raises(ArrayError, match=f"^{re.escape(message)}"):
+    with pytest.raises((ArrayError, SchemaError), match=f"^{re.escape(message)}"):
         Examples.of(**{"dataset": "x", "split": "test", "n_samples": 3} | changes)
 
 

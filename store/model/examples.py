@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from store.errors import ArrayError
 from store.model.array_interop import as_bytes, as_numpy, check_numeric
+from store.model.field_checks import check_count
 from store.model.schema import SampleSet
 
 NO_LABEL = -1
@@ -69,7 +70,8 @@ class Examples:
         the caller's word; ``indices`` are 0, 1, 2, ... then, unless they are given. With images,
         those that are not given are not known.
         """
-        n = _count(n_samples)
+        n = n_samples.item() if isinstance(n_samples, np.integer) else n_samples
+        check_count("n_samples", n)
         if images is not None and not hasattr(images, "shape"):
             images = as_numpy(images, "the array of images")
         if indices is None:
@@ -83,7 +85,7 @@ class Examples:
             # No shape is known, and metadata need one.
             sample_set = SampleSet(dataset, split, n, (1,), _digest_of_coordinates(order, classes))
         else:
-            shape, digest = tuple(images.shape[1:]), digest_of_images(images, classes)
+            shape, digest = tuple(images.shape[1:]), _digest_of_images(images, classes)
             sample_set = SampleSet(dataset, split, n, shape, digest)
         return cls(sample_set, order, classes)
 
@@ -106,7 +108,7 @@ class Examples:
             if given is not None:
                 known._check_same(name, _integers(name, given, np.int64))
         if images is not None:
-            found = digest_of_images(images, known.labels)
+            found = _digest_of_images(images, known.labels)
             if found != known.sample_set.digest:
                 raise ArrayError(
                     "the images",
@@ -128,7 +130,7 @@ class Examples:
             raise ArrayError(f"row {row}", found, remedy=advice)
 
 
-def digest_of_images(images: Any, labels: npt.NDArray[np.int32]) -> str:
+def _digest_of_images(images: Any, labels: npt.NDArray[np.int32]) -> str:
     """Return the SHA-256 of images and labels in their order, in hexadecimal.
 
     Of uint8 images (n, h, w, c) it is the digest by which this package's own networks are stored.
@@ -148,16 +150,6 @@ def _digest_of_coordinates(indices: npt.NDArray[np.int64], labels: npt.NDArray[n
     state.update(as_bytes(indices.astype("<i8")))
     state.update(as_bytes(labels.astype("<i4")))
     return state.hexdigest()
-
-
-def _count(n_samples: Any) -> int:
-    is_number = isinstance(n_samples, int | np.integer) and not isinstance(n_samples, bool)
-    if not is_number:
-        wanted = "want an integer, how many rows there are"
-        raise ArrayError("n_samples", f"is {n_samples!r}", wanted)
-    if n_samples < 1:
-        raise ArrayError("there are", f"{n_samples} rows", "want one or more, one an example")
-    return int(n_samples)
 
 
 def _check_length(name: str, values: Any, n: int) -> None:
