@@ -174,7 +174,10 @@ def flow(*words):
         ),
         (("train", "--settings", '{"deep": 1}'), "'deep' is no setting of this flow; use "),
         (("compare",), "rows: Field required"),
-        (("pipeline", "--settings", '{"architecture": "tiny"}'), "depth is 2, and tiny has one"),
+        (
+            ("pipeline", "--settings", '{"architecture": "tiny", "depths": [2]}'),
+            "depth has no effect: architecture is tiny, which has no depth",
+        ),
         (
             ("matrix", "--settings", '{"rows": "*@*", "cluster": "gpu:1"}'),
             "cluster: it is no such thing as wanted, which is where tasks run: threads, local",

@@ -20,8 +20,8 @@ from prefect.runner._hook_runner import _run_hooks
 from prefect.states import Cancelling, Crashed, Failed
 
 import store
-from allcnn import extract as extraction
 from allcnn.errors import ClusterError, ConfigError, RunError
+from allcnn.extract import stream
 from allcnn.settings.run import RunConfig
 from allcnn.settings.selection import Selection
 from allcnn.training import loop as training
@@ -127,7 +127,7 @@ def test_extract_stores_every_checkpoint_once(api: Api, workspace: Workspace, mo
     assert set(api.task_runs(flow_run_of(state))) == tasks
     api.logs(flow_run_of(state), "extracting: 64 of 64, small-d1-v2-s0@final")
     assert api.flow_run(flow_run_of(state))["name"] == "extract-small-d1-v2-s0@all"
-    monkeypatch.setattr(extraction.work, "take_minibatch", None)  # nobody calls it
+    monkeypatch.setattr(stream, "take_minibatch", None)  # nobody calls it
     state = extract(settings, return_state=True)
     api.logs(flow_run_of(state), "64 of 64, small-d1-v2-s0@final: already extracted")
 

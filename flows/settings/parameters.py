@@ -338,9 +338,9 @@ class PipelineParameters(Recipe, OnCluster):
 
     @property
     def title(self) -> str:
-        """The networks."""
-        depths, seeds = (",".join(map(str, each)) for each in (self.depths, self.seeds))
-        return f"{self.job().runs[0].prefix}-d{depths}-s{seeds}"
+        """The networks, by the first and the last one's name."""
+        runs = self.job().runs
+        return " to ".join(dict.fromkeys((runs[0].name, runs[-1].name)))
 
 
 class ReportParameters(Parameters):
