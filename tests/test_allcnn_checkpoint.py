@@ -62,7 +62,7 @@ def test_a_checkpoint_is_read_bit_for_bit_with_its_optimiser(saved):
 
 
 def test_variables_are_read_from_shapes_alone_and_without_a_warning(saved, caplog):
-    found = checkpoints.load_variables(saved, abstract(NETWORK))
+    found = checkpoints.load_variables(saved, abstract(NETWORK))[0]
     assert not [entry for entry in caplog.records if entry.levelname in ("WARNING", "ERROR")]
     assert_same(found, draw_state(0).variables)
 
@@ -72,7 +72,7 @@ def test_what_was_trained_on_another_device_is_read_here(copy):
     for path in copy.rglob("_sharding"):
         assert "cpu:0" in path.read_text()
         path.write_text(path.read_text().replace("cpu:0", "cuda:0"))
-    found = checkpoints.load_variables(copy, abstract(NETWORK))
+    found = checkpoints.load_variables(copy, abstract(NETWORK))[0]
     assert_same(found, draw_state(0).variables)
     assert_same(checkpoints.load(copy, draw_state(1)), draw_state(0))
 
@@ -203,7 +203,7 @@ def test_a_checkpoint_that_lacks_an_item_is_refused(copy, item):
 def test_another_network_is_refused(saved, layers):
     other = ConvNet(Layers(layers, is_linear=False), 16, 3, 12)
     with pytest.raises(RunError, match="cannot be read"):
-        checkpoints.load_variables(saved, abstract(other))
+        checkpoints.load_variables(saved, abstract(other))[0]
 
 
 VARIABLES = Variables(
@@ -235,7 +235,7 @@ def test_any_difference_changes_the_digest(other):
 
 
 def test_the_digest_is_of_values_not_of_objects(saved):
-    found = checkpoints.load_variables(saved, abstract(NETWORK))
+    found = checkpoints.load_variables(saved, abstract(NETWORK))[0]
     assert checkpoints.digest(found) == checkpoints.digest(draw_state(0).variables)
     turned = with_kernel(np.arange(6, dtype=np.float32).reshape(3, 2, order="F").T.copy("F") * 0)
     zeros = with_kernel(np.zeros((2, 3), np.float32))

@@ -102,7 +102,7 @@ def evaluate(workspace, run, images):
     """Return the taps of some images by the network alone."""
     entry = run_record.read_record(workspace, run)
     folder = workspace.find_checkpoint(run, "final")
-    variables = checkpoints.load_variables(folder, abstract(entry.network))
+    variables = checkpoints.load_variables(folder, abstract(entry.network))[0]
     taps = entry.network.apply(variables, images)
     return {name: np.asarray(tap) for name, tap in taps.items()}
 

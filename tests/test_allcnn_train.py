@@ -188,7 +188,7 @@ def test_one_step_is_that_of_finite_differences(fresh, monkeypatch):
 
     network = run_record.read_record(fresh, run).network
     first, last = (
-        checkpoints.load_variables(fresh.find_checkpoint(run, name), abstract(network))
+        checkpoints.load_variables(fresh.find_checkpoint(run, name), abstract(network))[0]
         for name in ("init", "final")
     )
     params = jax.tree.map(lambda x: np.array(x, np.float64), first.params)

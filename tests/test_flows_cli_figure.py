@@ -15,6 +15,7 @@ from PIL import Image
 import store
 from allcnn.compare import compare
 from allcnn.compare.catalogue import Catalogue
+from allcnn.compare.current import checkpoint_digest
 from allcnn.drawing import film as films
 from allcnn.errors import ComparisonError, ConfigError, RunError
 from allcnn.extract import each_checkpoint, extract
@@ -31,7 +32,6 @@ from flows.figures.output_files import Targets, speaking_name
 from flows.figures.results import Request, Sources
 from flows.figures.style import Look
 from flows.settings.pipeline_plan import stages
-from flows.views.current_checkpoints import digest_now
 from tests.commands import run, succeed
 from tests.faults import relabel
 from tests.networks import comparison, make_taps, methods, write_network
@@ -328,7 +328,7 @@ def probe_on(network: Selection, sample_set: str, created_at: str = "2026-01-01"
 
 def test_probes_that_are_read_are_of_networks_as_they_are_now(place):
     taps = keys(D1)
-    now = digest_now(place, FINAL)
+    now = checkpoint_digest(place, FINAL)
     write_probe(
         place, "old", taps, digest=now, provenance={"created_at": "2026-01-01T00:00:00+00:00"}
     )

@@ -27,7 +27,7 @@ N_KILLS = 20
 def leaves(place: Workspace, name: str) -> list[np.ndarray]:
     like = abstract(run_record.read_record(place, RUN).network)
     folder = place.find_checkpoint(RUN, name)
-    return [np.asarray(x) for x in jax.tree.leaves(checkpoints.load_variables(folder, like))]
+    return [np.asarray(x) for x in jax.tree.leaves(checkpoints.load_variables(folder, like)[0])]
 
 
 def _kill_after(delay_s: float, place: Workspace, *, early: bool) -> None:

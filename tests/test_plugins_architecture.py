@@ -257,7 +257,7 @@ def test_its_taps_are_stored_as_the_network_gives_them(whole):
     network = run_record.read_record(whole, RUN).network
     for checkpoint in EPOCHS:
         folder = whole.find_checkpoint(RUN, checkpoint)
-        variables = checkpoints.load_variables(folder, abstract(network))
+        variables = checkpoints.load_variables(folder, abstract(network))[0]
         taps = store.open(whole.activations).find(run=RUN, checkpoint=checkpoint, split="test")
         assert tuple(tap.key.tap for tap in taps) == network.taps
         images = loop.splits.load("digits", "test", 12).images

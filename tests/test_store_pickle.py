@@ -74,7 +74,7 @@ for run in place.runs():
     n_read += len(run_record.read_history(place, run))
     for name in place.checkpoints(run):
         folder = place.find_checkpoint(run, name)
-        variables = checkpoints.load_variables(folder, of_networks.abstract(entry.network))
+        variables = checkpoints.load_variables(folder, of_networks.abstract(entry.network))[0]
         n_read += len(checkpoints.digest(variables)) > 0
 for folder in place.root.rglob("*.npy"):
     np.load(folder)

@@ -1,6 +1,9 @@
 """What is stored of each representation, and what of it a comparison can use."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -141,6 +144,11 @@ class Found:
         return self._meta.created_at
 
     @property
+    def extracted(self) -> bool:
+        """Whether it was extracted from a run, rather than imported."""
+        return is_extracted(self.attributes)
+
+    @property
     def _meta(self) -> RepresentationMeta | GramMeta:
         return self.grams[0].meta if self.activations is None else self.activations.meta
 
@@ -258,8 +266,29 @@ def find(
 
     Raises what keeps any of them from being opened, or else skips those.
     """
-    # Patterns too: nothing else is opened.
-    where = {"sample_set": sample_set, "run": side.run, "checkpoint": side.checkpoint}
+    found: dict[RepresentationKey, Found] = {}
+    for name, network in _folders(workspace, side, sample_set):
+        opening = partial(_open, workspace, network, name, skip=skip)
+        found |= workspace.once(("opened", network, name, skip), opening)
+    return [found[key] for key in sorted(found) if side.matches(key.run, key.checkpoint, key.tap)]
+
+
+def _folders(
+    workspace: Workspace, side: Selection, sample_set: str | None
+) -> Iterable[tuple[str, Selection]]:
+    """Return the sample sets and networks that may have what a selection names."""
+    names = [sample_set] if sample_set else workspace.sample_sets()
+    network = replace(side, tap="*")
+    if side.is_network:
+        return product(names, [network])
+    stored = ((name, each) for name in names for each in workspace.stored_on(name))
+    return [at for at in stored if network.matches(at[1].run, at[1].checkpoint, "")]
+
+
+def _open(
+    workspace: Workspace, network: Selection, sample_set: str, *, skip: bool
+) -> dict[RepresentationKey, Found]:
+    where = {"sample_set": sample_set, "run": network.run, "checkpoint": network.checkpoint}
     taps: dict[RepresentationKey, Representation] = {}
     if store.has_store(workspace.activations):
         opened = store.open(workspace.activations)
@@ -270,8 +299,4 @@ def find(
         kept = store.open_grams(workspace.grams)
         for each in kept.scan(**where).found if skip else kept.find(**where):
             grams.setdefault(each.key.of, []).append(each)
-    return [
-        Found(key, taps.get(key), tuple(grams.get(key, ())))
-        for key in sorted({*taps, *grams})
-        if side.matches(key.run, key.checkpoint, key.tap)
-    ]
+    return {key: Found(key, taps.get(key), tuple(grams.get(key, ()))) for key in {*taps, *grams}}

@@ -9,17 +9,16 @@ from functools import cached_property
 from typing import Any, Final
 
 import store
-from allcnn.compare.candidates import Found, digests_of, find, network_of, preference
+from allcnn.compare.candidates import Found, find, network_of, preference
+from allcnn.compare.current import is_record_current
 from allcnn.compare.results import JOB
 from allcnn.compare.submatrix import block_of, exchanged
 from allcnn.errors import AllcnnError
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
 from allcnn.similarity.method import Method
-from allcnn.workspace import run_record as record
-from allcnn.workspace.checkpoint_digests import kept_digests
-from allcnn.workspace.checkpoint_names import is_checkpoint
 from allcnn.workspace.paths import Workspace
+from allcnn.workspace.snapshot import Snapshot
 from store import RepresentationKey, SampleSet, SimilarityResult, StoreError
 from store.records.records import read_facts
 from store.records.results import RESULTS, method_of
@@ -110,9 +109,8 @@ class Catalogue:
     """
 
     def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+        self._workspace = Snapshot.of(workspace)
         self._kept = list(_scan(workspace.similarity))
-        self._now: dict[tuple[Selection, str], list[Found]] = {}
         self._last: SimilarityResult | None = None
 
     def results(self, job: Comparison) -> list[SimilarityResult] | None:
@@ -173,7 +171,7 @@ class Catalogue:
         """Return whether each side has all networks that its pattern stands for now."""
         if _are_networks(job):
             return True
-        known = {*self._workspace.stored_networks(block.of.sample_set), *block.networks}
+        known = {*self._workspace.stored_on(block.of.sample_set), *block.networks}
         return all(
             network in there
             for side, there in zip((job.rows, job.columns), block.sides, strict=True)
@@ -186,21 +184,10 @@ class Catalogue:
         return all(self._is_of_now(block.of, network) for network in block.networks)
 
     def _is_of_now(self, kept: Kept, network: Selection) -> bool:
-        """Return whether a result is of the checkpoint that is there, as far as anything tells."""
-        digest = kept.digest(network)
-        now = kept_digest(self._workspace, network)
-        begun_at = record.begun_at(self._workspace, network.run)
-        if now is None and kept.created_at < begun_at:
-            return False  # of an earlier run of that name, or nobody knows
-        taps = self._stored(network, kept.sample_set)
-        known = digests_of(taps) if now is None else [now]
-        return (not known or digest in (None, *known)) and _has_these_rows(kept, taps)
-
-    def _stored(self, network: Selection, sample_set: str) -> list[Found]:
-        key = network, sample_set
-        if key not in self._now:
-            self._now[key] = find(self._workspace, network, sample_set, skip=True)
-        return self._now[key]
+        of = network, kept.sample_set
+        taps = find(self._workspace, *of, skip=True)
+        digest, at = kept.digest(network), kept.created_at
+        return is_record_current(self._workspace, *of, digest, at) and _has_these_rows(kept, taps)
 
 
 def _scan(place: Place) -> Iterator[Kept]:
@@ -260,17 +247,6 @@ def _are_networks(job: Comparison) -> bool:
 
 def _fits(side: Selection, network: Selection) -> bool:
     return replace(side, tap="*").matches(network.run, network.checkpoint, "")
-
-
-def kept_digest(workspace: Workspace, network: Selection) -> str | None:
-    """Return the digest that is kept with a checkpoint; None where it is not there."""
-    if not is_checkpoint(network.checkpoint):
-        return None
-    try:
-        folder = workspace.checkpoints_folder(network.run) / network.checkpoint
-        return kept_digests(folder).get("variables")
-    except AllcnnError:  # not there, damaged, or imported under a name that no run can have
-        return None
 
 
 def _has_these_rows(kept: Kept, taps: Sequence[Found]) -> bool:

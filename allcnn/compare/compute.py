@@ -23,6 +23,7 @@ from allcnn.similarity import tiled_hsic
 from allcnn.similarity.measures import PairSums
 from allcnn.similarity.pair_sums import MinibatchSums
 from allcnn.workspace.paths import Workspace
+from allcnn.workspace.snapshot import Snapshot
 from store import SimilarityResult
 from store.model.examples import NO_LABEL
 from store.records.records import check_writable
@@ -52,6 +53,7 @@ def compare(
     share no complete sample set, naming both, and where what is stored cannot give what is asked;
     ClusterError where workers are gone for good.
     """
+    workspace = Snapshot.of(workspace)
     rows, columns = choose(workspace, job)
     labels = _labels(workspace, job, rows[0])
     wanted = slots(job, labels, rows, columns)
@@ -115,7 +117,7 @@ class _Work:
     """One comparison under way."""
 
     cluster: Cluster
-    workspace: Workspace
+    workspace: Snapshot
     job: Comparison
     sides: Sides
     labels: tuple[int, ...] | None
@@ -157,6 +159,7 @@ class _Work:
             for source in ordered
         ]
         self._gather(tasks.keep_grams, calls, "Grams")
+        self.workspace.forget({source.network for source in missing})
 
     def _operands(self, side: list[Source]) -> list[Operand]:
         kept = store.open_grams(self.workspace.grams)

@@ -16,11 +16,11 @@ from allcnn.compare.candidates import (
     preference,
     sources_of,
 )
+from allcnn.compare.current import digest_or_none, is_current
 from allcnn.compare.diagnose import Placed, alike, why_not
 from allcnn.compare.reextract import examples_of
 from allcnn.definitions.bounds import MINIBATCH
-from allcnn.errors import AllcnnError, ComparisonError
-from allcnn.extract import load_source
+from allcnn.errors import ComparisonError
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
@@ -93,50 +93,39 @@ def _check_one_sample_set(sources: list[Source]) -> None:
 
 
 def left_behind(workspace: Workspace, sources: list[Source]) -> dict[Selection, str]:
-    """Say of networks that they are left of an earlier run which had the name of one that is there.
-
-    One of which nothing tells whether it is counts as one.
-    """
-    begun = {run: run_record.begun_at(workspace, run) for run in {s.key.run for s in sources}}
-    older = [source for source in sources if source.created_at < begun[source.key.run]]
-    # Loaded only in doubt: the same settings give the same checkpoint again.
-    now = {network: _digest_now(workspace, network) for network in {s.network for s in older}}
+    """Say which networks do not belong to the run of their name now, and what to do about each."""
     stale: dict[Selection, str] = {}
-    for source in older:
-        network, found = source.network, now[source.network]
-        if found == source.digest or network in stale:
-            continue
-        told = (
-            f"{source.key} was stored at {source.created_at}, before run {network.run!r} was begun"
-            f" at {begun[network.run]}, and"
-        )
-        if found is None:
-            stale[network] = (
-                f"{told} nothing tells whether it is of that run, as checkpoint"
-                f" {network.checkpoint!r} is not there to be read; finish or restore the run, or"
-                " give one of them another name"
-            )
-            continue
-        if not source.extracted:
-            stale[network] = (
-                f"{told} it was imported; import it under another --run, or train that run with"
-                " another --prefix"
-            )
-            continue
-        examples = source.sample_set
-        again = replace_stored(workspace, network, examples.name, examples_of(examples))
-        stale[network] = (
-            f"{told} its checkpoint is another one, so that this is of an earlier run of that"
-            f" name; {again}"
-        )
+    for source in sources:
+        network, extracted = source.network, source.extracted
+        how = {source.digest}, source.created_at
+        if network not in stale and not is_current(workspace, network, *how, extracted=extracted):
+            stale[network] = _why_left(workspace, source)
     return stale
 
 
-def _digest_now(workspace: Workspace, network: Selection) -> str | None:
-    try:
-        return load_source(workspace, network.run, network.checkpoint).digest
-    except AllcnnError:
-        return None
+def _why_left(workspace: Workspace, source: Source) -> str:
+    """Say why a source is not one of the run of that name, and what to do."""
+    network, begun_at = source.network, run_record.begun_at(workspace, source.key.run)
+    before = f", before run {network.run!r} was begun at {begun_at}"
+    told = f"{source.key} was stored at {source.created_at}"
+    told += f"{before if source.created_at < begun_at else ''}, and"
+    if digest_or_none(workspace, network) is None:
+        return (
+            f"{told} nothing shows whether it is of that run, as checkpoint"
+            f" {network.checkpoint!r} is not there to be read; finish or restore the run, or"
+            " give one of them another name"
+        )
+    if not source.extracted:
+        return (
+            f"{told} it was imported; import it under another --run, or train that run with"
+            " another --prefix"
+        )
+    examples = source.sample_set
+    again = replace_stored(workspace, network, examples.name, examples_of(examples))
+    return (
+        f"{told} its checkpoint is another one, so that this is of an earlier run of that"
+        f" name; {again}"
+    )
 
 
 def _stored(workspace: Workspace, side: Selection, job: Comparison) -> dict[str, list[Source]]:

@@ -43,10 +43,10 @@ def load_source(workspace: Workspace, run: str, name: str) -> Source:
     """Load a checkpoint; raises RunError where there is none, or it cannot be read."""
     entry = run_record.read_record(workspace, run)
     folder = workspace.find_checkpoint(run, name)
-    variables = checkpoints.load_variables(folder, abstract(entry.network))
+    variables, digest = checkpoints.load_variables(folder, abstract(entry.network))
     forward = functools.partial(entry.network.apply, variables)
     facts = _attributes(entry.config, name)
-    return Source(run, name, checkpoints.digest(variables), forward, facts)
+    return Source(run, name, digest, forward, facts)
 
 
 def _attributes(config: RunConfig, name: str) -> Attributes:

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from allcnn.errors import AllcnnError, WorkspaceError
+from allcnn.extract import load_source
 from allcnn.maintenance import recompute as repair
 from allcnn.maintenance.inventory import EVERYTHING, KINDS, Inventory, Removal, is_of, place_of
-from allcnn.networks.variables import abstract
 from allcnn.settings.selection import Selection
 from allcnn.similarity.kernels import served_by
-from allcnn.workspace import checkpoints, run_record
+from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from store import Grams, Representation, SampleSet, StoreError, has_store
 from store.maintenance.remove import abandoned, is_held
 from store.maintenance.usage import Usage, committed, networks, result_facts
 from store.storage.paths import as_place, child_names
-from store.zarrfiles.layout import NAMED
+from store.zarrfiles.layout import NAMED, Kind
 
 Reason = Literal["superseded", "abandoned", "orphaned"]
 
@@ -111,16 +111,24 @@ def _is_wanted(
 
 def _kept_kinds(workspace: Workspace, names: Network) -> list[list[Grams]]:
     """Return the kinds of Grams that are complete for every stored tap of a network."""
-    activations, grams = place_of(workspace, "activations"), place_of(workspace, "grams")
-    if not has_store(grams):
+    if not has_store(workspace.grams):
         return []
-    taps = committed(activations, "activations", names) or {}
+    taps = _opened(workspace, "activations", names)
     kept: dict[str, list[Grams]] = {}
-    for each in (committed(grams, "grams", names) or {}).values():
+    for each in _opened(workspace, "grams", names).values():
         tap = taps.get(each.key.of.path)
         if tap is not None and each.complete and _is_of(each, tap):
             kept.setdefault(each.key.variant, []).append(each)
     return [kind for _, kind in sorted(kept.items()) if len(kind) == len(taps)]
+
+
+def _opened(workspace: Workspace, kind: Kind, names: Network) -> dict[str, Any]:
+    """Return the groups of a network by their paths, or nothing where one is damaged."""
+
+    def opened() -> dict[str, Any]:
+        return committed(place_of(workspace, kind), kind, names) or {}
+
+    return workspace.once(("groups", kind, names), opened)
 
 
 def _is_undamaged(kind: list[Grams]) -> bool:
@@ -151,8 +159,8 @@ def _can_be_extracted(
     workspace: Workspace, names: Network, samples: dict[object, SampleSet | None]
 ) -> bool:
     sample_set, run, name = names
-    taps = (committed(place_of(workspace, "activations"), "activations", names) or {}).values()
-    if {tap.meta.checkpoint_digest for tap in taps} != {checkpoint_digest(workspace, run, name)}:
+    taps = _opened(workspace, "activations", names).values()
+    if {tap.meta.checkpoint_digest for tap in taps} != {readable_digest(workspace, run, name)}:
         return False
     origin = sample_set, _data_of(workspace, run)
     if origin not in samples:  # data are loaded once, for all networks
@@ -176,12 +184,13 @@ def current_samples(workspace: Workspace, names: Network) -> SampleSet | None:
         return None
 
 
-def checkpoint_digest(workspace: Workspace, run: str, name: str) -> str | None:
-    """Return the digest of a checkpoint, or None where none is here that can be read."""
+def readable_digest(workspace: Workspace, run: str, name: str) -> str | None:
+    """Return the digest of a checkpoint, or None where its variables cannot be read whole.
+
+    Nothing else brings back what is removed.
+    """
     try:
-        folder = workspace.find_checkpoint(run, name)
-        like = abstract(run_record.read_record(workspace, run).network)
-        return checkpoints.digest(checkpoints.load_variables(folder, like))
+        return load_source(workspace, run, name).digest
     except AllcnnError:
         return None
 

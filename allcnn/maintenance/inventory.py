@@ -8,6 +8,7 @@ from typing import Final, Literal
 from allcnn.errors import WorkspaceError
 from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
+from allcnn.workspace.snapshot import Snapshot
 from store import has_store
 from store.arrays.tap_names import tap_at
 from store.maintenance.remove import check_removable, check_unlinked, remove
@@ -126,7 +127,7 @@ def take_inventory(workspace: Workspace, kinds: Sequence[Kind] = KINDS) -> Inven
         if has_store(place):
             open_root(place, kind)
             found[kind] = measure(place, kind)
-    return Inventory(workspace, found)
+    return Inventory(Snapshot(workspace.root), found)
 
 
 def check_links(

@@ -19,10 +19,10 @@ from allcnn.advice import (
 from allcnn.cluster.backends import memory_bytes
 from allcnn.commands import command
 from allcnn.compare.candidates import Found, activations_alone, by_network, find, missing_tap
+from allcnn.compare.current import checkpoint_digest
 from allcnn.compare.reextract import examples_of, store_whole
 from allcnn.compare.select import left_behind
 from allcnn.errors import AllcnnError, ProbeError
-from allcnn.extract import load_source
 from allcnn.probing.classifier import count_columns, split
 from allcnn.settings.probing import Probing
 from allcnn.settings.selection import Selection
@@ -220,7 +220,7 @@ class _Network:
         extracted = all(is_extracted(tap.meta.attributes) for tap in (*train, *test))
         if not (is_here(self.workspace, self.network) and extracted):
             return "store those of different networks under different names"
-        now = load_source(self.workspace, self.network.run, self.network.checkpoint).digest
+        now = checkpoint_digest(self.workspace, self.network)
         other = (test if _digest(train) == now else train)[0].meta.sample_set
         return replace_stored(self.workspace, self.network, other.name, examples_of(other))
 

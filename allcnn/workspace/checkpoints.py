@@ -86,7 +86,7 @@ def _owner(folder: Place) -> str:
 
 def load(folder: Place, like: TrainState) -> TrainState:
     """Read a checkpoint whole, with the structure, shapes and dtypes of ``like``."""
-    restored = _restore(folder, _trees(like))
+    restored, _ = _restore(folder, _trees(like))
     return TrainState(
         Variables(**restored["variables"]),
         restored["optimiser"],
@@ -103,9 +103,10 @@ def _trees(state: TrainState) -> dict[str, Any]:
     }
 
 
-def load_variables(folder: Place, like: Variables) -> Variables:
-    """Read what evaluation needs of a checkpoint; ``like`` may hold shapes only."""
-    return Variables(**_restore(folder, {"variables": like._asdict()})["variables"])
+def load_variables(folder: Place, like: Variables) -> tuple[Variables, str]:
+    """Read what evaluation needs of a checkpoint, and its digest; ``like`` may hold shapes only."""
+    restored, digests = _restore(folder, {"variables": like._asdict()})
+    return Variables(**restored["variables"]), digests["variables"]
 
 
 def digest(variables: Variables) -> str:
@@ -123,7 +124,7 @@ def _digest(tree: Any) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def _restore(folder: Place, like: dict[str, Any]) -> dict[str, Any]:
+def _restore(folder: Place, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Read some items of a checkpoint onto this process's first device, and check their digests."""
     others = set(_ITEMS) - set(like)
     with brought(folder, lambda name: name.partition("/")[0] not in others) as local:
@@ -134,13 +135,14 @@ def _restore(folder: Place, like: dict[str, Any]) -> dict[str, Any]:
         except Exception as error:
             pass_on(error)
             raise damaged(folder, str(error) or type(error).__name__) from error
+    digests = {name: _digest(tree) for name, tree in restored.items()}
     for name, tree in restored.items():
         # Checkpoints of the first version have no digests.
         wanted = kept.get("digests", {}).get(name)
-        if wanted not in (None, found := _digest(tree)):
-            raise damaged(folder, f"the {name} have the digest {found}, not {wanted}")
+        if wanted not in (None, digests[name]):
+            raise damaged(folder, f"the {name} have the digest {digests[name]}, not {wanted}")
         _check_shapes(folder, tree, like[name])
-    return restored
+    return restored, digests
 
 
 def _check_kept(folder: Place, kept: dict[str, Any], like: dict[str, Any]) -> None:

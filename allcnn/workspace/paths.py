@@ -2,10 +2,12 @@
 
 import json
 import os
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, Self, TypeVar
 
 from allcnn.commands import command
 from allcnn.definitions.fields import check_name
@@ -27,6 +29,8 @@ from store.storage.remote_errors import check_reachable, reaching
 WHOLE: Final = "_CHECKPOINT_METADATA"
 """The file of a checkpoint that is uploaded last, and says that it is whole."""
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -35,7 +39,7 @@ class Workspace:
     root: Place
 
     @classmethod
-    def at(cls, root: str | os.PathLike[str]) -> "Workspace":
+    def at(cls, root: str | os.PathLike[str]) -> Self:
         """Return the workspace at a folder, made absolute, or at an address such as ``s3://``.
 
         Neither need exist yet. Raises WorkspaceError if something that is not a folder stands
@@ -90,6 +94,10 @@ class Workspace:
             )
         return place
 
+    def once(self, question: tuple[Hashable, ...], answer: Callable[[], T]) -> T:
+        """Return an answer; a snapshot gives the first answer to a question again."""
+        return answer()
+
     def run_folder(self, run: str) -> Place:
         """Return the folder of a run, whether or not it exists."""
         return self.root / "runs" / check_name("run", run)
@@ -101,7 +109,11 @@ class Workspace:
     def runs(self) -> list[str]:
         """Return the names of the runs here, sorted."""
         folder = self.root / "runs"
-        return [run for run in child_names(folder) if is_file(folder / run / "config.json")]
+
+        def listed() -> list[str]:
+            return [run for run in child_names(folder) if is_file(folder / run / "config.json")]
+
+        return self.once(("runs",), listed)
 
     def find_run(self, run: str) -> Place:
         """Return the folder of a run that exists, else raise RunError naming those that do."""
@@ -120,19 +132,39 @@ class Workspace:
         A checkpoint in the making has another name until it is whole.
         """
         folder = self.checkpoints_folder(run)
-        names = child_names(folder) if isinstance(folder, Path) else _uploaded(folder)
-        return sorted(filter(is_checkpoint, names), key=checkpoint_epoch)
 
-    def stored_networks(self, sample_set: str | None = None) -> list[Selection]:
-        """Return the networks that have a folder of activations or Grams, on one set or any."""
-        found = [
-            Selection(run, checkpoint)
-            for place in (self.activations, self.grams)
-            for name in ([sample_set] if sample_set else child_names(place))
-            for run in child_names(place / name)
-            for checkpoint in child_names(place / name / run)
-        ]
-        return list(dict.fromkeys(found))
+        def listed() -> list[str]:
+            names = child_names(folder) if isinstance(folder, Path) else _uploaded(folder)
+            return sorted(filter(is_checkpoint, names), key=checkpoint_epoch)
+
+        return self.once(("checkpoints", run), listed)
+
+    def sample_sets(self) -> list[str]:
+        """Return the names of the sample sets that have a folder of activations or Grams."""
+        found = (child_names(place) for place in (self.activations, self.grams))
+        return self.once(("stored",), lambda: list(dict.fromkeys(chain(*found))))
+
+    def stored_on(self, sample_set: str) -> list[Selection]:
+        """Return the networks that have a folder of activations or Grams on a sample set."""
+
+        def listed() -> list[Selection]:
+            found = [
+                Selection(run, checkpoint)
+                for folder in (self.activations / sample_set, self.grams / sample_set)
+                for run in child_names(folder)
+                for checkpoint in child_names(folder / run)
+            ]
+            return list(dict.fromkeys(found))
+
+        return self.once(("stored", sample_set), listed)
+
+    def stored_networks(self) -> dict[Selection, list[str]]:
+        """Return the networks that have a folder of activations or Grams, and on which sets."""
+        found: dict[Selection, list[str]] = {}
+        for name in self.sample_sets():
+            for network in self.stored_on(name):
+                found.setdefault(network, []).append(name)
+        return found
 
     def find_checkpoint(self, run: str, checkpoint: str) -> Place:
         """Return the folder of a checkpoint that exists, else raise RunError naming those."""

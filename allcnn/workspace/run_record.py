@@ -103,8 +103,12 @@ def _to_json(record: RunRecord) -> dict[str, Any]:
 
 def read_record(workspace: Workspace, run: str) -> RunRecord:
     """Read what a run is; raises RunError if there is no such run or a newer version wrote it."""
-    path = workspace.find_run(run) / "config.json"
-    return _from_json(path, read_sealed(path))
+
+    def read() -> RunRecord:
+        path = workspace.find_run(run) / "config.json"
+        return _from_json(path, read_sealed(path))
+
+    return workspace.once(("record", run), read)
 
 
 def _from_json(path: Place, values: Any) -> RunRecord:

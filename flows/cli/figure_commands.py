@@ -348,6 +348,6 @@ def _draw(
 
 
 def _workspace(root: str) -> Any:
-    from allcnn.workspace.paths import Workspace
+    from allcnn.workspace.snapshot import Snapshot
 
-    return Workspace.at(root)
+    return Snapshot.at(root)

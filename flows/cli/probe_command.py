@@ -40,8 +40,8 @@ def probe(
     folder = None if json_path is None else texts.local_file(json_path).parent
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"json is {json_path}, and {folder} is no folder", remedy="make it first")
-    from allcnn.workspace.paths import Workspace
+    from allcnn.workspace.snapshot import Snapshot
     from flows.cli.probes import run_probe, show
 
-    place = Workspace.at(workspace)
+    place = Snapshot.at(workspace)
     show(place, run_probe(place, job), json_path)

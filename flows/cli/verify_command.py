@@ -31,10 +31,12 @@ def verify(
     """
     side = None if pattern is None else texts.networks(pattern)
     from allcnn.workspace.paths import Workspace
+    from allcnn.workspace.snapshot import Snapshot
     from flows.views.damage import Told, as_json, look_through, report_lines
 
     place = Workspace.at(workspace)
-    found = look_through(place, side, *_of_runs(place))
+    seen = Snapshot.of(place)
+    found = look_through(seen, side, *_of_runs(place))
     damage: list[Any] = [*found.run_damage, *found.damage]
     told = [Told(each) for each in damage]
     if want_repair and told:
@@ -42,7 +44,7 @@ def verify(
     if want_json:
         click.echo(json.dumps(as_json(found, told), indent=1))
     else:
-        advice = _to_finish(place, found) if found.unfinished else []
+        advice = _to_finish(seen, found) if found.unfinished else []
         click.echo("\n".join(report_lines(place, found, told, advice)))
     if not all(each.repaired for each in told):
         context.exit(1)

@@ -8,18 +8,16 @@ from allcnn.drawing.accuracy import Accuracies
 from allcnn.settings.selection import Selection
 from allcnn.similarity.method import Pool
 from allcnn.workspace.paths import Workspace
-from flows.reporting.found import probes
-from flows.views.current_checkpoints import Today
+from flows.reporting.found import is_outdated, probes
 from store import ProbeResult
 
 
 def stored_probes(place: Workspace) -> list[ProbeResult]:
     """Return the probes that can be read, of networks as they are now, the newest first."""
-    today = Today(place)
     found = [
         probe
         for probe in probes(place)
-        if isinstance(probe, ProbeResult) and not today.is_outdated(probe)
+        if isinstance(probe, ProbeResult) and not is_outdated(place, probe)
     ]
     return sorted(found, key=lambda probe: str(probe.provenance.get("created_at")), reverse=True)
 

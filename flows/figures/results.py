@@ -15,6 +15,7 @@ from allcnn.settings.selection import Selection
 from allcnn.similarity.method import Method
 from allcnn.workspace.checkpoint_names import checkpoint_order
 from allcnn.workspace.paths import Workspace
+from allcnn.workspace.snapshot import Snapshot
 from flows.views.progress import Progress
 
 
@@ -39,7 +40,7 @@ class Sources:
     """The results of a workspace, as they are, or computed where they are not there yet."""
 
     def __init__(self, place: Workspace, spec: ClusterSpec = THREADS) -> None:
-        self.place = place
+        self.place = Snapshot.of(place)
         self._spec = spec
 
     @cached_property

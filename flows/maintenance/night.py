@@ -1,6 +1,6 @@
 """One night on a workspace, in steps that a flow or a command takes one after the other."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Protocol, TypeVar
@@ -17,12 +17,12 @@ from allcnn.maintenance.inventory import NETWORK_KINDS, discard, place_of
 from allcnn.progress import Report
 from allcnn.provenance import now
 from allcnn.settings.comparison import Comparison
-from allcnn.settings.selection import Selection
 from allcnn.workspace import nightly_ledger as remembered
 from allcnn.workspace import run_record
 from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_locks import holding_folder
+from allcnn.workspace.snapshot import Snapshot
 from flows.maintenance import superseded
 from flows.maintenance.heartbeat import LostNightError, kept_alive
 from flows.maintenance.matrix_change import moved
@@ -34,7 +34,6 @@ from flows.maintenance.stale_networks import (
     Piece,
     Skipped,
     is_other,
-    stored_networks,
     survey,
 )
 from flows.reporting import check_there, write_report
@@ -54,7 +53,7 @@ class Night:
     """
 
     def __init__(self, workspace: Workspace, plan: Nightly, renew: Callable[[], None]) -> None:
-        self.workspace = workspace
+        self.workspace = Snapshot.of(workspace)
         self.plan = plan
         self.summary = Summary(now())
         self._renew = renew
@@ -67,6 +66,7 @@ class Night:
 
     def pieces(self) -> list[Piece]:
         """Return what has to be stored; what cannot be is noted as skipped."""
+        self._look_again()
         pending = list(self._unfinished())
         found = {(piece.network, piece.sample_set): piece for piece in pending}
         skipped = []
@@ -76,12 +76,9 @@ class Night:
             else:
                 found.setdefault((each.network, each.sample_set), each)
         unusable = {each.what for each in skipped}
-        stored = stored_networks(self.workspace)
         n_present = sum(
-            (Selection(run, name), sample_set) not in found
-            and f"{run}@{name} on {sample_set}" not in unusable
-            for run, names in stored.items()
-            for name, sets in names.items()
+            (network, sample_set) not in found and f"{network} on {sample_set}" not in unusable
+            for network, sets in self.workspace.stored_networks().items()
             for sample_set in sets
         )
         # Last, so that a step that is tried again notes nothing twice.
@@ -89,6 +86,10 @@ class Night:
         self.summary.skipped += skipped
         self.summary.n_present = n_present
         return list(found.values())
+
+    def _look_again(self) -> None:
+        """Ask again what exists: a nightly run takes hours, in which others write."""
+        self.workspace = Snapshot(self.workspace.root)
 
     def _unfinished(self) -> Iterator[Piece]:
         """Yield what an earlier night had removed, and not stored again before it was killed."""
@@ -105,6 +106,7 @@ class Night:
         """
         noted = piece.to_json()
         # Before anything goes: what cannot be stored again has to stay.
+        here = self.workspace, piece.network
         source = load_source(self.workspace, piece.network.run, piece.network.checkpoint)
         samples = [self._examples.of(self.workspace, job) for job in piece.jobs]
         if piece.again:
@@ -112,10 +114,13 @@ class Night:
                 self._ledger.pending.append(noted)
                 self._ledger.write(self.workspace)
             # Not what a night has stored already that was killed in between.
-            if is_other(self.workspace, piece.network, piece.sample_set):
+            self.workspace.forget([piece.network])
+            taps = find(self.workspace, piece.network, piece.sample_set)
+            if all(tap.extracted for tap in taps) and is_other(*here, taps):
                 self._discard(piece)
         for job, of_job in zip(piece.jobs, samples, strict=True):
             keep(self.workspace, source, of_job, job, self._renewing(report))
+        self.workspace.forget([piece.network])
         if piece.again:
             self._ledger.pending.remove(noted)
             self._ledger.write(self.workspace)
@@ -132,6 +137,7 @@ class Night:
 
     def comparisons(self) -> list[Comparison]:
         """Return the comparisons of the plan, and those of all results that tell theirs."""
+        self._look_again()
         found = list(superseded.kept_results(self.workspace))
         kept = [each for each in found if not isinstance(each, str)]
         older: dict[str, list[superseded.Kept]] = {}
@@ -153,30 +159,21 @@ class Night:
 
     def _sample_sets(self) -> list[str]:
         """Return the names of the examples on which the plan's networks are stored."""
-        stored = stored_networks(self.workspace)
-        found = dict.fromkeys(self._imported_on(stored))
-        for run in self.workspace.runs():
-            names = [name for name in stored.get(run, {}) if self._is_wanted(run, name)]
-            if names:
-                try:
-                    job = self.plan.extraction_of(run, names[0])
-                    found[self._examples.of(self.workspace, job).sample_set.name] = None
-                except (AllcnnError, StoreError, OSError):
-                    continue  # which the survey has told
-        sets = {s for names in stored.values() for each in names.values() for s in each}
-        return sorted(name for name in found if name in sets)
-
-    def _imported_on(self, stored: Mapping[str, Mapping[str, list[str]]]) -> Iterator[str]:
-        """Yield the examples on which networks without a run are compared, as of imports."""
-        for run in stored.keys() - set(self.workspace.runs()):
-            for name in stored[run]:
-                if self._is_wanted(run, name):
-                    found = find(self.workspace, Selection(run, name), None, skip=True)
-                    sets = {each.sample_set for each in found}
-                    yield from [max(sets, key=preference).name] if sets else []
-
-    def _is_wanted(self, run: str, name: str) -> bool:
-        return self.plan.networks.matches(run, name, "")
+        runs, names = self.workspace.runs(), set[str]()
+        wanted = [
+            each
+            for each in self.workspace.stored_networks()
+            if self.plan.networks.matches(each.run, each.checkpoint, "")
+        ]
+        for network in {each.run: each for each in wanted if each.run in runs}.values():
+            with suppress(AllcnnError, StoreError, OSError):  # which the survey has reported
+                job = self.plan.extraction_of(network.run, network.checkpoint)
+                names.add(self._examples.of(self.workspace, job).sample_set.name)
+        for network in (each for each in wanted if each.run not in runs):  # as of imports
+            found = find(self.workspace, network, None, skip=True)
+            if sets := {each.sample_set for each in found}:
+                names.add(max(sets, key=preference).name)
+        return sorted(names & set(self.workspace.sample_sets()))
 
     def compare(self, job: Comparison, cluster: Cluster, report: Report) -> list[SimilarityResult]:
         """Bring the results of a comparison up to date, and note how they moved; return them.
@@ -218,14 +215,12 @@ class Night:
         """Name the networks that a matrix does without, where nothing else tells of them."""
         told = " ".join(each.what for each in [*self.summary.skipped, *self.summary.failed])
         there = {(key.run, key.checkpoint) for r in results for key in (*r.rows, *r.columns)}
-        for run, names in stored_networks(self.workspace).items():
-            for name, sets in names.items():
-                wanted = any(side.matches(run, name, side.tap) for side in (job.rows, job.columns))
-                left_out = wanted and job.sample_set in sets and (run, name) not in there
-                if left_out and f"{run}@{name}" not in told:
-                    reason = "it is not stored whole, or not as this matrix needs it; left out"
-                    what = f"{run}@{name} on {job.sample_set}"
-                    self.summary.skipped.append(Skipped(what, reason))
+        for network in self.workspace.stored_on(job.sample_set) if job.sample_set else ():
+            at = network.run, network.checkpoint
+            wanted = any(side.matches(*at, side.tap) for side in (job.rows, job.columns))
+            if wanted and at not in there and str(network) not in told:
+                reason = "it is not stored whole, or not as this matrix needs it; left out"
+                self.summary.skipped.append(Skipped(f"{network} on {job.sample_set}", reason))
 
     def verify(self, report: Report) -> None:
         """Look through what has its turn, and repair what can be."""

@@ -15,7 +15,6 @@ from allcnn.progress import Report
 from allcnn.provenance import now
 from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
-from flows.maintenance.stale_networks import network_folders
 from store import StoreError, has_store
 from store.maintenance.damage import Checked, Damage
 from store.maintenance.verify import verify
@@ -42,8 +41,13 @@ def units(workspace: Workspace) -> list[str]:
     """Return what has turns: networks on sample sets, of each store, results and probes."""
     found: list[str] = []
     for kind in NETWORK_KINDS:
-        folders = network_folders(place_of(workspace, kind))
-        found += ["/".join((kind, *names)) for names in folders]
+        place = place_of(workspace, kind)
+        found += [
+            f"{kind}/{sample_set}/{run}/{name}"
+            for sample_set in child_names(place)
+            for run in child_names(place / sample_set)
+            for name in child_names(place / sample_set / run)
+        ]
     for store in NAMED:
         found += [f"{store}/{name}" for name in child_names(place_of(workspace, store))]
     return found

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from allcnn.advice import is_extracted
-from allcnn.compare.candidates import Found, digests_of, find, missing_tap, sources_of
+from allcnn.compare.candidates import Found, find, missing_tap, sources_of
+from allcnn.compare.current import is_found_current
 from allcnn.compare.reextract import as_stored
 from allcnn.definitions.fields import check_name
 from allcnn.errors import AllcnnError
@@ -15,10 +15,8 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from flows.settings.nightly_plan import Nightly
-from flows.views.current_checkpoints import digest_now
 from store import StoreError
 from store.model.names import check_component
-from store.storage.paths import Place, child_names
 
 
 @dataclass(frozen=True)
@@ -86,31 +84,11 @@ def survey(workspace: Workspace, plan: Nightly, examples: Examples) -> Iterator[
     Checkpoints of the plan's networks that are not stored whole on its examples; and all that is
     stored, on whatever examples, of a checkpoint that has become another one: digests tell.
     """
-    stored = stored_networks(workspace)
     for run in workspace.runs():
         try:
-            yield from _survey_run(workspace, plan, examples, run, stored.get(run, {}))
+            yield from _survey_run(workspace, plan, examples, run)
         except (AllcnnError, StoreError, OSError) as error:
             yield Skipped(f"run {run}", str(error))
-
-
-def stored_networks(workspace: Workspace) -> dict[str, dict[str, list[str]]]:
-    """Return the sample sets that something is stored on, by run and by checkpoint."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for place in (workspace.activations, workspace.grams):
-        for sample_set, run, name in network_folders(place):
-            sets = found.setdefault(run, {}).setdefault(name, [])
-            if sample_set not in sets:
-                sets.append(sample_set)
-    return found
-
-
-def network_folders(place: Place) -> Iterator[tuple[str, str, str]]:
-    """Yield sample set, run and checkpoint of what a store has folders of."""
-    for sample_set in child_names(place):
-        for run in child_names(place / sample_set):
-            for name in child_names(place / sample_set / run):
-                yield sample_set, run, name
 
 
 def _survey_run(
@@ -118,8 +96,12 @@ def _survey_run(
     plan: Nightly,
     examples: Examples,
     run: str,
-    stored: dict[str, list[str]],
 ) -> Iterator[Piece | Skipped]:
+    stored = {
+        each.checkpoint: sets
+        for each, sets in workspace.stored_networks().items()
+        if each.run == run
+    }
     names = workspace.checkpoints(run)
     wanted = [name for name in names if plan.networks.matches(run, name, "")]
     own = None
@@ -145,10 +127,9 @@ def _survey_run(
 
 
 def _left_over(workspace: Workspace, network: Selection, sample_set: str) -> Iterator[Skipped]:
-    """Tell of what an earlier run of the same name left, and the one that is there has not."""
+    """Report what an earlier run of the same name left, and the one that is there has not."""
     taps = find(workspace, network, sample_set)
-    stored_at = [tap.created_at for tap in taps]
-    if stored_at and max(stored_at) < run_record.begun_at(workspace, network.run):
+    if taps and not any(is_found_current(workspace, network, tap) for tap in taps):
         # Nothing can extract it again, so that its removal is not advised.
         reason = "it is left of an earlier run of that name, and not compared"
         yield Skipped(f"{network} on {sample_set}", reason)
@@ -165,8 +146,8 @@ def _piece(
     """Return what has to be stored of a network on one sample set."""
     taps = find(workspace, network, sample_set)
     own = plan.extraction_of(network.run, network.checkpoint)
-    if _is_other(workspace, network, taps):
-        if is_foreign(taps):
+    if is_other(workspace, network, taps):
+        if not all(tap.extracted for tap in taps):
             reason = "it is not of the run of that name, but imported; store it under another name"
             return Skipped(f"{network} on {sample_set}", reason)
         jobs = list(as_stored(network, taps))
@@ -183,19 +164,9 @@ def _piece(
     return None
 
 
-def is_other(workspace: Workspace, network: Selection, sample_set: str) -> bool:
+def is_other(workspace: Workspace, network: Selection, taps: list[Found]) -> bool:
     """Return whether something is stored of a network that comes from another checkpoint."""
-    taps = find(workspace, network, sample_set)
-    return not is_foreign(taps) and _is_other(workspace, network, taps)
-
-
-def _is_other(workspace: Workspace, network: Selection, taps: list[Found]) -> bool:
-    return bool(taps) and digests_of(taps) != [digest_now(workspace, network)]
-
-
-def is_foreign(taps: list[Found]) -> bool:
-    """Return whether what is stored was not extracted from a run, so that no run replaces it."""
-    return not all(is_extracted(tap.attributes) for tap in taps)
+    return not all(is_found_current(workspace, network, tap) for tap in taps)
 
 
 def _is_whole(plan: Nightly, network: Selection, sample_set: str, taps: list[Found]) -> bool:

@@ -14,10 +14,9 @@ from allcnn.settings.comparison import Comparison
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_listing import Run, Unreadable, list_runs
-from flows.reporting.found import changed
+from flows.reporting.found import changed, is_outdated
 from flows.reporting.script import finite
 from flows.reporting.sides import Sides
-from flows.views.current_checkpoints import Today
 from store import ProbeResult, SimilarityResult, StoreError
 
 _CURVES = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -61,9 +60,7 @@ def _in_words(architecture: Architecture) -> str:
     return ", ".join([architecture.reference, *own])
 
 
-def result(
-    workspace: Workspace, found: SimilarityResult, sides: Sides, today: Today
-) -> dict[str, Any]:
+def result(workspace: Workspace, found: SimilarityResult, sides: Sides) -> dict[str, Any]:
     """Return what the page tells of a result before its numbers are looked at."""
     rows, columns = (describe.side(keys).label for keys in (found.rows, found.columns))
     return {
@@ -89,7 +86,7 @@ def result(
         "versions": _versions(found.provenance),
         "command": _command(workspace, found.provenance),
         "exchanged_command": _command(workspace, found.provenance, exchanged=True),
-        "outdated": changed(found, today),
+        "outdated": changed(workspace, found),
     }
 
 
@@ -120,7 +117,7 @@ def _command(
     return command_of(workspace, job).line
 
 
-def probe(workspace: Workspace, found: ProbeResult, today: Today) -> dict[str, Any]:
+def probe(workspace: Workspace, found: ProbeResult) -> dict[str, Any]:
     """Return a probe of the taps of a network, with its numbers: they are few."""
     first = found.taps[0]
     arrays = ("accuracy", "train_accuracy", "standard_errors", "penalties", "n_features")
@@ -136,7 +133,7 @@ def probe(workspace: Workspace, found: ProbeResult, today: Today) -> dict[str, A
         "created_at": str(found.provenance.get("created_at", "")),
         "versions": _versions(found.provenance),
         "command": _probe_command(workspace, found.name),
-        "outdated": today.is_outdated(found),
+        "outdated": is_outdated(workspace, found),
     } | {name: list(_values(getattr(found, name))) for name in arrays}
 
 

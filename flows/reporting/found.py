@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from allcnn.advice import listing
-from allcnn.errors import RunError
+from allcnn.compare.current import is_record_current
+from allcnn.errors import AllcnnError, RunError
 from allcnn.maintenance.inventory import place_of
+from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
-from flows.views.current_checkpoints import Today
 from store import ProbeResult, SimilarityResult, StoreError, has_store, read_probe, read_result
 from store.errors import UnfinishedError, UnknownProbeError, UnknownResultError
 from store.maintenance.verify import verify
@@ -64,9 +65,26 @@ def _reason(
     return f"{', and '.join(damage)}; {advice}" if damage else str(error)
 
 
-def changed(result: SimilarityResult, today: Today) -> list[str]:
+def changed(workspace: Workspace, result: SimilarityResult) -> list[str]:
     """Return the networks of a result that have been trained again since."""
-    return [name for name, digest in digests_of(result).items() if today.is_other(name, digest)]
+    on, at = result.rows[0].sample_set, str(result.provenance.get("created_at", ""))
+    found = digests_of(result).items()
+    return [name for name, digest in found if not _is_current(workspace, name, on, digest, at)]
+
+
+def is_outdated(workspace: Workspace, probe: ProbeResult) -> bool:
+    """Return whether the network of a probe has been trained again since."""
+    tap, told = probe.taps[0], probe.provenance
+    name, digest = f"{tap.run}@{tap.checkpoint}", str(told.get("checkpoint_digest", ""))
+    at = str(told.get("created_at", ""))
+    return bool(digest) and not _is_current(workspace, name, tap.sample_set, digest, at)
+
+
+def _is_current(workspace: Workspace, network: str, on: str, digest: str, at: str) -> bool:
+    try:
+        return is_record_current(workspace, Selection.parse(network), on, digest, at)
+    except (AllcnnError, StoreError, OSError):  # what cannot be read is reported elsewhere
+        return True
 
 
 def digests_of(result: SimilarityResult) -> dict[str, str]:

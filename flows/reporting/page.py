@@ -13,11 +13,11 @@ from allcnn.provenance import now
 from allcnn.similarity.method import Method
 from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
+from allcnn.workspace.snapshot import Snapshot
 from flows.reporting import facts, found
 from flows.reporting.folder import Folder
 from flows.reporting.script import numbers_script, to_script
 from flows.reporting.sides import Sides
-from flows.views.current_checkpoints import Today
 from store.storage.paths import Place
 
 _MOST_NIGHTS = 14
@@ -55,6 +55,7 @@ def write_report(workspace: Workspace, report: Report = silent) -> Place:
     an earlier report listed as its own is removed. Raises RunError for a workspace with nothing in
     it, WorkspaceError where a link leads out of it.
     """
+    workspace = Snapshot.of(workspace)
     found.check_there(workspace)
     folder = Folder(workspace)
     told = _facts(workspace, folder, report)
@@ -67,8 +68,8 @@ def write_report(workspace: Workspace, report: Report = silent) -> Place:
 def _facts(workspace: Workspace, folder: Folder, report: Report) -> dict[str, Any]:
     """Write the numbers of all results; return all else that the page tells."""
     runs, unreadable_runs = facts.runs(workspace)
-    sides, today = Sides(), Today(workspace)
-    results, unreadable = _results(workspace, folder, sides, today, report)
+    sides = Sides()
+    results, unreadable = _results(workspace, folder, sides, report)
     probes = list(found.probes(workspace))
     ledger, _ = Ledger.read(workspace)
     return {
@@ -80,9 +81,7 @@ def _facts(workspace: Workspace, folder: Folder, report: Report) -> dict[str, An
         "preferred": _preferred(),
         "opens_on": most_informative(results),
         "unreadable": [*unreadable, *(each for each in probes if isinstance(each, str))],
-        "probes": [
-            facts.probe(workspace, each, today) for each in probes if not isinstance(each, str)
-        ],
+        "probes": [facts.probe(workspace, each) for each in probes if not isinstance(each, str)],
         "nights": list(reversed(ledger.nights))[:_MOST_NIGHTS],
     } | sides.to_json()
 
@@ -99,7 +98,7 @@ def _preferred() -> dict[str, str]:
 
 
 def _results(
-    workspace: Workspace, folder: Folder, sides: Sides, today: Today, report: Report
+    workspace: Workspace, folder: Folder, sides: Sides, report: Report
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Write the numbers of each result in turn, as all of them need not fit into memory."""
     names = found.result_names(workspace)
@@ -109,7 +108,7 @@ def _results(
         if isinstance(result, str):
             unreadable.append(result)
         else:
-            told.append(facts.result(workspace, result, sides, today))
+            told.append(facts.result(workspace, result, sides))
             folder.write(f"data/{name}.js", numbers_script(result))
         report(done, len(names), f"reading {name}")
     # The newest first, after those that are of today's networks.

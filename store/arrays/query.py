@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from store.errors import QueryError
-from store.model.names import fits, tap_name
+from store.model.names import fits, is_component, tap_name
 from store.model.schema import GramMeta, RepresentationMeta
 from store.storage.paths import Place
 
@@ -119,6 +119,15 @@ class Query:
         return name is None or all(
             c.holds({level: name}) for c in self.conditions if c.name == level
         )
+
+    def exact(self, level: str) -> str | None:
+        """Return the name of the one folder that can fit; None where several may, or taps."""
+        for condition in self.conditions:
+            if condition.name == level != TAP and condition.order == "eq":
+                names = [*map(str, condition.values)]
+                if len(names) == 1 and is_component(names[0]) and not set("*?[") & set(names[0]):
+                    return names[0]
+        return None
 
     def matches(self, found: Mapping[str, Scalar]) -> bool:
         """Return whether all conditions hold."""

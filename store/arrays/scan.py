@@ -136,6 +136,9 @@ def _paths(root: Place, levels: tuple[str | None, ...], query: Query) -> list[st
     """Return the paths of the groups in the folders that a query admits, level by level."""
     folders = [""]
     for depth, level in enumerate(levels):
+        if level and (name := query.exact(level)):  # no other is listed
+            folders = [f"{folder}/{name}".lstrip("/") for folder in folders]
+            continue
         children = each(root, partial(_children, root, depth), folders)
         folders = [
             f"{folder}/{name}".lstrip("/")

@@ -56,7 +56,7 @@ class Examples:
         cls,
         dataset: str,
         split: str,
-        n_samples: int,
+        n_samples: "int | np.integer[Any]",
         *,
         indices: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
