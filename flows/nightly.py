@@ -13,8 +13,8 @@ from allcnn.cluster.cluster import Cluster
 from allcnn.compare import describe
 from allcnn.progress import Report
 from allcnn.workspace.paths import Workspace
-from flows.maintenance.night import Night, night, work_through
-from flows.maintenance.night_summary import counted, headline, markdown
+from flows.maintenance.nightly_run import NightlyRun, holding, work_through
+from flows.maintenance.nightly_summary import counted, headline, markdown
 from flows.runtime import artifacts
 from flows.runtime.artifact_keys import key
 from flows.runtime.hooks import WATCHED
@@ -52,7 +52,7 @@ def nightly(settings: NightlyParameters) -> State[str]:
             results = work_through(work, cluster, piece_of_work)
             page = work.end()
     except ClaimedError as error:
-        return Completed(name="SteppedAside", message=f"another night is at work: {error}")
+        return Completed(name="SteppedAside", message=f"another nightly run is at work: {error}")
     _show(workspace, work, results)
     artifacts.show_report(page, workspace.root.name)
     if work.summary.failed:
@@ -63,22 +63,22 @@ def nightly(settings: NightlyParameters) -> State[str]:
 
 
 @contextmanager
-def _turn(workspace: Workspace, plan: Nightly) -> Iterator[Night]:
+def _turn(workspace: Workspace, plan: Nightly) -> Iterator[NightlyRun]:
     """Yield the night once no other one works on the workspace, if it may wait for that."""
     with ExitStack() as stack:
         while True:
             try:
-                work = stack.enter_context(night(workspace, plan))
+                work = stack.enter_context(holding(workspace, plan))
                 break
             except ClaimedError as error:
                 if plan.busy == "step-aside":
                     raise
-                get_run_logger().info("waiting for another night: %s", error)
+                get_run_logger().info("waiting for another nightly run: %s", error)
             time.sleep(_LOOK_EVERY_S)
         yield work
 
 
-def _show(workspace: Workspace, work: Night, results: list[SimilarityResult]) -> None:
+def _show(workspace: Workspace, work: NightlyRun, results: list[SimilarityResult]) -> None:
     """Attach the summary, and the matrices that changed, to the flow run."""
     name = key(f"nightly-{workspace.root.name}")
     create_markdown_artifact(markdown(work.summary), name, "What this night did")

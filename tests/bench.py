@@ -59,7 +59,7 @@ from allcnn.training import loop as train
 from allcnn.training import steps
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import Workspace
-from flows.maintenance.night import night, work_through
+from flows.maintenance.nightly_run import holding, work_through
 from flows.reporting import write_report
 from flows.settings.nightly_plan import Nightly
 from store import SampleSet
@@ -425,7 +425,7 @@ def nightly() -> None:
 
         def spend_night() -> float:
             began = time.perf_counter()
-            with night(workspace, plan) as work, Cluster() as workers:
+            with holding(workspace, plan) as work, Cluster() as workers:
                 work_through(work, workers, lambda name, body: body(silent))
                 work.end()
             assert work.summary.failed == work.summary.skipped == []

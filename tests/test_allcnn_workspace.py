@@ -13,7 +13,6 @@ from allcnn.workspace import run_export, run_listing, run_record
 from allcnn.workspace.checkpoint_names import checkpoint_epoch, checkpoint_name
 from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace, read_json, write_json
-from flows.maintenance.night import night
 from tests.commands import contents
 
 OUTSIDE = ["../x", "/etc", "a/b", "..", ""]
@@ -202,7 +201,7 @@ def note(place, _):
 
 
 def spend_night(place, _):
-    with night(place, None):
+    with holding(place, None):
         pass
 
 

@@ -13,7 +13,7 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.cli.main import main
 from flows.cli.nightly_commands import FLOWS
-from flows.maintenance import night as nights
+from flows.maintenance import nightly_run as nights
 from flows.runtime.embedded import PARAMETERS
 from flows.settings.nightly_plan import Nightly
 from tests.commands import CliRunner, run, succeed
@@ -54,7 +54,7 @@ def test_what_failed_is_told_with_the_status(workspace, monkeypatch):
 
 
 def test_a_second_night_steps_aside_in_one_sentence(workspace):
-    with nights.night(workspace, Nightly()):
+    with nights.holding(workspace, Nightly()):
         result = run("nightly", *FEW, workspace=workspace)
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: {workspace.root / 'nightly'} is being written by ")

@@ -29,7 +29,7 @@ from allcnn.workspace import run_record as record
 from allcnn.workspace.paths import Workspace
 from flows.compare import compare, compare_representations
 from flows.extract import extract, extract_checkpoint
-from flows.maintenance import night as nights
+from flows.maintenance import nightly_run as nights
 from flows.matrix import matrix
 from flows.nightly import nightly, piece_of_work
 from flows.pipeline import compare_stages, pipeline
@@ -398,12 +398,12 @@ def test_a_night_beside_another_one_steps_aside_or_waits(
     api: Api, workspace: Workspace, monkeypatch
 ):
     settings = night_settings(workspace)
-    with nights.night(workspace, settings.job()):
+    with nights.holding(workspace, settings.job()):
         state = nightly(settings, return_state=True)
     assert (state.type.value, state.name) == ("COMPLETED", "SteppedAside")
-    assert state.message.startswith("another night is at work: ")
+    assert state.message.startswith("another nightly run is at work: ")
     assert not workspace.grams.exists()
-    holding = nights.night(workspace, settings.job())
+    holding = nights.holding(workspace, settings.job())
     holding.__enter__()
 
     def end(seconds: float) -> None:
@@ -413,7 +413,7 @@ def test_a_night_beside_another_one_steps_aside_or_waits(
     monkeypatch.setattr("flows.nightly.time", SimpleNamespace(sleep=end))
     state = nightly(night_settings(workspace, busy="wait"), return_state=True)
     assert state.message.startswith("6 networks added")
-    api.logs(flow_run_of(state), "waiting for another night: ")
+    api.logs(flow_run_of(state), "waiting for another nightly run: ")
 
 
 def test_a_night_of_which_a_piece_fails_fails_and_does_the_rest(
@@ -433,7 +433,7 @@ def test_a_night_of_which_a_piece_fails_fails_and_does_the_rest(
     sentence = f"1 piece of the night failed: store-{RUNS[0]}@init: OSError: the disk is full"
     assert state.message == sentence
     summary = api.artifacts(flow_run_of(state), "markdown")["nightly-workspace"]
-    assert "### Failed, and tried again the next night" in summary["data"]
+    assert "### Failed, and tried again the next time" in summary["data"]
     (name,) = store.list_results(workspace.similarity)
     assert len(store.read_result(workspace.similarity, name).rows) == 2 * 5
 

@@ -23,10 +23,10 @@ from allcnn.workspace import run_record
 from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
 from flows.maintenance import heartbeat, rotating_verification, superseded
-from flows.maintenance import night as nights
+from flows.maintenance import nightly_run as nights
 from flows.maintenance.matrix_change import moved
-from flows.maintenance.night import night, work_through
-from flows.maintenance.night_summary import headline, markdown, text
+from flows.maintenance.nightly_run import holding, work_through
+from flows.maintenance.nightly_summary import headline, markdown, text
 from flows.maintenance.rotating_verification import in_turn, units
 from flows.settings.nightly_plan import EVERYTHING, Nightly
 from store import ClaimedError, RepresentationKey, Store, open_grams
@@ -68,7 +68,7 @@ def step(name, body):
 
 def run_night(workspace, **changes):
     """Spend a night; return its summary."""
-    with night(workspace, plan_of(**changes)) as at_work, Cluster() as cluster:
+    with holding(workspace, plan_of(**changes)) as at_work, Cluster() as cluster:
         work_through(at_work, cluster, step)
         at_work.end()
         return at_work.summary
@@ -334,7 +334,7 @@ def test_nothing_goes_where_its_checkpoint_cannot_be_read(known, monkeypatch):
 
 
 def test_a_second_night_steps_aside_while_the_first_is_at_work(known):
-    with night(known, plan_of()), pytest.raises(ClaimedError, match="is being written by"):
+    with holding(known, plan_of()), pytest.raises(ClaimedError, match="is being written by"):
         run_night(known)
     run_night(known)
 
@@ -609,7 +609,7 @@ def test_a_matrix_of_a_command_is_extended_not_doubled(workspace):
     comparing.compare(workspace, comparison(*sides, batch_size=16))
     comparing.compare(workspace, comparison(*sides, batch_size=16, kernel="rbf", sigma=(0.2, 0.8)))
     (workspace.root / "hidden").rename(workspace.checkpoints_folder(ONE) / "final")
-    with night(workspace, plan_of()) as at_work:
+    with holding(workspace, plan_of()) as at_work:
         assert [job.unusable for job in at_work.comparisons()] == ["skip", "refuse", "refuse"]
     summary = run_night(workspace)
     assert [each.change for each in summary.moved] == ["extended"] * 3
@@ -621,7 +621,7 @@ def test_a_matrix_of_a_command_is_extended_not_doubled(workspace):
 def test_a_step_that_is_tried_again_notes_nothing_twice(known):
     retrain(known, ONE, learning_rate=0.05)
     (known.run_folder(TWO) / "config.json").write_text("{}")
-    with night(known, plan_of()) as at_work, Cluster() as cluster:
+    with holding(known, plan_of()) as at_work, Cluster() as cluster:
         first = at_work.pieces()
         at_work.summary.skipped.clear()
         assert at_work.pieces() == first
@@ -643,10 +643,12 @@ def test_a_night_that_lost_the_workspace_ends(known, monkeypatch):
     before = untouched(known)
     with heartbeat.kept_alive(taken) as check:
         wait_for("loss", lambda: raises(check), 10)
-        at_work = nights.Night(known, plan_of(), check)
-        with pytest.raises(heartbeat.LostNightError, match="another night has taken the workspace"):
+        at_work = nights.NightlyRun(known, plan_of(), check)
+        with pytest.raises(
+            heartbeat.LostHoldError, match="another nightly run has taken the workspace"
+        ):
             at_work.end()
-        with Cluster() as cluster, pytest.raises(heartbeat.LostNightError):
+        with Cluster() as cluster, pytest.raises(heartbeat.LostHoldError):
             work_through(at_work, cluster, step)
     assert untouched(known) == before
 
@@ -654,7 +656,7 @@ def test_a_night_that_lost_the_workspace_ends(known, monkeypatch):
 def raises(check):
     try:
         check()
-    except heartbeat.LostNightError:
+    except heartbeat.LostHoldError:
         return True
     return False
 

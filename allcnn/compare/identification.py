@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from allcnn.compare.candidates import network_of
+from allcnn.compare.describe import way
 from allcnn.errors import ConfigError
 from allcnn.similarity.layer_identification import Identification, identify
 from store import RepresentationKey, SimilarityResult
@@ -29,10 +30,10 @@ def identify_layers(
     """Identify layers for each way of comparing, and by HSIC beside the linear kernel."""
     found = {}
     for result in results:
-        way, sums = _way(result), result.method["sums"]
-        found[f"{way} {result.title}"] = identify_keys(result.values, result.rows, exclude)
+        named, sums = way(result), result.method["sums"]
+        found[f"{named} {result.title}"] = identify_keys(result.values, result.rows, exclude)
         if result.method["shows_sums"]:
-            found[f"{way} {sums.upper()}"] = identify_keys(result.sums(), result.rows, exclude)
+            found[f"{named} {sums.upper()}"] = identify_keys(result.sums(), result.rows, exclude)
     return found
 
 
@@ -42,7 +43,3 @@ def identify_keys(
     """Identify layers in a matrix of representations with themselves, as ``identify``."""
     networks, taps = [str(network_of(key)) for key in keys], [key.tap for key in keys]
     return identify(matrix, networks, taps, exclude)
-
-
-def _way(result: SimilarityResult) -> str:
-    return result.kernel_title + (" (mean over space)" if result.pool == "mean" else "")

@@ -1,4 +1,4 @@
-"""What in the stores of a workspace nobody needs any more, and why."""
+"""Find data in the stores of a workspace that can be deleted, and say why."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,16 +26,16 @@ Network = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Findings:
-    """What can go; and activations whose Grams are kept, but which must stay.
+    """What can be deleted; and activations whose Grams are kept, but which must stay.
 
     Their checkpoint or their examples are not here, or those Grams are damaged.
     """
 
-    waste: tuple[Removal, ...]
+    removable: tuple[Removal, ...]
     irreplaceable: tuple[Usage, ...]
 
 
-def find_waste(
+def find_garbage(
     inventory: Inventory,
     reasons: Sequence[Reason],
     side: Selection,
@@ -43,16 +43,15 @@ def find_waste(
     spared: Sequence[Selection],
     before: float,
 ) -> Findings:
-    """Find what can go, of what a selection names.
+    """Find what can be deleted, among what a selection names.
 
     Superseded are activations of which all taps have whole Grams of one kind, of the same
     checkpoint and dtype. Those whose checkpoint or data set is not here, or is another one of that
     name, as of imported ones, could not be extracted again and stay; and so do those of which a
     Gram turns out to be damaged when it is read.
-    Abandoned are partial writes that no living writer holds, and what kills left of single files,
-    which the widest selection alone names.
-    Orphaned are results and probes of a run of which neither its folder nor anything stored is
-    left.
+    Abandoned are partial writes that no living writer holds, and files left by interrupted writes,
+    which only the widest selection names.
+    Orphaned are results and probes of a run whose folder and stored data are gone.
 
     Args:
         inventory: of all stores.
@@ -61,27 +60,27 @@ def find_waste(
         spared: superseded activations that stay.
         before: POSIX timestamp: a partial write that changed at it or later is not abandoned.
     """
-    waste: dict[tuple[str, str], Removal] = {}
+    garbage: dict[tuple[str, str], Removal] = {}
     irreplaceable: list[Usage] = []
     if "orphaned" in reasons:
-        _add(waste, _orphaned(inventory, side))
+        _add(garbage, _orphaned(inventory, side))
     if "abandoned" in reasons:
-        _add(waste, _abandoned(inventory, side, before))
+        _add(garbage, _abandoned(inventory, side, before))
     if "superseded" in reasons:
         superseded, irreplaceable = _superseded(inventory, side, spared)
-        _add(waste, superseded)
-    return Findings(tuple(waste.values()), tuple(irreplaceable))
+        _add(garbage, superseded)
+    return Findings(tuple(garbage.values()), tuple(irreplaceable))
 
 
-def _add(waste: dict[tuple[str, str], Removal], more: list[Removal]) -> None:
+def _add(garbage: dict[tuple[str, str], Removal], more: list[Removal]) -> None:
     for each in more:
-        waste.setdefault((each.found.kind, each.found.path), each)
+        garbage.setdefault((each.found.kind, each.found.path), each)
 
 
 def _superseded(
     inventory: Inventory, side: Selection, spared: Sequence[Selection]
 ) -> tuple[list[Removal], list[Usage]]:
-    waste: list[Removal] = []
+    garbage: list[Removal] = []
     irreplaceable: list[Usage] = []
     place = place_of(inventory.workspace, "activations")
     samples: dict[object, SampleSet | None] = {}
@@ -96,10 +95,10 @@ def _superseded(
         whole = [kind for kind in kinds if can_be_extracted and _is_undamaged(kind)]
         if whole:
             note = "kept: " + ", ".join(map(_described, whole))
-            waste += [Removal(each, "superseded", note) for each in wanted]
+            garbage += [Removal(each, "superseded", note) for each in wanted]
         else:
             irreplaceable += wanted
-    return waste, irreplaceable
+    return garbage, irreplaceable
 
 
 def _is_wanted(
@@ -196,28 +195,28 @@ def readable_digest(workspace: Workspace, run: str, name: str) -> str | None:
 
 
 def _abandoned(inventory: Inventory, side: Selection, before: float) -> list[Removal]:
-    waste = []
+    garbage = []
     for kind in KINDS:
         found = list(inventory.found[kind])
         if side != EVERYTHING:
             found = inventory.select(kind, side)
         place = place_of(inventory.workspace, kind)
         for each in abandoned(place, found, before):
-            waste.append(
+            garbage.append(
                 Removal(each, "abandoned", "left of a file" if each.is_file else "partial")
             )
-    return waste
+    return garbage
 
 
 def _orphaned(inventory: Inventory, side: Selection) -> list[Removal]:
     known = _known_runs(inventory)
-    waste = []
+    garbage = []
     for each in (found for kind in NAMED for found in inventory.select(kind, side)):
         facts = result_facts(place_of(inventory.workspace, each.kind), each.path, each.kind)
         gone = sorted({key.run for key in facts[1]} - known) if facts else []
         if gone:
-            waste.append(Removal(each, "orphaned", "gone: " + ", ".join(gone)))
-    return waste
+            garbage.append(Removal(each, "orphaned", "gone: " + ", ".join(gone)))
+    return garbage
 
 
 def _known_runs(inventory: Inventory) -> set[str]:

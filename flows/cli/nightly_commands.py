@@ -39,7 +39,7 @@ _WAIT_S = 10.0
 @options.kernels
 @option("--share", 0.15, metavar="SHARE")
 @click.option("--repair/--no-repair", default=True, help=HELP["repair"])
-@click.option("--wait", is_flag=True, help="wait while another night is at work")
+@click.option("--wait", is_flag=True, help="wait while another nightly run is at work")
 @options.cluster
 @click.option("--json", "want_json", is_flag=True, help="print one JSON document for programs")
 @click.pass_context
@@ -74,7 +74,7 @@ def nightly(
     )
     spec = ClusterSpec.parse(cluster)
     from allcnn.workspace.paths import Workspace
-    from flows.maintenance.night_summary import text
+    from flows.maintenance.nightly_summary import text
 
     summary, page = _whole_night(Workspace.at(workspace), plan, spec)
     if want_json:
@@ -88,7 +88,7 @@ def nightly(
 def _whole_night(place: Any, plan: Any, spec: ClusterSpec) -> tuple[Any, Any]:
     from allcnn.cluster.cluster import Cluster
     from allcnn.progress import Report
-    from flows.maintenance.night import night, work_through
+    from flows.maintenance.nightly_run import holding, work_through
     from flows.views.progress import Progress
     from store import ClaimedError
 
@@ -98,7 +98,7 @@ def _whole_night(place: Any, plan: Any, spec: ClusterSpec) -> tuple[Any, Any]:
     while True:
         try:
             # Checkpoints are stored without workers, too.
-            with night(place, plan) as work, Cluster(spec, tell, must_answer=False) as workers:
+            with holding(place, plan) as work, Cluster(spec, tell, must_answer=False) as workers:
 
                 def step(name: str, body: Callable[[Report], T]) -> T:
                     with Progress([1.0]) as progress, progress.step(name) as report:

@@ -153,7 +153,7 @@ def collect(
     side = _EVERYTHING if pattern is None else Selection.parse(pattern)
     spared = [Selection.parse(each) for each in keep_activations]
     place = _workspace(workspace)
-    from allcnn.maintenance.garbage import find_waste
+    from allcnn.maintenance.garbage import find_garbage
     from allcnn.maintenance.inventory import take_inventory
     from flows.views import removal
     from flows.views.not_found import check_stores
@@ -161,12 +161,12 @@ def collect(
     before = time.time() - older_than * _DAY_S
 
     def look() -> "Findings":
-        return find_waste(take_inventory(place), reasons, side, spared=spared, before=before)
+        return find_garbage(take_inventory(place), reasons, side, spared=spared, before=before)
 
     findings = look()
     check_stores(place)
     notes = removal.consequences(findings)
-    removal.free(place, findings.waste, lambda: look().waste, notes, **how)
+    removal.free(place, findings.removable, lambda: look().removable, notes, **how)
 
 
 def _words(name: str, text: str, known: tuple[str, ...]) -> list[str]:

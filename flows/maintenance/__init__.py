@@ -1,1 +1,1 @@
-"""Bring a workspace up to date, as every night: without Prefect, in steps that can be killed."""
+"""Bring a workspace up to date as the nightly flow does, in steps that can be killed."""

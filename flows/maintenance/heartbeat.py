@@ -1,4 +1,4 @@
-"""The hold of a night on its workspace, kept however long a step takes."""
+"""The hold of a nightly run on its workspace, renewed however long a step takes."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,8 +11,8 @@ from store import ClaimedError, StoreError
 _RENEW_EVERY_S: Final = 60.0
 
 
-class LostNightError(AllcnnError, RuntimeError):
-    """Another night has taken the workspace, since this one seemed to be dead."""
+class LostHoldError(AllcnnError, RuntimeError):
+    """Another nightly run has taken the workspace, as this one seemed dead."""
 
 
 @contextmanager
@@ -35,12 +35,13 @@ def kept_alive(renew: Callable[[], None]) -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if lost.is_set():
-            raise LostNightError(
-                "another night has taken the workspace, as this one was silent for ten minutes",
+            raise LostHoldError(
+                "another nightly run has taken the workspace, as this one was silent for ten"
+                " minutes",
                 remedy="what is done is kept, and that one does the rest",
             )
 
-    thread = threading.Thread(target=keep_on, name="night", daemon=True)
+    thread = threading.Thread(target=keep_on, name="heartbeat", daemon=True)
     thread.start()
     try:
         yield check

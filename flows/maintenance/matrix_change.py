@@ -16,7 +16,7 @@ _BETWEEN_DEVICES: Final = 1e-6
 
 @dataclass(frozen=True)
 class Moved:
-    """A matrix, and how it moved since a night last looked.
+    """A matrix, and how it moved since the last nightly run.
 
     Attributes:
         result: its name.

@@ -1,4 +1,4 @@
-"""Verification in turn: a share of what is stored each night, the longest unverified first."""
+"""Verify a share of what is stored each time, the longest unverified first."""
 
 import math
 import time
@@ -27,7 +27,7 @@ _WRITE_EVERY_S: Final = 60.0
 
 @dataclass
 class Verified:
-    """What was looked through, and what was found."""
+    """What was verified, and what was found."""
 
     n_units: int = 0
     n_all: int = 0
@@ -38,7 +38,7 @@ class Verified:
 
 
 def units(workspace: Workspace) -> list[str]:
-    """Return what has turns: networks on sample sets, of each store, results and probes."""
+    """Return what is verified in turn: networks on sample sets in each store, results, probes."""
     found: list[str] = []
     for kind in NETWORK_KINDS:
         place = place_of(workspace, kind)
@@ -68,10 +68,10 @@ def verify_in_turn(
     *,
     want_repair: bool,
 ) -> Verified:
-    """Look through the units whose turn it is, noting each in the ledger, and repair what can be.
+    """Verify the units whose turn it is, noting each in the ledger, and repair what can be.
 
-    Killed in between, the next night goes on with the others. A unit that cannot be looked through
-    is told, and has had its turn: it must not keep the others from theirs.
+    If it is killed, the next nightly run continues with the others. A unit that cannot be verified
+    is reported and counts as verified, so that it does not hold up the others.
     """
     every = units(workspace)
     chosen = in_turn(every, ledger.verified, share)
@@ -82,7 +82,7 @@ def verify_in_turn(
     for done, unit in enumerate(chosen, start=1):
         if _look(workspace, unit, found):
             ledger.verified[unit] = now()
-        else:  # only once that is told
+        else:  # only once that is reported
             damaged.append(unit)
         if time.monotonic() - written >= _WRITE_EVERY_S:
             ledger.write(workspace)
@@ -97,7 +97,7 @@ def verify_in_turn(
 
 
 def _look(workspace: Workspace, unit: str, found: Verified) -> bool:
-    """Look through one unit; return whether it is free of damage, as far as it can be read."""
+    """Verify one unit; return whether it is free of damage, as far as it can be read."""
     n_damaged = len(found.damage)
     try:
         for checked in _checked(workspace, unit):
@@ -113,8 +113,8 @@ def _repair(workspace: Workspace, found: Verified, report: Report) -> None:
     try:
         outcomes = repair(workspace, found.damage, report)
     except (AllcnnError, StoreError, OSError) as error:
-        told = in_one_line(error)
-        found.said += [f"{each}; not repaired: {told}" for each in found.damage]
+        reason = in_one_line(error)
+        found.said += [f"{each}; not repaired: {reason}" for each in found.damage]
         return
     for outcome in outcomes:
         found.n_repaired += outcome.repaired

@@ -57,14 +57,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something that a night leaves as it is, and why."""
+    """Something that a nightly run leaves as it is, and why."""
 
     what: str
     reason: str
 
 
 class Examples:
-    """The examples of sample sets, each loaded once a night."""
+    """The examples of sample sets, each loaded once in a nightly run."""
 
     def __init__(self) -> None:
         self._loaded: dict[tuple[str, int, str, int | None], Samples] = {}
@@ -82,7 +82,7 @@ def survey(workspace: Workspace, plan: Nightly, examples: Examples) -> Iterator[
     """Yield what has to be stored, run after run, and what cannot be.
 
     Checkpoints of the plan's networks that are not stored whole on its examples; and all that is
-    stored, on whatever examples, of a checkpoint that has become another one: digests tell.
+    stored, on whatever examples, of a checkpoint that has become another one.
     """
     for run in workspace.runs():
         try:

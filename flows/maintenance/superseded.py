@@ -31,18 +31,18 @@ class Kept:
 
 
 def kept_results(workspace: Workspace) -> Iterator[Kept | str]:
-    """Yield the results that tell their comparison, and the names of those that do not."""
+    """Yield the results that record their comparison, and the names of those that do not."""
     if not has_store(workspace.similarity):
         return
     for name in child_names(workspace.similarity):
         record = recorded(workspace.similarity / name)
         if not record:
-            continue  # unfinished, or damaged, which verification tells
+            continue  # unfinished, or damaged, which verification reports
         provenance = record.get("provenance")
         try:
-            told = provenance if isinstance(provenance, dict) else {}
-            job = Comparison.from_json(told[JOB])
-            yield Kept(name, job, str(told.get("created_at", "")))
+            known = provenance if isinstance(provenance, dict) else {}
+            job = Comparison.from_json(known[JOB])
+            yield Kept(name, job, str(known.get("created_at", "")))
         except (KeyError, ConfigError):
             yield name
 
@@ -50,7 +50,7 @@ def kept_results(workspace: Workspace) -> Iterator[Kept | str]:
 def identity(job: Comparison) -> str:
     """Return a text that comparisons share only where they ask for the same numbers.
 
-    What is to become of unusable networks is none of it.
+    How unusable networks are treated does not count.
     """
     return json.dumps(replace(job, unusable="refuse").to_json(), sort_keys=True)
 
@@ -80,7 +80,7 @@ def read(workspace: Workspace, name: str) -> SimilarityResult | None:
 def remove_superseded(workspace: Workspace, now: SimilarityResult, older: Iterable[str]) -> int:
     """Remove results of which every number is in a newer one; return how many.
 
-    Those of checkpoints that have become others are kept: nobody can compute them again. So are
+    Those of checkpoints that have become others are kept, as nothing can compute them again. So are
     those that moved all the same, as of activations in another precision, or imported again.
     """
     n_removed = 0

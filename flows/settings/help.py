@@ -19,7 +19,7 @@ HELP = {
     " patterns as in *@final:conv[1-9]",
     "share": "of what is stored, verified in one night; above 0 and at most 1",
     "repair": "compute again what is found damaged, where its checkpoint still exists",
-    "busy": "while another night is at work: step-aside, or wait",
+    "busy": "while another nightly run is at work: step-aside, or wait",
     "each_label": "compare the examples of every class, a matrix each",
     "keep": "activations, grams, or activations,grams",
     "train_set": "stored sample set that is trained on [default: the largest of the split train]",

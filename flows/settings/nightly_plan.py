@@ -31,7 +31,7 @@ class Nightly:
         comparison: how these are computed, whatever its sides.
         share: of what is stored, that is verified this night; the rest has its turn later.
         repair: compute again what is found damaged.
-        busy: what to do while another night is at work on the workspace.
+        busy: what to do while another nightly run is at work on the workspace.
     """
 
     networks: Selection = EVERYTHING

@@ -116,7 +116,7 @@ def _sums(entries: Sequence[Entry], by: str) -> list[dict[str, Any]]:
 def consequences(findings: "Findings") -> list[str]:
     """Return what is lost with superseded activations, and which of them stay, as sentences."""
     notes = []
-    if any(each.reason == "superseded" for each in findings.waste):
+    if any(each.reason == "superseded" for each in findings.removable):
         notes.append(
             "Without its activations a network cannot be read, queried, probed or compared with"
             " --estimator exact, nor with other kernels, pooling or minibatches than those of its"

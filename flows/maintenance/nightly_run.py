@@ -1,4 +1,4 @@
-"""One night on a workspace, in steps that a flow or a command takes one after the other."""
+"""One nightly run on a workspace, in steps that a flow or a command takes one after the other."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,10 +24,10 @@ from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_locks import holding_folder
 from allcnn.workspace.snapshot import Snapshot
 from flows.maintenance import superseded
-from flows.maintenance.heartbeat import LostNightError, kept_alive
+from flows.maintenance.heartbeat import LostHoldError, kept_alive
 from flows.maintenance.matrix_change import moved
-from flows.maintenance.night_figures import CURVES, draw_missing
-from flows.maintenance.night_summary import Summary
+from flows.maintenance.nightly_figures import CURVES, draw_missing
+from flows.maintenance.nightly_summary import Summary
 from flows.maintenance.rotating_verification import verify_in_turn
 from flows.maintenance.stale_networks import (
     Examples,
@@ -45,11 +45,11 @@ from store.storage.paths import Place, child_names, is_file
 T = TypeVar("T")
 
 
-class Night:
-    """One night's work; ``night`` makes one.
+class NightlyRun:
+    """The work of one nightly run; ``holding`` makes one.
 
-    Each step changes the workspace by whole pieces alone and notes them in the ledger, so that a
-    night that was killed is finished by the next one.
+    Each step changes the workspace only by whole pieces and notes them in the ledger, so that the
+    next run finishes one that was killed.
     """
 
     def __init__(self, workspace: Workspace, plan: Nightly, renew: Callable[[], None]) -> None:
@@ -88,11 +88,11 @@ class Night:
         return list(found.values())
 
     def _look_again(self) -> None:
-        """Ask again what exists: a nightly run takes hours, in which others write."""
+        """Ask again what exists: a nightly run takes hours, in which other processes write."""
         self.workspace = Snapshot(self.workspace.root)
 
     def _unfinished(self) -> Iterator[Piece]:
-        """Yield what an earlier night had removed, and not stored again before it was killed."""
+        """Yield what an earlier run removed, and did not store again before it was killed."""
         for values in self._ledger.pending:
             with suppress(AllcnnError, KeyError, TypeError, ValueError):
                 piece = Piece.from_json(values)
@@ -113,7 +113,7 @@ class Night:
             if noted not in self._ledger.pending:
                 self._ledger.pending.append(noted)
                 self._ledger.write(self.workspace)
-            # Not what a night has stored already that was killed in between.
+            # Not what a run that was killed has already stored again.
             self.workspace.forget([piece.network])
             taps = find(self.workspace, piece.network, piece.sample_set)
             if all(tap.extracted for tap in taps) and is_other(*here, taps):
@@ -136,18 +136,18 @@ class Night:
                 discard(self.workspace, groups)
 
     def comparisons(self) -> list[Comparison]:
-        """Return the comparisons of the plan, and those of all results that tell theirs."""
+        """Return the comparisons of the plan, and those of all results that record theirs."""
         self._look_again()
         found = list(superseded.kept_results(self.workspace))
         kept = [each for each in found if not isinstance(each, str)]
         older: dict[str, list[superseded.Kept]] = {}
         for each in kept:
             older.setdefault(superseded.identity(each.job), []).append(each)
-        # Once a night: a look for each of them would read all of them for each.
+        # Once a run: looking for each of them would read all of them for each.
         self._older = older
         if n_silent := len(found) - len(kept):
             self.summary.notes.append(
-                f"{n_silent} results of an earlier version do not tell their comparison, and stay"
+                f"{n_silent} results of an earlier version do not say what they compare, and stay"
             )
         own = [job for name in self._sample_sets() for job in self.plan.comparisons(name)]
         if not own:
@@ -188,16 +188,16 @@ class Night:
         return results
 
     def is_settled(self, job: Comparison) -> bool:
-        """Return whether the result of a comparison was brought up to date this night."""
+        """Return whether the result of a comparison was brought up to date in this run."""
         return superseded.identity(job) in self._settled
 
     def _settle(
         self, result: SimilarityResult, identity: str, older: Sequence[superseded.Kept]
     ) -> None:
-        """Note how a result moved since a night last looked, then let go what it supersedes."""
+        """Note how a result moved since the last nightly run, and remove what it supersedes."""
         if identity not in self._settled:
             last = self._ledger.results.get(identity)
-            if last is None:  # the newest that was there before any night looked
+            if last is None:  # the newest that was there before any nightly run
                 ordered = sorted(
                     older, key=lambda each: (each.name != result.name, each.created_at)
                 )
@@ -212,18 +212,18 @@ class Night:
         self.summary.n_superseded += superseded.remove_superseded(self.workspace, result, names)
 
     def _note_left_out(self, job: Comparison, results: Sequence[SimilarityResult]) -> None:
-        """Name the networks that a matrix does without, where nothing else tells of them."""
-        told = " ".join(each.what for each in [*self.summary.skipped, *self.summary.failed])
+        """Name the networks that a matrix leaves out, where nothing else reports them."""
+        reported = " ".join(each.what for each in [*self.summary.skipped, *self.summary.failed])
         there = {(key.run, key.checkpoint) for r in results for key in (*r.rows, *r.columns)}
         for network in self.workspace.stored_on(job.sample_set) if job.sample_set else ():
             at = network.run, network.checkpoint
             wanted = any(side.matches(*at, side.tap) for side in (job.rows, job.columns))
-            if wanted and at not in there and str(network) not in told:
+            if wanted and at not in there and str(network) not in reported:
                 reason = "it is not stored whole, or not as this matrix needs it; left out"
                 self.summary.skipped.append(Skipped(f"{network} on {job.sample_set}", reason))
 
     def verify(self, report: Report) -> None:
-        """Look through what has its turn, and repair what can be."""
+        """Verify what is due, and repair what can be."""
         self.summary.verified = verify_in_turn(
             self.workspace,
             self._ledger,
@@ -254,7 +254,7 @@ class Night:
         return {run: n for run, n in found.items() if n}
 
     def end(self) -> Place:
-        """Write the report, and remember the night; return the report's page."""
+        """Write the report and the ledger; return the report's page."""
         self._renew()
         self.summary.ended_at = now()
         self._ledger.nights.append(self.summary.to_json())
@@ -274,8 +274,8 @@ class Night:
 
 
 @contextmanager
-def night(workspace: Workspace, plan: Nightly) -> Iterator[Night]:
-    """Yield a night's work, while no other night works on the workspace.
+def holding(workspace: Workspace, plan: Nightly) -> Iterator[NightlyRun]:
+    """Yield a nightly run, while no other one works on the workspace.
 
     Raises ClaimedError at once where one does, and RunError where there is nothing to work on.
     """
@@ -284,7 +284,7 @@ def night(workspace: Workspace, plan: Nightly) -> Iterator[Night]:
         holding_folder(remembered.folder(workspace)) as renew,
         kept_alive(renew) as check,
     ):
-        yield Night(workspace, plan, check)
+        yield NightlyRun(workspace, plan, check)
 
 
 class Step(Protocol):
@@ -294,37 +294,37 @@ class Step(Protocol):
         """Do the work and return what it returns; raises what it raises."""
 
 
-def work_through(night: Night, cluster: Cluster, step: Step) -> list[SimilarityResult]:
-    """Take all steps of a night; return the results of the comparisons.
+def work_through(run: NightlyRun, cluster: Cluster, step: Step) -> list[SimilarityResult]:
+    """Take all steps of a nightly run; return the results of the comparisons.
 
-    What fails is noted, and keeps no other piece from being done.
+    What fails is noted, and does not stop the other pieces.
     """
-    for piece in _attempt(night, step, "survey", lambda _: night.pieces()) or []:
+    for piece in _attempt(run, step, "survey", lambda _: run.pieces()) or []:
         name = f"store-{piece.network}"
-        _attempt(night, step, name, partial(night.store, piece))
+        _attempt(run, step, name, partial(run.store, piece))
     results: list[SimilarityResult] = []
-    for job in _attempt(night, step, "list", lambda _: night.comparisons()) or []:
-        if night.is_settled(job):
+    for job in _attempt(run, step, "list", lambda _: run.comparisons()) or []:
+        if run.is_settled(job):
             continue
         name = f"compare-{job.rows}-{job.columns}"
-        found = _attempt(night, step, name, partial(night.compare, job, cluster))
+        found = _attempt(run, step, name, partial(run.compare, job, cluster))
         results += found or []
-    _attempt(night, step, "verify", night.verify)
-    _attempt(night, step, "draw", partial(night.draw, results))
+    _attempt(run, step, "verify", run.verify)
+    _attempt(run, step, "draw", partial(run.draw, results))
     return results
 
 
-def _attempt(night: Night, step: Step, name: str, work: Callable[[Report], T]) -> T | None:
+def _attempt(run: NightlyRun, step: Step, name: str, work: Callable[[Report], T]) -> T | None:
     """Take a step; what it raises is noted instead."""
     try:
         return step(name, work)
-    except LostNightError:
+    except LostHoldError:
         raise
     except (ClaimedError, ComparisonError) as error:
-        # Somebody else is at it, or what a comparison asks for is not there any more.
-        night.summary.skipped.append(Skipped(name, _sentence(error)))
+        # Another process works on it, or what a comparison asks for is gone.
+        run.summary.skipped.append(Skipped(name, _sentence(error)))
     except Exception as error:
-        night.summary.failed.append(Skipped(name, _sentence(error)))
+        run.summary.failed.append(Skipped(name, _sentence(error)))
     return None
 
 

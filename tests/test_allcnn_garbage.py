@@ -8,7 +8,7 @@ import pytest
 
 from allcnn.errors import WorkspaceError
 from allcnn.extract import extract
-from allcnn.maintenance.garbage import current_samples, find_waste, readable_digest
+from allcnn.maintenance.garbage import current_samples, find_garbage, readable_digest
 from allcnn.maintenance.inventory import EVERYTHING, discard, take_inventory
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
@@ -59,13 +59,13 @@ def add_run(workspace, run, checkpoint="final"):
 
 
 def find(workspace, *reasons, side=EVERYTHING, spared=(), before=FUTURE):
-    return find_waste(
+    return find_garbage(
         take_inventory(workspace), reasons or REASONS, side, spared=spared, before=before
     )
 
 
-def wasted(workspace, *reasons, **how):
-    return [each.found.path for each in find(workspace, *reasons, **how).waste]
+def removable(workspace, *reasons, **how):
+    return [each.found.path for each in find(workspace, *reasons, **how).removable]
 
 
 def taps(run):
@@ -77,10 +77,12 @@ def remove_grams(workspace, run, tap):
 
 
 def test_activations_whose_grams_are_kept_are_superseded(workspace):
-    waste = find(workspace).waste
-    assert [(each.reason, each.found.kind) for each in waste] == [("superseded", "activations")] * 2
-    assert [each.found.path for each in waste] == taps("a")
-    assert {each.note for each in waste} == {"kept: linear and rbf Grams, minibatches of 8"}
+    removable = find(workspace).removable
+    assert [(each.reason, each.found.kind) for each in removable] == [
+        ("superseded", "activations")
+    ] * 2
+    assert [each.found.path for each in removable] == taps("a")
+    assert {each.note for each in removable} == {"kept: linear and rbf Grams, minibatches of 8"}
 
 
 def test_what_cannot_be_extracted_again_stays(workspace):
@@ -90,20 +92,20 @@ def test_what_cannot_be_extracted_again_stays(workspace):
     (workspace.checkpoints_folder("b") / "final").mkdir()
     found = find(workspace)
     assert found.irreplaceable == ()
-    assert [each.found.path for each in found.waste] == [*taps("a"), *taps("b")]
+    assert [each.found.path for each in found.removable] == [*taps("a"), *taps("b")]
 
 
 def test_what_another_checkpoint_of_that_name_gave_stays(workspace, digests):
     digests["a@final"] = "another"
     found = find(workspace)
-    assert found.waste == ()
+    assert found.removable == ()
     assert [each.path for each in found.irreplaceable] == [*taps("a"), *taps("b")]
 
 
 def test_activations_of_examples_that_are_not_here_stay(workspace, monkeypatch):
     monkeypatch.setattr("allcnn.maintenance.garbage.current_samples", lambda *_: None)
     found = find(workspace)
-    assert found.waste == ()
+    assert found.removable == ()
     assert [each.path for each in found.irreplaceable] == [*taps("a"), *taps("b")]
 
 
@@ -116,14 +118,14 @@ def test_data_are_loaded_once_for_all_networks(workspace, monkeypatch):
         return stored_samples(place, names)
 
     monkeypatch.setattr("allcnn.maintenance.garbage.current_samples", load)
-    assert wasted(workspace) == [*taps("a"), *taps("b")]
+    assert removable(workspace) == [*taps("a"), *taps("b")]
     assert len(asked) == 1
 
 
 def test_activations_of_which_a_gram_is_damaged_stay(workspace):
     flip_bit(chunk_files(open_grams(workspace.grams).find(run="a")[0].place / "grams")[0])
     found = find(workspace)
-    assert found.waste == ()
+    assert found.removable == ()
     assert [each.path for each in found.irreplaceable] == [*taps("a"), *taps("b")]
 
 
@@ -153,7 +155,7 @@ def test_digests_are_those_of_checkpoints_that_can_be_read(trained, tmp_path):
 
 def test_comparing_goes_on_without_superseded_activations(workspace):
     before = compare_one(workspace, A, B)
-    discard(workspace, [each.found for each in find(workspace).waste])
+    discard(workspace, [each.found for each in find(workspace).removable])
     assert {key.run for key in open_store(workspace.activations).keys()} == {"b"}
     shutil.rmtree(workspace.similarity)
     assert_same_bits(compare_one(workspace, A, B), before)
@@ -161,7 +163,7 @@ def test_comparing_goes_on_without_superseded_activations(workspace):
 
 def test_grams_of_all_taps_are_wanted(workspace):
     remove_grams(workspace, "a", "one")
-    assert wasted(workspace) == []
+    assert removable(workspace) == []
 
 
 def test_grams_of_one_kind_are_wanted_of_all_taps(workspace):
@@ -169,15 +171,17 @@ def test_grams_of_one_kind_are_wanted_of_all_taps(workspace):
     only = Selection("a", "final", "one")
     compare_one(workspace, only, only, pool="mean")
     assert len(open_grams(workspace.grams).find(run="a")) == 2
-    assert wasted(workspace) == []
+    assert removable(workspace) == []
     compare_one(workspace, A, A, pool="mean")
-    assert wasted(workspace) == taps("a")
-    assert find(workspace).waste[0].note == "kept: linear and rbf pooled Grams, minibatches of 8"
+    assert removable(workspace) == taps("a")
+    assert (
+        find(workspace).removable[0].note == "kept: linear and rbf pooled Grams, minibatches of 8"
+    )
 
 
 def test_grams_with_a_median_distance_serve_rbf_too(workspace):
     compare_one(workspace, A, A, kernel="rbf")
-    (note,) = {each.note for each in find(workspace).waste}
+    (note,) = {each.note for each in find(workspace).removable}
     assert note == "kept: linear and rbf Grams, minibatches of 8"
 
 
@@ -186,7 +190,7 @@ def test_grams_of_another_checkpoint_or_dtype_are_not_those_of_the_activations(w
     shutil.rmtree(workspace.activations)
     values = make_taps(dtype=change.pop("dtype", np.float32))
     write_network(workspace.activations, A, values, **change)
-    assert wasted(workspace) == []
+    assert removable(workspace) == []
 
 
 def test_unfinished_grams_supersede_nothing(workspace):
@@ -194,14 +198,14 @@ def test_unfinished_grams_supersede_nothing(workspace):
     coordinates = grams.samples, grams.labels
     remove_grams(workspace, "a", grams.key.of.tap)
     GramWriter.open(workspace.grams, grams.meta, *coordinates)
-    assert "superseded" not in {each.reason for each in find(workspace).waste}
+    assert "superseded" not in {each.reason for each in find(workspace).removable}
 
 
 def test_a_pattern_narrows_what_is_superseded(workspace):
-    assert wasted(workspace, side=B) == []
-    assert wasted(workspace, side=Selection("a", "*", "two")) == taps("a")[1:]
+    assert removable(workspace, side=B) == []
+    assert removable(workspace, side=Selection("a", "*", "two")) == taps("a")[1:]
     assert (
-        wasted(workspace, spared=[Selection("b", "*"), Selection("*", "*", "one")])
+        removable(workspace, spared=[Selection("b", "*"), Selection("*", "*", "one")])
         == (taps("a")[1:])
     )
 
@@ -209,56 +213,56 @@ def test_a_pattern_narrows_what_is_superseded(workspace):
 def test_reasons_are_looked_for_where_they_are_asked_for(workspace):
     write_network(workspace.activations, C, make_taps(), n_committed=16)
     write_result(workspace.similarity, make_result("seeds"))
-    assert wasted(workspace) == ["seeds", *taps("c"), *taps("a")]
-    assert wasted(workspace, "superseded") == taps("a")
-    assert wasted(workspace, "abandoned") == taps("c")
-    assert wasted(workspace, "orphaned") == ["seeds"]
+    assert removable(workspace) == ["seeds", *taps("c"), *taps("a")]
+    assert removable(workspace, "superseded") == taps("a")
+    assert removable(workspace, "abandoned") == taps("c")
+    assert removable(workspace, "orphaned") == ["seeds"]
 
 
 def test_partial_writes_are_abandoned_once_they_are_old(workspace):
     write_network(workspace.activations, C, make_taps(), n_committed=16)
-    assert wasted(workspace, "abandoned", before=time.time() - 60) == []
-    assert wasted(workspace, "abandoned", side=Selection("c", "*", "one")) == taps("c")[:1]
-    assert wasted(workspace, "abandoned", side=A) == []
+    assert removable(workspace, "abandoned", before=time.time() - 60) == []
+    assert removable(workspace, "abandoned", side=Selection("c", "*", "one")) == taps("c")[:1]
+    assert removable(workspace, "abandoned", side=A) == []
 
 
 def test_what_kills_left_of_files_belongs_to_no_pattern(workspace):
     (workspace.activations / "zarr.1234.partial").write_text("{")
-    assert wasted(workspace, "abandoned") == ["zarr.1234.partial"]
-    assert wasted(workspace, "abandoned", side=A) == []
+    assert removable(workspace, "abandoned") == ["zarr.1234.partial"]
+    assert removable(workspace, "abandoned", side=A) == []
 
 
 def test_what_is_unfinished_and_superseded_counts_once(workspace):
     shutil.rmtree(workspace.activations)
     write_network(workspace.activations, A, make_taps(), n_committed=16)
-    found = find(workspace).waste
+    found = find(workspace).removable
     assert [each.found.path for each in found] == taps("a")
     assert {each.reason for each in found} == {"abandoned"}
-    assert wasted(workspace, "superseded") == taps("a")
+    assert removable(workspace, "superseded") == taps("a")
 
 
 def test_results_of_vanished_runs_are_orphaned(workspace):
-    assert wasted(workspace, "orphaned") == []
+    assert removable(workspace, "orphaned") == []
     shutil.rmtree(workspace.activations)
-    assert wasted(workspace, "orphaned") == []  # its Grams are here
+    assert removable(workspace, "orphaned") == []  # its Grams are here
     shutil.rmtree(workspace.grams)
-    (orphan,) = find(workspace, "orphaned").waste
+    (orphan,) = find(workspace, "orphaned").removable
     assert (orphan.found.kind, orphan.note) == ("similarity", "gone: b")
     add_run(workspace, "b")
-    assert wasted(workspace, "orphaned") == []
+    assert removable(workspace, "orphaned") == []
 
 
 def test_a_pattern_narrows_what_is_orphaned(workspace):
     write_result(workspace.similarity, make_result("seeds"))
-    assert wasted(workspace, "orphaned", side=Selection("net-s0", "*")) == ["seeds"]
-    assert wasted(workspace, "orphaned", side=A) == []
+    assert removable(workspace, "orphaned", side=Selection("net-s0", "*")) == ["seeds"]
+    assert removable(workspace, "orphaned", side=A) == []
 
 
 def test_imported_activations_are_a_run_and_damaged_ones_too(workspace):
     for path in (workspace.activations / SAMPLES / "b").rglob("zarr.json"):
         path.write_text("{")
     shutil.rmtree(workspace.grams)
-    assert wasted(workspace, "orphaned") == []
+    assert removable(workspace, "orphaned") == []
 
 
 def test_runs_on_a_disk_that_is_not_mounted_are_not_gone(workspace, tmp_path):
@@ -273,19 +277,19 @@ def test_drafts_are_results_of_no_pattern(workspace):
     (workspace.similarity / ".x.partial" / "zarr.json").write_text("{}")
     found = take_inventory(workspace).select("similarity", EVERYTHING)
     assert [each.path for each in found] == list_results(workspace.similarity)
-    assert wasted(workspace, "abandoned") == [".x.partial"]
+    assert removable(workspace, "abandoned") == [".x.partial"]
 
 
 def test_a_damaged_result_is_left_alone(workspace):
     write_result(workspace.similarity, make_result("seeds"))
     (workspace.similarity / "seeds/zarr.json").write_text("{")
-    assert wasted(workspace, "orphaned", "abandoned") == []
+    assert removable(workspace, "orphaned", "abandoned") == []
 
 
 def test_activations_whose_grams_are_of_earlier_rows_are_kept(workspace):
     """The digest of a checkpoint does not tell all that another program's rows depend on."""
-    assert wasted(workspace) == taps("a")
+    assert removable(workspace) == taps("a")
     for tap in open_store(workspace.activations).find(run="a"):
         with Writer.open(workspace.activations, tap.meta, tap.samples, tap.labels) as writer:
             write_again(writer, 0, tap.read(0, 16) + 1)
-    assert wasted(workspace) == []
+    assert removable(workspace) == []

@@ -1,4 +1,4 @@
-"""What a night did, for people: counts, then what was added, stored again, damaged, skipped."""
+"""What a nightly run did: counts, then what was added, stored again, damaged, skipped."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,7 +15,7 @@ _MOST_LINES = 40
 
 @dataclass
 class Summary:
-    """One night.
+    """One nightly run.
 
     Attributes:
         began_at: ISO 8601, in UTC.
@@ -26,7 +26,7 @@ class Summary:
         moved: the matrices.
         n_superseded: results that went, as newer ones have all their numbers.
         skipped: what was left as it is, and why.
-        failed: what went wrong, and is tried again the next night.
+        failed: what went wrong, and is tried again the next time.
         verified: what was looked through, and what was damaged.
         notes: other sentences.
     """
@@ -57,7 +57,7 @@ class Summary:
 
 
 def headline(summary: Summary) -> str:
-    """Return one line on a night."""
+    """Return a nightly run in one line."""
     verified, n_changed = summary.verified, len(summary.changed)
     counts = [
         f"{counted(len(summary.added), 'network')} added",
@@ -101,7 +101,7 @@ def sections(summary: Summary) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield what there is to say, each with its title."""
     verified = summary.verified
     found: list[tuple[str, list[str]]] = [
-        ("Failed, and tried again the next night", [_why(each) for each in summary.failed]),
+        ("Failed, and tried again the next time", [_why(each) for each in summary.failed]),
         ("Damaged", list(verified.said)),
         ("Added", summary.added),
         ("Stored again, as their checkpoints are others now", summary.again),

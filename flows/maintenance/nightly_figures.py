@@ -1,4 +1,4 @@
-"""The pictures that a night draws beside the report: files, and what Prefect shows."""
+"""The pictures that a nightly run draws beside the report."""
 
 from collections.abc import Iterable
 from typing import Final
