@@ -44,7 +44,7 @@ def digests(monkeypatch):
         there = (place.checkpoints_folder(run) / name).exists()
         return digests.get(f"{run}@{name}") if there else None
 
-    monkeypatch.setattr("allcnn.maintenance.garbage.checkpoint_digest", digest)
+    monkeypatch.setattr("allcnn.maintenance.garbage.readable_digest", digest)
     monkeypatch.setattr("allcnn.maintenance.garbage.current_samples", stored_samples)
     return digests
 

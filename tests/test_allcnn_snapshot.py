@@ -30,7 +30,7 @@ def stored(trained, tmp_path_factory):
     for run in (ONE, TWO):
         for checkpoint in ("init", "final"):
             extract(place, Extraction(run, checkpoint, n_samples=32, batch_size=16))
-    succeed("compare", f"{ONE}@*", f"{TWO}@*", "--minibatch", 16, workspace=place)
+    succeed("matrix", f"{ONE}@*", f"{TWO}@*", "--batch-size", 16, workspace=place)
     return place
 
 
@@ -61,12 +61,11 @@ PAIR = f"{ONE}@*", f"{TWO}@*"
 @pytest.mark.parametrize(
     "command",
     [
-        ("figure", "matrix", *PAIR, "--minibatch", 16, "--to", "x.png"),
+        ("figure", "matrix", *PAIR, "--batch-size", 16, "--to", "x.png"),
         ("report",),
         ("store", "gc", "--dry-run"),
-        ("store", "rm", f"{ONE}@init", "--dry-run"),
         ("store", "verify"),
-        ("compare", *PAIR, "--minibatch", 16),
+        ("matrix", *PAIR, "--batch-size", 16),
     ],
     ids=lambda words: " ".join(map(str, words[:2])),
 )

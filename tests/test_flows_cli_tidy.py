@@ -54,7 +54,7 @@ def checkpoints(monkeypatch):
     def stored_samples(place, names):
         return store.open(place.activations).find(sample_set=names[0])[0].meta.sample_set
 
-    monkeypatch.setattr("allcnn.maintenance.garbage.checkpoint_digest", digest)
+    monkeypatch.setattr("allcnn.maintenance.garbage.readable_digest", digest)
     monkeypatch.setattr("allcnn.maintenance.garbage.current_samples", stored_samples)
 
 

@@ -14,9 +14,9 @@ from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from store import Grams, Representation, SampleSet, StoreError, has_store
 from store.maintenance.remove import abandoned, is_held
-from store.maintenance.usage import Usage, committed, networks, result_facts
+from store.maintenance.usage import Usage, networks
 from store.storage.paths import as_place, child_names
-from store.zarrfiles.layout import NAMED, Kind
+from store.zarrfiles.layout import NAMED
 
 Reason = Literal["superseded", "abandoned", "orphaned"]
 
@@ -85,13 +85,13 @@ def _superseded(
     place = place_of(inventory.workspace, "activations")
     samples: dict[object, SampleSet | None] = {}
     for names, groups in networks(inventory.select("activations", EVERYTHING)):
-        kinds = _kept_kinds(inventory.workspace, names)
+        kinds = _kept_kinds(inventory, names)
         if not kinds or any(is_held(place, each) for each in groups):
             continue
         wanted = [each for each in groups if _is_wanted(inventory.workspace, each, side, spared)]
         if not wanted:
             continue
-        can_be_extracted = _can_be_extracted(inventory.workspace, names, samples)
+        can_be_extracted = _can_be_extracted(inventory, names, samples)
         whole = [kind for kind in kinds if can_be_extracted and _is_undamaged(kind)]
         if whole:
             note = "kept: " + ", ".join(map(_described, whole))
@@ -108,26 +108,17 @@ def _is_wanted(
     return not is_spared and is_of(workspace, found, side)
 
 
-def _kept_kinds(workspace: Workspace, names: Network) -> list[list[Grams]]:
+def _kept_kinds(inventory: Inventory, names: Network) -> list[list[Grams]]:
     """Return the kinds of Grams that are complete for every stored tap of a network."""
-    if not has_store(workspace.grams):
+    if not has_store(inventory.workspace.grams):
         return []
-    taps = _opened(workspace, "activations", names)
+    taps = inventory.opened("activations", names) or {}
     kept: dict[str, list[Grams]] = {}
-    for each in _opened(workspace, "grams", names).values():
+    for each in (inventory.opened("grams", names) or {}).values():
         tap = taps.get(each.key.of.path)
         if tap is not None and each.complete and _is_of(each, tap):
             kept.setdefault(each.key.variant, []).append(each)
     return [kind for _, kind in sorted(kept.items()) if len(kind) == len(taps)]
-
-
-def _opened(workspace: Workspace, kind: Kind, names: Network) -> dict[str, Any]:
-    """Return the groups of a network by their paths, or nothing where one is damaged."""
-
-    def opened() -> dict[str, Any]:
-        return committed(place_of(workspace, kind), kind, names) or {}
-
-    return workspace.once(("groups", kind, names), opened)
 
 
 def _is_undamaged(kind: list[Grams]) -> bool:
@@ -155,10 +146,10 @@ def _described(grams: list[Grams]) -> str:
 
 
 def _can_be_extracted(
-    workspace: Workspace, names: Network, samples: dict[object, SampleSet | None]
+    inventory: Inventory, names: Network, samples: dict[object, SampleSet | None]
 ) -> bool:
-    sample_set, run, name = names
-    taps = _opened(workspace, "activations", names).values()
+    workspace, (sample_set, run, name) = inventory.workspace, names
+    taps = (inventory.opened("activations", names) or {}).values()
     if {tap.meta.checkpoint_digest for tap in taps} != {readable_digest(workspace, run, name)}:
         return False
     origin = sample_set, _data_of(workspace, run)
@@ -201,7 +192,7 @@ def _abandoned(inventory: Inventory, side: Selection, before: float) -> list[Rem
         if side != EVERYTHING:
             found = inventory.select(kind, side)
         place = place_of(inventory.workspace, kind)
-        for each in abandoned(place, found, before):
+        for each in abandoned(place, found, before, inventory.opened):
             garbage.append(
                 Removal(each, "abandoned", "left of a file" if each.is_file else "partial")
             )
@@ -212,7 +203,7 @@ def _orphaned(inventory: Inventory, side: Selection) -> list[Removal]:
     known = _known_runs(inventory)
     garbage = []
     for each in (found for kind in NAMED for found in inventory.select(kind, side)):
-        facts = result_facts(place_of(inventory.workspace, each.kind), each.path, each.kind)
+        facts = inventory.facts(each)
         gone = sorted({key.run for key in facts[1]} - known) if facts else []
         if gone:
             garbage.append(Removal(each, "orphaned", "gone: " + ", ".join(gone)))

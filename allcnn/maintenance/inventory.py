@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final, Literal
+from functools import partial
+from typing import Any, Final, Literal
 
 from allcnn.errors import WorkspaceError
 from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.snapshot import Snapshot
-from store import has_store
+from store import RepresentationKey, has_store
 from store.arrays.tap_names import tap_at
 from store.maintenance.remove import check_removable, check_unlinked, remove
 from store.maintenance.usage import (
@@ -52,11 +53,23 @@ class Inventory:
             return groups
         return [each for each in groups if self._names(side, sample_set, each)]
 
+    def opened(self, kind: Kind, network: tuple[str, ...]) -> dict[str, Any] | None:
+        """Return the groups of a network by their paths, or None where one is damaged."""
+        place = place_of(self.workspace, kind)
+        opening = partial(committed, place, kind, network)
+        return self.workspace.once(("groups", kind, network), opening)
+
+    def facts(self, found: Usage) -> tuple[int, list[RepresentationKey]] | None:
+        """Return the bytes of a record's arrays and what it is about; None if it is not whole."""
+        place = place_of(self.workspace, found.kind)
+        looking = partial(result_facts, place, found.path, found.kind)
+        return self.workspace.once(("facts", found.kind, found.path), looking)
+
     def _names(self, side: Selection, sample_set: str | None, found: Usage) -> bool:
         sets = sample_set or "*"
         if found.kind not in NAMED:
             return fnmatchcase(found.names[0], sets) and is_of(self.workspace, found, side)
-        facts = result_facts(place_of(self.workspace, found.kind), found.path, found.kind)
+        facts = self.facts(found)
         return facts is not None and any(
             side.matches(key.run, key.checkpoint, key.tap) and fnmatchcase(key.sample_set, sets)
             for key in facts[1]
@@ -166,9 +179,8 @@ def discard(workspace: Workspace, found: Sequence[Usage]) -> None:
 
 def _networks(inventory: Inventory, side: Selection) -> Iterator[Entry]:
     for kind in NETWORK_KINDS:
-        place = place_of(inventory.workspace, kind)
         for names, groups in networks(inventory.select(kind, side)):
-            opened = committed(place, kind, names)
+            opened = inventory.opened(kind, names)
             raw = None
             if opened is not None:
                 raw = sum(raw_bytes(opened[each.path]) for each in groups if each.path in opened)
@@ -177,9 +189,8 @@ def _networks(inventory: Inventory, side: Selection) -> Iterator[Entry]:
 
 def _results(inventory: Inventory, side: Selection) -> Iterator[Entry]:
     for kind in NAMED:
-        place = place_of(inventory.workspace, kind)
         for each in inventory.select(kind, side):
-            facts = result_facts(place, each.path, kind)
+            facts = inventory.facts(each)
             yield Entry(kind, each.names, 1, facts and facts[0], each.n_bytes)
 
 

@@ -165,9 +165,7 @@ def read_history(workspace: Workspace, run: str) -> History:
     Raises RunError if there is no such run, or its curves are not what this version writes.
     """
     path = workspace.find_run(run) / "history.json"
-    if not is_file(path):
-        return ()
-    rows = _rows(workspace, run, path)
+    rows = workspace.once(("history", run), lambda: _rows(workspace, run, path))
     try:
         if not isinstance(rows, list):
             raise TypeError(f"{shown(rows)} is no list")
@@ -180,7 +178,9 @@ def read_history(workspace: Workspace, run: str) -> History:
 
 
 def _rows(workspace: Workspace, run: str, path: Place) -> Any:
-    """Return the rows in a file; raises RunError where they are another run's."""
+    """Return the rows in a file, if there is one; raises RunError where they are another run's."""
+    if not is_file(path):
+        return []
     values = read_sealed(path)
     if not isinstance(values, dict) or "of" not in values:
         return values  # of an earlier version, which told of no run

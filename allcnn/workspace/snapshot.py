@@ -4,10 +4,9 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
-from allcnn.errors import AllcnnError
 from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
-from store import StoreError
+from store.errors import ExplainedError
 
 T = TypeVar("T")
 
@@ -33,10 +32,10 @@ class Snapshot(Workspace):
         if question not in self._answers:
             try:
                 self._answers[question] = answer()
-            except (AllcnnError, StoreError) as error:
+            except ExplainedError as error:
                 self._answers[question] = error
         found = self._answers[question]
-        if isinstance(found, (AllcnnError, StoreError)):
+        if isinstance(found, ExplainedError):
             raise found
         return found  # type: ignore[return-value]  # as this question was answered
 

@@ -5,8 +5,10 @@ afresh, so that a kill in the middle leaves neither a damaged nor an unfinished 
 """
 
 import errno
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,26 +108,32 @@ def _claimed(place: Place, found: Usage) -> AbstractContextManager[object]:
         return nullcontext()
 
 
-def abandoned(place: Place, found: list[Usage], before: float) -> list[Usage]:
-    """Return what nobody goes on with, of all that ``measure`` found.
+Opener = Callable[[Kind, tuple[str, ...]], dict[str, Any] | None]
 
-    Unfinished and half-made groups, half-removed ones, drafts of results and probes, and what kills
-    left of single files, unless they changed at ``before`` or later, or a living writer holds them.
-    What no store wrote is left alone, and so are the groups of a network of which one is damaged.
+
+def abandoned(
+    place: Place, found: list[Usage], before: float, opened: Opener | None = None
+) -> list[Usage]:
+    """Return what no process will finish, of all that ``measure`` found.
+
+    Unfinished and half-made groups, half-removed ones, drafts of results and probes, and files left
+    by interrupted writes, unless they changed at ``before`` or later, or a living writer holds
+    them. What no store wrote is left alone, and so are the groups of a network of which one is
+    damaged. ``opened`` is asked for the groups of a network, as ``committed`` is otherwise.
     """
+    opened = opened or partial(committed, place)
     old = [each for each in found if each.changed < before]
     leftovers = [each for each in old if each.is_file and is_leftover(each.names[-1])]
     unfinished = [each for each in found if not each.is_file and each.kind in NAMED]
     unfinished = [each for each in unfinished if _is_draft(place, each)]
     for network, groups in networks([each for each in found if each.kind not in NAMED]):
-        unfinished += _unfinished(place, network, groups)
+        unfinished += _unfinished(opened(groups[0].kind, network), groups)
     old_paths = {each.path for each in old}
     wanted = [*leftovers, *(each for each in unfinished if each.path in old_paths)]
     return [each for each in wanted if not is_held(place, each)]
 
 
-def _unfinished(place: Place, network: tuple[str, ...], groups: list[Usage]) -> list[Usage]:
-    opened = committed(place, groups[0].kind, network)
+def _unfinished(opened: dict[str, Any] | None, groups: list[Usage]) -> list[Usage]:
     if opened is None:
         return []
     return [
