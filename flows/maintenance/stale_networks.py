@@ -146,10 +146,11 @@ def _piece(
     """Return what has to be stored of a network on one sample set."""
     taps = find(workspace, network, sample_set)
     own = plan.extraction_of(network.run, network.checkpoint)
-    if is_other(workspace, network, taps):
-        if not all(tap.extracted for tap in taps):
-            reason = "it is not of the run of that name, but imported; store it under another name"
-            return Skipped(f"{network} on {sample_set}", reason)
+    other = is_other(workspace, network, taps)
+    if (other or is_own) and not all(tap.extracted for tap in taps):
+        reason = "it is not of the run of that name, but imported; store it under another name"
+        return Skipped(f"{network} on {sample_set}", reason)
+    if other:
         jobs = list(as_stored(network, taps))
         if is_own:
             jobs.append(replace(own, n_samples=taps[0].sample_set.n_samples))
