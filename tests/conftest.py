@@ -41,7 +41,7 @@ if "TMPDIR" not in os.environ and _MEMORY.is_dir():
         # Small files by the hundred thousand take seven times as long on a disk.
         tempfile.tempdir = os.environ["TMPDIR"] = str(_MEMORY)
 
-# Each cluster makes a key, which takes a tenth of a second. Strangers have their own processes.
+# Each cluster makes a key, which takes a tenth of a second. Tests of strangers make another.
 rsa.generate_private_key = functools.cache(rsa.generate_private_key)
 
 SMALL = RunConfig.of(

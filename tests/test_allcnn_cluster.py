@@ -19,6 +19,7 @@ from pathlib import Path
 import dask
 import psutil
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from distributed import LocalCluster, Security, get_client
 
 from allcnn.cluster import backends
@@ -177,7 +178,9 @@ def check_refused(found):
     }
 
 
-def test_no_process_without_our_certificates_gets_an_answer(local):
+def test_no_process_without_our_certificates_gets_an_answer(local, monkeypatch):
+    # Another key than the one that all clusters of the tests have, see conftest.py.
+    monkeypatch.setattr(rsa, "generate_private_key", rsa.generate_private_key.__wrapped__)
     for address in addresses(local):
         assert address.startswith("tls://")
         check_refused(asyncio.run(intrude(address)))

@@ -88,12 +88,14 @@ def wanted(wide, tmp_path_factory):
 N_GRAMS = 12 * 512 // 16
 
 
+@pytest.mark.slow
 def test_one_worker_or_two_give_the_same_bits(fresh, wanted):
     with Cluster(LOCAL) as cluster:
         (found,) = compare(fresh, job(ALL, ALL, batch_size=16), cluster=cluster)
     assert_same_bits(wanted, found)
 
 
+@pytest.mark.slow
 def test_threads_agree_with_processes_to_a_millionth(fresh, wanted):
     found = compare_one(fresh, ALL, ALL, batch_size=16)
     np.testing.assert_allclose(found.cka, wanted.cka, rtol=0, atol=1e-6)
@@ -120,6 +122,7 @@ def test_workers_killed_in_the_middle_change_nothing(fresh, wanted):
     assert_same_bits(wanted, found)
 
 
+@pytest.mark.slow
 def test_what_a_worker_returned_before_it_died_is_not_computed_again(tmp_path):
     before, told = children(), []
 
@@ -182,6 +185,7 @@ def test_what_a_task_raises_is_raised():
         assert cluster.gather(bodies.doubled, [(2,)], "testing", quiet) == [4]
 
 
+@pytest.mark.slow
 def test_a_transfer_that_breaks_off_is_told_in_a_sentence(monkeypatch, caplog):
     async def broken(*arguments, **options):
         raise CommClosedError("Stream is closed")
@@ -193,6 +197,7 @@ def test_a_transfer_that_breaks_off_is_told_in_a_sentence(monkeypatch, caplog):
     assert caplog.text == ""
 
 
+@pytest.mark.slow
 def test_no_task_is_waited_for_longer_than_said():
     with Cluster(ClusterSpec("local", 1), limits=IMPATIENT) as cluster:
         with pytest.raises(ClusterError, match=r"no task of local:1 ended within 2 s; look at its"):
@@ -251,9 +256,8 @@ def later(action, seconds):
     timer.join()
 
 
-@pytest.mark.parametrize(
-    "how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_scheduler_that_disappears_is_told_of(foreign, monkeypatch, how):
     monkeypatch.setattr("allcnn.cluster.backends.CONNECT_S", 3.0)
     with Cluster(foreign.spec, limits=QUICK) as cluster:

@@ -18,9 +18,9 @@ from allcnn.drawing.film import FRAMES_A_SECOND, HELD, film, has_ffmpeg, save_fi
 from allcnn.drawing.panel import Panel, by_number
 from allcnn.drawing.style import COLUMN, PAGE
 from tests.drawn import colour_bars, maps, ticks, values
+from tests.sweeps import slow, sweep
 
 STYLES = pytest.mark.parametrize("style", [PAGE, COLUMN], ids=["page", "column"])
-SIZES = pytest.mark.parametrize("n", [10, 66])
 TITLE = "linear CKA, unbiased, 10,000 examples in minibatches of 256"
 RUN = "allcnn-plain-66-s0@final"
 
@@ -104,9 +104,19 @@ FIGURES = {
 @functools.cache
 def drawn(name, n, style):
     """Return a figure that several tests look at: drawing ten classes takes seconds."""
+    before = dict(matplotlib.rcParams)
     figure = FIGURES[name](n, style)
     figure.canvas.draw()
+    assert dict(matplotlib.rcParams) == before
     return figure
+
+
+def forms(names):
+    """Parametrise by name, number of layers and style; 66 layers of one figure are always drawn."""
+    cases = list(itertools.product(names, (10, 66), (PAGE, COLUMN)))
+    chosen = sweep(cases, always=lambda case: case[1] == 10 or case[0] == "matrix")
+    ids = [f"{name}-{n}-{'page' if style is PAGE else 'column'}" for name, n, style in cases]
+    return pytest.mark.parametrize(("name", "n", "style"), chosen, ids=ids)
 
 
 def texts(figure):
@@ -123,9 +133,7 @@ def texts(figure):
     return [text for text in found if text.get_text().strip() and text.get_visible()]
 
 
-@STYLES
-@SIZES
-@pytest.mark.parametrize("name", FIGURES)
+@forms(FIGURES)
 def test_nothing_is_cut_off_or_too_small_to_be_read(name, n, style):
     figure = drawn(name, n, style)
     canvas = figure.bbox
@@ -143,9 +151,7 @@ def test_nothing_is_cut_off_or_too_small_to_be_read(name, n, style):
         assert figure.get_figwidth() <= PAGE.width + 0.5
 
 
-@STYLES
-@SIZES
-@pytest.mark.parametrize("name", ["matrix", "stages", "classes", "depths", "seeds", "not square"])
+@forms(["matrix", "stages", "classes", "depths", "seeds", "not square"])
 def test_cells_are_square_with_layer_1_at_the_bottom_left(name, n, style):
     for axes in maps(drawn(name, n, style)):
         (x, y) = axes.transData.transform((1, 1)) - axes.transData.transform((0, 0))
@@ -155,9 +161,7 @@ def test_cells_are_square_with_layer_1_at_the_bottom_left(name, n, style):
         assert axes.images[0].origin == "lower"
 
 
-@STYLES
-@SIZES
-@pytest.mark.parametrize("name", ["matrix", "stages", "classes", "depths", "seeds", "film"])
+@forms(["matrix", "stages", "classes", "depths", "seeds", "film"])
 def test_names_do_not_overlap_and_have_the_first_and_the_last(name, n, style):
     figure = drawn(name, n, style)
     for axes in maps(figure):
@@ -459,7 +463,7 @@ def test_frames_of_several_sizes_are_no_film():
 # files
 
 
-@pytest.mark.parametrize("name", ["classes", "depths", "layers", "seeds"])
+@pytest.mark.parametrize("name", ["depths", "layers", slow("classes"), slow("seeds")])
 def test_the_same_figure_gives_the_same_bytes(tmp_path, name):
     for k in "ab":
         figure = FIGURES[name](10, COLUMN)
@@ -481,9 +485,10 @@ def test_a_bitmap_for_print_has_more_dots(tmp_path, style, dots):
 def test_drawing_asks_for_no_display_and_sets_nothing_global(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     before = dict(matplotlib.rcParams)
-    for draw in FIGURES.values():
-        draw(10, COLUMN)
+    matrices.matrix(panel(3), COLUMN)
     assert dict(matplotlib.rcParams) == before
+    for name in FIGURES:
+        drawn(name, 10, COLUMN)  # which looks at the settings, too
 
 
 def test_nothing_to_draw_is_refused():

@@ -1,5 +1,6 @@
 """Extraction: what is kept is what the network says, a minibatch at a time, and never twice."""
 
+import functools
 import itertools
 import json
 import math
@@ -33,6 +34,7 @@ from store.errors import ActivationOverflowError, ClaimedError, PrecisionError
 from store.storage.claims import claim
 from tests.faults import Killed, chunk_files, kill_series, relabel
 from tests.oracles import median_distance64
+from tests.sweeps import every
 
 RUN = "small-d1-v2-s0"
 TAPS = ("second", "first")
@@ -476,10 +478,25 @@ def kept_minibatches(root):
     }
 
 
-@pytest.mark.parametrize("n", range(0, 10 * len(TAPS), 3))
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("keep", [("grams",), ("activations", "grams")], ids=str)
-def test_interrupted_grams_go_on(tmp_path, monkeypatch, keep, n, moment):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return a function that extracts, once for each way to keep, what is not interrupted."""
+
+    @functools.cache
+    def extracted(keep):
+        root = tmp_path_factory.mktemp("whole")
+        write(root, Forward(), LONG, keep=keep)
+        return root
+
+    return extracted
+
+
+KEPT = (("grams",), ("activations", "grams"))
+INTERRUPTED = itertools.product(range(0, 10 * len(TAPS), 3), ("before", "after"), KEPT)
+
+
+@pytest.mark.parametrize(("n", "moment", "keep"), every(7, INTERRUPTED))
+def test_interrupted_grams_go_on(tmp_path, monkeypatch, whole, keep, n, moment):
     append, n_done = GramWriter.append, 0
 
     def dying(self, *K):
@@ -492,14 +509,13 @@ def test_interrupted_grams_go_on(tmp_path, monkeypatch, keep, n, moment):
 
     monkeypatch.setattr(GramWriter, "append", dying)
     with pytest.raises(Killed):
-        write(tmp_path / "found", Forward(), LONG, keep=keep)
+        write(tmp_path, Forward(), LONG, keep=keep)
     monkeypatch.setattr(GramWriter, "append", append)
-    kept = kept_minibatches(tmp_path / "found")
+    kept = kept_minibatches(tmp_path)
     forward = Forward()
-    write(tmp_path / "found", forward, LONG, keep=keep)
-    write(tmp_path / "wanted", Forward(), LONG, keep=keep)
-    assert_same_grams(grams_of(tmp_path / "found"), grams_of(tmp_path / "wanted"))
-    assert chunks(tmp_path / "found") == chunks(tmp_path / "wanted")
+    write(tmp_path, forward, LONG, keep=keep)
+    assert_same_grams(grams_of(tmp_path), grams_of(whole(keep)))
+    assert chunks(tmp_path) == chunks(whole(keep))
     # A batch is computed again only where its minibatch is kept of no tap, or not of all.
     least = min(kept.values()) if len(kept) == len(TAPS) else 0
     assert len(forward.n_images) == 11 - least
@@ -604,6 +620,7 @@ def kill_in_the_middle(workspace, folder, n_least):
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_where_it_was(trained, workspace, tmp_path):
     whole = Workspace.at(tmp_path / "whole")
     whole.root.mkdir()

@@ -239,7 +239,8 @@ def test_a_repair_that_is_killed_loses_nothing_and_is_gone_on_with(extracted, tm
         else:
             break
         assert {(each.kind, each.path) for each in damage_of(place)} <= injured
-        lost = {name for name, content in whole.items() if contents(place).get(name) != content}
+        found = contents(place)
+        lost = {name for name, content in whole.items() if found.get(name) != content}
         assert all(any(path in name for _, path in injured) for name in lost)
         steps.reverse()
         for go_on in steps:
