@@ -15,6 +15,7 @@ if not os.environ.get("OPTIMISED"):
         f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
     )
 
+import fcntl
 import functools
 import gc
 import shutil
@@ -74,10 +75,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Return a workspace with two small trained runs, of depth 1 and 2; copy it before writing."""
-    workspace = Workspace.at(tmp_path_factory.mktemp("trained"))
-    for depth in (1, 2):
-        loop.train(RunConfig.of(**(SMALL.to_json() | {"depth": depth})), workspace)
+    """Return a workspace with two small trained runs, of depth 1 and 2; copy it before writing.
+
+    The first worker that needs it trains them, for all of them.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    workspace, made = Workspace.at(folder / "trained"), folder / "trained.made"
+    with (folder / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            for depth in (1, 2):
+                loop.train(RunConfig.of(**(SMALL.to_json() | {"depth": depth})), workspace)
+            made.touch()
     return workspace
 
 

@@ -1,5 +1,7 @@
 """CKA of arrays against the float64 oracle, whatever holds the arrays, and the work it takes."""
 
+import itertools
+
 import dask.array
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from allcnn.similarity import gram as kernels
 from allcnn.similarity.arrays import cka, cka_matrix
 from allcnn.similarity.pair_sums import split_minibatches
 from tests.oracles import cka64, jackknife64, linear_gram64, song_hsic
+from tests.sweeps import every
 
 N, BATCH = 70, 32
 RANGES = split_minibatches(N, BATCH)
@@ -43,9 +46,10 @@ def assert_same(found, wanted):
 # Against float64
 
 
-@pytest.mark.parametrize("pool", ["whole", "mean"])
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    ("kernel", "estimator", "pool"),
+    every(5, itertools.product(KERNELS, ESTIMATORS, ["whole", "mean"])),
+)
 def test_values_are_those_of_the_oracle(kernel, estimator, pool):
     Xs, Ys = arrays((30,), (4, 4, 20), seed=1), arrays((5, 2, 9), (50,), (7, 3), seed=2)
     how = {"kernel": kernel, "estimator": estimator, "pool": pool}
@@ -126,8 +130,7 @@ def test_any_shape_and_ragged_split(data):
 # Invariance and bounds
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("kernel", "estimator"), every(4, itertools.product(KERNELS, ESTIMATORS)))
 def test_an_array_agrees_with_itself(kernel, estimator):
     X, Y = arrays((30,), (4, 4, 20))
     how = {"kernel": kernel, "estimator": estimator, "batch_size": BATCH}
@@ -162,9 +165,10 @@ def test_four_examples_are_one_minibatch_without_a_standard_error():
     assert np.isnan(found.standard_error)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("damage", ["constant", "nan", "inf"])
+@pytest.mark.parametrize(
+    ("damage", "kernel", "estimator"),
+    every(4, itertools.product(["constant", "nan", "inf"], KERNELS, ESTIMATORS)),
+)
 def test_what_is_not_defined_is_nan_and_leaves_the_others_alone(damage, kernel, estimator):
     X, Y, bad = arrays((30,), (20,), (12,))
     if damage == "constant":

@@ -1,5 +1,7 @@
 """Grams, kernels of them and pooling against explicit float64 sums, on every backend."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,10 +27,12 @@ from tests.oracles import (
     song_hsic,
     squared_distances64,
 )
+from tests.sweeps import every
 from tests.test_allcnn_gram_backends import BACKENDS
 
 DTYPES = [np.float16, np.float32, np.float64]
 GRAMS64 = {"linear": linear_gram64, "cosine": cosine_gram64}
+MEANS = list(itertools.product(["linear", "cosine", "rbf"], [0, 10, 1000]))
 
 
 # XLA's differs from the symmetric one in the product alone (test_allcnn_gram_backends).
@@ -44,17 +48,23 @@ def related(X, seed):
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize(
-    ("mean", "dtype"),
-    [
-        (0, np.float32),
-        (1, np.float32),
-        (10, np.float32),
-        (1000, np.float32),
-        (10, np.float16),
-        (1000, np.float64),
-    ],
+    ("kernel", "mean", "dtype"),
+    every(
+        5,
+        [
+            (kernel, *how)
+            for kernel in ("linear", "cosine")
+            for how in (
+                (0, np.float32),
+                (1, np.float32),
+                (10, np.float32),
+                (1000, np.float32),
+                (10, np.float16),
+                (1000, np.float64),
+            )
+        ],
+    ),
 )
-@pytest.mark.parametrize("kernel", ["linear", "cosine"])
 def test_gram_is_the_gram_of_the_definition_once_centred(kernel, mean, dtype):
     X = activations(mean=mean, dtype=dtype)
     K, bound, unit = kernels.gram(X, kernel)
@@ -74,14 +84,12 @@ def test_a_float64_difference_is_taken_before_it_is_narrowed(kernel):
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("kernel", ["linear", "cosine", "rbf"])
-@pytest.mark.parametrize("mean", [0, 10, 1000])
+@pytest.mark.parametrize(("kernel", "mean"), every(4, MEANS))
 def test_cka_of_grams_is_within_1e4_of_float64(kernel, mean):
     check_cka(kernel, mean, "whole")
 
 
-@pytest.mark.parametrize("kernel", ["linear", "cosine", "rbf"])
-@pytest.mark.parametrize("mean", [0, 10, 1000])
+@pytest.mark.parametrize(("kernel", "mean"), every(4, MEANS))
 def test_cka_of_pooled_features_is_within_1e4_of_float64(kernel, mean):
     check_cka(kernel, mean, "mean")
 
@@ -139,8 +147,9 @@ def off_diagonal(K):
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("fraction", [0.05, 0.4, 1000])
-@pytest.mark.parametrize("mean", [0, 10, 1000])
+@pytest.mark.parametrize(
+    ("mean", "fraction"), every(4, itertools.product([0, 10, 1000], [0.05, 0.4, 1000]))
+)
 def test_rbf_gram_is_that_of_explicit_differences_but_for_a_constant(mean, fraction):
     Xs = [activations(mean=mean, seed=s) for s in (0, 1)]
     sigmas = [fraction * median_distance64(Xs[0]), 2 * fraction * median_distance64(Xs[1])]
@@ -179,8 +188,9 @@ def test_rbf_takes_float64_grams_among_others(estimator):
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("kernel", ["linear", "cosine"])
-@pytest.mark.parametrize("mean", [0, 10, 1000])
+@pytest.mark.parametrize(
+    ("kernel", "mean"), every(5, itertools.product(["linear", "cosine"], [0, 10, 1000]))
+)
 def test_tiles_of_one_reference_are_those_of_the_whole(kernel, mean):
     X = activations(mean=mean)
     common = kernels.reference(X[:16], kernel)

@@ -24,6 +24,7 @@ from allcnn.workspace.run_record import read_record
 from flows.cli.main import main
 from flows.settings import pipeline_plan
 from tests.commands import contents, run, succeed
+from tests.sweeps import slow
 
 SMALL = ["--image-size", "12", "--width", "0.05", "--epochs", "2", "--checkpoint-every", "1"]
 SMALL += ["--batch-size", "64"]
@@ -97,7 +98,7 @@ def test_extract_all_of_a_run_without_checkpoints_says_so(workspace: Workspace) 
     assert result.stderr == f"Error: run '{D1}' has no checkpoints yet; train it first\n"
 
 
-@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+@pytest.mark.parametrize("kernel", [slow("linear"), "rbf"])
 def test_compare_prints_writes_and_draws_the_matrix(extracted: Workspace, kernel: str) -> None:
     path = extracted.root / "matrix.json"
     out = succeed(

@@ -36,6 +36,7 @@ from tests.faults import chunk_files, flip_bit
 from tests.networks import comparison, make_taps, methods, write_network
 from tests.prefect_api import wait_for
 from tests.strategies import make_similarity
+from tests.sweeps import slow
 
 ONE, TWO = "small-d1-v2-s0", "small-d2-v2-s0"
 N = 64
@@ -272,7 +273,7 @@ def before_and_after(first_night, tmp_path_factory):
     return before, after
 
 
-@pytest.mark.parametrize("at", ["removed", "half", "stored", "compared"])
+@pytest.mark.parametrize("at", [slow("removed"), "half", slow("stored"), "compared"])
 def test_an_interrupted_night_is_finished_by_the_next(before_and_after, tmp_path, monkeypatch, at):
     before, whole = before_and_after
     known = Workspace.at(shutil.copytree(before.root, tmp_path / "known"))
