@@ -12,6 +12,7 @@ from allcnn.drawing.curves import (
     learning_curves,
 )
 from tests.drawn import assert_nothing_is_cropped, names, rendered, ticks
+from tests.sweeps import slow
 
 
 def history(n=5, loss=1.0):
@@ -161,7 +162,7 @@ def test_a_baseline_is_a_band_from_smallest_to_largest_with_its_mean():
     assert high > 1
 
 
-@pytest.mark.parametrize(("r", "c"), [(1, 1), (10, 10), (10, 17), (100, 100)])
+@pytest.mark.parametrize(("r", "c"), [(1, 1), slow((10, 10)), (10, 17), slow((100, 100))])
 def test_a_baseline_of_any_size_is_not_cropped(r, c):
     rng = np.random.default_rng(0)
     labels = (names("allcnn-d1-v2-s0@final:conv", r), names("allcnn-d1-v2-s1@final:conv", c))
@@ -190,7 +191,7 @@ def test_identified_layers_have_a_bar_for_each_measure_and_a_line_for_chance():
     assert axes.get_title() == "ten networks"
 
 
-@pytest.mark.parametrize(("n", "layers"), [(1, 2), (4, 9), (9, 66)])
+@pytest.mark.parametrize(("n", "layers"), [(1, 2), slow((4, 9)), (9, 66)])
 def test_bars_of_any_number_are_not_cropped(n, layers):
     shares = {f"RBF {k / 10}": np.full(layers, k / 10) for k in range(n)}
     figure = identification_bars(shares, names("conv", layers), "t " * 60)

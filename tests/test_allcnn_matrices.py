@@ -18,6 +18,7 @@ from tests.drawn import (
     ticks,
     values,
 )
+from tests.sweeps import slow
 
 STYLES = pytest.mark.parametrize("style", [PAGE, COLUMN, SCREEN], ids=["page", "column", "screen"])
 
@@ -94,7 +95,9 @@ def test_numbers_are_written_where_cells_hold_them():
     assert [text.get_text() for text in tiny] == ["0.00", "-0.06"]
 
 
-@pytest.mark.parametrize(("n", "most"), [(10, 10), (17, 17), (30, 30), (60, 33), (66, 34)])
+@pytest.mark.parametrize(
+    ("n", "most"), [(10, 10), slow((17, 17)), slow((30, 30)), slow((60, 33)), (66, 34)]
+)
 def test_names_are_thinned_out_and_do_not_overlap(n, most):
     figure = matrices.matrix(panel(n, n))
     axes = figure.axes[0]
@@ -108,10 +111,13 @@ def test_names_are_thinned_out_and_do_not_overlap(n, most):
 
 
 @STYLES
-@pytest.mark.parametrize("shape", [(1, 1), (10, 10), (17, 10), (10, 17), (66, 66), (2, 40)])
-def test_cells_are_square_and_nothing_is_cropped(shape, style):
+@pytest.mark.parametrize(
+    ("r", "c"),
+    [(1, 1), slow((10, 10)), slow((17, 10)), (10, 17), slow((66, 66)), slow((2, 40))],
+)
+def test_cells_are_square_and_nothing_is_cropped(r, c, style):
     title = "a long title of a comparison, with its kernel, estimator and sample set"
-    one = panel(*shape, title=title, row_label="run a", column_label="run b")
+    one = panel(r, c, title=title, row_label="run a", column_label="run b")
     figure = matrices.matrix(one, style)
     assert_nothing_is_cropped(figure)
     axes = figure.axes[0]
@@ -152,7 +158,7 @@ def test_errors_stand_below_their_numbers():
 
 # Of 25 a side, numbers alone would fit; their errors are wider.
 @pytest.mark.parametrize(
-    ("n", "least", "fit"), [(12, -1.25, True), (20, -1.25, True), (25, 0, False)]
+    ("n", "least", "fit"), [(12, -1.25, True), slow((20, -1.25, True)), (25, 0, False)]
 )
 def test_numbers_and_errors_keep_to_their_cells(n, least, fit):
     errors = np.full((n, n), 0.0123)
@@ -177,11 +183,11 @@ def test_numbers_and_errors_keep_to_their_cells(n, least, fit):
 
 
 @STYLES
-@pytest.mark.parametrize("shape", [(30, 30), (10, 40), (40, 10), (200, 200)])
-def test_errors_of_large_matrices_have_a_map_of_their_own(shape, style):
-    errors = np.random.default_rng(0).random(shape) / 10
+@pytest.mark.parametrize(("r", "c"), [slow((30, 30)), (10, 40), slow((40, 10)), slow((200, 200))])
+def test_errors_of_large_matrices_have_a_map_of_their_own(r, c, style):
+    errors = np.random.default_rng(0).random((r, c)) / 10
     errors[2:8, 2:8] = np.nan
-    one = panel(*shape, title="CKA", row_label="run a", column_label="run b", errors=errors)
+    one = panel(r, c, title="CKA", row_label="run a", column_label="run b", errors=errors)
     figure = matrices.matrix(one, style)
     axes, other = maps(figure)
     assert not axes.texts
@@ -212,6 +218,7 @@ def test_missing_errors_are_hatched_in_their_map():
     assert red == green == blue
 
 
+@pytest.mark.slow
 def test_networks_keep_their_size_on_a_screen_also_beside_their_errors():
     groups, taps = networks(20, 10)
     errors = np.full((200, 200), 0.01)

@@ -29,6 +29,7 @@ from tests.strategies import (
     make_rows,
     make_similarity,
 )
+from tests.sweeps import slow
 
 SPLIT_BYTES = 4 * 2 * 8 * 4
 """Two lines of a minibatch of 4 rows of ``wide``, in float32: its chunks are split in three."""
@@ -183,12 +184,13 @@ def exchange(rng, chunk, others):
     return {chunk.where, other.where}
 
 
+@pytest.mark.parametrize("n", [15, slow(100)])
 @pytest.mark.parametrize("injure", [flip, truncate, lose, exchange])
-def test_a_hundred_injuries_are_named_exactly(folder, injure):
+def test_injuries_are_named_exactly(folder, injure, n):
     rng = np.random.default_rng(0)
     chunks = all_chunks(folder)
     assert len(chunks) > 100
-    for chunk in rng.permutation(chunks)[:100]:
+    for chunk in rng.permutation(chunks)[:n]:
         before = {each.file: each.file.read_bytes() for each in chunks}
         wanted = injure(rng, chunk, chunks)
         found = {
@@ -420,12 +422,13 @@ def test_damaged_coordinates_are_named(folder, kind, name, injury):
     assert where(damage) == (kind, one.key.path, f"{name}s", None, None)
 
 
+@pytest.mark.parametrize("n", [25, slow(100)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_hundred_flipped_bits_of_metadata_are_named(folder, kind):
+def test_flipped_bits_of_metadata_are_named(folder, kind, n):
     """Of the root, of the folders above a representation, of its group, and of its arrays."""
     rng = np.random.default_rng(2)
     nodes = sorted((folder / kind).rglob("zarr.json"))
-    places = [(node, rng.integers(node.stat().st_size)) for node in rng.choice(nodes, 100)]
+    places = [(node, rng.integers(node.stat().st_size)) for node in rng.choice(nodes, n)]
     assert_flips_are_named(folder, kind, places, rng)
 
 
