@@ -1,5 +1,6 @@
 """CKA through Grams and sums against the float64 oracle, and its errors against their spread."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from allcnn.similarity.measures import Cka, PairSums
 from allcnn.similarity.median_distance import median_of_grams
 from allcnn.similarity.pair_sums import MinibatchSums, merged, minibatch_sums
 from tests.oracles import cka64, jackknife64
+from tests.sweeps import every
 
 UNBIASED = Cka()
 N = 70
@@ -67,9 +69,10 @@ def align(sums):
     return Aligned(matrix, {place: UNBIASED.why_undefined(sums, *place) for place in missing})
 
 
-@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
-@pytest.mark.parametrize("kernel", ["linear", "rbf"])
-@pytest.mark.parametrize("mean", [0, 10, 1000])
+@pytest.mark.parametrize(
+    ("mean", "kernel", "estimator"),
+    every(5, itertools.product([0, 10, 1000], ["linear", "rbf"], ["unbiased", "biased"])),
+)
 def test_cka_agrees_with_float64_whatever_the_mean_of_the_features(mean, kernel, estimator):
     rows, columns = taps(mean, seed=1), taps(mean, seed=2, widths=(50, 8192))
     wanted = cka64(rows, columns, UNEVEN, kernel=kernel, estimator=estimator)

@@ -15,6 +15,7 @@ from allcnn.similarity.pair_sums import (
     zero_sums,
 )
 from tests.oracles import ORACLES, biased_hsic_by_trace, hsic_by_definition, song_hsic
+from tests.sweeps import slow
 
 UNBIASED, BIASED = Cka("unbiased"), Cka("biased")
 MEASURES = pytest.mark.parametrize("measure", [UNBIASED, BIASED], ids=lambda m: m.estimator)
@@ -130,7 +131,7 @@ def test_a_constant_gram_adds_exactly_nothing():
         assert not sums.rows.any()
 
 
-@pytest.mark.parametrize("n", [4, 33, 256])
+@pytest.mark.parametrize("n", [4, 33, slow(256)])
 def test_a_representation_alive_for_one_example_adds_exactly_nothing(n):
     """Shifted by that example, all other rows are alike: a_i + a_j, which U-centring makes 0."""
     x = np.full((n, 1), np.float32(0.7))
@@ -154,7 +155,7 @@ def test_a_faint_signal_beside_a_large_diagonal_is_kept():
 
 
 @MEASURES
-@pytest.mark.parametrize("n", [4, 33, 256])
+@pytest.mark.parametrize("n", [4, 33, slow(256)])
 def test_sums_are_n_times_the_oracle(measure, n):
     Ks, Ls, oracle = grams(3, n, seed=1), grams(2, n, seed=2), ORACLES[measure.estimator]
     wanted = PairSums(
@@ -246,7 +247,7 @@ def assert_same_sums(found, wanted):
 
 
 @MEASURES
-@pytest.mark.parametrize("g", [4, 17, 40])
+@pytest.mark.parametrize("g", [4, slow(17), 40])
 def test_a_group_is_a_minibatch_of_its_rows(measure, g):
     Ks, Ls, oracle = grams(3, g, seed=1), grams(2, g, seed=2), ORACLES[measure.estimator]
     found = group_sums(Ks, Ls, measure)

@@ -108,10 +108,19 @@ REACHED: set[tuple[str, str, str]] = set()
 DONE: list[str] = []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prepare", SCENARIOS, ids=lambda one: one.__name__)
-def test_advice_works_when_it_is_typed(
+def test_all_advice_works_when_it_is_typed(
     place: Workspace, trained: Workspace, terminal: None, reached: None,
     monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Workspace], Words],
+) -> None:  # fmt: skip
+    check_advice(place, trained, monkeypatch, prepare)
+    DONE.append(prepare.__name__)
+
+
+def check_advice(
+    place: Workspace, trained: Workspace, monkeypatch: pytest.MonkeyPatch,
+    prepare: Callable[[Workspace], Words],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(local_pipeline, "train_runs", partial(train, trained))
     asked = [*map(str, prepare(place)), "--workspace", str(place.root)]
@@ -125,7 +134,6 @@ def test_advice_works_when_it_is_typed(
     if prepare not in INSTEAD and not all(informs(words) for words in advised):
         assert status == 0 or again != told
     assert networks(place) >= before
-    DONE.append(prepare.__name__)
 
 
 def train(trained: Workspace, workspace: Workspace, *_: object, **__: object) -> list[str]:
@@ -143,6 +151,7 @@ def networks(place: Workspace) -> set[str]:
     return {str(network) for network in place.stored_networks()}
 
 
+@pytest.mark.slow
 def test_every_advice_has_a_scenario() -> None:
     if len(DONE) < len(SCENARIOS):
         pytest.skip("not all scenarios were run")
@@ -702,3 +711,11 @@ def a_damaged_probe(place: Workspace) -> Words:
     name = store.list_probes(place.probes)[0]
     damage(place.probes / name / "accuracy")
     return "store", "verify", FINAL, "--repair"
+
+
+@pytest.mark.parametrize("prepare", SCENARIOS[::8], ids=lambda one: one.__name__)
+def test_some_advice_works_when_it_is_typed(
+    place: Workspace, trained: Workspace, terminal: None,
+    monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Workspace], Words],
+) -> None:  # fmt: skip
+    check_advice(place, trained, monkeypatch, prepare)
