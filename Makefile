@@ -10,8 +10,8 @@ export DO_NOT_TRACK := 1
 
 help:
 	@echo "make run        train three small networks, compare them, draw the figures"
-	@echo "make test       the tests that take seconds each, half an hour in all"
-	@echo "make test-slow  kill series, servers, networks that are cut"
+	@echo "make test       the tests that take seconds each, and a few cases of each sweep"
+	@echo "make test-slow  before a release: whole sweeps, kill series, servers, networks that are cut"
 	@echo "make check      formatting, lint and types"
 	@echo "make bench      the budgets, side by side with the peers"
 	@echo "make lock       resolve the dependencies again"

@@ -9,7 +9,7 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
 if not os.environ.get("OPTIMISED"):
     # Compiling took three quarters of all tests' time: networks here are too small to repay it.
-    # Commands that tests start inherit this. `make test-slow` repeats the numerical tests without.
+    # Commands that tests start inherit this. OPTIMISED=1 compiles them as users' are.
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"

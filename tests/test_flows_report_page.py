@@ -173,6 +173,7 @@ def test_the_slider_shows_the_stored_matrix_of_each_checkpoint(opened, seen):
         assert page.get_attribute("#range-columns", "aria-valuetext") == columns
 
 
+@pytest.mark.slow
 def test_sliders_can_be_moved_by_keys(opened, seen):
     page = opened(OVER_TIME).page
     open_table(page)
@@ -184,6 +185,7 @@ def test_sliders_can_be_moved_by_keys(opened, seen):
     np.testing.assert_array_equal(table_of(page), wanted)
 
 
+@pytest.mark.slow
 def test_both_sides_can_keep_the_same_checkpoint(opened, seen):
     page = opened(OVER_TIME).page
     open_table(page)
@@ -192,6 +194,7 @@ def test_both_sides_can_keep_the_same_checkpoint(opened, seen):
     np.testing.assert_array_equal(table_of(page), block_of(seen, "over-time", "init", "init"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("motion", ["no-preference", "reduce"])
 def test_play_goes_through_the_checkpoints_and_stops(opened, motion):
     page = opened(f"{OVER_TIME}&columns-at=epoch-0001", reduced_motion=motion).page
@@ -269,6 +272,7 @@ def grid_of(page) -> list[float]:
     )
 
 
+@pytest.mark.slow
 def test_a_click_shows_both_layers(opened, seen):
     page = opened(f"{OVER_TIME}&columns-at=epoch-0002&kernel=RBF 0.4").page
     page.mouse.click(*middle(page, 0, 9, 10))
@@ -297,6 +301,7 @@ def test_a_click_shows_both_layers(opened, seen):
     assert float(exact) == result.cka[30, 9]
 
 
+@pytest.mark.slow
 def test_cells_are_reached_by_keyboard(opened, seen):
     page = opened(OVER_TIME).page
     result = result_of(seen, "over-time")
@@ -319,6 +324,7 @@ def test_cells_are_reached_by_keyboard(opened, seen):
     assert exact == result.cka[39, 39]
 
 
+@pytest.mark.slow
 def test_what_is_not_defined_tells_its_reason(opened):
     page = opened(f"#rows={ONE}&columns={TWO}").page
     page.mouse.click(*middle(page, 3, 4, 10))
@@ -331,6 +337,7 @@ def test_what_is_not_defined_tells_its_reason(opened):
     assert np.argwhere(np.isnan(table_of(page))).tolist() == [[3, 4]]
 
 
+@pytest.mark.slow
 def test_values_beyond_the_scale_are_shown_as_they_are(opened, seen):
     page = opened(f"#rows={ONE}&columns={TWO}").page
     open_table(page)
@@ -359,6 +366,7 @@ def test_the_csv_has_the_stored_numbers(opened, seen, tmp_path):
     assert (lines[1]["row"], lines[1]["column"]) == (f"{ONE}@final:conv1", f"{TWO}@final:conv2")
 
 
+@pytest.mark.slow
 def test_names_of_layers_are_shown_as_they_are(opened, tmp_path):
     taps = ("blocks/0/attn", "a,b", 'say "x"', "</script><b>{b|c}&amp;", "=1+1")
     place = Workspace.at(tmp_path / "named")
@@ -396,6 +404,7 @@ def both_ways(tmp_path) -> tuple[Workspace, Workspace]:
     return one, other
 
 
+@pytest.mark.slow
 def test_what_is_stored_one_way_is_shown_the_other(opened, tmp_path):
     """Nothing but the one line that says so tells it from what is stored that way."""
     found = []
@@ -428,6 +437,7 @@ def test_what_is_stored_one_way_is_shown_the_other(opened, tmp_path):
     assert set(line) < set(told)
 
 
+@pytest.mark.slow
 def test_choosing_the_columns_for_the_rows_exchanges_them(opened, seen):
     page = opened(f"#rows={ONE}&columns={TWO}").page
     open_table(page)
@@ -440,6 +450,7 @@ def test_choosing_the_columns_for_the_rows_exchanges_them(opened, seen):
     assert page.inner_text("#shown-title") == f"{TWO}@final with {ONE}@final"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [False, True])
 def test_what_is_stored_as_it_is_shown_comes_first_unless_it_is_outdated(
     opened, seen, tmp_path, changed
@@ -458,6 +469,7 @@ def test_what_is_stored_as_it_is_shown_comes_first_unless_it_is_outdated(
         np.testing.assert_array_equal(table_of(page), found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_picture_shows_the_colours_of_the_numbers_on_white(opened, seen, tmp_path, scheme):
     page = opened("#matrix=deep", color_scheme=scheme).page
@@ -479,6 +491,7 @@ def picture(page) -> bytes:
     return download.value.path().read_bytes()
 
 
+@pytest.mark.slow
 def test_every_picture_is_drawn_afresh(opened, seen):
     """Pictures of one page share a chart: nothing of one, its size included, is in the next."""
     page = opened("#matrix=deep").page
@@ -499,6 +512,7 @@ def packed(colours: np.ndarray) -> np.ndarray:
     return colours.astype(int) @ [65536, 256, 1]
 
 
+@pytest.mark.slow
 def test_the_command_is_shown_and_copied(opened, seen):
     watched = opened(OVER_TIME, permissions=["clipboard-read", "clipboard-write"])
     page = watched.page
@@ -510,6 +524,7 @@ def test_the_command_is_shown_and_copied(opened, seen):
     assert page.evaluate("navigator.clipboard.readText()") == command_of(seen, job).line
 
 
+@pytest.mark.slow
 def test_the_provenance_of_the_numbers_is_told(opened):
     page = opened(f"#rows={ONE}&columns={TWO}").page
     told = page.inner_text("#provenance-body")
@@ -539,6 +554,7 @@ def test_a_view_has_an_address(opened):
     assert page.input_value("#range-columns") == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "view",
     [
@@ -554,6 +570,7 @@ def test_an_address_that_means_nothing_shows_what_is_there(opened, view):
     assert not [url for url in watched.requests if "etc" in url or "proto" in url.split("#")[0]]
 
 
+@pytest.mark.slow
 def test_a_whole_result_is_shown_from_the_list_and_its_networks_alone(opened, seen):
     page = opened().page
     page.fill("#filter-results", "17 networks")
@@ -578,6 +595,7 @@ def drawn_cells() -> str:
     )
 
 
+@pytest.mark.slow
 def test_a_network_of_66_layers_is_shown(opened, seen):
     page = opened("#rows=deep").page
     assert page.evaluate(drawn_cells()) == 66 * 66
@@ -595,12 +613,14 @@ def test_a_network_of_66_layers_is_shown(opened, seen):
     assert tip[3:] == ["row deep@final:logits", "column deep@final:pooled"]
 
 
+@pytest.mark.slow
 def test_only_what_is_looked_at_is_loaded(opened):
     watched = opened(OVER_TIME)
     loaded = [url.rpartition("/")[2] for url in watched.requests if "/data/" in url]
     assert loaded == ["over-time.js"]
 
 
+@pytest.mark.slow
 def test_runs_are_sorted_and_tell_their_settings(opened):
     page = opened().page
     names = page.locator("#runs tbody summary")
@@ -655,6 +675,7 @@ def test_probes_are_drawn_with_their_errors(opened):
     assert (axis[0]["min"], axis[0]["max"]) == (0.43, 0.57)
 
 
+@pytest.mark.slow
 def test_probes_of_some_layers_stand_at_their_places_in_the_network(opened, tmp_path):
     place = Workspace.at(tmp_path)
     write_run(place, config(0))
@@ -688,6 +709,7 @@ CUT = """(name) => {
 """Returns the texts of a chart that do not lie within it whole."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1280])
 def test_no_text_of_a_chart_is_cut(opened, tmp_path, width):
     place = Workspace.at(tmp_path)
@@ -704,6 +726,7 @@ def test_no_text_of_a_chart_is_cut(opened, tmp_path, width):
     assert page.evaluate(CUT, "curves") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", [OVER_TIME, "#matrix=many", f"#rows={ONE}&columns={TWO}"])
 def test_the_page_fits_a_phone(opened, view):
     page = opened(view, viewport={"width": 360, "height": 740}, has_touch=True).page
@@ -713,6 +736,7 @@ def test_the_page_fits_a_phone(opened, view):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+@pytest.mark.slow
 def test_charts_follow_the_dark_and_back(opened):
     page = opened(OVER_TIME, color_scheme="light").page
     colour = (
@@ -770,6 +794,7 @@ def copied(workspace: Workspace, to: Path, *without: str) -> Workspace:
     return found
 
 
+@pytest.mark.slow
 def test_a_workspace_with_runs_alone_has_a_page(opened, seen, tmp_path):
     page = opened(workspace=copied(seen, tmp_path, "similarity.zarr", "probes.zarr")).page
     assert "Nothing is compared yet." in page.inner_text("#matrices")
@@ -777,6 +802,7 @@ def test_a_workspace_with_runs_alone_has_a_page(opened, seen, tmp_path):
     assert page.locator("#curves-body canvas").count() == 1
 
 
+@pytest.mark.slow
 def test_a_workspace_with_results_alone_has_a_page(opened, seen, tmp_path):
     place = copied(seen, tmp_path, "runs", "probes.zarr")
     page = opened(OVER_TIME, workspace=place).page
@@ -787,6 +813,7 @@ def test_a_workspace_with_results_alone_has_a_page(opened, seen, tmp_path):
     assert "test accuracy" not in told
 
 
+@pytest.mark.slow
 def test_a_workspace_with_a_run_that_has_not_learnt_yet_has_a_page(opened, tmp_path):
     place = Workspace.at(tmp_path)
     write_run(place, config(0), ("init",))
@@ -809,6 +836,7 @@ def test_numbers_that_are_gone_are_told(opened, seen, tmp_path):
     watched.complaints.clear()
 
 
+@pytest.mark.slow
 def test_a_network_trained_again_is_marked(opened, seen, tmp_path):
     place = copied(seen, tmp_path)
     write_result(
@@ -825,6 +853,7 @@ def test_a_network_trained_again_is_marked(opened, seen, tmp_path):
     assert "trained again since" in page.inner_text("#result-older")
 
 
+@pytest.mark.slow
 def test_a_probe_of_a_network_trained_again_is_marked_beside_its_layer(opened, seen, tmp_path):
     place = copied(seen, tmp_path)
     write_probe(place, "before", keys(ONE, taps=("conv1", "conv2")), digest="sha256:older")
@@ -836,6 +865,7 @@ def test_a_probe_of_a_network_trained_again_is_marked_beside_its_layer(opened, s
     assert "50.0 % ± 6.3 (probe)" in found
 
 
+@pytest.mark.slow
 def test_a_matrix_of_very_many_cells_is_shown(opened, tmp_path):
     place = Workspace.at(tmp_path)
     taps = [RepresentationKey(SET, "long", f"epoch-{n:04d}", "conv1") for n in range(300)]
