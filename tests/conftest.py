@@ -54,6 +54,11 @@ SMALL = RunConfig.of(
 _STATUS = pytest.StashKey[int]()
 
 
+def pytest_collection_finish() -> None:
+    """Leave millions of objects that stay out of every collection, which would take seconds."""
+    gc.freeze()
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Remember how it ended."""
     session.config.stash[_STATUS] = int(exitstatus)
@@ -132,10 +137,9 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], object]]]
 @pytest.fixture
 def collected() -> Iterator[None]:
     """Collect here what a failed read leaves behind, lest it shows up in another test."""
-    gc.freeze()  # millions of older objects, which take seconds to walk through
+    gc.freeze()
     yield
     gc.collect()
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -163,6 +163,7 @@ def test_pipeline_ends_with_accuracies_and_files(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_pipeline_compares_the_samples_that_were_asked_for(workspace: Workspace) -> None:
     known = ["pipeline", *SMALL, "--prefix", "small", "--depth", "1", "--seeds", "0"]
     more = ["--checkpoint", "all", "--samples", "96", "--batch-size", "32"]

@@ -394,6 +394,7 @@ def test_a_night_shows_what_it_did_and_its_matrices(api: Api, workspace: Workspa
 RUNS = ("small-d1-v2-s0", "small-d2-v2-s0")
 
 
+@pytest.mark.slow
 def test_a_night_beside_another_one_steps_aside_or_waits(
     api: Api, workspace: Workspace, monkeypatch
 ):
@@ -416,6 +417,7 @@ def test_a_night_beside_another_one_steps_aside_or_waits(
     api.logs(flow_run_of(state), "waiting for another nightly run: ")
 
 
+@pytest.mark.slow
 def test_a_night_of_which_a_piece_fails_fails_and_does_the_rest(
     api: Api, workspace: Workspace, monkeypatch
 ):

@@ -75,6 +75,7 @@ def names_in(place, suffix=""):
     return [name for name, _, _ in walk_files(place) if name.endswith(suffix)]
 
 
+@pytest.mark.slow
 def test_every_step_works_on_s3_and_gives_what_it_gives_locally(server, trained, tmp_path):
     address = f"s3://bucket/{secrets.token_hex(4)}"
     local = shutil.copytree(trained.root, tmp_path / "local")

@@ -232,6 +232,7 @@ def test_times_decide_nothing(known, counted):
     assert (counted.forward, counted.pairs) == ([], [])
 
 
+@pytest.mark.slow
 def test_activations_are_stored_again_as_they_were(known):
     job = Extraction(ONE, "final", n_samples=32, batch_size=8, dtype="float16", compression="zstd")
     extract.extract(known, job)
@@ -248,6 +249,7 @@ def test_activations_are_stored_again_as_they_were(known):
     assert {grams.key.checkpoint_digest for grams in kept} == {digest}
 
 
+@pytest.mark.slow
 def test_what_an_earlier_run_left_is_told_and_not_compared(known):
     retrain(known, ONE, epochs=1)  # without an epoch-0001 that is not the final one
     gone = [name for name in CHECKPOINTS if name not in known.checkpoints(ONE)]

@@ -29,6 +29,7 @@ from flows.settings.parameters import PipelineParameters, TrainParameters
 from tests.commands import contents, run, succeed
 from tests.plugins.perceptron import Perceptron
 from tests.plugins.powers import Powers
+from tests.sweeps import every
 
 MLP, POWERS = "tests.plugins.perceptron:Perceptron", "tests.plugins.powers:Powers"
 RUN = "allcnn-mlp24-s0"
@@ -80,7 +81,7 @@ def test_settings_come_back_from_json(architecture):
     assert config.but(seed=3).architecture == architecture
 
 
-@settings(derandomize=True, max_examples=25, deadline=None)
+@settings(derandomize=True, max_examples=15, deadline=None)
 @given(ANY, st.sampled_from([(10, 3, 32), (3, 1, 12)]))
 def test_a_network_has_the_taps_and_the_size_that_it_says(architecture, data):
     n_classes, input_channels, image_size = data
@@ -100,7 +101,7 @@ def test_a_network_has_the_taps_and_the_size_that_it_says(architecture, data):
     assert counted / 2 <= n_outputs(network) <= 2 * counted
 
 
-@pytest.mark.parametrize("architecture", SMALL, ids=lambda each: each.label)
+@pytest.mark.parametrize("architecture", every(2, SMALL))
 def test_a_network_is_the_same_in_one_program_as_eagerly(architecture):
     network = architecture.network(4, 3, 12)
     variables = network.init(jax.random.key(0), np.full(3, 120.0), np.full(3, 60.0))
@@ -471,6 +472,7 @@ def test_flows_take_what_goes_with_a_preset():
     assert "depth has no effect: architecture is tiny" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_pipeline_compares_its_seeds(tmp_path):
     how = {"image_size": 12, "batch_size": 64, "epochs": 1, "n_samples": 32, "minibatch": 16}
     found = PipelineParameters(architecture=MLP, hidden=24, workspace=str(tmp_path), **how)

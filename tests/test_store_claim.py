@@ -149,6 +149,7 @@ def test_a_whole_representation_is_free(place):
         assert other.complete
 
 
+@pytest.mark.usefixtures("collected")
 def test_a_writer_that_nobody_has_any_more_is_free(place):
     writer = open_writer(place)
     assert is_claimed(place / ARRAY)
