@@ -266,6 +266,7 @@ def run_command(*arguments, **changes):
     return found, time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_works_on_s3(uploaded):
     options = ["--samples=16", "--batch-size=16", "--keep=grams"]
     found, _ = run_command("extract", RUN, *options, "--workspace", uploaded)

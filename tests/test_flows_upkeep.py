@@ -342,6 +342,7 @@ def test_a_second_night_steps_aside_while_the_first_is_at_work(known):
     run_night(known)
 
 
+@pytest.mark.slow
 def test_what_fails_keeps_nothing_else_from_being_done(workspace, monkeypatch):
     original = nights.keep
 
@@ -478,6 +479,7 @@ def test_a_ledger_that_is_lost_costs_only_what_it_remembered(known, counted):
     assert "it is of another version" in run_night(known).notes[0]
 
 
+@pytest.mark.slow
 def test_each_sample_set_has_a_matrix_of_its_own(known):
     config = run_record.read_record(known, ONE).config
     loop.train(replace(config, image_size=16, prefix="other", epochs=1), known)
@@ -581,6 +583,7 @@ def test_an_unfinished_network_keeps_no_other_from_being_compared(workspace, mon
     assert len(results(workspace)[0].rows) == 2 * 6
 
 
+@pytest.mark.slow
 def test_damaged_metadata_of_one_network_block_no_other(known):
     config = run_record.read_record(known, ONE).config
     tap = open_grams(known.grams).find(run=TWO, checkpoint="final", tap="conv1")[0]
