@@ -208,7 +208,7 @@ def asked(kernel, estimator, **how):
 STORED = list(itertools.product(["linear", "cosine", "rbf"], ESTIMATORS))
 
 
-@pytest.mark.parametrize(("kernel", "estimator"), every(4, STORED))
+@pytest.mark.parametrize(("kernel", "estimator"), every(8, STORED))
 def test_cka_from_stores_is_that_of_float64(stored, kernel, estimator):
     workspace, names = stored
     fractions, job = asked(kernel, estimator)

@@ -24,15 +24,21 @@ FUTURE = time.time() + 1e6
 REASONS = ("superseded", "abandoned", "orphaned")
 
 
-@pytest.fixture
-def workspace(tmp_path, digests):
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
     """Return two compared networks, of which the checkpoint of ``a`` alone is here."""
-    place = Workspace.at(tmp_path / "workspace")
+    place = Workspace.at(tmp_path_factory.mktemp("compared") / "workspace")
     write_network(place.activations, A, make_taps())
     write_network(place.activations, B, make_taps(seed=1))
     compare_one(place, A, B)
     add_run(place, "a")
     return place
+
+
+@pytest.fixture
+def workspace(compared, tmp_path, digests):
+    """Return a copy of them, to write into."""
+    return Workspace.at(shutil.copytree(compared.root, tmp_path / "workspace"))
 
 
 @pytest.fixture

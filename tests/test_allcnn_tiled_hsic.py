@@ -12,6 +12,7 @@ from allcnn.similarity.derived import tile_kernel
 from allcnn.similarity.kernels import Rbf
 from allcnn.similarity.measures import Cka
 from tests.oracles import activations, cka64, hsic_by_definition, median_distance64, song_hsic
+from tests.sweeps import every
 
 
 def grams(m, n, seed=0):
@@ -144,8 +145,17 @@ def wanted_cka(Xs, kernel):
     return wanted.reshape(len(Xs) * len(FRACTIONS), -1)
 
 
-@pytest.mark.parametrize("kernel", ["linear", "rbf", "cosine"])
-@pytest.mark.parametrize(("mean", "atol"), [(0, 1e-5), (10, 1e-4), (1000, 1e-4)])
+@pytest.mark.parametrize(
+    ("kernel", "mean", "atol"),
+    every(
+        4,
+        [
+            (kernel, *case)
+            for kernel in ("linear", "rbf", "cosine")
+            for case in ((0, 1e-5), (10, 1e-4), (1000, 1e-4))
+        ],
+    ),
+)
 def test_cka_of_512_examples_is_that_of_float64(kernel, mean, atol):
     Xs = representations(mean)
     spans = tiled_hsic.tile_spans(N, TILE_ROWS)

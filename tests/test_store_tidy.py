@@ -24,6 +24,7 @@ from tests.commands import contents
 from tests.faults import Killed, kill_series, killed_before
 from tests.networks import A, B, make_taps, write_network
 from tests.strategies import batches, coordinates, make_gram_meta, make_grams, make_meta, make_rows
+from tests.sweeps import slow
 from tests.test_store_results import make_result
 
 SAMPLES = "digits-test-66-01234567"
@@ -206,7 +207,7 @@ class Listing:
         pass
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", [False, slow(True)])
 def test_a_kill_leaves_nothing_that_is_damaged_in_whatever_order_files_go(
     activations, tmp_path, monkeypatch, reverse
 ):
