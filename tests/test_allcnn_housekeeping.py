@@ -17,14 +17,20 @@ from tests.test_store_results import make_result
 SAMPLES = "digits-test-66-01234567"
 
 
-@pytest.fixture
-def workspace(tmp_path):
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
     """Return a workspace of two networks, their Grams and a result."""
-    place = Workspace.at(tmp_path)
+    place = Workspace.at(tmp_path_factory.mktemp("compared"))
     write_network(place.activations, A, make_taps())
     write_network(place.activations, B, make_taps(seed=1))
     compare_one(place, A, B)
     return place
+
+
+@pytest.fixture
+def workspace(compared, tmp_path):
+    """Return a copy of it, to write into."""
+    return Workspace.at(shutil.copytree(compared.root, tmp_path, dirs_exist_ok=True))
 
 
 def paths(inventory, kind, side, sample_set=None):

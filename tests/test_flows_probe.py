@@ -165,6 +165,7 @@ def test_verify_names_damage_and_the_command_that_repairs_it(kept: Workspace) ->
     assert (kept.probes / "mine").exists()
 
 
+@pytest.mark.slow
 def test_the_flow_shows_the_numbers(api: Api, extracted: Workspace) -> None:
     settings: dict[str, Any] = {"networks": TAPS, "penalties": [1e-3]}
     state = probe(

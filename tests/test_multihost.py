@@ -114,6 +114,7 @@ def test_a_client_that_can_get_no_result_says_so_in_time(tmp_path, cut, sentence
     assert [line for line in report["said"] if not re.match(r"\d+\.\d s: ", line)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_script_that_is_stopped_leaves_nothing(tmp_path, number):
     script = Script(tmp_path)
