@@ -67,6 +67,7 @@ def test_twenty_kills_change_no_bit(tmp_path: Path) -> None:
     assert curves[0] == curves[1]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_training_goes_on_once_there_is_room(small_disk, tmp_path):
     disk, resize = small_disk
     settings = ["--width", "0.05", "--epochs", "12", "--checkpoint-every", "1"]
