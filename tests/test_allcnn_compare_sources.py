@@ -393,7 +393,7 @@ def place(trained, root):
     ("kernel", "pool", "dtype", "batch_size"),
     [
         ("rbf", "whole", "float16", 16),
-        ("cosine", "mean", "float32", 8),
+        slow(("cosine", "mean", "float32", 8)),
         slow(("linear", "whole", "float32", 8)),
         slow(("rbf", "mean", "float32", 16)),
     ],

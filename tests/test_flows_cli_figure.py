@@ -73,6 +73,13 @@ def place(stored, tmp_path):
     return Workspace.at(tmp_path / "workspace")
 
 
+@pytest.fixture(scope="module")
+def undrawn(stored, tmp_path_factory):
+    """Return a copy of it in which no figure is ever drawn."""
+    root = tmp_path_factory.mktemp("undrawn") / "workspace"
+    return Workspace.at(shutil.copytree(stored.root, root))
+
+
 @pytest.fixture
 def bare(place):
     """Return it without activations, Grams and runs: results are all that is left."""
@@ -617,13 +624,13 @@ def test_every_command_prints_the_files_it_wrote(place, no_work, command, tmp_pa
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
-def test_what_goes_wrong_is_one_sentence(place, arguments, status, sentence):
-    result = run("figure", *arguments, workspace=place)
+def test_what_goes_wrong_is_one_sentence(undrawn, arguments, status, sentence):
+    result = run("figure", *arguments, workspace=undrawn)
     assert result.exit_code == status, result.output
     assert len([line for line in result.stderr.splitlines() if line.startswith("Error: ")]) == 1
     assert sentence in result.stderr
     assert "Traceback" not in result.output
-    assert not place.figures.exists()
+    assert not undrawn.figures.exists()
 
 
 def test_where_nothing_can_be_written_is_one_sentence(place, tmp_path):

@@ -275,7 +275,7 @@ def before_and_after(first_night, tmp_path_factory):
     return before, after
 
 
-@pytest.mark.parametrize("at", [slow("removed"), "half", slow("stored"), "compared"])
+@pytest.mark.parametrize("at", [slow("removed"), "half", slow("stored"), slow("compared")])
 def test_an_interrupted_night_is_finished_by_the_next(before_and_after, tmp_path, monkeypatch, at):
     before, whole = before_and_after
     known = Workspace.at(shutil.copytree(before.root, tmp_path / "known"))
@@ -319,6 +319,7 @@ def test_an_interrupted_night_is_finished_by_the_next(before_and_after, tmp_path
     assert Ledger.read(known)[0].pending == []
 
 
+@pytest.mark.slow
 def test_nothing_goes_where_its_checkpoint_cannot_be_read(known, monkeypatch):
     extract.extract(known, Extraction(ONE, "final", n_samples=32, batch_size=8))
     retrain(known, ONE, learning_rate=0.05)
@@ -607,6 +608,7 @@ def test_imported_activations_under_a_runs_name_stay(known):
     assert contents(Path(path)) == before
 
 
+@pytest.mark.slow
 def test_a_matrix_of_a_command_is_extended_not_doubled(workspace):
     (workspace.checkpoints_folder(ONE) / "final").rename(workspace.root / "hidden")
     run_night(workspace)
