@@ -190,11 +190,20 @@ class StoreMachine(RuleBasedStateMachine):
         return batches(meta, self.wanted[tap])[self._n_whole(tap)]
 
 
-TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(
-    max_examples=30,
-    stateful_step_count=25,
-    deadline=None,
-    # A step writes to disk, and a busy machine makes that slow.
-    suppress_health_check=[HealthCheck.too_slow],
-)
+def few_or_many(n: int) -> settings:
+    return settings(
+        max_examples=n,
+        stateful_step_count=25,
+        deadline=None,
+        # A step writes to disk, and a busy machine makes that slow.
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+
+class TestStoreMachine(StoreMachine.TestCase):
+    settings = few_or_many(20)
+
+
+@pytest.mark.slow
+class TestStoreMachineOften(StoreMachine.TestCase):
+    settings = few_or_many(60)
