@@ -1,4 +1,4 @@
-"""What is stored of each representation, and what of it a comparison can use."""
+"""Find stored representations, and what a comparison can use of each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -88,7 +88,7 @@ Version = tuple[str, DType]
 
 @dataclass(frozen=True)
 class Found:
-    """What is stored of one representation, whole or not."""
+    """One stored representation: its activations and Grams, whole or not."""
 
     key: RepresentationKey
     activations: Representation | None
@@ -135,7 +135,7 @@ class Found:
 
     @property
     def attributes(self) -> Attributes:
-        """What its network is found by."""
+        """Free attributes of its network."""
         return self._meta.attributes
 
     @property
@@ -188,7 +188,7 @@ class Found:
     def _is_current(self, grams: Grams) -> bool:
         """Return whether Grams are those of the activations that are stored now, as far as known.
 
-        The checkpoint's digest does not tell all that activations of other programs depend on.
+        Activations of other programs may depend on more than the digest of the checkpoint covers.
         """
         tap = self.activations
         if tap is None:
@@ -235,7 +235,7 @@ def by_network(found: list[Found]) -> dict[Selection, list[Found]]:
 def sources_of(taps: list[Found], job: Comparison) -> list[Source]:
     """Return the version that all taps of a network have, or nothing; the widest dtype first.
 
-    Where Grams of several checkpoints are kept and no activations, nobody knows which are the
+    Where Grams of several checkpoints are kept without activations, it is unknown which are the
     run's: the newest may be of a run that has been replaced.
     """
     common = set.intersection(*(each.versions(job) for each in taps))

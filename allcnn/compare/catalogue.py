@@ -45,7 +45,7 @@ class Kept:
 
     @cached_property
     def selections(self) -> tuple[Selection, Selection]:
-        """What was asked for as its rows and columns."""
+        """The selections that were its rows and columns."""
         rows, columns = (Selection.parse(self.record["provenance"][JOB][side]) for side in _SIDES)
         return rows, columns
 
@@ -94,7 +94,7 @@ class _Block:
 
     @property
     def networks(self) -> set[Selection]:
-        """What it compares."""
+        """The networks that it compares."""
         return set.union(*self.sides)
 
 
@@ -191,7 +191,7 @@ class Catalogue:
 
 
 def _scan(place: Place) -> Iterator[Kept]:
-    """Yield what is stored and tells its comparison, which results of version 0.1 do not."""
+    """Yield the results that record their comparison, which those of version 0.1 do not."""
     if not store.has_store(place):
         return
 
@@ -250,7 +250,7 @@ def _fits(side: Selection, network: Selection) -> bool:
 
 
 def _has_these_rows(kept: Kept, taps: Sequence[Found]) -> bool:
-    """Return whether a result is of the activations that are there, which digests may not tell."""
+    """Return whether a result is of the stored activations, which digests alone may not show."""
     recorded = kept.record["provenance"].get("rows_digests", {})
     now = {
         tap.key.text: tap.activations.rows_digest

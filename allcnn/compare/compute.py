@@ -32,7 +32,7 @@ _BLOCK_BYTES = 2**29
 """Gram matrices of one minibatch that a task holds, with the copies that centring makes."""
 
 _COPIES = 2
-"""Of the sums of each minibatch: as they come, and put together."""
+"""Copies of the sums of each minibatch: as they arrive, and put together."""
 
 _TILE_ROWS = 1024
 _TILE_BYTES = 2**27

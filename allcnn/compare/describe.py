@@ -1,4 +1,4 @@
-"""What results say in words and as JSON, without drawing or computing anything."""
+"""Describe results in words and as JSON, without drawing or computing anything."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -15,7 +15,7 @@ ENOUGH_MINIBATCHES: Final = 8
 
 
 class Side(NamedTuple):
-    """What stands along one side of a matrix.
+    """The labels along one side of a matrix.
 
     Attributes:
         names: of the taps.
@@ -29,7 +29,7 @@ class Side(NamedTuple):
 
     @property
     def full_names(self) -> list[str]:
-        """The names by which taps of several networks are told apart."""
+        """The names that distinguish taps of several networks."""
         if self.groups is None:
             return self.names
         networks = [network for network, n in self.groups for _ in range(n)]

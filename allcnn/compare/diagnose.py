@@ -45,14 +45,14 @@ def why_not(
         for network in dict.fromkeys(network_of(each.key) for each in stored):
             places.setdefault(network, []).append(name)
     spread = sorted(places.items(), key=lambda item: len(item[1]))
-    told = ", ".join(f"{network} on {' and '.join(on)}" for network, on in (spread[0], spread[-1]))
+    found = ", ".join(f"{network} on {' and '.join(on)}" for network, on in (spread[0], spread[-1]))
     placed = [
         Placed(network_of(each.key), each.sample_set, is_extracted(each.attributes))
         for members in sets.values()
         for each in members
     ]
     return (
-        f"no sample set holds all networks of {side} whole: {told}; compare those on one"
+        f"no sample set holds all networks of {side} whole: {found}; compare those on one"
         f" of them with --sample-set, or {alike(workspace, placed)}"
     )
 
@@ -115,7 +115,7 @@ class Placed(NamedTuple):
 
 
 def alike(workspace: Workspace, placed: Sequence[Placed], wanted: str | None = None) -> str:
-    """Say how networks come to be stored on one sample set, ``wanted`` if that can be."""
+    """Say how to store networks on one sample set, on ``wanted`` if possible."""
     sets = {each.sample_set.name: each.sample_set for each in placed}
     on = {(each.network, each.sample_set.name) for each in placed}
     networks = list(dict.fromkeys(each.network for each in placed))

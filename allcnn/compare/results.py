@@ -1,4 +1,4 @@
-"""What a comparison's results are called, which are known, and how sums become one."""
+"""Name the results of a comparison, find known ones, and make results of sums."""
 
 import hashlib
 import json
@@ -29,14 +29,14 @@ from store import (
 from store.storage.paths import Place
 
 Medians = Sequence[Sequence[float | None]]
-"""Of the rows and of the columns; None for kernels that need none."""
+"""Median distances of the rows and of the columns; None for kernels that need none."""
 
 _METHOD = 3
 """Raised with every change that moves the numbers, so that no older result stands for a new one."""
 
 
 JOB: Final = "job"
-"""Where a result's provenance tells its comparison; results of 0.1 do not."""
+"""Where a result's provenance has its comparison; results of 0.1 have none."""
 
 _ROWS = "rows_digests"
 _DIGESTS = "checkpoint_digests"
@@ -66,8 +66,8 @@ def slots(
 def known_results(path: Place, wanted: list[Slot], sides: Sides) -> list[SimilarityResult] | None:
     """Return results that were all computed before; one that is damaged does not count.
 
-    Neither does one of other activations under the same digest of a checkpoint, which need not tell
-    all that those of another program depend on.
+    Neither does one of other activations under the same digest of a checkpoint, as those of another
+    program may depend on more than that digest covers.
     """
     if not store.has_store(path):
         return None
@@ -79,7 +79,7 @@ def known_results(path: Place, wanted: list[Slot], sides: Sides) -> list[Similar
 
 
 def is_current(provenance: Mapping[str, Any], sides: Sides) -> bool:
-    """Return whether a result is of the activations that are stored now, as far as it tells."""
+    """Return whether a result is of the activations that are stored now, as far as it shows."""
     if provenance.get(_DIGESTS) not in (None, _checkpoint_digests(sides)):
         return False
     recorded = provenance.get(_ROWS, {})
@@ -120,7 +120,7 @@ def _inputs(source: Source) -> list[str]:
 
 
 def _sides(job: Comparison) -> str:
-    """Return both sides in letters that a folder's name can have; the digest tells cut ones apart.
+    """Return both sides in letters that a folder's name can have; the digest keeps cut ones apart.
 
     Patterns lose what no file name has.
     """

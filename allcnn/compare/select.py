@@ -48,11 +48,11 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
     common = [name for name in wanted if name in rows and name in columns]
     if not common:
         asked = f", and {job.sample_set} was asked for" if job.sample_set else ""
-        told = f"{job.rows} is stored on {', '.join(rows)}"
+        found = f"{job.rows} is stored on {', '.join(rows)}"
         if columns is not rows:
-            told += f", {job.columns} on {', '.join(columns)}"
+            found += f", {job.columns} on {', '.join(columns)}"
         raise ComparisonError(
-            f"{told}{asked}",
+            f"{found}{asked}",
             remedy=(
                 f"only representations of the same sample set compare:"
                 f" {alike(workspace, _placed([*rows.values(), *columns.values()]), job.sample_set)}"
@@ -107,23 +107,23 @@ def _why_left(workspace: Workspace, source: Source) -> str:
     """Say why a source is not one of the run of that name, and what to do."""
     network, begun_at = source.network, run_record.begun_at(workspace, source.key.run)
     before = f", before run {network.run!r} was begun at {begun_at}"
-    told = f"{source.key} was stored at {source.created_at}"
-    told += f"{before if source.created_at < begun_at else ''}, and"
+    what = f"{source.key} was stored at {source.created_at}"
+    what += f"{before if source.created_at < begun_at else ''}, and"
     if digest_or_none(workspace, network) is None:
         return (
-            f"{told} nothing shows whether it is of that run, as checkpoint"
+            f"{what} nothing shows whether it is of that run, as checkpoint"
             f" {network.checkpoint!r} is not there to be read; finish or restore the run, or"
             " give one of them another name"
         )
     if not source.extracted:
         return (
-            f"{told} it was imported; import it under another --run, or train that run with"
+            f"{what} it was imported; import it under another --run, or train that run with"
             " another --prefix"
         )
     examples = source.sample_set
     again = replace_stored(workspace, network, examples.name, examples_of(examples))
     return (
-        f"{told} its checkpoint is another one, so that this is of an earlier run of that"
+        f"{what} its checkpoint is another one, so that this is of an earlier run of that"
         f" name; {again}"
     )
 

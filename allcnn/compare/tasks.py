@@ -41,7 +41,7 @@ Packed = Float[np.ndarray, "t"]
 Squares = Float[np.ndarray, "m n n"] | list[Float[np.ndarray, "n n"]]
 
 Wanted = Callable[[], bool]
-"""Says whether anybody still waits for what a task returns or keeps."""
+"""Says whether the result of a task is still waited for."""
 
 _POLL_S = 0.25
 _PATIENCE_S = 3600.0
@@ -52,11 +52,11 @@ _COMPUTING = threading.Lock()
 
 
 class UnwantedError(Exception):
-    """Nobody waits for this task any more; what it kept so far is whole."""
+    """The result of this task is no longer waited for; what it kept so far is whole."""
 
 
 def always() -> bool:
-    """Return that somebody waits, as for a task that nobody can cancel."""
+    """Return True: a task that cannot be cancelled is always waited for."""
     return True
 
 
@@ -118,7 +118,7 @@ class Way(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What some minibatches add to one result.
+    """The contribution of some minibatches to one result.
 
     Attributes:
         sums: of each minibatch.

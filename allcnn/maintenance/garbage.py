@@ -26,7 +26,7 @@ Network = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Findings:
-    """What can be deleted; and activations whose Grams are kept, but which must stay.
+    """Data that can be deleted; and activations whose Grams are kept, but which must stay.
 
     Their checkpoint or their examples are not here, or those Grams are damaged.
     """

@@ -1,4 +1,4 @@
-"""What the stores of a workspace hold and take, by name; and removing it."""
+"""List what the stores of a workspace hold, and how many bytes it takes; and remove it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ EVERYTHING: Final = Selection("*", "*")
 
 @dataclass(frozen=True)
 class Inventory:
-    """What the stores of a workspace held when it was taken, one walk over each."""
+    """The contents of the stores of a workspace, from one walk over each."""
 
     workspace: Workspace
     found: Mapping[Kind, Sequence[Usage]]
@@ -84,7 +84,7 @@ def is_of(workspace: Workspace, found: Usage, side: Selection) -> bool:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a network, a record, or all that belongs to none, takes in one store.
+    """The space that a network, a record, or all that belongs to none, takes in one store.
 
     Attributes:
         kind: of the store.
@@ -155,8 +155,8 @@ def check_links(
         place = place_of(workspace, kind)
         for path in linked_folders(place, kind):
             names = path.split("/")
-            told = [*names[:TAP_DEPTH], *[tap_at(place, path)] * (len(names) > TAP_DEPTH)]
-            if kind in NAMED or all(map(fits, told, wanted)):
+            parts = [*names[:TAP_DEPTH], *[tap_at(place, path)] * (len(names) > TAP_DEPTH)]
+            if kind in NAMED or all(map(fits, parts, wanted)):
                 check_unlinked(place, names)
 
 
@@ -198,6 +198,6 @@ def _rest(inventory: Inventory, entries: list[Entry]) -> Iterator[Entry]:
     """Yield what is in no group: metadata of the folders above them, and what kills left."""
     for kind in KINDS:
         everything = sum(each.n_bytes for each in inventory.found[kind])
-        told = sum(entry.stored_bytes for entry in entries if entry.kind == kind)
-        if everything > told:
-            yield Entry(kind, (), 0, 0, everything - told)
+        listed = sum(entry.stored_bytes for entry in entries if entry.kind == kind)
+        if everything > listed:
+            yield Entry(kind, (), 0, 0, everything - listed)

@@ -1,4 +1,4 @@
-"""What a run's folder says about itself: its settings, its data and its learning curves."""
+"""The record of a run: its settings, its data and its learning curves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ _SCHEMA_VERSION = SEALED_VERSION
 
 _CLASSES = Bounds(1, 100_000)
 _CHANNELS = Bounds(1, 1024)
-"""Of an image, such as one of a satellite."""
+"""Channels of an image, such as one of a satellite."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ _EPOCH_BOUNDS = {
     "test_accuracy": _SHARE,
     "wall_s": Bounds(0, 1e9, whole=False),
 }
-"""Of a time, thirty years."""
+"""Bounds of the numbers of an epoch; a time ends after thirty years."""
 
 
 def write_record(workspace: Workspace, record: RunRecord) -> None:
@@ -130,7 +130,7 @@ def _from_json(path: Place, values: Any) -> RunRecord:
 
 
 def begun_at(workspace: Workspace, run: str) -> str:
-    """Return when a run was begun; empty where there is none, or nothing tells."""
+    """Return when a run was begun; empty where there is no run, or its time is unknown."""
     try:
         return read_record(workspace, run).created_at
     except AllcnnError:
@@ -183,7 +183,7 @@ def _rows(workspace: Workspace, run: str, path: Place) -> Any:
         return []
     values = read_sealed(path)
     if not isinstance(values, dict) or "of" not in values:
-        return values  # of an earlier version, which told of no run
+        return values  # of an earlier version, which named no run
     of, entry = record_in(path, values), read_record(workspace, run)
     if of != entry:
         raise RunError(

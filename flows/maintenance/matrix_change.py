@@ -23,7 +23,7 @@ class Moved:
         networks: what it compares, in words.
         change: what became of it.
         n_added: representations along both sides that were not there before.
-        largest: of the absolute differences of CKA between what was there and is; None where
+        largest: of the absolute differences between values that were there and are; None where
             nothing is common, or nothing changed.
         mean: of the same.
         where: the pair that moved furthest.

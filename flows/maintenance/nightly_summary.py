@@ -10,7 +10,7 @@ from flows.maintenance.stale_networks import Skipped
 from flows.views.listing import size
 
 _MOST_LINES = 40
-"""Of one kind: a summary is read in the morning."""
+"""Lines of one kind: a summary is read in the morning."""
 
 
 @dataclass
@@ -119,17 +119,17 @@ def _why(each: Skipped) -> str:
 def _change(each: Moved) -> str:
     if each.change == "new":
         return f"{each.networks}: new, {counted(each.n_added, 'representation')}"
-    told = f"{each.networks}: {each.change}"
+    line = f"{each.networks}: {each.change}"
     if each.n_added:
-        told += f" by {counted(each.n_added, 'representation')}"
+        line += f" by {counted(each.n_added, 'representation')}"
     if each.n_redefined:
-        told += f"; {counted(each.n_redefined, 'value')} became defined or undefined"
+        line += f"; {counted(each.n_redefined, 'value')} became defined or undefined"
     if each.largest is None:
-        return f"{told}; no number in common with what was there before"
+        return f"{line}; no number in common with what was there before"
     if each.largest == 0:
-        return f"{told}; what was there before did not move"
-    told += f"; CKA moved by at most {each.largest:.2g}, by {each.mean:.2g} on average"
-    return f"{told} (furthest {each.where})" if each.where else told
+        return f"{line}; what was there before did not move"
+    line += f"; its values moved by at most {each.largest:.2g}, by {each.mean:.2g} on average"
+    return f"{line} (furthest {each.where})" if each.where else line
 
 
 def _notes(summary: Summary) -> list[str]:

@@ -27,7 +27,7 @@ _WRITE_EVERY_S: Final = 60.0
 
 @dataclass
 class Verified:
-    """What was verified, and what was found."""
+    """The outcome of a verification."""
 
     n_units: int = 0
     n_all: int = 0

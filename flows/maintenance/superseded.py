@@ -18,7 +18,7 @@ from store.storage.paths import child_names, is_file
 from store.zarrfiles.metadata_files import NODE
 
 _SUFFIXES: Final = ("", "-errors", "-convergence", "-baseline")
-"""Of the pictures of one result."""
+"""Suffixes of the pictures of one result."""
 
 
 @dataclass(frozen=True)
