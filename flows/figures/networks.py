@@ -173,8 +173,9 @@ def draw_layers(
         style=look.style,
     )
     words = [word for word in words_of(linear) if word != linear.method.kernel.slug]
-    kernels = "_".join(each.kernel.slug.removeprefix("rbf") for each in request.methods)
-    return Drawn(figure, ("layers", *words, f"rbf{kernels}"))
+    first, *others = (method.kernel for method in request.methods)
+    kernels = "_".join([first.slug, *(each.slug.removeprefix(each.name) for each in others)])
+    return Drawn(figure, ("layers", *words, kernels))
 
 
 def _is_table_2(
