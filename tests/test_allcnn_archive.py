@@ -228,7 +228,7 @@ def test_a_flipped_bit_of_many_bytes_is_found_or_harmless(tmp_path, step):
     assert n_found > 1200 // step  # of two headers of 512 bytes each and a list of 270
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_a_flipped_bit_is_found_or_harmless(trained, exported, tmp_path_factory, data):
     content = bytearray(exported.read_bytes())

@@ -224,7 +224,7 @@ def extract_what_is_unfinished(place):
     extract.extract(place, Extraction(RUN, "final", **how))
 
 
-@pytest.mark.parametrize("step", [31, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [61, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_repair_that_is_killed_loses_nothing_and_is_gone_on_with(extracted, tmp_path, step):
     """By another repair, but for a group of whose making no more than the beginning is there."""
     whole, steps = contents(extracted), [repair_what_is_damaged, extract_what_is_unfinished]
