@@ -502,10 +502,10 @@ def test_features_that_are_few_need_no_room_for_a_gram_matrix(place, monkeypatch
     ("how", "text"),
     [
         ({"pool": "max"}, "pool is 'max'; use whole or mean"),
-        ({"penalties": ()}, "penalties are []; name one penalty or more"),
+        ({"penalties": ()}, "penalties is []; name one value or more"),
         ({"penalties": (0.1, 0.1)}, "each once"),
-        ({"penalties": (0.0,)}, "penalty is 0.0; use a number from"),
-        ({"penalties": (float("nan"),)}, "penalty is nan; use a number from"),
+        ({"penalties": (0.0,)}, "penalties is 0.0; use a number from"),
+        ({"penalties": (float("nan"),)}, "penalties is nan; use a number from"),
         ({"train_set": "../x"}, "train-set '../x' is not a name"),
         ({"test_set": ""}, "test-set '' is not a name"),
     ],

@@ -80,7 +80,7 @@ def test_the_same_command_computes_nothing(
 BAD = {
     "half a pattern": (["a@"], 2, "names no network; write RUN@CHECKPOINT"),
     "penalties": (["a@b", "--penalties", "1;2"], 2, "penalties is '1;2'; write numbers"),
-    "a penalty": (["a@b", "--penalties", "0"], 2, "penalty is 0.0; use a number from"),
+    "a penalty": (["a@b", "--penalties", "0"], 2, "penalties is 0.0; use a number from"),
     "a set's name": (["a@b", "--train-set", "../x"], 2, "train-set '../x' is not a name"),
     "json nowhere": (["a@b", "--json", "no/such/a.json"], 2, "no/such is no folder; make it first"),
     "an address": (["a@b", "--json", "s3://b/a.json"], 2, "is an address; give a local file"),

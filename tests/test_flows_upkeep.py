@@ -51,6 +51,8 @@ FIRST_LAYERS = (Selection("*", "*", "conv[12]"),)
 
 def plan_of(networks=EVERYTHING, matrices=FIRST_LAYERS, **changes) -> Nightly:
     plan = {
+        "networks": networks,
+        "matrices": matrices,
         "split": "test",
         "n_samples": N,
         "dtype": "float32",
@@ -60,7 +62,7 @@ def plan_of(networks=EVERYTHING, matrices=FIRST_LAYERS, **changes) -> Nightly:
         "busy": "step-aside",
     }
     flat = {name: changes.pop(name) for name in [*changes] if name not in plan}
-    return Nightly.of(networks, matrices, methods(**{"batch_size": 16} | flat), **plan | changes)
+    return Nightly.of(methods(**{"batch_size": 16} | flat), **plan | changes)
 
 
 def step(name, body):

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
+from allcnn.definitions.fields import Setting
 from allcnn.errors import ConfigError
 
 Kind = Literal["threads", "local", "gpu", "address", "function"]
@@ -63,3 +64,13 @@ class ClusterSpec:
 
 
 THREADS: Final = ClusterSpec()
+
+CLUSTER: Final = Setting(
+    "cluster",
+    THREADS,
+    "where tasks run: threads, local[:WORKERS] on a core each, gpu, tls:// or tcp://HOST:PORT of a"
+    " scheduler, or MODULE:FUNCTION that starts one",
+    pattern=PATTERN,
+    read=ClusterSpec.parse,
+    metavar="WHERE",
+)

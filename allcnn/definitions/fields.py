@@ -1,15 +1,19 @@
 """One definition of a setting, from which options, forms, stored JSON and checks follow."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from functools import partial
 from typing import Any, Final
 
 from allcnn.definitions.bounds import Bounds, shown
 from allcnn.errors import ConfigError
 
-# At most 100 letters: store keys join several names into one, and a file name has 255 bytes.
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+PLAIN: Final = r"[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?"
+"""A name that is safe as one path component, as a regular expression; no two dots in a row."""
+
+NAME: Final = f"^{PLAIN}$"
+
 _KEY: Final = "setting"
 
 
@@ -19,34 +23,46 @@ class Setting:
 
     Attributes:
         name: the field's.
-        default: None where nothing need be given; ``REQUIRED`` where something must.
+        default: MISSING where it must be given, None where nothing need be; a tuple for a list of
+            distinct values.
         help: a noun phrase with its unit.
         bounds: the numbers that it may be.
         choices: the texts that it may be.
         names: what it names, as in "data set", where it becomes a part of paths.
+        pattern: a regular expression for texts, which forms check.
+        read: makes a value of a text, and raises ConfigError.
         or_zero: whether 0 stands for a default that depends on other settings.
+        each: help of the word ``each``, where that may stand in place of a value.
         several: whether a list asks for one object for each of its values.
         metavar: the option's placeholder.
         option: the option's name, where it is another one.
     """
 
     name: str
-    default: Any
-    help: str
+    default: Any = MISSING
+    help: str = ""
     bounds: Bounds | None = None
     choices: tuple[str, ...] = ()
     names: str = ""
+    pattern: str = ""
+    read: Callable[[str], Any] | None = None
     or_zero: bool = False
+    each: str = ""
     several: bool = False
     metavar: str = ""
     option: str = ""
 
     @property
     def kind(self) -> type:
-        """The type of its values."""
+        """The type of its values, as forms have them."""
         if self.bounds is not None:
             return int if self.bounds.whole else float
         return type(self.default) if isinstance(self.default, bool | int | float) else str
+
+    @property
+    def is_list(self) -> bool:
+        """Whether its value is a list of values."""
+        return isinstance(self.default, tuple)
 
     @property
     def flag(self) -> str:
@@ -55,8 +71,21 @@ class Setting:
 
     def check(self, value: object) -> None:
         """Raise ConfigError for a value that it may not be."""
-        if value is None and self.default is None:
-            return
+        if self.is_list:
+            self.check_list(value)
+        elif not (value is None and self.default is None) and not (self.each and value == "each"):
+            self._check_one(value)
+
+    def check_list(self, values: Any) -> None:
+        """Raise ConfigError unless these are one value or more, each once."""
+        is_list = isinstance(values, list | tuple)
+        for each in values if is_list else ():
+            self._check_one(each)
+        if not is_list or not values or len(set(values)) < len(values):
+            found = shown(self.to_json(values))
+            raise ConfigError(self.flag, f"is {found}", "name one value or more, each once")
+
+    def _check_one(self, value: object) -> None:
         if self.bounds is not None:
             if not (self.or_zero and value == 0 and not isinstance(value, bool)):
                 self.bounds.check(self.flag, value)
@@ -64,8 +93,20 @@ class Setting:
             one_of(self.flag, value, self.choices)
         elif self.names:
             check_name(self.names, value)
-        elif not _is_of(self.kind, value):
+        elif self.read is None and not _is_of(self.kind, value):
             raise ConfigError(self.flag, f"is {shown(value)}", f"use {_KINDS[self.kind]}")
+
+    def value(self, given: Any) -> Any:
+        """Return what a form or a command gives as a value: tuples, and what texts stand for."""
+        if isinstance(given, list | tuple):
+            return tuple(map(self.value, given))
+        return given if self.read is None else self.read(given)
+
+    def to_json(self, value: Any) -> Any:
+        """Return a value as it is stored."""
+        if isinstance(value, tuple):
+            return [*map(self.to_json, value)]
+        return str(value) if self.read and value is not None else value
 
 
 _KINDS: Final = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -77,55 +118,51 @@ def _is_of(kind: type, value: object) -> bool:
     return isinstance(value, kind) or (kind is float and isinstance(value, int))
 
 
-REQUIRED: Final = object()
-"""Default of a setting that must be given."""
-
-
 def setting(
-    default: Any = REQUIRED, help: str = "", bounds: Bounds | None = None, **more: Any
+    default: Any = MISSING, help: str = "", bounds: Bounds | None = None, **more: Any
 ) -> Any:
     """Return a field of a dataclass that is a setting; keywords are those of ``Setting``."""
-    known = {"help": help, "bounds": bounds, **more}
-    if default is REQUIRED:
-        return field(metadata={_KEY: known})
+    known = partial(Setting, default=default, help=help, bounds=bounds, **more)
     return field(default=default, metadata={_KEY: known})
 
 
 def settings_of(of: Any) -> dict[str, Setting]:
     """Return the settings of a dataclass, by their names."""
-    return {
-        f.name: Setting(f.name, REQUIRED if f.default is MISSING else f.default, **f.metadata[_KEY])
-        for f in fields(of)
-        if _KEY in f.metadata
-    }
+    return {f.name: f.metadata[_KEY](f.name) for f in fields(of) if _KEY in f.metadata}
 
 
 def only(of: Any, *names: str) -> list[Setting]:
-    """Return some settings of a class, in the order of their names here."""
-    found = settings_of(of)
+    """Return some settings of a class or a mapping, in the order of their names here."""
+    found = of if isinstance(of, Mapping) else settings_of(of)
     return [found[name] for name in names]
 
 
-def but(settings: Mapping[str, Setting], *names: str) -> list[Setting]:
-    """Return all settings but some."""
-    return [each for name, each in settings.items() if name not in names]
+def but(of: Any, *names: str) -> list[Setting]:
+    """Return all settings of a class or a mapping but some."""
+    found = of if isinstance(of, Mapping) else settings_of(of)
+    return [each for name, each in found.items() if name not in names]
 
 
 def check_settings(of: Any) -> None:
     """Raise ConfigError for the first setting of an object whose value it may not be."""
-    for each in settings_of(of).values():
-        each.check(getattr(of, each.name))
+    for name, each in settings_of(of).items():
+        each.check(getattr(of, name))
 
 
-def check_known(what: str, values: Mapping[str, Any], known: set[str]) -> None:
+def json_of(of: Any) -> dict[str, Any]:
+    """Return the settings of an object as JSON values."""
+    return {name: each.to_json(getattr(of, name)) for name, each in settings_of(of).items()}
+
+
+def check_known(what: str, values: Mapping[str, Any], known: Collection[str]) -> None:
     """Raise ConfigError for settings that this version does not know."""
-    if odd := sorted(set(values) - known):
+    if odd := sorted(set(values) - set(known)):
         raise ConfigError(
-            f"{what} has no setting {' or '.join(odd)}", remedy=f"use {_listed(known)}"
+            f"{what} has no setting {' or '.join(odd)}", remedy=f"use {', '.join(sorted(known))}"
         )
 
 
-def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+def one_of(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise ConfigError for a text that is none of the choices."""
     if not isinstance(value, str) or value not in choices:
         raise ConfigError(name, f"is {shown(value)}", f"use {' or '.join(choices)}")
@@ -133,7 +170,8 @@ def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def check_name(kind: str, name: object) -> str:
     """Return ``name`` if it is safe as one path component, else raise ConfigError."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:
+    # At most 100 letters: store keys join several names into one, and a file name has 255 bytes.
+    if not isinstance(name, str) or len(name) > 100 or not re.fullmatch(PLAIN, name):
         raise ConfigError(
             f"{kind} {shown(name)}",
             "is not a name",
@@ -141,7 +179,3 @@ def check_name(kind: str, name: object) -> str:
             " digit",
         )
     return name
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names))

@@ -79,6 +79,11 @@ class Registry(Generic[V]):
         known: type[V] = found
         return known
 
+    def setting(self, default: type[V]) -> Setting:
+        """Return the setting that names one of them."""
+        kinds = f"{', '.join(self._own)}, or MODULE:OBJECT"
+        return Setting(self.kind, default.name, kinds, metavar="NAME")
+
     def settings(self, *others: str) -> dict[str, Setting]:
         """Return the settings of all of this package's own, and of others by name.
 

@@ -1,18 +1,18 @@
 """What to compare, and by which method."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, get_args
 
 from allcnn.definitions import bounds
 from allcnn.definitions.bounds import shown
-from allcnn.definitions.fields import check_known, check_settings, setting, settings_of
+from allcnn.definitions.fields import check_known, check_settings, json_of, setting, settings_of
 from allcnn.errors import ConfigError
-from allcnn.settings.selection import Selection
+from allcnn.settings.selection import Selection, selecting
 from allcnn.similarity.method import OBJECTS, Method
 
 Unusable = Literal["refuse", "skip"]
 
-_FORMER: Final = {"sigmas": "sigma"}
+FORMER: Final = {"sigmas": "sigma"}
 """Names that settings had in results of earlier versions."""
 
 
@@ -21,19 +21,11 @@ class Comparison:
     """What to compare, and how.
 
     Attributes:
-        rows: the representations that are the rows.
-        columns: the representations that are the columns.
         methods: a result each; they differ in their kernel's settings alone.
-        sample_set: name of the stored sample set; None for the largest that all have, of training
-            examples only where they have no other.
-        label: compare the examples of this class alone; ``each`` for every class, a result each.
-        permutations: how often examples are matched at random, for a baseline.
-        unusable: what cannot be compared, as it is unfinished, kept in another way, or left of an
-            earlier run of the same name, is refused, or skipped.
     """
 
-    rows: Selection
-    columns: Selection
+    rows: Selection = selecting()
+    columns: Selection = selecting("pattern of the columns; by default that of the rows")
     methods: tuple[Method, ...] = (Method(),)
     sample_set: str | None = setting(
         None,
@@ -42,7 +34,13 @@ class Comparison:
         names="sample set",
         metavar="NAME",
     )
-    label: int | Literal["each"] | None = None
+    label: int | Literal["each"] | None = setting(
+        None,
+        "compare the examples of this class alone",
+        bounds.LABEL,
+        each="compare the examples of every class, a matrix each",
+        metavar="N",
+    )
     permutations: int = setting(
         0,
         "match examples at random so many times, for a baseline",
@@ -61,8 +59,6 @@ class Comparison:
         if not self.methods or len(set(self.methods)) < len(self.methods):
             found = [each.kernel.title for each in self.methods]
             raise ConfigError("methods", f"are {shown(found)}", "name one or more, each once")
-        if self.label not in (None, "each"):
-            bounds.LABEL.check("label", self.label)
         if self.permutations and (self.method.is_whole or self.label is not None):
             raise ConfigError(
                 "permutations",
@@ -77,11 +73,9 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as flat JSON values, the sides as people write them."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "methods"}
         flat = [each.to_json() for each in self.methods]
         several = {n for n, s in settings_of(self.method.kernel).items() if s.several}
-        lists = {n: [each[n] for each in flat] for n in several}
-        return own | {"rows": str(self.rows), "columns": str(self.columns)} | flat[0] | lists
+        return json_of(self) | flat[0] | {n: [each[n] for each in flat] for n in several}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -91,14 +85,13 @@ class Comparison:
         """
         if not isinstance(values, dict) or not {"rows", "columns"} <= set(values):
             raise ConfigError(f"{shown(values)} are no settings of a comparison")
-        values = {_FORMER.get(name, name): value for name, value in values.items()}
+        values = {FORMER.get(name, name): value for name, value in values.items()}
         try:
-            own = {f.name for f in fields(cls)} - {"methods"}
+            own = settings_of(cls)
             objects = [str(values[kind]) for kind in OBJECTS if kind in values]
-            check_known("a comparison", values, own | set(Method.settings(*objects)))
-            sides = {side: Selection.parse(values[side]) for side in ("rows", "columns")}
-            mine = {name: values[name] for name in own if name in values}
-            return cls(**mine | sides, methods=Method.several(values))
+            check_known("a comparison", values, own.keys() | Method.settings(*objects))
+            mine = {name: each.value(values[name]) for name, each in own.items() if name in values}
+            return cls(methods=Method.several(values), **mine)
         except (AttributeError, TypeError) as error:
             raise ConfigError(
                 f"{shown(values)} are no settings of a comparison ({error})"

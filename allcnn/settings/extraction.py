@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from allcnn.definitions import bounds
-from allcnn.definitions.fields import check_settings, setting
-from allcnn.errors import ConfigError
+from allcnn.definitions.fields import NAME, check_settings, setting
 from allcnn.similarity.kernels import KERNELS, BaseKernel
 from allcnn.similarity.method import MINIBATCH_HELP, POOL_HELP, Pool
 
@@ -29,10 +28,12 @@ def extracted_dtype(stored: StoredDType) -> DType:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What to extract of a run's checkpoint; ``keep`` names activations, Grams, or both."""
+    """What to extract of a run's checkpoint, and how."""
 
-    run: str
-    checkpoint: str
+    run: str = setting(help="name of a run in the workspace", pattern=NAME)
+    checkpoint: str = setting(
+        "final", "init, epoch-0005, …, final, or all", pattern=NAME, metavar="NAME"
+    )
     split: str = setting(
         "test", "part of the data set that is shown to the network", names="split", metavar="NAME"
     )
@@ -45,7 +46,12 @@ class Extraction:
     )
     batch_size: int = setting(256, MINIBATCH_HELP, bounds.MINIBATCH, metavar="N")
     dtype: DType = setting("float32", "of the stored activations", choices=get_args(DType))
-    keep: tuple[Keep, ...] = ("activations",)
+    keep: tuple[Keep, ...] = setting(
+        ("activations",),
+        "activations, grams, or activations,grams",
+        choices=get_args(Keep),
+        metavar="WHAT",
+    )
     kernel: str = setting(
         "linear", "of kept Grams; rbf keeps linear ones, which serve both", metavar="NAME"
     )
@@ -58,12 +64,6 @@ class Extraction:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if not self.keep or not set(self.keep) <= set(get_args(Keep)):
-            raise ConfigError(
-                "keep",
-                f"is {','.join(map(str, self.keep))!r}",
-                "use activations, grams, or activations,grams",
-            )
         KERNELS.find(self.kernel)
 
     @property

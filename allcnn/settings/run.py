@@ -87,10 +87,8 @@ class RunConfig:
     @staticmethod
     def settings(*others: str) -> dict[str, Setting]:
         """Return the settings of all runs, and those of architectures given by name."""
-        own = settings_of(RunConfig)
-        kinds = f"{', '.join(ARCHITECTURES.names)}, or MODULE:OBJECT"
-        chosen = Setting("architecture", AllCnnC.name, kinds, metavar="NAME")
-        return {"architecture": chosen} | ARCHITECTURES.settings(*others) | own
+        chosen = {"architecture": ARCHITECTURES.setting(AllCnnC)}
+        return chosen | ARCHITECTURES.settings(*others) | settings_of(RunConfig)
 
     @classmethod
     def of(cls, given: Iterable[str] = (), /, **values: Any) -> Self:

@@ -2,9 +2,21 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Self
+from typing import Any, Final, Self
 
+from allcnn.definitions.fields import PLAIN, setting
 from allcnn.errors import ConfigError
+
+_GLOB: Final = r"[A-Za-z0-9_.*?\[\]!-]+"
+
+NETWORK: Final = f"^{PLAIN}@{PLAIN}$"
+"""One network, as a regular expression."""
+
+NETWORKS: Final = f"^{_GLOB}@{_GLOB}$"
+"""Networks by shell patterns."""
+
+PATTERN: Final = f"^{_GLOB}@{_GLOB}(:.+)?$"
+"""Representations by shell patterns; their taps have any name."""
 
 
 @dataclass(frozen=True)
@@ -47,3 +59,14 @@ class Selection:
 
     def __str__(self) -> str:
         return f"{self.run}@{self.checkpoint}" + (f":{self.tap}" if self.tap != "*" else "")
+
+
+def selecting(
+    help: str = "RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...], as in"
+    " *@final:conv[1-9]; TAP is all that follows the colon, and may be a tap's name, whatever"
+    " characters it has",
+    pattern: str = PATTERN,
+    **more: Any,
+) -> Any:
+    """Return a field of a dataclass that is a selection, or a list of them."""
+    return setting(help=help, pattern=pattern, read=Selection.parse, metavar="PATTERN", **more)

@@ -37,20 +37,7 @@ class Method:
     @staticmethod
     def settings(*others: str) -> dict[str, Setting]:
         """Return the settings of all methods, and of kernels and measures given by name."""
-        found = {
-            "measure": Setting(
-                "measure",
-                Cka.name,
-                f"{', '.join(MEASURES.names)}, or MODULE:OBJECT",
-                metavar="NAME",
-            ),
-            "kernel": Setting(
-                "kernel",
-                Linear.name,
-                f"{', '.join(KERNELS.names)}, or MODULE:OBJECT",
-                metavar="NAME",
-            ),
-        }
+        found = {"measure": MEASURES.setting(Cka), "kernel": KERNELS.setting(Linear)}
         for registry in OBJECTS.values():
             found |= registry.settings(*(each for each in others if _is_of(registry, each)))
         return found | settings_of(Method)
@@ -69,11 +56,9 @@ class Method:
                  (("measure", Cka), ("kernel", Linear))}  # fmt: skip
         classes = {kind: OBJECTS[kind].find(name) for kind, name in names.items()}
         own = {n: s for each in classes.values() for n, s in settings_of(each).items()}
-        lists = {
-            name: _listed(each, values[name])
-            for name, each in own.items()
-            if each.several and name in values
-        }
+        lists = {n: _list(values[n]) for n, each in own.items() if each.several and n in values}
+        for name, listed in lists.items():
+            own[name].check_list(listed)
         given, methods = tuple(given), []
         for chosen in itertools.product(*lists.values()):
             one = {**values, **dict(zip(lists, chosen, strict=True))}
@@ -122,10 +107,5 @@ def _is_of(registry: Registry[Any], name: str) -> bool:
     return True
 
 
-def _listed(of: Setting, value: Any) -> list[Any]:
-    found = list(value) if isinstance(value, list | tuple) else [value]
-    for each in found:
-        of.check(each)
-    if not found or len(set(found)) < len(found):
-        raise ConfigError(of.flag, f"is {shown(found)}", "name one value or more, each once")
-    return found
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,11 +1,13 @@
 """``allcnn figure``: every published figure by one command, from what is stored."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from allcnn.cluster.spec import THREADS
 from allcnn.definitions.fields import but
 from allcnn.errors import ConfigError
 from allcnn.settings.selection import Selection
@@ -13,9 +15,8 @@ from allcnn.similarity.kernels import Rbf
 from allcnn.similarity.measures import Cka
 from allcnn.similarity.method import Method
 from flows.cli import commands, options
-from flows.cli.options import Decorator, option
+from flows.cli.options import Decorator
 from flows.settings import texts
-from flows.settings.help import HELP
 
 if TYPE_CHECKING:
     from flows.figures.results import Request, Sources
@@ -78,7 +79,6 @@ _SAMPLE_SET: Decorator = click.option(
     help="name of a stored sample set [default: the largest that there are results of,"
     " rather of test than of training examples]",
 )
-_LABEL = option("--label", type=int, metavar="N")
 _NETWORKS = click.argument("networks", metavar="RUN@CHECKPOINT...", nargs=-1, required=True)
 _SIDES: Sequence[Decorator] = (
     click.argument("rows", metavar="RUN@CHECKPOINT"),
@@ -107,8 +107,8 @@ def curves(runs: tuple[str, ...], workspace: str, **look: Any) -> None:
 
 @figure.command()
 @_sides
-@click.option("--errors", is_flag=True, help=HELP["errors"])
-@_LABEL
+@options.errors
+@options.label
 @_comparing
 @_looking
 def matrix(rows: str, columns: str | None, errors: bool, label: int | None, **given: Any) -> None:
@@ -122,7 +122,7 @@ def matrix(rows: str, columns: str | None, errors: bool, label: int | None, **gi
 
 @figure.command()
 @_sides
-@_LABEL
+@options.label
 @_comparing
 @_looking
 def errors(rows: str, columns: str | None, label: int | None, **given: Any) -> None:
@@ -136,7 +136,7 @@ def errors(rows: str, columns: str | None, label: int | None, **given: Any) -> N
 
 @figure.command()
 @_sides
-@_LABEL
+@options.label
 @_comparing
 @_looking
 def convergence(rows: str, columns: str | None, label: int | None, **given: Any) -> None:
@@ -256,7 +256,7 @@ def invariance(network: str, samples: int, **given: Any) -> None:
     """
     from flows.figures import networks as many
 
-    sources, request, look = _parse({"cluster": "threads", **given})
+    sources, request, look = _parse({"cluster": THREADS, **given})
     (side,) = _each([network])
     place = sources.place
     _draw(place, look, lambda how: many.draw_invariance(place, side, request, samples, how))
@@ -264,8 +264,11 @@ def invariance(network: str, samples: int, **given: Any) -> None:
 
 @figure.command()
 @click.argument("pattern", metavar="PATTERN")
-@option("--exclude", "logits", metavar="LIST")
-@options.giving(but(Method.settings(), "measure", "kernel"), sigma="0.2,0.4,0.8")
+@options.exclude
+@options.giving(
+    replace(each, default=(0.2, 0.4, 0.8)) if each.name == "sigma" else each
+    for each in but(Method.settings(), "measure", "kernel")
+)
 @_SAMPLE_SET
 @options.cluster
 @_looking_without_layers
@@ -312,7 +315,6 @@ def _parse(
 ) -> "tuple[Sources, Request, dict[str, Any]]":
     """Return what results come from, how they are compared, and what is left: the look."""
     from allcnn.cluster.cluster import Cluster
-    from allcnn.cluster.spec import ClusterSpec
     from flows.figures.results import Request, Sources
 
     if several:
@@ -324,7 +326,7 @@ def _parse(
     request = Request(methods, given.pop("sample_set", None))
     some = Selection("a", "b")
     request.job(some, some)  # refuses what does not go together
-    spec = ClusterSpec.parse(given.pop("cluster"))
+    spec = given.pop("cluster")
     with Cluster(spec):
         pass  # one that cannot be is refused, also where all is stored and none is needed
     return Sources(_workspace(given.pop("workspace")), spec), request, given

@@ -15,7 +15,7 @@ import click
 
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.commands import Command, command
-from allcnn.definitions.fields import only
+from allcnn.definitions.fields import but
 from allcnn.errors import AllcnnError, ConfigError, in_one_line
 from allcnn.networks.architectures import presets
 from allcnn.settings.comparison import Comparison
@@ -34,10 +34,8 @@ from flows.cli import (
     run_commands,
     verify_command,
 )
-from flows.cli.options import option
 from flows.settings import texts
 from flows.settings.pipeline_plan import DEMO, Pipeline, each_of
-from flows.settings.texts import parse_numbers, words
 from flows.views.terminal import abandon_output, end_in_silence, prepare
 
 if TYPE_CHECKING:
@@ -176,9 +174,7 @@ def demo(workspace: str) -> None:
 
 @main.command()
 @options.workspace
-@option("--preset", metavar="NAME")
-@options.giving([RunConfig.settings()[name] for name in ("depth", "seed")])
-@option("--seeds", metavar="LIST")
+@options.network
 @click.option("--together", is_flag=True, help="train all seeds as one program, as on a GPU")
 @options.training
 @click.pass_context
@@ -187,7 +183,7 @@ def train(
     /,
     workspace: str,
     preset: str | None,
-    seeds: str | None,
+    seeds: tuple[int, ...] | None,
     together: bool,
     **settings: Any,
 ) -> None:
@@ -214,7 +210,10 @@ def train(
 
 
 def _training(
-    context: click.Context, name: str | None, seeds: str | None, settings: dict[str, Any]
+    context: click.Context,
+    name: str | None,
+    seeds: tuple[int, ...] | None,
+    settings: dict[str, Any],
 ) -> list[RunConfig]:
     """Return the settings of the runs that are asked for."""
     given = {each for each in settings if context.get_parameter_source(each) != _DEFAULT}
@@ -225,22 +224,19 @@ def _training(
         return [RunConfig.of(**settings)]
     if "seed" in given:
         raise ConfigError("seed and seeds exclude each other", remedy="leave one out")
-    return [RunConfig.of(**settings | {"seed": seed}) for seed in parse_numbers("seeds", seeds)]
+    return [RunConfig.of(**settings | {"seed": seed}) for seed in seeds]
 
 
 @main.command()
 @click.argument("run")
 @options.workspace
-@option("--checkpoint", "final", metavar="NAME")
-@options.giving(only(Extraction, "split", "n_samples", "batch_size", "dtype", "compression"))
-@option("--keep", ",".join(Extraction.keep), metavar="WHAT")
-@options.giving(only(Extraction, "kernel", "pool"))
-def extract(run: str, workspace: str, checkpoint: str, keep: str, **how: Any) -> None:
+@options.giving(but(Extraction, "run"))
+def extract(run: str, workspace: str, **how: Any) -> None:
     """Keep the activations of a run's checkpoint, or its Gram matrices, or both.
 
     All taps; the last line is the sample set.
     """
-    job = Extraction(run, checkpoint, keep=words(keep), **how)
+    job = Extraction(run, **how)
     place = _workspace(workspace)
     from flows.cli.local_pipeline import extract_checkpoints
 
@@ -287,11 +283,16 @@ def matrix(rows: str, columns: str | None, workspace: str, **settings: Any) -> N
 @options.workspace
 @options.methods
 @options.sample_set
-@option("--exclude", "logits", metavar="LIST")
+@options.exclude
 @options.cluster
 @options.json_file
 def identify(
-    pattern: str, workspace: str, exclude: str, cluster: str, json_path: str | None, **how: Any
+    pattern: str,
+    workspace: str,
+    exclude: str,
+    cluster: ClusterSpec,
+    json_path: str | None,
+    **how: Any,
 ) -> None:
     """Report how often the most similar layer of another network is the corresponding one.
 
@@ -300,7 +301,6 @@ def identify(
     """
     side = Selection.parse(pattern)
     job = Comparison(side, side, options.take_methods(how), **how)
-    spec = ClusterSpec.parse(cluster)
     _check_json(json_path)
     place = _workspace(workspace)
     from allcnn.compare.identification import identify_layers
@@ -308,35 +308,38 @@ def identify(
 
     without = texts.taps(exclude)
     comparing.check_identifiable(place, job, without)
-    results = comparing.run_comparison(place, job, spec)
+    results = comparing.run_comparison(place, job, cluster)
     found = identify_layers(results, without)
     comparing.show_identification(place, results, found, json_path)
 
 
 @main.command()
 @options.workspace
-@option("--depth", "1,2", topic="depths", metavar="LIST")
-@option("--seeds", "0,1", metavar="LIST")
+@options.networks
 @options.training
-@options.samples
-@options.minibatch
-@options.dtype
+@options.stored
 @options.kernels
 @options.cluster
-def pipeline(workspace: str, depth: str, seeds: str, cluster: str, **settings: Any) -> None:
+def pipeline(
+    workspace: str,
+    depths: tuple[int, ...],
+    seeds: tuple[int, ...],
+    cluster: ClusterSpec,
+    **settings: Any,
+) -> None:
     """Train networks of several depths and seeds, store, compare and draw them all."""
     how = {name: settings.pop(name) for name in ("dtype", "n_samples")}
     training = settings.pop("batch_size")
     settings["batch_size"] = settings.pop("minibatch")
     how["methods"] = options.take_methods(settings)
     settings["batch_size"] = training
-    several = {"depth": parse_numbers("depth", depth), "seed": parse_numbers("seeds", seeds)}
-    plan = Pipeline(each_of(RunConfig.chosen(settings, options.given()), **several), **how)
-    spec = ClusterSpec.parse(cluster)
+    given = ["depth" if name == "depths" else name for name in options.given()]
+    runs = each_of(RunConfig.chosen(settings, given), depth=depths, seed=seeds)
+    plan = Pipeline(runs, **how)
     place = _workspace(workspace)
     from flows.cli.local_pipeline import run_pipeline
 
-    _tell(run_pipeline(place, plan, spec))
+    _tell(run_pipeline(place, plan, cluster))
 
 
 @main.group()
@@ -352,13 +355,13 @@ def _compare(
         if settings["label"] is not None:
             raise ConfigError("label and each-label exclude each other", remedy="leave one out")
         settings["label"] = "each"
-    spec = ClusterSpec.parse(settings.pop("cluster"))
+    cluster = settings.pop("cluster")
     job = Comparison(*sides, options.take_methods(settings), **settings)
     _check_json(shown["json_path"])
     place = _workspace(workspace)
     from flows.cli.comparisons import run_comparison, show
 
-    show(place, run_comparison(place, job, spec), **shown)
+    show(place, run_comparison(place, job, cluster), **shown)
 
 
 def _check_json(path: str | None) -> None:

@@ -8,37 +8,21 @@ from typing import Any, TypeVar
 import click
 
 from allcnn.cluster.spec import ClusterSpec
-from allcnn.definitions.fields import only
 from allcnn.errors import ConfigError
-from allcnn.settings.extraction import Extraction
-from allcnn.settings.selection import Selection
 from flows.cli import commands, options
-from flows.cli.options import option
-from flows.settings import texts
-from flows.settings.help import HELP
+from flows.settings.nightly_plan import SETTINGS, Nightly
+from flows.settings.shared import FLOWS
 
 T = TypeVar("T")
-
-FLOWS = ("train", "extract", "compare", "matrix", "probe", "pipeline", "report", "nightly")
-"""Names of flows: of the module, of the function in it, and of the deployment."""
 
 _WAIT_S = 10.0
 
 
 @click.command(cls=commands.Command)
 @options.workspace
-@option("--networks", "*@*", metavar="PATTERN")
-@click.option(
-    "--matrices", multiple=True, metavar="PATTERN", help=HELP["matrices"], default=["*@*"]
-)
-@options.giving(
-    only(Extraction, "split", "n_samples", "batch_size", "dtype"),
-    {"batch_size": "minibatch"},
-)
-@option("--keep", "grams", metavar="WHAT")
+@options.giving(each for each in SETTINGS if each.name != "busy")
+@options.minibatch
 @options.kernels
-@option("--share", 0.15, metavar="SHARE")
-@click.option("--repair/--no-repair", default=True, help=HELP["repair"])
 @click.option("--wait", is_flag=True, help="wait while another nightly run is at work")
 @options.cluster
 @click.option("--json", "want_json", is_flag=True, help="print one JSON document for programs")
@@ -47,11 +31,8 @@ def nightly(
     context: click.Context,
     /,
     workspace: str,
-    networks: str,
-    matrices: tuple[str, ...],
-    keep: str,
     wait: bool,
-    cluster: str,
+    cluster: ClusterSpec,
     want_json: bool,
     **how: Any,
 ) -> None:
@@ -60,23 +41,13 @@ def nightly(
     Stores new checkpoints (their Gram matrices), extends and renews all matrices, verifies a share
     of what is stored, draws, and writes the report. What is up to date is left alone.
     """
-    from flows.settings.nightly_plan import Nightly
-
     how["batch_size"] = how.pop("minibatch")
     methods = options.take_methods(how)
-    plan = Nightly.of(
-        Selection.parse(networks),
-        [Selection.parse(each) for each in matrices],
-        methods,
-        keep=texts.words(keep),
-        busy="wait" if wait else "step-aside",
-        **how,
-    )
-    spec = ClusterSpec.parse(cluster)
+    plan = Nightly.of(methods, busy="wait" if wait else "step-aside", **how)
     from allcnn.workspace.paths import Workspace
     from flows.maintenance.nightly_summary import text
 
-    summary, page = _whole_night(Workspace.at(workspace), plan, spec)
+    summary, page = _whole_night(Workspace.at(workspace), plan, cluster)
     if want_json:
         click.echo(json.dumps(summary.to_json(), indent=1))
     else:

@@ -1,12 +1,12 @@
 """Options of the command line, made from the settings that they give."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, get_args
 
 import click
 
-from allcnn.cluster.spec import THREADS
-from allcnn.commands import DEFAULT_ROOT
+from allcnn.cluster.spec import CLUSTER
 from allcnn.definitions.fields import Setting, but, only
 from allcnn.definitions.registry import Registry
 from allcnn.networks.architectures import ARCHITECTURES
@@ -14,8 +14,8 @@ from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction, StoredDType
 from allcnn.settings.run import RunConfig
 from allcnn.similarity.method import OBJECTS, Method
-from flows.settings.help import HELP
-from flows.settings.texts import parse_fractions
+from flows.settings.shared import DEPTHS, ERRORS, MINIBATCH, PRESET, SEEDS, WORKSPACE
+from flows.settings.texts import parse_fractions, parse_numbers, words
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -23,51 +23,45 @@ REGISTRIES: dict[str, Registry[Any]] = {**OBJECTS, "architecture": ARCHITECTURES
 """Objects that options name; those of other packages bring options of their own."""
 
 
-def option(flag: str, default: Any = None, *, topic: str | None = None, **kwargs: Any) -> Decorator:
-    """Return a click option with the help line of its topic, by default that of its flag."""
-    name = flag.removeprefix("--").replace("-", "_")
-    shown = default is not None
-    return click.option(
-        flag, name, default=default, show_default=shown, help=HELP[topic or name], **kwargs
-    )
-
-
-def option_of(setting: Setting, flag: str = "", default: Any = None) -> click.Option:
+def option_of(setting: Setting) -> click.Option:
     """Return the option that gives a setting."""
-    default = setting.default if default is None else default
-    if setting.several and not isinstance(default, str):
-        default = f"{default:g}"
-    kind: Any = setting.kind
-    if setting.choices:
-        kind = click.Choice(setting.choices)
-    elif setting.several:
+    default, flag, help = setting.to_json(setting.default), f"--{setting.flag}", setting.help
+    kind: Any = click.Choice(setting.choices) if setting.choices else setting.kind
+    if kind is bool and default:
+        flag += f"/--no-{setting.flag}"
+    # Patterns may have commas in them.
+    is_repeated = setting.is_list and setting.read is not None
+    is_text = (setting.is_list or setting.several) and not is_repeated
+    if is_text:
         kind = str
+        if default is not None:
+            values = default if isinstance(default, list) else [default]
+            default = ",".join(f"{x:g}" if isinstance(x, float) else str(x) for x in values)
     return click.Option(
-        [f"--{flag or setting.flag}", (flag or setting.name).replace("-", "_")],
+        [flag, setting.name],
         default=default,
-        show_default=default is not None,
+        show_default=default is not None and "[default" not in help,
         type=kind,
-        help=setting.help,
+        is_flag=kind is bool or None,
+        multiple=is_repeated,
+        help=help + ": numbers and ranges, such as 1,2 or 1-4" * (is_text and setting.kind is int),
         metavar=setting.metavar or None,
-        callback=_read_several if setting.several else None,
+        callback=lambda _, __, given: _read(setting, given, is_text),
     )
 
 
-def _read_several(_: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
-    return parse_fractions(str(parameter.name), text)
+def _read(setting: Setting, given: Any, is_text: bool) -> Any:
+    """Return an option as a value; raises ConfigError for a text that is none."""
+    if not is_text or given is None:
+        return given if given is None else setting.value(given)
+    if setting.choices:
+        return words(given)
+    return (parse_numbers if setting.kind is int else parse_fractions)(setting.flag, given)
 
 
-def giving(
-    settings: Iterable[Setting], flags: Mapping[str, str] = {}, **defaults: Any
-) -> Decorator:
-    """Return what adds an option for each of some settings, in this order.
-
-    Args:
-        settings: what is given.
-        flags: names of options, where they are other ones than the settings'.
-        defaults: of this command, where they are other ones.
-    """
-    made = [option_of(s, flags.get(s.name, ""), defaults.get(s.name)) for s in settings]
+def giving(settings: Iterable[Setting]) -> Decorator:
+    """Return what adds an option for each of some settings, in this order."""
+    made = [option_of(each) for each in settings]
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         # As click's own decorators do, from the last one on.
@@ -99,13 +93,32 @@ def _note_root(context: click.Context, _: click.Parameter, root: str) -> str:
 ROOT = "allcnn.workspace"
 """Where a command's context keeps its workspace, for what is advised when it fails."""
 
-workspace = option("--workspace", DEFAULT_ROOT, metavar="FOLDER", callback=_note_root)
+workspace: Decorator = click.option(
+    "--workspace",
+    default=WORKSPACE.default,
+    show_default=True,
+    metavar=WORKSPACE.metavar,
+    help=WORKSPACE.help,
+    callback=_note_root,
+)
 training = giving(but(RunConfig.settings(), "depth", "seed"))
 """The settings of a run, but for depth and seed."""
 
+network = giving(
+    [
+        PRESET,
+        *only(RunConfig.settings(), "depth", "seed"),
+        replace(SEEDS, default=None, several=True),
+    ]
+)
+networks = giving([DEPTHS, SEEDS])
+stored = giving([*only(Extraction, "n_samples", "dtype"), MINIBATCH])
 pool = giving(only(Method, "pool"))
 json_file: Decorator = click.option(
-    "--json", "json_path", type=click.Path(dir_okay=False), help=HELP["json_path"]
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False),
+    help="file to write the numbers to",
 )
 kernels = giving(but(Method.settings(), "batch_size"))
 """The measure, the kernel, their settings, and the pooling."""
@@ -113,10 +126,17 @@ kernels = giving(but(Method.settings(), "batch_size"))
 methods = giving(Method.settings().values())
 """All that a method is made of."""
 
-samples = giving(only(Extraction, "n_samples"))
 sample_set = giving(only(Comparison, "sample_set"))
-cluster = option("--cluster", str(THREADS), metavar="WHERE")
-dtype = giving(only(Extraction, "dtype"))
+label = giving(only(Comparison, "label"))
+errors = giving([ERRORS])
+exclude: Decorator = click.option(
+    "--exclude",
+    default="logits",
+    show_default=True,
+    metavar="LIST",
+    help="taps that are left out, separated by commas",
+)
+cluster = giving([CLUSTER])
 stored_dtype: Decorator = click.option(
     "--dtype",
     default=Extraction.dtype,
@@ -125,17 +145,19 @@ stored_dtype: Decorator = click.option(
     help="of the stored activations; float64 for features whose mean is far from zero",
 )
 compression = giving(only(Extraction, "compression"))
-minibatch = giving(only(Extraction, "batch_size"), {"batch_size": "minibatch"})
+minibatch = giving([MINIBATCH])
 
 _CHOOSING: list[Decorator] = [
     sample_set,
-    option("--label", type=int, metavar="N"),
-    click.option("--each-label", is_flag=True, help=HELP["each_label"]),
+    label,
+    click.option("--each-label", is_flag=True, help=only(Comparison, "label")[0].each),
     giving(only(Comparison, "permutations", "unusable")),
 ]
 _SHOWING: list[Decorator] = [
-    click.option("--errors", is_flag=True, help=HELP["errors"]),
-    click.option("--convergence", is_flag=True, help=HELP["convergence"]),
+    errors,
+    click.option(
+        "--convergence", is_flag=True, help="draw values against the number of minibatches"
+    ),
     json_file,
 ]
 

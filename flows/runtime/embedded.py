@@ -12,27 +12,11 @@ from pydantic import ValidationError
 from allcnn.definitions.bounds import shown
 from allcnn.errors import AllcnnError, ConfigError
 from flows.runtime.server import serving
-from flows.settings.parameters import (
-    CompareParameters,
-    ExtractParameters,
-    MatrixParameters,
-    NightlyParameters,
-    Parameters,
-    PipelineParameters,
-    ProbeParameters,
-    ReportParameters,
-    TrainParameters,
-)
+from flows.settings import parameters
+from flows.settings.shared import FLOWS
 
-PARAMETERS: dict[str, type[Parameters]] = {
-    "train": TrainParameters,
-    "extract": ExtractParameters,
-    "compare": CompareParameters,
-    "matrix": MatrixParameters,
-    "probe": ProbeParameters,
-    "pipeline": PipelineParameters,
-    "report": ReportParameters,
-    "nightly": NightlyParameters,
+PARAMETERS: dict[str, type[parameters.Parameters]] = {
+    name: getattr(parameters, f"{name.capitalize()}Parameters") for name in FLOWS
 }
 
 
@@ -75,7 +59,7 @@ def _failure(name: str, state: State[Any]) -> BaseException:
     return FlowFailedError(state.message or f"the flow {name} ended as {state.name}")
 
 
-def _sentence(model: type[Parameters], error: ValidationError) -> str:
+def _sentence(model: type[parameters.Parameters], error: ValidationError) -> str:
     """Return the first thing that is wrong with settings, in one sentence."""
     first, *others = error.errors()
     more = f" (and {len(others)} more)" if others else ""

@@ -1,14 +1,15 @@
 """What a night is asked to do: settings without a word about how it is run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from allcnn.definitions import bounds
+from allcnn.definitions.fields import Setting, check_settings, only, setting, settings_of
 from allcnn.errors import ConfigError
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import DType, Extraction, Keep
-from allcnn.settings.selection import Selection
+from allcnn.settings.selection import NETWORKS, Selection, selecting
 from allcnn.similarity.method import Method
 
 Busy = Literal["step-aside", "wait"]
@@ -24,26 +25,40 @@ class Nightly:
     """What to keep up to date.
 
     Attributes:
-        networks: the checkpoints that are stored, by patterns of runs and checkpoints.
-        extraction: how, whichever run and checkpoint it names.
-        matrices: patterns of the all-pairs matrices that are kept up to date on each sample set,
-            besides all results that are there.
-        comparison: how these are computed, whatever its sides.
-        share: of what is stored, that is verified this night; the rest has its turn later.
-        repair: compute again what is found damaged.
-        busy: what to do while another nightly run is at work on the workspace.
+        extraction: how checkpoints are stored, whichever run and checkpoint it names.
+        comparison: how matrices are computed, whatever its sides.
     """
 
-    networks: Selection = EVERYTHING
+    networks: Selection = selecting(
+        "checkpoints that are stored: RUN@CHECKPOINT with *, ? and [...]; what is stored of others"
+        " is renewed, too, where their checkpoint has become another one",
+        NETWORKS,
+        default=EVERYTHING,
+    )
     extraction: Extraction = _STORED
-    matrices: tuple[Selection, ...] = (EVERYTHING,)
+    matrices: tuple[Selection, ...] = selecting(
+        "all-pairs matrices that are kept up to date on each sample set, besides all results that"
+        " are there: patterns as in *@final:conv[1-9]",
+        default=(EVERYTHING,),
+    )
     comparison: Comparison = Comparison(EVERYTHING, EVERYTHING, unusable="skip")  # noqa: RUF009
-    share: float = 0.15
-    repair: bool = True
-    busy: Busy = "step-aside"
+    share: float = setting(
+        0.15,
+        "of what is stored, verified in one nightly run; above 0 and at most 1",
+        bounds.SHARE,
+        metavar="SHARE",
+    )
+    repair: bool = setting(
+        True, "compute again what is found damaged, where its checkpoint still exists"
+    )
+    busy: Busy = setting(
+        "step-aside",
+        "while another nightly run is at work: step-aside, or wait",
+        choices=get_args(Busy),
+    )
 
     def __post_init__(self) -> None:
-        bounds.SHARE.check("share", self.share)
+        check_settings(self)
         if self.networks.tap != "*":
             raise ConfigError(
                 f"networks is {str(self.networks)!r}, and all taps are stored together",
@@ -62,17 +77,14 @@ class Nightly:
     @classmethod
     def of(
         cls,
-        networks: Selection,
-        matrices: Sequence[Selection],
         methods: tuple[Method, ...],
         *,
+        networks: Selection,
         split: str,
         n_samples: int | None,
         dtype: DType,
-        keep: Sequence[Keep],
-        share: float,
-        repair: bool,
-        busy: Busy,
+        keep: tuple[Keep, ...],
+        **own: Any,
     ) -> Self:
         """Return a plan from single settings, as commands and flows have them."""
         method = methods[0]
@@ -83,12 +95,12 @@ class Nightly:
             n_samples=n_samples,
             batch_size=method.batch_size,
             dtype=dtype,
-            keep=tuple(keep),
+            keep=keep,
             kernel=method.kernel.base,
             pool=method.pool,
         )
         comparison = Comparison(networks, networks, methods, unusable="skip")
-        return cls(networks, extraction, tuple(matrices), comparison, share, repair, busy)
+        return cls(networks, extraction, comparison=comparison, **own)
 
     def extraction_of(self, run: str, checkpoint: str) -> Extraction:
         """Return how one checkpoint is stored."""
@@ -98,3 +110,11 @@ class Nightly:
         """Yield the all-pairs matrices of one sample set."""
         for pattern in self.matrices:
             yield replace(self.comparison, rows=pattern, columns=pattern, sample_set=sample_set)
+
+
+SETTINGS: Final[list[Setting]] = [
+    *settings_of(Nightly).values(),
+    *only(Extraction, "split", "n_samples", "dtype"),
+    replace(*only(Extraction, "keep"), default=_STORED.keep),
+]
+"""What commands and flows take of a nightly run, besides its methods."""

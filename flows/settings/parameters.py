@@ -2,78 +2,48 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, replace
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from allcnn.cluster.spec import PATTERN, THREADS, ClusterSpec
-from allcnn.definitions import bounds
-from allcnn.definitions.fields import Setting, but, only, settings_of
+from allcnn.cluster.spec import CLUSTER, ClusterSpec
+from allcnn.definitions.fields import NAME, Setting, but, only
 from allcnn.errors import ConfigError
 from allcnn.networks.architectures import AllCnnC, presets
-from allcnn.networks.architectures.convolutional import DEPTH
-from allcnn.settings.comparison import Comparison
-from allcnn.settings.extraction import Extraction, Keep
+from allcnn.settings.comparison import FORMER, Comparison
+from allcnn.settings.extraction import Extraction
 from allcnn.settings.probing import Probing
 from allcnn.settings.run import RunConfig
-from allcnn.settings.selection import Selection
+from allcnn.settings.selection import NETWORK
 from allcnn.similarity.method import OBJECTS, Method
 from allcnn.workspace.paths import Workspace
-from flows.settings.help import HELP
+from flows.settings import nightly_plan
 from flows.settings.ineffective import check_effective
-from flows.settings.nightly_plan import Busy, Nightly
+from flows.settings.nightly_plan import Nightly
 from flows.settings.pipeline_plan import Pipeline, each_of
-
-# As ``allcnn.config.check_name``: no two dots in a row.
-_PLAIN = r"[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?"
-_NAME = f"^{_PLAIN}$"
-_NETWORK = f"^{_PLAIN}@{_PLAIN}$"
-# Names with shell patterns, as ``allcnn.config.Selection`` reads them; taps have any name.
-_GLOB = r"[A-Za-z0-9_.*?\[\]!-]+"
-_PATTERN = f"^{_GLOB}@{_GLOB}(:.+)?$"
-_NETWORKS = f"^{_GLOB}@{_GLOB}$"
-
-T = TypeVar("T")
-Distinct = Annotated[list[T], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
-Depth = Annotated[int, Field(ge=DEPTH.least, le=DEPTH.most)]
-Seed = Annotated[int, Field(ge=bounds.SEED.least, le=bounds.SEED.most)]
-Pattern = Annotated[str, Field(pattern=_PATTERN)]
-
-_FORMER: Final = {"sigmas": "sigma"}
-"""Names that settings had in earlier versions."""
+from flows.settings.shared import DEPTHS, ERRORS, MINIBATCH, PRESET, SEEDS, WORKSPACE
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def takes(
-    settings: Iterable[Setting], names: Mapping[str, str] = {}, **defaults: Any
-) -> Callable[[type[M]], type[M]]:
-    """Add a field for each of some settings to a model of parameters.
-
-    Args:
-        settings: what is given.
-        names: of fields, where they are other ones than the settings'.
-        defaults: of this flow, where they are other ones.
-    """
-    fields: dict[str, Any] = {
-        names.get(s.name, s.name): _field(s, defaults.get(s.name, s.default)) for s in settings
-    }
+def takes(settings: Iterable[Setting]) -> Callable[[type[M]], type[M]]:
+    """Add a field for each of some settings to a model of parameters."""
+    fields: dict[str, Any] = {each.name: _field(each) for each in settings}
 
     def add(model: type[M]) -> type[M]:
-        made = create_model(
-            model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__,
-            **fields,
-        )  # fmt: skip
-        return made
+        name, module, doc = model.__name__, model.__module__, model.__doc__
+        return create_model(name, __base__=model, __module__=module, __doc__=doc, **fields)
 
     return add
 
 
-def _field(setting: Setting, default: Any) -> tuple[Any, Any]:
+def _field(setting: Setting) -> tuple[Any, Any]:
     """Return a setting as pydantic has it: its type, and its default with bounds and help."""
     kind: Any = setting.kind
     how: dict[str, Any] = {"description": setting.help}
+    default = setting.to_json(setting.default)
     if setting.bounds is not None:
         least = 0 if setting.or_zero else setting.bounds.least
         kind = Annotated[kind, Field(ge=least, le=setting.bounds.most)]
@@ -81,16 +51,19 @@ def _field(setting: Setting, default: Any) -> tuple[Any, Any]:
         kind = Literal[setting.choices]
     elif setting.name in OBJECTS:
         # For servers; here the registry refuses other names, in a sentence of ours.
-        names = "|".join([*OBJECTS[setting.name].names, r"[\w.]+:\w+"])
-        how["json_schema_extra"] = {"pattern": f"^({names})$"}
-    elif setting.names:
-        how["pattern"] = _NAME
-    if setting.several:
-        kind = Distinct[kind]
+        names = "|".join(OBJECTS[setting.name].names)
+        how["json_schema_extra"] = {"pattern": rf"^({names}|[\w.]+:\w+)$"}
+    elif pattern := setting.pattern or (NAME if setting.names else ""):
+        kind = Annotated[kind, Field(pattern=pattern)]
+    if setting.each:
+        kind = kind | Literal["each"]
+        how["description"] += f"; each: {setting.each}"
+    if setting.several or setting.is_list:
+        kind = Annotated[list[kind], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
         default = default if isinstance(default, list) else [default]
     elif default is None:
         kind = kind | None
-    return kind, Field(default, **how)
+    return kind, Field(... if setting.default is MISSING else default, **how)
 
 
 def _refuse_others(schema: dict[str, Any]) -> None:
@@ -103,7 +76,7 @@ def _refuse_others(schema: dict[str, Any]) -> None:
     kinds += ["architecture"] if "architecture" in properties else []
     if kinds:
         foreign = [{"required": [k], "properties": {k: {"pattern": ":"}}} for k in kinds]
-        former = [name for name, now in _FORMER.items() if now in properties]
+        former = [name for name, now in FORMER.items() if now in properties]
         schema |= {"if": {"anyOf": foreign}}
         schema |= {"else": {"propertyNames": {"enum": [*properties, *former]}}}
     else:
@@ -115,7 +88,12 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_refuse_others)
 
-    workspace: str = Field("workspace", min_length=1, description=HELP["workspace"])
+    workspace: str = Field(WORKSPACE.default, min_length=1, description=WORKSPACE.help)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return a field that `takes` added."""
 
     @abstractmethod
     def job(self) -> object:
@@ -127,7 +105,7 @@ class Parameters(BaseModel):
         """Refuse names that are no settings; what was called otherwise before is renamed."""
         if not isinstance(values, dict):
             return values
-        values = {_FORMER.get(name, name): value for name, value in values.items()}
+        values = {FORMER.get(name, name): value for name, value in values.items()}
         objects = [str(values[kind]) for kind in OBJECTS if kind in values]
         known = set(cls.model_fields)
         if OBJECTS.keys() <= known:
@@ -141,6 +119,11 @@ class Parameters(BaseModel):
                 remedy=f"use {', '.join(cls.model_fields)}",
             )
         return values
+
+    def values(self, settings: Iterable[Setting], **changes: Any) -> dict[str, Any]:
+        """Return what is given of some settings, as their values."""
+        given = self.model_dump() | changes
+        return {each.name: each.value(given[each.name]) for each in settings}
 
     def methods(self) -> tuple[Method, ...]:
         """Return the methods that are asked for."""
@@ -181,10 +164,9 @@ class Parameters(BaseModel):
         return Workspace.at(self.workspace)
 
 
+@takes([CLUSTER])
 class OnCluster(Parameters):
     """Settings of flows whose tasks Dask schedules."""
-
-    cluster: str = Field(str(THREADS), pattern=PATTERN, description=HELP["cluster"])
 
     def spec(self) -> ClusterSpec:
         """Return where tasks run."""
@@ -206,11 +188,9 @@ class Recipe(Parameters):
         return RunConfig.chosen(self.model_dump(), self._given(), others)
 
 
-@takes([RunConfig.settings()[name] for name in ("depth", "seed")])
+@takes([*only(RunConfig.settings(), "depth", "seed"), PRESET])
 class TrainParameters(Recipe):
     """One network."""
-
-    preset: str | None = Field(None, pattern=_NAME, description=HELP["preset"])
 
     def job(self) -> RunConfig:
         """Return the settings of the run; those that are given come before a preset's."""
@@ -223,18 +203,13 @@ class TrainParameters(Recipe):
         return self.job().name
 
 
-@takes(settings_of(Extraction).values())
+@takes(but(Extraction))
 class ExtractParameters(Parameters):
     """One checkpoint of a run, or all of them."""
 
-    run: str = Field(pattern=_NAME, description="name of a run in the workspace")
-    checkpoint: str = Field("final", pattern=_NAME, description=HELP["checkpoint"])
-    keep: Distinct[Keep] = Field(list(Extraction.keep), description=HELP["keep"])
-
     def job(self) -> Extraction:
         """Return what is extracted."""
-        how = self.model_dump(exclude={"workspace", "keep"})
-        return Extraction(**how, keep=tuple(self.keep))
+        return Extraction(**self.values(but(Extraction)))
 
     @property
     def title(self) -> str:
@@ -242,89 +217,57 @@ class ExtractParameters(Parameters):
         return f"{self.run}@{self.checkpoint}"
 
 
-@takes([*Method.settings().values(), *settings_of(Comparison).values()])
+_ROWS, _COLUMNS = only(Comparison, "rows", "columns")
+
+
+@takes([*Method.settings().values(), *but(Comparison, "rows", "columns"), ERRORS])
 class Comparing(OnCluster):
     """How representations are compared."""
 
-    label: (
-        Annotated[int, Field(ge=bounds.LABEL.least, le=bounds.LABEL.most)] | Literal["each"] | None
-    ) = Field(Comparison.label, description=HELP["label_or_each"])
-    errors: bool = Field(False, description=HELP["errors"])
-
-    def comparison(self, rows: Selection, columns: Selection) -> Comparison:
+    def job(self) -> Comparison:
         """Return what is compared, and how."""
-        how = self.model_dump(include={*settings_of(Comparison), "label"})
-        return Comparison(rows, columns, self.methods(), **how)
-
-
-class CompareParameters(Comparing):
-    """Two networks, each RUN@CHECKPOINT, and how they are compared."""
-
-    rows: str = Field(pattern=_NETWORK, description="network of the rows: RUN@CHECKPOINT")
-    columns: str = Field(pattern=_NETWORK, description="network of the columns: RUN@CHECKPOINT")
-
-    def job(self) -> Comparison:
-        """Return the comparison of the two networks."""
-        return self.comparison(Selection.parse(self.rows), Selection.parse(self.columns))
+        how = self.values(but(Comparison), columns=self.columns or self.rows)
+        return Comparison(methods=self.methods(), **how)
 
     @property
     def title(self) -> str:
-        """Both networks."""
-        return f"{self.rows}-{self.columns}"
-
-
-class MatrixParameters(Comparing):
-    """All representations that fit a pattern, against themselves or against another pattern's."""
-
-    rows: str = Field(pattern=_PATTERN, description=HELP["pattern"])
-    columns: str | None = Field(
-        None, pattern=_PATTERN, description="pattern of the columns; by default that of the rows"
-    )
-
-    def job(self) -> Comparison:
-        """Return the comparison of all that fit."""
-        rows = Selection.parse(self.rows)
-        return self.comparison(rows, Selection.parse(self.columns or self.rows))
-
-    @property
-    def title(self) -> str:
-        """The patterns."""
+        """Both sides."""
         return "-".join(dict.fromkeys((self.rows, self.columns or self.rows)))
 
 
-@takes(only(Method, "pool"))
+@takes(
+    replace(side, pattern=NETWORK, help=f"network of the {side.name}: RUN@CHECKPOINT")
+    for side in (_ROWS, _COLUMNS)
+)
+class CompareParameters(Comparing):
+    """Two networks, each RUN@CHECKPOINT, and how they are compared."""
+
+
+@takes([_ROWS, replace(_COLUMNS, default=None)])
+class MatrixParameters(Comparing):
+    """All representations that fit a pattern, against themselves or against another pattern's."""
+
+
+@takes(but(Probing))
 class ProbeParameters(Parameters):
     """Networks whose taps are probed by linear classifiers."""
 
-    networks: str = Field(pattern=_PATTERN, description=HELP["pattern"])
-    train_set: str | None = Field(None, pattern=_NAME, description=HELP["train_set"])
-    test_set: str | None = Field(None, pattern=_NAME, description=HELP["test_set"])
-    penalties: Distinct[
-        Annotated[float, Field(ge=bounds.PENALTY.least, le=bounds.PENALTY.most)]
-    ] = Field(list(Probing.penalties), description=HELP["penalties"])
-
     def job(self) -> Probing:
         """Return what is probed, and how."""
-        how = self.model_dump(include={"train_set", "test_set", "pool"})
-        return Probing(Selection.parse(self.networks), **how, penalties=tuple(self.penalties))
+        return Probing(**self.values(but(Probing)))
 
     @property
     def title(self) -> str:
         """The pattern."""
-        return self.networks
+        return str(self.networks)
 
 
-_STORED = only(Extraction, "n_samples", "batch_size", "dtype")
 _HOW = but(Method.settings(), "batch_size")
-_MINIBATCH = {"batch_size": "minibatch"}
 
 
-@takes([*_STORED, *_HOW], _MINIBATCH)
+@takes([DEPTHS, SEEDS, *only(Extraction, "n_samples", "dtype"), MINIBATCH, *_HOW])
 class PipelineParameters(Recipe, OnCluster):
     """Networks of several depths and seeds, all compared with each other."""
-
-    depths: Distinct[Depth] = Field([1, 2], description="depths of the networks")
-    seeds: Distinct[Seed] = Field([0, 1], description="seeds of the networks")
 
     def _given(self) -> set[str]:
         given = super()._given()
@@ -333,8 +276,7 @@ class PipelineParameters(Recipe, OnCluster):
     def job(self) -> Pipeline:
         """Return what the pipeline does."""
         runs = each_of(self.recipe(), depth=self.depths, seed=self.seeds)
-        how = self.model_dump(include={"n_samples", "dtype"})
-        return Pipeline(runs, methods=self.methods(), **how)
+        return Pipeline(runs, self.n_samples, self.dtype, self.methods())
 
     @property
     def title(self) -> str:
@@ -350,24 +292,10 @@ class ReportParameters(Parameters):
         """Return nothing: there is nothing to choose."""
 
 
-@takes([*only(Extraction, "split"), *_STORED, *_HOW], _MINIBATCH)
+@takes([*nightly_plan.SETTINGS, MINIBATCH, *_HOW])
 class NightlyParameters(OnCluster):
     """What is kept up to date, and how."""
 
-    networks: str = Field(str(Nightly.networks), pattern=_NETWORKS, description=HELP["networks"])
-    keep: Distinct[Keep] = Field(list(Nightly.extraction.keep), description=HELP["keep"])
-    matrices: Distinct[Pattern] = Field(
-        [str(each) for each in Nightly.matrices], description=HELP["matrices"]
-    )
-    share: Annotated[float, Field(ge=bounds.SHARE.least, le=bounds.SHARE.most)] = Field(
-        Nightly.share, description=HELP["share"]
-    )
-    repair: bool = Field(Nightly.repair, description=HELP["repair"])
-    busy: Busy = Field(Nightly.busy, description=HELP["busy"])
-
     def job(self) -> Nightly:
         """Return what a nightly run does."""
-        names = {"split", "n_samples", "dtype", "keep", "share", "repair", "busy"}
-        matrices = [Selection.parse(each) for each in self.matrices]
-        how = self.model_dump(include=names)
-        return Nightly.of(Selection.parse(self.networks), matrices, self.methods(), **how)
+        return Nightly.of(self.methods(), **self.values(nightly_plan.SETTINGS))
