@@ -400,10 +400,10 @@ def test_a_function_makes_a_cluster_a_client_or_an_address(mine, name):
     ("target", "sentence"),
     [
         ("mine:nothing", "returned None; it must return a cluster"),
-        ("mine:absent", "no such function .*put its module on PYTHONPATH"),
-        ("no_such_module:start", "no such function"),
+        ("mine:absent", "cannot be imported .*check .* that its folder is on PYTHONPATH"),
+        ("no_such_module:start", "cannot be imported"),
         ("mine:ADDRESS", "is no function"),
-        ("malformed:start", "malformed cannot be imported: SyntaxError"),
+        ("malformed:start", r"cannot be imported \(invalid syntax"),
     ],
 )
 def test_a_function_that_makes_none_is_told_of(mine, target, sentence):

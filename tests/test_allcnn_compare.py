@@ -114,14 +114,14 @@ def test_where_the_result_cannot_be_kept_nothing_is_computed(small, monkeypatch)
 
 
 def test_sums_that_do_not_fit_are_refused_before_any_work(small, monkeypatch):
-    monkeypatch.setattr(compute, "memory_bytes", lambda: 500)
+    monkeypatch.setattr(compute, "host_bytes", lambda: 500)
     with pytest.raises(ComparisonError) as error:
         compare(small, job(A, B, permutations=2))
     # Two copies of 8 minibatches, and two permutations, of 2 x 2 float64 each.
     assert 8 * 4 * (2 * 8 + 2) > 500
     assert "are 2 x 2 representations, whose sums over 8 minibatches" in str(error.value)
     assert not store.has_store(small.grams)
-    monkeypatch.setattr(compute, "memory_bytes", lambda: 8 * 4 * (2 * 8 + 2))
+    monkeypatch.setattr(compute, "host_bytes", lambda: 8 * 4 * (2 * 8 + 2))
     compare(small, job(A, B, permutations=2))
 
 

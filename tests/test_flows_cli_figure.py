@@ -620,7 +620,7 @@ def test_every_command_prints_the_files_it_wrote(place, no_work, command, tmp_pa
         (["errors", f"{D1}@final", "--estimator", "exact"], 1, "the jackknife needs minibatches"),
         (["matrix", f"{D1}@final", *DEAD], 1, "answers at tcp://127.0.0.1:9"),
         (["seeds", f"{D1}@*", *BY, *DEAD], 1, "answers at tcp://127.0.0.1:9"),
-        (["stages", D1, *BY, "--cluster", "mine:none"], 2, "there is no such function"),
+        (["stages", D1, *BY, "--cluster", "mine:none"], 2, "cannot be imported"),
         (["layers", f"{D1}@*", *BY, "--exclude", "x"], 2, "no network here has such a tap"),
         (["convergence", f"{D1}@final", "--estimator", "exact"], 1, "is of a single batch"),
         (["seeds", "nobody*@final"], 1, "holds no activations or Grams of nobody*@final"),

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Final
 
 import dask
@@ -19,6 +18,7 @@ from distributed.system import MEMORY_LIMIT
 from allcnn.cluster.preload import CORES
 from allcnn.cluster.security import private
 from allcnn.cluster.spec import ClusterSpec
+from allcnn.definitions.registry import imported
 from allcnn.errors import ClusterError, ConfigError
 
 _THREADS: Final = 2
@@ -252,9 +252,9 @@ def _made(stack: ExitStack, target: str) -> Started:
     function = _function(target)
     try:
         made = function()
-    except Exception as error:  # the user's: whatever it raises is theirs to mend
+    except Exception as error:  # whatever the user's function raises
         raise ClusterError(
-            f"{target} failed: {_told(error)}", remedy="mend that function"
+            f"{target} failed: {type(error).__name__}: {error}", remedy="repair that function"
         ) from error
     if isinstance(made, Client):
         if made.cluster is not None:  # which nobody else can stop
@@ -273,26 +273,10 @@ def _made(stack: ExitStack, target: str) -> Started:
 
 
 def _function(target: str) -> Callable[[], object]:
-    module, _, name = target.partition(":")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"cluster is {target}, and there is no such function ({error})",
-            remedy="put its module on PYTHONPATH",
-        ) from error
-    except Exception as error:  # of the module's own lines
-        raise ConfigError(
-            f"cluster is {target}, and {module} cannot be imported: {_told(error)}",
-            remedy="mend it",
-        ) from error
+    found: Callable[[], object] = imported("cluster", target)
     if not callable(found):
         raise ConfigError(f"cluster is {target}, which is no function but {found!r}")
-    return found  # type: ignore[no-any-return]
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return found
 
 
 def _wait_for(client: Client, n_workers: int, name: str, patience_s: float) -> None:
@@ -303,11 +287,6 @@ def _wait_for(client: Client, n_workers: int, name: str, patience_s: float) -> N
             f"{name} has fewer than {n_workers} workers after {patience_s:g} s",
             remedy="start workers there, with 'dask worker', and run this again",
         ) from error
-
-
-def memory_bytes() -> int:
-    """Return the memory that this process may use, as far as the machine or its container tells."""
-    return int(MEMORY_LIMIT)
 
 
 def _own_dashboard(client: Client) -> str:

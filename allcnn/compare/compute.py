@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 import store
-from allcnn.cluster.backends import memory_bytes
 from allcnn.cluster.cluster import Cluster, using
 from allcnn.compare import tasks
 from allcnn.compare.candidates import Sides, Source
@@ -17,6 +16,7 @@ from allcnn.compare.results import Slot, known_results, result_of, slots
 from allcnn.compare.select import choose
 from allcnn.compare.tasks import Operand, Part, Span, Tile, TileOperand, Way
 from allcnn.errors import ComparisonError
+from allcnn.machine_memory import host_bytes
 from allcnn.progress import Report, silent
 from allcnn.settings.comparison import Comparison
 from allcnn.similarity import tiled_hsic
@@ -79,7 +79,7 @@ def _check_fits(job: Comparison, rows: list[Source], columns: list[Source], n: i
     n_minibatches = max(1, rows[0].sample_set.n_samples // job.method.batch_size)
     layers = _COPIES * n_minibatches + job.permutations
     needed = 8 * n * layers * len(rows) * len(columns)
-    if needed > (there := memory_bytes()):
+    if needed > (there := host_bytes()):
         raise ComparisonError(
             f"{job.rows} with {job.columns} are {len(rows)} x {len(columns)} representations, whose"
             f" sums over {n_minibatches} minibatches would take {needed / 1e9:.0f} GB here, and"

@@ -59,16 +59,7 @@ class Registry(Generic[V]):
             raise ConfigError(
                 self.kind, f"is {shown(name)}", f"use {', '.join(self._own)} or MODULE:OBJECT"
             )
-        module, _, attribute = name.partition(":")
-        try:
-            found = getattr(import_module(module), attribute)
-        except (Exception, SystemExit) as error:  # whatever its module does
-            reason = in_one_line(error) or type(error).__name__
-            raise ConfigError(
-                self.kind,
-                f"is {name}, which cannot be imported ({reason})",
-                remedy="check the module's name, and that its folder is on PYTHONPATH",
-            ) from error
+        found = imported(self.kind, name)
         if not _is_class(found, self._base):
             raise ConfigError(
                 self.kind,
@@ -118,6 +109,20 @@ class Registry(Generic[V]):
     def _with(self, setting: str) -> str:
         names = [name for name, each in self._own.items() if setting in settings_of(each)]
         return f"the {self.kind} {' or '.join(names)}"
+
+
+def imported(setting: str, name: str) -> Any:
+    """Return what ``module:object`` names; raises ConfigError where that cannot be imported."""
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (Exception, SystemExit) as error:  # whatever its module does
+        reason = in_one_line(error) or type(error).__name__
+        raise ConfigError(
+            setting,
+            f"is {name}, which cannot be imported ({reason})",
+            remedy="check the module's name, and that its folder is on PYTHONPATH",
+        ) from error
 
 
 def _is_class(found: object, base: type) -> bool:

@@ -1,15 +1,16 @@
-"""What of an extraction is not stored yet: opened for writing, and told from what is another's."""
+"""Open for writing what an extraction has not stored yet; refuse what is another network's."""
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from allcnn.advice import is_extracted, options_of, replace_stored
 from allcnn.extract.forward import Samples, Source
 from allcnn.extract.sinks import ActivationSink, GramSink, Sink
 from allcnn.provenance import stamp
-from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction
+from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction, Keep
 from allcnn.settings.selection import Selection
 from allcnn.similarity import pair_sums
 from allcnn.workspace.paths import Workspace
@@ -19,6 +20,7 @@ from store import (
     GramKey,
     GramMeta,
     Grams,
+    GramStore,
     GramWriter,
     Representation,
     RepresentationKey,
@@ -31,7 +33,6 @@ from store import (
     open_grams,
 )
 from store.storage.claims import claim, drop_dead, is_claimed
-from store.storage.paths import Place
 
 
 def open_sinks(
@@ -46,22 +47,24 @@ def open_sinks(
 
     Raises ConflictError where the store holds other activations of the same name.
     """
+    there = _There(workspace, source, samples, job)
     sinks: list[Sink] = []
-    if "activations" in job.keep:
-        if not _has_activations(workspace.activations, source, samples, job, list(shapes)):
-            writers = {
-                tap: closing.enter_context(_open_writer(workspace, meta, samples, job))
-                for tap, meta in tap_metas(source, samples, shapes, job).items()
-            }
-            # Entered last, so that it ends before the writers are closed.
-            thread = closing.enter_context(ThreadPoolExecutor(2, "writing"))
-            sinks.append(ActivationSink(writers, thread))
-    else:
-        _check_not_other(workspace, source, samples, job)
+    if "activations" not in job.keep:
+        # Comparisons would take those of another checkpoint.
+        there.check_same("activations")
+    elif not there.has_activations(list(shapes)):
+        writers = {
+            tap: closing.enter_context(there.open_writer(meta))
+            for tap, meta in tap_metas(source, samples, shapes, job).items()
+        }
+        # Entered last, so that it ends before the writers are closed.
+        thread = closing.enter_context(ThreadPoolExecutor(2, "writing"))
+        sinks.append(ActivationSink(writers, thread))
     if "grams" in job.keep:
+        # No one could tell which of several checkpoints' are the run's.
+        there.check_same("grams")
         metas = gram_metas(source, samples, shapes, job)
-        _check_no_other_grams(workspace, source, samples, job)
-        if not _has_grams(workspace.grams, [meta.key for meta in metas.values()]):
+        if not there.has_grams([meta.key for meta in metas.values()]):
             coordinates = samples.indices, samples.labels
             grams = {
                 tap: closing.enter_context(GramWriter.open(workspace.grams, meta, *coordinates))
@@ -76,10 +79,9 @@ def check_unclaimed(workspace: Workspace, job: Extraction, dataset: str) -> None
 
     Its writers refuse that as well, but only by names that the examples' digest is a part of.
     """
-    for what, place in (("activations", workspace.activations), ("grams", workspace.grams)):
-        if what not in job.keep or not has_store(place):
+    for what in job.keep:
+        if (store := _opened(workspace, what)) is None:
             continue
-        store = Store(place) if what == "activations" else open_grams(place)
         unfinished = store.scan(
             run=job.run,
             checkpoint=job.checkpoint,
@@ -93,89 +95,90 @@ def check_unclaimed(workspace: Workspace, job: Extraction, dataset: str) -> None
                 claim(folder).release()  # raises, with the holder's name
 
 
-def _has_activations(
-    store: Place, source: Source, samples: Samples, job: Extraction, names: list[str]
-) -> bool:
-    try:
-        taps = Store(store).find(source.run, source.checkpoint, samples.sample_set.name)
-    except (SchemaError, StoreLocationError):
-        # Not there, half created, or foreign: opening the writers tells these apart.
-        return False
-    whole = [tap.key.tap for tap in taps] == names and all(
-        tap.complete and (tap.meta.checkpoint_digest, tap.meta.dtype) == (source.digest, job.dtype)
-        for tap in taps
-    )
-    return whole and _finished(taps)
+def _opened(workspace: Workspace, what: Keep) -> Store | GramStore | None:
+    place = workspace.activations if what == "activations" else workspace.grams
+    if not has_store(place):
+        return None
+    return Store(place) if what == "activations" else open_grams(place)
 
 
-def _check_not_other(
-    workspace: Workspace, source: Source, samples: Samples, job: Extraction
-) -> None:
-    """Refuse Grams beside activations of another checkpoint, which comparisons would take."""
-    if not has_store(workspace.activations):
-        return
-    stored = Store(workspace.activations)
-    for tap in stored.find(source.run, source.checkpoint, samples.sample_set.name):
-        if tap.meta.checkpoint_digest != source.digest:
-            found = f"activations of checkpoint_digest {tap.meta.checkpoint_digest!r}"
-            raise _conflict(workspace, source, tap, found, job)
+@dataclass(frozen=True)
+class _There:
+    """Parts of an extraction that are stored already."""
 
+    workspace: Workspace
+    source: Source
+    samples: Samples
+    job: Extraction
 
-def _check_no_other_grams(
-    workspace: Workspace, source: Source, samples: Samples, job: Extraction
-) -> None:
-    """Refuse Grams beside those of another checkpoint: no one could tell which are the run's."""
-    if not has_store(workspace.grams):
-        return
-    kept = open_grams(workspace.grams)
-    for grams in kept.find(source.run, source.checkpoint, samples.sample_set.name):
-        if grams.key.checkpoint_digest != source.digest:
-            found = f"Grams of checkpoint_digest {grams.key.checkpoint_digest!r}"
-            raise _conflict(workspace, source, grams, found, job)
+    @property
+    def _names(self) -> tuple[str, str, str]:
+        return self.source.run, self.source.checkpoint, self.samples.sample_set.name
 
-
-def _conflict(
-    workspace: Workspace,
-    source: Source,
-    stored: Representation | Grams,
-    found: str,
-    job: Extraction,
-) -> ConflictError:
-    """Return the error for what is stored under a network's name and is not of its checkpoint."""
-    network, name = Selection(source.run, source.checkpoint), stored.meta.sample_set.name
-    return ConflictError(
-        f"{network} is stored on {name} with {found}, not {source.digest!r}",
-        remedy=_replacing(workspace, network, name, stored.meta.attributes, job),
-    )
-
-
-def _replacing(
-    workspace: Workspace,
-    network: Selection,
-    sample_set: str,
-    attributes: Attributes,
-    job: Extraction,
-) -> str:
-    """Say how to store what the job asks for in the place of what is there."""
-    if not is_extracted(attributes):
-        return (
-            "that was imported; import it under another --run, or train this run with another"
-            " --prefix"
+    def has_activations(self, names: list[str]) -> bool:
+        """Return whether the activations of these taps are whole."""
+        try:
+            taps = Store(self.workspace.activations).find(*self._names)
+        except (SchemaError, StoreLocationError):
+            # Not there, half created, or foreign: opening the writers tells these apart.
+            return False
+        wanted = self.source.digest, self.job.dtype
+        return [tap.key.tap for tap in taps] == names and _finished(
+            taps, all((tap.meta.checkpoint_digest, tap.meta.dtype) == wanted for tap in taps)
         )
-    return replace_stored(workspace, network, sample_set, options_of(job))
+
+    def has_grams(self, keys: list[GramKey]) -> bool:
+        """Return whether these Grams are whole."""
+        try:
+            kept = open_grams(self.workspace.grams)
+            return _finished([kept[key] for key in keys])
+        except (SchemaError, StoreLocationError, LookupError):
+            return False
+
+    def check_same(self, what: Keep) -> None:
+        """Raise ConflictError for what is stored of another checkpoint under the same name."""
+        store = _opened(self.workspace, what)
+        for stored in () if store is None else store.find(*self._names):
+            of = stored.meta if isinstance(stored, Representation) else stored.key
+            if of.checkpoint_digest != self.source.digest:
+                run, checkpoint, name = self._names
+                found = f"{'Grams' if what == 'grams' else what} of checkpoint_digest"
+                raise ConflictError(
+                    f"{run}@{checkpoint} is stored on {name} with {found} {of.checkpoint_digest!r},"
+                    f" not {self.source.digest!r}",
+                    remedy=self._replacing(stored.meta.attributes),
+                )
+
+    def open_writer(self, meta: RepresentationMeta) -> Writer:
+        """Open the writer of a tap's activations."""
+        store, samples = self.workspace.activations, self.samples
+        try:
+            return Writer.open(store, meta, samples.indices, samples.labels, self.job.compression)
+        except ConflictError as error:
+            stored = Store(store).find(*self._names)
+            if not stored:
+                raise
+            # The other taps differ in the same way: all go at once, not one after the other.
+            again = self._replacing(stored[0].meta.attributes)
+            remedy = f"{again}, or ask for what is there"
+            raise ConflictError(error.finding, remedy=remedy) from error
+
+    def _replacing(self, attributes: Attributes) -> str:
+        """Say how to store what the job asks for in the place of what is there."""
+        if not is_extracted(attributes):
+            return (
+                "that was imported; import it under another --run, or train this run with another"
+                " --prefix"
+            )
+        run, checkpoint, name = self._names
+        how = options_of(self.job)
+        return replace_stored(self.workspace, Selection(run, checkpoint), name, how)
 
 
-def _has_grams(path: Place, keys: list[GramKey]) -> bool:
-    try:
-        kept = open_grams(path)
-        grams = [kept[key] for key in keys]
-    except (SchemaError, StoreLocationError, LookupError):
+def _finished(found: Sequence[Representation | Grams], fits: bool = True) -> bool:
+    """Return whether all are whole; a writer killed after its last minibatch left its claim."""
+    if not (fits and all(each.complete for each in found)):
         return False
-    return all(each.complete for each in grams) and _finished(grams)
-
-
-def _finished(found: Sequence[Representation | Grams]) -> bool:
-    """Take the claims away of a writer that was killed after its last minibatch."""
     for each in found:
         drop_dead(each.place / each.form.array)
     return True
@@ -217,20 +220,3 @@ def gram_metas(
         )
         for index, tap in enumerate(taps)
     }
-
-
-def _open_writer(
-    workspace: Workspace, meta: RepresentationMeta, samples: Samples, job: Extraction
-) -> Writer:
-    store, key = workspace.activations, meta.key
-    try:
-        return Writer.open(store, meta, samples.indices, samples.labels, job.compression)
-    except ConflictError as error:
-        stored = Store(store).find(key.run, key.checkpoint, key.sample_set)
-        if not stored:
-            raise
-        # The other taps differ in the same way: all go at once, not one after the other.
-        network = Selection(key.run, key.checkpoint)
-        attributes = stored[0].meta.attributes
-        again = _replacing(workspace, network, key.sample_set, attributes, job)
-        raise ConflictError(error.finding, remedy=f"{again}, or ask for what is there") from error

@@ -16,13 +16,13 @@ from allcnn.advice import (
     replace_stored,
     store_missing,
 )
-from allcnn.cluster.backends import memory_bytes
 from allcnn.commands import command
 from allcnn.compare.candidates import Found, activations_alone, by_network, find, missing_tap
 from allcnn.compare.current import checkpoint_digest
 from allcnn.compare.reextract import examples_of, store_whole
 from allcnn.compare.select import left_behind
 from allcnn.errors import AllcnnError, ProbeError
+from allcnn.machine_memory import host_bytes
 from allcnn.probing.classifier import count_columns, split
 from allcnn.settings.probing import Probing
 from allcnn.settings.selection import Selection
@@ -242,7 +242,7 @@ class _Network:
         of, pool = taps[0].train.meta.sample_set, self.job.pool
         columns = max(count_columns(of.n_samples, tap.count_features(pool)) for tap in taps)
         needed = 4 * _COPIES * of.n_samples * columns
-        if needed > (there := memory_bytes()):
+        if needed > (there := host_bytes()):
             raise ProbeError(
                 f"training on the {of.n_samples} examples of {of.name}, for {self.network},",
                 f"would take {needed / 1e9:.0f} GB of memory",
