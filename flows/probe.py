@@ -2,7 +2,7 @@
 
 from prefect import flow, task
 
-from allcnn import probing
+from allcnn.probing import fit
 from allcnn.settings.probing import Probing
 from allcnn.workspace.paths import Workspace
 from flows.runtime import artifacts
@@ -16,7 +16,7 @@ from flows.settings.parameters import ProbeParameters
 @task(task_run_name="probe-{job.networks}", timeout_seconds=24 * HOUR_S, **SAFE_TO_REPEAT)
 def probe_networks(job: Probing, workspace: Workspace) -> list[str]:
     """Probe networks, keep and show how well that went; return the results' names."""
-    results = probing.probe(workspace, job, logged("probing"))
+    results = fit.probe(workspace, job, logged("probing"))
     for result in results:
         artifacts.show_probe(workspace, result)
     return [result.name for result in results]

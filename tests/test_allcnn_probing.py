@@ -10,7 +10,8 @@ import pytest
 import store
 from allcnn.errors import ConfigError, ProbeError
 from allcnn.extract import extract
-from allcnn.probing import classifier, fit, probe, probe_tasks
+from allcnn.probing import classifier, fit, probe_tasks
+from allcnn.probing.fit import probe
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.probing import Probing
 from allcnn.settings.selection import Selection

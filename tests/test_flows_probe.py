@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import store
-from allcnn import probing
 from allcnn.extract import extract
+from allcnn.probing import fit
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.probing import Probing
 from allcnn.settings.selection import Selection
@@ -73,7 +73,7 @@ def test_the_same_command_computes_nothing(
     extracted: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = succeed("probe", TAPS, "--penalties", "1e-3", workspace=extracted)
-    monkeypatch.setattr(probing.fit, "_score", None)  # calling it would fail
+    monkeypatch.setattr(fit, "_score", None)  # calling it would fail
     assert succeed("probe", TAPS, "--penalties", "1e-3", workspace=extracted) == first
 
 

@@ -10,7 +10,7 @@ import zarr
 
 import store
 from allcnn.compare import compare
-from allcnn.probing import probe
+from allcnn.probing.fit import probe
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.probing import Probing
 from allcnn.settings.selection import Selection

@@ -49,13 +49,9 @@ _MEMORY: Final = {
 
 @dataclass(frozen=True)
 class Started:
-    """Workers that take tasks.
+    """Workers that take tasks: what they are in words, and their scheduler's pages.
 
-    Attributes:
-        client: to give them tasks.
-        about: what they are, in words.
-        dashboard: the address of the scheduler's pages.
-        memory_bytes: of each worker, beyond which it is ended; None where that is not ours to say.
+    Beyond ``memory_bytes`` a worker is ended; None where that is not ours to say.
     """
 
     client: Client
@@ -98,16 +94,15 @@ def _silent(name: str, error: Exception) -> ClusterError:
 def started(spec: ClusterSpec, memory_bytes: int | None = None) -> Iterator[Started]:
     """Yield workers, which are stopped at the end unless they ran before.
 
-    Schedulers and status pages that are started here listen on loopback alone, on free ports; the
-    former, and their workers, answer nobody but this process (``allcnn.cluster.security``).
+    Schedulers and status pages that are started here listen on free ports of loopback alone;
+    schedulers and workers answer this process alone (``allcnn.cluster.security``).
     Raises ConfigError for workers that this machine cannot have, ClusterError where none come.
     """
     with ExitStack() as stack:
-        # Each start and stop would otherwise log a page, where any handler listens to INFO; and
-        # what goes wrong reaches whoever asked for the result.
-        stack.enter_context(_level("distributed", logging.CRITICAL))
-        # Its loop logs the traceback of a transfer that a connection's end breaks off.
-        stack.enter_context(_level("tornado.application", logging.CRITICAL))
+        # Each start and stop would otherwise log a page, where any handler listens to INFO, and
+        # tornado the traceback of a broken transfer; errors reach whoever asked for the result.
+        for library in ("distributed", "tornado.application"):
+            stack.enter_context(_silenced(library))
         if spec.kind == "threads":
             yield _threads(stack)
         elif spec.kind == "local":
@@ -189,18 +184,14 @@ def _cores(n_workers: int | None) -> list[dict[str, str]]:
 
 def _gpus() -> list[dict[str, str]]:
     """Return an environment for each GPU; raises ConfigError where there is none."""
-    names = gpu_names()
-    if not names:
-        raise ConfigError(
-            "cluster is gpu, and no NVIDIA GPU is found here (by CUDA_VISIBLE_DEVICES or"
-            " nvidia-smi)",
-            remedy="use threads or local",
-        )
-    return [
+    if names := gpu_names():
         # This process may hold memory of the same GPU.
-        {"CUDA_VISIBLE_DEVICES": name, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        for name in names
-    ]
+        shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        return [shared | {"CUDA_VISIBLE_DEVICES": name} for name in names]
+    raise ConfigError(
+        "cluster is gpu, and no NVIDIA GPU is found here (by CUDA_VISIBLE_DEVICES or nvidia-smi)",
+        remedy="use threads or local",
+    )
 
 
 def gpu_names() -> list[str]:
@@ -208,17 +199,13 @@ def gpu_names() -> list[str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name for name in given.split(",") if name.strip() not in ("", "-1")]
+    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
+        return subprocess.check_output(
+            query, text=True, timeout=30, stderr=subprocess.DEVNULL
+        ).split()
     except (OSError, subprocess.SubprocessError):
         return []
-    return done.stdout.split()
 
 
 def _connected(stack: ExitStack, scheduler: Any, name: str, patience_s: float) -> Started:
@@ -257,7 +244,7 @@ def _made(stack: ExitStack, target: str) -> Started:
             f"{target} failed: {type(error).__name__}: {error}", remedy="repair that function"
         ) from error
     if isinstance(made, Client):
-        if made.cluster is not None:  # which nobody else can stop
+        if made.cluster is not None:  # which nothing else can stop
             stack.callback(made.cluster.close)
         stack.callback(made.close)
         _wait_for(made, 1, target, QUEUE_S)
@@ -296,14 +283,14 @@ def _own_dashboard(client: Client) -> str:
 
 
 @contextmanager
-def _level(name: str, level: int) -> Iterator[None]:
-    logger = logging.getLogger(name)
+def _silenced(library: str) -> Iterator[None]:
+    logger = logging.getLogger(library)
     before = logger.level
-    logger.setLevel(level)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     except KeyboardInterrupt:
-        before = level  # what was still starting fails, and this process ends
+        before = logging.CRITICAL  # what was still starting fails, and this process ends
         raise
     finally:
         logger.setLevel(before)

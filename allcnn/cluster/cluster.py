@@ -45,10 +45,6 @@ class Limits:
     stalled_s: float = 6 * 3600.0
 
 
-def nobody(text: str) -> None:
-    """Tell nobody."""
-
-
 class Cluster:
     """Workers that are started when they are first needed, and stopped at the end of a block.
 
@@ -60,7 +56,7 @@ class Cluster:
     def __init__(
         self,
         spec: ClusterSpec = THREADS,
-        tell: Tell = nobody,
+        tell: Tell = lambda _: None,
         limits: Limits = Limits(),
         memory_bytes: int | None = None,
         *,
@@ -186,7 +182,10 @@ class Cluster:
         found: dict[Key, Any] = {}
         client = self.started.client
         ready = as_completed(futures, loop=client.loop, with_results=True, raise_errors=False)
-        watch = self._watching()
+        if self._watch is None:
+            self._watch = _Watch(self.started, self.spec, self._limits, self._tell)
+        watch = self._watch
+        watch.begin()
         while len(found) < len(futures):
             if not ready.has_ready():
                 with ready.thread_condition:
@@ -198,16 +197,9 @@ class Cluster:
                 # Else what a worker returned would be computed again once that worker dies.
                 future.release()
                 done(len(found), len(futures))
-            watch.progressed()
-        watch.end()
+            watch.progressed_at = time.monotonic()
+        watch.compare(watch.present())
         return found
-
-    def _watching(self) -> "_Watch":
-        """Return what watches the workers, from one gathering to the next."""
-        if self._watch is None:
-            self._watch = _Watch(self.started, self.spec, self._limits, self._tell)
-        self._watch.begin()
-        return self._watch
 
     def _value(self, future: Future[Any], result: Any, what: str) -> Any:
         """Return what a task returned, or raise what became of it."""
@@ -239,7 +231,10 @@ class Cluster:
 
 
 class _Watch:
-    """Notices between tasks that workers come and go, and when waiting has no point any more."""
+    """Notices between tasks that workers come and go, and when waiting has no point any more.
+
+    It goes on from one gathering to the next.
+    """
 
     def __init__(self, cluster: Started, spec: ClusterSpec, limits: Limits, tell: Tell) -> None:
         self._cluster, self._spec, self._limits, self._tell = cluster, spec, limits, tell
@@ -247,20 +242,10 @@ class _Watch:
         self.begin()
 
     def begin(self) -> None:
-        """Note that tasks were given: none has ended, and nobody was silent until now."""
-        self._looked = self._progressed = self._answered = self._had_workers = time.monotonic()
+        """Note that tasks were given: until now none has ended, and the scheduler answered."""
+        self._looked = self.progressed_at = self._answered = self._had_workers = time.monotonic()
         if self._workers is None:
-            self._workers = self._present()
-
-    def progressed(self) -> None:
-        """Note that a task ended."""
-        self._progressed = time.monotonic()
-
-    def end(self) -> None:
-        """Tell of workers that came and went since the last look."""
-        workers = self._present()
-        if workers is not None:
-            self._compare(workers)
+            self._workers = self.present()
 
     def look(self, what: str) -> None:
         """Look every few seconds; raises ClusterError."""
@@ -268,13 +253,13 @@ class _Watch:
         if now - self._looked < _LOOK_EVERY_S:
             return
         self._looked = now
-        workers = self._present()
+        workers = self.present()
         now = time.monotonic()
+        self.compare(workers)
         if workers is not None:
             self._answered = now
-            self._compare(workers)
-            if workers:
-                self._had_workers = now
+        if workers:
+            self._had_workers = now
         limits = self._limits
         # Workers of a batch system may have to wait in its queue again.
         no_workers_s = QUEUE_S if self._spec.kind == "function" else limits.no_workers_s
@@ -282,13 +267,13 @@ class _Watch:
             raise _gone(self._spec, what)
         if workers is None:
             return  # what does not answer is not known to have no workers, nor to have stalled
-        if now - max(self._had_workers, self._progressed) > no_workers_s:
+        if now - max(self._had_workers, self.progressed_at) > no_workers_s:
             raise ClusterError(
                 f"{what}: all workers of {self._spec} are gone, and none came back within"
                 f" {no_workers_s:g} s",
                 remedy="start workers there and run it again: what was finished is kept",
             )
-        if now - self._progressed > limits.stalled_s:
+        if now - self.progressed_at > limits.stalled_s:
             raise ClusterError(
                 f"{what}: no task of {self._spec} ended within {limits.stalled_s:g} s",
                 remedy=(
@@ -297,21 +282,23 @@ class _Watch:
                 ),
             )
 
-    def _present(self) -> set[str] | None:
+    def present(self) -> set[str] | None:
         """Return the workers' addresses; None where the scheduler does not answer."""
         client = self._cluster.client
         if client.status != "running" or client.scheduler is None:
             return None
         try:
             # Short of the silence that is allowed, so that more than one question is asked.
-            timeout_s = self._limits.silent_s / 4
-            return set(
-                client.sync(client.scheduler.identity, callback_timeout=timeout_s)["workers"]
-            )
+            limit_s = self._limits.silent_s / 4
+            found = client.sync(client.scheduler.identity, callback_timeout=limit_s)
+            return set(found["workers"])
         except (OSError, TimeoutError, RuntimeError):
             return None
 
-    def _compare(self, workers: set[str]) -> None:
+    def compare(self, workers: set[str] | None) -> None:
+        """Report workers that came and went since the last look, if these are known."""
+        if workers is None:
+            return
         before, self._workers = self._workers, workers
         if before is None:
             return

@@ -25,7 +25,7 @@ class Facts(NamedTuple):
 
 
 def run(body: Callable[..., Any], call: Sequence[Any], options: Mapping[str, Any]) -> Any:
-    """Run a task's body, which may ask now and then whether anybody still wants its result."""
+    """Run a task's body, which may ask now and then whether its result is still wanted."""
     worker = get_worker()
     key = worker.get_current_task()
 

@@ -1,4 +1,4 @@
-"""The numbers that settings may be: one definition for options, forms of flows, and records."""
+"""The numbers that settings may be, for options, forms of flows and records."""
 
 import math
 import reprlib
@@ -11,7 +11,7 @@ from allcnn.errors import ConfigError
 
 class _Short(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
-        """Write a number; of thousands of digits, which Python refuses to write, their count."""
+        """Write a number, or the count of its digits where Python refuses to write so many."""
         if abs(x) < 10**self.maxlong:
             return repr(x)
         return f"a number of {int(math.log10(abs(x))) + 1} digits"
@@ -21,56 +21,38 @@ _SHORT: Final = _Short()
 _SHORT.maxstring = _SHORT.maxother = 150
 
 shown: Final[Callable[[object], str]] = _SHORT.repr
-"""Return a value as an error shows it: of what is long or deep, its beginning and end."""
+"""Return a value as an error shows it: the beginning and end of one that is long or deep."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The numbers that a setting may be, both ends included.
+    """The numbers that a setting may be, both ends included; ``whole`` for whole numbers alone.
 
-    Attributes:
-        least: the smallest.
-        most: the largest; never infinite, since a mistyped number must not work for ever.
-        whole: whether only whole numbers count.
+    The largest is never infinite, since a mistyped number must not work for ever.
     """
 
     least: float
     most: float
     whole: bool = True
 
-    def check(self, name: str, value: object) -> None:
+    def check(self, name: str, value: Any) -> None:
         """Raise ConfigError unless a value is a number within the bounds; truth values are none."""
         kinds = int if self.whole else int | float
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            raise ConfigError(f"{name} is {shown(value)}", remedy=f"{self._wanted}")
+        is_number = isinstance(value, kinds) and not isinstance(value, bool)
         # A comparison, unlike a conversion, takes whole numbers of any size; NaN fails it.
-        if not self.least <= value <= self.most:
-            raise ConfigError(f"{name} is {shown(value)}", remedy=self._nearest(value))
-
-    @property
-    def limits(self) -> dict[str, Any]:
-        """The same as keywords of pydantic's ``Field``."""
-        return {"ge": self.least, "le": self.most}
+        if is_number and self.least <= value <= self.most:
+            return
+        if not self.whole:
+            wanted = f"a number from {self}"
+        elif not is_number:
+            wanted = f"a whole number of {self.least} or more"
+        else:
+            wanted = f"{self.least} or more" if value < self.least else f"{self.most} or less"
+        raise ConfigError(name, f"is {shown(value)}", f"use {wanted}")
 
     def __str__(self) -> str:
-        return f"{self.least:g} to {_plain(self.most)}"
-
-    @property
-    def _wanted(self) -> str:
-        if self.whole:
-            return f"use a whole number of {self.least} or more"
-        return f"use a number from {self}"
-
-    def _nearest(self, value: float) -> str:
-        if not self.whole:
-            return self._wanted
-        if value < self.least:
-            return f"use {self.least} or more"
-        return f"use {_plain(self.most)} or less"
-
-
-def _plain(number: float) -> str:
-    return str(number) if isinstance(number, int) else f"{number:g}"
+        most = str(self.most) if isinstance(self.most, int) else f"{self.most:g}"
+        return f"{self.least:g} to {most}"
 
 
 IMAGE_SIZE: Final = Bounds(12, 4096)

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -26,15 +25,11 @@ from store.storage.paths import Place, read_bytes, write_json
 from store.storage.remote_errors import reaching
 
 _METHOD: Final = 1
-"""Raised with every change that moves numbers by more than a fit's tolerance: older probes then no
-longer count as known."""
-
-JOB: Final = "job"
-"""Where the provenance of a probe holds its settings."""
+"""Raised with every change that moves numbers by more than a fit's tolerance."""
 
 NETWORK_KNOWN_BY: Final = "network_known_by"
-"""Where it says whether a digest, or the name alone, shows that both sets are of one network."""
-
+"""Where provenance says whether a digest or the name alone shows that both sets are of one
+network."""
 
 _Score = dict[str, Any]
 """One tap's numbers in a result; NaN where its activations are not finite."""
@@ -53,14 +48,14 @@ def probe(workspace: Workspace, job: Probing, report: Report = silent) -> list[P
     total, done = sum(len(task.taps) for task in tasks), 0
     results = []
     for task in tasks:
-        results.append(_result(workspace.probes, task, job, partial(_shift, report, done, total)))
+
+        def shifted(n: int, tap: str, before: int = done) -> None:
+            report(before + n, total, tap)
+
+        results.append(_result(workspace.probes, task, job, shifted))
         done += len(task.taps)
         report(done, total, f"{task.network}: done")
     return results
-
-
-def _shift(report: Report, before: int, total: int, n: int, tap: str) -> None:
-    report(before + n, total, tap)
 
 
 def _result(
@@ -145,10 +140,14 @@ def _score(tap: Tap, classes: tuple[int, ...], job: Probing) -> _Score:
 
 def _name(task: Task, job: Probing) -> str:
     """Return a name that changes with everything that the result depends on."""
+
+    def inputs_of(tap: Representation) -> list[str]:
+        return [tap.key.text, tap.meta.checkpoint_digest, tap.meta.dtype, tap.rows_digest]
+
     inputs = {
         "method": _METHOD,
         "sets": [task.train_set.to_json(), task.test_set.to_json()],
-        "taps": [[_inputs(tap.train), _inputs(tap.test)] for tap in task.taps],
+        "taps": [[inputs_of(tap.train), inputs_of(tap.test)] for tap in task.taps],
         "pool": job.pool,
         "penalties": sorted(job.penalties),
     }
@@ -158,10 +157,6 @@ def _name(task: Task, job: Probing) -> str:
     return f"{network}{pooled}-probe-{digest}"
 
 
-def _inputs(tap: Representation) -> list[str]:
-    return [tap.key.text, tap.meta.checkpoint_digest, tap.meta.dtype, tap.rows_digest]
-
-
 def _provenance(task: Task, job: Probing) -> dict[str, Any]:
     """Return who made a result from what, and by which settings it can be made again."""
     networks = Selection(task.network.run, task.network.checkpoint, job.networks.tap)
@@ -169,7 +164,7 @@ def _provenance(task: Task, job: Probing) -> dict[str, Any]:
     again = replace(job, networks=networks, train_set=train_set, test_set=test_set)
     return {
         "created_at": now(),
-        JOB: again.to_json(),
+        "job": again.to_json(),
         "versions": versions(),
         "sample_sets": {"train": task.train_set.to_json(), "test": task.test_set.to_json()},
         "checkpoint_digest": task.taps[0].test.meta.checkpoint_digest,

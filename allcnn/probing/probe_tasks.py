@@ -54,13 +54,9 @@ Taps = Sequence[Representation]
 class Tap:
     """One tap, on the examples that are trained on and on those that are classified."""
 
+    name: str
     train: Representation
     test: Representation
-
-    @property
-    def name(self) -> str:
-        """The tap's, in its network."""
-        return self.test.key.tap
 
     def count_features(self, pool: Pool) -> int:
         """Return how many numbers it has of each example, pooled as asked."""
@@ -103,12 +99,9 @@ def choose(workspace: Workspace, job: Probing) -> list[Task]:
             f"holds no activations of {job.networks}",
             remedy=f"{_to_store(workspace, job.networks, 'train')}, and again for the split test",
         )
-    networks = sorted(by_network(found).items(), key=lambda each: _order(each[0]))
-    return [_Network(workspace, job, *each).task() for each in networks]
-
-
-def _order(network: Selection) -> tuple[str, float, str]:
-    return network.run, checkpoint_order(network.checkpoint), network.checkpoint
+    networks = by_network(found)
+    order = sorted(networks, key=lambda n: (n.run, checkpoint_order(n.checkpoint), n.checkpoint))
+    return [_Network(workspace, job, each, networks[each]).task() for each in order]
 
 
 @dataclass(frozen=True)
@@ -132,8 +125,8 @@ class _Network:
         self.check_apart(train, test)
         known_by = self.known_by(train, test)
         self.check_same_taps(train, test)
-        by_name = {tap.key.tap: tap for tap in train}
-        taps = tuple(Tap(by_name[tap.key.tap], tap) for tap in test)
+        of = {tap.key.tap: tap for tap in train}
+        taps = tuple(Tap(tap.key.tap, of[tap.key.tap], tap) for tap in test)
         self.check_fits(taps)
         return Task(self.network, taps, _classes(self.network, taps[0]), known_by)
 
@@ -146,15 +139,16 @@ class _Network:
             fits = of.split == role and dataset in (None, of.dataset)
             if each.key.sample_set == name if name else fits:
                 sets.setdefault(each.key.sample_set, []).append(each)
-        whole = [taps for taps in sets.values() if self.is_whole(taps)]
+        whole = [
+            taps
+            for taps in sets.values()
+            if all(map(_is_complete, taps)) and missing_tap(taps, self.job.networks) is None
+        ]
         if not whole:
             raise self.not_stored(sets, role, name, dataset)
         largest = max(whole, key=lambda taps: (taps[0].sample_set.n_samples, taps[0].key))
         ordered = sorted(largest, key=lambda each: (each.tap_index, each.key.tap))
         return [each.activations for each in ordered if each.activations is not None]
-
-    def is_whole(self, taps: list[Found]) -> bool:
-        return all(map(_is_complete, taps)) and missing_tap(taps, self.job.networks) is None
 
     def not_stored(
         self, sets: Mapping[str, list[Found]], role: Role, name: str | None, dataset: str | None
@@ -201,10 +195,16 @@ class _Network:
         if any(self.is_of_rows(side[0]) for side in (train, test)):
             return "name"
         named = (f"{_digest(side)} on {side[0].key.sample_set}" for side in (train, test))
+        remedy = "store those of different networks under different names"
+        extracted = all(is_extracted(tap.meta.attributes) for tap in (*train, *test))
+        if extracted and is_here(self.workspace, self.network):
+            now = checkpoint_digest(self.workspace, self.network)
+            other = (test if _digest(train) == now else train)[0].meta.sample_set
+            remedy = replace_stored(self.workspace, self.network, other.name, examples_of(other))
         raise ProbeError(
             f"the activations of {self.network}",
             f"are of several checkpoints: {' and '.join(named)}",
-            remedy=self.to_agree(train, test),
+            remedy=remedy,
         )
 
     def is_of_rows(self, tap: Representation) -> bool:
@@ -214,15 +214,6 @@ class _Network:
             return False
         taps = Store(self.workspace.activations).find(key.run, key.checkpoint, key.sample_set)
         return rows_digest(taps) == tap.meta.checkpoint_digest
-
-    def to_agree(self, train: Taps, test: Taps) -> str:
-        """Say how to store both sets of one network, if one of them is of another."""
-        extracted = all(is_extracted(tap.meta.attributes) for tap in (*train, *test))
-        if not (is_here(self.workspace, self.network) and extracted):
-            return "store those of different networks under different names"
-        now = checkpoint_digest(self.workspace, self.network)
-        other = (test if _digest(train) == now else train)[0].meta.sample_set
-        return replace_stored(self.workspace, self.network, other.name, examples_of(other))
 
     def check_same_taps(self, train: Taps, test: Taps) -> None:
         one, other = ({tap.key.tap: tap.meta.shape for tap in side} for side in (train, test))

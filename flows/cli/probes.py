@@ -6,8 +6,7 @@ from typing import Any
 import click
 import numpy as np
 
-from allcnn import probing
-from allcnn.probing.fit import NETWORK_KNOWN_BY
+from allcnn.probing import fit
 from allcnn.settings.probing import Probing
 from allcnn.workspace.paths import Workspace
 from flows.cli.comparisons import write_values
@@ -19,7 +18,7 @@ from store import ProbeResult
 def run_probe(place: Workspace, job: Probing) -> list[ProbeResult]:
     """Probe networks with the progress on standard error."""
     with Progress([1]) as progress, progress.step("probing") as report:
-        return probing.probe(place, job, report)
+        return fit.probe(place, job, report)
 
 
 def show(place: Workspace, results: Sequence[ProbeResult], json_path: str | None) -> None:
@@ -57,7 +56,7 @@ def probe_table(result: ProbeResult) -> str:
         f"trained  on {result.train_set}, {result.n_train} examples",
         f"tested   on {some.sample_set}, {result.n_test} examples of {len(result.classes)} classes",
     ]
-    if result.provenance.get(NETWORK_KNOWN_BY) == "name":
+    if result.provenance.get(fit.NETWORK_KNOWN_BY) == "name":
         lines.append(
             "known as one network by its name alone, as both were imported without --digest"
         )
