@@ -22,7 +22,7 @@ import pytest
 import store
 from allcnn import extract
 from allcnn.errors import ConfigError, RunError
-from allcnn.extract import Samples, Source, gram_medians, sinks
+from allcnn.extract import Samples, Source, sinks
 from allcnn.networks.variables import abstract
 from allcnn.progress import silent
 from allcnn.settings.extraction import Extraction
@@ -358,7 +358,7 @@ def grams_of(root):
     return {
         each.key.of.tap: (
             [store.unpack(packed) for packed in each.read(0, each.n_committed)],
-            gram_medians.median_distance(each) if each.complete else None,
+            sinks.median_distance_of(each) if each.complete else None,
         )
         for each in kept
     }

@@ -13,9 +13,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 import store
-from allcnn.extract import gram_medians
-from allcnn.extract.gram_medians import keep_median_distance
-from allcnn.extract.sinks import missing_rows
+from allcnn.extract.sinks import keep_median_distance, median_distance_of, missing_rows
 from allcnn.provenance import stamp
 from allcnn.similarity import gram as kernels
 from allcnn.similarity import median_distance, pair_sums, tiled_hsic
@@ -217,7 +215,7 @@ def _minibatch_grams(
 def median_of_grams(path: str, key: GramKey, *, wanted: Wanted = always) -> float:
     """Return the median distance of all pairs of examples within minibatches."""
     _check(wanted)
-    return gram_medians.median_distance(store.open_grams(path)[key])
+    return median_distance_of(store.open_grams(path)[key])
 
 
 def median_of_sample(

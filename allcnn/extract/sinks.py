@@ -1,7 +1,7 @@
 """Where the rows of a network's taps go: the store of activations, and that of Grams."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import Protocol
@@ -9,9 +9,8 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from allcnn.extract.gram_medians import keep_median_distance
-from allcnn.similarity import gram
-from store import GramWriter, Writer
+from allcnn.similarity import gram, median_distance
+from store import Grams, GramWriter, Writer, open_grams
 from store.model.narrowing import narrow_rows
 
 Span = tuple[int, int]
@@ -128,3 +127,22 @@ def missing_rows(writer: GramWriter, only_taken_back: bool = False) -> list[Span
 
 def _blocks(writer: Writer | GramWriter, only_taken_back: bool) -> tuple[Span, ...]:
     return writer.taken_back if only_taken_back else writer.missing
+
+
+def median_distance_of(grams: Grams) -> float:
+    """Return the median distance of whole linear Grams, which are read where it is not kept."""
+    kept = grams.median_distance
+    return median_distance.median_of_grams(_triangles(grams)) if kept is None else kept
+
+
+def keep_median_distance(writer: GramWriter) -> None:
+    """Keep the median distance with linear Grams that have become whole."""
+    key = writer.meta.key
+    if writer.complete and key.kernel == "linear" and writer.median_distance is None:
+        writer.set_median_distance(median_distance_of(open_grams(writer.store_path)[key]))
+
+
+def _triangles(grams: Grams) -> Iterator[Float[np.ndarray, "t"]]:
+    step = grams.meta.block_length
+    for start in range(0, grams.meta.length, step):
+        yield from grams.read(start, min(start + step, grams.meta.length))

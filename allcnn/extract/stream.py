@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -18,7 +18,6 @@ from allcnn.machine_memory import check_room
 from allcnn.networks.variables import abstract
 from allcnn.progress import Report, silent
 from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction
-from allcnn.settings.run import RunConfig
 from allcnn.training.footprint import device_bytes
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.checkpoint_names import checkpoint_epoch
@@ -45,19 +44,14 @@ def load_source(workspace: Workspace, run: str, name: str) -> Source:
     folder = workspace.find_checkpoint(run, name)
     variables, digest = checkpoints.load_variables(folder, abstract(entry.network))
     forward = functools.partial(entry.network.apply, variables)
-    facts = _attributes(entry.config, name)
-    return Source(run, name, digest, forward, facts)
-
-
-def _attributes(config: RunConfig, name: str) -> Attributes:
-    """Return what a network is found by in the stores."""
-    epoch = config.epochs if name == "final" else int(checkpoint_epoch(name))
-    return {
-        "architecture": config.architecture.reference,
-        **config.architecture.to_json(),
-        "seed": config.seed,
-        "epoch": epoch,
+    architecture = entry.config.architecture
+    found_by: Attributes = {
+        "architecture": architecture.reference,
+        **architecture.to_json(),
+        "seed": entry.config.seed,
+        "epoch": entry.config.epochs if name == "final" else int(checkpoint_epoch(name)),
     }
+    return Source(run, name, digest, forward, found_by)
 
 
 def each_checkpoint(workspace: Workspace, job: Extraction) -> list[Extraction]:
@@ -88,9 +82,8 @@ def keep(
     job: Extraction,
     report: Report = silent,
 ) -> None:
-    """Keep what the job asks for, holding the activations of one minibatch at a time.
+    """Keep what the job asks for; one minibatch is written while the next is computed.
 
-    While they are written, those of the next are computed.
     Activations that are whole already are left alone, in minibatches of whatever size: a comparison
     regroups rows.
     """
@@ -104,19 +97,13 @@ def fitting_shapes(source: Source, samples: Samples, job: Extraction) -> dict[st
     """Return the shapes of the taps; raises ConfigError where a minibatch exceeds the memory."""
     batch = np.broadcast_to(samples.images[:1], (job.batch_size, *samples.images.shape[1:]))
     shapes = tap_shapes(source.forward, batch)
-    _check_fits(job, batch, shapes)
-    return shapes
-
-
-def _check_fits(job: Extraction, batch: Images, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise ConfigError where the taps of a minibatch cannot be in memory together."""
-    n_values = sum(math.prod(shape) for shape in shapes.values())
     check_room(
         f"a minibatch of {job.batch_size} images with all their taps",
-        batch.nbytes + 4 * job.batch_size * n_values,
+        batch.nbytes + 4 * job.batch_size * sum(map(math.prod, shapes.values())),
         "use a smaller minibatch",
         device_bytes(),
     )
+    return shapes
 
 
 def fill(
