@@ -1,19 +1,20 @@
-"""What to do where something is not stored: decided by what is here, and undoing nothing of it."""
+"""Advise on what is not stored, by what is here; no advice loses what cannot be made again."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
 from allcnn.commands import Command, command
+from allcnn.definitions.fields import but
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 
 
 def listing(workspace: Workspace) -> str:
-    """Return which command lists what is stored, or what can be stored, as the end of a sentence.
+    """Return, as the end of a sentence, which command lists what is stored or can be stored.
 
-    In a workspace without anything: how a network comes into it.
+    For an empty workspace, say how a network comes into it.
     """
     if workspace.stored_networks():
         return f"{command(workspace.root, 'store', 'ls')} lists what is stored"
@@ -28,7 +29,7 @@ def listing(workspace: Workspace) -> str:
 def importing() -> Command:
     """Return the command that says how activations are imported: only their owner knows the files.
 
-    Imported activations are never to be deleted: importing them again repairs and completes them.
+    No advice deletes imported activations: importing them again repairs and completes them.
     """
     return command(None, "store", "import", help=True)
 
@@ -52,26 +53,27 @@ def extracting(workspace: Workspace, network: Selection, **options: object) -> C
 
 def options_of(job: Extraction) -> dict[str, object]:
     """Return the options of ``allcnn extract`` that differ from the defaults."""
-    plain = Extraction(job.run, job.checkpoint)
-    names = ("split", "batch_size", "dtype", "kernel", "pool", "compression")
-    found = {name: getattr(job, name) for name in names}
-    found |= {"samples": job.n_samples, "keep": ",".join(job.keep)}
-    usual = {name: getattr(plain, name) for name in names} | {"keep": ",".join(plain.keep)}
-    return {name: value for name, value in found.items() if value != usual.get(name)}
+    given = [(each, getattr(job, each.name)) for each in but(Extraction, "run", "checkpoint")]
+    return {
+        each.option or each.name: ",".join(value) if each.is_list else value
+        for each, value in given
+        if value != each.default
+    }
 
 
 def store_missing(workspace: Workspace, side: Selection, **options: object) -> str:
     """Say how to store what a selection names, and nothing is stored of."""
     if not side.is_network:
         return _store_fitting(workspace, side, options)
-    if _is_stored(workspace, side) and side.tap != "*":
-        network = Selection(side.run, side.checkpoint)
+    network = Selection(side.run, side.checkpoint)
+    is_stored = network in workspace.stored_networks()
+    if is_stored and side.tap != "*":
         return f"{command(workspace.root, 'store', 'show', network)} lists its taps"
-    if is_here(workspace, side):
-        return f"run {extracting(workspace, side, **options)}"
-    if _is_stored(workspace, side):
-        return store_again(workspace, side, **options)
-    return _nearest(workspace, side, options)
+    if is_here(workspace, network):
+        return f"run {extracting(workspace, network, **options)}"
+    if is_stored:
+        return store_again(workspace, network, **options)
+    return _nearest(workspace, network, options)
 
 
 def store_again(workspace: Workspace, network: Selection, **options: object) -> str:
@@ -96,10 +98,7 @@ def replace_stored(
     options: Mapping[str, object] = MappingProxyType({}),
     what: str | None = None,
 ) -> str:
-    """Say how to store a network anew in the place of what is stored of it.
-
-    Removes only what can be extracted again.
-    """
+    """Say how to store a network in the place of what is stored of it and can be made again."""
     if not is_here(workspace, network):
         return store_again(workspace, network)
     remove = removing(workspace, network, sample_set, what)
@@ -112,10 +111,6 @@ def removing(
     """Return the command that removes what is stored of a network, having asked."""
     how = {"sample_set": sample_set, "what": what}
     return command(workspace.root, "store", "rm", network, **how)
-
-
-def _is_stored(workspace: Workspace, side: Selection) -> bool:
-    return Selection(side.run, side.checkpoint) in workspace.stored_networks()
 
 
 def _trained(workspace: Workspace) -> list[Selection]:
@@ -135,8 +130,7 @@ def _store_fitting(workspace: Workspace, side: Selection, options: dict[str, obj
 def _nearest(workspace: Workspace, side: Selection, options: dict[str, object]) -> str:
     stored = {str(each): each for each in workspace.stored_networks()}
     known = {str(each): each for each in _trained(workspace)} | stored
-    asked = str(Selection(side.run, side.checkpoint))
-    close = get_close_matches(asked, known, n=1)
+    close = get_close_matches(str(side), known, n=1)
     if close and close[0] in stored:
         return f"the nearest name that is stored is {close[0]}; {listing(workspace)}"
     if close:

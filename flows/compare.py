@@ -9,9 +9,8 @@ from allcnn.drawing import figure_files
 from allcnn.settings.comparison import Comparison
 from allcnn.workspace.paths import Workspace
 from flows.runtime import artifacts
-from flows.runtime.hooks import WATCHED
+from flows.runtime.failures import HOUR_S, SAFE_TO_REPEAT, WATCHED
 from flows.runtime.logs import logged, telling, without_tracebacks
-from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
 from flows.settings.parameters import CompareParameters
 
 

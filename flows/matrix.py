@@ -4,7 +4,7 @@ from prefect import flow
 
 from allcnn.cluster.cluster import Cluster
 from flows.compare import compare_representations
-from flows.runtime.hooks import WATCHED
+from flows.runtime.failures import WATCHED
 from flows.runtime.logs import telling, without_tracebacks
 from flows.settings.parameters import MatrixParameters
 

@@ -16,10 +16,8 @@ from allcnn.workspace.paths import Workspace
 from flows.maintenance.nightly_run import NightlyRun, holding, work_through
 from flows.maintenance.nightly_summary import counted, headline, markdown
 from flows.runtime import artifacts
-from flows.runtime.artifact_keys import key
-from flows.runtime.hooks import WATCHED
-from flows.runtime.logs import logged, telling, without_tracebacks
-from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
+from flows.runtime.failures import HOUR_S, SAFE_TO_REPEAT, WATCHED
+from flows.runtime.logs import key, logged, telling, without_tracebacks
 from flows.settings.nightly_plan import Nightly
 from flows.settings.parameters import NightlyParameters
 from store import ClaimedError, SimilarityResult

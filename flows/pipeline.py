@@ -16,9 +16,8 @@ from flows.cli.local_pipeline import series_of
 from flows.compare import compare_representations
 from flows.extract import extract_checkpoint
 from flows.runtime import artifacts
-from flows.runtime.hooks import WATCHED
+from flows.runtime.failures import HOUR_S, SAFE_TO_REPEAT, WATCHED
 from flows.runtime.logs import logged, telling, without_tracebacks
-from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
 from flows.settings.parameters import PipelineParameters
 from flows.settings.pipeline_checks import check
 from flows.settings.pipeline_plan import work_through

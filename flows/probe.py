@@ -6,9 +6,8 @@ from allcnn.probing import fit
 from allcnn.settings.probing import Probing
 from allcnn.workspace.paths import Workspace
 from flows.runtime import artifacts
-from flows.runtime.hooks import WATCHED
+from flows.runtime.failures import HOUR_S, SAFE_TO_REPEAT, WATCHED
 from flows.runtime.logs import logged, without_tracebacks
-from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
 from flows.settings.parameters import ProbeParameters
 
 

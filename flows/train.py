@@ -5,9 +5,8 @@ from prefect import flow, task
 from allcnn.settings.run import RunConfig
 from allcnn.training import loop as training
 from allcnn.workspace.paths import Workspace
-from flows.runtime.hooks import WATCHED
+from flows.runtime.failures import HOUR_S, SAFE_TO_REPEAT, WATCHED
 from flows.runtime.logs import logged, without_tracebacks
-from flows.runtime.retries import HOUR_S, SAFE_TO_REPEAT
 from flows.settings.parameters import TrainParameters
 
 

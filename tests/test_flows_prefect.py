@@ -36,8 +36,8 @@ from flows.pipeline import compare_stages, pipeline
 from flows.probe import probe, probe_networks
 from flows.report import make_report, report
 from flows.runtime import artifacts, embedded, logs
-from flows.runtime.artifact_keys import key
-from flows.runtime.retries import may_pass
+from flows.runtime.failures import may_pass
+from flows.runtime.logs import key
 from flows.settings.parameters import (
     CompareParameters,
     ExtractParameters,

@@ -11,7 +11,7 @@ from prefect.artifacts import (
 
 from allcnn.compare import SimilarityResult, describe
 from allcnn.workspace.paths import Workspace
-from flows.runtime.artifact_keys import key
+from flows.runtime.logs import key
 from flows.views.tables import MOST_COLUMNS
 from store import ProbeResult
 from store.storage.paths import Place, read_bytes
@@ -26,22 +26,21 @@ def show_picture(path: Place, description: str) -> None:
 def show_matrix(result: SimilarityResult) -> None:
     """Attach the numbers of a matrix to the flow run, the last layer first.
 
-    Of a matrix too wide for a page, which its picture shows, only where the numbers are.
+    For a matrix too wide for a page, which its picture shows, say where the numbers are.
     """
     rows, columns = describe.side(result.rows), describe.side(result.columns)
     title = f"{result.title}: rows {rows.label}, columns {columns.label}; {describe.method(result)}"
     if len(columns.names) > MOST_COLUMNS:
-        title += (
-            f"\n\nThe {len(rows.names)} x {len(columns.names)} numbers are in the stored result"
-        )
-        create_table_artifact([{"result": result.name}], f"{key(result.name)}-numbers", title)
-        return
-    table = [
-        {"tap": row} | dict(zip(columns.full_names, map(_rounded, values), strict=True))
-        for row, values in reversed(list(zip(rows.full_names, result.values, strict=True)))
-    ]
-    reasons = (f"\n\nempty: {reason}" for _, _, reason in result.reasons)
-    create_table_artifact(table, f"{key(result.name)}-numbers", title + "".join(reasons))
+        size = f"{len(rows.names)} x {len(columns.names)}"
+        title += f"\n\nThe {size} numbers are in the stored result"
+        table = [{"result": result.name}]
+    else:
+        table = [
+            {"tap": row} | dict(zip(columns.full_names, map(_rounded, values), strict=True))
+            for row, values in reversed(list(zip(rows.full_names, result.values, strict=True)))
+        ]
+        title += "".join(f"\n\nempty: {reason}" for _, _, reason in result.reasons)
+    create_table_artifact(table, f"{key(result.name)}-numbers", title)
 
 
 def show_place(workspace: Workspace, result: SimilarityResult) -> None:

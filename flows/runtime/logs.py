@@ -1,6 +1,7 @@
 """Progress of a task in the logs of its flow run and, where it is long, as an artifact."""
 
 import logging
+import re
 import time
 from typing import Any
 from uuid import UUID
@@ -11,10 +12,14 @@ from prefect.logging import get_run_logger
 from allcnn.cluster.cluster import Tell
 from allcnn.errors import AllcnnError
 from allcnn.progress import Report
-from flows.runtime.artifact_keys import key
 from store import StoreError
 
 _EVERY_S = 10.0
+
+
+def key(name: str) -> str:
+    """Return a name as Prefect wants the keys of artifacts: small letters, digits and dashes."""
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def logged(title: str) -> Report:
@@ -50,22 +55,14 @@ def telling() -> Tell:
     return get_run_logger().info
 
 
-class _KnownErrors(logging.Filter):
-    """Takes the traceback from errors that say in a sentence what to do."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, (AllcnnError, StoreError)):
-            record.exc_info = None
-        return True
-
-
-_KNOWN_ERRORS = _KnownErrors()
+def _drop_known_traceback(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, (AllcnnError, StoreError)):
+        record.exc_info = None
+    return True
 
 
 def without_tracebacks(*_: Any) -> None:
-    """Let what users can mend be logged as a sentence; of other errors the traceback is wanted."""
+    """Log errors that users can repair as a sentence, and others with their traceback."""
     for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logger = logging.getLogger(name)
-        if _KNOWN_ERRORS not in logger.filters:
-            logger.addFilter(_KNOWN_ERRORS)
+        logging.getLogger(name).addFilter(_drop_known_traceback)  # once, however often asked

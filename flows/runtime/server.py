@@ -42,8 +42,10 @@ START_S: Final = 120.0
 
 _EXAMPLE: Final = "http://127.0.0.1:4200/api"
 _APP: Final = "prefect.server.api.server:create_app"
-_EPHEMERAL: Final = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"} | {
-    "PREFECT_UI_ENABLED": "0"
+_EPHEMERAL: Final = {
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_UI_ENABLED": "0",
 }
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _CAUSE: Final = re.compile(r"^[\w.]*(?:Error|Exception|Refused)\w*: .*$", re.MULTILINE)
@@ -57,8 +59,8 @@ class ServerError(AllcnnError, ConnectionError):
 def serving() -> Iterator[None]:
     """Let the flows of this block find a server: that of PREFECT_API_URL, else one of their own.
 
-    Raises ConfigError for settings that lead to none, and ServerError where a server does not
-    answer as one of Prefect's, also later in the block, or does not start.
+    Raises ConfigError for settings that lead to none, and ServerError where one does not start or,
+    also later in the block, does not answer as one of Prefect's.
     """
     _check_certificates()
     url = PREFECT_API_URL.value()
@@ -76,14 +78,10 @@ def serving() -> Iterator[None]:
 
 def _check_address(url: str) -> None:
     parts = urlsplit(url)
-    try:
-        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # of its port
-        is_address = False
-    if not is_address:
-        raise ConfigError(
-            f"{_named(url)}, which is no address", remedy=f"use one such as {_EXAMPLE}"
-        )
+    with suppress(ValueError):  # of its port
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return
+    raise ConfigError(f"{_named(url)}, which is no address", remedy=f"use one such as {_EXAMPLE}")
 
 
 def _check_answers(url: str) -> None:
@@ -96,7 +94,7 @@ def _check_answers(url: str) -> None:
     except (RuntimeError, ValueError) as error:
         if "incompatible versions" in str(error):
             told = f"{_named(url)}, whose server has another version of Prefect ({error})"
-            raise ServerError(f"{told}", remedy="install the same one on both sides") from error
+            raise ServerError(told, remedy="install the same one on both sides") from error
         raise ServerError(_no_answer(url, error.__cause__ or error)) from error
 
 
@@ -142,22 +140,18 @@ def _remedy(url: str) -> str:
 
 
 def _named(url: str) -> str:
-    return f"PREFECT_API_URL is {_shown(url)}"
-
-
-def _shown(url: str) -> str:
-    """Return an address without the password that it may hold."""
-    # Greedy: whoever does not escape it may have "@" and "/" in it.
-    return re.sub(r"//.*@", "//", url)
+    """Name an address without the password that it may hold."""
+    # Greedy: one that is not escaped may have "@" and "/" in it.
+    return f"PREFECT_API_URL is {re.sub(r'//.*@', '//', url)}"
 
 
 @functools.cache
 def _own_server() -> dict[Any, str]:
     """Start a server that answers to this process alone, until its end; return how to reach it.
 
-    Loopback is open to every account of this machine. The server's password is made here, and
-    handed on in the environment of its process, which only its owner can read; its port is taken
-    before it starts, lest another account takes it and passes for the server.
+    Loopback is open to every account of this machine. The server's password is handed on in the
+    environment of its process, which only its owner can read; its port is taken before it starts,
+    lest another account passes for the server.
     """
     if not PREFECT_SERVER_EPHEMERAL_ENABLED:
         raise ConfigError(
