@@ -39,7 +39,7 @@ V = TypeVar("V", bound=Varying)
 
 
 class Registry(Generic[V]):
-    """The objects of one kind: those of this package by name, any other as ``module:object``."""
+    """The objects of one kind: this package's by name, any other as ``module:object``."""
 
     def __init__(self, kind: str, base: type[V], own: Iterable[type[V]]) -> None:
         self.kind = kind
@@ -60,7 +60,9 @@ class Registry(Generic[V]):
                 self.kind, f"is {shown(name)}", f"use {', '.join(self._own)} or MODULE:OBJECT"
             )
         found = imported(self.kind, name)
-        if not _is_class(found, self._base):
+        # Hashable, as programs are compiled for each.
+        derived = isinstance(found, type) and issubclass(found, self._base) and is_dataclass(found)
+        if not derived or isabstract(found) or found.__hash__ is None:
             raise ConfigError(
                 self.kind,
                 f"is {name}, which is no {self._base.__name__}",
@@ -91,24 +93,21 @@ class Registry(Generic[V]):
         Args:
             name: of the object.
             values: settings by name, of this object and of others.
-            given: names of those that somebody asked for: raises ConfigError where such a one is
-                a setting of another object of this kind, and would have no effect.
+            given: names of those that were asked for; raises ConfigError for a setting of another
+                object of this kind among them, which would have no effect.
         """
         found = self.find(name)
         own = settings_of(found)
         known = self.settings()
         for each in given:
             if each in known and each not in own:
+                flag = known[each].flag
+                having = [n for n, kind in self._own.items() if each in settings_of(kind)]
                 raise ConfigError(
-                    f"{known[each].flag} has no effect: {self.kind} is {name}, which has no"
-                    f" {known[each].flag}",
-                    remedy=f"leave it out, or use {self._with(each)}",
+                    f"{flag} has no effect: {self.kind} is {name}, which has no {flag}",
+                    remedy=f"leave it out, or use the {self.kind} {' or '.join(having)}",
                 )
         return found(**{each: values[each] for each in own if each in values})
-
-    def _with(self, setting: str) -> str:
-        names = [name for name, each in self._own.items() if setting in settings_of(each)]
-        return f"the {self.kind} {' or '.join(names)}"
 
 
 def imported(setting: str, name: str) -> Any:
@@ -123,9 +122,3 @@ def imported(setting: str, name: str) -> Any:
             f"is {name}, which cannot be imported ({reason})",
             remedy="check the module's name, and that its folder is on PYTHONPATH",
         ) from error
-
-
-def _is_class(found: object, base: type) -> bool:
-    """Return whether this can be made, and is hashable: programs are compiled for each."""
-    derived = isinstance(found, type) and issubclass(found, base) and is_dataclass(found)
-    return derived and not isabstract(found) and found.__hash__ is not None

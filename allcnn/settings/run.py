@@ -11,6 +11,7 @@ from allcnn.definitions.fields import (
     check_known,
     check_name,
     check_settings,
+    json_of,
     setting,
     settings_of,
 )
@@ -95,8 +96,8 @@ class RunConfig:
         """Return a run of flat settings, those of its architecture among them.
 
         Args:
-            given: names of those that somebody asked for, see `Registry.make`.
-            values: by name; those of other architectures have no effect unless they are given.
+            given: names of those that were asked for, see `Registry.make`.
+            values: by name; those of other architectures are ignored unless they are given.
 
         Raises ConfigError for a setting that is unknown, outside its bounds or without effect.
         """
@@ -110,14 +111,14 @@ class RunConfig:
     def chosen(
         cls, values: Mapping[str, Any], given: Iterable[str], preset: Mapping[str, Any] = {}
     ) -> dict[str, Any]:
-        """Return the settings of a run among values of which most are defaults.
+        """Return the settings of a run among those of options or a form, most of them defaults.
 
         A default of one architecture is no value for another that has a setting of that name.
 
         Args:
-            values: of options or of a form, by name.
-            given: names of those that somebody asked for, see `of`.
-            preset: what comes before the rest.
+            values: by name.
+            given: names of those that were asked for, see `of`.
+            preset: values that replace others.
         """
         values, given = {**values, **preset}, {*given}
         own = {"architecture", *settings_of(cls)}
@@ -137,16 +138,14 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as flat JSON values."""
-        own = {name: getattr(self, name) for name in settings_of(type(self))}
-        chosen = {"architecture": self.architecture.reference} | self.architecture.to_json()
-        return chosen | own
+        of = self.architecture
+        return {"architecture": of.reference} | of.to_json() | json_of(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Rebuild settings; raises ConfigError for unknown or missing fields.
 
-        Runs of earlier versions lack what came later, and have the defaults of what other
-        architectures have.
+        Runs of earlier versions lack later settings, and hold defaults of other architectures.
         """
         if not isinstance(values, dict):
             raise ConfigError("the run's settings", f"are {shown(values)}", "want names and values")
@@ -155,10 +154,8 @@ class RunConfig:
         kept = {n: v for n, v in values.items() if n in own or _FORMER.get(n, ...) != v}
         known = {"architecture", *own, *settings_of(cls)}
         missing = known - _LATER - set(kept)
-        if odd := sorted(missing | set(kept) - known):
-            raise ConfigError(
-                f"the run's settings do not fit this version: {', '.join(odd)} differ"
-            )
+        if odd := ", ".join(sorted(missing | set(kept) - known)):
+            raise ConfigError(f"the run's settings do not fit this version: {odd} differ")
         return cls.of(**kept)
 
 

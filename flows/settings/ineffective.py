@@ -1,25 +1,17 @@
-"""Settings that have no effect beside others: they are refused, where they were ignored before."""
+"""Refuse settings that have no effect beside others."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from allcnn.errors import ConfigError
 from allcnn.similarity.measures import Cka
 
-Settings = Mapping[str, Any]
 
+class _Rule(NamedTuple):
+    """The settings ``of`` only have an effect where ``holds`` is true of the setting ``beside``.
 
-@dataclass(frozen=True)
-class _Rule:
-    """Settings that only have an effect where something holds, and what to say where it does not.
-
-    Attributes:
-        of: names of the settings, of options and of flow parameters.
-        beside: the setting that decides, where a command has it.
-        holds: whether the settings have an effect.
-        why: a sentence's second half, formatted with what was found of ``beside``.
-        unless: a setting beside which those of the same name mean something else.
+    ``why`` is formatted with the value of ``beside``; beside ``unless`` the same names mean
+    something else.
     """
 
     of: frozenset[str]
@@ -27,11 +19,6 @@ class _Rule:
     holds: Callable[[Any], bool]
     why: str
     unless: str = ""
-
-    def applies(self, settings: Settings) -> bool:
-        """Return whether these settings leave those of the rule without effect."""
-        there = self.beside in settings and self.unless not in settings
-        return there and not self.holds(settings[self.beside])
 
 
 _RULES: Final = (
@@ -47,7 +34,7 @@ _RULES: Final = (
         "keep",
         lambda keep: "grams" in keep,
         "keep is {}, and activations are stored as they are; leave it out, or keep grams as well",
-        unless="estimator",  # of a night, which compares as well
+        unless="estimator",  # of a nightly run, which compares as well
     ),
     _Rule(
         frozenset({"compression"}),
@@ -70,13 +57,14 @@ _RULES: Final = (
 )
 
 
-def check_effective(given: Collection[str], settings: Settings) -> None:
+def check_effective(given: Collection[str], settings: Mapping[str, Any]) -> None:
     """Raise ConfigError for a setting that is given, and that others leave without any effect."""
     for rule in _RULES:
-        if rule.applies(settings):
-            found = settings[rule.beside]
-            said = found if isinstance(found, str) else ",".join(found)
-            for name in sorted(rule.of & set(given)):
-                raise ConfigError(
-                    f"{name.replace('_', '-')} has no effect: {rule.why.format(said)}"
-                )
+        if rule.beside not in settings or rule.unless in settings:
+            continue
+        found = settings[rule.beside]
+        without = rule.of & set(given)
+        if without and not rule.holds(found):
+            told = found if isinstance(found, str) else ",".join(found)
+            name = min(without).replace("_", "-")
+            raise ConfigError(f"{name} has no effect: {rule.why.format(told)}")

@@ -16,14 +16,7 @@ from allcnn.workspace.checkpoint_names import checkpoint_name, spread_out
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Networks of several depths and seeds, all compared with each other.
-
-    Attributes:
-        runs: the settings of every run.
-        n_samples: examples of the test split that are compared; None for 2,048 or all.
-        dtype: of the stored activations.
-        methods: how networks are compared.
-    """
+    """Networks of several depths and seeds, all compared with each other on test examples."""
 
     runs: tuple[RunConfig, ...]
     n_samples: int | None = Extraction.n_samples
@@ -36,41 +29,28 @@ class Pipeline:
             listed = ", ".join(names) or "none"
             raise ConfigError("the networks", f"are {listed}", "name one or more, each once")
         # Refused here rather than after hours of training.
-        for config in self.runs:
-            self.comparison(Selection(config.name, "final"), Selection(config.name, "final"), None)
-            self.extraction(config, "final")
-
-    def extraction(self, config: RunConfig, checkpoint: str) -> Extraction:
-        """Return how one checkpoint is extracted."""
-        return Extraction(
-            config.name,
-            checkpoint,
-            n_samples=self.n_samples,
-            batch_size=self.methods[0].batch_size,
-            dtype=self.dtype,
-        )
-
-    def comparison(self, rows: Selection, columns: Selection, sample_set: str | None) -> Comparison:
-        """Return how two networks are compared."""
-        return Comparison(rows, columns, self.methods, sample_set=sample_set)
+        next(self.between_runs(None))
+        next(self.extractions())
 
     def extractions(self) -> Iterator[Extraction]:
-        """Yield what is extracted: of each run the checkpoints of ``stages``."""
+        """Yield the extractions of the checkpoints of each run that ``stages`` returns."""
+        how: dict[str, Any] = {"batch_size": self.methods[0].batch_size, "dtype": self.dtype}
         for config in self.runs:
             for checkpoint in stages(config):
-                yield self.extraction(config, checkpoint)
+                yield Extraction(config.name, checkpoint, n_samples=self.n_samples, **how)
 
-    def between_runs(self, sample_set: str) -> Iterator[Comparison]:
+    def between_runs(self, sample_set: str | None) -> Iterator[Comparison]:
         """Yield every final network against itself and every other, on what was extracted."""
         finals = [Selection(config.name, "final") for config in self.runs]
         for rows, columns in combinations_with_replacement(finals, 2):
-            yield self.comparison(rows, columns, sample_set)
+            yield Comparison(rows, columns, self.methods, sample_set)
 
     def between_stages(self, config: RunConfig, sample_set: str) -> Iterator[Comparison]:
         """Yield a run's final network against its checkpoints, the first ones first."""
         final = Selection(config.name, "final")
         for checkpoint in stages(config):
-            yield self.comparison(final, Selection(config.name, checkpoint), sample_set)
+            columns = Selection(config.name, checkpoint)
+            yield Comparison(final, columns, self.methods, sample_set)
 
 
 class Steps(Protocol):
