@@ -1,4 +1,4 @@
-"""What the backend decides: the only place that asks which one runs."""
+"""Choices that depend on the backend; no other module asks which one runs."""
 
 import functools
 from collections.abc import Callable
@@ -18,15 +18,15 @@ _DETERMINISTIC: Final[dict[str, str | bool]] = {"xla_gpu_deterministic_ops": Tru
 
 
 def on_cpu() -> bool:
-    """Return whether computations run on the CPU unless told otherwise."""
+    """Return whether computations run on the CPU by default."""
     return jax.default_backend() == "cpu"
 
 
 @functools.cache
 def compiler_options() -> dict[str, str | bool]:
-    """Return what XLA should be told: to convolve fast on the CPU, the same way always on a GPU.
+    """Return XLA's options for fast convolutions on the CPU, reproducible ones on a GPU.
 
-    Options differ between versions of XLA, so that a later one may not know it.
+    There are none where this version of XLA does not know them.
     """
     options: dict[str, dict[str, str | bool]] = {"cpu": _YNNPACK, "gpu": _DETERMINISTIC}
     wanted = options.get(jax.default_backend(), {})

@@ -1,4 +1,4 @@
-"""How a long piece of work tells how far it is, without knowing who is listening."""
+"""How long work reports its progress, without knowing who is listening."""
 
 from collections.abc import Callable
 
@@ -7,4 +7,4 @@ Report = Callable[[int, int, str], None]
 
 
 def silent(done: int, total: int, detail: str) -> None:
-    """Tell nobody."""
+    """Report nothing."""

@@ -13,7 +13,7 @@ def now() -> str:
 
 
 class Stamp(TypedDict):
-    """What metadata say of their maker."""
+    """The maker of metadata."""
 
     created_by: str
     created_at: str

@@ -183,7 +183,7 @@ def _cores(n_workers: int | None) -> list[dict[str, str]]:
 
 
 def _gpus() -> list[dict[str, str]]:
-    """Return an environment for each GPU; raises ConfigError where there is none."""
+    """Return an environment for each GPU; raises ConfigError if none is found."""
     if names := gpu_names():
         # This process may hold memory of the same GPU.
         shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

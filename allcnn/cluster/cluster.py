@@ -48,9 +48,9 @@ class Limits:
 class Cluster:
     """Workers that are started when they are first needed, and stopped at the end of a block.
 
-    ``tell`` hears where the dashboard is, and of workers that come and go. A scheduler that does
-    not answer is refused before any work, also where no task needs it; unless ``must_answer`` is
-    False, for work that goes on without: then ``tell`` hears of it.
+    ``tell`` takes the dashboard's address and reports of workers that come and go. A scheduler that
+    does not answer is refused before any work, even if no task needs it; with ``must_answer`` False
+    it is only reported.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Cluster:
     def close(self) -> None:
         """Stop what was started; who needs workers later starts others."""
         self._started = self._watch = None
-        # A scheduler that is gone cannot be told that we leave.
+        # The scheduler may be gone.
         with suppress(OSError):
             self._stack.close()
 
@@ -123,8 +123,10 @@ class Cluster:
             self._check(worker, facts, folder)
         kinds = {(facts.device, facts.n_cores) for facts in found.values()}
         if len(kinds) > 1:
-            told = ", ".join(f"{device} with {n} cores" for device, n in sorted(kinds))
-            self._tell(f"workers differ ({told}): the last digits depend on which one takes a task")
+            found_kinds = ", ".join(f"{device} with {n} cores" for device, n in sorted(kinds))
+            self._tell(
+                f"workers differ ({found_kinds}): the last digits depend on which one takes a task"
+            )
 
     def _check(self, worker: str, facts: Any, folder: str | None) -> None:
         if not isinstance(facts, Facts):
@@ -170,7 +172,7 @@ class Cluster:
         try:
             found = self._collect(futures, what, done)
         except BaseException as error:
-            # Also where somebody stops this process: a scheduler of others would go on.
+            # Also where this process is stopped: a scheduler of others would go on.
             with suppress(Exception):
                 client.cancel(futures, force=True)
             if isinstance(error, ClusterError):

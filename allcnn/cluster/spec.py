@@ -10,7 +10,7 @@ from allcnn.errors import ConfigError
 Kind = Literal["threads", "local", "gpu", "address", "function"]
 
 MAX_WORKERS: Final = 1024
-"""Of one machine: a mistyped number must not start processes until it dies."""
+"""A mistyped number must not start processes until the machine dies."""
 
 FORMS: Final = (
     "threads, local, local:WORKERS, gpu, tls://HOST:PORT, tcp://HOST:PORT or MODULE:FUNCTION"

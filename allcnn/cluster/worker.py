@@ -1,4 +1,4 @@
-"""What runs on workers: the bodies of tasks, and a look at what a worker is."""
+"""Functions that run on workers: the bodies of tasks, and a look at the worker."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ _WORKING = (Status.running, Status.paused)
 
 
 class Facts(NamedTuple):
-    """What a worker is: our version there, its device, its cores, and whether it has a folder."""
+    """A worker: our version there, its device, its cores, and whether it sees a folder."""
 
     version: str
     device: str

@@ -86,7 +86,7 @@ WEIGHT_DECAY: Final = Bounds(0, 1e38, whole=False)
 """As for learning rates."""
 
 PENALTY: Final = Bounds(1e-12, 1e12, whole=False)
-"""Of features of norm 1 in float32: smaller ones do nothing, larger ones leave nothing."""
+"""For features of norm 1 in float32, smaller ones do nothing, larger ones leave nothing."""
 
 SHARE: Final = Bounds(1e-9, 1, whole=False)
-"""Of what is stored: no smaller share is one unit of a billion."""
+"""A smaller share would not be one of a billion units."""

@@ -18,7 +18,7 @@ class Varying:
     """Base of what varies; a subclass is a frozen dataclass whose fields are its settings."""
 
     name: ClassVar[str]
-    """What people call it, and what results and metadata say."""
+    """Its name in options, results and metadata."""
 
     def __post_init__(self) -> None:
         check_settings(self)

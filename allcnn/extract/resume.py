@@ -61,7 +61,7 @@ def open_sinks(
         thread = closing.enter_context(ThreadPoolExecutor(2, "writing"))
         sinks.append(ActivationSink(writers, thread))
     if "grams" in job.keep:
-        # No one could tell which of several checkpoints' are the run's.
+        # Those of several checkpoints could not be told apart.
         there.check_same("grams")
         metas = gram_metas(source, samples, shapes, job)
         if not there.has_grams([meta.key for meta in metas.values()]):

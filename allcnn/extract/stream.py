@@ -39,7 +39,7 @@ def extract(workspace: Workspace, job: Extraction, report: Report = silent) -> s
 
 
 def load_source(workspace: Workspace, run: str, name: str) -> Source:
-    """Load a checkpoint; raises RunError where there is none, or it cannot be read."""
+    """Load a checkpoint; raises RunError where it is missing or cannot be read."""
     entry = run_record.read_record(workspace, run)
     folder = workspace.find_checkpoint(run, name)
     variables, digest = checkpoints.load_variables(folder, abstract(entry.network))

@@ -35,7 +35,7 @@ _WORSE = 1.01
 """If the held-out loss exceeds the best one by this factor, weaker penalties only overfit more."""
 
 _HELD_BYTES = 2**30
-"""Of training examples in memory; more of them are read several times."""
+"""Training examples in memory; more of them are read several times."""
 
 _COMPILED_COLUMNS = 64
 """Features are padded to this width or a power of two above it, as each width is compiled."""

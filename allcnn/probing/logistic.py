@@ -61,7 +61,7 @@ class _State(NamedTuple):
 
 
 class _Problem(NamedTuple):
-    """What is minimised; ``is_gram`` says whether the basis is a Gram matrix or features."""
+    """The loss; ``is_gram`` says whether the basis is a Gram matrix or features."""
 
     basis: Basis
     targets: Float[Array, "n c"]

@@ -38,14 +38,14 @@ Role = Literal["train", "test"]
 """The splits whose sample sets are used unless others are named."""
 
 KnownBy = Literal["digest", "name"]
-"""What shows that two sets of activations are of one network: its digest, or its name alone."""
+"""Whether its digest or its name alone shows that two sets of activations are of one network."""
 
 _SAMPLES: Mapping[Role, int] = {"train": 5000, "test": 10000}
 _LARGE = ("cifar10", "cifar100", "fashion_mnist")
 """How many examples of a split are advised, of the data sets that have so many."""
 
 _COPIES = 4
-"""Of all examples' features or Gram matrix: as it comes, centred, on the device, and to spare."""
+"""Copies of all features or Gram matrices: as read, centred, on the device, and to spare."""
 
 Taps = Sequence[Representation]
 
@@ -106,7 +106,7 @@ def choose(workspace: Workspace, job: Probing) -> list[Task]:
 
 @dataclass(frozen=True)
 class _Network:
-    """What is stored of one network that a job names."""
+    """The stored activations of one network that a job names."""
 
     workspace: Workspace
     job: Probing

@@ -1,1 +1,1 @@
-"""What is asked for: settings of runs, extractions, comparisons, probes; nothing heavy."""
+"""Settings of runs, extractions, comparisons and probes; imports nothing heavy."""

@@ -1,4 +1,4 @@
-"""What to compare, and by which method."""
+"""Settings of comparisons."""
 
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, get_args

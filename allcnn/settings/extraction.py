@@ -1,4 +1,4 @@
-"""What to keep of a checkpoint, and how."""
+"""Settings of extractions."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -9,10 +9,10 @@ from allcnn.similarity.kernels import KERNELS, BaseKernel
 from allcnn.similarity.method import MINIBATCH_HELP, POOL_HELP, Pool
 
 DType = Literal["float32", "float16"]
-"""What extraction keeps: it computes in float32."""
+"""Extraction computes in float32, and keeps one of these."""
 
 StoredDType = Literal["float64", "float32", "float16"]
-"""What stores hold: the activations of others may need float64."""
+"""Activations of other programs may need float64."""
 
 Keep = Literal["activations", "grams"]
 Compression = Literal["none", "zstd"]

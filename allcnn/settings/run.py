@@ -163,4 +163,4 @@ _LATER: Final = {"architecture", "channels", "precision"}
 """Settings that runs of version 0.1 lack."""
 
 _FORMER: Final = {"depth": 1, "variant": "v2", "channels": 0}
-"""What runs of earlier versions have where their architecture has no such setting."""
+"""Values in runs of earlier versions whose architecture has no such setting."""

@@ -1,4 +1,4 @@
-"""What a flow run shows of its results in Prefect: pictures and tables."""
+"""Show results in Prefect: the pictures and tables of a flow run."""
 
 import base64
 

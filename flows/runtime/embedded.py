@@ -65,10 +65,10 @@ def _sentence(model: type[parameters.Parameters], error: ValidationError) -> str
     more = f" (and {len(others)} more)" if others else ""
     if not first["loc"]:
         return first["msg"].removeprefix("Value error, ") + more
-    name, told = ".".join(map(str, first["loc"])), first["msg"]
+    name, reason = ".".join(map(str, first["loc"])), first["msg"]
     field = model.model_fields.get(str(first["loc"][0]))
     if first["type"] == "string_pattern_mismatch" and field is not None:
-        told = f"it is no such thing as wanted, which is {field.description}"
+        reason = f"it is no such thing as wanted, which is {field.description}"
     if first["type"] == "missing":
-        return f"{name}: {told}{more}"
-    return f"{name}: {told}; found {shown(first['input'])}{more}"
+        return f"{name}: {reason}{more}"
+    return f"{name}: {reason}; found {shown(first['input'])}{more}"

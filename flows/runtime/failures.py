@@ -1,4 +1,4 @@
-"""What happens when a flow run or one of its tasks fails: logs, and perhaps another try.
+"""Log failures of flow runs, and decide which tasks are worth another try.
 
 Prefect's engine calls a hook by position, its runner and worker by keyword: the parameters of all
 hooks are therefore called ``flow``, ``flow_run`` and ``state``.
@@ -59,4 +59,4 @@ SAFE_TO_REPEAT: Final[dict[str, Any]] = {
     # Every task looks itself for what is there already; a path that Prefect remembers may be gone.
     "cache_policy": NO_CACHE,
 }
-"""Of tasks that go on where they were, or write what they make whole or not at all."""
+"""Settings of tasks that go on where they were, or write their results whole or not at all."""

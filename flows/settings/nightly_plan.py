@@ -1,4 +1,4 @@
-"""What a night is asked to do: settings without a word about how it is run."""
+"""Settings of nightly runs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -117,4 +117,4 @@ SETTINGS: Final[list[Setting]] = [
     *only(Extraction, "split", "n_samples", "dtype"),
     replace(*only(Extraction, "keep"), default=_STORED.keep),
 ]
-"""What commands and flows take of a nightly run, besides its methods."""
+"""Settings of a nightly run that commands and flows take, besides its methods."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from allcnn.cluster.spec import CLUSTER, ClusterSpec
+from allcnn.cluster.spec import CLUSTER, THREADS, ClusterSpec
 from allcnn.definitions.fields import NAME, Setting, but, only
 from allcnn.errors import ConfigError
 from allcnn.networks.architectures import AllCnnC, presets
@@ -135,7 +135,7 @@ class Parameters(BaseModel):
         return Method.several(mine, self._given() & mine.keys())
 
     def _given(self) -> set[str]:
-        """Return what is set: forms of web pages send every setting, most with their defaults."""
+        """Return the names that are set, as forms of web pages send every setting."""
         fields, settings = type(self).model_fields, self.model_dump()
         return {
             name
@@ -145,37 +145,24 @@ class Parameters(BaseModel):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        """Refuse what no single field's bounds can, such as a network that is named twice."""
-        self.check()
+        """Refuse settings that do not go together, such as a network that is named twice."""
+        self.job()
+        self.spec()
         check_effective(self._given(), self.model_dump())
         return self
 
-    def check(self) -> None:
-        """Raise ConfigError for settings that do not go together."""
-        self.job()
-
     @property
     def title(self) -> str:
-        """What a run with these settings is about, as a part of its name."""
+        """The part of a flow run's name that says what it is about."""
         return PurePosixPath(self.workspace).name
+
+    def spec(self) -> ClusterSpec:
+        """Return where tasks run."""
+        return ClusterSpec.parse(self.cluster) if "cluster" in type(self).model_fields else THREADS
 
     def place(self) -> Workspace:
         """Return the workspace, a folder in the flow run's working directory unless absolute."""
         return Workspace.at(self.workspace)
-
-
-@takes([CLUSTER])
-class OnCluster(Parameters):
-    """Settings of flows whose tasks Dask schedules."""
-
-    def spec(self) -> ClusterSpec:
-        """Return where tasks run."""
-        return ClusterSpec.parse(self.cluster)
-
-    def check(self) -> None:
-        """Raise ConfigError for settings that do not go together, or for no cluster."""
-        super().check()
-        self.spec()
 
 
 @takes(but(RunConfig.settings(), "depth", "seed"))
@@ -220,8 +207,8 @@ class ExtractParameters(Parameters):
 _ROWS, _COLUMNS = only(Comparison, "rows", "columns")
 
 
-@takes([*Method.settings().values(), *but(Comparison, "rows", "columns"), ERRORS])
-class Comparing(OnCluster):
+@takes([CLUSTER, *Method.settings().values(), *but(Comparison, "rows", "columns"), ERRORS])
+class Comparing(Parameters):
     """How representations are compared."""
 
     def job(self) -> Comparison:
@@ -265,8 +252,8 @@ class ProbeParameters(Parameters):
 _HOW = but(Method.settings(), "batch_size")
 
 
-@takes([DEPTHS, SEEDS, *only(Extraction, "n_samples", "dtype"), MINIBATCH, *_HOW])
-class PipelineParameters(Recipe, OnCluster):
+@takes([CLUSTER, DEPTHS, SEEDS, *only(Extraction, "n_samples", "dtype"), MINIBATCH, *_HOW])
+class PipelineParameters(Recipe):
     """Networks of several depths and seeds, all compared with each other."""
 
     def _given(self) -> set[str]:
@@ -292,8 +279,8 @@ class ReportParameters(Parameters):
         """Return nothing: there is nothing to choose."""
 
 
-@takes([*nightly_plan.SETTINGS, MINIBATCH, *_HOW])
-class NightlyParameters(OnCluster):
+@takes([CLUSTER, *nightly_plan.SETTINGS, MINIBATCH, *_HOW])
+class NightlyParameters(Parameters):
     """What is kept up to date, and how."""
 
     def job(self) -> Nightly:

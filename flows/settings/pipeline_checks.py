@@ -1,4 +1,4 @@
-"""What would end a pipeline after hours, found before it begins."""
+"""Find errors that would end a pipeline after hours before it begins."""
 
 from allcnn.extract import load_samples
 from allcnn.workspace import run_record

@@ -1,4 +1,4 @@
-"""What a pipeline does, in order, worked out from its settings before any work begins."""
+"""The steps of a pipeline, worked out from its settings before any work begins."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
