@@ -61,26 +61,22 @@ class Started:
 
 
 def check_possible(spec: ClusterSpec) -> None:
-    """Raise ConfigError for workers that this machine cannot have, before any work."""
+    """Raise ConfigError for workers that this machine cannot have, before any work.
+
+    Raises ClusterError where nothing answers at a scheduler's address, even if no task needs it.
+    """
     if spec.kind == "local":
         _cores(spec.n_workers)
     elif spec.kind == "gpu":
         _gpus()
-    elif spec.kind == "address":
-        _check_address(spec.target)
     elif spec.kind == "function":
         _function(spec.target)
-
-
-def check_answers(spec: ClusterSpec) -> None:
-    """Raise ClusterError where nothing answers at a scheduler's address, also if none is needed."""
-    if spec.kind != "address":
-        return
-    where = parse_host_port(spec.target.partition("://")[2])
-    try:
-        socket.create_connection(where, timeout=CONNECT_S).close()
-    except OSError as error:
-        raise _silent(spec.target, error) from error
+    elif spec.kind == "address":
+        where = _check_address(spec.target)
+        try:
+            socket.create_connection(where, timeout=CONNECT_S).close()
+        except OSError as error:
+            raise _silent(spec.target, error) from error
 
 
 def _silent(name: str, error: Exception) -> ClusterError:
@@ -140,23 +136,19 @@ def _processes(
     stack.enter_context(dask.config.set(_MEMORY))
     security = stack.enter_context(private())
     guarded = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
+    guarded |= {"dashboard_address": _LOOPBACK}
     options = guarded | {
         "nthreads": _THREADS,
         "memory_limit": memory_bytes,
-        "dashboard_address": _LOOPBACK,
         "preload": ["allcnn.cluster.preload"],
         "silence_logs": logging.CRITICAL,
     }
     workers = {
         i: {"cls": Nanny, "options": options | {"env": env}} for i, env in enumerate(environments)
     }
-    scheduler = {
-        "cls": Scheduler,
-        "options": guarded | {"port": 0, "dashboard_address": _LOOPBACK},
-    }
-    cluster = stack.enter_context(
-        SpecCluster(workers=workers, scheduler=scheduler, security=security)
-    )
+    scheduler = {"cls": Scheduler, "options": guarded | {"port": 0}}
+    cluster = SpecCluster(workers=workers, scheduler=scheduler, security=security)
+    stack.enter_context(cluster)
     client = stack.enter_context(Client(cluster, security=security, set_as_default=False))
     _wait_for(client, len(environments), "this machine", WORKERS_S)
     kind = "GPUs" if "CUDA_VISIBLE_DEVICES" in environments[0] else "cores"
@@ -195,36 +187,37 @@ def _gpus() -> list[dict[str, str]]:
 
 
 def gpu_names() -> list[str]:
-    """Return what names the GPUs that this process may use, without starting JAX on them."""
+    """Return the names of the GPUs that this process may use, without starting JAX on them."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name for name in given.split(",") if name.strip() not in ("", "-1")]
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
-        return subprocess.check_output(
-            query, text=True, timeout=30, stderr=subprocess.DEVNULL
-        ).split()
+        found = subprocess.check_output(query, text=True, timeout=30, stderr=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError):
         return []
+    return found.split()
 
 
 def _connected(stack: ExitStack, scheduler: Any, name: str, patience_s: float) -> Started:
     """Connect to a scheduler that runs already, and wait for the first of its workers."""
     if isinstance(scheduler, str):
         _check_address(scheduler)
-    try:
-        client = stack.enter_context(Client(scheduler, timeout=CONNECT_S, set_as_default=False))
-    except (OSError, ValueError) as error:
-        raise _silent(name, error) from error
+    client = scheduler
+    if not isinstance(scheduler, Client):
+        try:
+            client = stack.enter_context(Client(scheduler, timeout=CONNECT_S, set_as_default=False))
+        except (OSError, ValueError) as error:
+            raise _silent(name, error) from error
     _wait_for(client, 1, name, patience_s)
     return Started(client, f"the workers of {name}", client.dashboard_link)
 
 
-def _check_address(address: str) -> None:
-    """Raise ConfigError for what a client would fail at with a traceback, half a minute later."""
+def _check_address(address: str) -> tuple[str, int]:
+    """Return host and port; raises ConfigError where a client would fail half a minute later."""
     protocol, _, where = address.partition("://")
     try:
-        parse_host_port(where)
+        host, port = parse_host_port(where)
     except ValueError as error:
         raise ConfigError(f"cluster is {address}, which is no address: {error}") from error
     if protocol == "tls" and Security().get_connection_args("client").get("ssl_context") is None:
@@ -232,6 +225,7 @@ def _check_address(address: str) -> None:
             f"cluster is {address}, and Dask has no certificates to reach it by",
             remedy="name them in its configuration, distributed.comm.tls",
         )
+    return host, port
 
 
 def _made(stack: ExitStack, target: str) -> Started:
@@ -247,16 +241,14 @@ def _made(stack: ExitStack, target: str) -> Started:
         if made.cluster is not None:  # which nothing else can stop
             stack.callback(made.cluster.close)
         stack.callback(made.close)
-        _wait_for(made, 1, target, QUEUE_S)
-        return Started(made, f"the workers of {target}", made.dashboard_link)
-    if isinstance(made, DaskCluster):
-        return _connected(stack, stack.enter_context(made), target, QUEUE_S)
-    if isinstance(made, str) and "://" in made:
-        return _connected(stack, made, target, QUEUE_S)
-    raise ConfigError(
-        f"cluster is {target}, which returned {made!r}",
-        remedy="it must return a cluster or a client of Dask, or a scheduler's address",
-    )
+    elif isinstance(made, DaskCluster):
+        stack.enter_context(made)
+    elif not (isinstance(made, str) and "://" in made):
+        raise ConfigError(
+            f"cluster is {target}, which returned {made!r}",
+            remedy="it must return a cluster or a client of Dask, or a scheduler's address",
+        )
+    return _connected(stack, made, target, QUEUE_S)
 
 
 def _function(target: str) -> Callable[[], object]:

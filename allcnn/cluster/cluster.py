@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from dask.typing import Key
 from distributed import CancelledError, Future, KilledWorker, as_completed
 
-from allcnn.cluster.backends import QUEUE_S, Started, check_answers, check_possible, started
+from allcnn.cluster.backends import QUEUE_S, Started, check_possible, started
 from allcnn.cluster.spec import THREADS, ClusterSpec
 from allcnn.cluster.worker import PACKAGE, Facts, look, run
 from allcnn.errors import ClusterError, ConfigError
@@ -72,9 +72,8 @@ class Cluster:
         self._watch: _Watch | None = None
 
     def __enter__(self) -> Self:
-        check_possible(self.spec)
         try:
-            check_answers(self.spec)
+            check_possible(self.spec)
         except ClusterError as error:
             if self._must_answer:
                 raise

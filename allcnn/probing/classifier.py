@@ -43,13 +43,9 @@ _COMPILED_COLUMNS = 64
 
 @dataclass(frozen=True)
 class Source:
-    """Examples of a representation, read as they are needed.
+    """The n examples of a representation, read ``block_rows`` at a time as they are needed.
 
-    Attributes:
-        read: returns the rows of a range, in any shape, examples first.
-        n: number of examples.
-        block_rows: rows that are read at once.
-        pool: ``mean`` for the mean of each example over all axes but the last.
+    ``read`` returns the rows of a range, examples first; ``pool`` is that of a method.
     """
 
     read: Callable[[int, int], Rows]
@@ -80,12 +76,8 @@ class Source:
 class Classifier(NamedTuple):
     """Scores of an example x: (x - reference) weights + offsets; the class is the highest.
 
-    Attributes:
-        reference: subtracted before anything is multiplied, as float32 is not exact without it.
-        weights: of the features.
-        offsets: of the classes.
-        train_accuracy: share of the training examples that are classified correctly.
-        penalty: the chosen factor of the l2 term.
+    The reference is subtracted before anything is multiplied, as float32 is not exact without it.
+    ``penalty`` is the chosen factor of the l2 term.
     """
 
     reference: Float[np.ndarray, "p"]
@@ -102,19 +94,13 @@ class Classifier(NamedTuple):
     def scores(self, rows: Float[np.ndarray, "n p"]) -> Float64[np.ndarray, "n c"]:
         """Return the scores of all classes for each row."""
         with np.errstate(over="ignore", invalid="ignore"):
-            found: Float64[np.ndarray, "n c"]
-            found = _shifted(rows, self.reference) @ self.weights + self.offsets
-            return found
+            return np.asarray(_shifted(rows, self.reference) @ self.weights + self.offsets)
 
 
 class _Data(NamedTuple):
     """Features, or their Gram matrix, centred and scaled by the examples that are trained on.
 
-    Attributes:
-        basis: of these examples.
-        others: of the examples that are held out.
-        size: what features were divided by.
-        is_gram: whether this is a Gram matrix.
+    ``basis`` is of these, ``others`` of the held-out examples; features were divided by ``size``.
     """
 
     basis: Float32[np.ndarray, "n q"]
@@ -126,18 +112,12 @@ class _Data(NamedTuple):
 def train(
     source: Source, classes: Labels, n_classes: int, penalties: Sequence[float]
 ) -> Classifier | None:
-    """Train a linear classifier; return None where activations are not finite.
+    """Train a linear classifier on examples of classes 0 to n_classes - 1.
 
-    The penalty is chosen by the cross entropy of a fifth of the examples, from the strongest to
-    weaker ones, until that grows by a hundredth. Then all examples are trained on.
-
-    Args:
-        source: of the training examples.
-        classes: of them, 0 to n_classes - 1.
-        n_classes: number of classes.
-        penalties: of which one is chosen, in any order.
-
-    Raises ProbeError where no class has five examples, of which one can be held out.
+    One of the penalties is chosen by the cross entropy of a fifth of the examples, from the
+    strongest to weaker ones, until that grows by a hundredth. Then all examples are trained on.
+    Returns None where activations are not finite; raises ProbeError where no class has five
+    examples, one of which can be held out.
     """
     fitted, held_out = split(classes)
     first = source.rows(*next(source.spans()))
@@ -145,8 +125,7 @@ def train(
         reference = gram.reference(first)
     source, p = source.held(first), first.shape[1]
     is_gram = count_columns(source.n, p) == source.n
-    make = _gram if is_gram else _features
-    numbers = make(source, reference, first)
+    numbers = (_gram if is_gram else _features)(source, reference, first)
     if not np.isfinite(numbers).all():
         return None
     data = _standardise(numbers, fitted, held_out, is_gram=is_gram)

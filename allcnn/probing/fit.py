@@ -36,13 +36,11 @@ _Score = dict[str, Any]
 
 
 def probe(workspace: Workspace, job: Probing, report: Report = silent) -> list[ProbeResult]:
-    """Probe the taps of networks and keep the results; known ones are read instead.
+    """Probe the taps of networks and keep the results, one a network, in the order of training.
 
-    Returns one result a network, sorted by run and by checkpoint as they were trained. Known is
-    what was computed from the same activations (by their digests) in the same way. A killed probe
-    resumes after the last tap that was finished.
-
-    Raises ProbeError where activations of a network are missing or cannot be used, before any work.
+    Results computed from the same activations (by their digests) in the same way are read instead;
+    a killed probe resumes after the last finished tap. Raises ProbeError where activations of a
+    network are missing or cannot be used, before any work.
     """
     tasks = choose(workspace, job)
     total, done = sum(len(task.taps) for task in tasks), 0
@@ -109,12 +107,11 @@ def _put_together(name: str, task: Task, job: Probing, scores: dict[str, _Score]
 
 def _score(tap: Tap, classes: tuple[int, ...], job: Probing) -> _Score:
     """Train on one tap and classify the test examples."""
-    sides = tap.train, tap.test
     training, test = (
         classifier.Source(side.read, side.meta.n_samples, side.meta.batch_rows, job.pool)
-        for side in sides
+        for side in (tap.train, tap.test)
     )
-    given, wanted = (np.searchsorted(classes, side.labels) for side in sides)
+    given, wanted = (np.searchsorted(classes, side.labels) for side in (tap.train, tap.test))
     score: _Score = {
         "accuracy": np.nan,
         "train_accuracy": np.nan,

@@ -35,13 +35,7 @@ _LOOKS = 20
 
 
 class Point(NamedTuple):
-    """A classifier, or a step between two.
-
-    Attributes:
-        coefficients: W of features, or A of a Gram matrix.
-        intercepts: b.
-        scores: of the examples, x W + b.
-    """
+    """A classifier, or a step between two: W or A, b, and the scores x W + b of the examples."""
 
     coefficients: Float[Array, "q c"]
     intercepts: Float[Array, "c"]
@@ -107,13 +101,13 @@ def fit(
     rounding to float32 leaves no way down.
 
     Args:
-        basis: features (n, p), or the Gram matrix (n, n) of features. Penalties assume a mean
-            squared norm of about 1.
+        basis: features (n, p), or their Gram matrix (n, n) if ``is_gram``; their mean squared norm
+            should be about 1.
         classes: of the examples, 0 to n_classes - 1.
         n_classes: number of classes.
         penalty: factor of the l2 term, above 0.
-        start: whose coefficients and intercepts are used; by default the optimum for an infinite
-            penalty: no weights, and the frequencies of the classes.
+        start: coefficients and intercepts; by default the optimum for an infinite penalty: no
+            weights, and the frequencies of the classes.
         is_gram: whether ``basis`` is a Gram matrix.
         tolerance: nats.
     """
