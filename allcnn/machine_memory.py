@@ -2,6 +2,7 @@
 
 import os
 import resource
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,15 +31,10 @@ def host_bytes() -> int:
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         resource.getrlimit(resource.RLIMIT_AS)[0],
     ]
-    limits += [int(file.read_text()) for file in _CGROUPS if _says_a_number(file)]
+    for file in _CGROUPS:
+        with suppress(OSError, ValueError):  # "max" where there is no limit
+            limits.append(int(file.read_text()))
     return min(limit for limit in limits if limit != resource.RLIM_INFINITY)
-
-
-def _says_a_number(file: Path) -> bool:
-    try:
-        return file.read_text().strip().isdecimal()
-    except OSError:
-        return False
 
 
 def _size(n_bytes: int) -> str:

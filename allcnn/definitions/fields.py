@@ -1,7 +1,7 @@
 """One definition of a setting, from which options, forms, stored JSON and checks follow."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
 from typing import Any, Final
@@ -28,12 +28,12 @@ class Setting:
         help: a noun phrase with its unit.
         bounds: the numbers that it may be.
         choices: the texts that it may be.
-        names: what it names, as in "data set", where it becomes a part of paths.
+        names: the thing that it names, as in "data set", where it becomes a part of paths.
         pattern: a regular expression for texts, which forms check.
         read: makes a value of a text, and raises ConfigError.
         or_zero: whether 0 stands for a default that depends on other settings.
         each: help of the word ``each``, where that may stand in place of a value.
-        several: whether a list asks for one object for each of its values.
+        several: whether a list asks for an object for each value.
         metavar: the option's placeholder.
         option: the option's name, where it is another one.
     """
@@ -90,14 +90,18 @@ class Setting:
             if not (self.or_zero and value == 0 and not isinstance(value, bool)):
                 self.bounds.check(self.flag, value)
         elif self.choices:
-            one_of(self.flag, value, self.choices)
+            if not isinstance(value, str) or value not in self.choices:
+                wanted = f"use {' or '.join(self.choices)}"
+                raise ConfigError(self.flag, f"is {shown(value)}", wanted)
         elif self.names:
             check_name(self.names, value)
-        elif self.read is None and not _is_of(self.kind, value):
-            raise ConfigError(self.flag, f"is {shown(value)}", f"use {_KINDS[self.kind]}")
+        elif self.read is None:
+            kinds = int | float if self.kind is float else self.kind
+            if not isinstance(value, kinds) or isinstance(value, bool) != (self.kind is bool):
+                raise ConfigError(self.flag, f"is {shown(value)}", f"use {_KINDS[self.kind]}")
 
     def value(self, given: Any) -> Any:
-        """Return what a form or a command gives as a value: tuples, and what texts stand for."""
+        """Return the value of what a form or a command gives, such as the object of a text."""
         if isinstance(given, list | tuple):
             return tuple(map(self.value, given))
         return given if self.read is None else self.read(given)
@@ -110,12 +114,6 @@ class Setting:
 
 
 _KINDS: Final = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-
-
-def _is_of(kind: type, value: object) -> bool:
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, kind) or (kind is float and isinstance(value, int))
 
 
 def setting(
@@ -160,12 +158,6 @@ def check_known(what: str, values: Mapping[str, Any], known: Collection[str]) ->
         raise ConfigError(
             f"{what} has no setting {' or '.join(odd)}", remedy=f"use {', '.join(sorted(known))}"
         )
-
-
-def one_of(name: str, value: object, choices: Sequence[str]) -> None:
-    """Raise ConfigError for a text that is none of the choices."""
-    if not isinstance(value, str) or value not in choices:
-        raise ConfigError(name, f"is {shown(value)}", f"use {' or '.join(choices)}")
 
 
 def check_name(kind: str, name: object) -> str:

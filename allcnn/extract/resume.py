@@ -13,6 +13,7 @@ from allcnn.provenance import stamp
 from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction, Keep
 from allcnn.settings.selection import Selection
 from allcnn.similarity import pair_sums
+from allcnn.similarity.kernels import KERNELS
 from allcnn.workspace.paths import Workspace
 from store import (
     Attributes,
@@ -210,7 +211,7 @@ def gram_metas(
     source: Source, samples: Samples, taps: Collection[str], job: Extraction
 ) -> dict[str, GramMeta]:
     """Return what the Grams of each tap are stored with."""
-    how = job.base_kernel, job.pool, job.batch_size, job.dtype, source.digest
+    how = KERNELS.find(job.kernel).base, job.pool, job.batch_size, job.dtype, source.digest
     ranges = tuple(pair_sums.split_minibatches(samples.sample_set.n_samples, job.batch_size))
     facts: dict[str, Any] = {"attributes": source.attributes, "n_taps": len(taps)} | stamp()
     of = (samples.sample_set.name, source.run, source.checkpoint)

@@ -1,7 +1,7 @@
 """Where the rows of a network's taps go: the store of activations, and that of Grams."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import Protocol
@@ -131,8 +131,11 @@ def _blocks(writer: Writer | GramWriter, only_taken_back: bool) -> tuple[Span, .
 
 def median_distance_of(grams: Grams) -> float:
     """Return the median distance of whole linear Grams, which are read where it is not kept."""
-    kept = grams.median_distance
-    return median_distance.median_of_grams(_triangles(grams)) if kept is None else kept
+    if grams.median_distance is not None:
+        return grams.median_distance
+    n, step = grams.meta.length, grams.meta.block_length
+    blocks = (grams.read(start, min(start + step, n)) for start in range(0, n, step))
+    return median_distance.median_of_grams(chain.from_iterable(blocks))
 
 
 def keep_median_distance(writer: GramWriter) -> None:
@@ -140,9 +143,3 @@ def keep_median_distance(writer: GramWriter) -> None:
     key = writer.meta.key
     if writer.complete and key.kernel == "linear" and writer.median_distance is None:
         writer.set_median_distance(median_distance_of(open_grams(writer.store_path)[key]))
-
-
-def _triangles(grams: Grams) -> Iterator[Float[np.ndarray, "t"]]:
-    step = grams.meta.block_length
-    for start in range(0, grams.meta.length, step):
-        yield from grams.read(start, min(start + step, grams.meta.length))

@@ -5,7 +5,7 @@ from typing import Final, Literal, get_args
 
 from allcnn.definitions import bounds
 from allcnn.definitions.fields import NAME, check_settings, setting
-from allcnn.similarity.kernels import KERNELS, BaseKernel
+from allcnn.similarity.kernels import KERNELS
 from allcnn.similarity.method import MINIBATCH_HELP, POOL_HELP, Pool
 
 DType = Literal["float32", "float16"]
@@ -65,8 +65,3 @@ class Extraction:
     def __post_init__(self) -> None:
         check_settings(self)
         KERNELS.find(self.kernel)
-
-    @property
-    def base_kernel(self) -> BaseKernel:
-        """The kernel of the Grams that are kept, from which the one asked for is derived."""
-        return KERNELS.find(self.kernel).base
