@@ -33,6 +33,9 @@ def option_of(setting: Setting) -> click.Option:
     is_repeated = setting.is_list and setting.read is not None
     is_text = (setting.is_list or setting.several) and not is_repeated
     if is_text:
+        if setting.kind is int and setting.bounds is not None:
+            n = int(setting.bounds.least)
+            help += f": numbers and ranges, such as {n},{n + 1} or {n}-{n + 4}"
         kind = str
         if default is not None:
             values = default if isinstance(default, list) else [default]
@@ -44,7 +47,7 @@ def option_of(setting: Setting) -> click.Option:
         type=kind,
         is_flag=kind is bool or None,
         multiple=is_repeated,
-        help=help + ": numbers and ranges, such as 1,2 or 1-4" * (is_text and setting.kind is int),
+        help=help,
         metavar=setting.metavar or None,
         callback=lambda _, __, given: _read(setting, given, is_text),
     )
