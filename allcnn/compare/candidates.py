@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from store import (
     RepresentationMeta,
     SampleSet,
 )
+from store.storage import remote_errors
 
 
 @dataclass(frozen=True)
@@ -266,10 +267,16 @@ def find(
 
     Raises what keeps any of them from being opened, or else skips those.
     """
-    found: dict[RepresentationKey, Found] = {}
-    for name, network in _folders(workspace, side, sample_set):
+
+    def opened(at: tuple[str, Selection]) -> dict[RepresentationKey, Found]:
+        name, network = at
         opening = partial(_open, workspace, network, name, skip=skip)
-        found |= workspace.once(("opened", network, name, skip), opening)
+        return workspace.once(("opened", network, name, skip), opening)
+
+    folders = list(_folders(workspace, side, sample_set))
+    found = dict(
+        chain(*(some.items() for some in remote_errors.each(workspace.root, opened, folders)))
+    )
     return [found[key] for key in sorted(found) if side.matches(key.run, key.checkpoint, key.tap)]
 
 
