@@ -12,9 +12,9 @@ from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.run import RunConfig
 from allcnn.workspace.paths import Workspace
-from flows.cli.local_pipeline import series_of
 from flows.compare import compare_representations
 from flows.extract import extract_checkpoint
+from flows.figures.results import compare_each
 from flows.runtime import artifacts
 from flows.runtime.failures import HOUR_S, SAFE_TO_REPEAT, WATCHED
 from flows.runtime.logs import logged, telling, without_tracebacks
@@ -30,7 +30,8 @@ def compare_stages(
 ) -> None:
     """Compare a network with its earlier checkpoints, and show them in one picture."""
     report = logged(f"stages of {run}")
-    for results in series_of(workspace, jobs, report, cluster):
+    # A series for each method.
+    for results in zip(*compare_each(workspace, jobs, report, cluster), strict=True):
         picture = figure_files.draw_stages(workspace, results)
         artifacts.show_picture(
             picture, f"{run} against its checkpoints: {describe.way(results[0])}"

@@ -28,9 +28,8 @@ from allcnn.workspace.paths import Workspace
 from flows.figures import networks as many
 from flows.figures import pairs, probe_curves, training
 from flows.figures import results as sources
-from flows.figures.output_files import Targets, speaking_name
-from flows.figures.results import Request, Sources
-from flows.figures.style import Look
+from flows.figures.results import Sources
+from flows.figures.style import Drawn, Look, parse_files, speaking_name, write
 from flows.settings.pipeline_plan import stages
 from tests.commands import run, succeed
 from tests.faults import relabel
@@ -44,11 +43,11 @@ ALL = Selection(D1, "*")
 BATCH = 16
 
 
-def request(sample_set=None, **flat) -> Request:
-    return Request(methods(**flat), sample_set)
+def of(place, sample_set=None, **flat) -> Sources:
+    """Return the sources of figures in a workspace, by default in minibatches of ours."""
+    return Sources(place, methods(**{"batch_size": BATCH} | flat), sample_set)
 
 
-METHOD = request(batch_size=BATCH)
 BY = ["--batch-size", BATCH]
 DEAD = ["--cluster", "tcp://127.0.0.1:9"]
 LOOK = Look()
@@ -132,7 +131,7 @@ def words(drawn):
 
 
 def test_a_matrix_is_a_block_of_what_is_stored(bare, no_work):
-    drawn = pairs.draw_matrix(Sources(bare), METHOD.job(FINAL, INIT), LOOK, errors=False)
+    drawn = pairs.draw_matrix(of(bare), LOOK, rows=FINAL, columns=INIT)
     (axes,) = maps(drawn)
     np.testing.assert_array_equal(values(axes), block(whole(bare), FINAL, INIT))
     assert axes.get_title().replace("\n", " ") == (
@@ -142,27 +141,26 @@ def test_a_matrix_is_a_block_of_what_is_stored(bare, no_work):
 
 
 def test_what_is_not_stored_is_computed_and_kept(place):
-    job = METHOD.job(FINAL, DEEP)
-    first = pairs.draw_matrix(Sources(place), job, LOOK, errors=False)
+    first = pairs.draw_matrix(of(place), LOOK, rows=FINAL, columns=DEEP)
     assert values(maps(first)[0]).shape == (10, 17)
     (name,) = set(store.list_results(place.similarity)) - {whole(place).name}
     for other in ("activations", "grams"):
         shutil.rmtree(place.root / f"{other}.zarr")
-    again = pairs.draw_matrix(Sources(place), job, LOOK, errors=False)
+    again = pairs.draw_matrix(of(place), LOOK, rows=FINAL, columns=DEEP)
     np.testing.assert_array_equal(values(maps(again)[0]), values(maps(first)[0]))
     result = store.read_result(place.similarity, name)
     np.testing.assert_array_equal(values(maps(again)[0]), result.cka)
 
 
 def test_results_of_another_checkpoint_of_that_name_are_not_drawn(place):
-    result, job = whole(place), METHOD.job(FINAL, INIT)
-    digests = {side: dict(of) for side, of in result.provenance["checkpoint_digests"].items()}
-    for of in digests.values():
-        of[f"{D1}@init"] = "5eed"
+    result, job = whole(place), of(place).job(FINAL, INIT)
+    digests = {side: dict(each) for side, each in result.provenance["checkpoint_digests"].items()}
+    for each in digests.values():
+        each[f"{D1}@init"] = "5eed"
     changed = result.provenance | {"checkpoint_digests": digests}
     store.write_result(place.similarity, replace(result, provenance=changed))
     assert Catalogue(place).results(job) is None
-    assert Catalogue(place).results(METHOD.job(FINAL, FINAL)) is not None
+    assert Catalogue(place).results(of(place).job(FINAL, FINAL)) is not None
     # Gone, the checkpoint tells nothing; but what is stored of it does, and then when it was begun.
     shutil.rmtree(place.find_checkpoint(D1, "init"))
     assert Catalogue(place).results(job) is None
@@ -175,18 +173,17 @@ def test_results_of_another_checkpoint_of_that_name_are_not_drawn(place):
 
 def test_layers_are_numbered_and_titled_as_asked(place, no_work):
     look = Look("column", "numbers", "my title")
-    job = METHOD.job(FINAL, FINAL)
-    drawn = pairs.draw_matrix(Sources(place), job, look, errors=False)
+    drawn = pairs.draw_matrix(of(place), look, rows=FINAL)
     (axes,) = maps(drawn)
     assert [label.get_text() for label in axes.get_yticklabels()][-1] == "L10"
     assert axes.get_title() == "my title"
     assert drawn.picture.get_figwidth() == pytest.approx(3.3)
-    untitled = pairs.draw_matrix(Sources(place), job, Look(title=""), errors=False)
+    untitled = pairs.draw_matrix(of(place), Look(title=""), rows=FINAL)
     assert maps(untitled)[0].get_title() == ""
 
 
 def test_standard_errors_are_those_of_the_block(bare, no_work):
-    drawn = pairs.draw_errors(Sources(bare), METHOD.job(FINAL, INIT), LOOK)
+    drawn = pairs.draw_errors(of(bare), LOOK, rows=FINAL, columns=INIT)
     result = whole(bare)
     rows = [k for k, key in enumerate(result.rows) if key.checkpoint == "final"]
     columns = [k for k, key in enumerate(result.columns) if key.checkpoint == "init"]
@@ -195,7 +192,7 @@ def test_standard_errors_are_those_of_the_block(bare, no_work):
 
 
 def test_a_convergence_ends_at_the_stored_values(bare, no_work):
-    drawn = pairs.draw_convergence(Sources(bare), METHOD.job(FINAL, INIT), LOOK)
+    drawn = pairs.draw_convergence(of(bare), LOOK, rows=FINAL, columns=INIT)
     matrix = block(whole(bare), FINAL, INIT)
     lines = [line for line in drawn.picture.axes[0].lines if len(line.get_xdata()) == 4]
     ends = [line.get_ydata()[-1] for line in lines]
@@ -203,7 +200,7 @@ def test_a_convergence_ends_at_the_stored_values(bare, no_work):
 
 
 def test_stages_are_the_final_network_against_each(bare, no_work):
-    drawn = training.draw_stages(Sources(bare), D1, (), METHOD, LOOK)
+    drawn = training.draw_stages(of(bare), LOOK, D1, ())
     names = ["init", "epoch-0001", "final"]
     assert [axes.get_title() for axes in maps(drawn)] == ["epoch 0", "epoch 1", "final"]
     for axes, name in zip(maps(drawn), names, strict=True):
@@ -212,7 +209,7 @@ def test_stages_are_the_final_network_against_each(bare, no_work):
 
 
 def test_stages_tell_epoch_and_accuracy_where_the_run_is_there(place, no_work):
-    drawn = training.draw_stages(Sources(place), D1, ("epoch-0001", "final"), METHOD, LOOK)
+    drawn = training.draw_stages(of(place), LOOK, D1, ("epoch-0001", "final"))
     history = run_record.read_history(place, D1)
     assert [axes.get_title() for axes in maps(drawn)] == [
         f"epoch {k} ({row.test_accuracy:.1%})" for k, row in enumerate(history, start=1)
@@ -224,18 +221,18 @@ def test_the_stages_drawn_are_those_of_a_pipeline(tmp_path, monkeypatch):
     names = ["init", *(f"epoch-{epoch:04d}" for epoch in range(5, 350, 5)), "final"]
     monkeypatch.setattr(training, "_checkpoints", lambda *_: names)
 
-    def against(sources, run, names, method):
+    def against(sources, run, names):
         chosen.extend(names)
         raise ComparisonError("no more is asked")
 
     monkeypatch.setattr(training, "_against", against)
     with pytest.raises(ComparisonError, match="no more is asked"):
-        training.draw_stages(Sources(Workspace.at(tmp_path)), config.name, (), METHOD, LOOK)
+        training.draw_stages(of(Workspace.at(tmp_path)), LOOK, config.name, ())
     assert chosen == stages(config)
 
 
 def test_a_film_has_all_checkpoints(place, no_work, tmp_path):
-    drawn = training.draw_film(Sources(place), D1, METHOD, LOOK)
+    drawn = training.draw_animation(of(place), LOOK, D1)
     history = run_record.read_history(place, D1)
     titles = [
         f"epoch {k} · test accuracy {row.test_accuracy:.1%}" for k, row in enumerate(history, 1)
@@ -278,7 +275,7 @@ def test_checkpoints_that_are_not_stored_are_told(place):
 
 
 def test_seeds_are_averaged_over_all_pairs(bare, no_work):
-    drawn = many.draw_seeds(Sources(bare), ALL, METHOD, LOOK)
+    drawn = many.draw_seeds(of(bare), LOOK, ALL)
     result = whole(bare)
     networks = [Selection(D1, name) for name in ("init", "epoch-0001", "final")]
     blocks = [
@@ -297,7 +294,7 @@ def test_seeds_are_averaged_over_all_pairs(bare, no_work):
 
 
 def test_two_networks_are_drawn_without_a_spread(bare, no_work):
-    drawn = many.draw_seeds(Sources(bare), Selection(D1, "[!e]*"), METHOD, LOOK)
+    drawn = many.draw_seeds(of(bare), LOOK, Selection(D1, "[!e]*"))
     (mean,) = maps(drawn)
     one = block(whole(bare), FINAL, INIT)
     np.testing.assert_allclose(values(mean), (one + one.T) / 2, rtol=1e-12)
@@ -306,13 +303,13 @@ def test_two_networks_are_drawn_without_a_spread(bare, no_work):
 
 def test_one_network_has_no_pairs(bare, no_work):
     with pytest.raises(ComparisonError, match="there are 1 networks"):
-        many.draw_seeds(Sources(bare), FINAL, METHOD, LOOK)
+        many.draw_seeds(of(bare), LOOK, FINAL)
 
 
 def test_depths_stand_side_by_side_with_the_probes_there_are(place, monkeypatch):
     probe = probe_on(FINAL, whole(place).rows[0].sample_set)
     monkeypatch.setattr(many, "stored_probes", lambda workspace: [probe])
-    drawn = many.draw_depths(Sources(place), [FINAL, DEEP], METHOD, LOOK)
+    drawn = many.draw_depths(of(place), LOOK, [FINAL, DEEP])
     first, second = maps(drawn)
     np.testing.assert_array_equal(values(first), block(whole(place), FINAL, FINAL))
     assert values(second).shape == (17, 17)
@@ -351,13 +348,13 @@ def test_probes_that_are_read_are_of_networks_as_they_are_now(place):
 def test_probes_are_drawn_of_each_network(place, monkeypatch):
     probes = [probe_on(FINAL, "one"), probe_on(INIT, "one")]
     monkeypatch.setattr(many, "stored_probes", lambda workspace: probes)
-    drawn = many.draw_probes(place, [FINAL, INIT], LOOK)
+    drawn = many.draw_probes(of(place), LOOK, [FINAL, INIT])
     (axes,) = drawn.picture.axes
     assert len(axes.containers) == 2
     legend = [text.get_text() for text in drawn.picture.legends[0].get_texts()]
     assert legend == [f"{D1}@final", f"{D1}@init"]
     with pytest.raises(RunError, match=f"no probes of {D2}@final are stored"):
-        many.draw_probes(place, [DEEP], LOOK)
+        many.draw_probes(of(place), LOOK, [DEEP])
 
 
 def test_probes_of_all_layers_come_before_those_of_some():
@@ -370,20 +367,19 @@ def test_probes_of_all_layers_come_before_those_of_some():
 @pytest.mark.parametrize("draw", [pairs.draw_errors, pairs.draw_convergence, pairs.draw_matrix])
 def test_layers_of_a_part_of_a_network_have_no_numbers(tmp_path, draw):
     some = replace(FINAL, tap="conv[3-5]")
-    how = {"errors": False} if draw == pairs.draw_matrix else {}
     with pytest.raises(
         ConfigError, match=r"names is numbers, and .*:conv\[3-5\] leaves out layers"
     ):
-        draw(Sources(Workspace.at(tmp_path)), METHOD.job(FINAL, some), Look(names="numbers"), **how)
+        draw(of(Workspace.at(tmp_path)), Look(names="numbers"), rows=FINAL, columns=some)
     with pytest.raises(ConfigError, match="leaves out layers"):
-        many.draw_seeds(Sources(Workspace.at(tmp_path)), some, METHOD, Look(names="numbers"))
+        many.draw_seeds(of(Workspace.at(tmp_path)), Look(names="numbers"), some)
 
 
 def test_probes_of_means_over_space_are_drawn_as_such(tmp_path, monkeypatch):
     place = Workspace.at(tmp_path)
     probes = [replace(probe_on(FINAL, "one"), pool="mean"), probe_on(INIT, "one")]
     monkeypatch.setattr(many, "stored_probes", lambda workspace: probes)
-    drawn = many.draw_probes(place, [FINAL, INIT], LOOK)
+    drawn = many.draw_probes(of(place), LOOK, [FINAL, INIT])
     legend = [text.get_text() for text in drawn.picture.legends[0].get_texts()]
     assert legend == [f"{D1}@final, mean over space", f"{D1}@init"]
 
@@ -404,8 +400,8 @@ def test_probes_of_the_same_examples_come_first():
 
 def test_classes_are_averaged_and_spread(place):
     shutil.rmtree(place.root / "runs")
-    drawn = many.draw_classes(Sources(place), FINAL, FINAL, METHOD, LOOK)
-    job = METHOD.job(FINAL, FINAL, label="each")
+    drawn = many.draw_classes(of(place), LOOK, FINAL, FINAL)
+    job = of(place).job(FINAL, FINAL, label="each")
     results = {result.label: result.cka for result in compare(place, job)}
     *singles, mean, together, spread = maps(drawn)
     assert [axes.get_title() for axes in singles] == [f"class {k}" for k in results]
@@ -424,28 +420,28 @@ def test_classes_are_averaged_and_spread(place):
     # The same from results alone.
     for name in ("activations.zarr", "grams.zarr"):
         shutil.rmtree(place.root / name)
-    again = many.draw_classes(Sources(place), FINAL, FINAL, METHOD, LOOK)
+    again = many.draw_classes(of(place), LOOK, FINAL, FINAL)
     np.testing.assert_array_equal(values(maps(again)[-1]), values(spread))
 
 
 def test_one_stored_class_does_not_stand_for_all(tmp_path):
     place, some = Workspace.at(tmp_path / "workspace"), Selection("a", "final")
     write_network(place.activations, some, make_taps(), labels=np.arange(66) % 3)
-    compare(place, METHOD.job(some, some, label=1))
-    drawn = many.draw_classes(Sources(place), some, some, METHOD, LOOK)
+    compare(place, of(place).job(some, some, label=1))
+    drawn = many.draw_classes(of(place), LOOK, some, some)
     titles = [axes.get_title() for axes in maps(drawn)[:-3]]
     assert titles == ["class 0", "class 1", "class 2"]
 
 
 def test_classes_have_their_names_where_the_run_is_there(place):
-    drawn = many.draw_classes(Sources(place), FINAL, FINAL, METHOD, LOOK)
+    drawn = many.draw_classes(of(place), LOOK, FINAL, FINAL)
     names = run_record.read_record(place, D1).class_names
     assert [axes.get_title() for axes in maps(drawn)[:-3]] == list(names)
 
 
 def test_layers_found_stand_alone_unless_they_are_those_of_the_published(place, monkeypatch):
-    method = request(kernel="rbf", sigma=(0.2, 0.4, 0.8), batch_size=BATCH)
-    drawn = many.draw_layers(Sources(place), ALL, method, ["logits"], LOOK)
+    drawing = of(place, kernel="rbf", sigma=(0.2, 0.4, 0.8))
+    drawn = many.draw_layers(drawing, LOOK, ALL, ["logits"])
     (axes,) = drawn.picture.axes
     (ours,) = axes.containers
     networks = [f"{key.run}@{key.checkpoint}" for key in whole(place).rows]
@@ -458,21 +454,21 @@ def test_layers_found_stand_alone_unless_they_are_those_of_the_published(place, 
     legend = [text.get_text() for text in drawn.picture.legends[0].get_texts()]
     assert legend == ["here", "chance"]
     monkeypatch.setattr(many, "_is_table_2", lambda *_: True)
-    drawn = many.draw_layers(Sources(place), ALL, method, ["logits"], LOOK)
+    drawn = many.draw_layers(drawing, LOOK, ALL, ["logits"])
     _, theirs = drawn.picture.axes[0].containers
     published = [bar.get_height() for bar in theirs]
     np.testing.assert_allclose(published, [99.3, 80.6, 99.1, 99.3, 22.2])
     legend = [text.get_text() for text in drawn.picture.legends[0].get_texts()]
     assert legend[1] == "published: Kornblith et al. 2019, Table 2"
     with pytest.raises(ComparisonError, match="networks of one architecture"):
-        many.draw_layers(Sources(place), Selection("*", "final"), method, ["logits"], LOOK)
+        many.draw_layers(drawing, LOOK, Selection("*", "final"), ["logits"])
 
 
 TINY = {"architecture": "tiny", "dataset": "cifar10", "image_size": 32, "width": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("changes", "of", "wanted"),
+    ("changes", "case", "wanted"),
     [
         ({}, {}, True),
         ({"epochs": 10, "learning_rate": 0.2, "prefix": "mine"}, {}, True),
@@ -489,25 +485,25 @@ TINY = {"architecture": "tiny", "dataset": "cifar10", "image_size": 32, "width":
         ({}, {"imported": True}, False),
     ],
 )
-def test_the_published_numbers_are_of_tiny_10_alone(tmp_path, changes, of, wanted):
+def test_the_published_numbers_are_of_tiny_10_alone(tmp_path, changes, case, wanted):
     place = Workspace.at(tmp_path)
     configs = [RunConfig.of(**TINY), RunConfig.of(**TINY | changes, seed=1)]
-    for config in configs[: 1 if of.get("imported") else 2]:
+    for config in configs[: 1 if case.get("imported") else 2]:
         write_run(place, config)
-    taps = of.get("taps", ["conv1", "conv2", "logits"])
+    taps = case.get("taps", ["conv1", "conv2", "logits"])
     both = [
         key
         for config in configs
-        for key in keys(config.name, (of.get("checkpoint", "final"),), taps=taps)
+        for key in keys(config.name, (case.get("checkpoint", "final"),), taps=taps)
     ]
     result = write_result(place, "both", both, both)
-    method = request(pool=of.get("pool", "whole"))
-    found = many._is_table_2(place, result, method, of.get("exclude", ["logits"]))
+    drawing = of(place, pool=case.get("pool", "whole"))
+    found = many._is_table_2(drawing, result, case.get("exclude", ["logits"]))
     assert found is wanted
 
 
 def test_invariance_is_told_with_its_deviation(place):
-    drawn = many.draw_invariance(place, FINAL, METHOD, 48, LOOK)
+    drawn = many.draw_invariance(of(place), LOOK, FINAL, 48)
     plain, *others = maps(drawn)
     titles = [axes.get_title().replace("\n", " ") for axes in others]
     assert [title.split(": ")[0] for title in titles] == [
@@ -534,7 +530,7 @@ def begin_again(place):
 def test_invariance_of_what_an_earlier_run_left_is_refused(place):
     """As a comparison and a probe of it are."""
     begin_again(place)
-    many.draw_invariance(place, FINAL, METHOD, 8, LOOK)  # it came to the same checkpoint again
+    many.draw_invariance(of(place), LOOK, FINAL, 8)  # it came to the same checkpoint again
     shutil.rmtree(place.find_checkpoint(D1, "final"))
     copied = shutil.copytree(
         place.find_checkpoint(D1, "init"), place.checkpoints_folder(D1) / "final"
@@ -550,7 +546,7 @@ def test_several_sample_sets_are_not_mixed(place):
     other = extract(place, Extraction(D2, "final", n_samples=32, batch_size=BATCH))
     shutil.rmtree(place.activations / whole(place).rows[0].sample_set / D2)
     with pytest.raises(ComparisonError, match="of several sample sets") as error:
-        many.draw_depths(Sources(place), [FINAL, DEEP], METHOD, LOOK)
+        many.draw_depths(of(place), LOOK, [FINAL, DEEP])
     assert other in str(error.value)
 
 
@@ -664,12 +660,13 @@ def test_files_speak_of_what_they_show():
     assert all(re.fullmatch("seeds-tiny-x0-9xx_final-xxb-[0-9a-f]{8}", name) for name in some)
     assert some[0] != some[1]
     with pytest.raises(ConfigError, match=r"use a name in \.png, \.pdf, \.svg"):
-        Targets.parse(["a"])
+        parse_files(["a"])
 
 
-def test_figures_of_other_minibatches_or_examples_have_names_of_their_own():
+def test_figures_of_other_minibatches_or_examples_have_names_of_their_own(tmp_path):
     jobs = [
-        request(**how).job(FINAL, FINAL) for how in ({}, {"batch_size": 16}, {"sample_set": "a"})
+        of(Workspace.at(tmp_path), **how).job(FINAL)
+        for how in ({"batch_size": 256}, {}, {"batch_size": 256, "sample_set": "a"})
     ]
     names = {speaking_name("matrix", *pairs.words_of(job)) for job in jobs}
     assert names == {f"matrix-{D1}_final-linear{end}" for end in ("", "-batch16", "-a")}
@@ -679,8 +676,8 @@ def test_long_names_are_told_apart(tmp_path):
     workspace = Workspace.at(tmp_path)
     panel = many.Panel(np.zeros((1, 1)), ["a"], ["b"])
     figure = pairs.matrices.matrix(panel)
-    names = [speaking_name("depths", f"{'x' * 300}{end}") for end in "ab"]
-    paths = [Targets().write(workspace, figure, name, LOOK)[0] for name in names]
+    drawn = [Drawn(figure, ("depths", f"{'x' * 300}{end}")) for end in "ab"]
+    paths = [write(workspace, each, (), LOOK)[0] for each in drawn]
     assert len({path.name for path in paths}) == 2
     assert all(len(path.name) < 200 for path in paths)
 

@@ -268,8 +268,12 @@ BAD = {
     "no examples": (["--run", "a"], 2, "dataset is not given; say of which examples the rows are"),
     "no split": (["--run", "a", "--dataset", "x"], 2, "split is not given"),
     "both": ([*DESCRIBED, "--like", "ours@final"], 2, "dataset and like exclude each other; leave"),
-    "pattern": (["--run", "a", "--like", "*@final"], 2, "like is '*@final'; name one network"),
-    "tap like": (["--run", "a", "--like", "ours@final:zero"], 2, "name one network, as in a@final"),
+    "pattern": (
+        ["--run", "a", "--like", "*@final"],
+        2,
+        "'*@final' is a pattern; name one RUN@CHECKPOINT",
+    ),
+    "tap like": (["--run", "a", "--like", "ours@final:zero"], 2, "name one RUN@CHECKPOINT"),
     "unknown like": (["--run", "a", "--like", "b@final"], 1, "holds no activations or Grams of b@"),
     "mistyped like": (
         ["--run", "a", "--like", "ours@fnal"],

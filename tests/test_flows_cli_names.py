@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import store
 from allcnn.workspace.paths import Workspace
 from flows.cli.main import main
-from flows.figures.output_files import speaking_name
+from flows.figures.style import speaking_name
 from flows.settings import texts
 from store.model.names import fits, tap_folder
 from tests.commands import run, succeed

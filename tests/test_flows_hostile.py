@@ -81,8 +81,8 @@ def idle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let settings that are right do no work."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("flows.cli.local_pipeline.train_runs", lambda *_, **__: [])
-    monkeypatch.setattr("flows.cli.main._tell", lambda _: None)
-    monkeypatch.setattr("flows.cli.local_pipeline.run_pipeline", lambda *_: None)
+    monkeypatch.setattr("flows.cli.main._show_outcome", lambda *_: None)
+    monkeypatch.setattr("flows.cli.local_pipeline.run_pipeline", lambda *_: ([], {}))
     monkeypatch.setattr(
         "flows.cli.nightly_commands._whole_night", lambda *_: pytest.skip("a night")
     )

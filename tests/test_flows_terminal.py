@@ -101,7 +101,7 @@ def test_a_limit_on_threads_is_one_sentence(monkeypatch, tmp_path):
         raise RuntimeError("can't start new thread")
 
     silenced = []
-    monkeypatch.setattr("flows.cli.main.end_in_silence", lambda: silenced.append(True))
+    monkeypatch.setattr("flows.cli.commands.end_in_silence", lambda: silenced.append(True))
     monkeypatch.setattr("allcnn.workspace.run_listing.list_runs", refuse)
     result = CliRunner().invoke(main, ["run", "ls", "--workspace", str(tmp_path)])
     assert result.exit_code == 1

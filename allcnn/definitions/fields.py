@@ -72,7 +72,8 @@ class Setting:
     def check(self, value: object) -> None:
         """Raise ConfigError for a value that it may not be."""
         if self.is_list:
-            self.check_list(value)
+            if value != self.default:
+                self.check_list(value)
         elif not (value is None and self.default is None) and not (self.each and value == "each"):
             self._check_one(value)
 

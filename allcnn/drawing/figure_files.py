@@ -1,20 +1,21 @@
 """From results and learning curves to files in the workspace's folder of figures, and to JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from allcnn.compare import SimilarityResult, network_of
 from allcnn.compare.describe import method, side
 from allcnn.drawing import curves, matrices
 from allcnn.drawing.canvas import save
 from allcnn.drawing.panel import Panel
-from allcnn.drawing.style import SCREEN
+from allcnn.drawing.style import PAGE, SCREEN, Style
 from allcnn.errors import ComparisonError
 from allcnn.similarity.jackknife import convergence
 from allcnn.similarity.layer_identification import Identification
-from allcnn.similarity.measures import MEASURES, Measure
+from allcnn.similarity.measures import MEASURES
 from allcnn.similarity.pair_sums import MinibatchSums
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
@@ -59,19 +60,29 @@ def draw_classes(workspace: Workspace, results: Sequence[SimilarityResult]) -> P
 
 def draw_convergence(workspace: Workspace, result: SimilarityResult) -> Place:
     """Draw values against the number of minibatches that it is summed over."""
-    rows, columns = side(result.rows), side(result.columns)
+    figure = convergence_figure(result, method(result, errors=True))
+    return save(figure, workspace.figures / f"{result.name}-convergence.png")
+
+
+def convergence_figure(
+    result: SimilarityResult,
+    title: str,
+    layers: Callable[[list[str]], Sequence[str]] = list,
+    style: Style = PAGE,
+) -> Figure:
+    """Return a figure of values against the number of minibatches; ``layers`` names the taps."""
     parts = parts_of(result)
-    figure = curves.convergence_curves(
-        convergence(parts, measure_of(result)),
-        rows.full_names,
-        columns.full_names,
+    return curves.convergence_curves(
+        convergence(parts, MEASURES.make(result.method["measure"], result.method)),
+        layers(side(result.rows).full_names),
+        layers(side(result.columns).full_names),
         parts.sizes,
         result.errors,
         is_self=result.rows == result.columns,
-        title=method(result, errors=True),
+        title=title,
+        style=style,
         measure=result.title,
     )
-    return save(figure, workspace.figures / f"{result.name}-convergence.png")
 
 
 def draw_baseline(workspace: Workspace, result: SimilarityResult) -> Place:
@@ -131,8 +142,3 @@ def parts_of(result: SimilarityResult) -> MinibatchSums:
             f"result {result.name}", "has no sums of minibatches", remedy="compute it again"
         )
     return MinibatchSums(cross, rows, columns, result.sizes)
-
-
-def measure_of(result: SimilarityResult) -> Measure:
-    """Return the measure of a result; raises ConfigError where it cannot be imported."""
-    return MEASURES.make(result.method["measure"], result.method)

@@ -1,65 +1,121 @@
 """``allcnn store import``: activations of other people's networks."""
 
-from typing import Any
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
 
 import click
 
+from allcnn.definitions.fields import check_settings, only, setting, settings_of
+from allcnn.errors import ConfigError
+from allcnn.settings.extraction import Compression, Extraction, StoredDType
 from allcnn.settings.selection import Selection
 from flows.cli import options
 from flows.settings import texts
+from flows.settings.shared import MINIBATCH
+
+
+def _file(help: str) -> Any:
+    return setting(None, help, read=lambda text: str(texts.local_file(text)), metavar="FILE")
+
+
+@dataclass(frozen=True)
+class Import:
+    """Files of activations, their network, and the examples that their rows are of.
+
+    ``labels``, ``samples`` and ``images`` are only checked beside ``like``, which has its own.
+    """
+
+    files: tuple[Path, ...]
+    minibatch: int
+    compression: Compression
+    attributes: dict[str, str | int | float | bool]
+    stack: bool | None
+    run: str = setting(help="what to call the network", names="run", metavar="NAME")
+    checkpoint: str = setting("final", "its state", names="checkpoint", metavar="NAME")
+    taps: tuple[str, ...] = setting(
+        (),
+        "an array that is a layer, and its new name; may be repeated [default: all that can be]",
+        read=str,
+        metavar="[NEW=]NAME",
+        option="tap",
+    )
+    skip: tuple[str, ...] = setting(
+        (),
+        "arrays that are left out, with *, ? and [...]; may be repeated",
+        read=str,
+        metavar="PATTERN",
+    )
+    dataset: str | None = setting(
+        None, "the data set that the rows are examples of", names="dataset", metavar="NAME"
+    )
+    split: str | None = setting(None, "its part, such as test", names="split", metavar="NAME")
+    labels: str | None = _file("every row's class: FILE, or FILE:NAME of one array")
+    samples: str | None = _file("every row's index in the data set, likewise")
+    images: str | None = _file(
+        "the images, uint8 (n, h, w, c), by which the examples are recognised, likewise"
+    )
+    like: Selection | None = setting(
+        None,
+        "a stored network over the same examples in the same order, instead of data set and split",
+        read=texts.network,
+        metavar="RUN@CHECKPOINT",
+    )
+    sample_set: str | None = setting(None, "which of its sample sets", metavar="NAME")
+    dtype: StoredDType = setting(
+        "float32",
+        "of the stored activations; float64 for features whose mean is far from zero",
+        choices=get_args(StoredDType),
+    )
+    channels_first: bool = setting(
+        False, "arrays are (n, c, h, w) and (n, c, position), images too, as in PyTorch"
+    )
+    channels_last: tuple[str, ...] = setting(
+        (),
+        "layers, such as 'block*', that are (n, position, c) all the same; may be repeated",
+        read=str,
+        metavar="PATTERN",
+    )
+    digest: str | None = setting(
+        None,
+        "what stands for the network's parameters, such as the SHA-256 of their file: shows that"
+        " imports on other examples are of the same network [default: a digest of the rows]",
+        metavar="TEXT",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        MINIBATCH.check(self.minibatch)
+        if self.digest is not None and not re.fullmatch(r"[!-~]{1,200}", self.digest):
+            wanted = "use 1 to 200 letters, digits and signs, no spaces"
+            raise ConfigError("digest", f"is {self.digest!r}", wanted)
+        for name, value in (("dataset", self.dataset), ("split", self.split)):
+            if value is None and self.like is None:
+                raise ConfigError(
+                    name,
+                    "is not given",
+                    remedy="say of which examples the rows are, with --dataset and --split, or with"
+                    " --like RUN@CHECKPOINT",
+                )
+            if value is not None and self.like is not None:
+                raise ConfigError(f"{name} and like exclude each other", remedy="leave one out")
+        if self.sample_set is not None and self.like is None:
+            raise ConfigError("sample-set chooses among those of --like", remedy="leave it out")
+        if self.channels_last and not self.channels_first:
+            raise ConfigError(
+                "channels-last excepts layers from --channels-first", remedy="give both"
+            )
 
 
 @click.command("import")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@options.argument("files", "FILE...", texts.local_file, nargs=-1, required=True)
 @options.workspace
-@click.option("--run", required=True, metavar="NAME", help="what to call the network")
-@click.option("--checkpoint", default="final", show_default=True, metavar="NAME", help="its state")
-@click.option(
-    "--tap",
-    "taps",
-    multiple=True,
-    metavar="[NEW=]NAME",
-    help="an array that is a layer, and its new name; may be repeated [default: all that can be]",
-)
-@click.option(
-    "--skip",
-    multiple=True,
-    metavar="PATTERN",
-    help="arrays that are left out, with *, ? and [...]; may be repeated",
-)
+@options.giving([*settings_of(Import).values(), *only(Extraction, "compression"), MINIBATCH])
 @click.option(
     "--stack/--no-stack",
     default=None,
     help="whether each file of a folder is an example [default: where it can be nothing else]",
-)
-@click.option("--dataset", metavar="NAME", help="the data set that the rows are examples of")
-@click.option("--split", metavar="NAME", help="its part, such as test")
-@click.option("--labels", metavar="FILE", help="every row's class: FILE, or FILE:NAME of one array")
-@click.option("--samples", metavar="FILE", help="every row's index in the data set, likewise")
-@click.option(
-    "--images",
-    metavar="FILE",
-    help="the images, uint8 (n, h, w, c), by which the examples are recognised, likewise",
-)
-@click.option(
-    "--like",
-    metavar="RUN@CHECKPOINT",
-    help="a stored network over the same examples in the same order, instead of data set and split",
-)
-@click.option("--sample-set", metavar="NAME", help="which of its sample sets")
-@options.stored_dtype
-@options.compression
-@options.minibatch
-@click.option(
-    "--channels-first",
-    is_flag=True,
-    help="arrays are (n, c, h, w) and (n, c, position), images too, as in PyTorch",
-)
-@click.option(
-    "--channels-last",
-    multiple=True,
-    metavar="PATTERN",
-    help="layers, such as 'block*', that are (n, position, c) all the same; may be repeated",
 )
 @click.option(
     "--attribute",
@@ -68,40 +124,18 @@ from flows.settings import texts
     metavar="NAME=VALUE",
     help="a fact about the network, such as depth=18; may be repeated",
 )
-@click.option(
-    "--digest",
-    metavar="TEXT",
-    help="what stands for the network's parameters, such as the SHA-256 of their file: tells that"
-    " imports on other examples are of the same network [default: a digest of the rows]",
-)
-def import_arrays(files: tuple[str, ...], attributes: tuple[str, ...], **how: Any) -> None:
+def import_arrays(place: Any, attributes: tuple[str, ...], **how: Any) -> None:
     """Take the activations of your own network from files, each array a tap.
 
     A FILE is an .npz, .npy, .safetensors, .pt, .h5, .mat, .csv or .parquet file, a .zarr folder, or
     a folder of such files. Rows are examples: (n, channels), (n, positions, channels) or
     (n, h, w, channels). An array named labels or samples is the classes or the indices in the data
-    set. A line says of each other array that is no layer that it is left out. The last line is the
-    sample set; killed and asked for again, it goes on.
+    set. A note names each other array that is no layer and is left out. The last line is the sample
+    set; killed and run again, it goes on.
     """
-    from allcnn.workspace.paths import Workspace
-    from flows.cli.import_examples import incomparable
-    from flows.cli.imports import Import, import_files, parse_attributes
+    from flows.cli.imports import import_files, parse_attributes
 
-    place, like = Workspace.at(how.pop("workspace")), how.pop("like")
-    for name in ("labels", "samples", "images"):
-        how[name] = None if how[name] is None else str(texts.local_file(how[name]))
-    job = Import(
-        files=tuple(map(texts.local_file, files)),
-        like=None if like is None else Selection.parse(like),
-        attributes=parse_attributes(attributes),
-        **how,
-    )
-    sample_set, taps = import_files(place, job, _note)
-    for note in incomparable(place, sample_set) if like is None else []:
-        click.echo(note, err=True)
+    job = Import(attributes=parse_attributes(attributes), **how)
+    sample_set, taps = import_files(place, job)
     click.echo(f"{job.run}@{job.checkpoint}: {', '.join(taps)}")
     click.echo(sample_set)
-
-
-def _note(text: str) -> None:
-    click.echo(f"note: {text}", err=True)

@@ -6,16 +6,16 @@ from itertools import combinations_with_replacement
 
 from allcnn.cluster.cluster import Cluster
 from allcnn.cluster.spec import THREADS, ClusterSpec
-from allcnn.compare import SimilarityResult, compare
+from allcnn.compare import compare
 from allcnn.drawing import figure_files
 from allcnn.extract import each_checkpoint, extract
-from allcnn.progress import Report
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction
 from allcnn.settings.run import RunConfig
 from allcnn.training.loop import train, train_together
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
+from flows.figures.results import compare_each
 from flows.settings.pipeline_checks import check
 from flows.settings.pipeline_plan import Pipeline, stages, work_through
 from flows.views.progress import Progress
@@ -25,25 +25,17 @@ _TRAINING_IMAGES = {"digits": 1198, "fashion_mnist": 60_000}
 _COMPILING = 5_000
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a pipeline made: pictures and stores, and the test accuracy of every run."""
-
-    files: tuple[Place, ...]
-    accuracies: dict[str, float]
-
-
 def train_runs(workspace: Workspace, configs: Sequence[RunConfig], *, together: bool) -> list[str]:
     """Train runs one after the other, or all as one program; return their names."""
-    if together:
-        with Progress([1.0]) as progress, progress.step(f"training {len(configs)} seeds") as report:
-            return train_together(configs, workspace, report)
-    with Progress([1.0] * len(configs)) as progress:
-        runs = []
+    runs: list[str] = []
+    with Progress([1.0] * (1 if together else len(configs))) as progress:
+        if together:
+            with progress.step(f"training {len(configs)} seeds") as report:
+                return train_together(configs, workspace, report)
         for config in configs:
             with progress.step(f"training {config.name}") as report:
                 runs.append(train(config, workspace, report))
-        return runs
+    return runs
 
 
 def extract_checkpoints(workspace: Workspace, job: Extraction) -> str:
@@ -80,52 +72,41 @@ class _Steps:
 
     def compare_stages(self, run: str, jobs: list[Comparison]) -> None:
         with self.progress.step(f"comparing the checkpoints of {run}") as report:
-            series = series_of(self.workspace, jobs, report, self.cluster)
-        self.pictures += [figure_files.draw_stages(self.workspace, each) for each in series]
+            results = compare_each(self.workspace, jobs, report, self.cluster)
+        # A series for each method.
+        for series in zip(*results, strict=True):
+            self.pictures.append(figure_files.draw_stages(self.workspace, series))
 
     def draw_curves(self, runs: list[str], name: str) -> None:
-        drawn = figure_files.draw_learning_curves(self.workspace, runs, name)
-        self.pictures.insert(0, drawn)
+        self.pictures.insert(0, figure_files.draw_learning_curves(self.workspace, runs, name))
 
 
-def run_pipeline(workspace: Workspace, plan: Pipeline, spec: ClusterSpec = THREADS) -> Outcome:
-    """Train, extract, compare and draw; what is finished already is not done again."""
+def run_pipeline(
+    workspace: Workspace, plan: Pipeline, spec: ClusterSpec = THREADS
+) -> tuple[list[Place], dict[str, float]]:
+    """Train, extract, compare and draw; finished steps are not repeated.
+
+    Returns the pictures and stores, and the test accuracy of every run.
+    """
     check(workspace, plan)
     with Progress(weights(plan)) as progress, Cluster(spec, progress.tell) as cluster:
         steps = _Steps(workspace, cluster, progress)
         work_through(plan, steps)
     accuracies = {each.name: run_record.final_accuracy(workspace, each.name) for each in plan.runs}
-    return Outcome((*steps.pictures, workspace.activations, workspace.similarity), accuracies)
-
-
-def series_of(
-    workspace: Workspace, jobs: list[Comparison], report: Report, cluster: Cluster
-) -> list[tuple[SimilarityResult, ...]]:
-    """Compare one network with each of its checkpoints; return a series for each method."""
-    results = []
-    for job in jobs:
-        results.append(compare(workspace, job, cluster=cluster))
-        report(len(results), len(jobs), job.columns.checkpoint)
-    return list(zip(*results, strict=True))
+    return [*steps.pictures, workspace.activations, workspace.similarity], accuracies
 
 
 def weights(plan: Pipeline) -> list[float]:
     """Guess how long each step of a pipeline takes, in forward passes of depth 1 at width 1."""
-    cost = [_cost(config) for config in plan.runs]
     n_samples = plan.n_samples or DEFAULT_SAMPLES
-    training = [
-        c * (3 * config.epochs * _TRAINING_IMAGES.get(config.dataset, 50_000) + _COMPILING)
-        for c, config in zip(cost, plan.runs, strict=True)
-    ]
-    extracting = [
-        c * n_samples for c, config in zip(cost, plan.runs, strict=True) for _ in stages(config)
-    ]
+    training, extracting, staging, cost = [], [], [], []
+    for config in plan.runs:
+        each = config.architecture.cost * (config.image_size / 32) ** 2
+        images = config.epochs * _TRAINING_IMAGES.get(config.dataset, 50_000)
+        training.append(each * (3 * images + _COMPILING))
+        n_stages = len(stages(config))
+        extracting += [each * n_samples] * n_stages
+        staging.append(2 * each * n_samples * n_stages)
+        cost.append(each)
     comparing = [2 * max(pair) * n_samples for pair in combinations_with_replacement(cost, 2)]
-    staging = [
-        2 * c * n_samples * len(stages(config)) for c, config in zip(cost, plan.runs, strict=True)
-    ]
     return training + extracting + comparing + staging
-
-
-def _cost(config: RunConfig) -> float:
-    return config.architecture.cost * (config.image_size / 32) ** 2

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -10,6 +11,7 @@ import click
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.errors import ConfigError
 from flows.cli import commands, options
+from flows.cli.options import option
 from flows.settings.nightly_plan import SETTINGS, Nightly
 from flows.settings.shared import FLOWS
 
@@ -23,32 +25,31 @@ _WAIT_S = 10.0
 @options.giving(each for each in SETTINGS if each.name != "busy")
 @options.minibatch
 @options.kernels
-@click.option("--wait", is_flag=True, help="wait while another nightly run is at work")
+@option("wait", False, "wait while another nightly run is at work")
 @options.cluster
-@click.option("--json", "want_json", is_flag=True, help="print one JSON document for programs")
+@options.as_json
 @click.pass_context
 def nightly(
     context: click.Context,
     /,
-    workspace: str,
+    place: Any,
     wait: bool,
     cluster: ClusterSpec,
-    want_json: bool,
+    as_json: bool,
     **how: Any,
 ) -> None:
-    """Bring a workspace up to date, as the flow does every night.
+    """Bring a workspace up to date, as the nightly flow does.
 
     Stores new checkpoints (their Gram matrices), extends and renews all matrices, verifies a share
-    of what is stored, draws, and writes the report. What is up to date is left alone.
+    of all that is stored, draws, and writes the report. All that is up to date is left alone.
     """
     how["batch_size"] = how.pop("minibatch")
     methods = options.take_methods(how)
     plan = Nightly.of(methods, busy="wait" if wait else "step-aside", **how)
-    from allcnn.workspace.paths import Workspace
     from flows.maintenance.nightly_summary import text
 
-    summary, page = _whole_night(Workspace.at(workspace), plan, cluster)
-    if want_json:
+    summary, page = _whole_night(place, plan, cluster)
+    if as_json:
         click.echo(json.dumps(summary.to_json(), indent=1))
     else:
         click.echo(f"{text(summary)}\n\nreport   {page}")
@@ -63,9 +64,7 @@ def _whole_night(place: Any, plan: Any, spec: ClusterSpec) -> tuple[Any, Any]:
     from flows.views.progress import Progress
     from store import ClaimedError
 
-    def tell(text: str) -> None:
-        click.echo(text, err=True)
-
+    tell = partial(click.echo, err=True)
     while True:
         try:
             # Checkpoints are stored without workers, too.
@@ -86,22 +85,20 @@ def _whole_night(place: Any, plan: Any, spec: ClusterSpec) -> tuple[Any, Any]:
 
 @click.command()
 @options.workspace
-def report(workspace: str) -> None:
+def report(place: Any) -> None:
     """Write a page to explore all runs and results, that opens from the disk; print where it is."""
-    from allcnn.workspace.paths import Workspace
     from flows import reporting
     from flows.views.progress import Progress
 
-    place = Workspace.at(workspace)
     reporting.check_there(place)
-    with Progress([1.0]) as progress, progress.step("reading") as told:
-        page = reporting.write_report(place, told)
+    with Progress([1.0]) as progress, progress.step("reading") as report:
+        page = reporting.write_report(place, report)
     click.echo(page)
 
 
 @click.command("flow")
 @click.argument("name", type=click.Choice(FLOWS))
-@click.option("--settings", default="{}", metavar="JSON", help="settings of the flow, as its form")
+@option("settings", "{}", "settings of the flow, as its form", metavar="JSON")
 def run_flow(name: str, settings: str) -> None:
     """Run a flow of Prefect in this process, with its logs; print what it returns.
 
@@ -110,14 +107,15 @@ def run_flow(name: str, settings: str) -> None:
     """
     from store.model.strict_json import parse
 
+    example = """'{"epochs": 2}'"""
     try:
         given = parse(settings)
     except ValueError as error:
         raise ConfigError(
-            f"settings is no JSON ({error})", remedy=f"write it as in {_EXAMPLE}"
+            "settings", f"is no JSON ({error})", f"write it as in {example}"
         ) from error
     if not isinstance(given, dict):
-        raise ConfigError(f"settings is {settings}", remedy=f"write an object, as in {_EXAMPLE}")
+        raise ConfigError("settings", f"is {settings}", f"write an object, as in {example}")
     _check_prefect()
     from flows.runtime.embedded import run
 
@@ -134,14 +132,9 @@ def _check_prefect() -> None:
 
         found = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error)}
         where = ".".join(map(str, found.get("loc", ())))
-        told = (f"{where}: " if where else "") + found["msg"].removeprefix("Value error, ")
+        said = (f"{where}: " if where else "") + found["msg"].removeprefix("Value error, ")
         raise ConfigError(
-            f"Prefect refuses its settings ({told})",
-            remedy=(
-                "look at the variables that begin with PREFECT_"
-                " and at profiles.toml in PREFECT_HOME, or in ~/.prefect"
-            ),
+            f"Prefect refuses its settings ({said})",
+            remedy="look at the variables that begin with PREFECT_ and at profiles.toml in"
+            " PREFECT_HOME, or in ~/.prefect",
         ) from error
-
-
-_EXAMPLE = """'{"epochs": 2}'"""

@@ -1,8 +1,9 @@
 """Options of the command line, made from the settings that they give."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import Any, get_args
+from dataclasses import MISSING, replace
+from functools import partial, wraps
+from typing import Any
 
 import click
 
@@ -11,11 +12,12 @@ from allcnn.definitions.fields import Setting, but, only
 from allcnn.definitions.registry import Registry
 from allcnn.networks.architectures import ARCHITECTURES
 from allcnn.settings.comparison import Comparison
-from allcnn.settings.extraction import Extraction, StoredDType
+from allcnn.settings.extraction import Extraction
 from allcnn.settings.run import RunConfig
+from allcnn.settings.selection import Selection
 from allcnn.similarity.method import OBJECTS, Method
+from flows.settings import texts
 from flows.settings.shared import DEPTHS, ERRORS, MINIBATCH, PRESET, SEEDS, WORKSPACE
-from flows.settings.texts import parse_fractions, parse_numbers, words
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -25,7 +27,8 @@ REGISTRIES: dict[str, Registry[Any]] = {**OBJECTS, "architecture": ARCHITECTURES
 
 def option_of(setting: Setting) -> click.Option:
     """Return the option that gives a setting."""
-    default, flag, help = setting.to_json(setting.default), f"--{setting.flag}", setting.help
+    is_required, flag, help = setting.default is MISSING, f"--{setting.flag}", setting.help
+    default = None if is_required else setting.to_json(setting.default)
     kind: Any = click.Choice(setting.choices) if setting.choices else setting.kind
     if kind is bool and default:
         flag += f"/--no-{setting.flag}"
@@ -42,7 +45,7 @@ def option_of(setting: Setting) -> click.Option:
             default = ",".join(f"{x:g}" if isinstance(x, float) else str(x) for x in values)
     return click.Option(
         [flag, setting.name],
-        default=default,
+        **({"required": True} if is_required else {"default": default}),
         show_default=default is not None and "[default" not in help,
         type=kind,
         is_flag=kind is bool or None,
@@ -58,8 +61,10 @@ def _read(setting: Setting, given: Any, is_text: bool) -> Any:
     if not is_text or given is None:
         return given if given is None else setting.value(given)
     if setting.choices:
-        return words(given)
-    return (parse_numbers if setting.kind is int else parse_fractions)(setting.flag, given)
+        return texts.words(given)
+    return (texts.parse_numbers if setting.kind is int else texts.parse_fractions)(
+        setting.flag, given
+    )
 
 
 def giving(settings: Iterable[Setting]) -> Decorator:
@@ -70,6 +75,22 @@ def giving(settings: Iterable[Setting]) -> Decorator:
         # As click's own decorators do, from the last one on.
         parameters = command.__dict__.setdefault("__click_params__", [])
         parameters.extend(reversed(made))
+        return command
+
+    return add
+
+
+def option(name: str, default: Any = MISSING, help: str = "", **more: Any) -> Decorator:
+    """Return an option that is no setting of a dataclass; keywords are those of ``Setting``."""
+    return giving([Setting(name, default, help, **more)])
+
+
+def stacked(*decorators: Decorator) -> Decorator:
+    """Return what applies decorators so that their options stand in the order given."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            command = decorator(command)
         return command
 
     return add
@@ -88,22 +109,38 @@ def take_methods(values: dict[str, Any]) -> tuple[Method, ...]:
     return Method.several(mine, [name for name in given() if name in mine])
 
 
-def _note_root(context: click.Context, _: click.Parameter, root: str) -> str:
-    context.meta[ROOT] = root
-    return root
+def argument(
+    name: str,
+    metavar: str = "RUN@CHECKPOINT",
+    read: Callable[[str], Any] = Selection.parse,
+    **how: Any,
+) -> Decorator:
+    """Return an argument that is read, by default as a selection, and so each of several."""
+
+    def callback(_: object, __: object, given: Any) -> Any:
+        if isinstance(given, tuple):
+            return tuple(map(read, given))
+        return None if given is None else read(given)
+
+    return click.argument(name, metavar=metavar, callback=callback, **how)
+
+
+def workspace(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option of the workspace, which the command gets opened, as its ``place``."""
+
+    @wraps(command)
+    def run(*args: Any, workspace: str, **values: Any) -> Any:
+        from allcnn.workspace.paths import Workspace
+
+        click.get_current_context().meta[ROOT] = workspace
+        return command(*args, place=Workspace.at(workspace), **values)
+
+    return giving([WORKSPACE])(run)
 
 
 ROOT = "allcnn.workspace"
 """Where a command's context keeps its workspace, for what is advised when it fails."""
 
-workspace: Decorator = click.option(
-    "--workspace",
-    default=WORKSPACE.default,
-    show_default=True,
-    metavar=WORKSPACE.metavar,
-    help=WORKSPACE.help,
-    callback=_note_root,
-)
 training = giving(but(RunConfig.settings(), "depth", "seed"))
 """The settings of a run, but for depth and seed."""
 
@@ -116,67 +153,49 @@ network = giving(
 )
 networks = giving([DEPTHS, SEEDS])
 stored = giving([*only(Extraction, "n_samples", "dtype"), MINIBATCH])
-pool = giving(only(Method, "pool"))
-json_file: Decorator = click.option(
-    "--json",
-    "json_path",
-    type=click.Path(dir_okay=False),
-    help="file to write the numbers to",
-)
 kernels = giving(but(Method.settings(), "batch_size"))
 """The measure, the kernel, their settings, and the pooling."""
 
 methods = giving(Method.settings().values())
 """All that a method is made of."""
 
+pool = giving(only(Method, "pool"))
 sample_set = giving(only(Comparison, "sample_set"))
+minibatch = giving([MINIBATCH])
+cluster = giving([CLUSTER])
 label = giving(only(Comparison, "label"))
 errors = giving([ERRORS])
-exclude: Decorator = click.option(
-    "--exclude",
-    default="logits",
-    show_default=True,
+exclude = option(
+    "exclude",
+    "logits",
+    "taps that are left out, separated by commas",
+    read=texts.taps,
     metavar="LIST",
-    help="taps that are left out, separated by commas",
 )
-cluster = giving([CLUSTER])
-stored_dtype: Decorator = click.option(
-    "--dtype",
-    default=Extraction.dtype,
-    show_default=True,
-    type=click.Choice(get_args(StoredDType)),
-    help="of the stored activations; float64 for features whose mean is far from zero",
+as_json = option("as_json", False, "print one JSON document, for programs", option="json")
+json_file = option(
+    "json_path",
+    None,
+    "file to write the numbers to",
+    read=partial(texts.file_to_write, "json"),
+    metavar="FILE",
+    option="json",
 )
-compression = giving(only(Extraction, "compression"))
-minibatch = giving([MINIBATCH])
+yes = option("yes", False, "remove without asking")
+pattern: Decorator = click.argument("pattern", metavar="[PATTERN]", required=False)
+some_networks = argument("pattern", "[PATTERN]", texts.networks, required=False)
 
-_CHOOSING: list[Decorator] = [
+comparing = stacked(
+    methods,
     sample_set,
     label,
-    click.option("--each-label", is_flag=True, help=only(Comparison, "label")[0].each),
+    option("each_label", False, only(Comparison, "label")[0].each),
     giving(only(Comparison, "permutations", "unusable")),
-]
-_SHOWING: list[Decorator] = [
-    errors,
-    click.option(
-        "--convergence", is_flag=True, help="draw values against the number of minibatches"
-    ),
-    json_file,
-]
+    cluster,
+)
+"""All that decides the numbers of a comparison, and where they are computed."""
 
-
-def comparing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add all that decides the numbers of a comparison, and where they are computed."""
-    return stack([methods, *_CHOOSING, cluster], command)
-
-
-def showing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what is shown of a comparison, and where it is written."""
-    return stack(_SHOWING, command)
-
-
-def stack(decorators: Iterable[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:
-    """Apply decorators so that their options stand in the order given."""
-    for decorator in reversed(list(decorators)):
-        command = decorator(command)
-    return command
+showing = stacked(
+    errors, option("convergence", False, "draw values against the number of minibatches"), json_file
+)
+"""All that is shown of a comparison, and where it is written."""

@@ -1,134 +1,27 @@
-"""Commands that look into the stores: ``store ls``, ``store show`` and ``store query``.
+"""Commands that look into the stores: ``store ls``, ``show``, ``query`` and ``verify``.
 
 They import what they need, so that ``--help`` answers at once.
 """
 
-import json
 import re
+from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
 
 from allcnn.errors import ConfigError
 from allcnn.settings.selection import Selection
-from flows.cli import options
+from flows.cli import commands, options
+from flows.cli.options import Decorator, option
 from flows.settings import texts
-from flows.settings.texts import parse_numbers
 
 _ROWS = re.compile(r"([+-]?\d+)?:([+-]?\d+)?")
 
-as_json = click.option(
-    "--json", "as_json", is_flag=True, help="print one JSON document, for scripts"
+_sample_set = option(
+    "sample_set", None, "only on this sample set, where there are several", metavar="NAME"
 )
-sample_set = click.option(
-    "--sample-set", metavar="NAME", help="only on this sample set, where there are several"
-)
-
-
-@click.command("ls")
-@click.argument("pattern", required=False)
-@click.option(
-    "--where",
-    multiple=True,
-    metavar="COMPARISON",
-    help="name and value with =, !=, >=, >, <= or <, such as 'epoch>=5' or 'seed=0,1'; repeatable",
-)
-@as_json
-@options.workspace
-def list_store(pattern: str | None, where: tuple[str, ...], as_json: bool, workspace: str) -> None:
-    """List what is stored: activations, kept Grams, results of comparisons and linear probes.
-
-    One line a run, checkpoint and sample set; a line a result or a probe. PATTERN is RUN,
-    RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. TAP is all that follows the
-    colon, and may be a tap's name, whatever characters it has. Names to compare with
-    --where are sample_set, run, checkpoint, tap, dataset, split, n_samples, dtype, complete and
-    every attribute of a network, such as depth, seed and epoch; of Grams also kernel, pool and
-    batch_size; of results measure, kernel, sigma, estimator, pool, batch_size and label, and all
-    names of what they compare; of probes pool, and all names of what they were tested on.
-    """
-    chosen = None if pattern is None else texts.networks(pattern)
-    from flows.views.browse import list_stores, listing_json
-    from flows.views.listing import listing_table
-
-    place = _workspace(workspace)
-    listing = list_stores(place, chosen, where)
-    _show(listing_json(listing) if as_json else listing_table(place, listing))
-
-
-@click.command("show")
-@click.argument("pattern")
-@sample_set
-@as_json
-@options.workspace
-def show_store(pattern: str, sample_set: str | None, as_json: bool, workspace: str) -> None:
-    """Show what is known of a network: one line a tap, who wrote it, and which Grams are kept.
-
-    PATTERN is RUN, RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. The digest
-    of a tap stands for its rows: it is the same wherever the same rows are stored in the same
-    minibatches.
-    """
-    chosen = texts.networks(pattern)
-    from flows.views.browse import describe_networks, network_json
-    from flows.views.listing import damage_lines, network_table
-
-    place = _workspace(workspace)
-    networks, damaged = describe_networks(place, chosen, sample_set)
-    if as_json:
-        found = {"networks": list(map(network_json, networks))}
-        _show(found | {"damaged": list(map(asdict, damaged))})
-    else:
-        lines = [damage_lines(place, damaged)] if damaged else []
-        _show("\n\n".join([*map(network_table, networks), *lines]))
-
-
-@click.command("query")
-@click.argument("pattern", metavar="RUN@CHECKPOINT:TAP")
-@click.option("--to", required=True, metavar="FILE", help="file to write: .npz, .csv or .parquet")
-@click.option("--rows", metavar="A:B", help="rows A to B - 1; either may be left out")
-@click.option("--label", metavar="LIST", help="only examples of these classes, such as 3 or 0-4,7")
-@click.option("--channels", metavar="LIST", help="only these channels, such as 0,5-9")
-@options.pool
-@sample_set
-@click.option("--overwrite", is_flag=True, help="replace a file that exists")
-@options.workspace
-def query_store(
-    pattern: str,
-    to: str,
-    rows: str | None,
-    label: str | None,
-    channels: str | None,
-    pool: str,
-    sample_set: str | None,
-    overwrite: bool,
-    workspace: str,
-) -> None:
-    """Write the activations of one tap, or a part of them, to a file.
-
-    TAP is all that follows the colon: a tap's name, or a pattern that one alone fits.
-    .npz holds the arrays values, samples, labels and metadata (a JSON text); .csv and .parquet have
-    one line an example: sample, label, then one column a feature, such as y0_x0_c12.
-    """
-    chosen = Selection.parse(pattern)
-    how: dict[str, Any] = {
-        "rows": None if rows is None else _rows(rows),
-        "label": None if label is None else list(parse_numbers("label", label)),
-        "channels": None if channels is None else list(parse_numbers("channels", channels)),
-        "space": None if pool == "whole" else pool,
-    }
-    path = texts.local_file(to)
-    from flows.views import export
-    from flows.views.progress import Progress
-
-    export.check_path(path, overwrite)
-    tap = export.find_one(_workspace(workspace), chosen, sample_set)
-    if rows is not None:
-        export.check_rows(tap, how["rows"])
-    selection = tap.select(**how)
-    with Progress([1]) as progress, progress.step("writing") as report:
-        export.write(selection, path, report)
-    shape = " x ".join(map(str, selection.shape))
-    click.echo(f"{path}  {shape} values of {tap.key} on {tap.key.sample_set}")
 
 
 def _rows(text: str) -> slice:
@@ -139,12 +32,161 @@ def _rows(text: str) -> slice:
     return slice(first, stop)
 
 
-def _show(what: Any) -> None:
-    text = what if isinstance(what, str) else json.dumps(what, indent=1, allow_nan=False)
-    click.echo(text)
+def _numbers(name: str, help: str) -> Decorator:
+    return option(name, None, help, read=partial(texts.parse_numbers, name), metavar="LIST")
 
 
-def _workspace(root: str) -> Any:
-    from allcnn.workspace.paths import Workspace
+@click.command("ls")
+@options.some_networks
+@option(
+    "where",
+    (),
+    "name and value with =, !=, >=, >, <= or <, such as 'epoch>=5' or 'seed=0,1'; repeatable",
+    read=str,
+    metavar="COMPARISON",
+)
+@options.as_json
+@options.workspace
+def list_store(
+    pattern: Selection | None, where: tuple[str, ...], as_json: bool, place: Any
+) -> None:
+    """List what is stored: activations, kept Grams, results of comparisons and linear probes.
 
-    return Workspace.at(root)
+    One line a run, checkpoint and sample set; a line a result or a probe. PATTERN is RUN,
+    RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. TAP is all that follows the
+    colon, and may be a tap's name, whatever characters it has. Names to compare with
+    --where are sample_set, run, checkpoint, tap, dataset, split, n_samples, dtype, complete and
+    every attribute of a network, such as depth, seed and epoch; of Grams also kernel, pool and
+    batch_size; of results measure, kernel, sigma, estimator, pool, batch_size and label, and all
+    names of what they compare; of probes pool, and all names of what they were tested on.
+    """
+    from flows.views.browse import list_stores, listing_json
+    from flows.views.listing import listing_table
+
+    listing = list_stores(place, pattern, where)
+    commands.show(listing_json(listing) if as_json else listing_table(place, listing))
+
+
+@click.command("show")
+@options.argument("pattern", "PATTERN", texts.networks)
+@_sample_set
+@options.as_json
+@options.workspace
+def show_store(pattern: Selection, sample_set: str | None, as_json: bool, place: Any) -> None:
+    """Show what is known of a network: one line a tap, who wrote it, and which Grams are kept.
+
+    PATTERN is RUN, RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]; quote it. The digest
+    of a tap stands for its rows: it is the same wherever the same rows are stored in the same
+    minibatches.
+    """
+    from flows.views.browse import describe_networks, network_json
+    from flows.views.listing import damage_lines, network_table
+
+    networks, damaged = describe_networks(place, pattern, sample_set)
+    if as_json:
+        found = {"networks": list(map(network_json, networks))}
+        commands.show(found | {"damaged": list(map(asdict, damaged))})
+    else:
+        lines = [damage_lines(place, damaged)] if damaged else []
+        commands.show("\n\n".join([*map(network_table, networks), *lines]))
+
+
+@click.command("query")
+@options.argument("pattern", "RUN@CHECKPOINT:TAP")
+@option("to", help="file to write: .npz, .csv or .parquet", metavar="FILE")
+@option("rows", None, "rows A to B - 1; either may be left out", read=_rows, metavar="A:B")
+@_numbers("label", "only examples of these classes, such as 3 or 0-4,7")
+@_numbers("channels", "only these channels, such as 0,5-9")
+@options.pool
+@_sample_set
+@option("overwrite", False, "replace a file that exists")
+@options.workspace
+def query_store(
+    place: Any,
+    pattern: Selection,
+    to: str,
+    overwrite: bool,
+    sample_set: str | None,
+    pool: str,
+    **part: Any,
+) -> None:
+    """Write the activations of one tap, or a part of them, to a file.
+
+    TAP is all that follows the colon: a tap's name, or a pattern that one alone fits.
+    .npz holds the arrays values, samples, labels and metadata (a JSON text); .csv and .parquet have
+    one line an example: sample, label, then one column a feature, such as y0_x0_c12.
+    """
+    path = texts.file_to_write("to", to, "" if overwrite else "--overwrite")
+    from flows.views import export
+    from flows.views.progress import Progress
+
+    export.check_ending(path)
+    tap = export.find_one(place, pattern, sample_set)
+    if part["rows"] is not None:
+        export.check_rows(tap, part["rows"])
+    selection = tap.select(**part, space="mean" if pool == "mean" else None)
+    with Progress([1]) as progress, progress.step("writing") as report:
+        export.write(selection, path, report)
+    shape = " x ".join(map(str, selection.shape))
+    click.echo(f"{path}  {shape} values of {tap.key} on {tap.key.sample_set}")
+
+
+@click.command("verify")
+@options.some_networks
+@options.workspace
+@option(
+    "want_repair",
+    False,
+    "compute again what is damaged, where its checkpoint still exists",
+    option="repair",
+)
+@options.as_json
+@click.pass_context
+def verify(
+    context: click.Context, pattern: Selection | None, place: Any, want_repair: bool, as_json: bool
+) -> None:
+    """Read all stores and runs with their checkpoints, and name what is not as it was written.
+
+    A pattern is RUN, RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]. The exit status is
+    1 where damage is left.
+    """
+    from allcnn.workspace.snapshot import Snapshot
+    from flows.views import damage
+    from store.storage.paths import child_names
+
+    runs: tuple[Any, ...] = ()
+    if child_names(place.root / "runs"):  # else these are not needed, which take seconds to import
+        from allcnn.maintenance.verify_runs import examine_runs, taps_of
+
+        runs = examine_runs, taps_of
+    seen = Snapshot.of(place)
+    found = damage.look_through(seen, pattern, *runs)
+    outcomes = [damage.Told(each) for each in (*found.run_damage, *found.damage)]
+    if want_repair and outcomes:
+        outcomes = [damage.Told(*each) for each in _repaired(place, found)]
+    if as_json:
+        commands.show(damage.as_json(found, outcomes))
+    else:
+        advice: list[str] = []
+        if found.unfinished:
+            from flows.views.finish_advice import to_finish
+
+            advice = to_finish(seen, found.unfinished)
+        click.echo("\n".join(damage.report_lines(place, found, outcomes, advice)))
+    if not all(each.repaired for each in outcomes):
+        context.exit(1)
+
+
+def _repaired(place: Any, found: Any) -> Iterator[tuple[Any, bool, str]]:
+    """Yield each damage, whether it was repaired, and how; the runs first, for stores need them."""
+    from allcnn.maintenance.repair import repair
+    from allcnn.maintenance.repair_runs import repair_run
+    from flows.views.progress import Progress
+
+    for damage in found.run_damage:
+        yield damage, *repair_run(place, damage)
+    if not found.damage:
+        return
+    with Progress([1]) as progress, progress.step("repairing") as report:
+        for each in repair(place, found.damage, report):
+            yield each.damage, each.repaired, each.said

@@ -30,7 +30,7 @@ def accuracies(
     taps: Sequence[str] | None = None,
     pool: Pool | None = None,
 ) -> Accuracies | None:
-    """Return those of a network, on a sample set and of all layers rather than others, or None.
+    """Return the accuracies of a network, on a sample set and of all layers where there are some.
 
     ``taps`` are the layers that they must be of, ``pool`` how these were pooled; None for any.
     """
@@ -41,12 +41,10 @@ def accuracies(
         and (taps is None or [key.tap for key in probe.taps] == list(taps))
         and pool in (None, probe.pool)
     ]
-    fitting.sort(key=lambda probe: (probe.taps[0].sample_set != sample_set, -len(probe.taps)))
     if not fitting:
         return None
-    chosen = fitting[0]
-    return Accuracies(
-        [key.tap for key in chosen.taps],
-        np.asarray(chosen.accuracy),
-        np.asarray(chosen.standard_errors),
+    best = min(
+        fitting, key=lambda probe: (probe.taps[0].sample_set != sample_set, -len(probe.taps))
     )
+    names = [key.tap for key in best.taps]
+    return Accuracies(names, np.asarray(best.accuracy), np.asarray(best.standard_errors))

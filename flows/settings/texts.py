@@ -20,9 +20,32 @@ def local_file(text: str) -> Path:
     return Path(text)
 
 
+def file_to_write(name: str, text: str, replacing: str = "") -> Path:
+    """Return the path of a file to write; raises ConfigError where none can be written.
+
+    ``replacing`` is the option that replaces a file that exists; without it, any file may be.
+    """
+    path = local_file(text)
+    if path.is_dir():
+        raise ConfigError(name, f"is {path}, which is a folder", "name a file")
+    if not path.parent.is_dir():
+        raise ConfigError(name, f"is {path}, and {path.parent} is no folder", "make it first")
+    if replacing and path.exists():
+        raise ConfigError(name, f"is {path}, which exists", remedy=f"replace it with {replacing}")
+    return path
+
+
 def taps(text: str) -> list[str]:
     """Read names of taps, separated by commas; the whole text may be a name with commas, too."""
     return [text, *(name.strip() for name in text.split(","))]
+
+
+def network(text: str) -> Selection:
+    """Read the name of a network; raises ConfigError for a pattern."""
+    side = Selection.parse(text)
+    if not side.is_network or side.tap != "*":
+        raise ConfigError(f"{str(side)!r}", "is a pattern", "name one RUN@CHECKPOINT")
+    return side
 
 
 def networks(text: str) -> Selection:

@@ -88,18 +88,10 @@ def write(selection: Selection, path: Path, report: Report = silent) -> None:
         _WRITERS[path.suffix](selection, file, report)
 
 
-def check_path(path: Path, overwrite: bool = False) -> None:
-    """Raise ConfigError where the ending is none of the formats, or nothing may stand there."""
+def check_ending(path: Path) -> None:
+    """Raise ConfigError where a file's ending is none of the formats."""
     if path.suffix not in _WRITERS:
-        raise ConfigError(
-            f"to is {path}", remedy=f"use a name that ends in {' or '.join(_WRITERS)}"
-        )
-    if not path.parent.is_dir():
-        raise ConfigError(f"to is {path}, and {path.parent} is no folder", remedy="make it first")
-    if path.is_dir():
-        raise ConfigError(f"to is {path}, which is a folder", remedy="name a file")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"to is {path}, which exists", remedy="replace it with --overwrite")
+        raise ConfigError("to", f"is {path}", f"use a name that ends in {' or '.join(_WRITERS)}")
 
 
 def feature_names(selection: Selection) -> list[str]:
