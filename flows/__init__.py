@@ -2,8 +2,8 @@
 
 import os
 
-# Prefect reports its use to its makers unless these say otherwise, and reads them when it is
-# imported: by a command, by a worker that loads a flow, and by the servers that both start. What a
-# user has set in the environment stays.
+# Prefect reports its use to its makers unless these variables say otherwise, and reads them when it
+# is imported: by a command, a worker that loads a flow, and the servers that both start. The values
+# of a user's environment stay.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

@@ -1,4 +1,4 @@
-"""The flow that compares two networks from what is stored of them."""
+"""The flow that compares two stored networks."""
 
 from prefect import flow, task
 
@@ -11,7 +11,7 @@ from allcnn.workspace.paths import Workspace
 from flows.runtime import artifacts
 from flows.runtime.failures import HOUR_S, SAFE_TO_REPEAT, WATCHED
 from flows.runtime.logs import logged, telling, without_tracebacks
-from flows.settings.parameters import CompareParameters
+from flows.settings.parameters import CompareParameters, MatrixParameters
 
 
 # Safe to repeat: a result is written whole or not at all. Dask schedules inside this one task.
@@ -35,13 +35,18 @@ def compare_representations(
     return [result.name for result in results]
 
 
+def compare_on_workers(settings: CompareParameters | MatrixParameters) -> list[str]:
+    """Start the workers that settings ask for, and compare; return the results' names."""
+    without_tracebacks()
+    with Cluster(settings.spec(), telling()) as cluster:
+        job, workspace = settings.job(), settings.place()
+        return compare_representations(job, workspace, cluster, errors=settings.errors)
+
+
 @flow(name="compare", flow_run_name="compare-{settings.title}", **WATCHED)
 def compare(settings: CompareParameters) -> list[str]:
     """Compare the taps of two networks, from what is stored of them.
 
     Returns the results' names.
     """
-    without_tracebacks()
-    with Cluster(settings.spec(), telling()) as cluster:
-        job, workspace = settings.job(), settings.place()
-        return compare_representations(job, workspace, cluster, errors=settings.errors)
+    return compare_on_workers(settings)

@@ -2,10 +2,8 @@
 
 from prefect import flow
 
-from allcnn.cluster.cluster import Cluster
-from flows.compare import compare_representations
+from flows.compare import compare_on_workers
 from flows.runtime.failures import WATCHED
-from flows.runtime.logs import telling, without_tracebacks
 from flows.settings.parameters import MatrixParameters
 
 
@@ -15,7 +13,4 @@ def matrix(settings: MatrixParameters) -> list[str]:
 
     Returns the results' names.
     """
-    without_tracebacks()
-    with Cluster(settings.spec(), telling()) as cluster:
-        job, workspace = settings.job(), settings.place()
-        return compare_representations(job, workspace, cluster, errors=settings.errors)
+    return compare_on_workers(settings)

@@ -1,4 +1,4 @@
-"""The flow that brings a workspace up to date, by a schedule every night."""
+"""The flow that brings a workspace up to date, on a nightly schedule."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -27,10 +27,10 @@ T = TypeVar("T")
 _LOOK_EVERY_S: Final = 30.0
 
 
-# Safe to repeat: what is there already is not done again.
+# Safe to repeat: finished work is not done again.
 @task(task_run_name="{name}", timeout_seconds=48 * HOUR_S, **SAFE_TO_REPEAT)
 def piece_of_work(name: str, work: Callable[[Report], T]) -> T:
-    """Do one piece of a night's work."""
+    """Do one piece of a nightly run's work."""
     return work(logged(name))
 
 
@@ -38,7 +38,7 @@ def piece_of_work(name: str, work: Callable[[Report], T]) -> T:
 def nightly(settings: NightlyParameters) -> State[str]:
     """Bring a workspace up to date: store new checkpoints, extend and renew matrices, verify.
 
-    What is up to date is left alone. Fails with one sentence where a piece of the work did; all
+    Leaves alone what is up to date. Fails with one sentence where a piece of the work did; all
     other pieces are done all the same.
     """
     without_tracebacks()
@@ -53,16 +53,16 @@ def nightly(settings: NightlyParameters) -> State[str]:
         return Completed(name="SteppedAside", message=f"another nightly run is at work: {error}")
     _show(workspace, work, results)
     artifacts.show_report(page, workspace.root.name)
-    if work.summary.failed:
-        told = "; ".join(f"{each.what}: {each.reason}" for each in work.summary.failed[:3])
-        n_failed = counted(len(work.summary.failed), "piece")
-        return Failed(message=f"{n_failed} of the night failed: {told}")
+    if failed := work.summary.failed:
+        reasons = "; ".join(f"{each.what}: {each.reason}" for each in failed[:3])
+        n_failed = counted(len(failed), "piece")
+        return Failed(message=f"{n_failed} of the nightly run failed: {reasons}")
     return Completed(message=headline(work.summary))
 
 
 @contextmanager
 def _turn(workspace: Workspace, plan: Nightly) -> Iterator[NightlyRun]:
-    """Yield the night once no other one works on the workspace, if it may wait for that."""
+    """Yield the nightly run once no other is at work; ClaimedError if it does not wait for that."""
     with ExitStack() as stack:
         while True:
             try:
@@ -79,7 +79,7 @@ def _turn(workspace: Workspace, plan: Nightly) -> Iterator[NightlyRun]:
 def _show(workspace: Workspace, work: NightlyRun, results: list[SimilarityResult]) -> None:
     """Attach the summary, and the matrices that changed, to the flow run."""
     name = key(f"nightly-{workspace.root.name}")
-    create_markdown_artifact(markdown(work.summary), name, "What this night did")
+    create_markdown_artifact(markdown(work.summary), name, "What this nightly run did")
     changed = {each.result for each in work.summary.changed}
     for result in results:
         if result.name in changed:

@@ -1,4 +1,4 @@
-"""The flow that does all of it: trains, stores, compares and draws."""
+"""The flow that trains, stores, compares and draws networks."""
 
 from dataclasses import dataclass, field
 
@@ -79,7 +79,7 @@ def pipeline(settings: PipelineParameters) -> list[str]:
     without_tracebacks()
     plan, workspace = settings.job(), settings.place()
     check(workspace, plan)
-    # Entered first, lest a cluster that cannot be is found after hours of training.
+    # Entered first, so that a cluster that cannot start is found before hours of training.
     with Cluster(settings.spec(), telling()) as cluster:
         tasks = _Tasks(workspace, cluster)
         work_through(plan, tasks)

@@ -1,4 +1,4 @@
-"""The flow that trains linear classifiers on the taps of networks, from what is stored of them."""
+"""The flow that trains linear classifiers on the stored taps of networks."""
 
 from prefect import flow, task
 
@@ -14,7 +14,7 @@ from flows.settings.parameters import ProbeParameters
 # Safe to repeat: it goes on after the last tap that was finished.
 @task(task_run_name="probe-{job.networks}", timeout_seconds=24 * HOUR_S, **SAFE_TO_REPEAT)
 def probe_networks(job: Probing, workspace: Workspace) -> list[str]:
-    """Probe networks, keep and show how well that went; return the results' names."""
+    """Probe networks, keep and show the accuracies; return the results' names."""
     results = fit.probe(workspace, job, logged("probing"))
     for result in results:
         artifacts.show_probe(workspace, result)

@@ -84,36 +84,37 @@ def test_a_damaged_result_is_named_by_the_widest_selection_alone(workspace):
 def test_usage_adds_up_to_what_is_on_the_disk(workspace):
     entries = usage(take_inventory(workspace))
     for kind in ("activations", "grams", "similarity"):
-        stored = sum(entry.stored_bytes for entry in entries if entry.kind == kind)
+        stored = sum(entry["stored_bytes"] for entry in entries if entry["store"] == kind)
         assert stored == bytes_on_disk(workspace.root / f"{kind}.zarr")
 
 
 def test_usage_tells_networks_and_results_apart(workspace):
-    entries = {(entry.kind, entry.names): entry for entry in usage(take_inventory(workspace))}
-    of = (SAMPLES, "a", "final")
-    assert entries["activations", of].n_groups == 2
-    assert entries["activations", of].raw_bytes == 2 * 66 * 3 * 2 * 4
-    assert entries["grams", of].raw_bytes == 2 * 8 * 55 * 4  # padded to the widest, of 10 rows
-    (result,) = [entry for entry in entries.values() if entry.kind == "similarity" and entry.names]
-    assert result.raw_bytes < result.stored_bytes
-    assert entries["activations", ()].n_groups == 0
+    entries = {(each["store"], each.get("run")): each for each in usage(take_inventory(workspace))}
+    assert entries["activations", "a"]["groups"] == 2
+    assert entries["activations", "a"]["raw_bytes"] == 2 * 66 * 3 * 2 * 4
+    # Padded to the widest, of 10 rows.
+    assert entries["grams", "a"]["raw_bytes"] == 2 * 8 * 55 * 4
+    (result,) = [entry for entry in usage(take_inventory(workspace)) if "result" in entry]
+    assert result["raw_bytes"] < result["stored_bytes"]
+    assert entries["activations", None]["groups"] == 0
 
 
 def test_usage_of_a_selection_leaves_out_the_rest(workspace):
     entries = usage(take_inventory(workspace), A)
-    assert [entry.names[1:] for entry in entries if len(entry.names) == 3] == [("a", "final")] * 2
-    assert () not in [entry.names for entry in entries]
+    networks = [(each["run"], each["checkpoint"]) for each in entries if "run" in each]
+    assert networks == [("a", "final")] * 2
+    assert all("run" in entry or "result" in entry for entry in entries)
 
 
 def test_usage_of_what_is_damaged_has_no_raw_bytes(workspace):
     (workspace.activations / SAMPLES / "a/final/one/zarr.json").write_text("{")
-    entries = {(e.kind, e.names): e for e in usage(take_inventory(workspace))}
-    damaged = entries["activations", (SAMPLES, "a", "final")]
-    assert damaged.raw_bytes is None
-    assert damaged.stored_bytes == bytes_on_disk(workspace.activations / SAMPLES / "a/final") - len(
-        (workspace.activations / SAMPLES / "a/final/zarr.json").read_bytes()
-    )
-    assert entries["activations", (SAMPLES, "b", "final")].raw_bytes == 2 * 66 * 3 * 2 * 4
+    entries = {(each["store"], each.get("run")): each for each in usage(take_inventory(workspace))}
+    damaged = entries["activations", "a"]
+    assert damaged["raw_bytes"] is None
+    assert damaged["stored_bytes"] == bytes_on_disk(
+        workspace.activations / SAMPLES / "a/final"
+    ) - len((workspace.activations / SAMPLES / "a/final/zarr.json").read_bytes())
+    assert entries["activations", "b"]["raw_bytes"] == 2 * 66 * 3 * 2 * 4
 
 
 def test_a_workspace_without_stores_holds_nothing(tmp_path):
@@ -169,7 +170,7 @@ def test_stores_at_an_address_are_measured_and_freed_alike():
     compare_one(place, A, B)
     entries = usage(take_inventory(place))
     for kind in ("activations", "grams", "similarity"):
-        stored = sum(entry.stored_bytes for entry in entries if entry.kind == kind)
+        stored = sum(entry["stored_bytes"] for entry in entries if entry["store"] == kind)
         assert stored == sum(n for _, n, _ in walk_files(place.root / f"{kind}.zarr"))
     check_links(place, ("activations",), A, None)
     discard(place, take_inventory(place).select("activations", A))

@@ -612,7 +612,7 @@ def test_a_damaged_result_whose_activations_stay_damaged_is_kept(place):
     found = damage_of(place)
     said = {each.damage.kind: each for each in repair(place, found)}
     assert not any(each.repaired for each in said.values()), said
-    assert re.search("conv2 on .* is damaged, from which it came", said["similarity"].said)
+    assert re.search("conv2 on .* is damaged, and is a source of it", said["similarity"].said)
     assert store.list_results(place.similarity) == [result.name]
 
 
@@ -695,7 +695,7 @@ def test_a_damaged_result_of_another_checkpoint_is_kept(place):
 def test_a_damaged_result_that_does_not_say_its_origin_is_kept(place):
     (name,) = store.list_results(place.similarity)
     break_json(place.similarity / name)
-    assert_left_alone(place, "nothing tells what it came from")
+    assert_left_alone(place, "its source is not known")
 
 
 @pytest.mark.parametrize("injure", WHOLE)

@@ -213,7 +213,7 @@ def test_a_result_of_what_is_damaged_is_told_by_name(some: Workspace) -> None:
     flip_bit(Path(some.similarity) / name / "values/c/0/0", 0)
     out = run("store", "verify", "--repair", workspace=some).stdout
     assert re.search(
-        r"net@final:blocks/0/attn on x-test-16-\w+ is damaged, from which it came", out
+        r"net@final:blocks/0/attn on x-test-16-\w+ is damaged, and is a source of it", out
     )
 
 

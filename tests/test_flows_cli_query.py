@@ -571,7 +571,7 @@ def test_a_query_where_grams_alone_are_kept_says_how_to_get_activations(
     root = writable.root
     query = ["store", "query", "net-s0@final:conv1", "--to", tmp_path / "a.npz"]
     wanted = (
-        "Error: of net-s0@final on digits-test-10-01234567 Grams alone are kept, and a query needs"
+        "Error: only Grams of net-s0@final on digits-test-10-01234567 are kept, and a query needs"
         " activations; store it again by the program that made it, or import its files again"
         " (`allcnn store import --help` says how)\n"
     )

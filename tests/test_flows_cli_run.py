@@ -343,7 +343,7 @@ def test_rm_without_a_terminal_wants_yes(workspace):
     assert fail("rm", D1, "--json", workspace=workspace, status=2).startswith("--json shows nothi")
     result = run("run", "rm", D1, workspace=workspace)
     assert (result.exit_code, workspace.runs()) == (2, [D1, D2])
-    assert "nothing is removed unasked" in result.stderr
+    assert "nothing is removed without asking" in result.stderr
 
 
 def test_rm_of_one_that_is_not_there_removes_none(workspace):

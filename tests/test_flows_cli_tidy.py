@@ -199,7 +199,7 @@ def test_rm_shows_what_would_go_and_refuses_without_a_terminal(workspace):
     before = contents(workspace.root)
     result = run("store", "rm", "a@*", workspace=workspace)
     assert result.exit_code == 2
-    assert "no terminal is there to ask on; add --yes" in result.stderr
+    assert "there is no terminal to ask on; add --yes" in result.stderr
     lines = columns(result.stdout)
     assert [line[:4] for line in lines[1:3]] == [
         ["activations", "a@final", SAMPLES, "2"],

@@ -432,7 +432,7 @@ def test_a_night_of_which_a_piece_fails_fails_and_does_the_rest(
     monkeypatch.setattr(piece_of_work, "retry_delay_seconds", 0)
     state = nightly(night_settings(workspace), return_state=True)
     assert state.is_failed()
-    sentence = f"1 piece of the night failed: store-{RUNS[0]}@init: OSError: the disk is full"
+    sentence = f"1 piece of the nightly run failed: store-{RUNS[0]}@init: OSError: the disk is full"
     assert state.message == sentence
     summary = api.artifacts(flow_run_of(state), "markdown")["nightly-workspace"]
     assert "### Failed, and tried again the next time" in summary["data"]

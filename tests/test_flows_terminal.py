@@ -63,7 +63,7 @@ def test_a_closed_input_is_no_terminal(monkeypatch, closed):
     assert not is_terminal(stream)
     assert not is_terminal(None)
     monkeypatch.setattr(sys, "stdin", stream)
-    with pytest.raises(Exception, match="no terminal is there to ask on; add --yes"):
+    with pytest.raises(Exception, match="there is no terminal to ask on; add --yes"):
         removal.ask(as_json=False)
 
 

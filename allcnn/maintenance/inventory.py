@@ -1,6 +1,6 @@
 """List what the stores of a workspace hold, and how many bytes it takes; and remove it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -23,7 +23,7 @@ from store.maintenance.usage import (
     result_facts,
 )
 from store.model.names import TAP_DEPTH, fits
-from store.storage.paths import Place, as_place
+from store.storage.paths import Place
 from store.zarrfiles.layout import NAMED, Kind, open_root
 
 KINDS: Final[tuple[Kind, ...]] = ("activations", "grams", "similarity", "probes")
@@ -44,11 +44,10 @@ class Inventory:
     def select(self, kind: Kind, side: Selection, sample_set: str | None = None) -> list[Usage]:
         """Return the groups that a selection, and a pattern of sample sets, name, whole or not.
 
-        Of results and probes, those about something that it names; one that is not whole is named
-        by the widest selection alone, and drafts by none.
+        A result or probe is named by what it is about; one that is not whole by the widest
+        selection alone, and drafts by none.
         """
-        groups = [each for each in self.found[kind] if not each.is_file]
-        groups = [each for each in groups if not each.path.startswith(".")]
+        groups = [e for e in self.found[kind] if not e.is_file and not e.path.startswith(".")]
         if side == EVERYTHING and sample_set is None:
             return groups
         return [each for each in groups if self._names(side, sample_set, each)]
@@ -83,26 +82,6 @@ def is_of(workspace: Workspace, found: Usage, side: Selection) -> bool:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """The space that a network, a record, or all that belongs to none, takes in one store.
-
-    Attributes:
-        kind: of the store.
-        names: sample set, run and checkpoint; that of a result or probe; nothing for what belongs
-            to none.
-        n_groups: taps, or kinds of Grams of them; 1 for a record.
-        raw_bytes: of what counts, as it is in memory; None where some of it cannot be opened.
-        stored_bytes: of the files.
-    """
-
-    kind: Kind
-    names: tuple[str, ...]
-    n_groups: int
-    raw_bytes: int | None
-    stored_bytes: int
-
-
-@dataclass(frozen=True)
 class Removal:
     """Something that can go; why, where it was not named; and what that rests on."""
 
@@ -113,13 +92,8 @@ class Removal:
 
 def place_of(workspace: Workspace, kind: Kind) -> Place:
     """Return where a store of the workspace is."""
-    places = {
-        "activations": workspace.activations,
-        "grams": workspace.grams,
-        "similarity": workspace.similarity,
-        "probes": workspace.probes,
-    }
-    return as_place(places[kind])
+    place: Place = getattr(workspace, kind)
+    return place
 
 
 def take_inventory(workspace: Workspace, kinds: Sequence[Kind] = KINDS) -> Inventory:
@@ -148,26 +122,60 @@ def check_links(
 ) -> None:
     """Raise StoreLocationError for a symbolic link that stands where a selection points.
 
-    What it leads to is not in the inventory, and would seem not to be stored.
+    Its target is not in the inventory, and would seem not to be stored.
     """
     wanted = (sample_set or "*", side.run, side.checkpoint, side.tap)
     for kind in kinds:
         place = place_of(workspace, kind)
         for path in linked_folders(place, kind):
             names = path.split("/")
-            parts = [*names[:TAP_DEPTH], *[tap_at(place, path)] * (len(names) > TAP_DEPTH)]
-            if kind in NAMED or all(map(fits, parts, wanted)):
+            taps = [tap_at(place, path)] if len(names) > TAP_DEPTH else []
+            if kind in NAMED or all(map(fits, [*names[:TAP_DEPTH], *taps], wanted)):
                 check_unlinked(place, names)
 
 
-def usage(inventory: Inventory, side: Selection = EVERYTHING) -> list[Entry]:
-    """Return what the stores take, by networks and results, of what a selection names."""
-    entries = [*_networks(inventory, side), *_results(inventory, side)]
-    return [*entries, *_rest(inventory, entries)] if side == EVERYTHING else entries
+def usage(inventory: Inventory, side: Selection = EVERYTHING) -> list[dict[str, Any]]:
+    """Return what the stores take, by networks and records, of what a selection names.
+
+    An entry has its ``store`` and names: sample set, run and checkpoint, or result, or probe; the
+    rest has none. ``groups`` counts taps, or kinds of Grams of them; ``raw_bytes`` are those of
+    committed values in memory, None where they cannot be opened; ``stored_bytes`` of the files.
+    """
+    entries: list[dict[str, Any]] = []
+    for kind in KINDS:
+        found = inventory.select(kind, side)
+        if kind in NAMED:
+            for each in found:
+                names = {"probe" if kind == "probes" else "result": each.path}
+                facts = inventory.facts(each)
+                entries.append(_entry(kind, names, 1, facts and facts[0], each.n_bytes))
+            continue
+        for network, groups in networks(found):
+            opened = inventory.opened(kind, network)
+            raw = None
+            if opened is not None:
+                raw = sum(raw_bytes(opened[each.path]) for each in groups if each.path in opened)
+            names = dict(zip(("sample_set", "run", "checkpoint"), network, strict=True))
+            entries.append(_entry(kind, names, len(groups), raw, sum(e.n_bytes for e in groups)))
+    if side == EVERYTHING:
+        # The rest is in no group: metadata of folders above, and files of interrupted writes.
+        for kind in KINDS:
+            rest = sum(each.n_bytes for each in inventory.found[kind])
+            rest -= sum(entry["stored_bytes"] for entry in entries if entry["store"] == kind)
+            if rest:
+                entries.append(_entry(kind, {}, 0, 0, rest))
+    return entries
+
+
+def _entry(
+    kind: Kind, names: dict[str, str], n_groups: int, n_raw: int | None, n_bytes: int
+) -> dict[str, Any]:
+    sizes = {"groups": n_groups, "raw_bytes": n_raw, "stored_bytes": n_bytes}
+    return {"store": kind, **names, **sizes}
 
 
 def discard(workspace: Workspace, found: Sequence[Usage]) -> None:
-    """Remove what was found; nothing at all where a living writer or a link is in the way of any.
+    """Remove all of it; or nothing where a living writer or a link is in the way of any.
 
     Raises ClaimedError or StoreLocationError.
     """
@@ -175,29 +183,3 @@ def discard(workspace: Workspace, found: Sequence[Usage]) -> None:
         check_removable(place_of(workspace, each.kind), each)
     for each in found:
         remove(place_of(workspace, each.kind), each)
-
-
-def _networks(inventory: Inventory, side: Selection) -> Iterator[Entry]:
-    for kind in NETWORK_KINDS:
-        for names, groups in networks(inventory.select(kind, side)):
-            opened = inventory.opened(kind, names)
-            raw = None
-            if opened is not None:
-                raw = sum(raw_bytes(opened[each.path]) for each in groups if each.path in opened)
-            yield Entry(kind, names, len(groups), raw, sum(each.n_bytes for each in groups))
-
-
-def _results(inventory: Inventory, side: Selection) -> Iterator[Entry]:
-    for kind in NAMED:
-        for each in inventory.select(kind, side):
-            facts = inventory.facts(each)
-            yield Entry(kind, each.names, 1, facts and facts[0], each.n_bytes)
-
-
-def _rest(inventory: Inventory, entries: list[Entry]) -> Iterator[Entry]:
-    """Yield what is in no group: metadata of the folders above them, and what kills left."""
-    for kind in KINDS:
-        everything = sum(each.n_bytes for each in inventory.found[kind])
-        listed = sum(entry.stored_bytes for entry in entries if entry.kind == kind)
-        if everything > listed:
-            yield Entry(kind, (), 0, 0, everything - listed)

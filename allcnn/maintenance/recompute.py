@@ -1,6 +1,7 @@
-"""Whether what is stored of a network can be computed again as it was, and from what."""
+"""Check whether a stored network can be computed again as it was, and load its sources."""
 
 import re
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -14,8 +15,6 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from store import SampleSet
-
-_SAMPLE_SET = re.compile(r"(.+)-(\d+)-.{8}")
 
 
 class Network:
@@ -36,15 +35,8 @@ class Network:
     def samples(self) -> Samples:
         """The examples; raises RunError where the data set has others now."""
         self._check_run()
-        config = self._config()
-        found = self._examples(config)
-        if found is None:
-            raise RunError(
-                f"run {self.selection.run!r}",
-                f"is of data set {config.dataset}, and {self._sample_set} is not a part of it",
-                remedy="write these activations again as they were written",
-            )
-        samples = load_samples(config.dataset, config.image_size, *found)
+        config, split, n_samples = self._examples()
+        samples = load_samples(config.dataset, config.image_size, split, n_samples)
         if samples.sample_set.name != self._sample_set:
             raise RunError(
                 "the data set now",
@@ -61,6 +53,22 @@ class Network:
                 "computes this",
                 remedy=f"restore the run, or {store_again(self._workspace, self.selection)}",
             )
+
+    def _examples(self) -> tuple[RunConfig, str, int]:
+        """Return the run's settings, and the split and number of the examples.
+
+        Raises RunError where they are of other data.
+        """
+        config = run_record.read_record(self._workspace, self.selection.run).config
+        named = rf"{re.escape(config.dataset)}-(.+)-(\d+)-.{{8}}"
+        found = re.fullmatch(named, self._sample_set)
+        if found is None:
+            raise RunError(
+                f"run {self.selection.run!r}",
+                f"is of data set {config.dataset}, and {self._sample_set} is not a part of it",
+                remedy="write these activations again as they were written",
+            )
+        return config, found[1], int(found[2])
 
     def check(self, digest: str, sample_set: SampleSet) -> None:
         """Raise RunError where rows computed now would be others than those that were stored."""
@@ -85,18 +93,10 @@ class Network:
         return Extraction(self.selection.run, self.selection.checkpoint, **where, **how)
 
     def replacing(self) -> str:
-        """Say how to extract the network in the place of what is stored of it."""
+        """Advise how to extract the network in the place of its stored data."""
         if not is_here(self._workspace, self.selection):
             return store_again(self._workspace, self.selection)
-        split, n_samples = self._examples(self._config()) or (None, None)
-        how = {"split": split, "samples": n_samples}
+        how: dict[str, object] = {}
+        with suppress(RunError):
+            _, how["split"], how["samples"] = self._examples()
         return replace_stored(self._workspace, self.selection, self._sample_set, how)
-
-    def _config(self) -> RunConfig:
-        return run_record.read_record(self._workspace, self.selection.run).config
-
-    def _examples(self, config: RunConfig) -> tuple[str, int] | None:
-        """Return the split and the number of the examples, None where they are of other data."""
-        rest = self._sample_set.removeprefix(f"{config.dataset}-")
-        found = _SAMPLE_SET.fullmatch(rest)
-        return None if rest == self._sample_set or not found else (found[1], int(found[2]))

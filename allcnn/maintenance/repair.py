@@ -1,26 +1,31 @@
-"""Repair what a look through the stores of a workspace found damaged, where that can be done."""
+"""Repair what a look through a workspace found damaged, where that can be done."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from allcnn.errors import RunError
+from allcnn.errors import AllcnnError, RunError
+from allcnn.maintenance.findings import Outcome, RunDamage
 from allcnn.maintenance.inventory import place_of
-from allcnn.maintenance.repair_networks import NetworkRepair, Outcome
+from allcnn.maintenance.repair_networks import NetworkRepair
 from allcnn.maintenance.rerun_commands import command_for, probe_command
+from allcnn.maintenance.verify_runs import CONFIG, HISTORY
 from allcnn.progress import Report, silent
+from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
+from allcnn.workspace.sealed_json import is_sealed, read_sealed
 from store import StoreError
 from store.maintenance.damage import FOLDER, MISSING, Damage
 from store.maintenance.remove import remove
 from store.maintenance.restore_folders import restore_folder
 from store.maintenance.usage import DEPTHS, Usage
+from store.storage.paths import is_file
 from store.zarrfiles.metadata_files import NODE
 
 
 def repair(
     workspace: Workspace, damage: Sequence[Damage], report: Report = silent
 ) -> list[Outcome]:
-    """Repair what can be repaired, and return what became of each damage.
+    """Repair what can be repaired, and return the outcome of each damage.
 
     Damaged minibatches are computed again from the run's checkpoint, and no others; a group whose
     metadata or coordinates are damaged is made again. Grams come from activations that are whole,
@@ -40,8 +45,35 @@ def repair(
     for name, members in _grouped(data["similarity"], 1):
         found += _result(workspace, name, members, left)
     found += [_probe(workspace, each) for each in data["probes"]]
-    order = {each: index for index, each in enumerate(damage)}
-    return sorted(found, key=lambda outcome: order[outcome.damage])
+    outcomes: dict[object, Outcome] = {each.damage: each for each in found}
+    return [outcomes[each] for each in damage]
+
+
+def repair_run(workspace: Workspace, damage: RunDamage) -> Outcome:
+    """Write a run's settings again from the copy beside its learning curves, or say what helps."""
+    if damage.part == CONFIG and (entry := _copied(workspace, damage.path)) is not None:
+        run_record.write_record(workspace, entry)
+        return Outcome(damage, True, f"written again from {HISTORY}")
+    place = workspace.run_folder(damage.path) / damage.part
+    if damage.part in (CONFIG, HISTORY):
+        return Outcome(damage, False, f"restore {place} from a copy, or train the run again")
+    advice = (
+        f"move {place} away; an export of the run brings it back when it is"
+        " imported, and training goes on from the last checkpoint that is left"
+    )
+    return Outcome(damage, False, advice)
+
+
+def _copied(workspace: Workspace, run: str) -> run_record.RunRecord | None:
+    """Return the settings that are kept with learning curves, None where they are not whole."""
+    path = workspace.run_folder(run) / HISTORY
+    try:
+        if not (is_file(path) and is_sealed(path)):
+            return None
+        entry = run_record.record_in(path, read_sealed(path))
+    except AllcnnError:
+        return None
+    return entry if entry.config.name == run else None
 
 
 def _folder(workspace: Workspace, damage: Damage) -> Outcome:

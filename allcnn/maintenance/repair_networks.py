@@ -1,4 +1,4 @@
-"""Take back what is damaged of a network's activations and Grams, and write it again.
+"""Take back damaged parts of a network's activations and Grams, and write them again.
 
 A minibatch that is taken back does not count until it is written again; those behind it are kept.
 So a repair that is killed has lost nothing, and extraction or another repair goes on with it.
@@ -18,6 +18,7 @@ from allcnn.errors import AllcnnError, RunError
 from allcnn.extract.resume import gram_metas, tap_metas
 from allcnn.extract.sinks import ActivationSink, GramSink, Sink, missing_rows
 from allcnn.extract.stream import fill, fitting_shapes
+from allcnn.maintenance.findings import Outcome
 from allcnn.maintenance.inventory import place_of
 from allcnn.maintenance.recompute import Network
 from allcnn.progress import Report
@@ -30,47 +31,28 @@ from store.arrays.writer import CommittedWriter
 from store.maintenance.damage import Damage
 from store.maintenance.verify_arrays import opened
 from store.model.names import is_tap_folder
-from store.storage.paths import check_inside, child_names
+from store.storage.paths import Place, check_inside, child_names
 from store.zarrfiles.layout import Kind
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one damage.
-
-    Attributes:
-        damage: as it was found.
-        repaired: whether it is gone.
-        said: how, or else why not and what to do.
-    """
-
-    damage: Damage
-    repaired: bool
-    said: str
 
 
 @dataclass
 class _Group:
-    """One representation, or its Grams, and what is to be written again of it.
+    """One representation, or its Grams, with its damage and the progress of its repair.
 
-    Attributes:
-        damage: all that is damaged of it.
-        reader: of what is there; None where that cannot be read.
-        whole: whether more than minibatches is damaged, so that the group is made afresh.
-        origin: what it is computed from.
-        writer: once what is damaged was taken back.
-        error: that ended its repair.
+    It is made afresh (``whole``) where more than minibatches is damaged; ``reader`` is None where
+    it cannot be read, ``writer`` until what is damaged was taken back.
     """
 
+    root: Place
     damage: Sequence[Damage]
     reader: CommittedReader[Any] | None
-    whole: bool
     origin: str = ""
     writer: CommittedWriter[Any] | None = None
     error: str = ""
 
     def __post_init__(self) -> None:
         self.kind, self.path = self.damage[0].kind, self.damage[0].path
+        self.whole = any(each.start is None for each in self.damage)
 
     @property
     def blocks(self) -> list[Span]:
@@ -89,6 +71,7 @@ class _Group:
         self.writer, self.origin = writer, origin
 
     def outcomes(self) -> Iterator[Outcome]:
+        """Yield what became of each damage."""
         repaired = self.writer is not None and not self.writer.taken_back
         said = f"{'made again' if self.whole else 'computed again'} from {self.origin}"
         if self.reader and self.writer:
@@ -119,17 +102,22 @@ class NetworkRepair:
         self._report = report
 
     def repair(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
-        """Write activations, or Grams, again that would be what they were; leave others alone.
+        """Write activations, or Grams, again where they would be the same; leave others alone.
 
         Activations come from the checkpoint, Grams from whole activations or else from it.
         """
-        groups = [self._group(list(some)) for _, some in groupby(damage, lambda each: each.path)]
+        groups = []
+        for _, some in groupby(damage, lambda each: each.path):
+            found = list(some)
+            kind, path = found[0].kind, found[0].path
+            root = place_of(self._workspace, kind)
+            groups.append(_Group(root, found, self._opened(kind, path)))
         jobs: dict[Extraction, list[_Group]] = defaultdict(list)
         for group in groups:
             with _failing(group):
-                root, is_grams = place_of(self._workspace, group.kind), group.kind == "grams"
-                check_inside(root, root / group.path)
-                job = self._job_of_grams(group) if is_grams else self._job_of_rows(group)
+                check_inside(group.root, group.root / group.path)
+                find_job = self._job_of_grams if group.kind == "grams" else self._job_of_rows
+                job = find_job(group)
                 if job is not None:
                     jobs[job].append(group)
         for job, members in jobs.items():
@@ -138,26 +126,22 @@ class NetworkRepair:
         for group in groups:
             yield from group.outcomes()
 
-    def _group(self, damage: list[Damage]) -> _Group:
-        found = self._opened(damage[0].kind, damage[0].path)
-        return _Group(damage, found, any(each.start is None for each in damage))
-
     def _opened(self, kind: Kind, path: str) -> CommittedReader[Any] | None:
         found = opened(place_of(self._workspace, kind), kind, path)
         return None if isinstance(found, str) else found
 
     def _job_of_rows(self, group: _Group) -> Extraction:
-        """Return the extraction that wrote activations, as they or those beside them tell."""
-        root, (folder, _, tap) = place_of(self._workspace, group.kind), group.path.rpartition("/")
-        for name in dict.fromkeys([tap, *child_names(root / folder, is_tap_folder)]):
+        """Return the extraction that wrote activations, as they or their neighbours record it."""
+        folder, _, tap = group.path.rpartition("/")
+        for name in dict.fromkeys([tap, *child_names(group.root / folder, is_tap_folder)]):
             like = self._opened("activations", f"{folder}/{name}")
             with suppress(StoreError):
                 if isinstance(like, Representation) and like.compression:
                     break
         else:
             raise RunError(
-                f"{root / group.path}",
-                "was extracted in a way that nothing tells",
+                f"{group.root / group.path}",
+                "was extracted in a way that is not recorded",
                 remedy=self._network.replacing(),
             )
         for each in filter(None, (group.reader, like)):
@@ -204,8 +188,7 @@ class NetworkRepair:
         for block in tap.commits:
             if any(start < block.stop and block.start < stop for start, stop in rows):
                 tap.read(block.start, block.stop)  # raises before anything is taken back
-        root = place_of(self._workspace, group.kind)
-        with gram_writer(root, tap, key, group.afresh) as writer:
+        with gram_writer(group.root, tap, key, group.afresh) as writer:
             group.take_back(writer, "its activations")
             fill_grams(writer, tap, missing_rows(writer, only_taken_back=True))
         return True
@@ -246,7 +229,7 @@ class NetworkRepair:
                         "what is stored there is of another network",
                     )
                 writer = kind.open(
-                    place_of(self._workspace, group.kind),
+                    group.root,
                     metas[taps[group.path]],
                     samples.indices,
                     samples.labels,

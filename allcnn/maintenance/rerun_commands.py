@@ -1,4 +1,4 @@
-"""Which command computes a damaged result or probe again: only then may a result go."""
+"""Find the command that computes a damaged result or probe again: only then may a result go."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from store.storage.paths import Place
 
 
 def recorded(folder: Place) -> Mapping[str, Any]:
-    """Return what a result says of itself, as far as that can be read."""
+    """Return the facts of a result, as far as they can be read."""
     try:
         return read_facts(folder, RESULTS) or {}
     except StoreError:
@@ -29,13 +29,12 @@ def recorded(folder: Place) -> Mapping[str, Any]:
 def command_for(workspace: Workspace, name: str, damaged: Sequence[str] = ()) -> Command:
     """Return the command that computes a result again, exactly the same one.
 
-    Raises RunError where none does, as what it was computed from is gone, is another now, or lies
-    in one of the folders of activations and Grams that stay ``damaged``.
+    Raises RunError where none does, because its sources are gone, have changed, or lie in one of
+    the folders of activations and Grams that stay ``damaged``.
     """
     record = recorded(workspace.similarity / name)
     if not record:
-        remedy = "delete it once it is computed again"
-        raise RunError("nothing tells what it came from", remedy=remedy)
+        raise RunError("its source is not known", remedy="delete it once it is computed again")
     if (other := record.get("name")) != name:
         raise RunError(f"rename the folder to {other}, which is the result that it holds")
     why = "what is stored gives another result now"
@@ -52,27 +51,30 @@ def command_for(workspace: Workspace, name: str, damaged: Sequence[str] = ()) ->
     except (AllcnnError, StoreError) as error:
         why = str(error)
     except (KeyError, TypeError, ValueError) as error:
-        remedy = "compute that comparison again, then delete it"
-        raise RunError("its record", f"is malformed ({error!r})", remedy=remedy) from error
+        raise RunError(
+            "its record",
+            f"is malformed ({error!r})",
+            remedy="compute that comparison again, then delete it",
+        ) from error
     raise RunError(
         f"the comparison that wrote it computes it again in its place, if it still can: {why}"
     )
 
 
 def _check_whole(record: Mapping[str, Any], damaged: Sequence[str]) -> None:
-    """Refuse what came from something damaged: its command would stop there."""
+    """Raise RunError for a result of damaged sources: its command would stop there."""
     for key in map(RepresentationKey.from_text, (*record["rows"], *record["columns"])):
         for path in damaged:
             if f"{key.path}/".startswith(f"{path}/") or path.startswith(f"{key.path}/"):
                 raise RunError(
                     f"{key} on {key.sample_set}",
-                    "is damaged, from which it came",
+                    "is damaged, and is a source of it",
                     remedy="restore that first, and repair again",
                 )
 
 
 def probe_command(workspace: Workspace, name: str) -> Command:
-    """Return the command that computes a probe again; raises RunError where it does not tell."""
+    """Return the command that computes a probe again; raises RunError where none is recorded."""
     try:
         facts = read_facts(workspace.probes / name, PROBES) or {}
         job = facts["provenance"]["job"]
@@ -80,9 +82,7 @@ def probe_command(workspace: Workspace, name: str) -> Command:
         flags["penalties"] = ",".join(map(str, job["penalties"]))
         networks = str(job["networks"])
     except (StoreError, KeyError, TypeError) as error:
-        raise RunError(
-            "nothing tells what it came from", remedy="probe again, then delete it"
-        ) from error
+        raise RunError("its source is not known", remedy="probe again, then delete it") from error
     return command(workspace.root, "probe", networks, **flags)
 
 

@@ -4,7 +4,6 @@ They import what they need, so that ``--help`` answers at once.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -79,13 +78,12 @@ def show_store(pattern: Selection, sample_set: str | None, as_json: bool, place:
     of a tap stands for its rows: it is the same wherever the same rows are stored in the same
     minibatches.
     """
-    from flows.views.browse import describe_networks, network_json
+    from flows.views.browse import describe_networks
     from flows.views.listing import damage_lines, network_table
 
     networks, damaged = describe_networks(place, pattern, sample_set)
     if as_json:
-        found = {"networks": list(map(network_json, networks))}
-        commands.show(found | {"damaged": list(map(asdict, damaged))})
+        commands.show({"networks": networks, "damaged": list(map(asdict, damaged))})
     else:
         lines = [damage_lines(place, damaged)] if damaged else []
         commands.show("\n\n".join([*map(network_table, networks), *lines]))
@@ -150,6 +148,7 @@ def verify(
     A pattern is RUN, RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...]. The exit status is
     1 where damage is left.
     """
+    from allcnn.maintenance.findings import Outcome
     from allcnn.workspace.snapshot import Snapshot
     from flows.views import damage
     from store.storage.paths import child_names
@@ -161,32 +160,25 @@ def verify(
         runs = examine_runs, taps_of
     seen = Snapshot.of(place)
     found = damage.look_through(seen, pattern, *runs)
-    outcomes = [damage.Told(each) for each in (*found.run_damage, *found.damage)]
+    damaged: list[Any] = [*found.run_damage, *found.damage]
+    outcomes = list(map(Outcome, damaged))
     if want_repair and outcomes:
-        outcomes = [damage.Told(*each) for each in _repaired(place, found)]
+        outcomes = _repaired(place, found)
     if as_json:
         commands.show(damage.as_json(found, outcomes))
     else:
-        advice: list[str] = []
-        if found.unfinished:
-            from flows.views.finish_advice import to_finish
-
-            advice = to_finish(seen, found.unfinished)
-        click.echo("\n".join(damage.report_lines(place, found, outcomes, advice)))
+        click.echo("\n".join(damage.report_lines(seen, found, outcomes)))
     if not all(each.repaired for each in outcomes):
         context.exit(1)
 
 
-def _repaired(place: Any, found: Any) -> Iterator[tuple[Any, bool, str]]:
-    """Yield each damage, whether it was repaired, and how; the runs first, for stores need them."""
-    from allcnn.maintenance.repair import repair
-    from allcnn.maintenance.repair_runs import repair_run
+def _repaired(place: Any, found: Any) -> list[Any]:
+    """Repair what can be repaired; the runs first, for stores need them."""
+    from allcnn.maintenance.repair import repair, repair_run
     from flows.views.progress import Progress
 
-    for damage in found.run_damage:
-        yield damage, *repair_run(place, damage)
-    if not found.damage:
-        return
-    with Progress([1]) as progress, progress.step("repairing") as report:
-        for each in repair(place, found.damage, report):
-            yield each.damage, each.repaired, each.said
+    outcomes = [repair_run(place, each) for each in found.run_damage]
+    if found.damage:
+        with Progress([1]) as progress, progress.step("repairing") as report:
+            outcomes += repair(place, found.damage, report)
+    return outcomes

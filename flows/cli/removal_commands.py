@@ -63,7 +63,7 @@ def usage(pattern: Selection | None, place: Any, by: str, as_json: bool) -> None
 
     entries = housekeeping.usage(housekeeping.take_inventory(place), pattern or _EVERYTHING)
     if not entries:
-        raise nothing_fits(place, [pattern])
+        raise nothing_fits(place, pattern)
     removal.show_usage(place, entries, by, as_json=as_json)
 
 
@@ -94,7 +94,7 @@ def remove(
     kinds: Any = [_KINDS[word] for word in what]
     from allcnn.maintenance import inventory as housekeeping
     from flows.views import removal
-    from flows.views.not_found import nothing_fits, of_option
+    from flows.views.not_found import nothing_fits
 
     def find() -> "list[Removal]":
         inventory = housekeeping.take_inventory(place, kinds)
@@ -104,8 +104,8 @@ def remove(
     housekeeping.check_links(place, kinds, pattern, sample_set)
     removals = find()
     if not removals:
-        narrower = of_option("what", None if what == _MOST else ",".join(what))
-        raise nothing_fits(place, [pattern, of_option("sample-set", sample_set), narrower])
+        narrower = None if what == _MOST else ",".join(what)
+        raise nothing_fits(place, pattern, sample_set=sample_set, what=narrower)
     removal.free(place, removals, find, (), **how)
 
 

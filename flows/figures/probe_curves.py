@@ -8,7 +8,7 @@ from allcnn.drawing.accuracy import Accuracies
 from allcnn.settings.selection import Selection
 from allcnn.similarity.method import Pool
 from allcnn.workspace.paths import Workspace
-from flows.reporting.found import is_outdated, probes
+from flows.reporting.facts import is_outdated, probes
 from store import ProbeResult
 
 

@@ -117,7 +117,7 @@ def _repair(workspace: Workspace, found: Verified, report: Report) -> None:
         found.said += [f"{each}; not repaired: {reason}" for each in found.damage]
         return
     for outcome in outcomes:
-        found.n_repaired += outcome.repaired
+        found.n_repaired += bool(outcome.repaired)
         what = "repaired" if outcome.repaired else "not repaired"
         found.said.append(f"{outcome.damage}; {what}: {outcome.said}")
 

@@ -1,25 +1,112 @@
-"""What the page tells of runs, results and probes, as JSON values; no matrix is among them."""
+"""Read runs, results and probes for the page: their facts as JSON values, without matrices."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal
 
 import numpy as np
 
-from allcnn.compare import describe
+from allcnn.advice import listing
+from allcnn.compare import describe, network_of
+from allcnn.compare.current import is_record_current
 from allcnn.errors import AllcnnError, ConfigError, RunError
+from allcnn.maintenance.inventory import place_of
 from allcnn.maintenance.rerun_commands import command_of, probe_command
-from allcnn.networks.architectures import Architecture
 from allcnn.settings.comparison import Comparison
+from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_listing import Run, Unreadable, list_runs
-from flows.reporting.found import changed, is_outdated
-from flows.reporting.script import finite
-from flows.reporting.sides import Sides
-from store import ProbeResult, SimilarityResult, StoreError
+from flows.reporting.script import digests_of, nested
+from flows.views.not_found import has_stores
+from store import (
+    ProbeResult,
+    RepresentationKey,
+    SimilarityResult,
+    StoreError,
+    has_store,
+    read_probe,
+    read_result,
+)
+from store.errors import UnfinishedError, UnknownProbeError, UnknownResultError
+from store.maintenance.verify import verify
+from store.storage.paths import child_names
 
 _CURVES = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
+class Sides:
+    """Number the sides of matrices; a hundred matrices of a thousand checkpoints mostly share them.
+
+    A side is a list of pairs, of the numbers of a network and of its taps.
+    """
+
+    def __init__(self) -> None:
+        self._networks: dict[Any, int] = {}
+        self._taps: dict[Any, int] = {}
+        self._sides: dict[Any, int] = {}
+
+    def number(self, keys: Sequence[RepresentationKey]) -> int:
+        """Return the number of a side: of the networks along it, with their taps."""
+        groups = []
+        for network, members in groupby(keys, key=network_of):
+            named, taps = (network.run, network.checkpoint), tuple(key.tap for key in members)
+            groups.append((_number(self._networks, named), _number(self._taps, taps)))
+        return _number(self._sides, tuple(groups))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the numbers stand for."""
+        known = {"networks": self._networks, "taps": self._taps, "sides": self._sides}
+        return {name: list(things) for name, things in known.items()}
+
+
+def _number(known: dict[Any, int], thing: object) -> int:
+    return known.setdefault(thing, len(known))
+
+
+def check_there(workspace: Workspace) -> None:
+    """Raise RunError for a workspace with nothing in it, as one of a mistyped name."""
+    if not (workspace.runs() or has_stores(workspace)):
+        raise RunError(
+            f"{workspace.root} holds no runs and no stores",
+            remedy=f"{listing(workspace)}, or name another --workspace",
+        )
+
+
+def result_of(workspace: Workspace, name: str) -> SimilarityResult | str:
+    """Return a result, or why it cannot be read."""
+    try:
+        result = read_result(workspace.similarity, name)
+    except StoreError as error:
+        return _reason(workspace, "similarity", name, error)
+    if not (result.rows and result.columns):
+        return f"result {name} in {workspace.similarity} compares nothing; delete it"
+    return result
+
+
+def probes(workspace: Workspace) -> Iterator[ProbeResult | str]:
+    """Yield the probes, and for each that cannot be read the reason."""
+    if not has_store(workspace.probes):
+        return
+    for name in child_names(workspace.probes):
+        try:
+            yield read_probe(workspace.probes, name)
+        except StoreError as error:
+            yield _reason(workspace, "probes", name, error)
+
+
+def _reason(
+    workspace: Workspace, kind: Literal["similarity", "probes"], name: str, error: StoreError
+) -> str:
+    """Return why a record cannot be read; without metadata, reading it says too little."""
+    if not isinstance(error, UnknownResultError | UnknownProbeError | UnfinishedError):
+        return str(error)
+    checked = verify(place_of(workspace, kind), kind, result=name)
+    damage = [str(each) for one in checked for each in one.damage]
+    # Nothing says any more what it came from, so that no command computes it again.
+    advice = f"restore {place_of(workspace, kind) / name} from a copy, or delete it"
+    return f"{', and '.join(damage)}; {advice}" if damage else str(error)
 
 
 def runs(workspace: Workspace) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
@@ -38,63 +125,62 @@ def runs(workspace: Workspace) -> tuple[list[dict[str, Any]], list[dict[str, str
 
 def _run(workspace: Workspace, run: Run) -> dict[str, Any]:
     entry = run_record.read_record(workspace, run.run)
+    architecture = entry.config.architecture
+    sizes = [f"{name} {value}" for name, value in architecture.to_json().items()]
     curves = run_record.columns(run_record.read_history(workspace, run.run))
-    return {
-        "run": run.run,
-        "dataset": run.dataset,
-        "epochs_done": run.epochs_done,
-        "test_accuracy": run.test_accuracy,
-        "checkpoints": run.checkpoints,
-        "created_at": run.created_at,
+    own_names = ("run", "dataset", "epochs_done", "test_accuracy", "checkpoints", "created_at")
+    return {name: getattr(run, name) for name in own_names} | {
         "settings": entry.config.to_json(),
-        "network": entry.config.architecture.label,
-        "architecture": _in_words(entry.config.architecture),
+        "network": architecture.label,
+        "architecture": ", ".join([architecture.reference, *sizes]),
         "class_names": entry.class_names,
         "taps": entry.network.taps,
-        "curves": {name: list(map(finite, curves[name])) for name in _CURVES},
+        "curves": {name: nested(np.asarray(curves[name])) for name in _CURVES},
     }
 
 
-def _in_words(architecture: Architecture) -> str:
-    own = [f"{name} {value}" for name, value in architecture.to_json().items()]
-    return ", ".join([architecture.reference, *own])
-
-
 def result(workspace: Workspace, found: SimilarityResult, sides: Sides) -> dict[str, Any]:
-    """Return what the page tells of a result before its numbers are looked at."""
+    """Return the facts of a result; its numbers are in a file of their own."""
     rows, columns = (describe.side(keys).label for keys in (found.rows, found.columns))
-    return {
-        "name": found.name,
+    sizes = "" if found.is_whole else f"minibatches of {found.batch_size}"
+    on, at = found.rows[0].sample_set, str(found.provenance.get("created_at", ""))
+    digests = digests_of(found).items()
+    own_names = ("name", "n_examples", "limits", "pool", "n_skipped", "sources")
+    return {name: getattr(found, name) for name in own_names} | {
         "title": rows if found.rows == found.columns else f"{rows} with {columns}",
         "method": describe.method(found),
         "rows": sides.number(found.rows),
         "columns": sides.number(found.columns),
         "shape": found.values.shape,
-        "set": found.rows[0].sample_set,
+        "set": on,
         "n_layers": len({*found.rows, *found.columns}),
-        "n_examples": found.n_examples,
         "measure": found.title,
-        "limits": found.limits,
         "sums": found.method["sums"].upper(),
         "kernel": found.kernel_title,
-        "estimator": _estimator(found),
-        "pool": found.pool,
+        "estimator": ", ".join(filter(None, (str(found.method["qualifier"]), sizes))),
         "label": "" if found.label is None else str(found.label),
-        "n_skipped": found.n_skipped,
-        "sources": found.sources,
-        "created_at": str(found.provenance.get("created_at", "")),
+        "created_at": at,
         "versions": _versions(found.provenance),
         "command": _command(workspace, found.provenance),
         "exchanged_command": _command(workspace, found.provenance, exchanged=True),
-        "outdated": changed(workspace, found),
+        # Trained again since.
+        "outdated": [n for n, digest in digests if not _is_current(workspace, n, on, digest, at)],
     }
 
 
-def _estimator(found: SimilarityResult) -> str:
-    qualifier = str(found.method["qualifier"])
-    if found.is_whole:
-        return qualifier
-    return ", ".join(filter(None, (qualifier, f"minibatches of {found.batch_size}")))
+def is_outdated(workspace: Workspace, probe: ProbeResult) -> bool:
+    """Return whether the network of a probe has been trained again since."""
+    tap, facts = probe.taps[0], probe.provenance
+    name, digest = f"{tap.run}@{tap.checkpoint}", str(facts.get("checkpoint_digest", ""))
+    at = str(facts.get("created_at", ""))
+    return bool(digest) and not _is_current(workspace, name, tap.sample_set, digest, at)
+
+
+def _is_current(workspace: Workspace, network: str, on: str, digest: str, at: str) -> bool:
+    try:
+        return is_record_current(workspace, Selection.parse(network), on, digest, at)
+    except (AllcnnError, StoreError, OSError):  # what cannot be read is reported elsewhere
+        return True
 
 
 def _versions(provenance: Mapping[str, Any]) -> str:
@@ -120,29 +206,20 @@ def _command(
 def probe(workspace: Workspace, found: ProbeResult) -> dict[str, Any]:
     """Return a probe of the taps of a network, with its numbers: they are few."""
     first = found.taps[0]
+    try:
+        line = probe_command(workspace, found.name).line
+    except RunError:
+        line = ""
+    own_names = ("name", "train_set", "n_train", "n_test", "pool")
     arrays = ("accuracy", "train_accuracy", "standard_errors", "penalties", "n_features")
     return {
-        "name": found.name,
+        **{name: getattr(found, name) for name in own_names},
+        **{name: nested(getattr(found, name)) for name in arrays},
         "network": f"{first.run}@{first.checkpoint}",
         "taps": [key.tap for key in found.taps],
         "set": first.sample_set,
-        "train_set": found.train_set,
-        "n_train": found.n_train,
-        "n_test": found.n_test,
-        "pool": found.pool,
         "created_at": str(found.provenance.get("created_at", "")),
         "versions": _versions(found.provenance),
-        "command": _probe_command(workspace, found.name),
+        "command": line,
         "outdated": is_outdated(workspace, found),
-    } | {name: list(_values(getattr(found, name))) for name in arrays}
-
-
-def _probe_command(workspace: Workspace, name: str) -> str:
-    try:
-        return probe_command(workspace, name).line
-    except RunError:
-        return ""
-
-
-def _values(array: Sequence[float] | np.ndarray) -> Iterator[float | None]:
-    yield from map(finite, np.asarray(array).tolist())
+    }

@@ -1,4 +1,4 @@
-"""The report's folder: it lists what is written into it, and loses nothing else."""
+"""The report's folder, which lists the files written into it and removes no others."""
 
 import hashlib
 from contextlib import suppress
@@ -18,7 +18,7 @@ _OURS: Final = b"<title>Report on "
 
 
 class Folder:
-    """Writes what the page needs; ``publish`` then writes the page, and removes what is left over.
+    """Writes the page's files; ``publish`` then writes the page, and removes files left over.
 
     Raises WorkspaceError where a link leads out of the workspace, or another page is in the way.
     """
@@ -36,15 +36,15 @@ class Folder:
         self._now: dict[str, str] = {}
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file unless it holds that already: a night changes little."""
+        """Write a file unless it holds that already: a nightly run changes little."""
         self._now[name] = _digest(content)
         if _content(self._place / name) != content:
             write_bytes(self._place / name, content)
 
     def publish(self, page: bytes) -> Place:
-        """Write the page, so that whoever opens it finds everything else; return it.
+        """Write the page, last, so that its files are there when it is opened; return it.
 
-        What an earlier report listed and this one did not write is removed.
+        Files that an earlier report listed and this one did not write are removed.
         """
         write_bytes(self._place / PAGE, page)
         for name, digest in self._before.items():

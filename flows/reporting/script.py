@@ -1,13 +1,12 @@
-"""JSON that scripts of the page read: inside the page, and in a file of its own a result."""
+"""JSON for the scripts of the page: inside the page, and in a file for each result."""
 
 import json
-import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from allcnn.compare.describe import errors_caution
-from flows.reporting.found import digests_of
 from store import SimilarityResult
 
 _ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&"}
@@ -20,21 +19,15 @@ def to_script(values: object) -> str:
     return text.translate(_ESCAPED)
 
 
-def finite(number: Any) -> Any:
-    """Return a number, or None for NaN and infinities, which JSON does not have."""
-    return None if isinstance(number, float) and not math.isfinite(number) else number
-
-
 def numbers_script(result: SimilarityResult) -> bytes:
-    """Return the script that hands the page the numbers of a result, with all their digits."""
+    """Return the script that passes the numbers of a result to the page, with all their digits."""
     values = {
-        "values": _nested(result.values),
-        "errors": _nested(result.errors),
-        **{f"sums_{side}": _nested(result.sums(side)) for side in ("rows", "columns")},
-        **{
-            f"scales_{side}": _nested(result.parts.get(f"scales_{side}"))
-            for side in ("rows", "columns")
-        },
+        "values": nested(result.values),
+        "errors": nested(result.errors),
+        "sums_rows": nested(result.sums("rows")),
+        "sums_columns": nested(result.sums("columns")),
+        "scales_rows": nested(result.parts.get("scales_rows")),
+        "scales_columns": nested(result.parts.get("scales_columns")),
         "reasons": result.reasons,
         "errors_reason": result.errors_reason,
         "n_minibatches": result.n_minibatches,
@@ -44,8 +37,17 @@ def numbers_script(result: SimilarityResult) -> bytes:
     return f"reportNumbers({to_script(result.name)},{to_script(values)});\n".encode()
 
 
-def _nested(array: np.ndarray | None) -> Any:
-    """Return numbers as lists; a float's repr, which JSON writes, has all its digits."""
+def digests_of(result: SimilarityResult) -> dict[str, str]:
+    """Return the digests of the checkpoints that a result is of, as far as it names them."""
+    sides: Mapping[str, Any] = result.provenance.get("checkpoint_digests") or {}
+    return {name: digest for side in sides.values() for name, digest in side.items()}
+
+
+def nested(array: np.ndarray | None) -> Any:
+    """Return numbers as lists, with None for NaN and infinities, which JSON does not have.
+
+    JSON writes a float's repr, which has all its digits.
+    """
     if array is None:
         return None
     numbers = array.astype(object)

@@ -2,10 +2,10 @@
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -19,7 +19,8 @@ from allcnn.errors import ConfigError, RunError
 from allcnn.progress import Report, silent
 from allcnn.settings.selection import Selection as Pattern
 from allcnn.workspace.paths import Workspace
-from flows.views.not_found import nothing_fits, of_option
+from flows.views.not_found import nothing_fits
+from flows.views.tables import some_of
 from store import Representation, has_store, open_grams
 from store import open as open_store
 from store.arrays.selection import Selection
@@ -28,26 +29,25 @@ from store.storage.atomic_write import replacing
 MOST_COLUMNS = 10_000
 """Features of a table, beyond which few programs open it."""
 
+_ENDINGS: Final = (".npz", ".csv", ".parquet")
 _FEATURES: Final = {1: "c{}", 2: "p{}_c{}", 3: "y{}_x{}_c{}"}
 
 
 def find_one(workspace: Workspace, pattern: Pattern, sample_set: str | None) -> Representation:
     """Return the one representation that fits; RunError for none, ConfigError for several."""
-    where = {"run": pattern.run, "checkpoint": pattern.checkpoint, "tap": pattern.tap}
-    where |= {} if sample_set is None else {"sample_set": sample_set}
+    where = asdict(pattern) | ({} if sample_set is None else {"sample_set": sample_set})
     found: list[Representation] = []
     if has_store(workspace.activations):
         found = open_store(workspace.activations).find(**where)
         # A pattern may be a name as well, as layers[0] is.
         found = [tap for tap in found if tap.key.tap == pattern.tap] or found
-    names = [f"{tap.key} on {tap.key.sample_set}" for tap in found]
     if not found:
         _check_grams(workspace, where)
-        raise nothing_fits(workspace, [pattern, of_option("sample-set", sample_set)])
+        raise nothing_fits(workspace, pattern, sample_set=sample_set)
     if len(found) > 1:
-        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        names = some_of([f"{tap.key} on {tap.key.sample_set}" for tap in found], 3)
         raise ConfigError(
-            f"{str(pattern)!r} fits {len(found)} representations ({shown}), and a file holds one",
+            f"{str(pattern)!r} fits {len(found)} representations ({names}), and a file holds one",
             remedy="name its run, checkpoint and tap, and --sample-set where there are several",
         )
     return found[0]
@@ -60,10 +60,9 @@ def _check_grams(workspace: Workspace, where: dict[str, str]) -> None:
         return
     key, samples = grams[0].key.of, grams[0].meta.sample_set
     network = Pattern(key.run, key.checkpoint)
-    again = store_again(workspace, network, split=samples.split, samples=samples.n_samples)
     raise RunError(
-        f"of {network} on {samples.name} Grams alone are kept, and a query needs activations",
-        remedy=again,
+        f"only Grams of {network} on {samples.name} are kept, and a query needs activations",
+        remedy=store_again(workspace, network, split=samples.split, samples=samples.n_samples),
     )
 
 
@@ -82,16 +81,17 @@ def check_rows(tap: Representation, rows: slice) -> None:
 
 def write(selection: Selection, path: Path, report: Report = silent) -> None:
     """Write a selection, whole or not at all, in the format of the file's ending."""
-    if path.suffix != ".npz":
-        _check_width(selection)
     with replacing(path) as file:
-        _WRITERS[path.suffix](selection, file, report)
+        if path.suffix == ".npz":
+            _write_arrays(selection, file, report)
+        else:
+            _write_table(selection, file, report, is_csv=path.suffix == ".csv")
 
 
 def check_ending(path: Path) -> None:
     """Raise ConfigError where a file's ending is none of the formats."""
-    if path.suffix not in _WRITERS:
-        raise ConfigError("to", f"is {path}", f"use a name that ends in {' or '.join(_WRITERS)}")
+    if path.suffix not in _ENDINGS:
+        raise ConfigError("to", f"is {path}", f"use a name that ends in {' or '.join(_ENDINGS)}")
 
 
 def feature_names(selection: Selection) -> list[str]:
@@ -105,8 +105,7 @@ def feature_names(selection: Selection) -> list[str]:
 def describe(selection: Selection) -> dict[str, Any]:
     """Return what the values are, as JSON values."""
     channels = None if selection.channels is None else selection.channels.tolist()
-    tap = selection.tap
-    return tap.meta.to_json() | {"channels": channels, "space": selection.space}
+    return selection.tap.meta.to_json() | {"channels": channels, "space": selection.space}
 
 
 def _check_width(selection: Selection) -> None:
@@ -129,54 +128,35 @@ def _parts(selection: Selection, report: Report) -> Iterator[Selection]:
             report(done, len(parts), str(selection.tap.meta.key))
 
 
-def _write_npz(selection: Selection, file: BinaryIO, report: Report) -> None:
-    description = json.dumps(describe(selection))
+def _write_arrays(selection: Selection, file: BinaryIO, report: Report) -> None:
+    dtype = npy.dtype_to_descr(selection.dtype)
+    header = {"descr": dtype, "fortran_order": False, "shape": selection.shape}
+    description = np.array(json.dumps(describe(selection)))
+    members = {"samples": selection.samples, "labels": selection.labels, "metadata": description}
     with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
         with archive.open("values.npy", "w", force_zip64=True) as values:
-            npy.write_array_header_2_0(values, _header(selection))
+            npy.write_array_header_2_0(values, header)
             for part in _parts(selection, report):
                 values.write(part.read().data)
-        members = {"samples": selection.samples, "labels": selection.labels}
-        for name, array in (members | {"metadata": np.array(description)}).items():
+        for name, array in members.items():
             with archive.open(f"{name}.npy", "w") as member:
                 npy.write_array(member, np.asarray(array), allow_pickle=False)
 
 
-def _header(selection: Selection) -> dict[str, Any]:
-    description = npy.dtype_to_descr(selection.dtype)
-    return {"descr": description, "fortran_order": False, "shape": selection.shape}
-
-
-def _write_csv(selection: Selection, file: BinaryIO, report: Report) -> None:
-    schema = _schema(selection)
-    file.write((",".join(schema.names) + "\n").encode())
-    options = pyarrow.csv.WriteOptions(include_header=False)
-    with pyarrow.csv.CSVWriter(file, schema, write_options=options) as writer:
-        for part in _parts(selection, report):
-            writer.write_table(_table(part, schema))
-
-
-def _write_parquet(selection: Selection, file: BinaryIO, report: Report) -> None:
-    schema = _schema(selection).with_metadata({"allcnn": json.dumps(describe(selection))})
-    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
-        for part in _parts(selection, report):
-            writer.write_table(_table(part, schema))
-
-
-def _schema(selection: Selection) -> Any:
+def _write_table(selection: Selection, file: BinaryIO, report: Report, *, is_csv: bool) -> None:
+    _check_width(selection)
     # Float32 also for float16: it loses nothing, and more programs read it.
-    number = pyarrow.float64() if selection.dtype == np.float64 else pyarrow.float32()
-    features = [(name, number) for name in feature_names(selection)]
-    return pyarrow.schema([("sample", pyarrow.int64()), ("label", pyarrow.int32()), *features])
-
-
-def _table(part: Selection, schema: Any) -> Any:
-    wide = np.promote_types(part.dtype, np.float32)
-    values = part.read().reshape(len(part), -1).T.astype(wide, order="C")
-    return pyarrow.table([part.samples, part.labels, *values], schema=schema)
-
-
-_Writer = Callable[[Selection, BinaryIO, Report], None]
-_WRITERS: Final[Mapping[str, _Writer]] = MappingProxyType(
-    {".npz": _write_npz, ".csv": _write_csv, ".parquet": _write_parquet}
-)
+    wide = np.promote_types(selection.dtype, np.float32)
+    features = [(name, pyarrow.from_numpy_dtype(wide)) for name in feature_names(selection)]
+    schema = pyarrow.schema([("sample", pyarrow.int64()), ("label", pyarrow.int32()), *features])
+    if is_csv:
+        file.write((",".join(schema.names) + "\n").encode())
+        options = pyarrow.csv.WriteOptions(include_header=False)
+        writer = pyarrow.csv.CSVWriter(file, schema, write_options=options)
+    else:
+        schema = schema.with_metadata({"allcnn": json.dumps(describe(selection))})
+        writer = pyarrow.parquet.ParquetWriter(file, schema)
+    with writer:
+        for part in _parts(selection, report):
+            values = part.read().reshape(len(part), -1).T.astype(wide, order="C")
+            writer.write_table(pyarrow.table([part.samples, part.labels, *values], schema=schema))

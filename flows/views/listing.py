@@ -1,35 +1,27 @@
-"""What is stored as tables for people: sizes and ages in words, one line a network or a tap."""
+"""Tables of what is stored for people, with sizes and ages in words."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from allcnn.commands import command
 from allcnn.similarity.kernels import served_by
 from allcnn.workspace.paths import Workspace
-from flows.views.browse import Listing, Network
-from flows.views.stored import Stored, StoredTap
-from flows.views.stored_results import StoredProbe, StoredResult
-from flows.views.tables import aligned
+from flows.views.stored import Facts
+from flows.views.tables import aligned, some_of, table
 from store.maintenance.damage import Damage
 
-_MOST_NETWORKS = 3
-_STATE = ("raw", "stored", "age", "state")
 
-
-def listing_table(workspace: Workspace, listing: Listing) -> str:
+def listing_table(workspace: Workspace, listing: dict[str, list[Any]]) -> str:
     """Return a table each of activations, Grams, results and probes, and a line each damage."""
-    tables = []
-    if listing.activations:
-        tables.append(_activations_table(listing.activations))
-    if listing.grams:
-        tables.append(_grams_table(listing.grams))
-    if listing.results:
-        tables.append(_results_table(listing.results))
-    if listing.probes:
-        tables.append(_probes_table(listing.probes))
-    if listing.damaged:
-        tables.append(damage_lines(workspace, listing.damaged))
-    return "\n\n".join(tables)
+    rows = (
+        [_network_row(each, "activations") for each in listing["activations"]],
+        [_network_row(each, "Grams") for each in listing["grams"]],
+        list(map(_result_row, listing["results"])),
+        list(map(_probe_row, listing["probes"])),
+    )
+    damaged = [damage_lines(workspace, listing["damaged"])] if listing["damaged"] else []
+    return "\n\n".join([*(table(some) for some in rows if some), *damaged])
 
 
 def damage_lines(workspace: Workspace, damaged: Sequence[Damage]) -> str:
@@ -39,22 +31,22 @@ def damage_lines(workspace: Workspace, damaged: Sequence[Damage]) -> str:
     return "\n".join([*map(str, damaged), advice])
 
 
-def network_table(network: Network) -> str:
-    """Return what is known of one network, then a line a tap."""
-    n, shape = network.sample_set.n_samples, " x ".join(map(str, network.sample_set.image_shape))
-    dataset, split = network.sample_set.dataset, network.sample_set.split
+def network_table(network: Facts) -> str:
+    """Return the facts on one network, then a line a tap."""
+    of, created_at = network["sample_set"], network["created_at"]
+    shape = " x ".join(map(str, of["image_shape"]))
+    examples = f"{of['n_samples']} examples of {of['dataset']}/{of['split']}, {shape}"
     facts = [
-        ("network", f"{network.run}@{network.checkpoint}"),
-        ("sample set", f"{network.sample_set.name}: {n} examples of {dataset}/{split}, {shape}"),
-        ("digest", ", ".join(network.checkpoint_digests)),
-        ("written by", ", ".join(network.created_by)),
-        ("written at", f"{network.created_at}, {age(network.created_at)} ago"),
+        ("network", f"{network['run']}@{network['checkpoint']}"),
+        ("sample set", f"{of['name']}: {examples}"),
+        ("digest", ", ".join(network["checkpoint_digests"])),
+        ("written by", ", ".join(network["created_by"])),
+        ("written at", f"{created_at}, {age(created_at)} ago"),
     ]
-    if network.attributes:
-        shown = ", ".join(f"{name} {value}" for name, value in network.attributes.items())
-        facts.append(("attributes", shown))
-    facts += [("Grams", _grams_line(grams)) for grams in network.grams]
-    taps = ["", _taps_table(network.taps)] if network.taps else []
+    if attributes := network["attributes"].items():
+        facts.append(("attributes", ", ".join(f"{name} {value}" for name, value in attributes)))
+    facts += [("Grams", _grams_line(grams)) for grams in network["grams"]]
+    taps = ["", table(list(map(_tap_row, network["taps"])))] if network["taps"] else []
     return "\n".join([aligned(facts), *taps])
 
 
@@ -79,117 +71,83 @@ def age(created_at: str, now: datetime | None = None) -> str:
     return f"{s} s"
 
 
-def _activations_table(entries: Sequence[Stored]) -> str:
-    head = ("activations of", "sample set", "taps", "dtype", "rows", *_STATE)
-    return aligned([head, *(_stored_row(entry, entry.kind) for entry in entries)])
+def _network_row(entry: Facts, what: str) -> dict[str, str]:
+    kind, done = {"dtype": entry["kind"]}, "rows"
+    if what == "Grams":
+        kind, done = {"kind": entry["kind"], "for": _kernels(entry)}, "minibatches"
+    return {
+        f"{what} of": f"{entry['run']}@{entry['checkpoint']}",
+        "sample set": entry["sample_set"],
+        "taps": _n_taps(entry),
+        **kind,
+        done: f"{entry['n_committed']} of {entry['n']}",
+        **_sizes(entry),
+        "state": _state(entry),
+    }
 
 
-def _grams_table(entries: Sequence[Stored]) -> str:
-    head = ("Grams of", "sample set", "taps", "kind", "for", "minibatches", *_STATE)
-    return aligned([head, *(_stored_row(entry, entry.kind, _kernels(entry)) for entry in entries)])
+def _result_row(result: Facts) -> dict[str, str]:
+    method = result["method"]
+    return {
+        "result": result["name"],
+        "of": some_of(result["networks"], 3),
+        "sample set": result["sample_set"],
+        "measure": ", ".join(filter(None, (method["title"], method["qualifier"]))),
+        "kernel": method["kernel_title"],
+        "values": f"{result['n_rows']} x {result['n_columns']}",
+        **_sizes(result),
+    }
 
 
-def _stored_row(entry: Stored, *kind: str) -> tuple[str, ...]:
-    return (
-        f"{entry.run}@{entry.checkpoint}",
-        entry.sample_set,
-        _n_taps(entry),
-        *kind,
-        f"{entry.n_committed} of {entry.n}",
-        size(entry.raw_bytes),
-        size(entry.stored_bytes),
-        age(entry.created_at),
-        _state(entry),
-    )
+def _probe_row(probe: Facts) -> dict[str, str]:
+    return {
+        "probe": probe["name"],
+        "of": f"{probe['run']}@{probe['checkpoint']}",
+        "trained on": probe["train_set"],
+        "tested on": probe["sample_set"],
+        "taps": str(len(probe["taps"])),
+        "pool": probe["pool"],
+        **_sizes(probe),
+    }
 
 
-def _results_table(results: Sequence[StoredResult]) -> str:
-    head = ("result", "of", "sample set", "measure", "kernel", "values", "raw", "stored", "age")
-    rows = [
-        (
-            result.name,
-            _several(result.networks),
-            result.sample_set,
-            ", ".join(filter(None, (result.method["title"], result.method["qualifier"]))),
-            result.method["kernel_title"],
-            f"{result.n_rows} x {result.n_columns}",
-            size(result.raw_bytes),
-            size(result.stored_bytes),
-            age(result.created_at),
-        )
-        for result in results
-    ]
-    return aligned([head, *rows])
+def _tap_row(tap: Facts) -> dict[str, str]:
+    return {
+        "tap": tap["tap"],
+        "shape": "x".join(map(str, tap["shape"])),
+        "dtype": tap["dtype"],
+        "chunks": "x".join(map(str, tap["chunks"])),
+        "codec": "+".join(tap["codecs"][1:]) or "none",
+        "rows": f"{tap['n_committed']} of {tap['n']}",
+        **_sizes(tap),
+        "digest": tap["rows_digest"],
+        "state": _state(tap),
+    }
 
 
-def _probes_table(probes: Sequence[StoredProbe]) -> str:
-    head = ("probe", "of", "trained on", "tested on", "taps", "pool", "raw", "stored", "age")
-    rows = [
-        (
-            probe.name,
-            f"{probe.run}@{probe.checkpoint}",
-            probe.train_set,
-            probe.sample_set,
-            str(len(probe.taps)),
-            probe.pool,
-            size(probe.raw_bytes),
-            size(probe.stored_bytes),
-            age(probe.created_at),
-        )
-        for probe in probes
-    ]
-    return aligned([head, *rows])
+def _sizes(entry: Facts) -> dict[str, str]:
+    """Return the sizes, and where that is known the age."""
+    sizes = {"raw": size(entry["raw_bytes"]), "stored": size(entry["stored_bytes"])}
+    return sizes | ({"age": age(entry["created_at"])} if "created_at" in entry else {})
 
 
-def _taps_table(taps: Sequence[StoredTap]) -> str:
-    head = ("tap", "shape", "dtype", "chunks", "codec", "rows", "raw", "stored", "digest", "state")
-    rows = [
-        (
-            tap.tap,
-            _by(tap.shape),
-            tap.dtype,
-            _by(tap.chunks),
-            "+".join(tap.codecs[1:]) or "none",
-            f"{tap.n_committed} of {tap.n}",
-            size(tap.raw_bytes),
-            size(tap.stored_bytes),
-            tap.rows_digest,
-            _state(tap),
-        )
-        for tap in taps
-    ]
-    return aligned([head, *rows])
-
-
-def _n_taps(entry: Stored) -> str:
-    n, missing = len(entry.taps), entry.n_missing_taps
+def _n_taps(entry: Facts) -> str:
+    n, missing = len(entry["taps"]), entry["n_missing_taps"]
     return f"{n} of {n + missing}" if missing else str(n)
 
 
-def _grams_line(grams: Stored) -> str:
-    taps = "1 tap" if len(grams.taps) == 1 else f"{_n_taps(grams)} taps"
-    bound = grams.error_bound
+def _grams_line(grams: Facts) -> str:
+    taps = "1 tap" if len(grams["taps"]) == 1 else f"{_n_taps(grams)} taps"
+    bound = grams["error_bound"]
     accuracy = "accuracy not known" if bound is None else f"squared distances within {bound:.1g}"
-    return (
-        f"{grams.kind} of {taps} for {_kernels(grams)}, {accuracy}, {size(grams.stored_bytes)},"
-        f" {_state(grams)}"
-    )
+    stored = f"{size(grams['stored_bytes'])}, {_state(grams)}"
+    return f"{grams['kind']} of {taps} for {_kernels(grams)}, {accuracy}, {stored}"
 
 
-def _kernels(grams: Stored) -> str:
+def _kernels(grams: Facts) -> str:
     """Return which kernels these Grams serve."""
-    return served_by(grams.kind.partition("-")[0])
+    return served_by(grams["kind"].partition("-")[0])
 
 
-def _several(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_MOST_NETWORKS])
-    more = len(names) - _MOST_NETWORKS
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
-
-
-def _state(entry: Stored | StoredTap) -> str:
-    return "complete" if entry.complete else "unfinished"
+def _state(entry: Facts) -> str:
+    return "complete" if entry["complete"] else "unfinished"

@@ -1,4 +1,4 @@
-"""Progress of work in several steps, on standard error: what is being done and how long is left."""
+"""Progress of work in several steps, on standard error: the current step and the time left."""
 
 import sys
 import time
@@ -15,18 +15,18 @@ from allcnn.progress import Report
 
 _LINE_EVERY_S = 5.0
 
-_TELLING_S = 2.0
-"""Of work, before a time left is promised."""
+_PACE_AFTER_S = 2.0
+"""Time worked before a time left is shown."""
 
 
 class Progress:
     """Shows one bar over all steps on a terminal, and a line every few seconds elsewhere.
 
-    ``weights`` are guesses of how long each step takes, in any unit; the time left is the weight
-    left at the pace of the time worked so far, or of its later half if that was faster: what held
-    up the first half once, such as compiling the evaluation, is soon forgotten. Not counted as
-    worked is each step's time until its first unit is done, which is mostly compiling, and so is
-    no measure of what follows; what an earlier process had done took no time in this one either.
+    ``weights`` are guesses of how long each step takes, in any unit. The time left is the weight
+    left at the pace of the time worked so far, or of its later half if that was faster: a delay in
+    the first half, such as compiling the evaluation, is soon forgotten. A step's time until its
+    first unit is done, mostly compiling, is not counted, and neither is the work of an earlier
+    process.
     """
 
     def __init__(self, weights: Sequence[float]) -> None:
@@ -35,8 +35,7 @@ class Progress:
         self._passed = 0.0
         self._pace = _Pace()
         self._last_line = 0.0
-        console = Console(stderr=True)
-        self._console = console
+        self._console = console = Console(stderr=True)
         self._bar = RichProgress(
             TextColumn("{task.percentage:3.0f} %"),
             BarColumn(bar_width=24),
@@ -56,7 +55,7 @@ class Progress:
 
     @contextmanager
     def step(self, title: str) -> Iterator[Report]:
-        """Do one step; the report given to the caller tells how far it is."""
+        """Do one step; its progress is what the caller reports."""
         weight = self._weights.pop(0) if self._weights else 0.0
         self._pace.begin()
 
@@ -77,18 +76,15 @@ class Progress:
 
     def _show(self, title: str, within: float, detail: str) -> None:
         share = (self._passed + within) / self._total
-        text = f"{title}{': ' if detail else ''}{detail} · {self._left(share)}"
+        pace, left = self._pace.weight_per_s(), "time left not known yet"
+        if pace is not None:
+            left = f"about {duration((1 - share) * self._total / pace)} left"
+        text = f"{title}{': ' if detail else ''}{detail} · {left}"
         self._bar.update(self._task, completed=share, description=text)
         now = time.monotonic()
         if self._bar.disable and now - self._last_line >= _LINE_EVERY_S:
             self._last_line = now
             print(f"[{share:4.0%}] {text}", file=sys.stderr, flush=True)  # noqa: T201
-
-    def _left(self, share: float) -> str:
-        pace = self._pace.weight_per_s()
-        if pace is None:
-            return "time left not known yet"
-        return f"about {duration((1 - share) * self._total / pace)} left"
 
 
 class _Pace:
@@ -100,7 +96,7 @@ class _Pace:
         self.begin()
 
     def begin(self) -> None:
-        """Begin a step, of which no pace is known until its first unit is done."""
+        """Begin a step, whose pace is not known until its first unit is done."""
         self._found: float | None = None
         self._last: tuple[float, float] | None = None
 
@@ -117,12 +113,12 @@ class _Pace:
             self._last = now, weight
 
     def weight_per_s(self) -> float | None:
-        """Return the pace; None while less was seen than would tell."""
-        # What is older than half of the time is never asked for again.
+        """Return the pace; None before enough work was seen."""
+        # Marks older than half of the time are never needed again.
         while len(self._marks) > 2 and self._marks[1][0] <= self._worked_s / 2:
             self._marks.popleft()
         worked_s, gained = self._marks[0]
-        if self._worked_s < _TELLING_S or self._gained <= 0:
+        if self._worked_s < _PACE_AFTER_S or self._gained <= 0:
             return None
         later = (self._gained - gained) / (self._worked_s - worked_s)
         return max(later, self._gained / self._worked_s)

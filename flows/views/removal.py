@@ -1,4 +1,4 @@
-"""What ``allcnn store du``, ``rm`` and ``gc`` show, and the question before anything goes."""
+"""Tables, JSON and the question before removal, for ``allcnn store du``, ``rm`` and ``gc``."""
 
 import json
 import sys
@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from allcnn.errors import ConfigError
-from allcnn.maintenance.inventory import Entry, Removal, discard
+from allcnn.maintenance.inventory import Removal, discard
 from allcnn.workspace.paths import Workspace
 from flows.views.listing import size
-from flows.views.tables import aligned
+from flows.views.tables import some_of, table
 from flows.views.terminal import is_terminal
-from store.maintenance.usage import Usage
 from store.model.names import readable
 from store.zarrfiles.layout import NAMED
 
@@ -28,93 +27,72 @@ _NAMES: Final = {
     "similarity": "results",
     "probes": "probes",
 }
-"""What people call the kinds of stores."""
+"""Names of the stores for people."""
 
-_HEADS: Final = {
-    "checkpoint": ("run@checkpoint", "sample set"),
+_COLUMNS: Final = {
+    "checkpoint": ("run@checkpoint", "sample_set"),
     "run": ("run",),
-    "sample-set": ("sample set",),
+    "sample-set": ("sample_set",),
 }
+_KEYS: Final = {
+    "by_checkpoint": ("sample_set", "run", "checkpoint"),
+    "by_run": ("run",),
+    "by_sample_set": ("sample_set",),
+}
+"""Names by which entries are grouped, in the table and in JSON."""
 
-Row = tuple[str, ...]
+Entries = Sequence[dict[str, Any]]
 
 
-def show_usage(place: Workspace, entries: Sequence[Entry], by: str, *, as_json: bool) -> None:
+def show_usage(place: Workspace, entries: Entries, by: str, *, as_json: bool) -> None:
     """Print what the stores take: a table and its totals, or one JSON document."""
+    stores = {kind: [each for each in entries if each["store"] == kind] for kind in _NAMES}
     if as_json:
-        click.echo(json.dumps(_usage_json(place, entries), indent=1))
+        document: dict[str, Any] = {"workspace": str(place.root), "entries": entries}
+        for name, keys in _KEYS.items():
+            document[name] = [of | _totals(group) for of, group in _grouped(entries, keys)]
+        document["by_store"] = {kind: _totals(some) for kind, some in stores.items()}
+        click.echo(json.dumps(document | {"all": _totals(entries)}, indent=1))
         return
-    columns = ("store", "groups", "raw", "stored")
-    groups = _grouped(entries, by)
-    if groups:
-        rows = [(*of, _NAMES[kind], *_numbers(group)) for (of, kind), group in groups.items()]
-        click.echo(aligned([(*_HEADS[by], *columns), *rows]) + "\n")
-    totals = [(_NAMES[kind], *_numbers([e for e in entries if e.kind == kind])) for kind in _NAMES]
-    click.echo(aligned([columns, *totals, ("all", *_numbers(entries))]))
+    rows = []
+    for names, group in _grouped(entries, (*_COLUMNS[by], "store")) if by in _COLUMNS else ():
+        shown = {name.replace("_", " "): value for name, value in names.items()}
+        rows.append(shown | _usage_row(_NAMES[names["store"]], group))
+    if rows:
+        click.echo(table(rows) + "\n")
+    totals = [_usage_row(_NAMES[kind], some) for kind, some in stores.items()]
+    click.echo(table([*totals, _usage_row("all", entries)]))
 
 
-def _grouped(entries: Sequence[Entry], by: str) -> dict[tuple[Row, str], list[Entry]]:
-    groups: dict[tuple[Row, str], list[Entry]] = defaultdict(list)
+def _grouped(
+    entries: Entries, keys: tuple[str, ...]
+) -> list[tuple[dict[str, str], list[dict[str, Any]]]]:
+    """Group what belongs to networks by some of their names, sorted by these."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for entry in entries:
-        if by in _HEADS and entry.kind not in NAMED and entry.names:
-            groups[_label(entry, by), entry.kind].append(entry)
-    return dict(sorted(groups.items()))
+        if "checkpoint" in entry:
+            names = entry | {"run@checkpoint": f"{entry['run']}@{entry['checkpoint']}"}
+            groups[tuple(names[key] for key in keys)].append(entry)
+    return [(dict(zip(keys, of, strict=True)), group) for of, group in sorted(groups.items())]
 
 
-def _label(entry: Entry, by: str) -> Row:
-    sample_set, run, checkpoint = entry.names
-    if by == "checkpoint":
-        return f"{run}@{checkpoint}", sample_set
-    return (run if by == "run" else sample_set,)
+def _usage_row(store: str, entries: Entries) -> dict[str, str]:
+    groups, raw, stored = _totals(entries).values()
+    raw = "unreadable" if raw is None else size(raw)
+    return {"store": store, "groups": str(groups), "raw": raw, "stored": size(stored)}
 
 
-def _numbers(entries: Sequence[Entry]) -> Row:
-    totals = _totals(entries)
-    raw = totals["raw_bytes"]
-    return (
-        str(totals["groups"]),
-        "unreadable" if raw is None else size(raw),
-        size(totals["stored_bytes"]),
-    )
-
-
-def _totals(entries: Sequence[Entry]) -> dict[str, Any]:
-    raw = [entry.raw_bytes for entry in entries]
+def _totals(entries: Entries) -> dict[str, Any]:
+    raw = [entry["raw_bytes"] for entry in entries]
     return {
-        "groups": sum(entry.n_groups for entry in entries),
-        "raw_bytes": None if None in raw else sum(filter(None, raw)),
-        "stored_bytes": sum(entry.stored_bytes for entry in entries),
+        "groups": sum(entry["groups"] for entry in entries),
+        "raw_bytes": None if None in raw else sum(raw),
+        "stored_bytes": sum(entry["stored_bytes"] for entry in entries),
     }
-
-
-def _usage_json(place: Workspace, entries: Sequence[Entry]) -> dict[str, Any]:
-    document: dict[str, Any] = {"workspace": str(place.root), "entries": []}
-    for entry in entries:
-        one = "probe" if entry.kind == "probes" else "result"
-        names = ("sample_set", "run", "checkpoint") if len(entry.names) == 3 else (one,)
-        of = dict(zip(names, entry.names, strict=False))
-        document["entries"].append({"store": entry.kind} | of | _totals([entry]))
-    for by in _HEADS:
-        document[f"by_{by.replace('-', '_')}"] = _sums(entries, by)
-    document["by_store"] = {
-        kind: _totals([entry for entry in entries if entry.kind == kind]) for kind in _NAMES
-    }
-    return document | {"all": _totals(entries)}
-
-
-def _sums(entries: Sequence[Entry], by: str) -> list[dict[str, Any]]:
-    names = {"checkpoint": ("sample_set", "run", "checkpoint"), "run": ("run",)}
-    keys = names.get(by, ("sample_set",))
-    sums: dict[Row, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if entry.kind not in NAMED and entry.names:
-            of = dict(zip(names["checkpoint"], entry.names, strict=True))
-            sums[tuple(of[key] for key in keys)].append(entry)
-    return [dict(zip(keys, of, strict=True)) | _totals(group) for of, group in sorted(sums.items())]
 
 
 def consequences(findings: "Findings") -> list[str]:
-    """Return what is lost with superseded activations, and which of them stay, as sentences."""
+    """Return sentences on the loss of superseded activations, and on those that stay."""
     notes = []
     if any(each.reason == "superseded" for each in findings.removable):
         notes.append(
@@ -124,12 +102,11 @@ def consequences(findings: "Findings") -> list[str]:
         )
     if findings.irreplaceable:
         names = list(dict.fromkeys("@".join(e.names[1:3]) for e in findings.irreplaceable))
-        networks = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         n_bytes = sum(each.n_bytes for each in findings.irreplaceable)
         notes.append(
             f"{size(n_bytes)} of activations stay though their Grams are kept, since the"
             " checkpoints or the examples that they are of are not here, or those Grams are damaged"
-            f" ({networks})."
+            f" ({some_of(names, 4)})."
         )
     return notes
 
@@ -146,7 +123,7 @@ def free(
 ) -> None:
     """Show what would go, ask, and remove it.
 
-    What changed while it was asked stays. Raises ConfigError where there is no terminal to ask on.
+    Data that changed before the answer stay. Raises ConfigError without a terminal to ask on.
     """
     if not as_json:
         click.echo("\n".join([_removal_table(removals), *notes]))
@@ -170,7 +147,8 @@ def ask(*, as_json: bool) -> None:
         raise ConfigError("--json shows nothing to decide on", remedy="add --yes or --dry-run")
     if not is_terminal(sys.stdin):
         raise ConfigError(
-            "nothing is removed unasked, and no terminal is there to ask on", remedy="add --yes"
+            "nothing is removed without asking, and there is no terminal to ask on",
+            remedy="add --yes",
         )
     click.confirm("Remove all of this?", abort=True, err=True)
 
@@ -179,45 +157,51 @@ def _removal_table(removals: Sequence[Removal]) -> str:
     if not removals:
         return "nothing to remove"
     rows = []
-    for (kind, of, reason, note), group in groupby(removals, _line):
+    for (kind, what, sample_set, reason, note), group in groupby(removals, _line):
         members = list(group)
-        taken = size(sum(each.found.n_bytes for each in members))
-        rows.append((_NAMES[kind], *of, str(len(members)), taken, reason, note))
-    head: Row = ("store", "what", "sample set", "groups", "size", "why", "")
-    if not any(each.reason for each in removals):
-        head, rows = head[:5], [row[:5] for row in rows]
-    return aligned([head, *rows]) + f"\n\n{_size(removals)} in all"
+        row = {
+            "store": _NAMES[kind],
+            "what": what,
+            "sample set": sample_set,
+            "groups": str(len(members)),
+            "size": size(sum(each.found.n_bytes for each in members)),
+        }
+        gives_reasons = any(each.reason for each in removals)
+        rows.append(row | {"why": reason, "": note} if gives_reasons else row)
+    return f"{table(rows)}\n\n{_size(removals)} in all"
 
 
-def _line(removal: Removal) -> tuple[str, Row, str, str]:
+def _line(removal: Removal) -> tuple[str, ...]:
     """Return what removals of one line have in common: a network, a result, or a file."""
     found = removal.found
-    if found.is_file or found.kind in NAMED:
-        return found.kind, (found.path, ""), removal.reason, removal.note
-    sample_set, run, checkpoint = found.names[:3]
-    return found.kind, (f"{run}@{checkpoint}", sample_set), removal.reason, removal.note
+    what, sample_set = found.path, ""
+    if not (found.is_file or found.kind in NAMED):
+        what, sample_set = "@".join(found.names[1:3]), found.names[0]
+    return found.kind, what, sample_set, removal.reason, removal.note
 
 
 def _removal_json(
     place: Workspace, removals: Sequence[Removal], notes: Sequence[str], *, removed: bool
 ) -> dict[str, Any]:
+    items = [
+        {
+            "store": each.found.kind,
+            "path": each.found.path,
+            "of": readable(each.found.path),
+            "files": each.found.n_files,
+            "bytes": each.found.n_bytes,
+            "why": each.reason,
+            "note": each.note,
+        }
+        for each in removals
+    ]
     return {
         "workspace": str(place.root),
         "removed": removed,
-        "items": [_item(each.found) | {"why": each.reason, "note": each.note} for each in removals],
+        "items": items,
         "files": sum(each.found.n_files for each in removals),
         "bytes": sum(each.found.n_bytes for each in removals),
         "notes": list(notes),
-    }
-
-
-def _item(found: Usage) -> dict[str, Any]:
-    return {
-        "store": found.kind,
-        "path": found.path,
-        "of": readable(found.path),
-        "files": found.n_files,
-        "bytes": found.n_bytes,
     }
 
 

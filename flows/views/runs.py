@@ -1,11 +1,12 @@
-"""What ``allcnn run`` shows: tables and JSON of runs, and the question before one goes."""
+"""Tables and JSON of runs for ``allcnn run``, and removing runs after a question."""
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,7 +25,7 @@ from allcnn.workspace.run_listing import (
 from allcnn.workspace.run_record import History
 from flows.views.listing import age, size
 from flows.views.removal import ask
-from flows.views.tables import aligned
+from flows.views.tables import aligned, some_of, table
 from store import ClaimedError, has_store, open_grams
 from store import open as open_store
 from store.storage.claims import is_claimed
@@ -32,10 +33,8 @@ from store.storage.claims import is_claimed
 if TYPE_CHECKING:
     from allcnn.workspace.run_export import Imported
 
-_MOST_ROWS: Final = 10
+_MOST_ROWS = 10
 """Epochs that are shown of learning curves."""
-
-_STAY: Final = "What is stored of them stays: activations, Grams and results."
 
 
 def no_runs(workspace: Workspace, pattern: str | None) -> RunError:
@@ -43,10 +42,8 @@ def no_runs(workspace: Workspace, pattern: str | None) -> RunError:
     if pattern is None or not workspace.runs():
         return RunError(
             f"there are no runs yet in {workspace.root}",
-            remedy=(
-                f"train one with"
-                f" {command(workspace.root, 'train')}, or import the file of an exported one"
-            ),
+            remedy=f"train one with {command(workspace.root, 'train')},"
+            " or import the file of an exported one",
         )
     return RunError(
         f"no run in {workspace.root} fits {pattern}",
@@ -56,10 +53,9 @@ def no_runs(workspace: Workspace, pattern: str | None) -> RunError:
 
 def runs_table(found: Sequence[Run | Unreadable]) -> str:
     """Return a line a run, then a line each that cannot be read."""
-    head = ("run", "data set", "epochs", "state", "test accuracy", "checkpoints", "size", "age")
     rows = [_row(one) for one in found if isinstance(one, Run)]
-    tables = [aligned([head, *rows])] if rows else []
     unreadable = [one.reason for one in found if isinstance(one, Unreadable)]
+    tables = [table(rows)] if rows else []
     return "\n\n".join([*tables, "\n".join(unreadable)] if unreadable else tables)
 
 
@@ -74,20 +70,27 @@ def runs_json(workspace: Workspace, found: Sequence[Run | Unreadable]) -> dict[s
 
 def run_table(found: Description) -> str:
     """Return the settings of a run, its curves in brief, and its checkpoints."""
-    summary = found.summary
+    summary, began = found.summary, found.summary.created_at
     facts = [
         ("run", summary.run),
         ("state", f"{_state(summary)}, {_epochs(summary)} epochs"),
-        ("begun", f"{summary.created_at or 'not known'}, {age(summary.created_at)} ago"),
+        ("begun", f"{began}, {age(began)} ago" if began else "not known"),
         ("size", size(summary.n_bytes)),
-        ("classes", f"{len(found.class_names)}: {_few(found.class_names)}"),
+        ("classes", f"{len(found.class_names)}: {some_of(found.class_names, 10)}"),
         ("channels", str(found.input_channels)),
+        *((name.replace("_", " "), str(value)) for name, value in found.settings.items()),
     ]
-    if not summary.created_at:
-        facts[2] = ("begun", "not known")
-    settings = found.settings.items()
-    facts += [(name.replace("_", " "), str(value)) for name, value in settings]
-    return "\n\n".join([aligned(facts), *_curves(found), *_checkpoints(found)])
+    checkpoints = [
+        {
+            "checkpoint": each.checkpoint,
+            "files": str(each.n_files),
+            "size": size(each.n_bytes),
+            "digest of its variables": each.digests.get("variables", "-"),
+        }
+        for each in found.checkpoints
+    ]
+    tables = [aligned(facts), *_curves(found), *([table(checkpoints)] if checkpoints else [])]
+    return "\n\n".join(tables)
 
 
 def run_json(found: Description) -> dict[str, Any]:
@@ -117,7 +120,7 @@ def in_doubt(workspace: Workspace, imported: "Imported") -> list[str]:
     run = imported.manifest.run
     known = {*imported.digests, *workspace.checkpoints(run)}
     return [
-        f"{run}@{name} is stored, and without that checkpoint nothing tells whether of this run"
+        f"{run}@{name} is stored, and without that checkpoint it is not known whether of this run"
         for name in sorted(_stored_digests(workspace, run))
         if name not in known
     ]
@@ -127,10 +130,10 @@ def histories_of(workspace: Workspace, patterns: Sequence[str]) -> dict[str, His
     """Return the learning curves of the runs that fit; raises RunError where one has none."""
     names: dict[str, None] = {}
     for pattern in patterns:
-        fitting = [run for run in workspace.runs() if fnmatchcase(run, pattern)]
+        fitting = dict.fromkeys(run for run in workspace.runs() if fnmatchcase(run, pattern))
         if not fitting:
             raise no_runs(workspace, pattern)
-        names |= dict.fromkeys(fitting)
+        names |= fitting
     histories = {run: run_record.read_history(workspace, run) for run in names}
     for run, history in histories.items():
         if not history:
@@ -152,16 +155,18 @@ def remove(workspace: Workspace, runs: Sequence[str], *, yes: bool, as_json: boo
     found = [find_removable(workspace, run) for run in dict.fromkeys(runs)]
     _check_unused(workspace, found)
     if not as_json:
-        click.echo(f"{_removal_table(found)}\n\n{_STAY}")
+        stays = "What is stored of them stays: activations, Grams and results."
+        click.echo(f"{_removal_table(found)}\n\n{stays}")
     if not yes:
         ask(as_json=as_json)
-        _check_unused(workspace, found)  # somebody may have taken a long time to answer
+        _check_unused(workspace, found)  # the answer may have taken a long time
     for each in found:
         remove_run(workspace, each.run)
     n_bytes = sum(each.n_bytes for each in found)
     if as_json:
-        told = {"workspace": str(workspace.root), "removed": list(map(asdict, found))}
-        click.echo(json.dumps(told | {"bytes": n_bytes}, indent=1))
+        removed = list(map(asdict, found))
+        document = {"workspace": str(workspace.root), "removed": removed, "bytes": n_bytes}
+        click.echo(json.dumps(document, indent=1))
     else:
         click.echo(f"removed {size(n_bytes)}")
 
@@ -174,11 +179,18 @@ def _check_unused(workspace: Workspace, found: Sequence[Removable]) -> None:
             )
 
 
-def _row(run: Run) -> tuple[str, ...]:
-    accuracy = "-" if run.test_accuracy is None else f"{run.test_accuracy:.1%}"
-    n_checkpoints, n_bytes = str(len(run.checkpoints)), size(run.n_bytes)
-    shown = (run.dataset, _epochs(run), _state(run), accuracy, n_checkpoints, n_bytes)
-    return (run.run, *shown, age(run.created_at))
+def _row(run: Run) -> dict[str, str]:
+    accuracy = run.test_accuracy
+    return {
+        "run": run.run,
+        "data set": run.dataset,
+        "epochs": _epochs(run),
+        "state": _state(run),
+        "test accuracy": "-" if accuracy is None else f"{accuracy:.1%}",
+        "checkpoints": str(len(run.checkpoints)),
+        "size": size(run.n_bytes),
+        "age": age(run.created_at),
+    }
 
 
 def _epochs(run: Run) -> str:
@@ -187,10 +199,6 @@ def _epochs(run: Run) -> str:
 
 def _state(run: Run) -> str:
     return "finished" if run.finished else "unfinished"
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def _curves(found: Description) -> list[str]:
@@ -215,39 +223,28 @@ def _curves(found: Description) -> list[str]:
     return [aligned([head, *rows])]
 
 
-def _checkpoints(found: Description) -> list[str]:
-    if not found.checkpoints:
-        return []
-    head = ("checkpoint", "files", "size", "digest of its variables")
-    rows = [
-        (each.checkpoint, str(each.n_files), size(each.n_bytes), each.digests.get("variables", "-"))
-        for each in found.checkpoints
-    ]
-    return [aligned([head, *rows])]
-
-
 def _removal_table(found: Sequence[Removable]) -> str:
     rows = [
-        (
-            each.run,
-            ", ".join(each.checkpoints) or "-",
-            str(each.n_files),
-            size(each.n_bytes),
-            "" if each.is_run else "no run: left over",
-        )
+        {
+            "run": each.run,
+            "checkpoints": ", ".join(each.checkpoints) or "-",
+            "files": str(each.n_files),
+            "size": size(each.n_bytes),
+            "": "" if each.is_run else "no run: left over",
+        }
         for each in found
     ]
     total = f"{sum(e.n_files for e in found)} files, {size(sum(e.n_bytes for e in found))} in all"
-    return aligned([("run", "checkpoints", "files", "size", ""), *rows]) + f"\n\n{total}"
+    return f"{table(rows)}\n\n{total}"
 
 
 def _stored_digests(workspace: Workspace, run: str) -> dict[str, set[str]]:
     """Return the digests of the checkpoints that activations and Grams of a run are of."""
-    digests: dict[str, set[str]] = {}
+    digests: dict[str, set[str]] = defaultdict(set)
     if has_store(workspace.activations):
         for tap in open_store(workspace.activations).scan(run=run).found:
-            digests.setdefault(tap.key.checkpoint, set()).add(tap.meta.checkpoint_digest)
+            digests[tap.key.checkpoint].add(tap.meta.checkpoint_digest)
     if has_store(workspace.grams):
         for grams in open_grams(workspace.grams).scan(run=run).found:
-            digests.setdefault(grams.key.of.checkpoint, set()).add(grams.key.checkpoint_digest)
+            digests[grams.key.of.checkpoint].add(grams.key.checkpoint_digest)
     return digests

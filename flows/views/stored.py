@@ -1,122 +1,98 @@
-"""What one network, tap or result is in a store: names, sizes and state, as plain values."""
+"""Describe stored networks, taps, results and probes by plain values: names, sizes and state."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Set
+from contextlib import suppress
 from typing import Any
 
 from allcnn.errors import RunError
-from store import Grams, Representation, RepresentationKey
+from allcnn.settings.selection import Selection
+from store import Grams, Representation, RepresentationKey, StoreError, has_store
 from store.arrays.reader import n_missing_taps
-from store.maintenance.usage import Usage, measure, raw_bytes
+from store.maintenance.damage import METADATA, Damage, reason_of
+from store.maintenance.usage import Usage, measure, raw_bytes, result_facts
+from store.records.records import has_record, read_facts
+from store.records.registry import FORMS
+from store.records.results import method_of
+from store.storage.paths import Place, child_names, walk_files
+from store.storage.remote_errors import each
 from store.zarrfiles.layout import Kind
 from store.zarrfiles.metadata_files import read_array
 
-
-@dataclass(frozen=True)
-class Stored:
-    """Activations, or Grams of one kind, of one run and checkpoint on one sample set.
-
-    ``n_committed`` is that of the tap with the fewest, of ``n`` rows, or of minibatches;
-    ``n_missing_taps`` have no folder, as far as the others know;
-    ``error_bound`` is the largest of Grams, of squared distances against usual ones; None for
-    activations, and for Grams with a minibatch of which none is known;
-    ``raw_bytes`` counts what is committed, before compression; ``stored_bytes`` all files.
-    """
-
-    run: str
-    checkpoint: str
-    sample_set: str
-    kind: str
-    error_bound: float | None
-    taps: tuple[str, ...]
-    n_missing_taps: int
-    n_committed: int
-    n: int
-    raw_bytes: int
-    stored_bytes: int
-    created_at: str
-    complete: bool
-    attributes: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StoredTap:
-    """How the activations of one tap are stored; ``rows_digest`` stands for its committed rows."""
-
-    tap: str
-    shape: tuple[int, ...]
-    dtype: str
-    chunks: tuple[int, ...]
-    codecs: tuple[str, ...]
-    n_committed: int
-    n: int
-    raw_bytes: int
-    stored_bytes: int
-    rows_digest: str
-    complete: bool
+Facts = dict[str, Any]
+"""The facts on one thing, under their names in JSON."""
 
 
 class Files:
-    """What lies in the folders of networks, looked up once each: at an address that is slow."""
+    """The files of networks, measured once each: that is slow at an address."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[Kind, tuple[str, str, str]], dict[str, Usage]] = {}
+        self._found: dict[tuple[Kind, str], dict[str, Usage]] = {}
 
     def of(self, one: Representation | Grams) -> Usage | None:
         """Return what a group's files are."""
-        return self._network(one).get(one.meta.key.path)
-
-    def _network(self, one: Representation | Grams) -> dict[str, Usage]:
-        kind, network = one.form.kind, network_of(one)
+        kind, network = one.form.kind, "/".join(network_of(one))
         if (kind, network) not in self._found:
-            found = measure(one.store_path, kind, "/".join(network))
-            groups = {each.path: each for each in found if not each.is_file}
-            self._found[kind, network] = groups
-        return self._found[kind, network]
+            found = measure(one.store_path, kind, network)
+            self._found[kind, network] = {each.path: each for each in found if not each.is_file}
+        return self._found[kind, network].get(one.meta.key.path)
+
+    def n_bytes(self, one: Representation | Grams) -> int:
+        """Return the bytes of a group's files."""
+        found = self.of(one)
+        return found.n_bytes if found else 0
 
 
-def stored(group: Sequence[Representation | Grams], files: Files) -> Stored:
-    """Sum up the taps of one network that are stored alike."""
+def stored(group: Sequence[Representation | Grams], files: Files) -> Facts:
+    """Sum up the taps of one network that are stored alike.
+
+    ``n_committed`` is that of the tap with the fewest, of ``n`` rows, or of minibatches;
+    ``n_missing_taps`` have no folder, as far as the others know; ``error_bound`` is the largest of
+    Grams, of squared distances against usual ones, and None for activations, and where it is not
+    known for a minibatch; ``raw_bytes`` counts committed values before compression,
+    ``stored_bytes`` all files.
+    """
     sample_set, run, checkpoint, kind = kind_of(group[0])
     # Grams may be wanted of some taps alone.
     n_missing = n_missing_taps([one for one in group if isinstance(one, Representation)])
-    return Stored(
-        run=run,
-        checkpoint=checkpoint,
-        sample_set=sample_set,
-        kind=kind,
-        error_bound=_error_bound(group),
-        taps=tuple(key.tap for key in map(key_of, group)),
-        n_missing_taps=n_missing,
-        n_committed=min(one.n_committed for one in group),
-        n=group[0].meta.length,
-        raw_bytes=sum(map(raw_bytes, group)),
-        stored_bytes=sum(_stored_bytes(one, files) for one in group),
-        created_at=max(one.meta.created_at for one in group),
-        complete=not n_missing and all(one.complete for one in group),
-        attributes=dict(group[0].meta.attributes),
-    )
+    bounds = [bound for one in group if isinstance(one, Grams) for bound in one.bounds]
+    known = [bound for bound in bounds if bound is not None and math.isfinite(bound)]
+    return {
+        "run": run,
+        "checkpoint": checkpoint,
+        "sample_set": sample_set,
+        "kind": kind,
+        "error_bound": max(known) if known and len(known) == len(bounds) else None,
+        "taps": [key_of(one).tap for one in group],
+        "n_missing_taps": n_missing,
+        "n_committed": min(one.n_committed for one in group),
+        "n": group[0].meta.length,
+        "raw_bytes": sum(map(raw_bytes, group)),
+        "stored_bytes": sum(map(files.n_bytes, group)),
+        "created_at": max(one.meta.created_at for one in group),
+        "complete": not n_missing and all(one.complete for one in group),
+        "attributes": dict(group[0].meta.attributes),
+    }
 
 
-def stored_tap(tap: Representation, files: Files) -> StoredTap:
-    """Look up how one tap is stored; reads no chunk."""
+def stored_tap(tap: Representation, files: Files) -> Facts:
+    """Look up how one tap is stored; reads no chunk. The digest is that of the committed rows."""
     array = read_array(tap.place / "activations")
     if array is None:
         raise RunError(f"{tap.place} has lost its array", remedy="verify the store")
-    return StoredTap(
-        tap=tap.key.tap,
-        shape=tap.meta.shape,
-        dtype=tap.meta.dtype,
-        chunks=array.chunks,
-        codecs=array.codec_names,
-        n_committed=tap.n_committed,
-        n=tap.meta.length,
-        raw_bytes=raw_bytes(tap),
-        stored_bytes=_stored_bytes(tap, files),
-        rows_digest=tap.rows_digest,
-        complete=tap.complete,
-    )
+    return {
+        "tap": tap.key.tap,
+        "shape": tap.meta.shape,
+        "dtype": tap.meta.dtype,
+        "chunks": array.chunks,
+        "codecs": array.codec_names,
+        "n_committed": tap.n_committed,
+        "n": tap.meta.length,
+        "raw_bytes": raw_bytes(tap),
+        "stored_bytes": files.n_bytes(tap),
+        "rows_digest": tap.rows_digest,
+        "complete": tap.complete,
+    }
 
 
 def key_of(one: Representation | Grams) -> RepresentationKey:
@@ -131,17 +107,63 @@ def network_of(one: Representation | Grams) -> tuple[str, str, str]:
 
 
 def kind_of(one: Representation | Grams) -> tuple[str, ...]:
-    """Return the network, and what tells apart what is kept of it."""
-    kind = one.key.variant if isinstance(one, Grams) else one.meta.dtype
-    return (*network_of(one), kind)
+    """Return the network, and the dtype of its activations or the kind of its Grams."""
+    return (*network_of(one), one.key.variant if isinstance(one, Grams) else one.meta.dtype)
 
 
-def _error_bound(group: Sequence[Representation | Grams]) -> float | None:
-    bounds = [bound for one in group if isinstance(one, Grams) for bound in one.bounds]
-    known = [bound for bound in bounds if bound is not None and math.isfinite(bound)]
-    return max(known) if known and len(known) == len(bounds) else None
+def find_records(
+    place: Place, kind: Kind, pattern: Selection | None, among: Set[RepresentationKey] | None
+) -> Iterator[Facts | Damage]:
+    """Look up the results or probes of what a pattern names, and of something among these keys.
+
+    ``sample_set`` is what a result compares, or what a probe was tested on.
+    """
+    form, described = FORMS[kind], _of_probe if kind == "probes" else _of_result
+
+    def looked_up(name: str) -> Facts | Damage | None:
+        try:
+            if not has_record(place, form, name):
+                return None  # it is being written
+        except StoreError as error:
+            return Damage(kind, name, METADATA, reason_of(error))
+        found = result_facts(place, name, kind)
+        if found is not None:
+            raw, keys = found
+            fits = pattern is None or any(pattern.matches(k.run, k.checkpoint, k.tap) for k in keys)
+            if not fits or (among is not None and among.isdisjoint(keys)):
+                return None
+            with suppress(KeyError, TypeError, IndexError, StoreError):
+                record = read_facts(place / name, form) or {}
+                return described(record, keys) | {
+                    "raw_bytes": raw,
+                    "stored_bytes": sum(n_bytes for _, n_bytes, _ in walk_files(place / name)),
+                    "created_at": record.get("provenance", {}).get("created_at", ""),
+                }
+        return Damage(kind, name, METADATA, "it is malformed")
+
+    if has_store(place):
+        yield from filter(None, each(place, looked_up, child_names(place)))
 
 
-def _stored_bytes(one: Representation | Grams, files: Files) -> int:
-    found = files.of(one)
-    return found.n_bytes if found else 0
+def _of_result(record: Facts, keys: list[RepresentationKey]) -> Facts:
+    return {
+        "name": record["name"],
+        "sample_set": keys[0].sample_set,
+        "n_rows": len(record["rows"]),
+        "n_columns": len(record["columns"]),
+        "networks": list(dict.fromkeys(f"{key.run}@{key.checkpoint}" for key in keys)),
+        "method": method_of(record),
+        "label": record.get("label"),
+    }
+
+
+def _of_probe(record: Facts, keys: list[RepresentationKey]) -> Facts:
+    return {
+        "name": record["name"],
+        "run": keys[0].run,
+        "checkpoint": keys[0].checkpoint,
+        "train_set": record["train_set"],
+        "sample_set": keys[0].sample_set,
+        "taps": [key.tap for key in keys],
+        "pool": record["pool"],
+    }

@@ -1,4 +1,4 @@
-"""What the commands print: matrices and accuracies; and columns that stand in line."""
+"""Text that commands print: matrices, accuracies and aligned columns."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,51 +20,51 @@ _WIDEST = 200
 def matrix_table(result: SimilarityResult, *, errors: bool = False) -> str:
     """Return a matrix as text, the first layer at the bottom as in the pictures."""
     rows, columns = describe.side(result.rows), describe.side(result.columns)
-    lines = []
-    numbers = _numbers(result.values, rows.full_names, columns.full_names)
-    if len(columns.names) <= MOST_COLUMNS and len(numbers[0]) <= _WIDEST:
-        lines += [*numbers, ""]
-        if errors and result.errors is not None:
-            lines += ["standard errors"]
-            lines += _numbers(result.errors, rows.full_names, columns.full_names)
-            lines += [""]
-    else:
-        lines += [_summary(result), ""]
+    names = rows.full_names, columns.full_names
+    lines = _numbers(result.values, *names)
+    if len(columns.names) > MOST_COLUMNS or len(lines[0]) > _WIDEST:
+        lines = [_summary(result)]
+    elif errors and result.errors is not None:
+        lines += ["", "standard errors", *_numbers(result.errors, *names)]
+    computed, kept = result.sources
+    sources = [f"activations of {computed} representations"] if computed else []
+    sources += [f"kept Grams of {kept} representations"] if kept else []
     lines += [
+        "",
         f"rows     {_networks(rows)}",
         f"columns  {_networks(columns)}",
         f"kernel   {_kernel(result)}",
         f"on       {result.rows[0].sample_set}, {_examples(result)}",
-        f"from     {_sources(result)}",
+        f"from     {' and '.join(sources)}",
     ]
     if errors and (doubt := describe.errors_caution(result)):
         lines.append(f"caution  {doubt}; 8 or more are enough")
     if errors and result.errors_reason:
         lines.append(f"standard errors not defined: {result.errors_reason}")
-    if result.baseline is not None:
-        lines.append(_baseline(result.baseline))
-    return "\n".join(lines + [f"not defined: {why}" for why in _reasons(result)])
+    if (baseline := result.baseline) is not None:
+        mean, largest = number(float(np.nanmean(baseline))), number(float(np.nanmax(baseline)))
+        lines.append(
+            f"chance   {mean} on average, {largest} at most, over"
+            f" {len(baseline)} random matchings of the examples"
+        )
+    reasons = dict.fromkeys(reason for _, _, reason in result.reasons)
+    return "\n".join([*lines, *(f"not defined: {why}" for why in reasons)])
 
 
 def identification_table(found: Mapping[str, Identification]) -> str:
     """Return how often layers were identified, a line a way of comparing, a column a layer."""
-    layers = list(next(iter(found.values())).per_layer)
-    width = max(len(way) for way in found)
-    columns = [max(6, len(layer) + 1) for layer in layers]
-    head = f"{'':{width}}{'all':>8}" + "".join(
-        f"{layer:>{w}}" for layer, w in zip(layers, columns, strict=True)
-    )
-    lines = [
-        f"{way:{width}}{each.accuracy:8.1%}"
-        + "".join(f"{s:>{w}.0%}" for s, w in zip(each.per_layer.values(), columns, strict=True))
-        for way, each in found.items()
-    ]
     some = next(iter(found.values()))
+    cells = [[f"{'all':>7}", *some.per_layer]]
+    for each in found.values():
+        cells.append([f"{each.accuracy:7.1%}", *(f"{s:.0%}" for s in each.per_layer.values())])
+    width = max(map(len, found))
+    lines = _right_aligned(cells, 6)
+    lines = [f"{way:{width}}{line}" for way, line in zip(["", *found], lines, strict=True)]
     tail = (
         f"{some.n_pairs} ordered pairs of networks, {some.n_layers} layers each;"
         f" chance is {1 / some.n_layers:.1%}"
     )
-    return "\n".join([head, *lines, "", tail])
+    return "\n".join([*lines, "", tail])
 
 
 def accuracy_table(accuracies: Mapping[str, float]) -> str:
@@ -90,14 +90,26 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return rows of named cells as aligned lines below their names."""
+    return aligned([list(rows[0]), *(list(row.values()) for row in rows)])
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def _numbers(matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> list[str]:
     """Return lines of right-aligned cells, the last row first, and the columns' names below."""
     cells = [[name, *map(number, values)] for name, values in zip(rows, matrix, strict=True)]
-    lines = [*reversed(cells), ["", *columns]]
-    widths = [max(6, *map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "".join(f" {cell:>{w}}" for cell, w in zip(line, widths, strict=True)) for line in lines
-    ]
+    return _right_aligned([*reversed(cells), ["", *columns]], 7)
+
+
+def _right_aligned(rows: Sequence[Sequence[str]], least: int) -> list[str]:
+    widths = [max(least, *(len(cell) + 1 for cell in column)) for column in zip(*rows, strict=True)]
+    return ["".join(f"{cell:>{w}}" for cell, w in zip(row, widths, strict=True)) for row in rows]
 
 
 def number(value: float) -> str:
@@ -116,8 +128,7 @@ def _networks(side: describe.Side) -> str:
     if side.groups is None:
         return side.label
     names = list(dict.fromkeys(network for network, _ in side.groups))
-    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    return f"{len(names)} networks: {shown}"
+    return f"{len(names)} networks: {some_of(names, 4)}"
 
 
 def _kernel(result: SimilarityResult) -> str:
@@ -131,22 +142,3 @@ def _examples(result: SimilarityResult) -> str:
         return f"{result.n_examples} examples"
     skipped = f"; {result.n_skipped} minibatches skipped" if result.n_skipped else ""
     return f"{result.n_examples} examples of label {result.label}{skipped}"
-
-
-def _sources(result: SimilarityResult) -> str:
-    computed, kept = result.sources
-    told = [f"activations of {computed} representations"] if computed else []
-    told += [f"kept Grams of {kept} representations"] if kept else []
-    return " and ".join(told)
-
-
-def _baseline(baseline: np.ndarray) -> str:
-    mean, largest = number(np.nanmean(baseline)), number(np.nanmax(baseline))
-    return (
-        f"chance   {mean} on average, {largest} at most, over"
-        f" {len(baseline)} random matchings of the examples"
-    )
-
-
-def _reasons(result: SimilarityResult) -> list[str]:
-    return list(dict.fromkeys(reason for _, _, reason in result.reasons))

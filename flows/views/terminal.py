@@ -1,4 +1,4 @@
-"""Standard streams as they may be: closed, full, or unable to show every letter."""
+"""Prepare for standard streams that are closed, full, or unable to show every letter."""
 
 import atexit
 import codecs
@@ -10,7 +10,7 @@ from typing import Final, TextIO
 _ERRORS: Final = "allcnn-plain"
 
 _PLAIN: Final = {"…": "...", "→": "->", "×": "x", "±": "+/-", "·": "-", "–": "-", "—": "-"}  # noqa: RUF001
-"""What we print beyond ASCII, in ASCII; any other letter becomes its number, as in Python."""
+"""Letters of our output beyond ASCII, in ASCII; others become their number, as in Python."""
 
 
 def prepare() -> None:
@@ -24,7 +24,7 @@ def prepare() -> None:
 
 
 def abandon_output() -> None:
-    """Let go of what standard output could not take: else Python fails once more at its end."""
+    """Discard unwritten output, over which Python would fail once more when it ends."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -33,7 +33,7 @@ def abandon_output() -> None:
 
 
 def end_in_silence() -> None:
-    """Let nothing follow the sentence of an error that says what the machine lacks.
+    """Print nothing after the error message about what the machine lacks.
 
     Libraries that could not start their threads fail again when Python ends, each at length.
     """
@@ -41,12 +41,12 @@ def end_in_silence() -> None:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether somebody can answer on a stream, or read it."""
+    """Return whether a user can answer on a stream, or read it."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
 def _open_closed() -> None:
-    """Open what was closed: from nothing, and to nothing.
+    """Open closed streams at the null device.
 
     Else the next file takes its number, and gets what some library writes as an error.
     """
@@ -60,8 +60,5 @@ def _in_ascii(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(each) or _numbered(each) for each in letters), error.end
-
-
-def _numbered(letter: str) -> str:
-    return letter.encode("ascii", "backslashreplace").decode()
+    plain = "".join(_PLAIN.get(each, each) for each in letters)
+    return plain.encode("ascii", "backslashreplace").decode(), error.end

@@ -1,27 +1,23 @@
-"""What ``--where`` asks for: comparisons with names of networks, of results and of probes."""
+"""Parse ``--where``: comparisons with names of networks, of results and of probes."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Self
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
 
 from allcnn.errors import ConfigError
 from allcnn.settings.selection import Selection
 from allcnn.similarity.method import Method
-from flows.views.stored_results import StoredProbe, StoredResult
 from store import QueryError
-from store.arrays.query import LEVELS, Query, Scalar, Wanted, parse_where
-from store.storage.paths import Place
+from store.arrays.query import LEVELS, Query, Wanted, parse_where
 
-OF_RESULTS: Final[Mapping[str, Scalar]] = {
+OF_RESULTS: Final[dict[str, Any]] = {
     "label": 0,
     **{name: each.kind() for name, each in Method.settings().items()},
 }
 """Names that a result has itself, each with a value of its kind; others are of what it compares."""
 
-OF_PROBES: Final[Mapping[str, Scalar]] = {"pool": ""}
+OF_PROBES: Final[dict[str, Any]] = {"pool": ""}
 """Those of them that a probe has."""
-
-Facts = Mapping[str, Scalar]
 
 
 @dataclass(frozen=True)
@@ -61,27 +57,14 @@ class Where:
             any(name.split("__")[0] not in OF_RESULTS for name in compared),
         )
 
-    def admits(self, one: StoredResult | StoredProbe) -> bool:
+    def admits(self, record: dict[str, Any]) -> bool:
         """Return whether a result or a probe fits the comparisons with its own names."""
-        own = {**vars(one), **getattr(one, "method", {})}
-        found = {name: own.get(name) for name in OF_RESULTS}
-        return self.of_results.matches({n: v for n, v in found.items() if v is not None})
-
-    def check(
-        self, place: Place, some: Iterable[Facts], everything: Callable[[], Iterable[Facts]]
-    ) -> None:
-        """Raise QueryError for a name, or a kind of value, that nothing in any store has.
-
-        ``everything`` is asked for only where ``some`` does not tell.
-        """
-        if self.query.unsure(some).conditions:
-            self.query.check(place, list(everything()))
+        return self.of_results.matches(record | record.get("method", {}))
 
 
 def _compared(texts: Sequence[str]) -> dict[str, Wanted]:
     compared: dict[str, Wanted] = {}
-    for text in texts:
-        name, value = parse_where(text)
+    for name, value in map(parse_where, texts):
         if name in compared:
             raise ConfigError(
                 f"where compares {name} twice", remedy="join the values, as in seed=0,1"
@@ -95,7 +78,7 @@ def _named(
 ) -> dict[str, Wanted]:
     named: dict[str, Wanted] = {} if sample_set is None else {"sample_set": sample_set}
     if pattern:
-        named |= {"run": pattern.run, "checkpoint": pattern.checkpoint, "tap": pattern.tap}
+        named |= asdict(pattern)
     for name, value in named.items():
         if name in compared and value != "*":
             raise ConfigError(f"{name} is in the pattern and in --where", remedy="leave one out")
