@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -68,6 +69,11 @@ def _refuse_download(self, resource):
     raise AssertionError(f"downloads {resource.url}")
 
 
+def load_from(dataset, split, image_size, folder):
+    with mock.patch.dict(os.environ, TFDS_DATA_DIR=str(folder)):
+        return splits.load(dataset, split, image_size)
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("prepared")
@@ -75,7 +81,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture
 def digits(data_dir):
-    return splits.load("digits", "test", 16, data_dir)
+    return load_from("digits", "test", 16, data_dir)
 
 
 def make_split(n, shape=(4, 4, 3), seed=0):
@@ -123,7 +129,7 @@ def test_variable_names_the_folder_at_each_call(tmp_path, monkeypatch):
 
 def test_prepared_data_set_works_by_name_with_its_pixels(tmp_path):
     prepare_foreign(tmp_path)
-    loaded = splits.load("foreign", "train", 16, tmp_path)
+    loaded = load_from("foreign", "train", 16, tmp_path)
     assert loaded.class_names == ("a", "b", "c")
     # TFDS shuffles when it prepares: examples are paired by their pixels.
     order = [int(np.argmax((COLOUR == image).all((1, 2, 3)))) for image in loaded.images]
@@ -133,7 +139,7 @@ def test_prepared_data_set_works_by_name_with_its_pixels(tmp_path):
 
 
 def test_same_examples_in_the_same_order_from_another_preparation(digits, tmp_path):
-    again = splits.load("digits", "test", 16, tmp_path)
+    again = load_from("digits", "test", 16, tmp_path)
     np.testing.assert_array_equal(again.images, digits.images)
     np.testing.assert_array_equal(again.labels, digits.labels)
 
@@ -143,7 +149,7 @@ def test_resized_images_are_square_and_keep_their_channels(tmp_path, channels, s
     ramp = np.linspace(0, 255, 30).astype(np.uint8)
     image = np.broadcast_to(ramp[None, :, None], (20, 30, channels)).copy()
     prepare_foreign(tmp_path, [image], [0], sized(20, 30, channels))
-    resized = splits.load("foreign", "train", size, tmp_path).images
+    resized = load_from("foreign", "train", size, tmp_path).images
     assert resized.shape == (1, size, size, channels)
     # Columns stay columns, still rising; a straight ramp is kept by linear interpolation, to
     # within a step of the ramp and the rounding, but for the border's half a kernel.
@@ -159,14 +165,14 @@ def test_resized_images_are_square_and_keep_their_channels(tmp_path, channels, s
 def test_features_decide_on_colour_not_files(tmp_path, stored, declared):
     grey = COLOUR[:1, :, :, :1]
     prepare_foreign(tmp_path, grey.repeat(stored, axis=3), [0], sized(16, 16, declared))
-    loaded = splits.load("foreign", "train", 16, tmp_path).images
+    loaded = load_from("foreign", "train", 16, tmp_path).images
     np.testing.assert_array_equal(loaded, grey.repeat(declared, axis=3))
 
 
 def test_resizing_treats_rows_and_columns_alike(tmp_path):
     images = [COLOUR[0], COLOUR[0].transpose(1, 0, 2)]
     prepare_foreign(tmp_path, images, [0, 1])
-    loaded = splits.load("foreign", "train", 24, tmp_path)
+    loaded = load_from("foreign", "train", 24, tmp_path)
     first, second = loaded.images[np.argsort(loaded.labels)]
     # Pillow filters rows first and rounds between the two passes.
     difference = first.astype(int) - second.transpose(1, 0, 2).astype(int)
@@ -182,11 +188,9 @@ def test_arrays_are_read_only(digits):
 
 def test_reads_more_rows_than_one_chunk(tmp_path, monkeypatch):
     prepare_foreign(tmp_path)
-    whole = splits.load("foreign", "train", 16, tmp_path)
+    whole = load_from("foreign", "train", 16, tmp_path)
     monkeypatch.setattr(splits, "_CHUNK_ROWS", 2)
-    np.testing.assert_array_equal(
-        splits.load("foreign", "train", 16, tmp_path).images, whole.images
-    )
+    np.testing.assert_array_equal(load_from("foreign", "train", 16, tmp_path).images, whole.images)
 
 
 # Refusals
@@ -194,14 +198,14 @@ def test_reads_more_rows_than_one_chunk(tmp_path, monkeypatch):
 
 def test_small_images_are_refused_before_any_work(tmp_path):
     with pytest.raises(ConfigError, match="image-size is 11; use 12 or more"):
-        splits.load("digits", "test", 11, tmp_path)
+        load_from("digits", "test", 11, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["nonesuch", "../digits", "a b", "", "digits/1.0.0"])
 def test_unknown_data_set_names_the_known(tmp_path, name):
     with pytest.raises(DatasetError, match=f"^data set {name!r} is not prepared in") as raised:
-        splits.load(name, "test", 16, tmp_path)
+        load_from(name, "test", 16, tmp_path)
     for wanted in (*BUILDERS, str(tmp_path), "TFDS_DATA_DIR"):
         assert wanted in str(raised.value)
 
@@ -209,13 +213,13 @@ def test_unknown_data_set_names_the_known(tmp_path, name):
 @pytest.mark.parametrize("split", ["validation", "train[:10]", ""])
 def test_unknown_split_names_the_known(data_dir, split):
     with pytest.raises(DatasetError, match=r"^data set digits has no split .*; use one of"):
-        splits.load("digits", split, 16, data_dir)
+        load_from("digits", split, 16, data_dir)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
 def test_offline_says_how_to_get_it_and_never_downloads(tmp_path, name):
     with pytest.raises(DatasetError, match=f"^{name} is not prepared in .* cannot be reached"):
-        splits.load(name, "test", 32, tmp_path)
+        load_from(name, "test", 32, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -233,20 +237,20 @@ def test_offline_says_how_to_get_it_and_never_downloads(tmp_path, name):
 def test_unsuitable_features_are_refused(tmp_path, changes, message):
     prepare_foreign(tmp_path, features=FEATURES | changes)
     with pytest.raises(DatasetError, match=message):
-        splits.load("foreign", "train", 16, tmp_path)
+        load_from("foreign", "train", 16, tmp_path)
 
 
 def test_missing_features_are_named(tmp_path):
     features = {"picture": FEATURES["image"], "label": FEATURES["label"]}
     prepare_foreign(tmp_path, features=features)
     with pytest.raises(DatasetError, match="has the features label, picture; wanted are"):
-        splits.load("foreign", "train", 16, tmp_path)
+        load_from("foreign", "train", 16, tmp_path)
 
 
 def test_unlabelled_examples_are_refused(tmp_path):
     prepare_foreign(tmp_path, labels=np.full(5, -1))
     with pytest.raises(DatasetError, match=r"^split 'train' of data set foreign has no labels"):
-        splits.load("foreign", "train", 16, tmp_path)
+        load_from("foreign", "train", 16, tmp_path)
 
 
 def test_damaged_records_are_refused(tmp_path):
@@ -255,27 +259,27 @@ def test_damaged_records_are_refused(tmp_path):
     content[100:2000] = bytes(1900)
     shard.write_bytes(content)
     with pytest.raises(DatasetError, match=r"^split 'train' of data set foreign cannot be read"):
-        splits.load("foreign", "train", 16, tmp_path)
+        load_from("foreign", "train", 16, tmp_path)
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
 def test_damaged_description_is_refused(tmp_path, file):
-    splits.load("digits", "test", 16, tmp_path)
+    load_from("digits", "test", 16, tmp_path)
     (tmp_path / "digits" / "1.0.0" / file).write_text("{")
     with pytest.raises(DatasetError, match="holds no readable digits"):
-        splits.load("digits", "test", 16, tmp_path)
+        load_from("digits", "test", 16, tmp_path)
 
 
 def test_folder_without_a_description_is_refused(tmp_path):
     (tmp_path / "digits" / "1.0.0").mkdir(parents=True)
     with pytest.raises(DatasetError, match=r"digits/1\.0\.0 holds no prepared data set; remove it"):
-        splits.load("digits", "test", 16, tmp_path)
+        load_from("digits", "test", 16, tmp_path)
 
 
 def test_file_in_place_of_the_data_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DatasetError, match=r"^digits cannot be prepared in .*Not a directory"):
-        splits.load("digits", "test", 16, tmp_path / "file")
+        load_from("digits", "test", 16, tmp_path / "file")
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
@@ -292,7 +296,7 @@ def test_digits_are_prepared_elsewhere_where_the_folder_is_read_only(
         return write(self, **kwargs)
 
     monkeypatch.setattr(Digits, "download_and_prepare", refuse)
-    loaded = splits.load("digits", "test", 16, tmp_path)
+    loaded = load_from("digits", "test", 16, tmp_path)
     np.testing.assert_array_equal(loaded.images, digits.images)
     assert len(scratch) == 1
     assert not scratch[0].exists()
@@ -305,7 +309,7 @@ def test_full_disk_is_not_taken_for_a_read_only_folder(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Digits, "download_and_prepare", refuse)
     with pytest.raises(DatasetError, match=r"digits cannot be prepared in .*No space left"):
-        splits.load("digits", "test", 16, tmp_path)
+        load_from("digits", "test", 16, tmp_path)
 
 
 # Orders

@@ -1,4 +1,4 @@
-"""What the builders share: no registration, no bucket, archives known by their checksums."""
+"""Base of the builders: no registration, no bucket, archives identified by checksums."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -40,11 +40,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
         super().__init_subclass__(skip_registration=True, **kwargs)
 
     def describe(
-        self,
-        text: str,
-        homepage: str,
-        citation: str,
-        **features: tfds.features.FeatureConnector,
+        self, text: str, homepage: str, citation: str, **features: tfds.features.FeatureConnector
     ) -> LocalInfo:
         """Describe a classification data set with these features."""
         return LocalInfo(
@@ -56,17 +52,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
             citation=citation,
         )
 
-    def missing_archives(self, download_dir: Path) -> list[str]:
-        """Return the URLs whose files are neither in ``manual/`` nor downloaded already."""
-        return [url for url in self.archives if not self._has_archive(url, download_dir)]
-
-    def _has_archive(self, url: str, download_dir: Path) -> bool:
+    def has_archive(self, url: str, download_dir: Path) -> bool:
+        """Return whether an archive is in ``manual/``, or downloaded already."""
         info = self.url_infos[url]
         cached = resource.get_dl_fname(url, info.checksum)
         downloaded = (download_dir / self.name / cached, download_dir / cached)
-        return (download_dir / "manual" / info.filename).is_file() or any(
-            resource.is_locally_cached(path) for path in downloaded
-        )
+        manual = download_dir / "manual" / info.filename
+        return manual.is_file() or any(map(resource.is_locally_cached, downloaded))
 
     def _log_download_bytes(self) -> None:
         # TFDS would print this; commands print their results alone.
@@ -86,7 +78,9 @@ def check_labels(source: Path, labels: NDArray[np.uint8], n_classes: int) -> Non
     """Raise DatasetError if a label of this file stands for no class."""
     largest = labels.max(initial=0)
     if largest >= n_classes:
-        raise DatasetError(
-            f"{source} has a label {largest}, where {n_classes} classes are named",
-            remedy="fetch it again",
-        )
+        raise unusable(source, f"has a label {largest}, where {n_classes} classes are named")
+
+
+def unusable(source: Path | str, found: str) -> DatasetError:
+    """Return the error for a downloaded file whose content is not what its authors published."""
+    return DatasetError(str(source), found, remedy="remove it and fetch it again")

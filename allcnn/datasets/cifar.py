@@ -11,8 +11,14 @@ import numpy as np
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from allcnn.datasets.builder import Builder, Example, LocalInfo, check_labels, examples
-from allcnn.errors import DatasetError
+from allcnn.datasets.builder import (
+    Builder,
+    Example,
+    LocalInfo,
+    check_labels,
+    examples,
+    unusable,
+)
 
 _HOMEPAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _CITATION = """\
@@ -26,25 +32,39 @@ _SHAPE = (32, 32, 3)
 
 
 class Cifar(Builder):
-    """What CIFAR-10 and CIFAR-100 have in common.
+    """Base of CIFAR-10 and CIFAR-100.
 
     Attributes:
         folder: inside the archive.
         splits: the files of each split, in the order of their examples.
-        label_files: names of the classes, one file for each byte before an image's pixels.
+        label_files: for each byte before an image's pixels, the file that names its classes, and
+            how many they are.
+        about: what there is of images and classes.
     """
 
+    VERSION = tfds.core.Version("3.0.2")
     folder: ClassVar[str]
     splits: ClassVar[dict[str, tuple[str, ...]]]
-    label_files: ClassVar[dict[str, str]]
+    label_files: ClassVar[dict[str, tuple[str, int]]]
+    about: ClassVar[str]
+
+    def _info(self) -> LocalInfo:
+        counts = {key: n_classes for key, (_, n_classes) in self.label_files.items()}
+        return self.describe(
+            self.about,
+            _HOMEPAGE,
+            _CITATION,
+            id=tfds.features.Text(),
+            image=tfds.features.Image(shape=_SHAPE),
+            **{key: tfds.features.ClassLabel(num_classes=n) for key, n in counts.items()},
+        )
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, Example]]]:
         archive = Path(dl_manager.download(self.archives[0]))
-        files = {key: f"{self.folder}/{name}" for key, name in self.label_files.items()}
-        texts = read_members(archive, tuple(files.values()))
-        for key, text in zip(files, texts, strict=True):
+        files = [f"{self.folder}/{name}" for name, _ in self.label_files.values()]
+        for key, text in zip(self.label_files, read_members(archive, files), strict=True):
             self.info.features[key].names = [name for name in text.decode().split("\n") if name]
         return {split: self._generate_examples(archive, split) for split in self.splits}
 
@@ -62,48 +82,27 @@ class Cifar(Builder):
 class Cifar10(Cifar):
     """50,000 training and 10,000 test images of ten classes."""
 
-    VERSION = tfds.core.Version("3.0.2")
     archives = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
     folder = "cifar-10-batches-bin"
     splits: ClassVar = {
         "train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
         "test": ("test_batch.bin",),
     }
-    label_files: ClassVar = {"label": "batches.meta.txt"}
-
-    def _info(self) -> LocalInfo:
-        return self.describe(
-            "60,000 colour images of 32 x 32 pixels in 10 classes.",
-            _HOMEPAGE,
-            _CITATION,
-            id=tfds.features.Text(),
-            image=tfds.features.Image(shape=_SHAPE),
-            label=tfds.features.ClassLabel(num_classes=10),
-        )
+    label_files: ClassVar = {"label": ("batches.meta.txt", 10)}
+    about = "60,000 colour images of 32 x 32 pixels in 10 classes."
 
 
 class Cifar100(Cifar):
     """50,000 training and 10,000 test images of a hundred classes in twenty groups."""
 
-    VERSION = tfds.core.Version("3.0.2")
     archives = ("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",)
     folder = "cifar-100-binary"
     splits: ClassVar = {"train": ("train.bin",), "test": ("test.bin",)}
     label_files: ClassVar = {
-        "coarse_label": "coarse_label_names.txt",
-        "label": "fine_label_names.txt",
+        "coarse_label": ("coarse_label_names.txt", 20),
+        "label": ("fine_label_names.txt", 100),
     }
-
-    def _info(self) -> LocalInfo:
-        return self.describe(
-            "60,000 colour images of 32 x 32 pixels in 100 classes, which form 20 groups.",
-            _HOMEPAGE,
-            _CITATION,
-            id=tfds.features.Text(),
-            image=tfds.features.Image(shape=_SHAPE),
-            label=tfds.features.ClassLabel(num_classes=100),
-            coarse_label=tfds.features.ClassLabel(num_classes=20),
-        )
+    about = "60,000 colour images of 32 x 32 pixels in 100 classes, which form 20 groups."
 
 
 def read_cifar(
@@ -117,11 +116,8 @@ def read_cifar(
     contents = read_members(archive, members)
     for member, content in zip(members, contents, strict=True):
         if not content or len(content) % n_bytes:
-            raise DatasetError(
-                f"{member} in {archive} has {len(content)} bytes, which is no multiple of the"
-                f" {n_bytes} of one example",
-                remedy="fetch the archive again",
-            )
+            found = f"has {len(content)} bytes, which is no multiple of the {n_bytes} of an example"
+            raise unusable(f"{member} in {archive}", found)
     rows = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, n_bytes)
     planes = rows[:, n_labels:].reshape(-1, 3, 32, 32)
     return rows[:, :n_labels], planes.transpose(0, 2, 3, 1)
@@ -129,30 +125,20 @@ def read_cifar(
 
 def read_members(archive: Path, members: Sequence[str]) -> list[bytes]:
     """Return the contents of the named files, read in one pass and never written to disk."""
+    found: dict[str, bytes] = {}
     try:
-        found = _scan(archive, members)
+        with gzip.open(archive) as stream:
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
+                for entry in tar:
+                    file = tar.extractfile(entry) if entry.name in members else None
+                    if file is not None:
+                        found[entry.name] = file.read()
+            # To the end, where gzip's own checksum is.
+            while stream.read(1 << 20):
+                pass
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise DatasetError(
-            f"{archive} cannot be read as a tar.gz archive ({error})",
-            remedy="remove it and fetch it again",
-        ) from error
+        raise unusable(archive, f"cannot be read as a tar.gz archive ({error})") from error
     for member in members:
         if member not in found:
-            raise DatasetError(
-                f"{archive} has no member {member}", remedy="remove it and fetch it again"
-            )
+            raise unusable(archive, f"has no member {member}")
     return [found[member] for member in members]
-
-
-def _scan(archive: Path, members: Sequence[str]) -> dict[str, bytes]:
-    found = {}
-    with gzip.open(archive) as stream:
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
-            for entry in tar:
-                file = tar.extractfile(entry) if entry.name in members else None
-                if file is not None:
-                    found[entry.name] = file.read()
-        # To the end, where gzip's own checksum is.
-        while stream.read(1 << 20):
-            pass
-    return found

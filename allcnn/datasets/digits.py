@@ -39,22 +39,17 @@ class Digits(Builder):
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, Example]]]:
-        images, labels = read_digits()
-        is_test = np.arange(len(labels)) % 3 == 2
+        # Imported here: it takes a second, and is needed once in the life of a data folder.
+        bundled = importlib.import_module("sklearn.datasets").load_digits()
+        levels = bundled.images.astype(np.int64)
+        images = ((levels * 255 + 8) // 16).astype(np.uint8)  # halves round up
+        is_test = np.arange(len(images)) % 3 == 2
         return {
-            "train": self._generate_examples(images[~is_test], labels[~is_test]),
-            "test": self._generate_examples(images[is_test], labels[is_test]),
+            "train": self._generate_examples(images[~is_test], bundled.target[~is_test]),
+            "test": self._generate_examples(images[is_test], bundled.target[is_test]),
         }
 
     def _generate_examples(
         self, images: NDArray[np.uint8], labels: NDArray[np.int64]
     ) -> Iterator[tuple[int, Example]]:
         return examples(images, labels)
-
-
-def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return scikit-learn's images, scaled to 0 to 255 (halves round up), and their labels."""
-    # Imported here: it takes a second, and is needed once in the life of a data folder.
-    bundled = importlib.import_module("sklearn.datasets").load_digits()
-    levels = bundled.images.astype(np.int64)
-    return ((levels * 255 + 8) // 16).astype(np.uint8), bundled.target

@@ -10,8 +10,14 @@ import numpy as np
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from allcnn.datasets.builder import Builder, Example, LocalInfo, check_labels, examples
-from allcnn.errors import DatasetError
+from allcnn.datasets.builder import (
+    Builder,
+    Example,
+    LocalInfo,
+    check_labels,
+    examples,
+    unusable,
+)
 
 _URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 _CITATION = """\
@@ -22,17 +28,9 @@ _CITATION = """\
   year = {2017}
 }"""
 _NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 _FILES = {"train": "train", "test": "t10k"}
 _UNSIGNED_BYTE = 0x08
 
@@ -70,10 +68,8 @@ class FashionMnist(Builder):
     ) -> Iterator[tuple[int, Example]]:
         images, labels = read_idx(image_file, 3), read_idx(label_file, 1)
         if len(images) != len(labels):
-            raise DatasetError(
-                f"{image_file} has {len(images)} images, but {label_file} has {len(labels)} labels",
-                remedy="fetch both again",
-            )
+            found = f"has {len(images)} images, but {label_file} has {len(labels)} labels"
+            raise unusable(image_file, found)
         check_labels(label_file, labels, len(_NAMES))
         return examples(images, labels)
 
@@ -86,20 +82,13 @@ def read_idx(path: Path, n_dims: int) -> NDArray[np.uint8]:
     try:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(
-            f"{path} cannot be read as a gzip file ({error})", remedy="remove it and fetch it again"
-        ) from error
+        raise unusable(path, f"cannot be read as a gzip file ({error})") from error
     n_header = 4 + 4 * n_dims
     if content[:4] != bytes([0, 0, _UNSIGNED_BYTE, n_dims]) or len(content) < n_header:
-        raise DatasetError(
-            f"{path} begins with {content[:4].hex()}, which is not the header of an IDX file of"
-            f" bytes in {n_dims} dimensions",
-            remedy="remove it and fetch it again",
-        )
+        found = f"begins with {content[:4].hex()}, which is not the header of an IDX file of bytes"
+        raise unusable(path, f"{found} in {n_dims} dimensions")
     shape = struct.unpack_from(f">{n_dims}I", content, 4)
     data = np.frombuffer(content, np.uint8, offset=n_header)
     if data.size != np.prod(shape, dtype=np.int64):
-        raise DatasetError(
-            f"{path} holds {data.size} bytes for an array of shape {shape}", remedy="fetch it again"
-        )
+        raise unusable(path, f"holds {data.size} bytes for an array of shape {shape}")
     return data.reshape(shape)

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
@@ -26,12 +26,12 @@ PROBE_TIMEOUT_S = 3.0
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def resolve_data_dir(data_dir: str | Path | None = None) -> Path:
-    """Return the folder of prepared data sets: as given, or TFDS_DATA_DIR, or TFDS's default.
+def resolve_data_dir() -> Path:
+    """Return the folder of prepared data sets: TFDS_DATA_DIR, or TFDS's default.
 
     The variable is read at each call; TFDS itself reads it only when it is imported.
     """
-    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or Path("~", "tensorflow_datasets")
+    chosen = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return Path(os.path.expanduser(chosen)).absolute()
 
 
@@ -50,16 +50,21 @@ def open_builder(dataset: str, data_dir: Path) -> Iterator[tfds.core.DatasetBuil
     if builder_cls is None:
         yield _find(dataset, data_dir)
         return
-    try:
-        folder = ensure_prepared(builder_cls, data_dir)
-    except ReadOnlyFolderError:
-        if builder_cls.archives:
-            raise
-    else:
-        yield _open(dataset, folder)
-        return
-    with tempfile.TemporaryDirectory(prefix="allcnn-") as scratch:
-        yield _open(dataset, ensure_prepared(builder_cls, Path(scratch)))
+    with ExitStack() as stack:
+        try:
+            folder = ensure_prepared(builder_cls, data_dir)
+        except ReadOnlyFolderError:
+            if builder_cls.archives:
+                raise
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="allcnn-"))
+            folder = ensure_prepared(builder_cls, Path(scratch))
+        try:
+            opened = tfds.builder_from_directory(folder)
+        # TFDS, protobuf and JSON each raise their own for a file that is cut short.
+        except Exception as error:
+            found = f"holds no readable {dataset} ({error})"
+            raise DatasetError(str(folder), found, remedy="remove it and try again") from error
+        yield opened
 
 
 def ensure_prepared(builder_cls: type[Builder], data_dir: Path) -> Path:
@@ -69,21 +74,31 @@ def ensure_prepared(builder_cls: type[Builder], data_dir: Path) -> Path:
     who comes second uses what the first has put there.
     """
     folder = data_dir / builder_cls.name / str(builder_cls.VERSION)
-    if not os.path.exists(folder):
-        _prepare_once(builder_cls, data_dir, folder)
+    name = builder_cls.name
+    if not folder.exists():
+        try:
+            _prepare(builder_cls, data_dir)
+        except OSError as error:
+            # Else another process has prepared it, so that the last renaming failed here.
+            if not _is_prepared(folder):
+                kind = ReadOnlyFolderError if error.errno in _READ_ONLY else DatasetError
+                raise kind(
+                    f"{name} cannot be prepared in {data_dir} ({error}); set TFDS_DATA_DIR to a"
+                    f" folder that can be written, or to one where {name} is prepared"
+                ) from error
     if not _is_prepared(folder):
         raise DatasetError(f"{folder} holds no prepared data set", remedy="remove it and try again")
     return folder
 
 
 def is_reachable(url: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
-    """Tell whether the server of the URL answers within the time."""
+    """Return whether the server of the URL answers within the time."""
     answers: list[bool] = []
     # A daemon, because resolving a name can block for longer than any timeout that it is given.
     probe = threading.Thread(target=lambda: answers.append(_ask(url, timeout_s)), daemon=True)
     probe.start()
     probe.join(timeout_s)
-    return bool(answers) and answers[0]
+    return any(answers)
 
 
 def _ask(url: str, timeout_s: float) -> bool:
@@ -107,39 +122,14 @@ def _find(dataset: str, data_dir: Path) -> tfds.core.DatasetBuilder:
         raise DatasetError(
             f"data set {dataset!r} is not prepared in {data_dir}, and is none of those prepared"
             f" here ({', '.join(BUILDERS)})",
-            remedy=(
-                "prepare it with TFDS, file_format='array_record',"
-                " and set TFDS_DATA_DIR to its data_dir"
-            ),
-        ) from error
-
-
-def _open(dataset: str, folder: Path) -> tfds.core.DatasetBuilder:
-    try:
-        return tfds.builder_from_directory(folder)
-    # TFDS, protobuf and JSON each raise their own for a file that is cut short.
-    except Exception as error:
-        raise DatasetError(
-            f"{folder} holds no readable {dataset} ({error})", remedy="remove it and try again"
+            remedy="prepare it with TFDS, file_format='array_record', and set TFDS_DATA_DIR to its"
+            " data_dir",
         ) from error
 
 
 def _is_prepared(folder: Path) -> bool:
     # As TFDS's is_prepared(), which logs a warning where the answer is no.
     return all(os.path.isfile(folder / name) for name in ("dataset_info.json", "features.json"))
-
-
-def _prepare_once(builder_cls: type[Builder], data_dir: Path, folder: Path) -> None:
-    try:
-        _prepare(builder_cls, data_dir)
-    except OSError as error:
-        if _is_prepared(folder):
-            return  # by another process, so that the last renaming failed here
-        kind = ReadOnlyFolderError if error.errno in _READ_ONLY else DatasetError
-        raise kind(
-            f"{builder_cls.name} cannot be prepared in {data_dir} ({error}); set TFDS_DATA_DIR to"
-            f" a folder that can be written, or to one where {builder_cls.name} is prepared"
-        ) from error
 
 
 def _prepare(builder_cls: type[Builder], data_dir: Path) -> None:
@@ -154,23 +144,20 @@ def _prepare(builder_cls: type[Builder], data_dir: Path) -> None:
         builder.download_and_prepare(download_dir=downloads, download_config=config)
     except NonMatchingChecksumError as error:
         found = str(error).splitlines()[0].rstrip(":")
-        raise DatasetError(
-            f"{builder.name}: {found}", remedy="remove that file and fetch it again"
-        ) from error
+        remedy = "remove that file and fetch it again"
+        raise DatasetError(f"{builder.name}: {found}", remedy=remedy) from error
     except tfds.download.DownloadError as error:
         raise DatasetError(f"{builder.name} cannot be downloaded: {error}") from error
 
 
 def _check_reachable(builder: Builder, downloads: Path) -> None:
     # Without a network, TFDS retries for minutes and cannot be interrupted.
-    missing = builder.missing_archives(downloads)
+    missing = [url for url in builder.archives if not builder.has_archive(url, downloads)]
     if missing and not is_reachable(missing[0]):
         host = urllib.parse.urlsplit(missing[0]).hostname
         raise DatasetError(
             f"{builder.name} is not prepared in {builder.data_dir_root}, and {host} cannot be"
-            f" reached to download it",
-            remedy=(
-                f"put {', '.join(missing)} into {downloads / 'manual'}, or"
-                f" set TFDS_DATA_DIR to a folder where {builder.name} is prepared"
-            ),
+            " reached to download it",
+            remedy=f"put {', '.join(missing)} into {downloads / 'manual'}, or set TFDS_DATA_DIR to"
+            f" a folder where {builder.name} is prepared",
         )

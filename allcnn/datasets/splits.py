@@ -4,7 +4,6 @@ import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a data set before any image is read."""
+    """Facts of a data set that are known before any image is read."""
 
     n_train: int
     n_test: int
@@ -55,31 +54,25 @@ class Outline:
     n_classes: int
 
 
-def outline(dataset: str, data_dir: str | Path | None = None) -> Outline:
-    """Return how much there is to train and to test on; raises as ``load`` does."""
-    with open_builder(dataset, resolve_data_dir(data_dir)) as builder:
-        for split in ("train", "test"):
-            _check_split(builder, split)
+def outline(dataset: str) -> Outline:
+    """Return the sizes of a data set; raises as ``load`` does."""
+    with open_builder(dataset, resolve_data_dir()) as builder:
+        n_train, n_test = (_n_examples(builder, split) for split in ("train", "test"))
         n_channels = _check_features(builder)
-        n_train, n_test = (builder.info.splits[split].num_examples for split in ("train", "test"))
         return Outline(n_train, n_test, n_channels, builder.info.features["label"].num_classes)
 
 
-def load(
-    dataset: str, split: str, image_size: int = 32, data_dir: str | Path | None = None
-) -> Split:
+def load(dataset: str, split: str, image_size: int = 32) -> Split:
     """Read a split through TFDS, preparing the data set first where that is possible.
 
     Images of another size are resized with Pillow's bilinear filter, which averages when it
-    shrinks; those that are not square lose their aspect ratio. The data folder is ``data_dir``,
-    else TFDS_DATA_DIR, else TFDS's default. Raises ConfigError for a size below 12, and
-    DatasetError for what is unknown, unsuitable, damaged or cannot be fetched.
+    shrinks; those that are not square lose their aspect ratio. Raises ConfigError for a size below
+    12, and DatasetError for a data set that is unknown, unsuitable, damaged or cannot be fetched.
     """
     IMAGE_SIZE.check("image-size", image_size)
-    with open_builder(dataset, resolve_data_dir(data_dir)) as builder:
-        _check_split(builder, split)
-        n_channels = _check_features(builder)
-        images, labels = _read(builder, split, image_size, n_channels)
+    with open_builder(dataset, resolve_data_dir()) as builder:
+        n = _n_examples(builder, split)
+        images, labels = _read(builder, split, n, image_size, _check_features(builder))
         names = tuple(builder.info.features["label"].names)
     images.flags.writeable = labels.flags.writeable = False
     return Split(dataset, split, images, labels, names)
@@ -133,7 +126,7 @@ def digest(split: Split, indices: NDArray[np.int64]) -> str:
 
 
 def supports_augmentation(dataset: str) -> bool:
-    """Tell whether flipping and cropping keep the labels; of written characters they do not."""
+    """Return whether flipping and cropping keep the labels: not those of written characters."""
     return dataset not in _GLYPHS
 
 
@@ -142,7 +135,11 @@ def image_statistics(split: Split) -> tuple[NDArray[np.float32], NDArray[np.floa
 
     Taken from counts of the 256 levels: exact in any order of the examples, and small.
     """
-    counts = sum(_count_levels(split.images[a:b]) for a, b in batch_ranges(len(split), _CHUNK_ROWS))
+    n_channels = split.images.shape[-1]
+    counts = np.zeros((n_channels, 256), np.int64)
+    for start, stop in batch_ranges(len(split), _CHUNK_ROWS):
+        channels = np.moveaxis(split.images[start:stop], -1, 0).reshape(n_channels, -1)
+        counts += [np.bincount(channel, minlength=256) for channel in channels]
     weights = counts / np.sum(counts, axis=1, keepdims=True)
     levels = np.arange(256) / 255
     mean = weights @ levels
@@ -150,50 +147,38 @@ def image_statistics(split: Split) -> tuple[NDArray[np.float32], NDArray[np.floa
     return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
 
-def _count_levels(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    channels = np.moveaxis(images, -1, 0).reshape(images.shape[-1], -1)
-    return np.stack([np.bincount(channel, minlength=256) for channel in channels])
-
-
-def _check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
+def _n_examples(builder: tfds.core.DatasetBuilder, split: str) -> int:
     splits = builder.info.splits
     if split not in splits:
-        raise DatasetError(
-            f"data set {builder.name} has no split {split!r}",
-            remedy=f"use one of {', '.join(splits)}",
-        )
+        remedy = f"use one of {', '.join(splits)}"
+        raise DatasetError(f"data set {builder.name}", f"has no split {split!r}", remedy=remedy)
+    return int(splits[split].num_examples)
 
 
 def _check_features(builder: tfds.core.DatasetBuilder) -> int:
     """Return the number of channels if the data set can be classified from uint8 images."""
     features = builder.info.features
     found = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
-    image, label = found.get("image"), found.get("label")
-    if not isinstance(image, tfds.features.Image) or not isinstance(
-        label, tfds.features.ClassLabel
-    ):
+    wanted = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    if not all(isinstance(found.get(name), kind) for name, kind in wanted.items()):
         raise DatasetError(
             f"data set {builder.name} has the features {', '.join(sorted(found)) or features}",
-            remedy="wanted are an Image named 'image' and a ClassLabel named 'label'",
+            wanted="wanted are an Image named 'image' and a ClassLabel named 'label'",
         )
-    if image.np_dtype != np.uint8 or image.shape[-1] not in _MODES:
-        raise DatasetError(
-            f"images of data set {builder.name} are {np.dtype(image.np_dtype)} of"
-            f" {image.shape[-1]} channels",
-            remedy="wanted is uint8 of 1 or 3",
-        )
-    return int(image.shape[-1])
+    n_channels, dtype = int(found["image"].shape[-1]), np.dtype(found["image"].np_dtype)
+    if dtype != np.uint8 or n_channels not in _MODES:
+        images = f"images of data set {builder.name}"
+        wanted_form = "wanted is uint8 of 1 or 3"
+        raise DatasetError(images, f"are {dtype} of {n_channels} channels", wanted_form)
+    return n_channels
 
 
 def _read(
-    builder: tfds.core.DatasetBuilder, split: str, image_size: int, n_channels: int
+    builder: tfds.core.DatasetBuilder, split: str, n: int, image_size: int, n_channels: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    n = builder.info.splits[split].num_examples
-    check_room(
-        f"split {split!r} of data set {builder.name} at --image-size {image_size}",
-        n * image_size**2 * n_channels,
-        "use smaller images",
-    )
+    name = f"split {split!r} of data set {builder.name}"
+    n_bytes = n * image_size**2 * n_channels
+    check_room(f"{name} at --image-size {image_size}", n_bytes, "use smaller images")
     images = np.empty((n, image_size, image_size, n_channels), np.uint8)
     labels = np.empty(n, np.int32)
     try:
@@ -203,13 +188,11 @@ def _read(
     # ArrayRecord, protobuf and Pillow each raise their own.
     except Exception as error:
         pass_on(error)
-        raise DatasetError(
-            f"split {split!r} of data set {builder.name} cannot be read from {builder.data_dir}"
-            f" ({error})",
-            remedy="prepare it again, with file_format='array_record'",
-        ) from error
+        found = f"cannot be read from {builder.data_dir} ({error})"
+        remedy = "prepare it again, with file_format='array_record'"
+        raise DatasetError(name, found, remedy=remedy) from error
     if labels.min() < 0:
-        raise DatasetError(f"split {split!r} of data set {builder.name} has no labels")
+        raise DatasetError(name, "has no labels")
     return images, labels
 
 
