@@ -50,7 +50,7 @@ def write_network(
 
     They may be anything that has a shape and gives rows as slices: NumPy's, PyTorch's, mapped files
     or HDF5 data sets, of which a minibatch at a time is read. All are read once before any is
-    written: whatever is not finite, or does not fit, is refused. Asking again writes only missing
+    written: whatever is not finite, or does not fit, is refused. A second call writes only missing
     taps and missing or damaged minibatches, and other arrays of the same name are refused.
     ``report`` gets the rows that are done, all rows, and a text.
 
@@ -59,9 +59,17 @@ def write_network(
     settings are those of ``NetworkWriter``.
     """
     check_mapping(taps)
+    settings: dict[str, Any] = {
+        "run": run,
+        "checkpoint": checkpoint,
+        "examples": examples,
+        "dtype": dtype,
+        "batch_rows": batch_rows,
+        "attributes": attributes,
+        "created_by": created_by,
+    }
     arrays = {name: as_sliced(values, f"tap {name}") for name, values in taps.items()}
-    of_any = (dtype, batch_rows, attributes, created_by)
-    like = common_meta(run, checkpoint, examples, digest or "not known yet", *of_any)
+    like = common_meta(digest=digest or "not known yet", **settings)
     stored_taps(store, like, ("dtype", "batch_rows"))
     network = _Network(arrays, dtype, channels_first)
     network.check(like.n_samples)
@@ -73,21 +81,10 @@ def write_network(
         if report is not None:
             report(done, 2 * len(arrays) * like.n_samples, text)
 
-    of_rows = network.digest(batch_rows, progress)
-    with NetworkWriter(
-        store,
-        run=run,
-        checkpoint=checkpoint,
-        examples=examples,
-        digest=digest or of_rows,
-        dtype=dtype,
-        batch_rows=batch_rows,
-        channels_first=channels_first,
-        attributes=attributes,
-        compression=compression,
-        created_by=created_by,
-        taps=list(arrays),
-    ) as writer:
+    # Fewer rows show no loss of precision.
+    of_rows = _sha256(network.blocks(max(batch_rows, MIN_ROWS), progress))
+    settings |= {"channels_first": channels_first, "compression": compression}
+    with NetworkWriter(store, digest=digest or of_rows, taps=list(arrays), **settings) as writer:
         if digest is not None:
             network.check_same(writer.stored())
         writer.take_back_damaged()
@@ -134,10 +131,8 @@ class _Network:
     channels_first: bool | Collection[str]
 
     def rows(self, tap: str, start: int, stop: int) -> npt.NDArray[Any]:
-        return as_rows(tap, self.arrays[tap][start:stop], self.channels_first)
-
-    def narrowed(self, tap: str, start: int, stop: int) -> npt.NDArray[Any]:
-        return narrow_rows(self.rows(tap, start, stop), self.dtype, f"tap {tap}")
+        rows = as_rows(tap, self.arrays[tap][start:stop], self.channels_first)
+        return narrow_rows(rows, self.dtype, f"tap {tap}")
 
     def check(self, n_samples: int) -> None:
         if not self.arrays:
@@ -150,17 +145,13 @@ class _Network:
                 found = f"has {shape[0]} rows, and there are {n_samples} examples"
                 raise ArrayError(f"tap {tap}", found, "want one row an example")
 
-    def digest(self, batch_rows: int, progress: Callable[[int, str], None]) -> str:
-        """Return the digest of the rows as they will be stored; raises where a value cannot be."""
-        # Fewer rows show no loss of precision.
-        return _sha256(self._blocks(max(batch_rows, MIN_ROWS), progress))
-
-    def _blocks(
+    def blocks(
         self, size: int, progress: Callable[[int, str], None]
     ) -> Iterator[tuple[str, int, int, npt.NDArray[Any]]]:
+        """Yield the rows as they will be stored; raises ArrayError where a value cannot be."""
         for tap, values in self.arrays.items():
             for start in range(0, values.shape[0], size):
-                rows = self.narrowed(tap, start, start + size)
+                rows = self.rows(tap, start, start + size)
                 odd = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
                 if odd.any():
                     found = f"has NaN or infinite values, first in row {start + int(odd.argmax())}"
@@ -174,7 +165,7 @@ class _Network:
         for tap in stored:
             name = tap.key.tap
             for commit in tap.commits if name in self.arrays else ():
-                found = self.narrowed(name, commit.start, commit.stop)
+                found = self.rows(name, commit.start, commit.stop)
                 if crc32c(np.ascontiguousarray(found)) != commit.digest:
                     raise ConflictError(
                         f"{tap.key} on {tap.key.sample_set}",

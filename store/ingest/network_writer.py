@@ -1,4 +1,4 @@
-"""Write all taps of one network, whatever computed them: minibatches of any size, in order."""
+"""Write all taps of one network, computed by any library: minibatches of any size, in order."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -35,7 +35,7 @@ BATCH_ROWS: Final = 256
 class NetworkWriter:
     """Fills the taps of one network, minibatch after minibatch; opened again, it goes on.
 
-    The rows that are appended first say which taps there are, their order and their shapes. NaN and
+    The rows that are appended first define the taps, their order and their shapes. NaN and
     infinities that the network computed are stored as they are. Use it in a ``with`` block, which
     raises UnfinishedError at its end where rows are missing; those that are there stay.
 
@@ -43,21 +43,21 @@ class NetworkWriter:
         store: folder or address of the store, made where there is none.
         run: name of the trained network.
         checkpoint: name of its state, such as ``final``.
-        examples: which examples the rows are of, in their order.
+        examples: the examples of the rows, in their order.
         digest: of all that the activations depend on, as ``store.digest`` gives it; a network of
             the same name and another digest is refused.
         dtype: as stored; others are cast, unless that loses how examples differ (PrecisionError).
-        batch_rows: rows of a minibatch of the store; what is appended may have others.
+        batch_rows: rows of a minibatch of the store; rows may be appended in other numbers.
         channels_first: whether arrays of three and four axes are (n, c, position) and (n, c, h, w),
-            as PyTorch's are, which are stored with their channels last: of all taps, or of those
-            that it names.
-        attributes: facts about the network, such as ``{"depth": 18, "seed": 0}``; they take the
-            place of those that are stored, but for those of Grams that are kept.
+            as PyTorch's are, which are stored with their channels last: those of all taps, or of
+            the named ones.
+        attributes: facts about the network, such as ``{"depth": 18, "seed": 0}``; they replace
+            those that are stored, except those of kept Grams.
         compression: of the chunks of new taps.
         created_by: program and version.
         taps: names of all of them in the network's order, where they are known before the first
             rows: they are compared with the stored ones at once, and if one of them is missing,
-            rows are asked for from the first on.
+            rows are requested from the first on.
     """
 
     def __init__(
@@ -84,12 +84,11 @@ class NetworkWriter:
             run, checkpoint, examples, digest, dtype, batch_rows, attributes, created_by
         )
         self._name = f"{run}@{checkpoint}"
-        stored = self.stored()
+        stored, wanted = self.stored(), dict(self._like.attributes)
         if taps is not None:
             self._check_names(stored, list(taps))
         self._taps = taps
         self._next_row = _common_rows(stored, taps)
-        wanted = dict(self._like.attributes)
         for tap in stored:
             if wanted and dict(tap.meta.attributes) != wanted:
                 self.open_tap(replace(tap.meta, attributes=wanted)).close()
@@ -104,11 +103,9 @@ class NetworkWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
         if kind is None and not self.complete:
-            raise UnfinishedError(
-                self._name,
-                f"has {self.next_row} of {self.n_samples} rows",
-                remedy="append the others: opened again, it goes on after the last whole minibatch",
-            )
+            found = f"has {self.next_row} of {self.n_samples} rows"
+            remedy = "append the others: opened again, it goes on after the last whole minibatch"
+            raise UnfinishedError(self._name, found, remedy=remedy)
 
     @property
     def n_samples(self) -> int:
@@ -181,9 +178,9 @@ class NetworkWriter:
         return stored_taps(self._store, self._like)
 
     def take_back_damaged(self) -> None:
-        """Ask again for the rows of minibatches that are not what was written.
+        """Request damaged minibatches again.
 
-        Raises DamagedChunkError for coordinates and metadata, which are not among the rows.
+        Raises DamagedChunkError for damaged coordinates and metadata, which are not among the rows.
         """
         for tap in self.stored():
             _ = tap.samples, tap.labels
@@ -218,7 +215,7 @@ class NetworkWriter:
         else:
             first = (stop - 1) // self._like.batch_rows * self._like.batch_rows
             for name, writer in self._writers.items():
-                # A kill may have left some taps further than others.
+                # After a kill some taps may have more rows than others.
                 if writer.n_committed == first:
                     rows = [held[name] for held in self._held] + [part[name]]
                     writer.append(rows[0] if len(rows) == 1 else np.concatenate(rows))
@@ -226,7 +223,7 @@ class NetworkWriter:
         self._next_row = stop
 
     def _count_rows(self, arrays: Taps) -> int:
-        """Return how many rows there are, the same of all taps and not too many."""
+        """Return the number of rows, the same for all taps and not too many."""
         counts = {name: len(rows) for name, rows in arrays.items()}
         if len(set(counts.values())) != 1:
             found = ", ".join(f"{n} of {name}" for name, n in counts.items()) or "no taps"
@@ -242,11 +239,11 @@ class NetworkWriter:
             found = f"got the taps {', '.join(arrays)}, and before them {', '.join(self._writers)}"
             raise self._misaligned(found, "append all of them each time")
         for name, rows in arrays.items():
-            before = self._writers[name].meta.shape
-            if rows.shape[1:] != before:
-                what, found = f"{self._name}:{name}", f"got rows of shape {rows.shape[1:]}"
+            before, got = self._writers[name].meta.shape, rows.shape[1:]
+            if got != before:
+                found = f"got rows of shape {got}, and before them {before}"
                 advice = "give all rows one shape"
-                raise MisalignedWriteError(what, f"{found}, and before them {before}", advice)
+                raise MisalignedWriteError(f"{self._name}:{name}", found, advice)
 
     def _open_writers(self, arrays: Taps) -> None:
         stored = self.stored()
@@ -313,7 +310,7 @@ def stored_taps(
     like: RepresentationMeta,
     must_agree: Sequence[str] = ("checkpoint_digest", "dtype", "batch_rows"),
 ) -> list[Representation]:
-    """Return the stored taps of a network; raises ConflictError where they are of another."""
+    """Return the stored taps of a network; raises ConflictError for those of another network."""
     if not has_store(store):
         return []
     key = like.key
@@ -321,16 +318,14 @@ def stored_taps(
     for tap, name in product(found, must_agree):
         kept, wanted = getattr(tap.meta, name), getattr(like, name)
         if kept != wanted:
-            raise ConflictError(
-                f"{tap.key} on {key.sample_set}",
-                f"is stored with {name} {kept!r}, not {wanted!r}",
-                remedy="give the same, or write under another name",
-            )
+            conflict = f"is stored with {name} {kept!r}, not {wanted!r}"
+            remedy = "give the same, or write under another name"
+            raise ConflictError(f"{tap.key} on {key.sample_set}", conflict, remedy=remedy)
     return found
 
 
 def _common_rows(stored: Sequence[Representation], names: Sequence[str] | None) -> int:
-    """Return how many rows all taps of a network have: none where one of them is not stored."""
+    """Return the number of rows that all taps of a network have: 0 where one is not stored."""
     known = [tap.meta.n_taps or 0 for tap in stored]
     n_taps = max(known, default=0) if names is None else len(names)
     return 0 if len(stored) < n_taps else min((tap.n_committed for tap in stored), default=0)

@@ -1,7 +1,8 @@
-"""Arrays in files: named, and read a few rows at a time."""
+"""Arrays in files: named, and read a few rows at a time; and the meaning of their names."""
 
 import functools
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,22 @@ import numpy.typing as npt
 
 from store.errors import ArrayError, StoreError
 
+LABELS: Final = ("labels", "label")
+"""The class of each example."""
+
+SAMPLES: Final = ("samples", "sample")
+"""The index of each example in its data set."""
+
+METADATA: Final = "metadata"
+"""The JSON text by which ``store query`` says which layer it wrote."""
+
+OTHERS: Final = (
+    "class", "classes", "target", "targets", "y", "y_true", "y_train", "y_test", "category",
+    "id", "ids", "index", "indices", "idx", "image_id", "file", "files", "filename", "filenames",
+    "file_names", "path", "paths", "name", "names", "__index_level_0__", "unnamed: 0", "",
+)  # fmt: skip
+"""Other names of arrays that describe examples; they are stored only at the user's request."""
+
 MOST_ARRAYS: Final = 10_000
 """Arrays in a file."""
 
@@ -22,7 +39,7 @@ _MOST_ROW_BYTES: Final = 2**30
 _LONGEST_REASON: Final = 200
 
 Rows = slice | tuple[()]
-"""Some rows, or all that an array without axes has."""
+"""Some rows, or the one value of an array without axes."""
 
 Reader = Callable[[Rows], Any]
 Order = Literal["C", "F"]
@@ -92,7 +109,7 @@ def from_bfloat16(name: str, shape: tuple[int, ...], read: Reader, remark: str =
 
 
 def loading(load: Callable[[], npt.NDArray[Any]]) -> Reader:
-    """Return what reads rows of an array that is loaded whole, once, when it is first read."""
+    """Return a reader of an array that is loaded whole, once, when it is first read."""
     whole = functools.cache(load)
     return lambda rows: whole()[rows]
 
@@ -100,7 +117,7 @@ def loading(load: Callable[[], npt.NDArray[Any]]) -> Reader:
 def mapping(
     path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, order: Order = "C"
 ) -> Reader:
-    """Return what reads rows of an array that lies in a file as in memory."""
+    """Return a reader of an array that has the same layout in its file as in memory."""
 
     def read(rows: Rows) -> Any:
         if 0 in shape:
@@ -139,3 +156,20 @@ def check_form(array: ArrayFile) -> None:
         wanted=f"want sizes of 0 or more, at most {_MOST_ROWS:,} rows, and at most"
         f" {_MOST_ROW_BYTES >> 30} GiB each",
     )
+
+
+def last_part(name: str) -> str:
+    """Return the last part of a name that is not blank, or else the name, in lower case."""
+    parts = [part for part in re.split(r"[/.]", name) if part.strip()]
+    return (parts[-1] if parts else name).strip().lower()
+
+
+def describes_examples(name: str) -> bool:
+    """Return whether an array of this name is taken for something other than a layer."""
+    return last_part(name) in (*LABELS, *SAMPLES, *OTHERS)
+
+
+def counting(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts ``layer10`` after ``layer9``."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

@@ -1,4 +1,4 @@
-"""Files and folders as they are given: an array a layer, or a file an example."""
+"""The arrays in given files and folders: a layer each, or a file an example."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError
-from store.ingest.files.array_names import counting, describes_examples
-from store.ingest.files.arrays import ArrayFile, Rows, check_form
+from store.ingest.files.arrays import ArrayFile, Rows, check_form, counting, describes_examples
 from store.ingest.files.formats import FORMATS, is_there, is_zarr, open_path
 
 _FEWEST: Final = 4
@@ -37,7 +36,10 @@ def open_arrays(paths: Sequence[Path], stack: bool | None = None) -> Iterator[Op
     with ExitStack() as opened:
         found: list[ArrayFile] = []
         notes: list[str] = []
-        for folder, files in _groups(paths, notes):
+        listed = [(path, _files(path, notes)) for path in paths]
+        # Files that lie in one folder belong together.
+        for folder, group in groupby(listed, lambda pair: pair[0] if pair[1] else pair[0].parent):
+            files = [file for path, inside in group for file in inside or [path]]
             others = [file for file in files if describes_examples(file.stem)]
             examples = [file for file in files if file not in others]
             if stack or (stack is None and _are_examples(folder, examples)):
@@ -65,19 +67,9 @@ def open_array(text: str) -> Iterator[ArrayFile]:
         fitting = [array for array in found if not name or array.name == name]
         if len(fitting) != 1:
             names = ", ".join(array.name for array in found[:10])
-            raise ArrayError(
-                text,
-                f"names {len(fitting)} arrays of {path}, which holds {names}",
-                remedy=f"name one, as in {path}:{found[0].name}",
-            )
+            reason = f"names {len(fitting)} arrays of {path}, which holds {names}"
+            raise ArrayError(text, reason, remedy=f"name one, as in {path}:{found[0].name}")
         yield fitting[0]
-
-
-def _groups(paths: Sequence[Path], notes: list[str]) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield files that lie in one folder together, with that folder."""
-    listed = [(path, _files(path, notes)) for path in paths]
-    for folder, group in groupby(listed, lambda pair: pair[0] if pair[1] else pair[0].parent):
-        yield folder, [file for path, files in group for file in files or [path]]
 
 
 def _files(folder: Path, notes: list[str]) -> list[Path]:
@@ -175,9 +167,6 @@ def _read_one(file: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]
         array = next((each for each in open_path(file, opened) if _name(each) == name), None)
         if array is None or array.shape != shape:
             state = "is missing" if array is None else f"has the shape {array.shape}"
-            raise ArrayError(
-                str(file),
-                f"is stacked with others, and its array {name} {state}, not {shape}",
-                remedy="give files of one shape",
-            )
+            reason = f"is stacked with others, and its array {name} {state}, not {shape}"
+            raise ArrayError(str(file), reason, remedy="give files of one shape")
         return np.array(array.read_all())

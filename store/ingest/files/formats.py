@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from store.errors import ArrayError, InvalidKeyError
 from store.ingest.files.arrays import MOST_ARRAYS, ArrayFile, check_form, reading
@@ -28,10 +28,6 @@ class Format(NamedTuple):
     load: str = ""
     is_table: bool = False
 
-    def convert(self, path: Path) -> str:
-        """Return Python code that writes the arrays of a file as .npz."""
-        return f"import numpy; path = '{path}'; {self.load}; numpy.savez('x.npz', **x)"
-
 
 _HDF5: Final = Format(
     "hdf5", "h5py", "import h5py; f = h5py.File(path); x = {k: f[k][:] for k in f}"
@@ -52,14 +48,15 @@ _TABLE: Final = Format(
 )
 
 FORMATS: Final = {
-    ".npy": Format("npy"), ".npz": Format("npz"), ".safetensors": Format("safetensors"),
+    ".npy": Format("numpy_files"), ".npz": Format("numpy_files"),
+    ".safetensors": Format("safetensors"),
     ".pt": _PYTORCH, ".pth": _PYTORCH, ".h5": _HDF5, ".hdf5": _HDF5, ".mat": _MATLAB,
     ".csv": _TABLE, ".tsv": _TABLE, ".txt": _TABLE, ".parquet": _TABLE,
 }  # fmt: skip
 """By endings in lower case."""
 
 ZARR: Final = Format("zarr_folder")
-"""Of folders."""
+"""The format of folders."""
 
 ZARR_MARKS: Final = ("zarr.json", ".zgroup", ".zarray")
 _HDF5_MAGIC: Final = b"\x89HDF\r\n\x1a\n"
@@ -88,7 +85,16 @@ def open_path(path: Path, opened: ExitStack) -> list[ArrayFile]:
     Raises ArrayError where the file is damaged, holds unusable names or no arrays, or needs a
     library that is missing.
     """
-    module = _import_reader(path)
+    how = _format_of(path)
+    try:
+        module = importlib.import_module(f"store.ingest.files.{how.module}")
+    except ImportError as error:
+        install = f"python -m pip install {how.needs}"
+        load = f"import numpy; path = '{path}'; {how.load}; numpy.savez('x.npz', **x)"
+        raise ArrayError(
+            f"{path} needs {how.needs}, which is not installed: {install}",
+            remedy=f'or convert it where it is: python -c "{load}"',
+        ) from error
     with reading(str(path), module.ADVICE):
         listed = list(islice(module.open_file(path, opened), MOST_ARRAYS + 1))
     if not 0 < len(listed) <= MOST_ARRAYS:
@@ -109,17 +115,6 @@ def _opened(path: Path, array: ArrayFile, advice: str, alone: bool) -> ArrayFile
     if opened.read is not None:
         check_form(opened)
     return opened
-
-
-def _import_reader(path: Path) -> Any:
-    how = _format_of(path)
-    try:
-        return importlib.import_module(f"store.ingest.files.{how.module}")
-    except ImportError as error:
-        raise ArrayError(
-            f"{path} needs {how.needs}, which is not installed: python -m pip install {how.needs}",
-            remedy=f'or convert it where it is: python -c "{how.convert(path)}"',
-        ) from error
 
 
 def _format_of(path: Path) -> Format:

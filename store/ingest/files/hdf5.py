@@ -9,8 +9,7 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
-from store.ingest.files.array_names import counting
-from store.ingest.files.arrays import ArrayFile, plain, refused
+from store.ingest.files.arrays import ArrayFile, counting, plain, refused
 
 ADVICE: Final = "write it again with h5py"
 _MATLAB_CLASS: Final = "MATLAB_class"

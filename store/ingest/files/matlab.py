@@ -37,7 +37,7 @@ def _open_variable(path: Path, name: str, shape: tuple[int, ...], kind: str) -> 
     n_bytes, dtype = path.stat().st_size, np.dtype(_DTYPES[kind])
     if math.prod(shape) > _MOST_COMPRESSED * n_bytes:
         raise ValueError(f"{n_bytes} bytes cannot hold the shape {shape} of {name[:40]!r}")
-    # By columns in the file: rows do not lie together.
+    # Column-major in the file: rows are not contiguous.
     return ArrayFile(name, shape, dtype, loading(partial(_load, path, name, shape, dtype)))
 
 

@@ -22,11 +22,8 @@ _DEEPEST: Final = 20
 def open_file(path: Path, opened: ExitStack) -> Iterator[ArrayFile]:
     """List every tensor; those in dicts and lists have names such as ``block.0``."""
     if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _SAFE:
-        raise ArrayError(
-            str(path),
-            f"is not opened by PyTorch {torch.__version__}, in which a file can execute code",
-            remedy="upgrade it: python -m pip install -U torch",
-        )
+        found = f"is not opened by PyTorch {torch.__version__}, in which a file can execute code"
+        raise ArrayError(str(path), found, remedy="upgrade it: python -m pip install -U torch")
     with path.open("rb") as stream:
         is_zip = stream.read(4) == b"PK\x03\x04"
     loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)

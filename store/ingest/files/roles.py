@@ -4,10 +4,10 @@ The rules, in their order; all but the first are noted in a line each:
 
 1. ``--tap NAME`` and ``--tap NEW=NAME`` choose layers, and then no others are.
 2. ``--skip PATTERN`` leaves out.
-3. ``labels`` and ``samples`` are the classes and the indices of the rows, in any form that can be.
+3. ``labels`` and ``samples`` are the classes and the indices of the rows, in any usual form.
 4. Arrays with another name that describes examples (``names.OTHERS``) are left out.
-5. Numbers of two axes or more are layers, but for one column of integers or truth values.
-6. All else is left out: texts, dates, single values and single axes.
+5. Numbers of two axes or more are layers, except one column of integers or truth values.
+6. All others are left out: texts, dates, single values and single axes.
 """
 
 import json
@@ -21,8 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError, StoreError
-from store.ingest.files.array_names import LABELS, METADATA, OTHERS, SAMPLES, last_part
-from store.ingest.files.arrays import ArrayFile
+from store.ingest.files.arrays import LABELS, METADATA, OTHERS, SAMPLES, ArrayFile, last_part
 from store.ingest.files.classes import as_classes, as_indices
 from store.model.names import fits
 from store.model.schema import RepresentationKey
@@ -33,7 +32,7 @@ _MOST_LABELS: Final = 2**30
 
 @dataclass
 class Roles:
-    """What arrays are for.
+    """The roles of arrays.
 
     Attributes:
         taps: layers by their names, in order.
@@ -49,15 +48,26 @@ class Roles:
 
     def _choose(self, text: str, arrays: Sequence[ArrayFile]) -> None:
         """Add the layer that ``--tap NAME`` or ``--tap NEW=NAME`` names."""
-        new, array = _named(text, arrays)
+        usage, given = "write NAME or NEW=NAME", f"tap is {text!r},"
+        known = {name for each in arrays for name in (each.name, each.source)}
+        new, _, old = (text, "", text) if text in known else text.partition("=")
+        fitting = [each for each in arrays if old in (each.name, each.source)]
+        if not fitting:
+            found = f"and there is no array {old or text!r} among {_names(arrays)}"
+            raise ArrayError(given, found, remedy=usage)
+        array = fitting[0]
+        if len(fitting) > 1:
+            found = f"which stands for {' and '.join(each.source for each in fitting)}"
+            advice = f"choose one, as in --tap {new}={array.source}"
+            raise ArrayError(given, found, remedy=advice)
+        if not new:
+            raise ArrayError("tap", f"is {text!r}", usage)
         if new in self.taps:
             raise ArrayError("tap", f"names {new!r} twice", "give each layer one name")
         if new == array.name and last_part(new) in (*LABELS, *SAMPLES):
-            raise ArrayError(
-                f"tap is {text!r},",
-                f"and {array.source} is stored with the rows without being a layer",
-                remedy=f"leave it out, or name a layer of it, as in --tap layer={array.name}",
-            )
+            found = f"and {array.source} is stored with the rows without being a layer"
+            advice = f"leave it out, or name a layer of it, as in --tap layer={array.name}"
+            raise ArrayError(given, found, remedy=advice)
         self._add_tap(new, array)
 
     def _add_tap(self, name: str, array: ArrayFile) -> None:
@@ -100,14 +110,19 @@ def assign(
     skip: Sequence[str] = (),
     known: Sequence[str] = (),
 ) -> Roles:
-    """Tell layers from the other arrays of some files.
+    """Distinguish layers from the other arrays of some files.
 
-    ``taps`` are as of ``--tap``, ``skip`` of ``--skip``; ``known`` says which of labels and samples
-    are given elsewhere. Raises ArrayError where a choice fits nothing, names are not unique, or
-    there is no layer.
+    ``taps`` are values of ``--tap``, ``skip`` of ``--skip``; ``known`` says which of labels and
+    samples are given elsewhere. Raises ArrayError where a choice fits nothing, names are not
+    unique, or there is no layer.
     """
-    roles = Roles()
-    left = _without(arrays, skip, roles.notes)
+    roles, left = Roles(), list(arrays)
+    for pattern in skip:
+        fitting = [each for each in left if pattern == each.source or fits(each.name, pattern)]
+        if not fitting:
+            raise ArrayError("skip", f"is {pattern!r}, and fits none of {_names(arrays)}")
+        roles.notes += [f"left out {each.source}, as --skip says" for each in fitting]
+        left = [each for each in left if each not in fitting]
     for text in taps:
         roles._choose(text, left)
     chosen = set(roles.taps.values())
@@ -129,35 +144,6 @@ def assign(
             roles._add_tap(tap, array)
     _check_taps(roles, arrays)
     return roles
-
-
-def _without(arrays: Sequence[ArrayFile], skip: Sequence[str], notes: list[str]) -> list[ArrayFile]:
-    left = list(arrays)
-    for pattern in skip:
-        fitting = [each for each in left if pattern == each.source or fits(each.name, pattern)]
-        if not fitting:
-            raise ArrayError("skip", f"is {pattern!r}, and fits none of {_names(arrays)}")
-        notes.extend(f"left out {each.source}, as --skip says" for each in fitting)
-        left = [each for each in left if each not in fitting]
-    return left
-
-
-def _named(text: str, arrays: Sequence[ArrayFile]) -> tuple[str, ArrayFile]:
-    """Return the layer that ``NAME`` or ``NEW=NAME`` stands for, and its name."""
-    usage = "write NAME or NEW=NAME"
-    known = {name for each in arrays for name in (each.name, each.source)}
-    new, _, old = (text, "", text) if text in known else text.partition("=")
-    fitting = [each for each in arrays if old in (each.name, each.source)]
-    if not fitting:
-        found = f"and there is no array {old or text!r} among {_names(arrays)}"
-        raise ArrayError(f"tap is {text!r},", found, remedy=usage)
-    if len(fitting) > 1:
-        found = f"which stands for {' and '.join(each.source for each in fitting)}"
-        advice = f"choose one, as in --tap {new}={fitting[0].source}"
-        raise ArrayError(f"tap is {text!r},", found, remedy=advice)
-    if not new:
-        raise ArrayError("tap", f"is {text!r}", usage)
-    return new, fitting[0]
 
 
 def _queried_name(array: ArrayFile, arrays: Sequence[ArrayFile]) -> str | None:

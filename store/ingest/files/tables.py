@@ -20,8 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from pyarrow import types
 
-from store.ingest.files.array_names import METADATA, describes_examples
-from store.ingest.files.arrays import ArrayFile, refused
+from store.ingest.files.arrays import METADATA, ArrayFile, describes_examples, refused
 
 ADVICE: Final = "write one line of numbers an example, or save it with np.save"
 _LONGEST_LINE: Final = 2**23

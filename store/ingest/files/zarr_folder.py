@@ -13,8 +13,7 @@ import zarr
 from zarr.errors import ZarrUserWarning
 
 from store.errors import ArrayError
-from store.ingest.files.array_names import counting
-from store.ingest.files.arrays import ArrayFile, plain
+from store.ingest.files.arrays import ArrayFile, counting, plain
 from store.ingest.files.formats import ZARR_MARKS
 
 ADVICE: Final = "write it again with zarr"
@@ -25,16 +24,13 @@ _TEXTS: Final = "T"
 def open_file(path: Path, opened: ExitStack) -> list[ArrayFile]:
     """Open every array, by its path below the folder."""
     with warnings.catch_warnings():
-        # About files that are no part of it; ``_find_arrays`` misses none that is.
+        # Warnings about files that are no part of it; ``_find_arrays`` misses none that is.
         warnings.simplefilter("ignore", ZarrUserWarning)
         nodes = _find_nodes(path)
         node = zarr.open(str(path), mode="r")
         if _OWN in node.attrs:
-            raise ArrayError(
-                str(path),
-                "is a store of this program already",
-                remedy="name the folder above it as --workspace",
-            )
+            remedy = "name the folder above it as --workspace"
+            raise ArrayError(str(path), "is a store of this program already", remedy=remedy)
         if isinstance(node, zarr.Array):
             return [_open_array(path.name.removesuffix(".zarr"), node)]
         return [_open_array(name, array) for name, array in _find_arrays(node, nodes)]
@@ -54,7 +50,7 @@ def _find_nodes(path: Path) -> set[str]:
 
 def _find_arrays(group: Any, nodes: set[str]) -> list[tuple[str, Any]]:
     members = sorted(group.members(max_depth=None), key=lambda member: counting(member[0]))
-    # Zarr passes over what it cannot read.
+    # Zarr skips nodes that it cannot read.
     if lost := nodes - {name for name, _ in members}:
         raise ValueError(f"{min(lost)} in it is no array or group that Zarr can read")
     return [(name, member) for name, member in members if isinstance(member, zarr.Array)]
