@@ -294,7 +294,7 @@ def test_a_folder_that_is_no_probe_is_reported(path):
     (path / "notes").mkdir()
     (path / "notes" / "a.txt").write_text("mine")
     (damage,) = _damage(path)
-    assert str(damage) == "probe notes is nothing that a store wrote (it holds 'a.txt')"
+    assert str(damage) == "probe notes was not written by a store (it holds 'a.txt')"
 
 
 def _damage(path):

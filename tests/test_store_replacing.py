@@ -12,7 +12,7 @@ from store.records import records
 from store.storage import claims, file_lock
 from store.storage.atomic_write import replacing
 from store.storage.claims import CLAIM, claim, drop_dead
-from store.storage.file_lock import is_dead
+from store.storage.file_lock import is_free
 from store.storage.paths import remove_tree, write_bytes
 from tests.faults import Killed, damaging, end_claims, killed_before
 from tests.strategies import make_meta, make_similarity
@@ -116,7 +116,7 @@ def test_a_file_system_without_locks_gets_names_of_its_own(tmp_path, monkeypatch
         first.write(b"1")
         second.write(b"2")
     assert (tmp_path / "a").read_bytes() == b"1"
-    assert not is_dead(tmp_path / "a")
+    assert not is_free(tmp_path / "a")
     assert [name for name in names(tmp_path) if name != "a.partial"] == ["a"]
 
 

@@ -338,7 +338,7 @@ def test_a_tap_whose_folder_is_gone_is_damage(folder, kind):
     shutil.rmtree(folder / kind / SET / "d/final/three")
     (nameless,) = look(folder, kind)
     assert where(nameless)[1:3] == (f"{SET}/d/final", MISSING)
-    assert str(nameless).endswith("lacks taps (1 of them, whose names nothing tells)")
+    assert str(nameless).endswith("lacks taps (1 of them, whose names are not known)")
     # The run's settings tell them.
     taps = {"d": ("one", "two", "three")}
     assert lost(folder, kind, taps_of=taps.get) == [("final/three", MISSING)]
@@ -576,7 +576,7 @@ def test_folders_that_no_store_wrote_are_named(folder, name):
     (folder / "activations" / name / "readme.txt").write_text("mine")
     (damage,) = look(folder, "activations")
     assert (damage.path, damage.part) == (name, FOLDER)
-    assert " is nothing that a store wrote (" in str(damage)
+    assert " was not written by a store (" in str(damage)
 
 
 def test_a_group_of_others_is_named(folder):

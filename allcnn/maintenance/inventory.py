@@ -12,7 +12,7 @@ from allcnn.workspace.paths import Workspace
 from allcnn.workspace.snapshot import Snapshot
 from store import RepresentationKey, has_store
 from store.arrays.tap_names import tap_at
-from store.maintenance.remove import check_removable, check_unlinked, remove
+from store.maintenance.remove import check_removable, remove
 from store.maintenance.usage import (
     Usage,
     committed,
@@ -23,7 +23,7 @@ from store.maintenance.usage import (
     result_facts,
 )
 from store.model.names import TAP_DEPTH, fits
-from store.storage.paths import Place
+from store.storage.paths import Place, check_unlinked
 from store.zarrfiles.layout import NAMED, Kind, open_root
 
 KINDS: Final[tuple[Kind, ...]] = ("activations", "grams", "similarity", "probes")

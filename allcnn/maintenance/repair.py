@@ -15,8 +15,8 @@ from allcnn.workspace.paths import Workspace
 from allcnn.workspace.sealed_json import is_sealed, read_sealed
 from store import StoreError
 from store.maintenance.damage import FOLDER, MISSING, Damage
+from store.maintenance.expected_metadata import restore_folder
 from store.maintenance.remove import remove
-from store.maintenance.restore_folders import restore_folder
 from store.maintenance.usage import DEPTHS, Usage
 from store.storage.paths import is_file
 from store.zarrfiles.metadata_files import NODE

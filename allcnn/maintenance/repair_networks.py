@@ -127,8 +127,9 @@ class NetworkRepair:
             yield from group.outcomes()
 
     def _opened(self, kind: Kind, path: str) -> CommittedReader[Any] | None:
-        found = opened(place_of(self._workspace, kind), kind, path)
-        return None if isinstance(found, str) else found
+        with suppress(StoreError):
+            return opened(place_of(self._workspace, kind), kind, path)
+        return None
 
     def _job_of_rows(self, group: _Group) -> Extraction:
         """Return the extraction that wrote activations, as they or their neighbours record it."""

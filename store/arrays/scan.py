@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from store.arrays.committed import CommittedReader, Key, parse
 from store.arrays.query import LEVELS, Query, Scalar, Wanted, facts
 from store.errors import InvalidKeyError, StoreError, StoreLocationError, UnfinishedError
 from store.model.names import is_folder
-from store.storage.paths import Address, Place, as_place, check_inside, child_names, is_remote
+from store.storage.paths import Address, Place, as_place, check_inside, child_names
 from store.storage.remote_errors import each, reaching
 from store.zarrfiles.layout import open_root
 from store.zarrfiles.metadata_files import NODE, read_attributes
@@ -99,8 +100,8 @@ class CommittedStore(Generic[R]):
         try:
             return self._open(path)
         except StoreError as error:
-            # Of an address that cannot be reached, nothing can be told.
-            if isinstance(error, StoreLocationError) and is_remote(self.path):
+            # An address that cannot be reached says nothing about what is stored there.
+            if isinstance(error, StoreLocationError) and not isinstance(self.path, Path):
                 raise
             return error
 

@@ -1,7 +1,7 @@
-"""What a look through a store finds: which piece of it is not what was written."""
+"""The damage that verification finds in a store."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from store.errors import ExplainedError
 from store.model.names import shown
@@ -40,7 +40,7 @@ class Damage:
             is_tap = len(self.path.split("/")) > 3
             return f"{of} is missing ({reason})" if is_tap else f"{of} lacks taps ({reason})"
         if self.part == FOLDER:
-            return f"{of} is nothing that a store wrote ({reason})"
+            return f"{of} was not written by a store ({reason})"
         some = self.part
         if self.start is not None and self.stop is not None:
             some += f" {self.start} to {self.stop - 1}"
@@ -50,11 +50,11 @@ class Damage:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """What a writer that is at work, was killed, or lost a folder leaves: no damage.
+    """A group that is being written, or whose writer was killed or lost a folder: no damage.
 
     Attributes:
         kind: of the store.
-        path: of the group, or of the network of which taps are missing, below the store's root.
+        path: of the group, or of the network that lacks taps, below the store's root.
         reason: how far it is.
     """
 
@@ -71,7 +71,7 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Checked:
-    """One folder of a store that was looked through.
+    """One folder of a store that was verified.
 
     Attributes:
         kind: of the store.
@@ -80,7 +80,7 @@ class Checked:
         n_bytes: of values that were read.
         is_data: whether it holds a representation, its Grams, a result or a probe; else folders of
             these.
-        unfinished: what is missing without being damaged.
+        unfinished: groups that are missing or incomplete without being damaged.
         n_missing_taps: of its network, as far as it knows.
     """
 
@@ -92,9 +92,16 @@ class Checked:
     unfinished: tuple[Unfinished, ...] = ()
     n_missing_taps: int = 0
 
+    @classmethod
+    def damaged(
+        cls, kind: Kind, path: str, part: str, reason: str, *, is_data: bool = False
+    ) -> Self:
+        """Return a folder of which one part is damaged as a whole."""
+        return cls(kind, path, (Damage(kind, path, part, reason),), is_data=is_data)
+
 
 def owner(kind: Kind, path: str) -> str:
-    """Return in words what a folder of a store stands for."""
+    """Return in words what a folder of a store holds."""
     parts = path.split("/")
     if not path:
         return f"the store of {kind}"
@@ -108,5 +115,5 @@ def owner(kind: Kind, path: str) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what was found; what to do differs where damage may be repaired."""
+    """Return what was found, without the remedy, which differs where damage can be repaired."""
     return error.reason if isinstance(error, ExplainedError) else str(error)

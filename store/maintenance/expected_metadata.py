@@ -1,21 +1,25 @@
-"""What the metadata of groups and arrays must say, checked to the last word.
+"""The metadata that groups and arrays must have, checked to the last word.
 
 Reading needs less, and takes arrays that others wrote again in other chunks. No flipped bit may
-pass: that of a dimension's name, say, which xarray would show.
+pass, such as one in a dimension's name, which xarray would show.
 """
 
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 
 from store.arrays.committed import ArrayForm
+from store.errors import SchemaError
+from store.model.schema import SCHEMA_VERSION
 from store.model.strict_json import parse
-from store.storage.paths import Place
+from store.storage.paths import Place, check_inside
 from store.zarrfiles.chunk_files import CHUNK_KEYS, CODECS
-from store.zarrfiles.metadata_files import MISSING, NODE, PREFIX
+from store.zarrfiles.layout import STORE_MARK, Kind
+from store.zarrfiles.metadata_files import MISSING, NODE, PREFIX, SEAL, write_folder
 
 DIGEST: Final = re.compile(r"crc32c:[0-9a-f]{8}")
 TEXT: Final = np.dtypes.StringDType()
@@ -33,70 +37,94 @@ _TEXT_CHAINS: Final = (
 )
 
 
-def read_node(folder: Place) -> dict[str, Any] | str | None:
-    """Return the metadata of a Zarr node, why they are unreadable, or None where there are none."""
+def restore_folder(root: Place, kind: Kind, path: str) -> None:
+    """Write the metadata of a store's root, or of a folder above representations, again.
+
+    Raises StoreLocationError where a symbolic link leads from the store to somewhere outside.
+    """
+    check_inside(root, root / path)
+    mark = {STORE_MARK: {"kind": kind, "schema_version": SCHEMA_VERSION}}
+    write_folder(root / path, {} if path else mark)
+
+
+class NoMetadataError(SchemaError):
+    """A folder has no file of metadata."""
+
+
+def read_node(folder: Place) -> dict[str, Any]:
+    """Return the metadata of a Zarr node.
+
+    Raises SchemaError where they are unreadable, NoMetadataError where they are missing.
+    """
     try:
         node = parse((folder / NODE).read_bytes(), constants=True)
-    except MISSING:
-        return None
+    except MISSING as error:
+        raise NoMetadataError(f"it has no {NODE}") from error
     except ValueError as error:
-        return f"its {NODE} is unreadable: {error}"
-    return node if isinstance(node, dict) else f"its {NODE} is no JSON object"
+        raise SchemaError(f"its {NODE} is unreadable: {error}") from error
+    if not isinstance(node, dict):
+        raise SchemaError(f"its {NODE} is no JSON object")
+    return node
 
 
-def group_problem(node: Mapping[str, Any], known: frozenset[str]) -> str | None:
-    """Return what is wrong with a group's metadata, beside the values of its attributes.
+def check_group(folder: Place, *known: str) -> None:
+    """Raise SchemaError for a group's metadata, apart from the values of its attributes.
 
-    ``known`` are names of attributes that we write there: no other may look like ours.
+    ``known`` are names of attributes that we write there, besides the seal: no other may look like
+    ours.
     """
+    node = read_node(folder)
     for name, wanted in _GROUP.items():
         if node.get(name) != wanted:
-            return f"its {name} is {node.get(name)!r}, not {wanted!r}"
-    odd = sorted(set(node) - _GROUP_FIELDS)
-    if odd:
-        return f"{odd[0]!r} is no field of a group"
+            raise SchemaError(f"its {name} is {node.get(name)!r}, not {wanted!r}")
+    if odd := sorted(set(node) - _GROUP_FIELDS):
+        raise SchemaError(f"{odd[0]!r} is no field of a group")
     attributes = node.get("attributes", {})
     if not isinstance(attributes, dict):
-        return "its attributes are no JSON object"
+        raise SchemaError("its attributes are no JSON object")
     # A seal under another name than its own would not be looked at.
-    odd = sorted(
-        name
-        for name, value in attributes.items()
-        if name not in known and (name.startswith(PREFIX) or _is_digest(value))
-    )
-    return f"no store wrote its attribute {odd[0]!r}" if odd else None
+    for name in sorted(attributes.keys() - {SEAL, *known}):
+        value = attributes[name]
+        is_digest = isinstance(value, str) and DIGEST.fullmatch(value)
+        if is_digest or name.startswith(PREFIX):
+            raise SchemaError(f"no store wrote its attribute {name!r}")
 
 
-def _is_digest(value: object) -> bool:
-    return isinstance(value, str) and DIGEST.fullmatch(value) is not None
+def check_array(folder: Place, form: ArrayForm, *, chunks: bool = True) -> None:
+    """Raise SchemaError for an array's metadata, sizes of ``chunks`` included or not."""
+    try:
+        reason = _array_problem(read_node(folder), form, chunks)
+    except SchemaError as error:
+        reason = error.finding
+    if reason:
+        raise SchemaError(f"array {folder.name!r}: {reason}")
 
 
-def array_problem(folder: Place, form: ArrayForm) -> str | None:
-    """Return what is wrong with an array's metadata, beside the sizes of its chunks."""
-    node, name = read_node(folder), folder.name
-    if not isinstance(node, dict):
-        reason = f"it has no {NODE}" if node is None else node
-        return f"array {name!r}: {reason}"
+def _array_problem(node: Mapping[str, Any], form: ArrayForm, chunks: bool) -> str | None:
     wanted = _prescribed(form)
     odd = sorted((set(node) ^ {*wanted, "chunk_grid", "codecs"}) - set(_MAY_LACK))
     if odd:
-        return f"array {name!r}: {odd[0]!r} is {'unknown' if odd[0] in node else 'missing'}"
+        return f"{odd[0]!r} is {'unknown' if odd[0] in node else 'missing'}"
     for field, value in wanted.items():
         found = node.get(field, _MAY_LACK.get(field))
-        if not _agree(field, found, value):
-            return f"array {name!r}: {field} is {found!r}, not {value!r}"
+        ours = found
+        if field == "attributes" and isinstance(found, dict):  # others may add their own
+            ours = {key: each for key, each in found.items() if key in value}
+        if not _same(ours, value):
+            return f"{field} is {found!r}, not {value!r}"
     chains = _TEXT_CHAINS if form.dtype == TEXT else _CHAINS
     if not any(_same(node["codecs"], chain) for chain in chains):
-        return f"array {name!r}: no store of ours has the codecs {node['codecs']!r}"
-    return _grid_problem(node["chunk_grid"], name, len(form.shape))
-
-
-def chunk_problem(folder: Place, form: ArrayForm) -> str | None:
-    """Return how an array's chunks differ from its form where no more is wrong with it."""
-    node = read_node(folder)
-    assert isinstance(node, dict)
-    found, wanted = node["chunk_grid"]["configuration"]["chunk_shape"], list(form.chunks)
-    return None if found == wanted else f"array {folder.name!r}: chunks are {found}, not {wanted}"
+        return f"no store of ours has the codecs {node['codecs']!r}"
+    grid, n_axes, sizes = node["chunk_grid"], len(form.shape), None
+    with suppress(KeyError, TypeError):
+        sizes = grid["configuration"]["chunk_shape"]
+    regular = grid == {"name": "regular", "configuration": {"chunk_shape": sizes}}
+    if not regular or not isinstance(sizes, list) or len(sizes) != n_axes:
+        return f"chunk_grid is {grid!r}, not a regular one of {n_axes} axes"
+    if not all(type(size) is int and size > 0 for size in sizes):
+        return f"chunk_grid is {grid!r}, not a regular one of {n_axes} axes"
+    differ = chunks and sizes != list(form.chunks)
+    return f"chunks are {sizes}, not {list(form.chunks)}" if differ else None
 
 
 def _prescribed(form: ArrayForm) -> dict[str, Any]:
@@ -113,25 +141,6 @@ def _prescribed(form: ArrayForm) -> dict[str, Any]:
     }
 
 
-def _agree(field: str, found: object, wanted: Any) -> bool:
-    if field == "attributes" and isinstance(found, dict):
-        # Others may add their own.
-        return all(found.get(name) == value for name, value in wanted.items())
-    return _same(found, wanted)
-
-
 def _same(found: object, wanted: object) -> bool:
     # For Python true is 1, and 10.0 is 10; in JSON they are not what was written.
     return json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True)
-
-
-def _grid_problem(grid: Any, name: str, n_axes: int) -> str | None:
-    try:
-        sizes = grid["configuration"]["chunk_shape"]
-        regular = grid == {"name": "regular", "configuration": {"chunk_shape": sizes}}
-    except (KeyError, TypeError):
-        sizes, regular = None, False
-    if regular and isinstance(sizes, list) and len(sizes) == n_axes:
-        if all(type(size) is int and size > 0 for size in sizes):
-            return None
-    return f"array {name!r}: chunk_grid is {grid!r}, not a regular one of {n_axes} axes"

@@ -1,7 +1,7 @@
-"""Remove what a store holds: whole groups, and what kills left behind.
+"""Remove groups of a store, and files left by interrupted writes.
 
-A group's metadata go first. From then on it is no group: nobody reads it, and a writer starts it
-afresh, so that a kill in the middle leaves neither a damaged nor an unfinished one.
+A group's metadata are removed first. From then on it is no group: no reader opens it, and a writer
+starts again, so that a kill in the middle leaves neither a damaged nor an unfinished one.
 """
 
 import errno
@@ -25,8 +25,14 @@ from store.records.records import has_record
 from store.records.registry import FORMS
 from store.records.results import are_arrays
 from store.storage.claims import claim, is_claimed
-from store.storage.paths import Place, entry_names, is_leftover, remove_tree, write_bytes
-from store.storage.paths import check_unlinked as check_unlinked
+from store.storage.paths import (
+    Place,
+    check_unlinked,
+    entry_names,
+    is_leftover,
+    remove_tree,
+    write_bytes,
+)
 from store.storage.remote_errors import reaching
 from store.zarrfiles.layout import NAMED, Kind
 from store.zarrfiles.metadata_files import NODE
@@ -42,11 +48,11 @@ _MEMBERS: Final[dict[Kind, set[str]]] = {
     "similarity": {NODE, "row", "column"},
     "probes": {NODE, "tap", "class", *(f.name for f in fields(ProbeResult))},
 }
-"""What a group's folder can hold: a folder with anything else was not written by a store."""
+"""Possible members of a group's folder: one with any other was not written by a store."""
 
 
 def remove(place: Place, found: Usage) -> None:
-    """Remove a group, or a file that a kill left, and the folders that this empties.
+    """Remove a group, or a file of an interrupted write, and the folders that this empties.
 
     Raises ClaimedError where a living writer holds it, StoreLocationError where a symbolic link
     leads to it, which is never followed, or the disk refuses.
@@ -56,9 +62,7 @@ def remove(place: Place, found: Usage) -> None:
     with reaching(place), written(f"cannot remove {target}", "; fix that and run again"):
         if found.is_file:
             target.unlink(missing_ok=True)
-            _remove_empty(place, found.names[:-1])
-            return
-        if target.exists():
+        elif target.exists():
             if found.kind not in NAMED:
                 with suppress(OSError):  # a full disk
                     note_removed(place.joinpath(*found.names[:3]), found.names[3])
@@ -66,24 +70,19 @@ def remove(place: Place, found: Usage) -> None:
                 (target / NODE).unlink(missing_ok=True)
                 # Chunks without metadata and without a claim would be taken for a damaged group.
                 if found.kind not in NAMED:
-                    _remove_chunks(target / _ARRAYS[found.kind])
+                    array = target / _ARRAYS[found.kind]
+                    if not array.is_symlink():  # whose target is not to be removed
+                        remove_tree(array / "c")
                 remove_tree(target)
-        _remove_emptied(place, found.names[:-1])
-
-
-def _remove_chunks(array: Place) -> None:
-    if not array.is_symlink():  # whose target is not what is removed
-        remove_tree(array / "c")
+        _remove_emptied(place, found)
 
 
 def check_removable(place: Place, found: Usage) -> None:
     """Raise the error by which ``remove`` would refuse, and remove nothing."""
     check_unlinked(place, found.names)
     if is_held(place, found):
-        raise ClaimedError(
-            f"{place / found.group} is being written",
-            remedy="wait for that, or stop it, and remove it then",
-        )
+        remedy = "wait for that, or stop it, and remove it then"
+        raise ClaimedError(f"{place / found.group} is being written", remedy=remedy)
 
 
 def is_held(place: Place, found: Usage) -> bool:
@@ -98,10 +97,9 @@ def _claimed(place: Place, found: Usage) -> AbstractContextManager[object]:
     if found.kind in NAMED:
         return nullcontext()
     folder = place / found.path / _ARRAYS[found.kind]
-    if folder.is_symlink():
-        return nullcontext()  # a claim would be made where it leads to
     try:
-        return claim(folder)
+        # In a linked folder a claim would be made where the link leads.
+        return nullcontext() if folder.is_symlink() else claim(folder)
     except OSError as error:
         if error.errno not in _FULL:
             raise
@@ -114,12 +112,12 @@ Opener = Callable[[Kind, tuple[str, ...]], dict[str, Any] | None]
 def abandoned(
     place: Place, found: list[Usage], before: float, opened: Opener | None = None
 ) -> list[Usage]:
-    """Return what no process will finish, of all that ``measure`` found.
+    """Return the abandoned groups and files among those found by ``measure``.
 
     Unfinished and half-made groups, half-removed ones, drafts of results and probes, and files left
     by interrupted writes, unless they changed at ``before`` or later, or a living writer holds
-    them. What no store wrote is left alone, and so are the groups of a network of which one is
-    damaged. ``opened`` is asked for the groups of a network, as ``committed`` is otherwise.
+    them. Foreign files are left alone, and so are all groups of a network with a damaged one.
+    ``opened`` returns the groups of a network, as ``committed`` does otherwise.
     """
     opened = opened or partial(committed, place)
     old = [each for each in found if each.changed < before]
@@ -127,33 +125,26 @@ def abandoned(
     unfinished = [each for each in found if not each.is_file and each.kind in NAMED]
     unfinished = [each for each in unfinished if _is_draft(place, each)]
     for network, groups in networks([each for each in found if each.kind not in NAMED]):
-        unfinished += _unfinished(opened(groups[0].kind, network), groups)
+        readers = opened(groups[0].kind, network)
+        if readers is not None:
+            unfinished += [each for each in groups if _is_unfinished(each, readers.get(each.path))]
     old_paths = {each.path for each in old}
     wanted = [*leftovers, *(each for each in unfinished if each.path in old_paths)]
     return [each for each in wanted if not is_held(place, each)]
 
 
-def _unfinished(opened: dict[str, Any] | None, groups: list[Usage]) -> list[Usage]:
-    if opened is None:
-        return []
-    return [
-        each
-        for each in groups
-        if (_is_partial(opened[each.path]) if each.path in opened else _is_ours(each))
-    ]
-
-
-def _is_partial(found: CommittedReader[Any]) -> bool:
-    # What a repair took back is damaged, and all behind it is kept.
-    return not found.complete and not found.taken_back
+def _is_unfinished(found: Usage, reader: CommittedReader[Any] | None) -> bool:
+    if reader is None:
+        return _is_ours(found)
+    # Blocks that a repair took back are damaged, and all behind them are kept.
+    return not reader.complete and not reader.taken_back
 
 
 def _is_draft(place: Place, found: Usage) -> bool:
-    name = found.path
-    if name.startswith(".") and name.endswith((".partial", ".replaced")):
+    if found.path.startswith(".") and found.path.endswith((".partial", ".replaced")):
         return True
     try:
-        return _is_ours(found) and not has_record(place, FORMS[found.kind], name)
+        return _is_ours(found) and not has_record(place, FORMS[found.kind], found.path)
     except StoreError:
         return False  # damaged, not unfinished
 
@@ -165,24 +156,16 @@ def _is_ours(found: Usage) -> bool:
     return are_known and is_named
 
 
-def _remove_empty(place: Place, names: tuple[str, ...]) -> None:
-    """Remove the folders above a file that hold nothing at all."""
-    for n in range(len(names), 0, -1):
-        folder = place.joinpath(*names[:n])
-        if not isinstance(folder, Path) or entry_names(folder):
-            return
-        folder.rmdir()
-
-
-def _remove_emptied(place: Place, names: tuple[str, ...]) -> None:
-    """Remove the folders above a group that hold nothing but their own metadata."""
-    for n in range(len(names), 0, -1):
-        folder = place.joinpath(*names[:n])
-        if set(entry_names(folder)) - {NODE}:
+def _remove_emptied(place: Place, found: Usage) -> None:
+    """Remove empty folders above a file, or those above a group that hold only metadata."""
+    for n in range(len(found.names) - 1, 0, -1):
+        folder = place.joinpath(*found.names[:n])
+        if set(entry_names(folder)) - (set() if found.is_file else {NODE}):
             return
         metadata = folder / NODE
         content = metadata.read_bytes() if metadata.exists() else None
-        metadata.unlink(missing_ok=True)
+        if content is not None:
+            metadata.unlink(missing_ok=True)
         if not _vanishes(folder):
             # A writer has made a group there in the meantime.
             if content is not None:

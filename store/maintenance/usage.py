@@ -1,4 +1,4 @@
-"""What the groups of a store take on the disk, from one walk over its files."""
+"""Disk usage of the groups of a store, from one walk over its files."""
 
 import math
 import os
@@ -40,7 +40,7 @@ class Usage:
         kind: of the store.
         path: below the store's root.
         members: names of what a group's folder holds; empty for a file.
-        n_files: in it; what a kill left of a write is a file of its own.
+        n_files: in it; a file left by an interrupted write counts as one of its own.
         n_bytes: of its files.
         changed: when the newest of them was written, as a POSIX timestamp.
     """
@@ -54,7 +54,7 @@ class Usage:
 
     @property
     def is_file(self) -> bool:
-        """Whether this is a file outside all groups, or what a kill left of one."""
+        """Whether this is a file outside all groups, or one left by an interrupted write."""
         return not self.members
 
     @property
@@ -64,14 +64,14 @@ class Usage:
 
     @property
     def group(self) -> str:
-        """Path of the group that it is, or lies in; of a file outside all of them, its own."""
+        """Path of the group that it is, or lies in; its own where it lies outside of groups."""
         return "/".join(self.names[: DEPTHS[self.kind]])
 
 
 def measure(place: Place, kind: Kind, below: str = "") -> list[Usage]:
-    """Return what a store holds, or one of its folders above groups, sorted by path.
+    """Return the contents of a store, or of one of its folders above groups, sorted by path.
 
-    What symbolic links point to is not in it.
+    Symbolic links are not followed.
     """
     depth = DEPTHS[kind]
     found: dict[str, list[tuple[str, int, float]]] = defaultdict(list)
@@ -82,17 +82,16 @@ def measure(place: Place, kind: Kind, below: str = "") -> list[Usage]:
             is_file = len(parts) <= depth or is_leftover(parts[-1])
             group = path if is_file else "/".join(parts[:depth])
             found[group].append(("" if is_file else parts[depth], n_bytes, changed))
-    return [_usage(kind, path, files) for path, files in sorted(found.items())]
-
-
-def _usage(kind: Kind, path: str, files: list[tuple[str, int, float]]) -> Usage:
-    members, sizes, times = zip(*files, strict=True)
-    named = frozenset(filter(None, members))
-    return Usage(kind, path, named, len(files), sum(sizes), max(times))
+    usages = []
+    for path, files in sorted(found.items()):
+        members, sizes, times = zip(*files, strict=True)
+        named = frozenset(filter(None, members))
+        usages.append(Usage(kind, path, named, len(files), sum(sizes), max(times)))
+    return usages
 
 
 def linked_folders(place: Place, kind: Kind) -> list[str]:
-    """Return the symbolic links that stand for a group, or for a folder above groups."""
+    """Return the symbolic links in place of a group, or of a folder above groups."""
     if not isinstance(place, Path) or not place.is_dir():
         return []
     found: list[str] = []
@@ -105,9 +104,14 @@ def linked_folders(place: Place, kind: Kind) -> list[str]:
 
 
 def raw_bytes(found: CommittedReader[Any]) -> int:
-    """Return the bytes of the committed part of an array, as they are in memory."""
+    """Return the bytes of the committed part of an array in memory."""
+    return found.n_committed * row_bytes(found)
+
+
+def row_bytes(found: CommittedReader[Any]) -> int:
+    """Return the bytes of a row, or of a minibatch of Grams, in memory."""
     form = found.form.array_form(found.meta)
-    return found.n_committed * math.prod(form.shape[1:]) * form.dtype.itemsize
+    return math.prod(form.shape[1:]) * form.dtype.itemsize
 
 
 def committed(place: Place, kind: Kind, network: tuple[str, ...]) -> dict[str, Any] | None:
@@ -128,7 +132,7 @@ def committed(place: Place, kind: Kind, network: tuple[str, ...]) -> dict[str, A
 def result_facts(
     place: Place, name: str, kind: Kind = "similarity"
 ) -> tuple[int, list[RepresentationKey]] | None:
-    """Return the bytes of a record's arrays and what it is about; None where it is not whole."""
+    """Return the bytes of a record's arrays and its representations; None where it is damaged."""
     form = FORMS[kind]
     try:
         check_inside(place, place / name)

@@ -1,6 +1,7 @@
-"""Look the results of comparisons and of probes through for damage, array after array."""
+"""Verify the results of comparisons and of probes, array after array."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -8,71 +9,60 @@ import numpy as np
 import zarr
 
 from store.arrays.committed import ArrayForm
-from store.errors import DamagedChunkError, SchemaError, StoreError
+from store.errors import SchemaError, StoreError, StoreLocationError
 from store.maintenance.damage import FOLDER, METADATA, Checked, Damage, reason_of
-from store.maintenance.expected_metadata import (
-    TEXT,
-    array_problem,
-    chunk_problem,
-    group_problem,
-    read_node,
-)
+from store.maintenance.expected_metadata import TEXT, NoMetadataError, check_array, check_group
 from store.model.names import fits
 from store.records.records import DIGESTS, RecordForm, has_array, read_numbers, rebuilt
 from store.records.registry import FORMS
 from store.storage.exhaustion import pass_on
 from store.storage.paths import Place, check_inside, child_names, walk_files, zarr_store
 from store.zarrfiles.layout import Kind
-from store.zarrfiles.metadata_files import NODE, SEAL, read_array, read_attributes
+from store.zarrfiles.metadata_files import read_array, read_attributes
 
 Form = RecordForm[Any]
 
 
 def examine_records(
-    place: Place, kind: Kind, patterns: tuple[str, ...], record: str = "*"
+    place: Place, kind: Kind, patterns: tuple[str, ...], record: str
 ) -> Iterator[Checked]:
-    """Look through the records about a representation that fits, and those that do not say."""
+    """Verify the records about a representation that fits, and those that name none."""
     form = FORMS[kind]
     for name in filter(lambda each: fits(each, record), child_names(place)):
-        attributes = _attributes(place, form, name)
-        if isinstance(attributes, Damage):
-            yield Checked(kind, name, (attributes,), is_data=True)
-        elif attributes is not None and _fits(form, attributes, patterns):
+        part = METADATA
+        try:
+            attributes = _attributes(place, form, name)
+        except StoreError as error:
+            reason = reason_of(error)
+            if isinstance(error, NoMetadataError):
+                files = [path for path, *_ in walk_files(place / name)]
+                if not files:
+                    continue
+                if not any(path.split("/")[0] in form.first for path in files):
+                    part, reason = FOLDER, f"it holds {files[0]!r}"
+            yield Checked.damaged(kind, name, part, reason, is_data=True)
+            continue
+        if _fits(form, attributes, patterns):
             yield _examined(place, form, name, attributes)
 
 
-def _attributes(place: Place, form: Form, name: str) -> dict[str, Any] | Damage | None:
-    """Return the attributes of a record, what is wrong with it, or None where nothing is."""
-    node, files = read_node(place / name), [path for path, *_ in walk_files(place / name)]
-    if node is None and not any(path.split("/")[0] in form.first for path in files):
-        return Damage(form.kind, name, FOLDER, f"it holds {files[0]!r}") if files else None
-    known = frozenset({form.mark, DIGESTS, SEAL})
-    problem = group_problem(node, known) if isinstance(node, dict) else node or f"it has no {NODE}"
-    if problem is None:
-        try:
-            check_inside(place, place / name)
-            return _complete(form, read_attributes(place / name) or {})
-        except StoreError as error:
-            problem = reason_of(error)
-    return Damage(form.kind, name, METADATA, problem)
-
-
-def _complete(form: Form, attributes: dict[str, Any]) -> dict[str, Any]:
-    for name in (form.mark, DIGESTS):
-        if not isinstance(attributes.get(name), dict):
-            raise SchemaError(f"it has no attribute {name!r}")
+def _attributes(place: Place, form: Form, name: str) -> dict[str, Any]:
+    """Return the attributes of a record; raises StoreError where they are damaged."""
+    check_group(place / name, form.mark, DIGESTS)
+    check_inside(place, place / name)
+    attributes = read_attributes(place / name) or {}
+    for key in (form.mark, DIGESTS):
+        if not isinstance(attributes.get(key), dict):
+            raise SchemaError(f"it has no attribute {key!r}")
     return attributes
 
 
 def _fits(form: Form, attributes: Mapping[str, Any], patterns: tuple[str, ...]) -> bool:
-    keys = [key for side in form.sides for key in _keys(attributes[form.mark].get(side))]
-    fitting = (all(map(fits, key.split("/", 3), patterns)) for key in keys)
-    return not keys or any(fitting)
-
-
-def _keys(found: object) -> list[str]:
-    """Return the paths of the representations of a side, none where these are no list of texts."""
-    return found if isinstance(found, list) and all(type(key) is str for key in found) else []
+    sides = [attributes[form.mark].get(side) for side in form.sides]
+    # A damaged side may be anything but a list of texts.
+    lists = [s for s in sides if isinstance(s, list) and all(type(key) is str for key in s)]
+    keys = [key for side in lists for key in side]
+    return not keys or any(all(map(fits, key.split("/", 3), patterns)) for key in keys)
 
 
 def _examined(place: Place, form: Form, name: str, attributes: Mapping[str, Any]) -> Checked:
@@ -81,59 +71,59 @@ def _examined(place: Place, form: Form, name: str, attributes: Mapping[str, Any]
     try:
         labels = form.labels(facts)
     except (StoreError, KeyError, TypeError, AttributeError) as error:
-        malformed = Damage(form.kind, name, METADATA, f"it is malformed ({reason_of(error)})")
-        return Checked(form.kind, name, (malformed,), is_data=True)
-    problems: dict[str, str | None] = {}
+        reason = f"it is malformed ({reason_of(error)})"
+        return Checked.damaged(form.kind, name, METADATA, reason, is_data=True)
+    problems: dict[str, str] = {}
     for array in filter(partial(has_array, form), attributes[DIGESTS]):
-        problems[array] = _form_problem(folder / array, form, labels)
-        if problems[array] is None:
-            try:
-                arrays[array] = read_numbers(folder, form, array, attributes[DIGESTS][array])
-            except DamagedChunkError as error:
-                problems[array] = reason_of(error)
-    try:
-        for dimension, names in labels.items():
-            problems[dimension] = _names_problem(folder / dimension, names)
-        if not any(problems.values()):
+        with _noting(problems, array):
+            _check_form(folder / array, form, labels)
+            arrays[array] = read_numbers(folder, form, array, attributes[DIGESTS][array])
+    for dimension, names in labels.items():
+        with _noting(problems, dimension):
+            _check_names(folder / dimension, names)
+    if not problems:
+        with _noting(problems, METADATA):
             rebuilt(folder, form, facts, arrays)
-    except StoreError as error:
-        problems[METADATA] = reason_of(error)
-    damage = [Damage(form.kind, name, part, why) for part, why in problems.items() if why]
+    damage = [Damage(form.kind, name, part, why) for part, why in problems.items()]
     n_bytes = sum(values.nbytes for values in arrays.values())
     return Checked(form.kind, name, tuple(damage), n_bytes, is_data=True)
 
 
-def _form_problem(folder: Place, form: Form, labels: Mapping[str, list[str]]) -> str | None:
-    """Return what is wrong with the metadata of an array of numbers."""
-    lengths = {dimension: len(names) for dimension, names in labels.items()}
-    dimensions = form.dimensions(folder.name)
+@contextmanager
+def _noting(problems: dict[str, str], part: str) -> Iterator[None]:
     try:
-        node = read_array(folder)
-    except SchemaError as error:
-        return reason_of(error)
+        yield
+    except StoreLocationError:
+        raise
+    except StoreError as error:
+        problems[part] = reason_of(error)
+
+
+def _check_form(folder: Place, form: Form, labels: Mapping[str, list[str]]) -> None:
+    """Raise SchemaError for the metadata of an array of numbers."""
+    node, dimensions = read_array(folder), form.dimensions(folder.name)
+    # The digest covers the number of minibatches.
     sizes = zip(dimensions, node.shape if node else (), strict=False)
-    # How many minibatches there are, the digest says.
+    lengths = {dimension: len(names) for dimension, names in labels.items()}
     shape = tuple(lengths.get(dimension, size) for dimension, size in sizes)
-    return _array_problem(folder, shape, form.dtype_of(folder.name), dimensions)
+    _check_array(folder, shape, form.dtype_of(folder.name), dimensions)
 
 
-def _array_problem(
+def _check_array(
     folder: Place, shape: tuple[int, ...], dtype: np.dtype[Any], dimensions: tuple[str, ...]
-) -> str | None:
+) -> None:
     chunks = tuple(max(1, size) for size in shape)
-    form = ArrayForm(shape, chunks, dtype, dimensions, {})
-    return array_problem(folder, form) or chunk_problem(folder, form)
+    check_array(folder, ArrayForm(shape, chunks, dtype, dimensions, {}))
 
 
-def _names_problem(folder: Place, wanted: list[str]) -> str | None:
-    """Return what is wrong with the names along a dimension, which xarray shows."""
-    problem = _array_problem(folder, (len(wanted),), TEXT, (folder.name,))
-    if problem:
-        return problem
+def _check_names(folder: Place, wanted: list[str]) -> None:
+    """Raise SchemaError for the names along a dimension, which xarray shows."""
+    _check_array(folder, (len(wanted),), TEXT, (folder.name,))
     try:
         array = zarr.open_array(zarr_store(folder, read_only=True), mode="r", zarr_format=3)
         found = [str(name) for name in np.asarray(array[:])]
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         pass_on(error)
-        return reason_of(error)
-    return None if found == wanted else f"they are {found}, not {wanted}"
+        raise SchemaError(reason_of(error)) from error
+    if found != wanted:
+        raise SchemaError(f"they are {found}, not {wanted}")

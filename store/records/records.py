@@ -35,7 +35,7 @@ from store.model.names import check_component
 from store.model.schema import RepresentationKey
 from store.model.strict_json import as_read
 from store.storage.exhaustion import pass_on
-from store.storage.file_lock import is_dead, is_same, try_lock
+from store.storage.file_lock import is_free, is_same, try_lock
 from store.storage.paths import (
     Address,
     Place,
@@ -215,7 +215,7 @@ def _remove_leftovers(place: Path, name: str) -> None:
     """Remove what kills left of writing a record, and nothing of a living writer."""
     for found in filter(re.compile(_OWN.format(re.escape(name))).fullmatch, entry_names(place)):
         draft = (place / found).with_suffix(".partial")
-        if not draft.exists() or is_dead(draft):
+        if not draft.exists() or is_free(draft):
             with suppress(OSError):  # somebody else has just removed it
                 remove_tree(place / found)
 

@@ -1,4 +1,4 @@
-"""Write a file in place of another; the next writer of it removes what a kill leaves."""
+"""Write a file in place of another; a file left by a killed writer is written over."""
 
 import os
 import secrets
@@ -14,8 +14,8 @@ from store.storage.file_lock import IN_THE_WAY, is_same, open_to_lock, try_lock
 def replacing(file: Path) -> Iterator[BinaryIO]:
     """Yield a new file that takes the place of another at the end: whole, or not at all.
 
-    It is locked meanwhile and has the same name every time: a file that a kill left is not locked,
-    and written over. Only beside a living writer of the same file it has a name of its own.
+    It is locked meanwhile and has the same name every time: a file left by a killed writer is not
+    locked, and is written over. Only beside a living writer of the same file its name is unique.
     """
     temporary, descriptor = _open_temporary(file)
     try:
@@ -32,7 +32,7 @@ def replacing(file: Path) -> Iterator[BinaryIO]:
 
 
 def _open_temporary(file: Path) -> tuple[Path, int]:
-    # Named as Zarr names what a kill leaves, so that all readers pass over it.
+    # Named as Zarr names such files, so that all readers pass over it.
     usual = file.with_name(f"{file.name}.partial")
     while (found := _locked(usual)) is not None:
         if is_same(found, usual):

@@ -62,12 +62,8 @@ class Claim(ABC):
         self.release()
 
     def _ended(self) -> ClaimedError:
-        return ClaimedError(
-            str(self._folder),
-            "is no longer claimed by this writer, which was closed, or forked, or whose folder was"
-            " removed",
-            remedy="open another",
-        )
+        found = "is no longer claimed by this writer, which was closed, or forked, or whose folder"
+        return ClaimedError(str(self._folder), f"{found} was removed", remedy="open another")
 
     def _busy(self, holder: str, remedy: str) -> ClaimedError:
         found = f"is being written by {holder or 'another writer of this process'}"
@@ -143,7 +139,7 @@ class Lock(Claim):
         """Remove the file, and then the lock."""
         try:
             if self._descriptor is not None and is_same(self._descriptor, self._file):
-                with suppress(OSError):  # without its lock it says no more than what a kill leaves
+                with suppress(OSError):  # without its lock it is like the file of a killed writer
                     self._file.unlink()
         finally:
             self.forget()
@@ -162,11 +158,9 @@ class Lock(Claim):
         except OSError as error:
             if error.errno not in IN_THE_WAY or not os.path.lexists(self._file):
                 raise
-            raise StoreLocationError(
-                str(self._file),
-                f"is in the way of writing ({error.strerror})",
-                remedy="delete it if no other process writes there",
-            ) from error
+            found = f"is in the way of writing ({error.strerror})"
+            remedy = "delete it if no other process writes there"
+            raise StoreLocationError(str(self._file), found, remedy=remedy) from error
 
     def _lock(self, descriptor: int) -> None:
         while (taken := try_lock(descriptor)) is False:
@@ -176,7 +170,7 @@ class Lock(Claim):
                 holder = f"process {pid}" if pid else "another process"
                 raise self._busy("" if pid == str(os.getpid()) else holder, "wait for it")
         if taken is None:
-            advice = "see to it that only one process writes"
+            advice = "make sure that only one process writes"
             warnings.warn(f"this file system has no locks; {advice}", stacklevel=2)
 
 
@@ -245,21 +239,25 @@ def _holds(lease: Mapping[str, Any]) -> bool:
     if lease["pid"] == os.getpid():
         living = [each for each in list(Claim.living) if isinstance(each, Lease)]
         return lease["owner"] in [each._owner for each in living]
-    return _is_alive(lease["pid"])
+    try:
+        os.kill(lease["pid"], 0)
+    except OSError as error:  # PermissionError for the process of another user
+        return not isinstance(error, ProcessLookupError)
+    except OverflowError:
+        return False
+    return True
 
 
 def _read_lease(file: Place) -> dict[str, Any] | None:
     """Return a lease, None where there is none; other content counts as one that has ended."""
-    try:
-        found = parse(read_bytes(file))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        found = None
-    if isinstance(found, dict) and all(
-        isinstance(found.get(name), kind) for name, kind in _LEASE_TYPES.items()
-    ):
-        return found
+    with suppress(ValueError):
+        try:
+            found = parse(read_bytes(file))
+        except FileNotFoundError:
+            return None
+        if isinstance(found, dict):
+            if all(isinstance(found.get(name), kind) for name, kind in _LEASE_TYPES.items()):
+                return found
     return {"owner": "", "machine": "", "pid": 0, "until": 0.0}
 
 
@@ -270,13 +268,3 @@ def _machine() -> str:
     except OSError:
         namespace = 0
     return f"{socket.gethostname()} ({namespace})"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True

@@ -1,4 +1,4 @@
-"""Tell a machine that has run out of something from values that are damaged."""
+"""Distinguish a machine that has run out of something from damaged values."""
 
 import errno
 from typing import Final
@@ -32,8 +32,6 @@ def _lacking(error: BaseException) -> str | None:
     # XLA says by this word alone that a device's memory is full.
     full = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in text
     if unmapped or full or code == errno.ENOMEM or isinstance(error, MemoryError):
-        return (
-            f"the memory does not suffice ({' '.join(text.split())[:300]}); use smaller batches,"
-            " fewer samples, smaller images or a smaller width"
-        )
+        advice = "use smaller batches, fewer samples, smaller images or a smaller width"
+        return f"the memory does not suffice ({' '.join(text.split())[:300]}); {advice}"
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 BUSY = (errno.EAGAIN, errno.EACCES)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
-"""The last one is what NFS says of a folder, which cannot be opened for writing."""
+"""The last one is NFS's error for a folder, which cannot be opened for writing."""
 
 IN_THE_WAY = (errno.ELOOP, errno.EISDIR, errno.EACCES, errno.ENXIO)
 """Errors of opening a link, a folder, a pipe or the file of another user for locking."""
@@ -32,7 +32,7 @@ def try_lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool | None:
 
 
 def is_same(descriptor: int, path: Path) -> bool:
-    """Return whether what is open is still what has the path: another may have replaced it."""
+    """Return whether an open file is still the one at a path: another may have replaced it."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except OSError:
@@ -49,8 +49,3 @@ def is_free(path: Path, how: int = fcntl.LOCK_EX) -> bool | None:
         return try_lock(descriptor, how)
     finally:
         os.close(descriptor)
-
-
-def is_dead(path: Path) -> bool:
-    """Return whether no living process locks a file or folder, which its writer does."""
-    return is_free(path) is True

@@ -26,10 +26,10 @@ Address = str | os.PathLike[str] | UPath
 
 _LOCAL = ("file", "local")
 _OPTIONS: dict[str, Any] = {"use_listings_cache": False}
-"""A listing that is kept would hide what others write meanwhile."""
+"""A cached listing would hide what others write meanwhile."""
 
 _DEFAULTS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}}
-"""Else s3fs asks for the size of every object before reading it; the user's settings go before."""
+"""Else s3fs asks for the size of every object before reading it; the user's settings win."""
 
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 
@@ -57,18 +57,11 @@ def as_place(path: Address) -> Place:
         place.fs  # noqa: B018  # its package is imported on first use
     except (ImportError, ValueError, TypeError, OSError) as error:
         package = _PACKAGES.get(protocol)
+        reason, advice = str(error).rstrip("."), "give a folder, or an address that fsspec knows"
         if package and importlib.util.find_spec(package) is None:
             reason, advice = f"install its package with pip install {package}", ""
-        else:
-            reason = str(error).rstrip(".")
-            advice = "give a folder, or an address that fsspec knows"
         raise StoreLocationError(text, f"cannot be reached: {reason}", remedy=advice) from error
     return place
-
-
-def is_remote(place: Place) -> bool:
-    """Return whether a place is no local folder."""
-    return not isinstance(place, Path)
 
 
 def zarr_store(place: Place, *, read_only: bool) -> str | Path | FsspecStore:
@@ -83,7 +76,7 @@ def child_names(place: Place, fits: Callable[[str], bool] = is_component) -> lis
     """Return the names of the folders in a place that can be components of a key, sorted.
 
     Folders of taps have a rule of their own, ``store.model.names.is_tap_folder``.
-    Zarr's own listing warns about the ``*.partial`` files that a kill leaves behind.
+    Zarr's own listing warns about the ``*.partial`` files of interrupted writes.
     """
     return sorted(name for name, is_folder in _entries(place) if is_folder and fits(name))
 
@@ -144,7 +137,7 @@ def _modified(facts: Mapping[str, Any]) -> float:
 
 
 def remove_tree(place: Place) -> None:
-    """Remove a folder and all that is in it; a symbolic link is removed, not followed."""
+    """Remove a folder with its contents; a symbolic link is removed, not followed."""
     if not isinstance(place, Path):
         with reaching(place), suppress(FileNotFoundError):
             place.fs.rm(place.path, recursive=True)
@@ -161,7 +154,7 @@ def is_file(place: Place) -> bool:
 
 
 def make_folder(place: Place) -> None:
-    """Make a folder and those that it is in; at an address they come with what is put into them."""
+    """Make a folder and its parents; at an address folders appear with the files in them."""
     if isinstance(place, Path):  # else a bucket might be made by mistake
         place.mkdir(parents=True, exist_ok=True)
 
@@ -200,17 +193,17 @@ def write_json(file: Place, values: object) -> None:
     write_bytes(file, json.dumps(values, indent=2).encode("ascii"))
 
 
+def is_inside(place: Path, folder: Place) -> bool:
+    """Return whether a local place is in a folder, wherever symbolic links lead."""
+    return Path(os.path.realpath(place)).is_relative_to(os.path.realpath(str(folder)))
+
+
 def check_inside(root: Place, place: Place) -> None:
     """Raise StoreLocationError where a symbolic link leads out of a store."""
-    if not isinstance(place, Path):
-        return
-    real, inside = os.path.realpath(place), os.path.realpath(str(root))
-    if real != inside and not real.startswith(os.path.join(inside, "")):
-        raise StoreLocationError(
-            str(place),
-            f"leads by a symbolic link to {real}, outside of the store {root}",
-            remedy="copy what it leads to into the store, or delete the link",
-        )
+    if isinstance(place, Path) and not is_inside(place, root):
+        found = f"leads by a symbolic link to {os.path.realpath(place)}, outside of the store"
+        remedy = "copy what it leads to into the store, or delete the link"
+        raise StoreLocationError(str(place), f"{found} {root}", remedy=remedy)
 
 
 def check_unlinked(place: Place, names: Sequence[str]) -> None:
@@ -220,11 +213,11 @@ def check_unlinked(place: Place, names: Sequence[str]) -> None:
     for n in range(1, len(names) + 1):
         step = place.joinpath(*names[:n])
         if step.is_symlink():
-            advice = "delete the link itself, and what it leads to if that is wanted"
             found = "is a symbolic link, which no store makes"
-            raise StoreLocationError(str(step), found, remedy=advice)
+            remedy = "delete the link itself, and its target if that is wanted"
+            raise StoreLocationError(str(step), found, remedy=remedy)
 
 
 def is_leftover(name: str) -> bool:
-    """Return whether a file is what writing leaves behind when killed."""
+    """Return whether a file was left by an interrupted write."""
     return name.endswith(".partial")

@@ -13,10 +13,10 @@ from upath import UPath
 from store.errors import StoreError, StoreLocationError
 
 REACHED_S = 30
-"""How long an address may take to answer at first."""
+"""How long the first answer of an address may take."""
 
 _OF_VALUES = ("builtins", "zarr", "json", "numpy", "numcodecs")
-"""Modules whose errors, but for an OSError, are not about reaching anything."""
+"""Modules whose errors, except an OSError, are not about reaching anything."""
 
 _AT_ONCE = 16
 
@@ -28,8 +28,7 @@ R = TypeVar("R")
 def reaching(place: Path | UPath) -> Iterator[None]:
     """Raise StoreLocationError for whatever a client of remote storage raises.
 
-    Errors that Python and Zarr raise about values pass: a checksum that is wrong says nothing about
-    the network.
+    Errors that Python and Zarr raise about values pass: a wrong checksum is no network error.
     """
     try:
         yield
@@ -44,7 +43,7 @@ def reaching(place: Path | UPath) -> Iterator[None]:
 
 
 def unreachable(place: Path | UPath, error: Exception) -> StoreLocationError:
-    """Return what to raise for what a client of remote storage has raised."""
+    """Return the error to raise for one of a client of remote storage."""
     reason = textwrap.shorten(str(error), 300).rstrip(".")
     found = f"cannot be reached ({type(error).__name__}: {reason})"
     advice = "look at the address, the network and the credentials"
@@ -52,7 +51,7 @@ def unreachable(place: Path | UPath, error: Exception) -> StoreLocationError:
 
 
 def check_reachable(place: Path | UPath) -> None:
-    """Raise StoreLocationError where nothing can be kept: no server, no bucket, no credentials."""
+    """Raise StoreLocationError where nothing can be stored: no server, bucket or credentials."""
     if isinstance(place, Path):
         return
     fs: Any = place.fs
@@ -65,8 +64,8 @@ def check_reachable(place: Path | UPath) -> None:
     except FileNotFoundError as error:
         if place.drive and not fs.exists(place.drive):
             found = f"cannot be reached: there is no bucket {place.drive!r}"
-            advice = "make it, or correct the address"
-            raise StoreLocationError(str(place), found, remedy=advice) from error
+            remedy = "make it, or correct the address"
+            raise StoreLocationError(str(place), found, remedy=remedy) from error
     except Exception as error:
         raise unreachable(place, error) from error
 
