@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from allcnn.errors import ArchiveError, RunError, WorkspaceError
 from allcnn.networks.variables import abstract
 from allcnn.workspace import checkpoints, run_archive, run_export, run_record
-from allcnn.workspace.checkpoint_digests import kept_digests
-from allcnn.workspace.paths import WHOLE, Workspace
+from allcnn.workspace.paths import WHOLE, Workspace, kept_digests
 from allcnn.workspace.run_archive import is_member, pack, unpack
 from allcnn.workspace.run_export import export_run, import_run
 from allcnn.workspace.run_listing import list_runs, remove_run
@@ -282,7 +281,7 @@ def test_what_is_no_file_is_refused(empty, tmp_path, make):
 # Hostile files
 
 
-UNLISTED = "which is no plain file of a run, or not listed; get it from somebody whom you trust"
+UNLISTED = "which is no plain file of a run, or not listed; get it from a source that you trust"
 KINDS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
 
 

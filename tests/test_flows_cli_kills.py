@@ -14,8 +14,7 @@ import pytest
 
 from allcnn.networks.variables import abstract
 from allcnn.workspace import checkpoints, run_record
-from allcnn.workspace.checkpoint_digests import kept_digests
-from allcnn.workspace.paths import Workspace
+from allcnn.workspace.paths import Workspace, kept_digests
 from tests.commands import succeed
 
 RUN = "allcnn-d1-v1-s0"

@@ -476,7 +476,7 @@ def test_a_ledger_that_is_lost_costs_only_what_it_remembered(known, counted):
     counted.reset()
     summary = run_night(known)
     assert (counted.forward, counted.pairs) == ([], [])
-    assert "is not to be used" in summary.notes[0]
+    assert "cannot be used" in summary.notes[0]
     assert [each.change for each in summary.moved] == ["unchanged"]
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
     assert "it is of another version" in run_night(known).notes[0]

@@ -21,8 +21,7 @@ from allcnn.networks.variables import abstract, n_outputs, parameter_bytes
 from allcnn.settings.run import RunConfig
 from allcnn.training import loop
 from allcnn.workspace import checkpoints, run_record, sealed_json
-from allcnn.workspace.checkpoint_digests import kept_digests
-from allcnn.workspace.paths import Workspace
+from allcnn.workspace.paths import Workspace, kept_digests
 from allcnn.workspace.run_record import RunRecord
 from flows.cli.local_pipeline import run_pipeline
 from flows.settings.parameters import PipelineParameters, TrainParameters

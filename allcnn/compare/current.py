@@ -7,9 +7,8 @@ from allcnn.errors import AllcnnError
 from allcnn.extract import load_source
 from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
-from allcnn.workspace.checkpoint_digests import kept_digests
 from allcnn.workspace.checkpoint_names import is_checkpoint
-from allcnn.workspace.paths import Workspace
+from allcnn.workspace.paths import Workspace, kept_digests
 
 
 def checkpoint_digest(workspace: Workspace, network: Selection) -> str:

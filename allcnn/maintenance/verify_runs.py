@@ -15,8 +15,8 @@ from allcnn.workspace import checkpoints as checkpoint
 from allcnn.workspace import run_record
 from allcnn.workspace.checkpoints import Position, TrainState
 from allcnn.workspace.paths import Workspace
+from allcnn.workspace.run_export import check_epochs
 from allcnn.workspace.run_record import RunRecord
-from allcnn.workspace.run_validation import check_epochs
 from allcnn.workspace.sealed_json import is_sealed
 from store.storage.paths import child_names, entry_names, is_file, walk_files
 

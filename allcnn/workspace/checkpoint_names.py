@@ -1,4 +1,4 @@
-"""Names of checkpoints: ``init``, ``epoch-0005``, ``final``; and which of many stand for all."""
+"""Names of checkpoints, ``init``, ``epoch-0005``, ``final``, and a choice of few among many."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _CHECKPOINT = re.compile(r"init|final|epoch-(\d{4,})")
 
 
 def is_checkpoint(name: str) -> bool:
-    """Return whether training names a checkpoint so."""
+    """Return whether this is a name that training gives to a checkpoint."""
     return _CHECKPOINT.fullmatch(name) is not None
 
 
@@ -33,7 +33,7 @@ def checkpoint_order(name: str) -> float:
 
 
 def spread_out(names: Sequence[str], most: int = MOST_STAGES) -> list[str]:
-    """Return so many of some names at most, first and last among them, denser in the beginning.
+    """Return at most this many names, the first and the last among them, denser in the beginning.
 
     Representations change most there: of 71 checkpoints, five epochs apart, epochs 0, 5, 20, 75,
     180 and 350 are chosen.
@@ -42,7 +42,7 @@ def spread_out(names: Sequence[str], most: int = MOST_STAGES) -> list[str]:
     places: list[int] = []
     for i in range(n):
         share = (i / max(n - 1, 1)) ** 3
-        # Of few names, the next one that is left.
+        # With few names, the next one that is left.
         least = places[-1] + 1 if places else 0
         places.append(min(max(least, round(share * (len(names) - 1))), len(names) - n + i))
     return [names[k] for k in places]

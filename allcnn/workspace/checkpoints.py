@@ -19,8 +19,7 @@ from jaxtyping import Array, Key
 
 from allcnn.errors import WorkspaceError
 from allcnn.networks.network import Variables
-from allcnn.workspace.checkpoint_digests import damaged
-from allcnn.workspace.paths import WHOLE
+from allcnn.workspace.paths import WHOLE, damaged_checkpoint
 from allcnn.workspace.remote_folders import brought, taken
 from store.storage.exhaustion import pass_on
 from store.storage.paths import Place
@@ -29,7 +28,7 @@ _ITEMS = ("variables", "optimiser", "position")
 
 
 class Position(NamedTuple):
-    """Where training stands: the steps taken, and the key that all later randomness follows from.
+    """The progress of training: the steps taken, and the key of all later randomness.
 
     The order of the examples follows from the seed and the epoch, which is the steps taken over
     those of an epoch.
@@ -45,7 +44,7 @@ class Position(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that training needs to go on."""
+    """The state from which training resumes."""
 
     variables: Variables
     optimiser: Any
@@ -59,26 +58,22 @@ class TrainState(NamedTuple):
 def save(folder: Place, state: TrainState) -> None:
     """Write a checkpoint, replacing a whole one of that name; raises WorkspaceError if not."""
     trees = _trees(state)
-    items = ocp.args.Composite(
-        **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-    )
-    digests = {name: _digest(tree) for name, tree in trees.items()}
-    kept: dict[str, Any] = {"digests": digests}
+    items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+    kept: dict[str, Any] = {"digests": {name: _digest(tree) for name, tree in trees.items()}}
     if owner := _owner(folder):
         kept["of"] = owner
     try:
         with taken(folder, last=WHOLE) as local, _checkpointer() as checkpointer:
-            checkpointer.save(local, items, force=True, custom_metadata=kept)
+            checkpointer.save(local, ocp.args.Composite(**items), force=True, custom_metadata=kept)
     # TensorStore's ValueError may be a full disk.
     except (OSError, ValueError) as error:
-        raise WorkspaceError(
-            f"the checkpoint {folder} cannot be written ({textwrap.shorten(str(error), 600)})",
-            remedy="earlier ones are safe, so fix that and run again",
-        ) from error
+        found = f"cannot be written ({textwrap.shorten(str(error), 600)})"
+        remedy = "earlier ones are safe, so fix that and run again"
+        raise WorkspaceError(f"the checkpoint {folder}", found, remedy=remedy) from error
 
 
 def _owner(folder: Place) -> str:
-    """Return whose checkpoint a folder is by its names; nothing for one outside of a run."""
+    """Return the run and the name of a checkpoint's folder; empty for one outside of a run."""
     if folder.parent.name != "checkpoints":
         return ""
     return f"{folder.parent.parent.name}@{folder.name}"
@@ -104,7 +99,7 @@ def _trees(state: TrainState) -> dict[str, Any]:
 
 
 def load_variables(folder: Place, like: Variables) -> tuple[Variables, str]:
-    """Read what evaluation needs of a checkpoint, and its digest; ``like`` may hold shapes only."""
+    """Read the variables of a checkpoint, and their digest; ``like`` may hold shapes only."""
     restored, digests = _restore(folder, {"variables": like._asdict()})
     return Variables(**restored["variables"]), digests["variables"]
 
@@ -130,42 +125,42 @@ def _restore(folder: Place, like: dict[str, Any]) -> tuple[dict[str, Any], dict[
     with brought(folder, lambda name: name.partition("/")[0] not in others) as local:
         try:
             restored, kept = _read(local, like)
-            _check_kept(folder, kept, like)
+            digests = _checked_digests(folder, restored, kept, like)
         # Orbax, TensorStore and JSON each raise their own, some of them bare exceptions.
         except Exception as error:
             pass_on(error)
-            raise damaged(folder, str(error) or type(error).__name__) from error
-    digests = {name: _digest(tree) for name, tree in restored.items()}
-    for name, tree in restored.items():
-        # Checkpoints of the first version have no digests.
-        wanted = kept.get("digests", {}).get(name)
-        if wanted not in (None, digests[name]):
-            raise damaged(folder, f"the {name} have the digest {digests[name]}, not {wanted}")
-        _check_shapes(folder, tree, like[name])
+            raise damaged_checkpoint(folder, str(error) or type(error).__name__) from error
     return restored, digests
 
 
-def _check_kept(folder: Place, kept: dict[str, Any], like: dict[str, Any]) -> None:
-    """Raise ValueError where a checkpoint is another's, or has lost a digest."""
-    if "of" not in kept:  # an earlier version wrote it
-        return
-    if _owner(folder) not in ("", kept["of"]):
-        raise ValueError(f"it is {kept['of']}")
-    if lost := set(like) - set(kept.get("digests", {})):
-        raise ValueError(f"it has lost the digest of its {min(lost)}")
-
-
-def _check_shapes(folder: Place, tree: Any, like: Any) -> None:
-    # Orbax returns an array as it was stored, whatever shape was asked for.
-    wanted = jax.tree.leaves(like)
-    for (path, found), each in zip(jax.tree.leaves_with_path(tree), wanted, strict=True):
-        if found.shape != each.shape:
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise damaged(folder, f"{name} has the shape {found.shape}, not {each.shape}")
+def _checked_digests(
+    folder: Place, restored: dict[str, Any], kept: Any, like: dict[str, Any]
+) -> dict[str, str]:
+    """Return the digests of items; raises ValueError where one is not what was written."""
+    digests, known = (
+        {name: _digest(tree) for name, tree in restored.items()},
+        kept.get("digests", {}),
+    )
+    if "of" in kept:  # else an earlier version wrote it
+        if _owner(folder) not in ("", kept["of"]):
+            raise ValueError(f"it is {kept['of']}")
+        if lost := set(like) - set(known):
+            raise ValueError(f"it has lost the digest of its {min(lost)}")
+    for item, tree in restored.items():
+        # Checkpoints of the first version have no digests.
+        if known.get(item) not in (None, digests[item]):
+            raise ValueError(f"the {item} have the digest {digests[item]}, not {known[item]}")
+        # Orbax returns an array as it was stored, whatever shape was asked for.
+        pairs = zip(jax.tree.leaves_with_path(tree), jax.tree.leaves(like[item]), strict=True)
+        for (path, leaf), wanted in pairs:
+            if leaf.shape != wanted.shape:
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
+                raise ValueError(f"{name} has the shape {leaf.shape}, not {wanted.shape}")
+    return digests
 
 
 def _read(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the items of a checkpoint, and what was kept beside them, digests among it."""
+    """Return the items of a checkpoint, and its own metadata with their digests."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     # Else Orbax looks for the device that wrote: a GPU, perhaps, that is not here.
     items = {

@@ -1,4 +1,4 @@
-"""What one night tells the next: what is under way, what had its turn, what was shown last."""
+"""What the nightly run remembers: work under way, when parts were verified, what was shown."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -13,17 +13,15 @@ _SCHEMA_VERSION = 1
 
 _MOST_NIGHTS = 60
 
-_NAMED = ("results", "verified", "curves")
-
 
 @dataclass
 class Ledger:
-    """The memory of the nights of a workspace.
+    """The memory of the nightly runs of a workspace.
 
     Attributes:
         pending: pieces of storing that were begun and not finished, as JSON.
-        results: by comparison, the name of the result that it had when a night last looked.
-        verified: by what was verified, when it was last.
+        results: by comparison, the name of its result at the last nightly run.
+        verified: by part of the workspace, when it was last verified.
         curves: by run, the epochs that the learning curves were drawn with.
         nights: summaries, the last one last.
     """
@@ -36,11 +34,11 @@ class Ledger:
 
     @classmethod
     def read(cls, workspace: Workspace) -> tuple[Self, str]:
-        """Return what is remembered, and a sentence where that is lost: a night needs none of it.
+        """Return the ledger, and a sentence where it is lost: a nightly run works without it.
 
         A ledger of a newer version counts as lost, too, and is kept aside.
         """
-        path = _path(workspace)
+        path = folder(workspace) / "ledger.json"
         if not is_file(path):
             return cls(), ""
         try:
@@ -53,26 +51,27 @@ class Ledger:
         except (WorkspaceError, AttributeError, KeyError, TypeError, ValueError) as error:
             aside = folder(workspace) / "ledger.unusable.json"
             write_bytes(aside, read_bytes(path))
-            told = f"{path} is not to be used ({error}) and kept as {aside.name}"
-            return cls(), f"{told}, so that this night began anew"
+            found = f"{path} cannot be used ({error}) and is kept as {aside.name}"
+            return cls(), f"{found}; this night began without it"
 
     def write(self, workspace: Workspace) -> None:
-        """Keep it, whole or as it was; raises WorkspaceError where that is not possible."""
+        """Write it, whole or not at all; raises WorkspaceError where that is not possible."""
         make_folder(folder(workspace))
         self.nights = self.nights[-_MOST_NIGHTS:]
-        write_json(_path(workspace), {"schema_version": _SCHEMA_VERSION} | asdict(self))
+        values = {"schema_version": _SCHEMA_VERSION} | asdict(self)
+        write_json(folder(workspace) / "ledger.json", values)
 
 
 def folder(workspace: Workspace) -> Place:
-    """Return where nights keep what they remember, and hold the workspace against others."""
+    """Return the folder of the ledger, by which a nightly run also claims the workspace."""
     return workspace.own("nightly")
 
 
 def _check(ledger: Ledger) -> None:
-    """Raise TypeError or ValueError where a memory has not what nights write into it."""
-    for name, kind in (("pending", list), ("nights", list), *((name, dict) for name in _NAMED)):
-        if not isinstance(getattr(ledger, name), kind):
-            raise TypeError(f"{name} is no {kind.__name__}")
+    """Raise TypeError, KeyError or ValueError for values that no nightly run writes."""
+    for name, empty in asdict(Ledger()).items():
+        if type(getattr(ledger, name)) is not type(empty):
+            raise TypeError(f"{name} is no {type(empty).__name__}")
     if not all(isinstance(each, dict) for each in ledger.pending):
         raise TypeError("pending names no pieces of work")
     for result in ledger.results.values():
@@ -82,22 +81,12 @@ def _check(ledger: Ledger) -> None:
     for n_epochs in ledger.curves.values():
         check_count("curves", n_epochs, least=0)
     for night in ledger.nights:
-        _check_night(night)
-
-
-def _check_night(night: Any) -> None:
-    """Raise TypeError, KeyError or ValueError for what is no summary that a page can show."""
-    check_utc("began_at", night["began_at"])
-    if night["ended_at"] != "":
-        check_utc("ended_at", night["ended_at"])
-    check_count("n_unchanged", night["n_unchanged"], least=0)
-    verified = night["verified"]
-    for name in ("n_units", "n_all"):
-        check_count(name, verified[name], least=0)
-    lists = [night[name] for name in ("added", "again", "moved", "skipped", "failed")]
-    if not all(isinstance(each, list) for each in (*lists, verified["damage"])):
-        raise TypeError("a night lists nothing")
-
-
-def _path(workspace: Workspace) -> Place:
-    return folder(workspace) / "ledger.json"
+        check_utc("began_at", night["began_at"])
+        if night["ended_at"] != "":
+            check_utc("ended_at", night["ended_at"])
+        verified = night["verified"]
+        for n in (night["n_unchanged"], verified["n_units"], verified["n_all"]):
+            check_count("a count of a night", n, least=0)
+        lists = [night[name] for name in ("added", "again", "moved", "skipped", "failed")]
+        if not all(isinstance(each, list) for each in (*lists, verified["damage"])):
+            raise TypeError("a night lists nothing")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import textwrap
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +22,7 @@ from store.storage.paths import (
     as_place,
     child_names,
     is_file,
+    is_inside,
     read_bytes,
     walk_files,
     write_bytes,
@@ -45,11 +48,16 @@ class Workspace:
         Neither need exist yet. Raises WorkspaceError if something that is not a folder stands
         there or on the way, StoreLocationError if nothing can be kept at the address.
         """
-        _check_text(os.fspath(root))
+        text = os.fspath(root)
+        # No page can show such bytes, and no library of C++ takes them.
+        if re.search("[\0\ud800-\udfff]", text):
+            found = "has bytes in its name that are no UTF-8"
+            remedy = "name another folder with --workspace"
+            raise WorkspaceError(f"the workspace {text!r}", found, remedy=remedy)
         place = as_place(root)
         if isinstance(place, Path):
-            # Of a path as it was given: made absolute, ``~`` would be a folder's name.
-            return cls(_folder(place if "://" in os.fspath(root) else Path(root)))
+            # The path as it was given: made absolute, ``~`` would be a folder's name.
+            return cls(_folder(place if "://" in text else Path(root)))
         check_reachable(place)
         return cls(place)
 
@@ -84,14 +92,12 @@ class Workspace:
         Raises WorkspaceError where a symbolic link on the way leads out of the workspace; the
         folder of runs may itself be one, as to another disk, and is then what must not be left.
         """
-        first = self.root / top
-        place = first.joinpath(*names)
-        inside = first if top == "runs" else self.root
-        if isinstance(place, Path) and not _is_inside(place, inside):
-            raise WorkspaceError(
-                f"{place} leads by a symbolic link to {os.path.realpath(place)}, out of {inside}",
-                remedy="delete the link, or set one there that leads here",
-            )
+        place = self.root.joinpath(top, *names)
+        inside = self.root / top if top == "runs" else self.root
+        if isinstance(place, Path) and not is_inside(place, inside):
+            found = f"leads by a symbolic link to {os.path.realpath(place)}, out of {inside}"
+            remedy = "delete the link, or set one there that leads here"
+            raise WorkspaceError(str(place), found, remedy=remedy)
         return place
 
     def once(self, question: tuple[Hashable, ...], answer: Callable[[], T]) -> T:
@@ -119,11 +125,9 @@ class Workspace:
         """Return the folder of a run that exists, else raise RunError naming those that do."""
         folder = self.run_folder(run)
         if not is_file(folder / "config.json"):
-            raise RunError(
-                f"no run {run!r} in {self.root}",
-                remedy=f"{_choices('runs', run, self.runs())},"
-                f" or train it first with {command(self.root, 'train')}",
-            )
+            train = f"or train it first with {command(self.root, 'train')}"
+            remedy = f"{_choices('runs', run, self.runs())}, {train}"
+            raise RunError(f"no run {run!r} in {self.root}", remedy=remedy)
         return folder
 
     def checkpoints(self, run: str) -> list[str]:
@@ -134,7 +138,11 @@ class Workspace:
         folder = self.checkpoints_folder(run)
 
         def listed() -> list[str]:
-            names = child_names(folder) if isinstance(folder, Path) else _uploaded(folder)
+            if isinstance(folder, Path):
+                names = child_names(folder)
+            else:
+                files = (PurePosixPath(name) for name, _, _ in walk_files(folder))
+                names = [str(file.parent) for file in files if file.name == WHOLE]
             return sorted(filter(is_checkpoint, names), key=checkpoint_epoch)
 
         return self.once(("checkpoints", run), listed)
@@ -172,20 +180,9 @@ class Workspace:
         check_name("checkpoint", checkpoint)
         known = self.checkpoints(run)
         if checkpoint not in known:
-            raise RunError(
-                f"run {run!r} has no checkpoint {checkpoint!r}",
-                remedy=_choices("checkpoints", checkpoint, known),
-            )
+            remedy = _choices("checkpoints", checkpoint, known)
+            raise RunError(f"run {run!r}", f"has no checkpoint {checkpoint!r}", remedy=remedy)
         return self.checkpoints_folder(run) / checkpoint
-
-
-def _check_text(root: str) -> None:
-    """Raise WorkspaceError for a path that no page can show, and no library of C++ takes."""
-    if "\0" in root or any("\ud800" <= letter <= "\udfff" for letter in root):
-        raise WorkspaceError(
-            f"the workspace {root!r} has bytes in its name that are no UTF-8",
-            remedy="name another folder with --workspace",
-        )
 
 
 def _folder(root: Path) -> Path:
@@ -197,15 +194,9 @@ def _folder(root: Path) -> Path:
     standing = next(folder for folder in (path, *path.parents) if folder.exists())
     if not standing.is_dir():
         where = "is" if standing == path else f"would lie in {standing}, which is"
-        raise WorkspaceError(
-            f"the workspace {path} {where} a file", remedy="name a folder with --workspace"
-        )
+        remedy = "name a folder with --workspace"
+        raise WorkspaceError(f"the workspace {path}", f"{where} a file", remedy=remedy)
     return path
-
-
-def _is_inside(place: Path, folder: Place) -> bool:
-    real, inside = os.path.realpath(place), os.path.realpath(str(folder))
-    return real == inside or real.startswith(os.path.join(inside, ""))
 
 
 def _choices(kind: str, asked: str, names: list[str]) -> str:
@@ -216,12 +207,6 @@ def _choices(kind: str, asked: str, names: list[str]) -> str:
     return f"choose one of: {', '.join(names)}{nearest}"
 
 
-def _uploaded(folder: Place) -> set[str]:
-    """Return the names of the checkpoints at an address that are whole, from one listing."""
-    files = (PurePosixPath(name) for name, _, _ in walk_files(folder))
-    return {str(file.parent) for file in files if file.name == WHOLE}
-
-
 def write_json(path: Place, values: object) -> None:
     """Write JSON so that a reader, or a crash, sees either the old file or the new one.
 
@@ -230,10 +215,9 @@ def write_json(path: Place, values: object) -> None:
     try:
         write_bytes(path, f"{json.dumps(values, indent=1, allow_nan=False)}\n".encode())
     except OSError as error:
-        raise WorkspaceError(
-            f"cannot write {path}: {error.strerror or error}",
-            remedy="what was written before is safe, so fix that and run again",
-        ) from error
+        remedy = "what was written before is safe, so fix that and run again"
+        found = f"cannot write {path}: {error.strerror or error}"
+        raise WorkspaceError(found, remedy=remedy) from error
 
 
 def read_json(path: Place) -> Any:
@@ -244,3 +228,22 @@ def read_json(path: Place) -> Any:
     except ValueError as error:
         remedy = "restore it from a copy"
         raise WorkspaceError(f"{path} is no JSON ({error})", remedy=remedy) from error
+
+
+def kept_digests(folder: Place) -> dict[str, str]:
+    """Return the digests that are kept with a checkpoint, by item, without reading its arrays.
+
+    Checkpoints of the first version have none. Raises RunError where they cannot be read.
+    """
+    try:
+        kept = read_json(folder / WHOLE)["custom_metadata"].get("digests", {})
+        return {str(name): str(value) for name, value in kept.items()}
+    except (AttributeError, KeyError, TypeError, FileNotFoundError, WorkspaceError) as error:
+        raise damaged_checkpoint(folder, str(error)) from error
+
+
+def damaged_checkpoint(folder: Place, reason: str) -> RunError:
+    """Return the error for a checkpoint that cannot be read."""
+    found = f"cannot be read ({textwrap.shorten(reason, 240)})"
+    remedy = "restore it from a copy, or train the run again with another --prefix"
+    return RunError(f"the checkpoint {folder}", found, remedy=remedy)

@@ -1,4 +1,4 @@
-"""Folders that a library wants to have locally: brought from an address, or taken there."""
+"""Local copies of folders at an address, for libraries that need local files."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +14,7 @@ from store.storage.remote_errors import reaching
 
 @contextmanager
 def brought(place: Place, wanted: Callable[[str], bool]) -> Iterator[Path]:
-    """Yield a local folder: the place itself, or a copy of what is wanted of it, gone at the end.
+    """Yield a local folder: the place itself, or a temporary copy of the wanted files.
 
     ``wanted`` is asked for every file, by its path within the place.
     """
@@ -28,9 +28,8 @@ def brought(place: Place, wanted: Callable[[str], bool]) -> Iterator[Path]:
         for name in names:
             # Whoever can write to a bucket chooses the names in it.
             if ".." in PurePosixPath(name).parts:
-                raise WorkspaceError(
-                    f"{place}", f"holds the name {name!r}, which leads outside", remedy="delete it"
-                )
+                found = f"holds the name {name!r}, which leads outside"
+                raise WorkspaceError(str(place), found, remedy="delete it")
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with reaching(place):
             place.fs.get([(place / n).path for n in names], [str(folder / n) for n in names])

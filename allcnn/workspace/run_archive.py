@@ -33,7 +33,7 @@ _MEMBER = re.compile(rf"(?:config|history)\.json|checkpoints/({_PART})(?:/{_PART
 
 
 class Manifest(NamedTuple):
-    """What a file holds; the digest, over the run's name and the list, stands for all of it."""
+    """The contents of a file; the digest, over the run's name and the list, identifies them."""
 
     run: str
     n_files: int
@@ -62,13 +62,12 @@ def pack(file: Path, run: str, folder: Path, checkpoints: Sequence[str]) -> Mani
     try:
         with replacing(file) as stream:
             _write(stream, folder, listed | {"sha256": manifest.digest})
+    except WorkspaceError:
+        raise
     except OSError as error:
-        if isinstance(error, WorkspaceError):
-            raise
-        raise WorkspaceError(
-            f"{file} cannot be written ({error.strerror or error})",
-            remedy="fix that, or name another file, and export again",
-        ) from error
+        remedy = "fix that, or name another file, and export again"
+        found = f"cannot be written ({error.strerror or error})"
+        raise WorkspaceError(str(file), found, remedy=remedy) from error
     return manifest
 
 
@@ -92,22 +91,20 @@ def unpack(file: Path, runs: Path) -> Manifest:
         raise
     # Headers and lists that no program writes give errors of many kinds.
     except Exception as error:
-        raise ArchiveError(
-            f"{file} cannot be read as an exported run ({type(error).__name__}: {error})",
-            remedy="copy it again, or name another file",
-        ) from error
+        found = f"cannot be read as an exported run ({type(error).__name__}: {error})"
+        remedy = "copy it again, or name another file"
+        raise ArchiveError(str(file), found, remedy=remedy) from error
 
 
 def _write(stream: BinaryIO, folder: Path, listed: dict[str, Any]) -> None:
     with tarfile.open(fileobj=stream, mode="w") as tar:
         _add(tar, _LIST, _text(listed))
         for member in listed["members"]:
-            content = (folder / member["name"]).read_bytes()
+            path = folder / member["name"]
+            content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != member["sha256"]:
-                raise WorkspaceError(
-                    f"{folder / member['name']} was changed while it was exported",
-                    remedy="export it again once no process writes to the run",
-                )
+                remedy = "export it again once no process writes to the run"
+                raise WorkspaceError(str(path), "was changed while it was exported", remedy=remedy)
             _add(tar, member["name"], content)
     # Else a power cut could leave an empty file of the right name.
     stream.flush()
@@ -128,10 +125,9 @@ def _read_list(file: Path, tar: tarfile.TarFile, runs: Path) -> dict[str, Any]:
     listed: dict[str, Any] = strict_json.parse((runs / _LIST).read_bytes())
     if listed["format"] != _FORMAT or listed["version"] > _VERSION:
         found = f"{listed['format']} {listed['version']}"[:40]
-        raise ArchiveError(
-            f"{file} has the format {found!r}, and this program reads {f'{_FORMAT} {_VERSION}'!r}",
-            remedy="import it with the version that wrote it, or a later one",
-        )
+        found = f"has the format {found!r}, and this program reads {f'{_FORMAT} {_VERSION}'!r}"
+        remedy = "import it with the version that wrote it, or a later one"
+        raise ArchiveError(str(file), found, remedy=remedy)
     if listed["sha256"] != _digest({k: v for k, v in listed.items() if k != "sha256"}):
         raise _damaged(file, f"its {_LIST} does not have its own SHA-256")
     return listed
@@ -145,10 +141,8 @@ def _extract(
         is_fine = member and is_member(info.name) and _is_plain(info)
         # On some disks A is the same file as a.
         if not is_fine or (folder / info.name).exists():
-            raise ArchiveError(
-                f"{file} holds {info.name[:100]!r}, which is no plain file of a run, or not listed",
-                remedy="get it from somebody whom you trust",
-            )
+            found = f"holds {info.name[:100]!r}, which is no plain file of a run, or not listed"
+            raise ArchiveError(str(file), found, remedy="get it from a source that you trust")
         tar.extract(info, folder, set_attrs=False)
         with (folder / info.name).open("rb") as written:
             os.fsync(written.fileno())
@@ -164,7 +158,7 @@ def _is_plain(info: tarfile.TarInfo) -> bool:
 
 
 def _measured(folder: Path, name: str) -> dict[str, Any]:
-    """Return what the list says of a file."""
+    """Return the entry of a file in the list."""
     path = folder / name
     if path.is_symlink() or not path.is_file():
         remedy = "remove it from the run's folder"

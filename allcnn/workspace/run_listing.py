@@ -1,4 +1,4 @@
-"""The runs of a workspace: what each of them has, and removing one."""
+"""List, describe and remove the runs of a workspace."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from allcnn.errors import AllcnnError, RunError, WorkspaceError
 from allcnn.workspace import run_record
-from allcnn.workspace.checkpoint_digests import kept_digests
-from allcnn.workspace.paths import Workspace
+from allcnn.workspace.paths import Workspace, kept_digests
 from allcnn.workspace.run_record import Epoch
 from store.errors import StoreError
 from store.storage.paths import Place, entry_names, remove_tree, walk_files
@@ -21,10 +20,10 @@ _REMOVED: Final = ".removed-"
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is and how far it is.
+    """A run in brief, and its progress.
 
     ``test_accuracy`` is that of the last epoch, None before the first; ``n_bytes`` counts all
-    files of its folder; ``created_at`` is empty where nothing tells.
+    files of its folder; ``created_at`` is empty where it is not known.
     """
 
     run: str
@@ -50,7 +49,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Description:
-    """All that a run says of itself."""
+    """All that a run's folder says about it."""
 
     summary: Run
     settings: dict[str, Any]
@@ -70,7 +69,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Removable:
-    """What would go with a run: its folder, and what an interrupted removal left of it."""
+    """The parts of a run that its removal removes, files of an interrupted one among them."""
 
     run: str
     is_run: bool
@@ -94,14 +93,13 @@ def list_runs(workspace: Workspace, pattern: str = "*") -> list[Run | Unreadable
 def describe_run(workspace: Workspace, run: str) -> Description:
     """Return what is known of a run, without reading an array; raises RunError for damage."""
     entry = run_record.read_record(workspace, run)
-    folder = workspace.checkpoints_folder(run)
-    checkpoints = []
-    for name in workspace.checkpoints(run):
-        n_files, n_bytes = _measured(folder / name)
-        kept = kept_digests(folder / name)
-        checkpoints.append(Checkpoint(name, n_files, n_bytes, kept))
+    summary, folder = _summary(workspace, run), workspace.checkpoints_folder(run)
+    checkpoints = (
+        Checkpoint(name, *_measured(folder / name), kept_digests(folder / name))
+        for name in summary.checkpoints
+    )
     return Description(
-        summary=_summary(workspace, run),
+        summary=summary,
         settings=entry.config.to_json(),
         class_names=entry.class_names,
         input_channels=entry.input_channels,
@@ -111,36 +109,32 @@ def describe_run(workspace: Workspace, run: str) -> Description:
 
 
 def find_removable(workspace: Workspace, run: str) -> Removable:
-    """Return what would go with a run; RunError where there is nothing of that name.
+    """Return what removing a run would remove; RunError where nothing has that name.
 
-    A folder that is no run, without its config.json, is taken too. Raises WorkspaceError for a
+    A folder without a config.json, which is no run, is removed too. Raises WorkspaceError for a
     symbolic link in its place.
     """
     folder = workspace.run_folder(run)
     if isinstance(folder, Path) and folder.is_symlink():
         raise WorkspaceError(f"{folder} is a symbolic link", remedy="delete the link itself")
-    places = [folder, folder.with_name(_trash(run))]
-    if not any(map(_is_there, places)):
-        workspace.find_run(run)  # names those that there are
-    sizes = [_measured(place) for place in places]
-    return Removable(
-        run,
-        run in workspace.runs(),
-        tuple(workspace.checkpoints(run)),
-        sum(n_files for n_files, _ in sizes),
-        sum(n_bytes for _, n_bytes in sizes),
-    )
+    places = [folder, folder.with_name(f"{_REMOVED}{run}")]
+    # At an address there are no empty folders.
+    if not any(p.is_dir() if isinstance(p, Path) else entry_names(p) for p in places):
+        workspace.find_run(run)  # its error lists the runs
+    n_files, n_bytes = map(sum, zip(*map(_measured, places), strict=True))
+    checkpoints = tuple(workspace.checkpoints(run))
+    return Removable(run, run in workspace.runs(), checkpoints, n_files, n_bytes)
 
 
 def remove_run(workspace: Workspace, run: str) -> None:
-    """Remove a run; a kill leaves the run, or what is none and goes with the next removal."""
+    """Remove a run; killed, it leaves the run, or remains that the next removal removes."""
     folder = workspace.run_folder(run)
     if not isinstance(folder, Path):
         with reaching(folder), suppress(FileNotFoundError):
             folder.fs.rm_file((folder / "config.json").path)
         remove_tree(folder)
         return
-    trash = folder.with_name(_trash(run))
+    trash = folder.with_name(f"{_REMOVED}{run}")
     remove_tree(trash)
     if folder.is_dir():
         folder.rename(trash)
@@ -151,10 +145,9 @@ def _summary(workspace: Workspace, run: str) -> Run:
     entry = run_record.read_record(workspace, run)
     history = run_record.read_history(workspace, run)
     if entry.config.name != run:
-        raise RunError(
-            f"the config.json of run {run!r} is of a run {entry.config.name!r}",
-            remedy="restore it, or give the folder that name",
-        )
+        found = f"is of a run {entry.config.name!r}"
+        remedy = "restore it, or give the folder that name"
+        raise RunError(f"the config.json of run {run!r}", found, remedy=remedy)
     checkpoints = tuple(workspace.checkpoints(run))
     return Run(
         run=run,
@@ -167,14 +160,6 @@ def _summary(workspace: Workspace, run: str) -> Run:
         n_bytes=_measured(workspace.run_folder(run))[1],
         created_at=entry.created_at,
     )
-
-
-def _trash(run: str) -> str:
-    return f"{_REMOVED}{run}"
-
-
-def _is_there(place: Place) -> bool:
-    return place.is_dir() if isinstance(place, Path) else bool(entry_names(place))
 
 
 def _measured(place: Place) -> tuple[int, int]:

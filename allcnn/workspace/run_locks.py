@@ -1,4 +1,4 @@
-"""The right to write runs while they are trained, which no second process gets."""
+"""Claims on runs while they are trained, which keep other processes from writing them."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from store.storage.paths import Place
 from store.storage.remote_errors import reaching
 
 _RENEW_EVERY_S = 60.0
-"""At an address each look at a hold is a request."""
+"""At an address every check of a claim is a request."""
 
 
 def holding(
@@ -59,7 +59,5 @@ def _claim(folder: Place) -> Claim:
         with reaching(folder):
             return claim(folder)
     except OSError as error:
-        raise WorkspaceError(
-            f"cannot write to {folder}: {error.strerror or error}",
-            remedy="use another --workspace",
-        ) from error
+        found = f"cannot write to {folder}: {error.strerror or error}"
+        raise WorkspaceError(found, remedy="use another --workspace") from error

@@ -15,8 +15,6 @@ from store.storage.paths import Place, is_file, make_folder
 if TYPE_CHECKING:
     from allcnn.networks.network import Network
 
-_SCHEMA_VERSION = SEALED_VERSION
-
 _CLASSES = Bounds(1, 100_000)
 _CHANNELS = Bounds(1, 1024)
 """Channels of an image, such as one of a satellite."""
@@ -24,7 +22,7 @@ _CHANNELS = Bounds(1, 1024)
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The settings of a run and what its data set decided: all that its network depends on.
+    """The settings of a run and the facts of its data set on which its network depends.
 
     Attributes:
         config: the settings.
@@ -86,10 +84,10 @@ _EPOCH_BOUNDS = {
 
 
 def write_record(workspace: Workspace, record: RunRecord) -> None:
-    """Make the run's folder and write what it is."""
+    """Make the run's folder and write its record."""
     folder = workspace.run_folder(record.config.name)
     make_folder(folder)
-    write_sealed(folder / "config.json", {"schema_version": _SCHEMA_VERSION} | _to_json(record))
+    write_sealed(folder / "config.json", {"schema_version": SEALED_VERSION} | _to_json(record))
 
 
 def _to_json(record: RunRecord) -> dict[str, Any]:
@@ -102,7 +100,7 @@ def _to_json(record: RunRecord) -> dict[str, Any]:
 
 
 def read_record(workspace: Workspace, run: str) -> RunRecord:
-    """Read what a run is; raises RunError if there is no such run or a newer version wrote it."""
+    """Read the record of a run; raises RunError if it is missing, or of a newer version."""
 
     def read() -> RunRecord:
         path = workspace.find_run(run) / "config.json"
@@ -114,19 +112,18 @@ def read_record(workspace: Workspace, run: str) -> RunRecord:
 def _from_json(path: Place, values: Any) -> RunRecord:
     try:
         version, names = values["schema_version"], values["class_names"]
-        if type(version) is not int or not 1 <= version <= _SCHEMA_VERSION:
+        if type(version) is not int or not 1 <= version <= SEALED_VERSION:
             raise ValueError(f"schema_version {shown(version)}")
         if not isinstance(names, list):
             raise TypeError(f"class_names is {shown(names)}")
         config = RunConfig.from_json(values["config"])
-        began = values.get("created_at", "")
-        return RunRecord(config, tuple(names), values["input_channels"], began)
+        begun = values.get("created_at", "")
+        return RunRecord(config, tuple(names), values["input_channels"], begun)
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{path} does not describe a run that this version knows"
-            f" ({type(error).__name__}: {error})",
-            remedy="use the version that wrote it",
-        ) from error
+        found = "does not describe a run that this version knows"
+        reason = f"({type(error).__name__}: {error})"
+        remedy = "use the version that wrote it"
+        raise RunError(str(path), f"{found} {reason}", remedy=remedy) from error
 
 
 def begun_at(workspace: Workspace, run: str) -> str:
@@ -146,15 +143,13 @@ def check_same(found: RunConfig, wanted: RunConfig) -> None:
         if there.get(name) != asked.get(name)
     ]
     if differing:
-        raise RunError(
-            f"run {wanted.name!r} exists with {', '.join(differing)}",
-            remedy="ask for the same settings, or use another --prefix or --workspace",
-        )
+        remedy = "ask for the same settings, or use another --prefix or --workspace"
+        raise RunError(f"run {wanted.name!r}", f"exists with {', '.join(differing)}", remedy=remedy)
 
 
 def write_history(workspace: Workspace, run: str, history: History) -> None:
-    """Write the learning curves so far, with what the run is that they are of."""
-    values = {"schema_version": _SCHEMA_VERSION, "of": _to_json(read_record(workspace, run))}
+    """Write the learning curves so far, with the record of their run."""
+    values = {"schema_version": SEALED_VERSION, "of": _to_json(read_record(workspace, run))}
     values |= {"epochs": [row._asdict() for row in history]}
     write_sealed(workspace.run_folder(run) / "history.json", values)
 
@@ -171,10 +166,8 @@ def read_history(workspace: Workspace, run: str) -> History:
             raise TypeError(f"{shown(rows)} is no list")
         return tuple(_epoch(n, row) for n, row in enumerate(rows, start=1))
     except (TypeError, ValueError) as error:
-        raise RunError(
-            f"{path} holds no learning curves as training writes them ({error})",
-            remedy="restore it from a copy",
-        ) from error
+        found = f"holds no learning curves as training writes them ({error})"
+        raise RunError(str(path), found, remedy="restore it from a copy") from error
 
 
 def _rows(workspace: Workspace, run: str, path: Place) -> Any:
@@ -184,26 +177,22 @@ def _rows(workspace: Workspace, run: str, path: Place) -> Any:
     values = read_sealed(path)
     if not isinstance(values, dict) or "of" not in values:
         return values  # of an earlier version, which named no run
-    of, entry = record_in(path, values), read_record(workspace, run)
-    if of != entry:
-        raise RunError(
-            f"{path} holds the learning curves of another run, {of.config.name!r} with other"
-            f" settings or data than {run!r}",
-            remedy="restore it",
-        )
+    of = record_in(path, values)
+    if of != read_record(workspace, run):
+        found = f"holds the learning curves of another run, {of.config.name!r} with other"
+        found += f" settings or data than {run!r}"
+        raise RunError(str(path), found, remedy="restore it")
     return values.get("epochs")
 
 
 def record_in(path: Place, values: Any) -> RunRecord:
-    """Return the record that a file of learning curves says they are of."""
-    of = values.get("of")
-    return _from_json(
-        path, of | {"schema_version": values.get("schema_version")} if isinstance(of, dict) else of
-    )
+    """Return the record of the run that a file of learning curves names."""
+    of, version = values.get("of"), {"schema_version": values.get("schema_version")}
+    return _from_json(path, of | version if isinstance(of, dict) else of)
 
 
 def _epoch(n: int, row: Any) -> Epoch:
-    """Return the n-th row of learning curves; raises TypeError or ValueError for what is none."""
+    """Return the n-th row of learning curves; raises TypeError or ValueError for other values."""
     if not isinstance(row, dict) or set(row) != set(Epoch._fields):
         raise TypeError(f"row {n} is {shown(row)}")
     if type(row["epoch"]) is not int or row["epoch"] != n:
@@ -225,5 +214,5 @@ def final_accuracy(workspace: Workspace, run: str) -> float:
 
 
 def columns(history: Sequence[Epoch]) -> dict[str, list[Any]]:
-    """Turn the rows of a history into one list a quantity."""
+    """Return the columns of a history by name."""
     return {name: [getattr(row, name) for row in history] for name in Epoch._fields}

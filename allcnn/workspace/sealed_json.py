@@ -1,6 +1,6 @@
-"""JSON that says whether it is as it was written: a digest of its text is a part of it.
+"""JSON with a seal, a digest of its own text.
 
-It finds what disks, networks and editors change, not what somebody forges.
+A seal shows what disks, networks and editors change; it is no protection against forgery.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ def write_sealed(path: Place, values: Mapping[str, Any]) -> None:
 def read_sealed(path: Place) -> Any:
     """Read values without their seal; those of earlier versions have none.
 
-    Raises RunError where the text is not, byte for byte, the one that was written. What a newer
-    version wrote is returned as it is, for its reader to refuse.
+    Raises RunError where the text is not, byte for byte, the one that was written. A document of a
+    newer version is returned as it is, for its reader to refuse.
     """
     values = read_json(path)
     if not isinstance(values, dict):
@@ -57,14 +57,11 @@ def _sealed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(values: Mapping[str, Any]) -> bytes:
-    """Return the text that ``write_json`` writes."""
+    # As ``write_json`` writes it.
     return f"{json.dumps(values, indent=1, allow_nan=False)}\n".encode()
 
 
 def _changed(path: Place, reason: str) -> RunError:
-    return RunError(
-        f"{path}",
-        f"is not what was written ({reason})",
-        remedy=f"restore it from a copy, or if you changed it yourself, delete its {_SEAL} and"
-        f" write {_VERSION} 1",
-    )
+    advice = f"if you changed it yourself, delete its {_SEAL} and write {_VERSION} 1"
+    remedy = f"restore it from a copy, or {advice}"
+    return RunError(str(path), f"is not what was written ({reason})", remedy=remedy)
