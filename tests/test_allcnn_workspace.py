@@ -13,6 +13,7 @@ from allcnn.workspace import run_export, run_listing, run_record
 from allcnn.workspace.checkpoint_names import checkpoint_epoch, checkpoint_name
 from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace, read_json, write_json
+from flows.maintenance.nightly_run import holding
 from tests.commands import contents
 
 OUTSIDE = ["../x", "/etc", "a/b", "..", ""]
