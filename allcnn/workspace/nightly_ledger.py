@@ -52,7 +52,7 @@ class Ledger:
             aside = folder(workspace) / "ledger.unusable.json"
             write_bytes(aside, read_bytes(path))
             found = f"{path} cannot be used ({error}) and is kept as {aside.name}"
-            return cls(), f"{found}; this night began without it"
+            return cls(), f"{found}; this nightly run began without it"
 
     def write(self, workspace: Workspace) -> None:
         """Write it, whole or not at all; raises WorkspaceError where that is not possible."""
