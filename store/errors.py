@@ -26,7 +26,7 @@ class ExplainedError(Exception):
 
     @property
     def reason(self) -> str:
-        """What was found, for a sentence that names the thing itself."""
+        """The finding, for a sentence that names the thing itself."""
         return self._reason or self.finding
 
 
@@ -35,7 +35,7 @@ class StoreError(ExplainedError):
 
 
 def unreadable(place: object, verb: str) -> str:
-    """Advise on what is stored and cannot be read: perhaps nothing can make it again."""
+    """Advise on stored values that cannot be read: perhaps nothing can make them again."""
     return f"restore {place} from a copy; only if you can {verb} it again, delete it and do so"
 
 
@@ -72,7 +72,7 @@ class QueryError(StoreError, ValueError):
 
 
 class UnfinishedError(StoreError, LookupError):
-    """What was asked for has not been written completely."""
+    """Something that was asked for has not been written completely."""
 
 
 class ConflictError(StoreError, ValueError):

@@ -21,6 +21,7 @@ from store import ClaimedError, StoreLocationError, Writer
 from store.storage import claims
 from store.storage.claims import CLAIM, LEASE_S, claim, is_claimed
 from store.storage.paths import remove_tree, walk_files
+from store.zarrfiles.layout import crc32c
 from tests.strategies import batches, coordinates, make_gram_meta, make_meta, make_rows
 
 META = make_meta()
@@ -461,15 +462,14 @@ def test_a_stolen_lease_stops_the_first_writer_before_it_writes(memory, elsewher
 
 def test_a_lease_stolen_while_a_chunk_is_written_stops_the_promise(memory, elsewhere, monkeypatch):
     first, thieves = open_writer(memory), []
-    original = Writer._store
 
-    def slow(self, start, values):
-        digest = original(self, start, values)
-        monkeypatch.setattr(Writer, "_store", original)
+    def slow(values):
+        # Called on a chunk that has been written, before its promise.
+        monkeypatch.setattr("store.arrays.writer.crc32c", crc32c)
         thieves.append(steal(memory, elsewhere))
-        return digest
+        return crc32c(values)
 
-    monkeypatch.setattr(Writer, "_store", slow)
+    monkeypatch.setattr("store.arrays.writer.crc32c", slow)
     with pytest.raises(ClaimedError, match=r"is being written by process .* of the thief's"):
         first.append(-ROWS[:4])
     assert first.n_committed == 0

@@ -422,7 +422,7 @@ def test_minibatches_not_committed_are_refused(path, two_a_chunk):
     fill(path, meta, n_minibatches=3)
     found = open_grams(path)[meta.key]
     assert (found.n_committed, found.complete) == (2, False)
-    message = "has 2 of 4 minibatches, and minibatch 2 was asked for; finish computing them"
+    message = "has 2 of 4 minibatches, and minibatch 2 was asked for; compute the rest first"
     with pytest.raises(UnfinishedError, match=message):
         found.read(1, 3)
     assert len(found.read(0, 2)) == 2
@@ -645,7 +645,7 @@ def test_commit_records_that_are_no_chunks_are_noticed(path, two_a_chunk):
     meta = make_gram_meta()
     fill(path, meta)
     edit_attributes(path / meta.key.path, lambda attributes: attributes[COMMITS].pop(0))
-    with pytest.raises(SchemaError, match="do not follow one another in chunks of 2 minibatches"):
+    with pytest.raises(SchemaError, match="do not follow one another in blocks of 2 minibatches"):
         open_grams(path)[meta.key]
 
 
@@ -686,9 +686,9 @@ def test_other_coordinates_are_refused(path):
     meta = make_gram_meta()
     samples, labels = coordinates(meta)
     open_writer(path, meta)
-    with pytest.raises(ConflictError, match="is stored with other labels"):
+    with pytest.raises(ConflictError, match="is stored with digest of labels"):
         GramWriter.open(path, meta, samples, labels + 1)
-    with pytest.raises(MisalignedWriteError, match=r"labels of .* want 18 integers"):
+    with pytest.raises(MisalignedWriteError, match=r"labels of .* for 18 rows"):
         GramWriter.open(path, meta, samples, labels[1:])
 
 
@@ -800,7 +800,7 @@ def test_grams_in_the_middle_of_creation_are_skipped(filled, path):
     zarr.open_group(path, mode="r+").create_group(key.path)
     opened = open_grams(path)
     assert len(opened.find()) == 24
-    with pytest.raises(UnfinishedError, match=r"conv3 is being created in .*; finish computing"):
+    with pytest.raises(UnfinishedError, match=r"conv3 is being created in .*; compute the rest"):
         opened[key]
 
 

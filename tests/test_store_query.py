@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from store import GramWriter, QueryError, SchemaError, StoreError, Writer, open_grams
 from store import open as open_store
+from store.arrays.committed import CommittedReader
 from store.arrays.query import Query, facts, parse_where
-from store.arrays.scan import CommittedStore
 from tests.faults import flip_bit
 from tests.strategies import coordinates, make_gram_meta, make_meta
 
@@ -71,13 +71,13 @@ def test_a_name_that_what_is_unreadable_may_have_is_not_refused(filled, tmp_path
 @pytest.fixture
 def opened(monkeypatch):
     """Return the paths of the groups that are opened."""
-    seen, original = [], CommittedStore._open
+    seen, original = [], CommittedReader.at.__func__
 
-    def spy(self, path):
+    def spy(cls, root, path):
         seen.append(path)
-        return original(self, path)
+        return original(cls, root, path)
 
-    monkeypatch.setattr(CommittedStore, "_open", spy)
+    monkeypatch.setattr(CommittedReader, "at", classmethod(spy))
     return seen
 
 

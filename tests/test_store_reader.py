@@ -292,7 +292,7 @@ def test_commit_records_with_a_gap_are_noticed(path):
     meta = make_meta()
     fill(path, meta)
     edit_attributes(path / meta.key.path, lambda attributes: attributes[COMMITS].pop(0))
-    with pytest.raises(SchemaError, match="do not follow one another in minibatches of 4 rows"):
+    with pytest.raises(SchemaError, match="do not follow one another in blocks of 4 rows"):
         store.open(path)[meta.key]
 
 

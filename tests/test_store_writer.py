@@ -60,7 +60,7 @@ def test_coordinates_that_would_wrap_around_are_refused(tmp_path, labels, sample
     known = coordinates(meta)
     samples = known[0] if samples is None else samples
     labels = known[1] if labels is None else labels
-    with pytest.raises(MisalignedWriteError, match="does not hold; give smaller numbers"):
+    with pytest.raises(MisalignedWriteError, match="want integers that fit int"):
         Writer.open(tmp_path / "a.zarr", meta, samples, labels)
 
 
@@ -144,16 +144,18 @@ def test_other_coordinates_are_refused(tmp_path):
     meta = make_meta()
     samples, labels = coordinates(meta)
     open_writer(tmp_path / "a.zarr", meta)
-    with pytest.raises(ConflictError, match="is stored with other labels"):
+    with pytest.raises(ConflictError, match="is stored with digest of labels"):
         Writer.open(tmp_path / "a.zarr", meta, samples, labels + 1)
-    with pytest.raises(ConflictError, match="is stored with other samples"):
+    with pytest.raises(ConflictError, match="is stored with digest of samples"):
         Writer.open(tmp_path / "a.zarr", meta, samples[::-1], labels)
 
 
 @pytest.mark.parametrize("labels", [np.zeros(9, np.int32), np.zeros(10), np.zeros((10, 1), int)])
 def test_coordinates_of_another_form_are_refused_before_any_work(tmp_path, labels):
     meta = make_meta()
-    with pytest.raises(MisalignedWriteError, match=r"labels of .* want 10 integers"):
+    with pytest.raises(
+        MisalignedWriteError, match=r"labels of .* want one (a|axis of integers, one a) row"
+    ):
         Writer.open(tmp_path / "a.zarr", meta, coordinates(meta)[0], labels)
     assert not (tmp_path / "a.zarr").exists()
 

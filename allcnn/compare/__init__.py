@@ -19,9 +19,9 @@ __all__ = ["RepresentationKey", "SimilarityResult", "choose", "compare", "networ
 __getattr__ = lazy(
     __name__,
     {
-        "allcnn.compare.candidates": ("network_of",),
-        "allcnn.compare.compute": ("compare",),
-        "allcnn.compare.select": ("choose",),
-        "store": ("RepresentationKey", "SimilarityResult"),
+        "allcnn.compare.candidates": "network_of",
+        "allcnn.compare.compute": "compare",
+        "allcnn.compare.select": "choose",
+        "store": "RepresentationKey SimilarityResult",
     },
 )

@@ -115,9 +115,8 @@ class Found:
         tap = self.activations
         if tap is None or not tap.complete:
             return self._source(kept[0].meta, version, 0, kept[0].rows_digest, kept=True)
-        row_bytes = int(np.prod(tap.meta.shape)) * np.dtype(tap.meta.dtype).itemsize
         has_grams = not job.method.is_whole and bool(kept)
-        return self._source(tap.meta, version, row_bytes, tap.rows_digest, kept=has_grams)
+        return self._source(tap.meta, version, tap.row_bytes, tap.rows_digest, kept=has_grams)
 
     @property
     def tap_index(self) -> int:

@@ -20,7 +20,6 @@ from allcnn.similarity.method import Method
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.snapshot import Snapshot
 from store import RepresentationKey, SampleSet, SimilarityResult, StoreError
-from store.records.records import read_facts
 from store.records.results import RESULTS, method_of
 from store.storage.paths import Place, child_names
 from store.storage.remote_errors import each
@@ -197,7 +196,7 @@ def _scan(place: Place) -> Iterator[Kept]:
 
     def looked_up(name: str) -> Kept | None:
         try:
-            kept = Kept(name, read_facts(place / name, RESULTS) or {})
+            kept = Kept(name, RESULTS.read_facts(place / name) or {})
             _ = kept.sample_set, kept.selections, kept.permutations, kept.examples
             _ = kept.record["name"], method_of(kept.record)
         except (StoreError, AllcnnError, LookupError, TypeError, ValueError, AttributeError):

@@ -13,13 +13,7 @@ __all__ = ["Samples", "Source", "each_checkpoint", "extract", "keep", "load_samp
 __getattr__ = lazy(
     __name__,
     {
-        "allcnn.extract.forward": ("Samples", "Source"),
-        "allcnn.extract.stream": (
-            "each_checkpoint",
-            "extract",
-            "keep",
-            "load_samples",
-            "load_source",
-        ),
+        "allcnn.extract.forward": "Samples Source",
+        "allcnn.extract.stream": "each_checkpoint extract keep load_samples load_source",
     },
 )

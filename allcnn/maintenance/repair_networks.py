@@ -26,11 +26,12 @@ from allcnn.settings.extraction import Extraction, extracted_dtype
 from allcnn.similarity import pair_sums
 from allcnn.workspace.paths import Workspace
 from store import DamagedChunkError, GramKey, Grams, GramWriter, Representation, StoreError, Writer
-from store.arrays.committed import CommittedReader, Span
+from store.arrays.committed import CommittedReader
 from store.arrays.writer import CommittedWriter
 from store.maintenance.damage import Damage
 from store.maintenance.verify_arrays import opened
 from store.model.names import is_tap_folder
+from store.model.schema import Span
 from store.storage.paths import Place, check_inside, child_names
 from store.zarrfiles.layout import Kind
 

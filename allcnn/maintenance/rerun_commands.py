@@ -13,7 +13,6 @@ from allcnn.similarity.method import Method
 from allcnn.workspace.paths import Workspace
 from store import RepresentationKey, StoreError
 from store.records.probes import PROBES
-from store.records.records import read_facts
 from store.records.results import RESULTS
 from store.storage.paths import Place
 
@@ -21,7 +20,7 @@ from store.storage.paths import Place
 def recorded(folder: Place) -> Mapping[str, Any]:
     """Return the facts of a result, as far as they can be read."""
     try:
-        return read_facts(folder, RESULTS) or {}
+        return RESULTS.read_facts(folder) or {}
     except StoreError:
         return {}
 
@@ -76,7 +75,7 @@ def _check_whole(record: Mapping[str, Any], damaged: Sequence[str]) -> None:
 def probe_command(workspace: Workspace, name: str) -> Command:
     """Return the command that computes a probe again; raises RunError where none is recorded."""
     try:
-        facts = read_facts(workspace.probes / name, PROBES) or {}
+        facts = PROBES.read_facts(workspace.probes / name) or {}
         job = facts["provenance"]["job"]
         flags = {key: job[key] for key in ("train_set", "test_set", "pool")}
         flags["penalties"] = ",".join(map(str, job["penalties"]))

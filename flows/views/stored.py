@@ -11,7 +11,6 @@ from store import Grams, Representation, RepresentationKey, StoreError, has_stor
 from store.arrays.reader import n_missing_taps
 from store.maintenance.damage import METADATA, Damage, reason_of
 from store.maintenance.usage import Usage, measure, raw_bytes, result_facts
-from store.records.records import has_record, read_facts
 from store.records.registry import FORMS
 from store.records.results import method_of
 from store.storage.paths import Place, child_names, walk_files
@@ -122,7 +121,7 @@ def find_records(
 
     def looked_up(name: str) -> Facts | Damage | None:
         try:
-            if not has_record(place, form, name):
+            if not form.has(place, name):
                 return None  # it is being written
         except StoreError as error:
             return Damage(kind, name, METADATA, reason_of(error))
@@ -133,7 +132,7 @@ def find_records(
             if not fits or (among is not None and among.isdisjoint(keys)):
                 return None
             with suppress(KeyError, TypeError, IndexError, StoreError):
-                record = read_facts(place / name, form) or {}
+                record = form.read_facts(place / name) or {}
                 return described(record, keys) | {
                     "raw_bytes": raw,
                     "stored_bytes": sum(n_bytes for _, n_bytes, _ in walk_files(place / name)),

@@ -48,7 +48,7 @@ class Where:
             filters = compared | _named(pattern, sample_set, compared)
             query = Query.parse(filters, in_signs=True)
         except QueryError as error:
-            raise ConfigError(error.finding, remedy=error.remedy) from error
+            raise ConfigError(error.finding, "", error.wanted, error.remedy) from error
         return cls(
             query,
             {name: wanted for name, wanted in filters.items() if name.split("__")[0] in LEVELS},

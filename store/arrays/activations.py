@@ -9,27 +9,25 @@ from store.model.names import tap_folder
 from store.model.schema import RepresentationMeta
 from store.zarrfiles.layout import META, chunk_shape
 
-_DIMENSIONS = {
-    1: ("sample", "channel"),
-    2: ("sample", "position", "channel"),
-    3: ("sample", "y", "x", "channel"),
+DIMENSIONS: Final = {
+    2: ("sample", "channel"),
+    3: ("sample", "position", "channel"),
+    4: ("sample", "y", "x", "channel"),
 }
-
-
-def _attributes(tap: str) -> dict[str, str]:
-    # By the first xarray makes the labels a coordinate, and by the second it shows the tap's name
-    # where its folder, which is what xarray calls a group, has another one.
-    named = {} if tap_folder(tap) == tap else {"long_name": tap}
-    return {"coordinates": "label"} | named
+"""Names of the axes, by how many there are."""
 
 
 def _array_form(meta: RepresentationMeta) -> ArrayForm:
+    # By the first xarray makes the labels a coordinate, and by the second it shows the tap's name
+    # where its folder, which is what xarray calls a group, has another one.
+    tap = meta.key.tap
+    attributes = {"coordinates": "label"} | ({} if tap_folder(tap) == tap else {"long_name": tap})
     return ArrayForm(
         shape=(meta.n_samples, *meta.shape),
         chunks=chunk_shape(meta),
         dtype=np.dtype(meta.dtype).newbyteorder("<"),
-        dimensions=_DIMENSIONS[len(meta.shape)],
-        attributes=_attributes(meta.key.tap),
+        dimensions=DIMENSIONS[1 + len(meta.shape)],
+        attributes=attributes,
     )
 
 
@@ -42,7 +40,5 @@ ACTIVATIONS: Final = Form(
     depth=4,
     unit="row",
     units="rows",
-    block="minibatches of {} rows",
-    finish="store the rest first",
     verb="store",
 )

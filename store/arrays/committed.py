@@ -1,11 +1,12 @@
 """Arrays of which only what was committed counts: what all kinds of stores share in reading."""
 
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from zarr.buffer.cpu import NDBuffer
 
 from store.errors import (
     DamagedChunkError,
+    InvalidKeyError,
     RowRangeError,
     SchemaError,
     StoreError,
@@ -21,75 +23,21 @@ from store.errors import (
     UnfinishedError,
     unreadable,
 )
-from store.model.schema import Attributes, Commit, SampleSet
+from store.model.schema import Commit, GramKey, Meta, RepresentationKey, Span
 from store.storage.exhaustion import pass_on
 from store.storage.paths import Place, check_inside, zarr_store
 from store.storage.remote_errors import reaching
-from store.zarrfiles.chunk_files import CHUNK_KEYS, CODECS, chunk_file, parts_of, read_chunk
-from store.zarrfiles.layout import COMMITS, COORDINATES, LATER, Kind, as_digest, crc32c
-from store.zarrfiles.metadata_files import ArrayNode, read_array
+from store.zarrfiles.chunk_files import CHUNK_KEYS, CODECS, Move, move_block, read_chunk
+from store.zarrfiles.layout import COMMITS, COORDINATES, LATER, Kind, crc32c, open_root
+from store.zarrfiles.metadata_files import NODE, ArrayNode, read_array, read_attributes
 
 READABLE_CODECS = frozenset(
     {"bytes", "crc32c", "zstd", "gzip", "blosc", "transpose", "sharding_indexed"}
 )
-"""What Zarr itself decodes; others might run code that a store names."""
-
-
-class Key(Protocol):
-    """Where something is stored."""
-
-    @property
-    def path(self) -> str:
-        """Path of the group below the store's root."""
-
-    @property
-    def text(self) -> str:
-        """The names that it stands for, joined by ``/``."""
-
-    @property
-    def sample_set(self) -> str:
-        """Name of the sample set, the first component of the path."""
-
-
-class Meta(Protocol):
-    """What an array is, and how its first axis is cut into what is written at once."""
-
-    @property
-    def key(self) -> Key:
-        """Where it is stored."""
-
-    @property
-    def sample_set(self) -> SampleSet:
-        """The examples, in their order."""
-
-    @property
-    def tap_index(self) -> int:
-        """Position of the tap in its network, from 0."""
-
-    @property
-    def attributes(self) -> Attributes:
-        """Facts about the network."""
-
-    @property
-    def n_taps(self) -> int | None:
-        """Taps of the network, None where the writer did not know."""
-
-    @property
-    def length(self) -> int:
-        """Length of the finished array along its first axis."""
-
-    @property
-    def block_length(self) -> int:
-        """How much of the first axis is written and committed at once."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
+"""Codecs that Zarr itself has; others might run code that a store names."""
 
 
 M = TypeVar("M", bound=Meta)
-
-Span = tuple[int, int]
-"""A range of the first axis: the first row, or minibatch of Grams, and the one after the last."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +53,7 @@ class ArrayForm:
 
 @dataclass(frozen=True)
 class Form(Generic[M]):
-    """What the groups of one kind of store look like, and what its errors say.
+    """How the groups of one kind of store look, and the words of its errors.
 
     Attributes:
         kind: of store.
@@ -116,8 +64,6 @@ class Form(Generic[M]):
         depth: components of a group's path.
         unit: what the first axis counts, such as ``row``.
         units: its plural.
-        block: what is committed at once, ``{}`` being its length.
-        finish: what to do where something is missing.
         verb: what makes such a group, such as ``extract``.
     """
 
@@ -129,13 +75,14 @@ class Form(Generic[M]):
     depth: int
     unit: str
     units: str
-    block: str
-    finish: str
     verb: str
 
 
 Records = tuple[Commit | None, ...]
 """One record a block, in order; None for a block whose record was taken back."""
+
+Stored = tuple[M, Records, dict[str, Any]]
+"""Metadata, commit records and attributes of a group."""
 
 
 class Committed(Generic[M]):
@@ -153,17 +100,14 @@ class Committed(Generic[M]):
 
     def _set_records(self, records: Records) -> None:
         n = records.index(None) if None in records else len(records)
-        self._commits, self._later = tuple(filter(None, records[:n])), records[n:]
+        self.commits = tuple(filter(None, records[:n]))
+        """Records of what counts, in the order of the first axis."""
+        self._later = records[n:]
 
     @property
     def place(self) -> Place:
         """Folder of its group."""
         return self.store_path / self.meta.key.path
-
-    @property
-    def commits(self) -> tuple[Commit, ...]:
-        """Records of what counts, in the order of the first axis."""
-        return self._commits
 
     @property
     def kept(self) -> tuple[Commit, ...]:
@@ -173,33 +117,91 @@ class Committed(Generic[M]):
     @property
     def taken_back(self) -> tuple[Span, ...]:
         """Blocks whose records were taken back because they were damaged."""
-        later = enumerate(self._later, start=len(self._commits))
-        return tuple(block_range(self.meta, i) for i, record in later if record is None)
+        later = enumerate(self._later, start=len(self.commits))
+        return tuple(self.meta.block(i) for i, record in later if record is None)
 
     @property
     def n_recorded(self) -> int:
         """How many rows (of Grams: minibatches) have counted, also if they were taken back."""
-        return block_range(self.meta, len(self._commits) + len(self._later) - 1)[1]
+        return self.meta.block(len(self.commits) + len(self._later) - 1)[1]
 
     @property
     def missing(self) -> tuple[Span, ...]:
         """Blocks that are to be written: those that were taken back, then those never written."""
-        never = range(len(self._commits) + len(self._later), n_blocks(self.meta))
-        return self.taken_back + tuple(block_range(self.meta, i) for i in never)
+        never = range(len(self.commits) + len(self._later), self.meta.n_blocks)
+        return self.taken_back + tuple(map(self.meta.block, never))
 
     @property
     def n_committed(self) -> int:
         """How many rows (of Grams: minibatches) count, and can be read."""
-        return self._commits[-1].stop if self._commits else 0
+        return self.commits[-1].stop if self.commits else 0
 
     @property
     def complete(self) -> bool:
         """Whether all of them count."""
         return self.n_committed == self.meta.length
 
+    def _move(self, move: Move, node: ArrayNode, start: int, block: npt.NDArray[Any]) -> str | None:
+        """Read or write chunks past Zarr, which copies them more often; return their digest.
+
+        None, and nothing done, where they are no local files of bytes and a checksum, one block of
+        the first axis each.
+        """
+        root, array, (rows, *rest) = self.store_path, self.place / self.form.array, node.chunks
+        if (
+            not isinstance(root, Path)
+            or not isinstance(array, Path)
+            or node.codecs != CODECS
+            or node.chunk_keys != CHUNK_KEYS
+            or rows != min(self.meta.block_length, self.meta.length)
+            or len(node.chunks) != len(node.shape)
+            or tuple(rest[1:]) != node.shape[2:]
+        ):
+            return None
+        index = start // self.meta.block_length
+        return move_block(move, root, array / "c" / str(index), block, node.chunks)
+
 
 class CommittedReader(Committed[M]):
-    """What was committed when it was opened, every digest verified."""
+    """An array as committed when it was opened, every digest verified; pickles as path and key."""
+
+    unknown: ClassVar[type[StoreError]]
+    """Raised for what is not there."""
+
+    @classmethod
+    def at(cls, root: Place, path: str) -> Self | None:
+        """Open the group with a path, None where none is, or while it is being created."""
+        check_inside(root, root / path / NODE)
+        with reaching(root):
+            stored = parse(cls.form, read_attributes(root / path), path)
+        return None if stored is None else cls(root, *stored)
+
+    @classmethod
+    def get(cls, root: Place, key: object) -> Self:
+        """Open what has a key; raises as ``store[key]`` does."""
+        if not isinstance(key, RepresentationKey | GramKey):
+            raise InvalidKeyError(
+                f"{key!r} is no key",
+                remedy="find(run=..., checkpoint=..., tap=...) takes names, and every"
+                " representation that it finds has its key",
+            )
+        found = cls.at(root, key.path)
+        # A path may say less than a key.
+        if found is not None and found.meta.key == key:
+            return found
+        if found is None and read_attributes(root / key.path) is not None:
+            raise UnfinishedError(
+                f"{key} is being created in {root}", remedy=f"{cls.form.verb} the rest first"
+            )
+        raise cls.unknown(f"{root} holds no {key} on {key.sample_set}; {cls.form.verb} it first")
+
+    @classmethod
+    def _reopen(cls, root: Place, key: object) -> Self:
+        open_root(root, cls.form.kind)
+        return cls.get(root, key)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reopen, (self.store_path, self.meta.key)
 
     def __repr__(self) -> str:
         return (
@@ -217,42 +219,36 @@ class CommittedReader(Committed[M]):
         """Class of every row's example, committed or not."""
         return self._coordinate("label", np.dtype(np.int32))
 
-    @property
-    @abstractmethod
-    def _name(self) -> str:
-        """What an error calls it."""
-
     @cached_property
     def _array_form(self) -> ArrayForm:
         return self.form.array_form(self.meta)
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row (of Grams: a minibatch)."""
+        return math.prod(self._array_form.shape[1:]) * self._array_form.dtype.itemsize
+
     def _blocks(self, start: int, stop: int) -> tuple[Commit, ...]:
         """Return the commits that a range touches, having checked that it can be read."""
+        units, n, key = self.form.units, self.meta.length, self.meta.key
         for bound in (start, stop):
             if not isinstance(bound, int | np.integer):
                 raise RowRangeError(
-                    f"{bound!r} is no number of {self.form.units} of {self.meta.key}",
-                    remedy="give integers",
+                    repr(bound), f"is no number of {units} of {key}", "give integers"
                 )
-        self._check_range(start, stop)
+        if not 0 <= start <= stop <= n:
+            what, wanted = f"{units} {start} to {stop} of {key}", f"want 0 <= start <= stop <= {n}"
+            raise RowRangeError(what, "are no range", wanted)
+        if stop > self.n_committed:
+            raise UnfinishedError(
+                f"{key} has {self.n_committed} of {n} {units}, and {self.form.unit} {stop - 1} was"
+                " asked for",
+                remedy=f"{self.form.verb} the rest first",
+            )
         if start == stop:
             return ()
         first, last = start // self.meta.block_length, (stop - 1) // self.meta.block_length
-        return self._commits[first : last + 1]
-
-    def _check_range(self, start: int, stop: int) -> None:
-        units, n = self.form.units, self.meta.length
-        if not 0 <= start <= stop <= n:
-            raise RowRangeError(
-                f"{units} {start} to {stop} of {self.meta.key} are no range",
-                remedy=f"want 0 <= start <= stop <= {n}",
-            )
-        if stop > self.n_committed:
-            raise UnfinishedError(
-                f"{self.meta.key} has {self.n_committed} of {n} {units}, and {self.form.unit}"
-                f" {stop - 1} was asked for",
-                remedy=f"{self.form.finish}",
-            )
+        return self.commits[first : last + 1]
 
     def _empty(self, length: int) -> npt.NDArray[Any]:
         return np.empty((length, *self._array_form.shape[1:]), self._array_form.dtype)
@@ -266,53 +262,51 @@ class CommittedReader(Committed[M]):
         return None
 
     def _fill(self, block: Commit, target: npt.NDArray[Any]) -> None:
-        what = f"{self.form.units} {block.start} to {block.stop - 1}"
+        with self._reading(f"{self.form.units} {block.start} to {block.stop - 1}") as what:
+            found = self._move(read_chunk, self._node, block.start, target)
+            if found is None:
+                rows = slice(block.start, block.stop)
+                self._array.get_basic_selection(rows, out=NDBuffer.from_numpy_array(target))
+                found = crc32c(target)
+        self._check_digest(what, found, block.digest)
+
+    def _coordinate(self, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        with self._reading(f"{name}s") as what:
+            self._member(name)
+            values = np.asarray(self._opened(name)[:], dtype)
+        digests = self._attributes.get(COORDINATES)
+        wanted = digests.get(name) if isinstance(digests, dict) else None
+        self._check_digest(what, crc32c(values), wanted)
+        return values
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[str]:
+        """Say in one sentence what a disk refuses, and of which values: they may be lost."""
         with reaching(self.store_path):
             try:
-                found = self._read(block, target)
+                yield what
+            except StoreError:
+                raise
             except (ValueError, RuntimeError) as error:  # a checksum, another length, no zstd frame
                 pass_on(error)
                 raise self._damaged(what, str(error)) from error
             except OSError as error:
-                self._raise_unreadable(what, error)
-                raise
-        if found != block.digest:
-            raise self._damaged(what, f"digest {found}, committed {block.digest}")
+                if not isinstance(self.store_path, Path):
+                    raise
+                if not isinstance(error, PermissionError):
+                    raise self._damaged(what, error.strerror or str(error)) from error
+                raise StoreLocationError(
+                    f"{what} of {self.meta.key.title}",
+                    f"may not be read ({error.strerror}): ask the owner of {self.place}",
+                ) from error
 
-    def _read(self, block: Commit, target: npt.NDArray[Any]) -> str:
-        """Fill ``target`` with a block and return its digest."""
-        root, place = self.store_path, self.place / self.form.array
-        if not self._ours or not isinstance(root, Path) or not isinstance(place, Path):
-            selection = slice(block.start, block.stop)
-            self._array.get_basic_selection(selection, out=NDBuffer.from_numpy_array(target))
-            return crc32c(target)
-        index = block.start // self.meta.block_length
-        crcs = [
-            read_chunk(root, chunk_file(place, index, j, target.ndim), part, chunks)
-            for j, part, chunks in parts_of(target, self._node.chunks)
-        ]
-        # The bytes of several parts have another order than those of the block.
-        return as_digest(crcs[0]) if len(crcs) == 1 and crcs[0] is not None else crc32c(target)
-
-    @property
-    def _ours(self) -> bool:
-        """Whether its chunks are files that need no decoding: Zarr copies them more often."""
-        return is_ours(self._node, self.meta)
-
-    def _raise_unreadable(self, what: str, error: OSError) -> None:
-        """Raise a sentence for what a local disk refuses: it may be lost, or another user's."""
-        if isinstance(error, StoreError) or not isinstance(self.store_path, Path):
-            return
-        if isinstance(error, PermissionError):
-            raise StoreLocationError(
-                f"{what} of {self._name} may not be read ({error.strerror}): ask the owner of"
-                f" {self.place}"
-            ) from error
-        raise self._damaged(what, error.strerror or str(error)) from error
+    def _check_digest(self, what: str, found: str, committed: object) -> None:
+        if found != committed:
+            raise self._damaged(what, f"digest {found}, committed {committed}")
 
     def _damaged(self, what: str, reason: str) -> DamagedChunkError:
         remedy = unreadable(self.place, self.form.verb)
-        return DamagedChunkError.of(f"{what} of {self._name}", reason, remedy)
+        return DamagedChunkError.of(f"{what} of {self.meta.key.title}", reason, remedy)
 
     @cached_property
     def _node(self) -> ArrayNode:
@@ -324,7 +318,6 @@ class CommittedReader(Committed[M]):
 
     @cached_property
     def _array(self) -> zarr.Array[Any]:
-        self._node  # noqa: B018  # checked before Zarr looks at it
         return self._opened(self.form.array)
 
     def _member(self, name: str) -> ArrayNode:
@@ -340,48 +333,18 @@ class CommittedReader(Committed[M]):
             raise self._damaged("metadata", f"array {name!r} has the codec {min(foreign)!r}")
         return node
 
-    def _open(self, name: str) -> zarr.Array[Any]:
-        self._member(name)
-        return self._opened(name)
-
     def _opened(self, name: str) -> zarr.Array[Any]:
+        """Open what ``_member`` has let in."""
         store = zarr_store(self.place / name, read_only=True)
         try:
             return zarr.open_array(store, mode="r", zarr_format=3)
         except (KeyError, ValueError, TypeError, FileNotFoundError) as error:
             raise self._damaged("metadata", f"array {name!r} is missing or unreadable") from error
 
-    def _coordinate(self, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        with reaching(self.store_path):
-            try:
-                values = np.asarray(self._open(name)[:], dtype)
-            except (ValueError, RuntimeError) as error:
-                pass_on(error)
-                raise self._damaged(f"{name}s", str(error)) from error
-            except OSError as error:
-                self._raise_unreadable(f"{name}s", error)
-                raise
-        digests = self._attributes.get(COORDINATES)
-        wanted = digests.get(name) if isinstance(digests, dict) else None
-        if crc32c(values) != wanted:
-            raise self._damaged(f"{name}s", f"digest {crc32c(values)}, committed {wanted}")
-        return values
 
-
-def is_ours(node: ArrayNode, meta: Meta) -> bool:
-    """Return whether chunks are bytes and a checksum, one block of the first axis each."""
-    rows, *rest = node.chunks
-    return (
-        node.codecs == CODECS
-        and node.chunk_keys == CHUNK_KEYS
-        and rows == min(meta.block_length, meta.length)
-        and tuple(rest[1:]) == node.shape[2:]
-    )
-
-
-def parse(form: Form[M], attributes: Mapping[str, Any], path: str) -> tuple[M, Records] | None:
-    """Return a group's metadata and commit records, or None while it is being created."""
-    if form.mark not in attributes:
+def parse(form: Form[M], attributes: dict[str, Any] | None, path: str) -> Stored[M] | None:
+    """Take a group's attributes apart; None where there is none, or while it is being created."""
+    if attributes is None or form.mark not in attributes:
         return None
     meta = form.from_json(attributes[form.mark])
     if meta.key.path != path:
@@ -394,25 +357,14 @@ def parse(form: Form[M], attributes: Mapping[str, Any], path: str) -> tuple[M, R
     if not isinstance(found, list) or not isinstance(later, list):
         raise SchemaError(path, "has no list of commit records", remedy=unreadable("it", form.verb))
     records = [None if r is None else Commit.from_json(r) for r in [*found, *later]]
-    wanted = [block_range(meta, i) for i in range(n_blocks(meta))]
+    wanted = [meta.block(i) for i in range(meta.n_blocks)]
     if len(records) > len(wanted) or any(
         record and (record.start, record.stop) != block
         for record, block in zip(records, wanted, strict=False)
     ):
         raise SchemaError(
             f"the commit records of {path}",
-            f"do not follow one another in {form.block.format(meta.block_length)}",
+            f"do not follow one another in blocks of {meta.block_length} {form.units}",
             remedy=unreadable("it", form.verb),
         )
-    return meta, tuple(records)
-
-
-def n_blocks(meta: Meta) -> int:
-    """Return in how many blocks an array is written."""
-    return -(-meta.length // meta.block_length)
-
-
-def block_range(meta: Meta, index: int) -> tuple[int, int]:
-    """Return where a block begins on the first axis, and where the next one would."""
-    start = index * meta.block_length
-    return start, min(start + meta.block_length, meta.length)
+    return meta, tuple(records), attributes

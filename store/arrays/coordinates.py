@@ -1,6 +1,7 @@
 """Which examples the rows are of, the same for all that is stored on one sample set."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -8,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from store.arrays.activations import ACTIVATIONS
-from store.arrays.committed import Form, Meta
-from store.errors import ConflictError, MisalignedWriteError, SchemaError, StoreError, unreadable
-from store.model.array_interop import as_numpy
+from store.errors import ConflictError, MisalignedWriteError, StoreError
+from store.model.array_interop import as_integers
 from store.model.examples import NO_INDEX
 from store.model.names import is_tap_folder, tap_folder
-from store.model.schema import RepresentationKey, RepresentationMeta
+from store.model.schema import Meta, RepresentationKey, RepresentationMeta
 from store.storage.paths import Place, child_names
 from store.zarrfiles.layout import COORDINATES, crc32c
 from store.zarrfiles.metadata_files import read_attributes
@@ -26,32 +26,16 @@ Coordinates = Mapping[str, npt.NDArray[Any]]
 
 def coordinates_of(samples: npt.ArrayLike, labels: npt.ArrayLike, meta: Meta) -> Coordinates:
     """Return the coordinates as they are stored; raises MisalignedWriteError for others."""
+    n, refuse = meta.n_samples, MisalignedWriteError
     return {
-        "sample": _coordinate("samples", samples, np.dtype(np.int64), meta),
-        "label": _coordinate("labels", labels, np.dtype(np.int32), meta),
+        "sample": as_integers(f"samples of {meta.key}", samples, np.int64, n, refuse),
+        "label": as_integers(f"labels of {meta.key}", labels, np.int32, n, refuse),
     }
 
 
 def digests(coordinates: Coordinates) -> dict[str, str]:
     """Return what is recorded of them."""
     return {name: crc32c(values) for name, values in coordinates.items()}
-
-
-def check_same(
-    folder: Place, attributes: Mapping[str, Any], wanted: Mapping[str, str], form: Form[Any]
-) -> None:
-    """Raise ConflictError where a group is stored with others."""
-    found = _recorded(attributes, wanted)
-    if found is None:
-        raise SchemaError(
-            f"{folder} has no digests of its coordinates", remedy=unreadable("it", form.verb)
-        )
-    for name, digest in wanted.items():
-        if found[name] != digest:
-            raise ConflictError(
-                f"{folder} is stored with other {name}s (digest {found[name]}, not {digest})",
-                remedy="give the same, or write under another name",
-            )
 
 
 def check_like_others(root: Place, meta: RepresentationMeta, wanted: Mapping[str, str]) -> None:
@@ -65,11 +49,13 @@ def check_like_others(root: Place, meta: RepresentationMeta, wanted: Mapping[str
     if wanted["sample"] == unknown:
         return
     for folder in islice(_others(root, meta.key), _MOST_LOOKS):
-        attributes = _of_a_group(folder, ACTIVATIONS)
-        found = _recorded(attributes, wanted)
-        if found is None or found["sample"] == unknown:
+        attributes: Mapping[str, Any] = {}
+        with suppress(StoreError):  # damage, which verification reports
+            attributes = read_attributes(folder) or {}
+        other, found = attributes.get(ACTIVATIONS.mark), recorded(attributes, wanted)
+        if not isinstance(other, dict) or found is None or found["sample"] == unknown:
             continue
-        sample_set = attributes[ACTIVATIONS.mark].get("sample_set")
+        sample_set = other.get("sample_set")
         if sample_set != meta.sample_set.to_json():
             raise ConflictError(
                 f"{meta.key} is of the sample set {meta.sample_set}, and {folder} of {sample_set}",
@@ -80,24 +66,14 @@ def check_like_others(root: Place, meta: RepresentationMeta, wanted: Mapping[str
                 raise ConflictError(
                     f"{meta.key} has other {name}s (digest {digest}) than {folder} on the same"
                     f" sample set ({found[name]})",
-                    remedy=(
-                        "give those that are stored, as"
-                        " store.Examples.like gives them, or examples of another digest"
-                    ),
+                    remedy="give those that are stored, as store.Examples.like gives them, or"
+                    " examples of another digest",
                 )
         return
 
 
-def _of_a_group(folder: Place, form: Form[Any]) -> Mapping[str, Any]:
-    """Return the attributes of a group, none where there is no whole one: others tell of damage."""
-    try:
-        attributes = read_attributes(folder) or {}
-    except StoreError:
-        return {}
-    return attributes if isinstance(attributes.get(form.mark), dict) else {}
-
-
-def _recorded(attributes: Mapping[str, Any], wanted: Mapping[str, str]) -> Mapping[str, Any] | None:
+def recorded(attributes: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the digests of a group's coordinates, None where it has not those that are wanted."""
     found = attributes.get(COORDINATES)
     return found if isinstance(found, dict) and set(found) == set(wanted) else None
 
@@ -113,23 +89,3 @@ def _others(root: Place, key: RepresentationKey) -> Iterator[Place]:
             network = sample_set / run / checkpoint
             if network != own:
                 yield from (network / name for name in child_names(network, is_tap_folder)[:1])
-
-
-def _coordinate(
-    name: str, values: npt.ArrayLike, dtype: np.dtype[Any], meta: Meta
-) -> npt.NDArray[Any]:
-    array, n = as_numpy(values, f"{name} of {meta.key}"), meta.sample_set.n_samples
-    if array.shape != (n,) or array.dtype.kind not in "iu":
-        raise MisalignedWriteError(
-            f"{name} of {meta.key} are {array.dtype} of shape {array.shape}",
-            remedy=f"want {n} integers, one a row",
-        )
-    cast = array.astype(dtype, order="C", copy=False)
-    odd = np.flatnonzero(cast != array)
-    if len(odd):
-        raise MisalignedWriteError(
-            f"{name} of {meta.key} have {array[odd[0]]} in row {odd[0]}, which {dtype} does not"
-            " hold",
-            remedy="give smaller numbers",
-        )
-    return cast

@@ -6,32 +6,27 @@ They are stored in float32, and from the first Gram whose digits that does not h
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from store.arrays.committed import ArrayForm, CommittedReader, Form, Records, block_range
+from store.arrays.committed import ArrayForm, CommittedReader, Form, Records
 from store.arrays.scan import CommittedStore
-from store.arrays.writer import CommittedWriter, written
-from store.errors import (
-    MisalignedWriteError,
-    SchemaError,
-    UnknownGramsError,
-)
+from store.arrays.writer import CommittedWriter
+from store.errors import MisalignedWriteError, SchemaError, UnknownGramsError
 from store.model.array_interop import as_real
 from store.model.narrowing import narrow_gram
 from store.model.schema import GramKey, GramMeta
 from store.model.triangles import as_narrow_as_exact, pack, triangle_size
-from store.storage.claims import Claim
-from store.storage.paths import Address, Place
-from store.storage.remote_errors import reaching
-from store.zarrfiles.layout import SOURCE
+from store.storage.paths import Address
+from store.zarrfiles.layout import SOURCE, writing
 
 MEDIAN_DISTANCE: Final = "allcnn_median"
 FIRST_MEDIAN_DISTANCE: Final = "allcnn_median_distance"
-"""What versions before 3 kept: of the first 1,024 examples, zero distances among them."""
+"""As versions before 3 kept it: over the first 1,024 examples, zero distances included."""
 
 BOUNDS: Final = "allcnn_bounds"
 UNIT: Final = "allcnn_unit"
@@ -56,8 +51,6 @@ GRAMS: Final = Form(
     depth=5,
     unit="minibatch",
     units="minibatches",
-    block="chunks of {} minibatches",
-    finish="finish computing them",
     verb="compute",
 )
 
@@ -70,55 +63,54 @@ class GramWriter(CommittedWriter[GramMeta]):
 
     form: ClassVar[Form[GramMeta]] = GRAMS
 
-    def __init__(
-        self,
-        root: Place,
-        meta: GramMeta,
-        records: Records,
-        attributes: Mapping[str, Any],
-        held: Claim,
-    ) -> None:
-        super().__init__(root, meta, records, attributes, held)
+    def __init__(self, *made: Any) -> None:
+        super().__init__(*made)
         self._pending: list[npt.NDArray[Any]] = []
-        self._bounds = _bounds(attributes, meta)
-        self._unit = _unit(attributes, meta.key) if self._commits or self.kept else None
+        self._bounds = _bounds(self._attributes, self.meta)
+        has_grams = self.commits or self.kept
+        self.unit = _unit(self._attributes, self.meta.key) if has_grams else None
+        """Power of two that examples were divided by; None while all Grams suit any."""
 
     @property
     def median_distance(self) -> float | None:
         """Median distance between examples, None where it is not kept."""
         return _median_distance(self._attributes, self.meta.key)
 
-    @property
-    def unit(self) -> int | None:
-        """Power of two that examples were divided by; None while all Grams suit any."""
-        return self._unit
-
     def append(self, K: npt.ArrayLike, bound: float | None = None, unit: int | None = 0) -> None:
         """Add the Gram of the next minibatch, of shape (n, n).
 
-        It is written and committed with the others of its chunk, ``n_committed`` telling how far
-        that went; a writer that ends before loses the few it had gathered. NaN and infinities are
-        stored as they are.
+        It is written and committed with the others of its chunk, up to ``n_committed``; a writer
+        that ends before loses the few that it had gathered. NaN and infinities are stored as they
+        are.
 
         Args:
             K: float64 whose digits float32 does not hold is stored as such, others as float32. What
                 was stored before is then written again in float64; killed in between, nothing is
-                stored, and writing begins afresh.
+                stored, and writing begins again.
             bound: of the errors of its squared distances, against usual ones; None if not known.
             unit: the examples were divided by 2**unit, the same for all minibatches; None, before
                 others, of examples that are all alike.
         """
-        index = self.n_committed + len(self._pending)
-        gram = as_narrow_as_exact(self._check_square(as_real(K, str(self.meta.key)), index))
+        name, index = str(self.meta.key), self.n_committed + len(self._pending)
+        if index == self.meta.length:
+            raise MisalignedWriteError(
+                name, f"have all their {index} minibatches", "stop appending"
+            )
+        gram, n = as_narrow_as_exact(as_real(K, name)), self.meta.sizes[index]
+        if gram.shape != (n, n):
+            wanted = (
+                f"minibatch {index} needs {(n, n)}: append the Grams of all minibatches in order"
+            )
+            raise MisalignedWriteError(name, f"got a Gram of shape {gram.shape}", wanted)
         if gram.dtype == np.float64 and self.meta.precision == "float32":
             if self._later:
                 # Those behind that were stored in float32 are not at hand in float64.
                 bound = None
             else:
                 self._widen()
-        self._unit = unit
+        self.unit = unit
         self._bounds[index] = bound
-        pending = [*self._pending, pack(narrow_gram(gram, self.meta.precision, str(self.meta.key)))]
+        pending = [*self._pending, pack(narrow_gram(gram, self.meta.precision, name))]
         if len(pending) == self.meta.block_length or index + 1 == self.meta.length:
             self._write(self._padded(pending))
             pending = []
@@ -128,27 +120,24 @@ class GramWriter(CommittedWriter[GramMeta]):
         """Keep the median distance between examples at once; 0.0 and NaN are allowed."""
         if distance < 0:
             raise SchemaError(
-                f"the median distance of {self.meta.key} is {distance}", remedy="want >= 0"
+                f"the median distance of {self.meta.key}", f"is {distance}", "want >= 0"
             )
-        value = float(distance)
-        with (
-            reaching(self.store_path),
-            written(f"cannot write to {self.place}", "; fix that and run again"),
-        ):
-            self._put({MEDIAN_DISTANCE: _json(value)})
+        what = f"cannot write to {self.place}"
+        with writing(self.store_path, what, "; fix that and run again"):
+            self._put({MEDIAN_DISTANCE: _json(float(distance))})
 
     def _notes(self, records: Records) -> dict[str, Any]:
-        stop = block_range(self.meta, len(records))[0]
+        stop = self.meta.block(len(records))[0]
         notes: dict[str, Any] = {BOUNDS: [_json(bound) for bound in self._bounds[:stop]]}
-        if self._unit != 0 or UNIT in self._attributes:
-            notes[UNIT] = self._unit
+        if self.unit != 0 or UNIT in self._attributes:
+            notes[UNIT] = self.unit
         return notes
 
     def _widen(self) -> None:
         """Store everything in float64, what is committed included."""
-        there = Grams(self.store_path, self.meta, self._commits, self._attributes)
+        there = Grams(self.store_path, self.meta, self.commits, self._attributes)
         kept = there.read(0, self.n_committed)
-        blocks = [kept[each.start : each.stop] for each in self._commits]
+        blocks = [kept[each.start : each.stop] for each in self.commits]
         self._make_again(replace(self.meta, precision="float64"))
         for block in blocks:
             self._write(self._padded(block))
@@ -160,34 +149,12 @@ class GramWriter(CommittedWriter[GramMeta]):
             row[: len(values)] = values
         return rows
 
-    def _check_square(self, K: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
-        if index == self.meta.length:
-            raise MisalignedWriteError(
-                f"{self.meta.key} have all their {self.meta.length} minibatches",
-                remedy="stop appending",
-            )
-        n = self.meta.sizes[index]
-        if K.shape != (n, n):
-            raise MisalignedWriteError(
-                f"{self.meta.key} got a Gram of shape {K.shape}",
-                remedy=(
-                    f"minibatch {index} needs {(n, n)}:"
-                    " append the Grams of all minibatches in order"
-                ),
-            )
-        return K
-
 
 class Grams(CommittedReader[GramMeta]):
-    """The Grams of one representation that were committed when they were opened.
-
-    Pickles as path and key.
-    """
+    """The Grams of one representation that were committed when they were opened."""
 
     form: ClassVar[Form[GramMeta]] = GRAMS
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.store_path, self.key)
+    unknown = UnknownGramsError
 
     @property
     def key(self) -> GramKey:
@@ -197,7 +164,7 @@ class Grams(CommittedReader[GramMeta]):
     @property
     def median_distance(self) -> float | None:
         """Median distance between examples, None where it is not kept: the Grams hold it."""
-        return _median_distance(self._attributes, self.key)
+        return _median_distance(self._attributes, self.meta.key)
 
     @property
     def unit(self) -> int:
@@ -232,27 +199,11 @@ class Grams(CommittedReader[GramMeta]):
             packed += unpadded[max(first - block.start, 0) : stop - block.start]
         return list(map(as_narrow_as_exact, packed))
 
-    @property
-    def _name(self) -> str:
-        of = self.key.of
-        return (
-            f"the Grams {self.key.variant} of tap {of.tap} of run {of.run}, checkpoint"
-            f" {of.checkpoint}"
-        )
-
 
 class GramStore(CommittedStore[Grams]):
     """A store of Grams, read only; pickles as its path."""
 
     reader = Grams
-    unknown = UnknownGramsError
-
-    def __getitem__(self, key: GramKey) -> Grams:
-        """Open the Grams of one representation.
-
-        Raises UnknownGramsError for what is not there, UnfinishedError while it is being created.
-        """
-        return self._get(key)
 
 
 def open_grams(path: Address) -> GramStore:
@@ -263,16 +214,12 @@ def open_grams(path: Address) -> GramStore:
     return GramStore(path)
 
 
-def _reopen(path: Place, key: GramKey) -> Grams:
-    return GramStore(path)[key]
-
-
 def _bounds(attributes: Mapping[str, Any], meta: GramMeta) -> list[float | None]:
     """Return what is known of each minibatch's errors; nothing before version 3."""
     found = attributes.get(BOUNDS, [])
     if not isinstance(found, list) or len(found) > meta.length:
         raise SchemaError(
-            f"the bounds of {meta.key} are {found!r:.60}", remedy="want a list of numbers"
+            f"the bounds of {meta.key}", f"are {found!r:.60}", "want a list of numbers"
         )
     known = [_number(value, f"a bound of {meta.key}") for value in found]
     return known + [None] * (meta.length - len(known))
@@ -293,11 +240,11 @@ def _json(value: float | None) -> float | str | None:
 
 
 def _number(value: object, name: str) -> float | None:
-    if value is None or (isinstance(value, int | float | str) and not isinstance(value, bool)):
-        try:
-            return None if value is None else float(value)
-        except (ValueError, OverflowError):
-            pass
+    if value is None:
+        return None
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            return float(value)
     raise SchemaError(f"{name} is {value!r:.60}, and no number", remedy="compute the Grams again")
 
 

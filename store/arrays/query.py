@@ -1,4 +1,4 @@
-"""Find by names: what a filter such as ``tap="conv*", epoch__ge=5`` means."""
+"""Find by names, with filters such as ``tap="conv*", epoch__ge=5``."""
 
 import operator
 import re
@@ -15,7 +15,7 @@ from store.storage.paths import Place
 
 Scalar = str | int | float | bool
 Wanted = Scalar | Collection[Scalar] | None
-"""What a name is compared with: one value, several of which any will do, or None for no filter."""
+"""One value to compare with, several of which any will do, or None for no filter."""
 
 TAP: Final = "tap"
 LEVELS: Final = ("sample_set", "run", "checkpoint", TAP)
@@ -26,7 +26,7 @@ _KINDS: Final = dict.fromkeys((*LEVELS, "dataset", "split", "dtype"), _TEXT) | {
     "n_samples": _NUMBER,
     "complete": _TRUTH,
 }
-"""What everything stored has, and of which kind it is."""
+"""Names that everything stored has, and the kind of their values."""
 
 _ORDERS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "ge": operator.ge,
@@ -41,22 +41,13 @@ _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 def facts(meta: RepresentationMeta | GramMeta, complete: bool) -> dict[str, Scalar]:
     """Return what can be asked for by name: the key, the sample set, and free attributes."""
-    if isinstance(meta, GramMeta):
-        key, of = meta.key, meta.key.of
-        how: dict[str, Scalar] = {
-            name: getattr(key, name) for name in ("kernel", "pool", "batch_size", "dtype")
-        }
-    else:
-        of, how = meta.key, {"dtype": meta.dtype}
-    return {
-        **meta.attributes,
-        **{name: getattr(of, name) for name in LEVELS},
-        "dataset": meta.sample_set.dataset,
-        "split": meta.sample_set.split,
-        "n_samples": meta.n_samples,
-        "complete": complete,
-        **how,
-    }
+    of = meta.key.of if isinstance(meta, GramMeta) else meta.key
+    found = {**meta.attributes, **{name: getattr(of, name) for name in LEVELS}}
+    found |= {name: getattr(meta.sample_set, name) for name in ("dataset", "split", "n_samples")}
+    found["complete"] = complete
+    if isinstance(meta, RepresentationMeta):
+        return found | {"dtype": meta.dtype}
+    return found | {n: getattr(meta.key, n) for n in ("kernel", "pool", "batch_size", "dtype")}
 
 
 @dataclass(frozen=True)
@@ -115,7 +106,7 @@ class Query:
     def admits(self, level: str, folder: str) -> bool:
         """Return whether a folder can hold what fits, so that no other is opened."""
         name = tap_name(folder) if level == TAP else folder
-        # Of a folder that is cut, the metadata have the name.
+        # Where a folder's name is cut, the metadata have the tap's.
         return name is None or all(
             c.holds({level: name}) for c in self.conditions if c.name == level
         )
@@ -169,20 +160,21 @@ def parse_where(text: str) -> tuple[str, Wanted]:
     if not found:
         raise QueryError(
             f"{text!r} compares nothing",
-            remedy=(
-                "write NAME=VALUE, with =, !=, >=, >, <= or <,"
-                " as in 'epoch>=5', 'tap=conv*' or 'seed=0,1'"
-            ),
+            remedy="write NAME=VALUE, with =, !=, >=, >, <= or <, as in 'epoch>=5', 'tap=conv*' or"
+            " 'seed=0,1'",
         )
     name, sign, written = found.groups()
-    quoted = len(written) > 1 and written[0] == written[-1] and written[0] in "'\""
-    words = [written] if quoted else [word.strip() for word in written.split(",")]
+    words = [written] if _is_quoted(written) else [word.strip() for word in written.split(",")]
     values = [_value(word, _KINDS.get(name)) for word in words]
     return name + _SIGNS.get(sign, ""), values[0] if len(values) == 1 else values
 
 
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+
+
 def _value(word: str, kind: str | None) -> Scalar:
-    if len(word) > 1 and word[0] == word[-1] and word[0] in "'\"":
+    if _is_quoted(word):
         return word[1:-1]
     if kind == _TEXT:
         return word
@@ -202,14 +194,10 @@ def _condition(given: str, wanted: Wanted, in_signs: bool) -> Condition:
     values = _values(given, wanted)
     kinds = {_kind(value) for value in values} if not isinstance(values, range) else {_NUMBER}
     if len(kinds) > 1:
-        raise QueryError(
-            f"{given} is a {' and a '.join(sorted(kinds))}", remedy="give values of one kind"
-        )
+        raise QueryError(given, f"is a {' and a '.join(sorted(kinds))}", "give values of one kind")
     condition = Condition(name, order, values, kinds.pop() if kinds else None)
     if order in _ORDERS and (len(values) != 1 or condition.kind == _TRUTH):
-        raise QueryError(
-            f"{given} is {wanted!r}", remedy="give one number or one text to compare with"
-        )
+        raise QueryError(given, f"is {wanted!r}", "give one number or one text to compare with")
     if condition.kind not in (None, kind := _KINDS.get(name, condition.kind)):
         raise _unlike(condition, str(kind), "")
     return condition
@@ -219,14 +207,11 @@ def _values(given: str, wanted: Any) -> Collection[Scalar]:
     if isinstance(wanted, range):
         return wanted
     several = isinstance(wanted, list | tuple | set | frozenset | np.ndarray)
-    values = tuple(v.item() if isinstance(v, np.generic) else v for v in wanted) if several else ()
-    if not several:
-        values = (wanted.item() if isinstance(wanted, np.generic) else wanted,)
+    given_values = wanted if several else (wanted,)
+    values = tuple(v.item() if isinstance(v, np.generic) else v for v in given_values)
     if not all(isinstance(value, str | int | float) for value in values):
-        raise QueryError(
-            f"{given} is {wanted!r}",
-            remedy="give a text, a number, True or False, or a list of them",
-        )
+        advice = "give a text, a number, True or False, or a list of them"
+        raise QueryError(given, f"is {wanted!r}", advice)
     return values
 
 

@@ -13,21 +13,18 @@ import numpy.typing as npt
 from store.arrays.activations import ACTIVATIONS
 from store.arrays.committed import CommittedReader, Form
 from store.arrays.scan import CommittedStore
-from store.arrays.selection import Selection, Space, select
-from store.errors import UnknownRepresentationError
-from store.model.indices import Chosen
+from store.arrays.selection import Chosen, Selection, Space, as_indices, known_labels
+from store.errors import QueryError, UnfinishedError, UnknownRepresentationError
 from store.model.names import is_tap_folder
 from store.model.schema import RepresentationKey, RepresentationMeta, SampleSet
-from store.storage.paths import Address, Place, child_names
+from store.storage.paths import Address, child_names
 
 
 class Representation(CommittedReader[RepresentationMeta]):
     """The rows of one tap that were committed when it was opened; pickles as its path and key."""
 
     form: ClassVar[Form[RepresentationMeta]] = ACTIVATIONS
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.store_path, self.key)
+    unknown = UnknownRepresentationError
 
     @cached_property
     def rows_digest(self) -> str:
@@ -95,11 +92,22 @@ class Representation(CommittedReader[RepresentationMeta]):
         Raises UnfinishedError for rows not yet committed, RowRangeError for what is out of range,
         and QueryError for labels that no example has.
         """
-        return select(self, rows, label, channels, space)
-
-    @property
-    def _name(self) -> str:
-        return f"tap {self.key.tap} of run {self.key.run}, checkpoint {self.key.checkpoint}"
+        if space not in (None, "mean"):
+            remedy = "use 'mean', or None to keep all positions"
+            raise QueryError(f"space is {space!r}", remedy=remedy)
+        n, n_channels = self.meta.n_samples, self.meta.shape[-1]
+        chosen = as_indices(f"rows of {self.key}", slice(None) if rows is None else rows, n)
+        last = int(chosen.max(initial=-1))
+        if last >= self.n_committed:
+            raise UnfinishedError(
+                f"{self.key} has {self.n_committed} of {n} rows, and row {last} was selected",
+                remedy=f"finish its extraction, or select rows before {self.n_committed}",
+            )
+        if label is not None:
+            chosen = chosen[np.isin(self.labels[chosen], known_labels(self, label))]
+        if channels is not None:
+            channels = as_indices(f"channels of {self.key}", channels, n_channels)
+        return Selection(self, chosen, channels, space)
 
 
 @dataclass(frozen=True)
@@ -127,15 +135,6 @@ class Store(CommittedStore[Representation]):
     """An activation store, read only; pickles as its path."""
 
     reader = Representation
-    unknown = UnknownRepresentationError
-
-    def __getitem__(self, key: RepresentationKey) -> Representation:
-        """Open one representation.
-
-        Raises UnknownRepresentationError for what is not there, UnfinishedError while it is
-        being created.
-        """
-        return self._get(key)
 
     def keys(self) -> list[RepresentationKey]:
         """Return the keys of all representations, in the order of ``find``."""
@@ -168,10 +167,6 @@ def n_missing_taps(taps: Sequence[Representation]) -> int:
     return max(0, n_taps - len(child_names(taps[0].place.parent, is_tap_folder))) if n_taps else 0
 
 
-def _reopen(path: Place, key: RepresentationKey) -> Representation:
-    return Store(path)[key]
-
-
 def _summary(taps: list[Representation]) -> Summary:
     key, n_rows = taps[0].key, taps[0].meta.n_samples
     n_missing = n_missing_taps(taps)
@@ -183,12 +178,7 @@ def _summary(taps: list[Representation]) -> Summary:
         n_missing_taps=n_missing,
         n_committed=min(tap.n_committed for tap in taps),
         n_rows=n_rows,
-        n_bytes=sum(map(_committed_bytes, taps)),
+        n_bytes=sum(tap.n_committed * tap.row_bytes for tap in taps),
         dtype=", ".join(sorted({tap.meta.dtype for tap in taps})),
         complete=not n_missing and all(tap.complete for tap in taps),
     )
-
-
-def _committed_bytes(tap: Representation) -> int:
-    row_bytes = int(np.prod(tap.meta.shape)) * np.dtype(tap.meta.dtype).itemsize
-    return tap.n_committed * row_bytes

@@ -1,6 +1,5 @@
 """Which taps of a network were removed on purpose: noted beside the others by their folders."""
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from store.errors import StoreError
@@ -14,34 +13,26 @@ REMOVED: Final = "allcnn_removed"
 
 def removed_taps(network: Place) -> set[str]:
     """Return the folders that were removed from a network's and are not there again."""
-    return set(_noted(_attributes(network))) - set(child_names(network, is_tap_folder))
+    return _noted(_attributes(network)) - set(child_names(network, is_tap_folder))
 
 
-def note_removed(network: Place, tap: str) -> None:
-    """Note that a tap is removed on purpose; nothing where the folder tells of no others."""
+def note_removed(network: Place, tap: str, is_removed: bool = True) -> None:
+    """Note that a tap is removed on purpose, or no longer is; nothing without readable metadata."""
     attributes = _attributes(network)
-    noted = {*_noted(attributes), tap}
-    if attributes is not None and noted != {*_noted(attributes)}:
-        write_folder(network, attributes | {REMOVED: sorted(noted)})
-
-
-def note_made(network: Place, tap: str) -> None:
-    """Take back that a tap was removed, now that it is written again."""
-    attributes = _attributes(network)
-    noted = {*_noted(attributes)}
-    if attributes is not None and tap in noted:
+    noted = _noted(attributes)
+    left = noted | {tap} if is_removed else noted - {tap}
+    if attributes is not None and left != noted:
         others = {name: value for name, value in attributes.items() if name != REMOVED}
-        left = sorted(noted - {tap})
-        write_folder(network, others | ({REMOVED: left} if left else {}))
+        write_folder(network, others | ({REMOVED: sorted(left)} if left else {}))
 
 
 def _attributes(network: Place) -> dict[str, Any] | None:
     try:
         return read_attributes(network)
-    except StoreError:  # damaged, which verification tells
+    except StoreError:  # damaged, which verification reports
         return None
 
 
-def _noted(attributes: dict[str, Any] | None) -> Iterator[str]:
+def _noted(attributes: dict[str, Any] | None) -> set[str]:
     found = (attributes or {}).get(REMOVED)
-    yield from (name for name in found if isinstance(name, str)) if isinstance(found, list) else ()
+    return {name for name in found if isinstance(name, str)} if isinstance(found, list) else set()

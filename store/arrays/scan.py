@@ -5,23 +5,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from store.arrays.committed import CommittedReader, Key, parse
+from store.arrays.committed import CommittedReader
 from store.arrays.query import LEVELS, Query, Scalar, Wanted, facts
-from store.errors import InvalidKeyError, StoreError, StoreLocationError, UnfinishedError
+from store.errors import StoreError, StoreLocationError
 from store.model.names import is_folder
-from store.storage.paths import Address, Place, as_place, check_inside, child_names
-from store.storage.remote_errors import each, reaching
+from store.model.schema import GramKey, RepresentationKey
+from store.storage.paths import Address, as_place, child_names
+from store.storage.remote_errors import each
 from store.zarrfiles.layout import open_root
-from store.zarrfiles.metadata_files import NODE, read_attributes
 
 R = TypeVar("R", bound=CommittedReader[Any])
 
 
 @dataclass(frozen=True)
 class Scan(Generic[R]):
-    """What a look for groups found.
+    """The groups that a search found.
 
     Attributes:
         found: those that fit, sorted by sample set, run, checkpoint and position in the network.
@@ -36,7 +36,6 @@ class CommittedStore(Generic[R]):
     """A store of committed arrays, read only; pickles as its path."""
 
     reader: type[R]
-    unknown: ClassVar[type[StoreError]]
 
     def __init__(self, path: Address) -> None:
         self.path = as_place(path)
@@ -47,6 +46,14 @@ class CommittedStore(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
+
+    def __getitem__(self, key: RepresentationKey | GramKey) -> R:
+        """Open what is stored under one key.
+
+        Raises UnknownRepresentationError, or UnknownGramsError, for what is not there, and
+        UnfinishedError while it is being created.
+        """
+        return self.reader.get(self.path, key)
 
     def find(
         self,
@@ -76,7 +83,7 @@ class CommittedStore(Generic[R]):
         return scan.found
 
     def scan(self, **filters: Wanted) -> Scan[R]:
-        """Find as ``find`` does, and tell what cannot be opened instead of raising its error."""
+        """Find as ``find`` does; return errors of what cannot be opened instead of raising them."""
         query = Query.parse(filters)
         scan = self._walk(query)
         if query.unsure(map(_facts, scan.found)).conditions:
@@ -84,74 +91,44 @@ class CommittedStore(Generic[R]):
             if not everything.unreadable:  # which may have the name
                 query.check(self.path, [_facts(one) for one in everything.found])
         if not (scan.found or scan.unreadable):
-            open_root(self.path, self.reader.form.kind)  # else a store that is gone seems empty
+            open_root(self.path, self.reader.form.kind)  # else a removed store seems empty
         found = (one for one in scan.found if query.matches(_facts(one)))
         return Scan(_in_order(found), scan.unreadable)
 
     def _walk(self, query: Query) -> Scan[R]:
         """Open what lies in the folders that a query admits."""
-        levels = (*LEVELS, *[None] * (self.reader.form.depth - len(LEVELS)))
-        paths = _paths(self.path, levels, query)
+        paths = self._paths(query)
         opened = dict(zip(paths, each(self.path, self._try_open, paths), strict=True))
         unreadable = {path: one for path, one in opened.items() if isinstance(one, StoreError)}
         return Scan([one for one in opened.values() if isinstance(one, self.reader)], unreadable)
 
+    def _paths(self, query: Query) -> list[str]:
+        """Return the paths of the groups in the folders that a query admits, level by level."""
+        paths = [""]
+        for depth, level in enumerate((*LEVELS, None)[: self.reader.form.depth]):
+            if level and (name := query.exact(level)):  # no other is listed
+                paths = [f"{path}/{name}".lstrip("/") for path in paths]
+                continue
+            children = each(self.path, partial(self._children, depth), paths)
+            paths = [
+                f"{path}/{name}".lstrip("/")
+                for path, names in zip(paths, children, strict=True)
+                for name in names
+                if level is None or query.admits(level, name)
+            ]
+        return paths
+
+    def _children(self, depth: int, path: str) -> list[str]:
+        return child_names(self.path / path, partial(is_folder, depth=depth))
+
     def _try_open(self, path: str) -> R | StoreError | None:
         try:
-            return self._open(path)
+            return self.reader.at(self.path, path)
         except StoreError as error:
             # An address that cannot be reached says nothing about what is stored there.
             if isinstance(error, StoreLocationError) and not isinstance(self.path, Path):
                 raise
             return error
-
-    def _get(self, key: Key) -> R:
-        if not isinstance(getattr(key, "path", None), str):
-            raise InvalidKeyError(
-                f"{key!r} is no key",
-                remedy=(
-                    "find(run=..., checkpoint=..., tap=...) takes names, and every"
-                    " representation that it finds has its key"
-                ),
-            )
-        form, found = self.reader.form, self._open(key.path)
-        # A path may say less than a key.
-        if found is not None and found.meta.key == key:
-            return found
-        if found is None and read_attributes(self.path / key.path) is not None:
-            raise UnfinishedError(f"{key} is being created in {self.path}", remedy=f"{form.finish}")
-        raise self.unknown(f"{self.path} holds no {key} on {key.sample_set}; {form.verb} it first")
-
-    def _open(self, path: str) -> R | None:
-        folder = self.path / path
-        check_inside(self.path, folder / NODE)
-        with reaching(self.path):
-            attributes = read_attributes(folder)
-        stored = None if attributes is None else parse(self.reader.form, attributes, path)
-        if attributes is None or stored is None:
-            return None
-        return self.reader(self.path, *stored, attributes)
-
-
-def _paths(root: Place, levels: tuple[str | None, ...], query: Query) -> list[str]:
-    """Return the paths of the groups in the folders that a query admits, level by level."""
-    folders = [""]
-    for depth, level in enumerate(levels):
-        if level and (name := query.exact(level)):  # no other is listed
-            folders = [f"{folder}/{name}".lstrip("/") for folder in folders]
-            continue
-        children = each(root, partial(_children, root, depth), folders)
-        folders = [
-            f"{folder}/{name}".lstrip("/")
-            for folder, names in zip(folders, children, strict=True)
-            for name in names
-            if level is None or query.admits(level, name)
-        ]
-    return folders
-
-
-def _children(root: Place, depth: int, folder: str) -> list[str]:
-    return child_names(root / folder, partial(is_folder, depth=depth))
 
 
 def _facts(one: CommittedReader[Any]) -> dict[str, Scalar]:

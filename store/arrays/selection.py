@@ -1,52 +1,25 @@
 """Choose rows, channels and the mean over space of one tap; read only what holds them."""
 
 import importlib
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from store.errors import QueryError, UnfinishedError
+from store.errors import ArrayError, QueryError, RowRangeError
 from store.model.array_interop import as_numpy
-from store.model.indices import Chosen, Indices, as_indices
-from store.model.schema import Commit, RepresentationMeta
-from store.storage.paths import Place
+
+if TYPE_CHECKING:
+    from store.arrays.reader import Representation
 
 Space = Literal["mean"]
-
-
-class Tap(Protocol):
-    """What a selection needs of the representation that it selects from."""
-
-    @property
-    def meta(self) -> RepresentationMeta:
-        """What the array is."""
-
-    @property
-    def store_path(self) -> Place:
-        """Where its store is."""
-
-    @property
-    def commits(self) -> tuple[Commit, ...]:
-        """The promises that stand behind its rows."""
-
-    @property
-    def samples(self) -> npt.NDArray[np.int64]:
-        """Index of every row's example in its data set."""
-
-    @property
-    def labels(self) -> npt.NDArray[np.int32]:
-        """Class of every row's example."""
-
-    @property
-    def n_committed(self) -> int:
-        """How many rows can be read."""
-
-    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Return a range of rows, verified."""
+Indices = npt.NDArray[np.int64]
+Chosen = slice | Sequence[int] | npt.NDArray[Any] | None
+"""Rows or channels: a slice, whole numbers in any order, a mask, or None for all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +33,7 @@ class Selection:
         space: ``mean`` for the mean over all axes but the first and the last.
     """
 
-    tap: Tap
+    tap: "Representation"
     rows: Indices
     channels: Indices | None = None
     space: Space | None = None
@@ -73,7 +46,7 @@ class Selection:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the array that is read."""
+        """Shape of the array that is read."""
         *space, n_channels = self.tap.meta.shape
         if self.space:
             space = []
@@ -108,8 +81,8 @@ class Selection:
         Memory stays at the result and one minibatch. Raises DamagedChunkError as ``read`` of the
         representation does.
         """
-        if self._bounds is not None:
-            return self.tap.read(*self._bounds)
+        if (bounds := self._bounds) is not None:
+            return self.tap.read(*bounds)
         out = np.empty(self.shape, self.dtype)
         for start, stop, places in self._minibatches():
             self._take(out, places, start, stop)
@@ -163,6 +136,7 @@ class Selection:
             yield block * size, min((block + 1) * size, self.tap.meta.n_samples), places
 
     def _take(self, out: npt.NDArray[Any], places: Indices, start: int, stop: int) -> None:
+        # In a function, so that one minibatch is let go before the next is read.
         minibatch = self.tap.read(start, stop)
         # Row by row: to index them all at once would copy up to a whole minibatch.
         for place, row in zip(places.tolist(), (self.rows[places] - start).tolist(), strict=True):
@@ -179,36 +153,8 @@ class Selection:
         return means
 
 
-def select(
-    tap: Tap,
-    rows: Chosen = None,
-    label: int | Sequence[int] | None = None,
-    channels: Chosen = None,
-    space: Space | None = None,
-) -> Selection:
-    """Select from a representation; ``Representation.select`` says how."""
-    if space not in (None, "mean"):
-        raise QueryError(f"space is {space!r}", remedy="use 'mean', or None to keep all positions")
-    n, n_channels, key = tap.meta.n_samples, tap.meta.shape[-1], tap.meta.key
-    chosen = as_indices(f"rows of {key}", slice(None) if rows is None else rows, n)
-    _check_committed(tap, int(chosen.max(initial=-1)) + 1)
-    if label is not None:
-        chosen = chosen[np.isin(tap.labels[chosen], _known_labels(tap, label))]
-    if channels is not None:
-        channels = as_indices(f"channels of {key}", channels, n_channels)
-    return Selection(tap, chosen, channels, space)
-
-
-def _check_committed(tap: Tap, stop: int) -> None:
-    if stop > tap.n_committed:
-        raise UnfinishedError(
-            f"{tap.meta.key} has {tap.n_committed} of {tap.meta.n_samples} rows, and row"
-            f" {stop - 1} was selected",
-            remedy=f"finish its extraction, or select rows before {tap.n_committed}",
-        )
-
-
-def _known_labels(tap: Tap, label: object) -> npt.NDArray[Any]:
+def known_labels(tap: "Representation", label: object) -> npt.NDArray[Any]:
+    """Return a label, or several, as an array; raises QueryError for what no example has."""
     wanted = np.atleast_1d(as_numpy(label, "label"))
     if not wanted.size:
         return wanted
@@ -222,3 +168,43 @@ def _known_labels(tap: Tap, label: object) -> npt.NDArray[Any]:
             remedy=f"its labels are {', '.join(map(str, known))}",
         )
     return wanted
+
+
+def as_indices(what: str, wanted: object, n: int) -> Indices:
+    """Return what is chosen of an axis of n, from 0; negative numbers count from its end.
+
+    Raises RowRangeError, which says ``what`` is chosen, for numbers that lie outside, bounds of a
+    slice among them, and QueryError for what is neither slice nor whole numbers nor mask.
+    """
+    if isinstance(wanted, slice):
+        return _slice_indices(what, wanted, n)
+    try:
+        chosen = as_numpy(wanted)
+    except ArrayError:
+        chosen = np.asarray(None)
+    if chosen.dtype == np.bool_ and chosen.shape == (n,):
+        return np.flatnonzero(chosen).astype(np.int64)
+    if chosen.shape == (0,):
+        return np.empty(0, np.int64)
+    if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
+        remedy = f"give a slice, a list of whole numbers, or a mask of {n}"
+        raise QueryError(what, f"are {wanted!r}", remedy=remedy)
+    _check_bounds(what, (chosen.min(), chosen.max()), n, n - 1)
+    return np.where(chosen < 0, chosen + n, chosen).astype(np.int64)
+
+
+def _slice_indices(what: str, wanted: slice, n: int) -> Indices:
+    try:
+        bounds = [operator.index(i) for i in (wanted.start, wanted.stop) if i is not None]
+        chosen = np.arange(n, dtype=np.int64)[wanted]
+    except (TypeError, ValueError) as error:
+        remedy = "give whole numbers, and no step of 0"
+        raise QueryError(what, f"are {wanted!r}", remedy=remedy) from error
+    _check_bounds(what, bounds, n, n)
+    return chosen
+
+
+def _check_bounds(what: str, bounds: Sequence[int], n: int, most: int) -> None:
+    outside = [bound for bound in bounds if not -n <= bound <= most]
+    if outside:
+        raise RowRangeError(what, f"are 0 to {n - 1}, and {outside[0]} was asked for")

@@ -1,6 +1,5 @@
 """Which tap the folders of a store are of."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -9,7 +8,7 @@ from store.arrays.committed import Form
 from store.arrays.grams import GRAMS
 from store.errors import StoreError
 from store.model.names import TAP_DEPTH, shown, tap_name
-from store.model.schema import GramKey, RepresentationKey
+from store.model.schema import GramKey
 from store.storage.paths import Place, child_names
 from store.zarrfiles.metadata_files import read_attributes
 
@@ -23,20 +22,14 @@ def tap_at(root: Place, path: str) -> str:
     shortened.
     """
     parts = path.split("/")[: TAP_DEPTH + 1]
-    name = tap_name(parts[-1])
+    name, folder = tap_name(parts[-1]), root.joinpath(*parts)
     if name is not None:
         return name
-    folder = "/".join(parts)
-    found = (key.tap for key in _keys(root / folder) if key.path == folder)
-    return next(found, shown(parts[-1]))
-
-
-def _keys(folder: Place) -> Iterator[RepresentationKey]:
-    """Yield the representations of which a tap's folder has activations or Grams."""
     for group in (folder, *(folder / variant for variant in child_names(folder))):
         for form in _FORMS:
             with suppress(StoreError):
-                attributes = read_attributes(group) or {}
-                if form.mark in attributes:
-                    key = form.from_json(attributes[form.mark]).key
-                    yield key.of if isinstance(key, GramKey) else key
+                key = form.from_json((read_attributes(group) or {}).get(form.mark)).key
+                of = key.of if isinstance(key, GramKey) else key
+                if of.path == "/".join(parts):
+                    return str(of.tap)
+    return shown(parts[-1])

@@ -2,8 +2,7 @@
 
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self, cast
@@ -13,36 +12,27 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from store.arrays.activations import ACTIVATIONS
-from store.arrays.committed import (
-    Committed,
-    Form,
-    M,
-    Meta,
-    Records,
-    block_range,
-    is_ours,
-    parse,
-)
+from store.arrays.committed import Committed, Form, M, Records, Stored, parse
 from store.arrays.coordinates import (
     Coordinates,
     check_like_others,
-    check_same,
     coordinates_of,
     digests,
+    recorded,
 )
-from store.arrays.removed_taps import note_made
+from store.arrays.removed_taps import note_removed
 from store.errors import (
     ConflictError,
     DamagedChunkError,
     MisalignedWriteError,
     SchemaError,
-    StoreError,
-    StoreLocationError,
     unreadable,
 )
 from store.model.array_interop import as_real
+from store.model.field_checks import shown
+from store.model.names import TAP_DEPTH
 from store.model.narrowing import narrow_rows
-from store.model.schema import Attributes, Commit, RepresentationMeta
+from store.model.schema import Attributes, Commit, Meta, RepresentationMeta
 from store.storage.claims import CLAIM, Claim, claim
 from store.storage.paths import (
     Address,
@@ -54,17 +44,16 @@ from store.storage.paths import (
     remove_tree,
     zarr_store,
 )
-from store.storage.remote_errors import reaching
-from store.zarrfiles.chunk_files import chunk_file, parts_of, write_chunk
-from store.zarrfiles.drafts import drafted
+from store.zarrfiles.chunk_files import write_chunk
 from store.zarrfiles.layout import (
     COMMITS,
     COORDINATES,
     LATER,
     SOURCE,
-    as_digest,
     crc32c,
     create_root,
+    drafted,
+    writing,
 )
 from store.zarrfiles.metadata_files import (
     NODE,
@@ -83,6 +72,9 @@ _COMPRESSORS: Final[Mapping[Compression, tuple[Any, ...]]] = {
 }
 
 
+MadeOf = tuple[Coordinates, Compression]
+
+
 class CommittedWriter(Committed[M]):
     """Fills one array; use ``open``, which also resumes, preferably in a ``with`` block.
 
@@ -90,18 +82,10 @@ class CommittedWriter(Committed[M]):
     records.
     """
 
-    def __init__(
-        self,
-        root: Place,
-        meta: M,
-        records: Records,
-        attributes: Mapping[str, Any],
-        held: Claim,
-    ) -> None:
-        super().__init__(root, meta, records, attributes)
-        self._claim = held
+    def __init__(self, root: Place, stored: Stored[M], held: Claim, made_of: MadeOf) -> None:
+        super().__init__(root, *stored)
+        self._claim, self._made_of = held, made_of
         self._node = self._array_node()
-        self._made_of: tuple[Coordinates, Compression] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +95,7 @@ class CommittedWriter(Committed[M]):
 
     def close(self) -> None:
         """Let others write; a second time does nothing."""
-        with reaching(self.store_path), written(f"cannot let go of {self.place}"):
+        with writing(self.store_path, f"cannot let go of {self.place}"):
             self._claim.release()
 
     @classmethod
@@ -134,44 +118,40 @@ class CommittedWriter(Committed[M]):
             samples: index of every row's example in its data set.
             labels: class of every row's example.
             compression: of a new array; ``zstd`` takes less room and several times as long.
-            source: digest of what the array is computed from; an array of another source is made
-                afresh.
-            afresh: make the array afresh whatever is there, also what cannot be read, and note as
-                taken back that many of its first rows (of Grams: minibatches).
+            source: digest of what the array is computed from; one of another source is replaced.
+            afresh: replace whatever is there, also what cannot be read, and note as taken back that
+                many of its first rows (of Grams: minibatches).
 
         Raises ConflictError where the key is stored with other metadata or coordinates, or another
         array on the sample set with other coordinates; ClaimedError while another writer is at work
         on it.
         """
-        coordinates = coordinates_of(samples, labels, meta)
+        made_of = coordinates_of(samples, labels, meta), compression
         if compression not in _COMPRESSORS:
-            known = " or ".join(map(repr, _COMPRESSORS))
-            raise SchemaError(
-                f"compression of {meta.key} is {compression!r}", remedy=f"use {known}"
-            )
+            wanted = f"use {' or '.join(map(repr, _COMPRESSORS))}"
+            raise SchemaError(f"compression of {meta.key}", f"is {compression!r}", wanted)
         root = as_place(store)
         create_root(root, cls.form.kind)
         folder = root / meta.key.path
-        # Of what is not marked as whole, everything in the array's folder will be removed.
+        # Unless the group is marked as whole, everything in the array's folder will be removed.
         check_unlinked(root, [*meta.key.path.split("/"), cls.form.array])
         if NODE not in _members(folder, cls.form):
-            cls._admit(root, meta, digests(coordinates))
-        with reaching(root), written(f"cannot create {folder}"):
+            cls._admit(root, meta, digests(made_of[0]))
+        with writing(root, f"cannot create {folder}"):
             held = claim(folder / cls.form.array)
             try:
                 stored = None
                 if afresh is None:
-                    stored = _stored(folder, meta, coordinates, cls.form)
-                if stored is None or _is_of_another(stored[2], source):
+                    stored = _stored(folder, meta, made_of[0], cls.form)
+                # Where no source is recorded, the checkpoint's digest has to do.
+                if stored is None or source not in (None, stored[2].get(SOURCE, source)):
                     marks: dict[str, Any] = {} if source is None else {SOURCE: source}
                     if afresh:
                         n = -(-min(afresh, meta.length) // meta.block_length)
                         marks[LATER] = [None] * n
-                    _create(root, meta, coordinates, cls.form, compression, marks)
-                    stored = _stored(folder, meta, coordinates, cls.form)
-                assert stored is not None
-                writer = cls(root, *stored, held)
-                writer._made_of = coordinates, compression
+                    stored = _create(root, meta, cls.form, made_of, marks)
+                _remove_leftovers(folder)
+                writer = cls(root, stored, held, made_of)
                 writer._update_attributes(meta.attributes)
                 return writer
             except BaseException:
@@ -189,15 +169,11 @@ class CommittedWriter(Committed[M]):
             self.meta = meta
 
     def _make_again(self, meta: M) -> None:
-        """Make the array afresh, with other metadata; until that is done nothing counts."""
-        assert self._made_of is not None
-        coordinates, compression = self._made_of
+        """Create the array again, with other metadata; until that is done nothing counts."""
         marks = {SOURCE: source} if (source := self._attributes.get(SOURCE)) else {}
-        with reaching(self.store_path), written(f"cannot create {self.place}"):
-            _create(self.store_path, meta, coordinates, self.form, compression, marks)
-        stored = _stored(self.place, meta, coordinates, self.form)
-        assert stored is not None
-        self.meta, records, self._attributes = stored
+        with writing(self.store_path, f"cannot create {self.place}"):
+            made = _create(self.store_path, meta, self.form, self._made_of, marks)
+        self.meta, records, self._attributes = made
         self._set_records(records)
         self._node = self._array_node()
         self.__dict__.pop("_array", None)
@@ -207,8 +183,8 @@ class CommittedWriter(Committed[M]):
 
         Until then they do not count, nor do those behind them, whose records are kept.
         """
-        found = (*self._commits, *self._later)
-        known = [block_range(self.meta, i)[0] for i in range(len(found))]
+        found = (*self.commits, *self._later)
+        known = [self.meta.block(i)[0] for i in range(len(found))]
         if unknown := set(starts).difference(known):
             raise MisalignedWriteError(
                 f"{self.form.unit} {min(unknown)} of {self.meta.key}",
@@ -217,16 +193,23 @@ class CommittedWriter(Committed[M]):
         left = (None if at in starts else each for at, each in zip(known, found, strict=True))
         if (records := tuple(left)) != found:
             what = f"cannot write to {self.place}"
-            with reaching(self.store_path), written(what, "; fix that and run again"):
+            with writing(self.store_path, what, "; fix that and run again"):
                 self._put_records(records)
 
     def _write(self, values: npt.NDArray[Any]) -> None:
         """Write and commit the next block, whose form the caller has checked."""
-        start, stop = block_range(self.meta, len(self._commits))
-        with self._writing(start, stop):
-            commit = Commit(start, stop, self._store(start, values))
+        start, stop = self.meta.block(len(self.commits))
+        units = self.form.units
+        what = f"cannot write {units} {start} to {stop - 1} of {self.place}"
+        advice = f"; committed {units} are safe, so fix that and run again"
+        with writing(self.store_path, what, advice):
+            self._claim.renew()
+            digest = self._move(write_chunk, self._node, start, values)
+            if digest is None:
+                self._array[start:stop] = values
+                digest = crc32c(values)
             # Committed last: a crash can lose this block but never claim it.
-            self._put_records((*self._commits, commit, *self._later[1:]))
+            self._put_records((*self.commits, Commit(start, stop, digest), *self._later[1:]))
 
     def _put_records(self, records: Records) -> None:
         put = [each and each.to_json() for each in records]
@@ -244,37 +227,7 @@ class CommittedWriter(Committed[M]):
         attributes = self._attributes | changes
         if not attributes.get(LATER):
             attributes.pop(LATER, None)
-        write_attributes(self.place, attributes)
-        self._attributes = attributes
-
-    def _store(self, start: int, values: npt.NDArray[Any]) -> str:
-        """Write the chunks of a block and return its digest."""
-        self._claim.renew()
-        root, array = self.store_path, self.place / self.form.array
-        if not self._ours or not isinstance(root, Path) or not isinstance(array, Path):
-            self._array[start : start + len(values)] = values
-            return crc32c(values)
-        index = start // self.meta.block_length
-        crcs = [
-            write_chunk(root, chunk_file(array, index, j, values.ndim), part, chunks)
-            for j, part, chunks in parts_of(values, self._node.chunks)
-        ]
-        # The bytes of several parts have another order than those of the block.
-        return as_digest(crcs[0]) if len(crcs) == 1 and crcs[0] is not None else crc32c(values)
-
-    @contextmanager
-    def _writing(self, start: int, stop: int) -> Iterator[None]:
-        units = self.form.units
-        what = f"cannot write {units} {start} to {stop - 1} of {self.place}"
-        with (
-            reaching(self.store_path),
-            written(what, f"; committed {units} are safe, so fix that and run again"),
-        ):
-            yield
-
-    @property
-    def _ours(self) -> bool:
-        return is_ours(self._node, self.meta)
+        self._attributes = write_attributes(self.place, attributes)
 
     def _array_node(self) -> ArrayNode:
         node = read_array(self.place / self.form.array)
@@ -313,56 +266,44 @@ class Writer(CommittedWriter[RepresentationMeta]):
         rows that vary too little for its precision raise PrecisionError: leave the cast to this
         method. Other than real numbers raise ArrayError.
         """
-        start, stop = block_range(self.meta, len(self._commits))
-        values = self._check_aligned(as_real(rows, str(self.meta.key)), start, stop)
-        self._write(narrow_rows(values, self.meta.dtype, str(self.meta.key)))
+        start, stop = self.meta.block(len(self.commits))
+        name, n = str(self.meta.key), self.meta.n_samples
+        values, shape = as_real(rows, name), (stop - start, *self.meta.shape)
+        if start >= n:
+            raise MisalignedWriteError(name, f"has all its {n} rows", "stop appending")
+        if values.shape != shape:
+            wanted = f"rows {start} to {stop - 1} need {shape}: append whole minibatches in order"
+            raise MisalignedWriteError(name, f"got rows of shape {values.shape}", wanted)
+        self._write(narrow_rows(values, self.meta.dtype, name))
         if self.complete:
             self.close()
 
-    def _check_aligned(self, rows: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
-        if self.complete:
-            raise MisalignedWriteError(
-                f"{self.meta.key} has all its {self.meta.n_samples} rows", remedy="stop appending"
-            )
-        wanted = (stop - start, *self.meta.shape)
-        if rows.shape != wanted:
-            raise MisalignedWriteError(
-                f"{self.meta.key} got rows of shape {rows.shape}",
-                remedy=(
-                    f"rows {start} to {stop - 1} need {wanted}: append whole minibatches in order"
-                ),
-            )
-        return rows
 
-
-@contextmanager
-def written(what: str, advice: str = "") -> Iterator[None]:
-    """Turn what an operating system refuses into one sentence."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        raise StoreLocationError(f"{what}: {error.strerror or error}{advice}") from error
-
-
-def _stored(
-    folder: Place, meta: M, coordinates: Coordinates, form: Form[M]
-) -> tuple[M, Records, dict[str, Any]] | None:
+def _stored(folder: Place, meta: M, coordinates: Coordinates, form: Form[M]) -> Stored[M] | None:
     """Return what a writer resumes, having checked that it is the same; None where nothing is."""
-    attributes = read_attributes(folder)
-    stored = None if attributes is None else parse(form, attributes, meta.key.path)
-    if attributes is None or stored is None:
+    stored = parse(form, read_attributes(folder), meta.key.path)
+    if stored is None:
         return None
-    _check_same(folder, stored[0], meta)
-    check_same(folder, attributes, digests(coordinates), form)
-    _remove_leftovers(folder)
-    return *stored, attributes
+    wanted = _flat(meta, own := digests(coordinates))
+    kept = recorded(stored[2], own)
+    if kept is None:
+        remedy = unreadable("it", form.verb)
+        raise SchemaError(str(folder), "has no digests of its coordinates", remedy=remedy)
+    for name, value in _flat(stored[0], kept).items():
+        if name.partition(".")[0] not in _MAY_DIFFER and wanted[name] != value:
+            raise ConflictError(
+                f"{folder} is stored with {name} {shown(value)}, not {shown(wanted[name])}",
+                remedy="give the same, or write under another name",
+            )
+    return stored
 
 
-def _is_of_another(attributes: Mapping[str, Any], source: str | None) -> bool:
-    # Where no source is recorded, the checkpoint's digest has to do.
-    return source is not None and attributes.get(SOURCE, source) != source
+def _flat(meta: Meta, coordinates: Mapping[str, str]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in meta.to_json().items():
+        nested = value if isinstance(value, dict) else None
+        flat |= {name: value} if nested is None else {f"{name}.{k}": v for k, v in nested.items()}
+    return flat | {f"digest of {name}s": each for name, each in coordinates.items()}
 
 
 def _members(folder: Place, form: Form[Any]) -> list[str]:
@@ -375,15 +316,10 @@ def _members(folder: Place, form: Form[Any]) -> list[str]:
 
 
 def _create(
-    root: Place,
-    meta: M,
-    coordinates: Coordinates,
-    form: Form[M],
-    compression: Compression,
-    marks: dict[str, Any],
-) -> None:
-    """Make a group afresh, clearing what an interrupted creation left there."""
-    folder = root / meta.key.path
+    root: Place, meta: M, form: Form[M], made_of: MadeOf, marks: dict[str, Any]
+) -> Stored[M]:
+    """Create a group, clearing what an interrupted creation left there; return its contents."""
+    folder, (coordinates, compression) = root / meta.key.path, made_of
     there = entry_names(folder)
     # First what makes it a group: the rest is nothing without it.
     for name in (NODE, "sample", "label"):
@@ -392,71 +328,39 @@ def _create(
     for name in entry_names(folder / form.array):
         if name != CLAIM:
             remove_tree(folder / form.array / name)
-    with drafted(root, meta.key.path) as group:
-        _create_arrays(group, meta, coordinates, form, compression)
-    # Written last: until then readers skip the group and writers start it afresh.
-    marked = {form.mark: meta.to_json(), COORDINATES: digests(coordinates), COMMITS: []}
-    write_attributes(folder, {**marked, **marks})
-    note_made(root.joinpath(*meta.key.path.split("/")[:3]), meta.key.path.split("/")[3])
-
-
-def _create_arrays(
-    group: zarr.Group,
-    meta: M,
-    coordinates: Coordinates,
-    form: Form[M],
-    compression: Compression,
-) -> None:
-    """Make the arrays of a group, its coordinates filled, the other one empty."""
-    for name, values in coordinates.items():
-        group.create_array(
-            name,
-            data=values,
-            chunks=values.shape,
-            dimension_names=("sample",),
-            filters=None,
-            compressors=_COMPRESSORS["none"],
-            config={"write_empty_chunks": True},
-        )
     array = form.array_form(meta)
-    group.create_array(
-        form.array,
-        shape=array.shape,
-        chunks=array.chunks,
-        dtype=array.dtype,
-        fill_value=math.nan,
-        dimension_names=array.dimensions,
-        attributes=dict(array.attributes),
-        filters=None,
-        compressors=_COMPRESSORS[compression],
-    )
-
-
-def _check_same(folder: Place, stored: Meta, meta: Meta) -> None:
-    found, wanted = _flat(stored), _flat(meta)
-    for name, value in found.items():
-        if name.partition(".")[0] not in _MAY_DIFFER and wanted[name] != value:
-            raise ConflictError(
-                f"{folder} is stored with {name} {_shown(value)}, not {_shown(wanted[name])}",
-                remedy="give the same, or write under another name",
+    with drafted(root, meta.key.path) as group:
+        for name, values in coordinates.items():
+            group.create_array(
+                name,
+                data=values,
+                chunks=values.shape,
+                dimension_names=("sample",),
+                filters=None,
+                compressors=_COMPRESSORS["none"],
+                config={"write_empty_chunks": True},
             )
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def _flat(meta: Meta) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in meta.to_json().items():
-        nested = value if isinstance(value, dict) else None
-        flat |= {name: value} if nested is None else {f"{name}.{k}": v for k, v in nested.items()}
-    return flat
+        group.create_array(
+            form.array,
+            shape=array.shape,
+            chunks=array.chunks,
+            dtype=array.dtype,
+            fill_value=math.nan,
+            dimension_names=array.dimensions,
+            attributes=dict(array.attributes),
+            filters=None,
+            compressors=_COMPRESSORS[compression],
+        )
+    # Written last: until then readers skip the group and writers create it again.
+    marked = {form.mark: meta.to_json(), COORDINATES: digests(coordinates), COMMITS: []} | marks
+    sealed = write_attributes(folder, marked)
+    *network, tap = meta.key.path.split("/")[: TAP_DEPTH + 1]
+    note_removed(root.joinpath(*network), tap, is_removed=False)
+    return meta, tuple(marks.get(LATER, ())), sealed
 
 
 def _remove_leftovers(folder: Place) -> None:
-    """Remove what kills left in a group that is claimed: no other writer is at work in it."""
+    """Remove files of killed writers from a group that is claimed: no other is at work in it."""
     if isinstance(folder, Path):  # an address has none
         for inside, _, names in os.walk(folder):
             # Harmless, but Zarr and xarray warn about files that they do not know.

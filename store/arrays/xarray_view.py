@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Hashable
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +12,9 @@ import xarray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from store.arrays.activations import DIMENSIONS
 from store.arrays.query import facts
 from store.arrays.selection import Selection
-
-_DIMENSIONS: Final = {
-    2: ("sample", "channel"),
-    3: ("sample", "position", "channel"),
-    4: ("sample", "y", "x", "channel"),
-}
 
 
 class LazyArray(BackendArray):
@@ -38,13 +33,16 @@ class LazyArray(BackendArray):
         """Read for one integer, slice or array of integers an axis."""
         selection, (rows, *space, channels) = self.selection, key
         chosen = replace(selection, rows=np.atleast_1d(selection.rows[rows]))
-        if not _is_all(channels, self.shape[-1]):
+        n = self.shape[-1]
+        if not isinstance(channels, slice) or channels.indices(n) != (0, n, 1):
             known = np.arange(selection.tap.meta.shape[-1])
             among = known if selection.channels is None else selection.channels
             chosen = replace(chosen, channels=np.atleast_1d(among[channels]))
         values = chosen.read()
-        # From the last axis, since an integer drops its own.
-        within = [_dropped(rows), *space, _dropped(channels)]
+        # Rows and channels have been read; an integer still has to drop its axis.
+        left = [slice(None) if isinstance(k, slice | np.ndarray) else 0 for k in (rows, channels)]
+        within = [left[0], *space, left[1]]
+        # From the last axis, as an axis that is dropped moves those behind it.
         for axis in reversed(range(len(within))):
             values = values[(slice(None),) * axis + (within[axis],)]
         return values
@@ -52,7 +50,6 @@ class LazyArray(BackendArray):
 
 def data_array(selection: Selection) -> xarray.DataArray:
     """Return a selection as an array whose values are read when they are needed."""
-    dimensions = _DIMENSIONS[selection.ndim]
     coordinates: dict[Hashable, Any] = {
         "sample": ("sample", selection.samples),
         "label": ("sample", selection.labels),
@@ -60,32 +57,25 @@ def data_array(selection: Selection) -> xarray.DataArray:
     if selection.channels is not None:
         coordinates["channel"] = ("channel", selection.channels)
     return xarray.DataArray(
-        _variable(selection, dimensions),
+        _variable(selection),
         coords=coordinates,
         name=selection.tap.meta.key.tap,
         attrs=_attributes(selection),
     )
 
 
-def _variable(selection: Selection, dimensions: tuple[str, ...]) -> xarray.Variable:
-    if find_spec("dask") is None:
-        return _lazy(selection, dimensions)
-    if np.all(np.diff(selection.rows) >= 0):
-        return _chunked(selection, dimensions)
-    # In any other order chunks would be rows, and a minibatch be read for each of them.
-    rows, places = np.unique(selection.rows, return_inverse=True)
-    return _chunked(replace(selection, rows=rows), dimensions).isel(sample=places)
-
-
-def _lazy(selection: Selection, dimensions: tuple[str, ...]) -> xarray.Variable:
-    return xarray.Variable(dimensions, indexing.LazilyIndexedArray(LazyArray(selection)))
-
-
-def _chunked(selection: Selection, dimensions: tuple[str, ...]) -> xarray.Variable:
+def _variable(selection: Selection) -> xarray.Variable:
+    has_dask = find_spec("dask") is not None
+    if has_dask and np.any(np.diff(selection.rows) < 0):
+        # In this order chunks would be rows, and a minibatch be read for each of them.
+        rows, places = np.unique(selection.rows, return_inverse=True)
+        return _variable(replace(selection, rows=rows)).isel(sample=places)
+    array = indexing.LazilyIndexedArray(LazyArray(selection))
+    variable = xarray.Variable(DIMENSIONS[selection.ndim], array)
+    if not has_dask:
+        return variable
     sizes = tuple(len(part) for part in selection.parts()) or (0,)
-    chunks: list[tuple[int, ...]] = [sizes, *((size,) for size in selection.shape[1:])]
-    variable = _lazy(selection, dimensions)
-    return variable.chunk(dict(zip(dimensions, chunks, strict=True)), name=_token(selection))
+    return variable.chunk({"sample": sizes}, name=_token(selection))
 
 
 def _token(selection: Selection) -> str:
@@ -100,16 +90,5 @@ def _attributes(selection: Selection) -> dict[str, Any]:
     meta = selection.tap.meta
     known = facts(meta, complete=True)
     del known["complete"], known["dtype"]
-    digests = {"checkpoint_digest": meta.checkpoint_digest}
-    made = {"created_by": meta.created_by, "created_at": meta.created_at}
-    space = {"space": selection.space} if selection.space else {}
-    return known | digests | made | space
-
-
-def _is_all(key: Any, n: int) -> bool:
-    return isinstance(key, slice) and key.indices(n) == (0, n, 1)
-
-
-def _dropped(key: Any) -> Any:
-    """Return how an axis that has been read by a key is indexed still: an integer drops it."""
-    return slice(None) if isinstance(key, slice | np.ndarray) else 0
+    made = {name: getattr(meta, name) for name in ("checkpoint_digest", "created_by", "created_at")}
+    return known | made | ({"space": selection.space} if selection.space else {})

@@ -16,12 +16,10 @@ from store.arrays.activations import ACTIVATIONS
 from store.arrays.committed import CommittedReader
 from store.arrays.grams import GRAMS
 from store.arrays.removed_taps import note_removed
-from store.arrays.writer import written
 from store.errors import ClaimedError, StoreError
 from store.maintenance.usage import DEPTHS, Usage, committed, networks
 from store.model.names import is_folder
 from store.records.probes import ProbeResult
-from store.records.records import has_record
 from store.records.registry import FORMS
 from store.records.results import are_arrays
 from store.storage.claims import claim, is_claimed
@@ -33,8 +31,7 @@ from store.storage.paths import (
     remove_tree,
     write_bytes,
 )
-from store.storage.remote_errors import reaching
-from store.zarrfiles.layout import NAMED, Kind
+from store.zarrfiles.layout import NAMED, Kind, writing
 from store.zarrfiles.metadata_files import NODE
 
 _ARRAYS: Final = {"activations": ACTIVATIONS.array, "grams": GRAMS.array}
@@ -59,7 +56,7 @@ def remove(place: Place, found: Usage) -> None:
     """
     check_removable(place, found)
     target = place / found.path
-    with reaching(place), written(f"cannot remove {target}", "; fix that and run again"):
+    with writing(place, f"cannot remove {target}", "; fix that and run again"):
         if found.is_file:
             target.unlink(missing_ok=True)
         elif target.exists():
@@ -144,7 +141,7 @@ def _is_draft(place: Place, found: Usage) -> bool:
     if found.path.startswith(".") and found.path.endswith((".partial", ".replaced")):
         return True
     try:
-        return _is_ours(found) and not has_record(place, FORMS[found.kind], found.path)
+        return _is_ours(found) and not FORMS[found.kind].has(place, found.path)
     except StoreError:
         return False  # damaged, not unfinished
 

@@ -104,14 +104,8 @@ def linked_folders(place: Place, kind: Kind) -> list[str]:
 
 
 def raw_bytes(found: CommittedReader[Any]) -> int:
-    """Return the bytes of the committed part of an array in memory."""
-    return found.n_committed * row_bytes(found)
-
-
-def row_bytes(found: CommittedReader[Any]) -> int:
-    """Return the bytes of a row, or of a minibatch of Grams, in memory."""
-    form = found.form.array_form(found.meta)
-    return math.prod(form.shape[1:]) * form.dtype.itemsize
+    """Return the bytes of the committed part of an array, as they are in memory."""
+    return found.n_committed * found.row_bytes
 
 
 def committed(place: Place, kind: Kind, network: tuple[str, ...]) -> dict[str, Any] | None:

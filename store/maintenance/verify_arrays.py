@@ -12,7 +12,6 @@ from store.arrays.reader import Representation, n_missing_taps
 from store.errors import DamagedChunkError, SchemaError, StoreError, StoreLocationError
 from store.maintenance.damage import METADATA, Checked, Damage, Unfinished, reason_of
 from store.maintenance.expected_metadata import check_array, check_group
-from store.maintenance.usage import row_bytes
 from store.model.schema import Commit
 from store.storage.claims import is_claimed
 from store.storage.paths import Place, check_inside, child_names
@@ -47,7 +46,7 @@ def examine(root: Place, kind: Kind, path: str) -> Checked:
         found += [_damage(reader, units, reason, *pair) for pair in reader.taken_back]
     unfinished = (Unfinished(kind, path, how_far),) if is_unfinished else ()
     length = sum(block.stop - block.start for block in (*reader.commits, *reader.kept))
-    n_bytes, n_missing = length * row_bytes(reader), _n_missing_taps(reader)
+    n_bytes, n_missing = length * reader.row_bytes, _n_missing_taps(reader)
     return Checked(kind, path, tuple(found), n_bytes, True, unfinished, n_missing)
 
 
@@ -74,7 +73,7 @@ def opened(root: Place, kind: Kind, path: str) -> CommittedReader[Any]:
     stored = parse(form, attributes, path)
     if stored is None:
         raise SchemaError(f"it has no attribute {form.mark!r}")
-    reader = READERS[kind](root, *stored, attributes)
+    reader = READERS[kind](root, *stored)
     if isinstance(reader, Grams):
         _ = reader.median_distance, reader.bounds  # raises for other values than numbers
     # The first version had neither attributes of networks nor seals.

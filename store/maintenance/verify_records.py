@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from store.errors import SchemaError, StoreError, StoreLocationError
 from store.maintenance.damage import FOLDER, METADATA, Checked, Damage, reason_of
 from store.maintenance.expected_metadata import TEXT, NoMetadataError, check_array, check_group
 from store.model.names import fits
-from store.records.records import DIGESTS, RecordForm, has_array, read_numbers, rebuilt
+from store.records.records import DIGESTS, RecordForm
 from store.records.registry import FORMS
 from store.storage.exhaustion import pass_on
 from store.storage.paths import Place, check_inside, child_names, walk_files, zarr_store
@@ -74,16 +73,16 @@ def _examined(place: Place, form: Form, name: str, attributes: Mapping[str, Any]
         reason = f"it is malformed ({reason_of(error)})"
         return Checked.damaged(form.kind, name, METADATA, reason, is_data=True)
     problems: dict[str, str] = {}
-    for array in filter(partial(has_array, form), attributes[DIGESTS]):
+    for array in filter(form.has_array, attributes[DIGESTS]):
         with _noting(problems, array):
             _check_form(folder / array, form, labels)
-            arrays[array] = read_numbers(folder, form, array, attributes[DIGESTS][array])
+            arrays[array] = form.read_numbers(folder, array, attributes[DIGESTS][array])
     for dimension, names in labels.items():
         with _noting(problems, dimension):
             _check_names(folder / dimension, names)
     if not problems:
         with _noting(problems, METADATA):
-            rebuilt(folder, form, facts, arrays)
+            form.rebuilt(folder, facts, arrays)
     damage = [Damage(form.kind, name, part, why) for part, why in problems.items()]
     n_bytes = sum(values.nbytes for values in arrays.values())
     return Checked(form.kind, name, tuple(damage), n_bytes, is_data=True)

@@ -1,1 +1,1 @@
-"""What is stored: names, sample sets and metadata, validated."""
+"""Names, sample sets and metadata, validated."""

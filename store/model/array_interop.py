@@ -53,7 +53,7 @@ def as_numpy(values: Any, name: str = "the array") -> npt.NDArray[Any]:
 
 
 def check_dense(name: str, values: Any) -> None:
-    """Raise ArrayError where an array is sparse or has masked values, as far as it shows unread."""
+    """Raise ArrayError where an array is sparse or has masks, as far as that shows unread."""
     if _is_masked(values):
         advice = "fill them, as values.filled(...) does, or leave their examples out"
         raise ArrayError(name, "has masked values, which are no numbers", remedy=advice)
@@ -112,6 +112,23 @@ def check_numeric(name: str, dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "biuf" and not is_added:
         wanted = "wanted are real numbers, floating point, integer or boolean"
         raise ArrayError(name, f"is of type {dtype}", wanted)
+
+
+def as_integers(
+    name: str, values: Any, dtype: type[np.integer[Any]], n: int, refuse: Any = ArrayError
+) -> npt.NDArray[Any]:
+    """Return ``n`` integers, one a row, in a dtype that must hold them; raises ``refuse``."""
+    array = as_numpy(values, name)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        found = f"are {array.dtype} of shape {array.shape}"
+        raise refuse(name, found, "want one axis of integers, one a row")
+    if len(array) != n:
+        raise refuse("there are", f"{len(array)} {name} for {n} rows", "want one a row")
+    cast = array.astype(dtype, order="C", copy=False)
+    if not np.array_equal(cast, array):
+        wanted = f"want integers that fit {cast.dtype}"
+        raise refuse(name, f"reach {np.abs(array).max()}", wanted)
+    return cast
 
 
 class Sliced(Protocol):

@@ -1,4 +1,4 @@
-"""Which examples the rows of a network's activations are of."""
+"""The examples to which the rows of a network's activations belong."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import ArrayError
-from store.model.array_interop import as_bytes, as_numpy, check_numeric
+from store.model.array_interop import as_bytes, as_integers, as_numpy, check_numeric
 from store.model.field_checks import check_count
 from store.model.schema import SampleSet
 
@@ -56,7 +56,7 @@ class Examples:
         cls,
         dataset: str,
         split: str,
-        n_samples: "int | np.integer[Any]",
+        n_samples: int | np.integer[Any],
         *,
         indices: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
@@ -66,9 +66,9 @@ class Examples:
 
         Networks compare only where data set, split, number and digest agree. The digest is of
         ``images`` and labels; of the networks of this package those are uint8 (n, h, w, c). Without
-        images it is of indices and labels, and that the same ones stand for the same examples is
-        the caller's word; ``indices`` are 0, 1, 2, ... then, unless they are given. With images,
-        those that are not given are not known.
+        images it is of indices and labels, and the caller vouches that the same ones stand for the
+        same examples; ``indices`` are 0, 1, 2, ... then, unless given. With images, indices that
+        are not given are unknown.
         """
         n = n_samples.item() if isinstance(n_samples, np.integer) else n_samples
         check_count("n_samples", n)
@@ -76,18 +76,21 @@ class Examples:
             images = as_numpy(images, "the array of images")
         if indices is None:
             indices = np.arange(n) if images is None else np.full(n, NO_INDEX)
-        order = _integers("indices", indices, np.int64)
-        classes = _integers("labels", np.full(n, NO_LABEL) if labels is None else labels, np.int32)
-        for name, found in (("indices", order), ("labels", classes), ("images", images)):
-            if found is not None:
-                _check_length(name, found, n)
+        order = as_integers("indices", indices, np.int64, n)
+        labels = np.full(n, NO_LABEL) if labels is None else labels
+        classes = as_integers("labels", labels, np.int32, n)
+        # Without images no shape is known, and metadata need one.
+        shape, digest = (1,), ""
         if images is None:
-            # No shape is known, and metadata need one.
-            sample_set = SampleSet(dataset, split, n, (1,), _digest_of_coordinates(order, classes))
+            state = hashlib.sha256(f"{n} indices and labels".encode())
+            state.update(as_bytes(order.astype("<i8")))
+            state.update(as_bytes(classes.astype("<i4")))
+            digest = state.hexdigest()
+        elif len(images) != n:
+            raise ArrayError("there are", f"{len(images)} images for {n} rows", "want one a row")
         else:
             shape, digest = tuple(images.shape[1:]), _digest_of_images(images, classes)
-            sample_set = SampleSet(dataset, split, n, shape, digest)
-        return cls(sample_set, order, classes)
+        return cls(SampleSet(dataset, split, n, shape, digest), order, classes)
 
     @classmethod
     def like(
@@ -106,7 +109,7 @@ class Examples:
         known = cls(stored.meta.sample_set, stored.samples, stored.labels)
         for name, given in (("indices", indices), ("labels", labels)):
             if given is not None:
-                known._check_same(name, _integers(name, given, np.int64))
+                known._check_same(name, given)
         if images is not None:
             found = _digest_of_images(images, known.labels)
             if found != known.sample_set.digest:
@@ -117,23 +120,23 @@ class Examples:
                 )
         return known
 
-    def _check_same(self, name: str, given: npt.NDArray[Any]) -> None:
+    def _check_same(self, name: str, values: npt.ArrayLike) -> None:
         known: npt.NDArray[Any] = getattr(self, name)
-        _check_length(name, given, len(known))
+        given = as_integers(name, values, np.int64, len(known))
         odd = np.flatnonzero(given != known)
         if len(odd):
             row, own = odd[0], self.sample_set.name
-            found = (
-                f"has {given[row]} among the {name}, and {known[row]} in what is stored of {own}"
+            raise ArrayError(
+                f"row {row}",
+                f"has {given[row]} among the {name}, and {known[row]} in what is stored of {own}",
+                remedy="give the same examples in the same order",
             )
-            advice = "give the same examples in the same order"
-            raise ArrayError(f"row {row}", found, remedy=advice)
 
 
 def _digest_of_images(images: Any, labels: npt.NDArray[np.int32]) -> str:
     """Return the SHA-256 of images and labels in their order, in hexadecimal.
 
-    Of uint8 images (n, h, w, c) it is the digest by which this package's own networks are stored.
+    For uint8 images (n, h, w, c) it is the digest by which this package's own networks are stored.
     """
     first = as_numpy(images[:1])
     check_numeric("the array of images", first.dtype)
@@ -143,27 +146,3 @@ def _digest_of_images(images: Any, labels: npt.NDArray[np.int32]) -> str:
         state.update(as_bytes(as_numpy(images[start : start + _CHUNK_ROWS])))
     state.update(as_bytes(labels.astype("<i4")))
     return state.hexdigest()
-
-
-def _digest_of_coordinates(indices: npt.NDArray[np.int64], labels: npt.NDArray[np.int32]) -> str:
-    state = hashlib.sha256(f"{len(indices)} indices and labels".encode())
-    state.update(as_bytes(indices.astype("<i8")))
-    state.update(as_bytes(labels.astype("<i4")))
-    return state.hexdigest()
-
-
-def _check_length(name: str, values: Any, n: int) -> None:
-    if len(values) != n:
-        raise ArrayError("there are", f"{len(values)} {name} for {n} rows", "want one a row")
-
-
-def _integers(name: str, values: npt.ArrayLike, dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:
-    array = as_numpy(values)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        wanted = "want one axis of integers, one a row"
-        raise ArrayError(name, f"are {array.dtype} of shape {array.shape}", wanted)
-    cast = array.astype(dtype)
-    if not np.array_equal(cast, array):
-        wanted = f"want integers that fit {cast.dtype}"
-        raise ArrayError(name, f"reach {np.abs(array).max()}", wanted)
-    return cast

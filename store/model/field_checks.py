@@ -10,7 +10,7 @@ from store.errors import SchemaError
 from store.model.strict_json import as_read
 
 MOST_COUNT: Final = 2**53
-"""Beyond it, floats and the programs that read JSON as such no longer count."""
+"""Beyond it, floats no longer count exactly, nor do programs that read JSON numbers as floats."""
 
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -36,17 +36,11 @@ def check_choice(name: str, value: object, *choices: str) -> None:
         raise _unfit(name, value, f"use {' or '.join(map(repr, choices))}")
 
 
-def check_count(name: str, value: object, least: int = 1) -> None:
-    """Require an integer of at least ``least``."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST_COUNT:
-        raise _unfit(name, value, f"want an integer of at least {least}")
-
-
-def check_place(name: str, value: object, length: int) -> None:
-    """Require a place in a list of this length."""
-    check_count(name, value, least=0)
-    if isinstance(value, int) and value >= length:
-        raise _unfit(name, value, f"want 0 to {length - 1}")
+def check_count(name: str, value: object, least: int = 1, most: int = MOST_COUNT) -> None:
+    """Require an integer from ``least`` to ``most``."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        bounds = f"of at least {least}" if most == MOST_COUNT else f"from {least} to {most}"
+        raise _unfit(name, value, f"want an integer {bounds}")
 
 
 def check_shape(name: str, value: object) -> None:

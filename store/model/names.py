@@ -14,7 +14,7 @@ from typing import Final
 from store.errors import InvalidKeyError
 
 MOST_LETTERS: Final = 200
-"""Of a name, and of a folder: file systems take 255 bytes."""
+"""Letters of a name, and of a folder: file systems take 255 bytes."""
 
 TAP_DEPTH: Final = 3
 """Folders above that of a tap: a sample set's, a run's and a checkpoint's."""

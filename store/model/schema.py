@@ -1,9 +1,9 @@
-"""What is stored beside the arrays, validated: keys, sample sets, metadata, commit records."""
+"""Keys, sample sets, metadata and commit records, as stored beside the arrays; all validated."""
 
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -40,9 +40,11 @@ Pool = Literal["whole", "mean"]
 Attributes = Mapping[str, str | int | float | bool]
 Parsers = Mapping[str, Callable[[Any], Any]]
 
+Span = tuple[int, int]
+"""A range of the first axis: the first row, or minibatch of Grams, and the one after the last."""
+
 _SHA256 = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]*")
 _CRC32C = re.compile(r"crc32c:[0-9a-f]{8}")
-_SINCE_2 = ("attributes", "n_taps")
 _RUN_1 = re.compile(r".+-d(\d{1,9})-(v[12])-s(\d{1,9})")
 _EPOCH_1 = re.compile(r"init|epoch-(\d{4,9})")
 """Names that held facts in stores of version 1."""
@@ -50,20 +52,21 @@ _EPOCH_1 = re.compile(r"init|epoch-(\d{4,9})")
 
 @dataclass(frozen=True)
 class _Stored:
-    """What is stored as a JSON object of its fields."""
+    """Stored as a JSON object of its fields."""
 
-    _since_2: ClassVar[tuple[str, ...]] = ()
     _parsers: ClassVar[Parsers] = {}
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return {each.name: _as_json(getattr(self, each.name)) for each in fields(self)}
+        return {each.name: as_json(getattr(self, each.name)) for each in fields(self)}
 
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Rebuild it from JSON values; raises SchemaError for others."""
         wanted = [each.name for each in fields(cls)]
-        if not isinstance(values, Mapping) or {*values, *cls._since_2} != set(wanted):
+        # Fields that newer versions added have defaults.
+        required = {f.name for f in fields(cls) if f.default is f.default_factory is MISSING}
+        if not isinstance(values, Mapping) or not required <= {*values} <= {*wanted}:
             found = ", ".join(map(str, values)) if isinstance(values, Mapping) else shown(values)
             raise SchemaError(
                 f"stored {cls.__name__}",
@@ -71,32 +74,30 @@ class _Stored:
                 f"want the fields {', '.join(wanted)}",
                 "write it again",
             )
-        parsed = {k: _as_tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        parsed = {name: _as_tuple(value) for name, value in values.items()}
         try:
             for name, parse in cls._parsers.items():
                 parsed[name] = parse(parsed[name])
-            return cls(**cls._completed(parsed))
+            if "attributes" in {*wanted} - {*parsed}:
+                parsed["attributes"] = _attributes_by_name(parsed["key"])
+            return cls(**parsed)
         except InvalidKeyError as error:
             raise SchemaError(f"the stored metadata are malformed: {error}") from error
 
-    @classmethod
-    def _completed(cls, found: dict[str, Any]) -> dict[str, Any]:
-        """Add the fields that older versions did not store."""
-        return found
 
-
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    """Return keys as their texts, metadata as objects, tuples as lists."""
     if isinstance(value, _Stored):
         return value.to_json()
     if isinstance(value, RepresentationKey):
         return value.text
-    if isinstance(value, tuple):
-        return [list(each) if isinstance(each, tuple) else each for each in value]
+    if isinstance(value, list | tuple):
+        return list(map(as_json, value))
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _as_tuple(value: list[Any]) -> tuple[Any, ...]:
-    return tuple(tuple(each) if isinstance(each, list) else each for each in value)
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,11 @@ class RepresentationKey:
         """The names, joined by ``/``, as JSON has them; those before the tap's have none."""
         return f"{self.sample_set}/{self.run}/{self.checkpoint}/{self.tap}"
 
+    @property
+    def title(self) -> str:
+        """The words for it in an error."""
+        return f"tap {self.tap} of run {self.run}, checkpoint {self.checkpoint}"
+
     def __str__(self) -> str:
         return f"{self.run}@{self.checkpoint}:{self.tap}"
 
@@ -175,13 +181,11 @@ class RepresentationKey:
             ) from error
 
 
-class _Meta(_Stored):
-    """What metadata of activations and of Grams have in common."""
-
-    _since_2: ClassVar[tuple[str, ...]] = _SINCE_2
+class Meta(_Stored):
+    """Metadata of activations and of Grams: what they have in common."""
 
     # Declared as dataclass fields by each kind, in the order in which stores have them.
-    key: Any
+    key: "RepresentationKey | GramKey"
     sample_set: SampleSet
     tap_index: int
     created_by: str
@@ -204,22 +208,35 @@ class _Meta(_Stored):
                 remedy="build the key from the sample set's name",
             )
 
-    @classmethod
-    def _completed(cls, found: dict[str, Any]) -> dict[str, Any]:
-        if "attributes" in found:
-            return found
-        key = found["key"]
-        return found | {"attributes": _attributes_by_name(getattr(key, "of", key))}
-
     @property
     def n_samples(self) -> int:
         """Number of examples."""
         return self.sample_set.n_samples
 
+    @property
+    def length(self) -> int:
+        """Length of the finished array along its first axis: rows, or minibatches of Grams."""
+        raise NotImplementedError
+
+    @property
+    def block_length(self) -> int:
+        """Rows, or minibatches of Grams, that are written and committed at once."""
+        raise NotImplementedError
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks in which the array is written."""
+        return -(-self.length // self.block_length)
+
+    def block(self, index: int) -> Span:
+        """Return where a block begins on the first axis, and where the next one would."""
+        start = index * self.block_length
+        return start, min(start + self.block_length, self.length)
+
 
 @dataclass(frozen=True)
-class RepresentationMeta(_Meta):
-    """What an activation array is: who made it, from which checkpoint, over which examples.
+class RepresentationMeta(Meta):
+    """Metadata of activations: who made them, from which checkpoint, over which examples.
 
     Attributes:
         key: where it is stored.
@@ -263,12 +280,12 @@ class RepresentationMeta(_Meta):
 
     @property
     def length(self) -> int:
-        """Length of the finished array along its first axis: rows."""
+        """Rows."""
         return self.n_samples
 
     @property
     def block_length(self) -> int:
-        """Rows that are written and committed at once."""
+        """Rows of a minibatch."""
         return self.batch_rows
 
 
@@ -322,13 +339,18 @@ class GramKey(_Stored):
         """The names, joined by ``/``."""
         return f"{self.of.text}/{self.variant}"
 
+    @property
+    def title(self) -> str:
+        """The words for them in an error."""
+        return f"the Grams {self.variant} of {self.of.title}"
+
     def __str__(self) -> str:
         return f"Grams {self.variant} of {self.of}"
 
 
 @dataclass(frozen=True)
-class GramMeta(_Meta):
-    """What an array of Grams is: of what, over which examples, in which minibatches.
+class GramMeta(Meta):
+    """Metadata of Grams: of which representation, over which examples, in which minibatches.
 
     Attributes not described here are those of ``RepresentationMeta``.
 
@@ -338,7 +360,6 @@ class GramMeta(_Meta):
     """
 
     _parsers: ClassVar[Parsers] = {"key": GramKey.from_json, "sample_set": SampleSet.from_json}
-    _since_2 = (*_SINCE_2, "precision")
 
     key: GramKey
     sample_set: SampleSet
@@ -362,7 +383,7 @@ class GramMeta(_Meta):
 
     @property
     def length(self) -> int:
-        """Length of the finished array along its first axis: minibatches."""
+        """Minibatches."""
         return len(self.ranges)
 
     @property
@@ -372,7 +393,7 @@ class GramMeta(_Meta):
 
     @property
     def block_length(self) -> int:
-        """Minibatches that are written and committed at once."""
+        """Minibatches of a chunk."""
         return max(1, round(GRAM_CHUNK_BYTES / (4 * self.width)))
 
 
@@ -397,12 +418,13 @@ class Commit(_Stored):
         return {"start": self.start, "stop": self.stop, "digest": self.digest}
 
 
-def _attributes_by_name(key: RepresentationKey) -> dict[str, str | int]:
+def _attributes_by_name(key: RepresentationKey | GramKey) -> dict[str, str | int]:
     """Return the facts that the names of our own runs and checkpoints held in version 1."""
+    of = key.of if isinstance(key, GramKey) else key
     found: dict[str, str | int] = {}
-    if run := _RUN_1.fullmatch(key.run):
+    if run := _RUN_1.fullmatch(of.run):
         found = {"depth": int(run[1]), "variant": run[2], "seed": int(run[3])}
-    if epoch := _EPOCH_1.fullmatch(key.checkpoint):
+    if epoch := _EPOCH_1.fullmatch(of.checkpoint):
         found["epoch"] = int(epoch[1] or 0)
     return found
 

@@ -8,7 +8,7 @@ _DEEPEST: Final = 64
 """Python fails at a depth of a thousand, wherever the values are used; none of ours has ten."""
 
 _MOST_DIGITS: Final = 20
-"""Of whole numbers, which have 64 bits elsewhere."""
+"""Digits of whole numbers, which have 64 bits elsewhere."""
 
 
 def parse(content: bytes | str, *, constants: bool = False) -> Any:

@@ -13,7 +13,7 @@ from store.errors import PackingError
 def pack(K: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return the upper triangle of a symmetric matrix with its diagonal, row after row.
 
-    Of shape (n(n+1)/2,) for K of shape (n, n), and a copy. Whether K is symmetric is not checked.
+    The result is a copy of shape (n(n+1)/2,) for K of shape (n, n). Symmetry is not checked.
     """
     square = np.asarray(K)
     if square.ndim != 2 or square.shape[0] != square.shape[1]:

@@ -1,7 +1,7 @@
 """Keep how well linear classifiers do on the taps of a network: one Zarr group a probe."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -11,8 +11,7 @@ from store.model.field_checks import as_list, check_choice, check_count, check_t
 from store.model.names import check_component
 from store.model.schema import RepresentationKey
 from store.records import records
-from store.records.records import Arrays, Content, Matrix, RecordForm, Sizes
-from store.storage.paths import Address
+from store.records.records import Arrays, Matrix, RecordForm, Sizes
 
 PROBE: Final = "allcnn_probe"
 
@@ -66,7 +65,7 @@ class ProbeResult:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check(_to_json(self))
+        _check(PROBES.facts_of(self))
         networks = {(key.sample_set, key.run, key.checkpoint) for key in self.taps}
         if len(networks) != 1:
             raise SchemaError(
@@ -75,11 +74,9 @@ class ProbeResult:
                 "want those of one checkpoint of one run, on one sample set",
             )
         lengths = {"tap": len(self.taps), "class": len(self.classes)}
-        for name, dimensions in ARRAYS.items():
-            what, values = f"{name} of probe {self.name}", getattr(self, name)
-            records.check_shape(what, dimensions, np.shape(values), lengths)
-            values = np.ascontiguousarray(values, PROBES.dtype_of(name))
+        for name, values in PROBES.as_stored(self.name, PROBES.arrays_of(self), lengths).items():
             if name in _SHARES and np.any((values < 0) | (values > 1)):
+                what = f"{name} of probe {self.name}"
                 raise SchemaError(what, "has values outside 0 to 1", remedy="give shares")
             object.__setattr__(self, name, values)
 
@@ -87,39 +84,6 @@ class ProbeResult:
     def standard_errors(self) -> Matrix:
         """The standard error of each accuracy, that of a share of so many test examples."""
         return np.sqrt(self.accuracy * (1 - self.accuracy) / self.n_test)
-
-
-def write_probe(store: Address, probe: ProbeResult) -> None:
-    """Write a probe, replacing one of the same name only after the new one is complete.
-
-    At an address, where nothing can be renamed at once, the old one is removed first.
-    """
-    arrays = {name: getattr(probe, name) for name in ARRAYS}
-    records.write_record(store, PROBES, Content(probe.name, _to_json(probe), arrays))
-
-
-def read_probe(store: Address, name: str) -> ProbeResult:
-    """Read a finished probe.
-
-    Raises UnknownProbeError where there is none, UnfinishedError where writing was interrupted,
-    DamagedChunkError where values are not those that were written.
-    """
-    return records.read_record(store, PROBES, name)
-
-
-def list_probes(store: Address) -> list[str]:
-    """Return the names of finished probes, sorted; of damaged ones too, which cannot be read."""
-    return records.list_records(store, PROBES)
-
-
-def has_probe(store: Address, name: str) -> bool:
-    """Return whether a finished probe has this name; a store not yet there has none."""
-    return records.has_record(store, PROBES, name)
-
-
-def _to_json(probe: ProbeResult) -> dict[str, Any]:
-    facts = {f.name: getattr(probe, f.name) for f in fields(probe) if f.name not in ARRAYS}
-    return facts | {"taps": [key.text for key in probe.taps], "classes": list(probe.classes)}
 
 
 def _check(facts: Mapping[str, Any]) -> None:
@@ -146,6 +110,8 @@ PROBES: Final = RecordForm(
     kind="probes",
     noun="probe",
     mark=PROBE,
+    facts_of=lambda probe: records.facts_of(probe, ARRAYS),
+    arrays_of=lambda probe: {name: getattr(probe, name) for name in ARRAYS},
     sides=("taps",),
     labels=lambda facts: {
         "tap": records.tap_names(facts["taps"]),
@@ -159,3 +125,6 @@ PROBES: Final = RecordForm(
     make=_make,
 )
 """How a store keeps probes."""
+
+write_probe, read_probe = PROBES.write, PROBES.read
+list_probes, has_probe = PROBES.names, PROBES.has

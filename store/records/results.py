@@ -2,26 +2,22 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, Final
-
-import numpy as np
 
 from store.errors import SchemaError, UnknownResultError
 from store.model.field_checks import (
     as_list,
     check_choice,
     check_count,
-    check_place,
     check_text,
     shown,
 )
 from store.model.names import check_component
 from store.model.schema import RepresentationKey
 from store.records import records
-from store.records.records import Arrays, Content, Matrix, RecordForm, Sizes
-from store.storage.paths import Address
+from store.records.records import Arrays, Matrix, RecordForm, Sizes
 
 RESULT: Final = "allcnn_result"
 
@@ -50,7 +46,7 @@ _SHOWN: Final = frozenset(
 """Parts of a method that say how the others are shown."""
 
 _MOST_LETTERS: Final = 10_000
-"""Of a reason, which may name several representations."""
+"""Letters of a reason, which may name several representations."""
 
 
 def dimensions_of(array: str) -> tuple[str, ...]:
@@ -186,46 +182,16 @@ class SimilarityResult:
     def __post_init__(self) -> None:
         check_component("result", self.name)
         lengths = {"row": len(self.rows), "column": len(self.columns)}
-        made = {}
-        for name, values in self.arrays.items():
-            what = f"{name} of result {self.name}"
-            records.check_shape(what, dimensions_of(name), np.shape(values), lengths)
-            made[name] = np.ascontiguousarray(values, RESULTS.dtype_of(name))
+        made = RESULTS.as_stored(self.name, self.arrays, lengths)
         for name in (VALUES, ERRORS):
             object.__setattr__(self, name, made.pop(name, None))
         object.__setattr__(self, "parts", made)
         if len(self.sources) != 2:
             raise SchemaError(
-                f"sources of result {self.name} are {self.sources}",
-                remedy="want two counts, of activations and of kept Grams",
+                f"sources of result {self.name}",
+                f"are {self.sources}",
+                "want two counts, of activations and of kept Grams",
             )
-
-
-def write_result(store: Address, result: SimilarityResult) -> None:
-    """Write a result, replacing one of the same name only after the new one is complete.
-
-    At an address, where nothing can be renamed at once, the old one is removed first.
-    """
-    records.write_record(store, RESULTS, Content(result.name, _to_json(result), result.arrays))
-
-
-def read_result(store: Address, name: str) -> SimilarityResult:
-    """Read a finished result.
-
-    Raises UnknownResultError where there is none, UnfinishedError where writing was interrupted,
-    DamagedChunkError where values are not those that were written.
-    """
-    return records.read_record(store, RESULTS, name)
-
-
-def list_results(store: Address) -> list[str]:
-    """Return the names of finished results, sorted; of damaged ones too, which cannot be read."""
-    return records.list_records(store, RESULTS)
-
-
-def has_result(store: Address, name: str) -> bool:
-    """Return whether a finished result has this name; a store not yet there has none."""
-    return records.has_record(store, RESULTS, name)
 
 
 def method_of(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,16 +223,6 @@ def settings_of(method: Mapping[str, Any]) -> dict[str, Any]:
     return {"sigma": None} | {name: each for name, each in method.items() if name not in _SHOWN}
 
 
-def _to_json(result: SimilarityResult) -> dict[str, Any]:
-    names = {f.name for f in fields(result)} - {VALUES, ERRORS, "parts"}
-    return {name: getattr(result, name) for name in names} | {
-        "rows": [key.text for key in result.rows],
-        "columns": [key.text for key in result.columns],
-        "reasons": [list(reason) for reason in result.reasons],
-        "sources": list(result.sources),
-    }
-
-
 def _check(facts: Mapping[str, Any]) -> None:
     """Raise SchemaError, KeyError or TypeError for facts of other types or bounds."""
     check_component("result", facts["name"])
@@ -282,8 +238,8 @@ def _check(facts: Mapping[str, Any]) -> None:
     if reason != "":
         check_text("errors_reason", reason, _MOST_LETTERS)
     for row, column, reason in as_list("reasons", facts["reasons"]):
-        check_place("row of a reason", row, sizes[0])
-        check_place("column of a reason", column, sizes[1])
+        check_count("row of a reason", row, 0, sizes[0] - 1)
+        check_count("column of a reason", column, 0, sizes[1] - 1)
         check_text("a reason", reason, _MOST_LETTERS)
     records.check_provenance(facts)
     _check_digests(facts.get("provenance", {}).get("checkpoint_digests"))
@@ -299,9 +255,8 @@ def _check_method(method: Mapping[str, Any]) -> None:
     check_count("batch_size", method["batch_size"], least=0)
     low, high = as_list("limits", method["limits"])
     if not (isinstance(low, float) and isinstance(high, float) and low < high):
-        raise SchemaError(
-            f"limits are {low!r} and {high!r}", remedy="want two numbers, the smaller first"
-        )
+        wanted = "want two numbers, the smaller first"
+        raise SchemaError("limits", f"are {low!r} and {high!r}", wanted)
     for name, value in {"lower limit": low, "upper limit": high, **method}.items():
         if isinstance(value, float) and not isfinite(value):
             raise SchemaError(f"{name} is {value}", remedy="want a finite number")
@@ -345,6 +300,8 @@ RESULTS: Final = RecordForm(
     kind="similarity",
     noun="result",
     mark=RESULT,
+    facts_of=lambda result: records.facts_of(result, (VALUES, ERRORS, "parts")),
+    arrays_of=lambda result: result.arrays,
     sides=("rows", "columns"),
     labels=lambda facts: {
         "row": records.tap_names(facts["rows"]),
@@ -358,3 +315,6 @@ RESULTS: Final = RecordForm(
     make=_make,
 )
 """How a store keeps results."""
+
+write_result, read_result = RESULTS.write, RESULTS.read
+list_results, has_result = RESULTS.names, RESULTS.has

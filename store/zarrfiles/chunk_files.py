@@ -5,7 +5,7 @@ Zarr copies them more often: minibatches of 100 MB were read at a seventh of the
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store.storage.paths import check_inside
+from store.zarrfiles.layout import as_digest, crc32c
 from store.zarrfiles.metadata_files import MISSING
 
 PIECE_BYTES = 2**20
@@ -32,20 +33,23 @@ _SYNCED_BYTES = 2**23
 """Values of so many bytes are on the disk, and out of memory, before they count as written."""
 
 
-def chunk_file(array: Path, index: int, part: int, n_axes: int) -> Path:
-    """Return the file of a chunk: a place on the first axis, and a part of the second."""
-    return array.joinpath("c", str(index), *[str(part)][: n_axes - 1], *["0"] * (n_axes - 2))
+Move = Callable[[Path, Path, npt.NDArray[Any], tuple[int, ...]], int | None]
+"""``read_chunk`` or ``write_chunk``."""
 
 
-def parts_of(
-    block: npt.NDArray[Any], chunks: tuple[int, ...]
-) -> Iterator[tuple[int, npt.NDArray[Any], tuple[int, ...]]]:
-    """Cut a block over its second axis: number and view of each part, shape of a whole chunk."""
-    if block.ndim == 1:
-        yield 0, block, chunks
-        return
-    for number, start in enumerate(range(0, block.shape[1], chunks[1])):
-        yield number, block[:, start : start + chunks[1]], chunks
+def move_block(
+    move: Move, root: Path, folder: Path, block: npt.NDArray[Any], chunks: tuple[int, ...]
+) -> str:
+    """Read or write the chunks of a block, cut over its second axis; return the block's digest.
+
+    ``folder`` is that of the block's place on the first axis, ``chunks`` the shape of a chunk.
+    """
+    crcs = []
+    for part, start in enumerate(range(0, block.shape[1], chunks[1])):
+        file = folder.joinpath(str(part), *["0"] * (block.ndim - 2))
+        crcs.append(move(root, file, block[:, start : start + chunks[1]], chunks))
+    # The bytes of several parts have another order than those of the block.
+    return as_digest(crcs[0]) if len(crcs) == 1 and crcs[0] is not None else crc32c(block)
 
 
 def read_chunk(
@@ -79,7 +83,7 @@ def write_chunk(
         padded[tuple(map(slice, values.shape))] = values
     check_inside(root, file.parent)
     file.parent.mkdir(parents=True, exist_ok=True)
-    # Always the same name: what a kill leaves is written over when writing goes on.
+    # Always the same name: one that a kill left is written over when writing goes on.
     temporary = file.with_name(f"{file.name}.partial")
     try:
         crc = _write_whole(temporary, padded)

@@ -1,16 +1,20 @@
-"""Where things lie in a store: roots, chunks and digests."""
+"""Where things lie in a store: roots, groups, chunks and digests."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
+import zarr
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
-from store.errors import SchemaError, StoreLocationError
+from store.errors import SchemaError, StoreError, StoreLocationError
 from store.model.schema import SCHEMA_VERSION, RepresentationMeta
 from store.storage.paths import (
     Address,
@@ -18,8 +22,10 @@ from store.storage.paths import (
     as_place,
     child_names,
     entry_names,
+    is_file,
     is_leftover,
     make_folder,
+    write_files,
 )
 from store.storage.remote_errors import reaching
 from store.zarrfiles.metadata_files import NODE, read_attributes, write_folder
@@ -43,9 +49,9 @@ SOURCE: Final = "allcnn_source"
 
 
 def has_store(path: Address) -> bool:
-    """Return whether something is at ``path`` but what a kill leaves before a store is made.
+    """Return whether something is at ``path`` but files left by an interrupted making of a store.
 
-    Whether that is a store of ours, opening it tells.
+    Whether that is a store of ours shows when it is opened.
     """
     place = as_place(path)
     with reaching(place):
@@ -88,26 +94,64 @@ def create_root(place: Place, kind: Kind) -> None:
     with reaching(place):
         made = isinstance(place, Path) and place.exists() and not place.is_dir()
         if not made and not (place / NODE).exists():
-            _check_vacant(place)
+            odd = [name for name in entry_names(place) if not is_leftover(name)]
+            # Looked for again: another writer may have made the store since.
+            if odd and not (place / NODE).exists():
+                raise SchemaError(
+                    f"{place} is no store, and not empty (it holds {odd[0]!r})",
+                    remedy="use another folder",
+                )
             # Another writer that comes at the same time writes the same.
-            with _making(place):
+            with writing(place, f"cannot make a store at {place}"):
                 make_folder(place)
                 write_folder(place, {STORE_MARK: mark})
         open_root(place, kind)
         attributes = read_attributes(place) or {}
         if attributes[STORE_MARK] != mark:
-            with _making(place):
+            with writing(place, f"cannot make a store at {place}"):
                 write_folder(place, attributes | {STORE_MARK: mark})
 
 
 @contextmanager
-def _making(place: Place) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreLocationError(
-            f"cannot make a store at {place}: {error.strerror or error}"
-        ) from error
+def writing(place: Place, what: str, advice: str = "") -> Iterator[None]:
+    """Report in one sentence what an operating system, or remote storage, refuses."""
+    with reaching(place):
+        try:
+            yield
+        except StoreError:
+            raise
+        except OSError as error:
+            raise StoreLocationError(f"{what}: {error.strerror or error}{advice}") from error
+
+
+@contextmanager
+def drafted(root: Place, path: str) -> Iterator[zarr.Group]:
+    """Yield a new group of a store, to be filled.
+
+    At an address it is made in memory, as Zarr asks about every folder on the way, and uploaded at
+    the end, but for its own metadata: these are for the caller to write, last.
+    """
+    parts = path.split("/")
+    folders = [root.joinpath(*parts[:n]) for n in range(1, len(parts))]
+    if isinstance(root, Path):
+        _write_parents(folders)
+        yield zarr.create_group(root / path, zarr_format=3)
+        return
+    files: dict[str, Buffer] = {}
+    yield zarr.create_group(MemoryStore(files)).create_group(path)
+    contents = {name: buffer.to_bytes() for name, buffer in files.items()}
+    _write_parents(folders)
+    inside = {name: each for name, each in contents.items() if name.startswith(f"{path}/")}
+    inside.pop(f"{path}/{NODE}")
+    write_files(root, inside)
+
+
+def _write_parents(folders: Sequence[Place]) -> None:
+    missing = takewhile(lambda each: not is_file(each / NODE), reversed(folders))
+    # The outermost first: where one is there, so are those that it is in.
+    for folder in reversed(list(missing)):
+        make_folder(folder)
+        write_folder(folder)
 
 
 def chunk_shape(meta: RepresentationMeta) -> tuple[int, ...]:
@@ -147,12 +191,3 @@ def _check_mark(place: Place, mark: object, kind: Kind) -> None:
     if mark.get("kind") != kind:
         found = f"is a store of {mark.get('kind')}"
         raise SchemaError(str(place), found, f"give a store of {kind}")
-
-
-def _check_vacant(place: Place) -> None:
-    odd = [name for name in entry_names(place) if not is_leftover(name)]
-    # Looked for again: another writer may have made the store since.
-    if odd and not (place / NODE).exists():
-        raise SchemaError(
-            f"{place} is no store, and not empty (it holds {odd[0]!r})", remedy="use another folder"
-        )

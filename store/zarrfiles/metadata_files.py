@@ -21,7 +21,7 @@ PREFIX: Final = "allcnn_"
 """Attributes that begin so are ours."""
 
 MISSING: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-"""What looking for a file raises where there is none."""
+"""Errors of reading a file where there is none."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,11 @@ def write_folder(folder: Place, attributes: Mapping[str, Any] | None = None) -> 
     write_json(folder / NODE, node)
 
 
-def write_attributes(folder: Place, attributes: Mapping[str, Any]) -> None:
-    """Write a group's metadata, sealed, whole or not at all."""
+def write_attributes(folder: Place, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a group's metadata, whole or not at all; return its attributes with their seal."""
     sealed = dict(attributes) | {SEAL: seal(attributes)}
     write_json(folder / NODE, {"zarr_format": 3, "node_type": "group", "attributes": sealed})
+    return sealed
 
 
 def seal(attributes: Mapping[str, Any]) -> str:
@@ -110,7 +111,9 @@ def _sizes(values: Any, least: int) -> tuple[int, ...]:
 
 
 def _read(folder: Place) -> dict[str, Any] | None:
-    content = _content(folder / NODE)
+    content = None
+    with reaching(folder / NODE), suppress(*MISSING):
+        content = read_bytes(folder / NODE)
     if content is None:
         return None
     try:
@@ -121,12 +124,6 @@ def _read(folder: Place) -> dict[str, Any] | None:
     if not isinstance(node, dict) or node.get("zarr_format") != 3:
         raise _unreadable(folder, "they are not those of Zarr v3")
     return node
-
-
-def _content(file: Place) -> bytes | None:
-    with reaching(file), suppress(*MISSING):
-        return read_bytes(file)
-    return None
 
 
 def _unreadable(folder: Place, reason: str) -> SchemaError:
