@@ -9,7 +9,6 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import pytest
 from distributed import Client
 from distributed.comm import CommClosedError
 
-from allcnn.cluster.cluster import Cluster, Limits
+from allcnn.cluster.cluster import Cluster
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.compare import compare
 from allcnn.compare import tasks as compare_tasks
@@ -30,10 +29,12 @@ from tests.networks import ALL, assert_same_bits, compare_one, job, kept_grams, 
 
 LOCAL = ClusterSpec("local", 2)
 REPOSITORY = Path(__file__).parents[1]
-QUICK = Limits(no_workers_s=4, silent_s=4, stalled_s=6)
-"""In place of a minute, a minute and six hours."""
 
-IMPATIENT = replace(QUICK, stalled_s=2)
+
+def hurry(monkeypatch, stalled_s=6.0):
+    """Wait seconds in place of a minute, a minute and six hours."""
+    for name, seconds in (("NO_WORKERS_S", 4.0), ("SILENT_S", 4.0), ("STALLED_S", stalled_s)):
+        monkeypatch.setattr(f"allcnn.cluster.cluster.{name}", seconds)
 
 
 def quiet(done, total):
@@ -161,16 +162,18 @@ def test_a_task_that_kills_every_worker_is_given_up(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_task_that_fills_the_memory_is_given_up_with_the_limit(tmp_path):
-    with Cluster(LOCAL, memory_bytes=800_000_000) as cluster:
+def test_a_task_that_fills_the_memory_is_given_up_with_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("allcnn.cluster.backends.MEMORY_LIMIT", 2 * 800_000_000)
+    with Cluster(LOCAL) as cluster:
         with pytest.raises(ClusterError, match=r"went over their memory limit of 0\.8 GB"):
             cluster.gather(bodies.fills_memory, [(2**31, str(tmp_path))], "testing", quiet)
         assert len([*tmp_path.iterdir()]) == 4
 
 
 @pytest.mark.slow
-def test_a_worker_that_fills_its_memory_once_is_replaced(tmp_path):
-    with Cluster(LOCAL, memory_bytes=800_000_000) as cluster:
+def test_a_worker_that_fills_its_memory_once_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr("allcnn.cluster.backends.MEMORY_LIMIT", 2 * 800_000_000)
+    with Cluster(LOCAL) as cluster:
         calls = [(2**31, str(tmp_path))]
         assert cluster.gather(bodies.fills_memory_once, calls, "testing", quiet) == [0]
 
@@ -191,15 +194,17 @@ def test_a_transfer_that_breaks_off_is_told_in_a_sentence(monkeypatch, caplog):
         raise CommClosedError("Stream is closed")
 
     monkeypatch.setattr(Client, "_gather_remote", broken)
-    with Cluster(ClusterSpec("local", 1), limits=IMPATIENT) as cluster:
+    hurry(monkeypatch, stalled_s=2.0)
+    with Cluster(ClusterSpec("local", 1)) as cluster:
         with pytest.raises(ClusterError, match=r"no task of local:1 ended within 2 s"):
             cluster.gather(bodies.doubled, [(2,)], "testing", quiet)
     assert caplog.text == ""
 
 
 @pytest.mark.slow
-def test_no_task_is_waited_for_longer_than_said():
-    with Cluster(ClusterSpec("local", 1), limits=IMPATIENT) as cluster:
+def test_no_task_is_waited_for_longer_than_said(monkeypatch):
+    hurry(monkeypatch, stalled_s=2.0)
+    with Cluster(ClusterSpec("local", 1)) as cluster:
         with pytest.raises(ClusterError, match=r"no task of local:1 ended within 2 s; look at its"):
             cluster.gather(bodies.slow, [(0, 60)], "testing", quiet)
 
@@ -260,7 +265,8 @@ def later(action, seconds):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_scheduler_that_disappears_is_told_of(foreign, monkeypatch, how):
     monkeypatch.setattr("allcnn.cluster.backends.CONNECT_S", 3.0)
-    with Cluster(foreign.spec, limits=QUICK) as cluster:
+    hurry(monkeypatch)
+    with Cluster(foreign.spec) as cluster:
         cluster.check_sees(REPOSITORY)
         with later(lambda: foreign.scheduler.send_signal(how), 1):
             began = time.monotonic()
@@ -270,8 +276,9 @@ def test_a_scheduler_that_disappears_is_told_of(foreign, monkeypatch, how):
 
 
 @pytest.mark.slow
-def test_a_worker_that_does_not_answer_is_told_of(foreign):
-    with Cluster(foreign.spec, limits=QUICK) as cluster:
+def test_a_worker_that_does_not_answer_is_told_of(foreign, monkeypatch):
+    hurry(monkeypatch)
+    with Cluster(foreign.spec) as cluster:
         cluster.check_sees(REPOSITORY)
         foreign.workers[0].send_signal(signal.SIGSTOP)
         with pytest.raises(ClusterError, match=r"a worker of .* does not answer within 4 s; look"):
@@ -279,9 +286,10 @@ def test_a_worker_that_does_not_answer_is_told_of(foreign):
 
 
 @pytest.mark.slow
-def test_workers_that_are_all_gone_are_told_of_and_one_that_comes_goes_on(foreign):
+def test_workers_that_are_all_gone_are_told_of_and_one_that_comes_goes_on(foreign, monkeypatch):
     told = []
-    with Cluster(foreign.spec, told.append, QUICK) as cluster:
+    hurry(monkeypatch)
+    with Cluster(foreign.spec, told.append) as cluster:
         cluster.check_sees(REPOSITORY)
         with (
             later(foreign.workers[0].kill, 2.5),
@@ -302,8 +310,9 @@ def test_what_a_failed_run_kept_is_not_computed_again(foreign, fresh, wanted, mo
         foreign.scheduler.kill()
 
     killer = threading.Thread(target=kill)
-    # Beside busy programs one of its first tasks may take longer than QUICK allows.
-    with Cluster(foreign.spec, limits=replace(QUICK, stalled_s=60)) as cluster:
+    # Beside busy programs one of its first tasks may take longer than is usual here.
+    hurry(monkeypatch, stalled_s=60.0)
+    with Cluster(foreign.spec) as cluster:
         cluster.check_sees(fresh.root)
         killer.start()
         with pytest.raises(ClusterError, match="is gone, or cannot be reached any more"):

@@ -87,7 +87,7 @@ def _silent(name: str, error: Exception) -> ClusterError:
 
 
 @contextmanager
-def started(spec: ClusterSpec, memory_bytes: int | None = None) -> Iterator[Started]:
+def started(spec: ClusterSpec) -> Iterator[Started]:
     """Yield workers, which are stopped at the end unless they ran before.
 
     Schedulers and status pages that are started here listen on free ports of loopback alone;
@@ -102,9 +102,9 @@ def started(spec: ClusterSpec, memory_bytes: int | None = None) -> Iterator[Star
         if spec.kind == "threads":
             yield _threads(stack)
         elif spec.kind == "local":
-            yield _processes(stack, _cores(spec.n_workers), memory_bytes)
+            yield _processes(stack, _cores(spec.n_workers))
         elif spec.kind == "gpu":
-            yield _processes(stack, _gpus(), memory_bytes)
+            yield _processes(stack, _gpus())
         elif spec.kind == "address":
             yield _connected(stack, spec.target, spec.target, WORKERS_S)
         else:
@@ -128,11 +128,9 @@ def _threads(stack: ExitStack) -> Started:
     return Started(client, "threads of this process", _own_dashboard(client))
 
 
-def _processes(
-    stack: ExitStack, environments: list[dict[str, str]], memory_bytes: int | None
-) -> Started:
+def _processes(stack: ExitStack, environments: list[dict[str, str]]) -> Started:
     """Start one process for each environment; one that dies is started again."""
-    memory_bytes = memory_bytes or MEMORY_LIMIT // len(environments)
+    memory_bytes = MEMORY_LIMIT // len(environments)
     stack.enter_context(dask.config.set(_MEMORY))
     security = stack.enter_context(private())
     guarded = {"host": "127.0.0.1", "protocol": "tls://", "security": security}

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Self
@@ -30,19 +29,15 @@ _MEMORY_TOPIC: Final = "worker-restart-memory"
 """Under which Dask's nannies log that they ended a worker for its memory."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How long to wait for what may never come, in seconds.
+NO_WORKERS_S: Final = 60.0
+"""How long to wait for a worker where none is left; `QUEUE_S` where a user's function starts
+them."""
 
-    Attributes:
-        no_workers_s: for a worker, where none is left; an hour where a user's function starts them.
-        silent_s: for an answer of the scheduler.
-        stalled_s: for the end of any task, where there are workers.
-    """
+SILENT_S: Final = 60.0
+"""How long to wait for an answer of the scheduler."""
 
-    no_workers_s: float = 60.0
-    silent_s: float = 60.0
-    stalled_s: float = 6 * 3600.0
+STALLED_S: Final = 6 * 3600.0
+"""How long to wait for the end of any task, where there are workers."""
 
 
 class Cluster:
@@ -57,16 +52,12 @@ class Cluster:
         self,
         spec: ClusterSpec = THREADS,
         tell: Tell = lambda _: None,
-        limits: Limits = Limits(),
-        memory_bytes: int | None = None,
         *,
         must_answer: bool = True,
     ) -> None:
         self.spec = spec
         self._must_answer = must_answer
         self._tell = tell
-        self._limits = limits
-        self._memory_bytes = memory_bytes
         self._stack = ExitStack()
         self._started: Started | None = None
         self._watch: _Watch | None = None
@@ -94,7 +85,7 @@ class Cluster:
     def started(self) -> Started:
         """The workers; raises ConfigError or ClusterError where there are none to be had."""
         if self._started is None:
-            self._started = self._stack.enter_context(started(self.spec, self._memory_bytes))
+            self._started = self._stack.enter_context(started(self.spec))
             self._tell(f"tasks run on {self._started.about}; dashboard {self._started.dashboard}")
         return self._started
 
@@ -108,14 +99,13 @@ class Cluster:
                 f"{root} lies in the memory of this process, and cluster is {self.spec}",
                 remedy="use --cluster threads",
             )
-        limit_s = self._limits.silent_s
         try:
             found = self.started.client.run(
-                look, folder, on_error="return", callback_timeout=limit_s
+                look, folder, on_error="return", callback_timeout=SILENT_S
             )
         except TimeoutError as error:
             raise ClusterError(
-                f"a worker of {self.spec} does not answer within {limit_s:g} s",
+                f"a worker of {self.spec} does not answer within {SILENT_S:g} s",
                 remedy=f"look at {self.started.dashboard}, and stop it or start it again",
             ) from error
         for worker, facts in found.items():
@@ -184,7 +174,7 @@ class Cluster:
         client = self.started.client
         ready = as_completed(futures, loop=client.loop, with_results=True, raise_errors=False)
         if self._watch is None:
-            self._watch = _Watch(self.started, self.spec, self._limits, self._tell)
+            self._watch = _Watch(self.started, self.spec, self._tell)
         watch = self._watch
         watch.begin()
         while len(found) < len(futures):
@@ -237,8 +227,8 @@ class _Watch:
     It goes on from one gathering to the next.
     """
 
-    def __init__(self, cluster: Started, spec: ClusterSpec, limits: Limits, tell: Tell) -> None:
-        self._cluster, self._spec, self._limits, self._tell = cluster, spec, limits, tell
+    def __init__(self, cluster: Started, spec: ClusterSpec, tell: Tell) -> None:
+        self._cluster, self._spec, self._tell = cluster, spec, tell
         self._workers: set[str] | None = None
         self.begin()
 
@@ -261,10 +251,9 @@ class _Watch:
             self._answered = now
         if workers:
             self._had_workers = now
-        limits = self._limits
         # Workers of a batch system may have to wait in its queue again.
-        no_workers_s = QUEUE_S if self._spec.kind == "function" else limits.no_workers_s
-        if self._cluster.client.status == "closed" or now - self._answered > limits.silent_s:
+        no_workers_s = QUEUE_S if self._spec.kind == "function" else NO_WORKERS_S
+        if self._cluster.client.status == "closed" or now - self._answered > SILENT_S:
             raise _gone(self._spec, what)
         if workers is None:
             return  # what does not answer is not known to have no workers, nor to have stalled
@@ -274,9 +263,9 @@ class _Watch:
                 f" {no_workers_s:g} s",
                 remedy="start workers there and run it again: what was finished is kept",
             )
-        if now - self.progressed_at > limits.stalled_s:
+        if now - self.progressed_at > STALLED_S:
             raise ClusterError(
-                f"{what}: no task of {self._spec} ended within {limits.stalled_s:g} s",
+                f"{what}: no task of {self._spec} ended within {STALLED_S:g} s",
                 remedy=(
                     f"look at its dashboard {self._cluster.dashboard}, and run it again: what was"
                     " finished is kept"
@@ -290,8 +279,7 @@ class _Watch:
             return None
         try:
             # Short of the silence that is allowed, so that more than one question is asked.
-            limit_s = self._limits.silent_s / 4
-            found = client.sync(client.scheduler.identity, callback_timeout=limit_s)
+            found = client.sync(client.scheduler.identity, callback_timeout=SILENT_S / 4)
             return set(found["workers"])
         except (OSError, TimeoutError, RuntimeError):
             return None
