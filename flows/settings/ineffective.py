@@ -65,6 +65,6 @@ def check_effective(given: Collection[str], settings: Mapping[str, Any]) -> None
         found = settings[rule.beside]
         without = rule.of & set(given)
         if without and not rule.holds(found):
-            told = found if isinstance(found, str) else ",".join(found)
+            value = found if isinstance(found, str) else ",".join(found)
             name = min(without).replace("_", "-")
-            raise ConfigError(f"{name} has no effect: {rule.why.format(told)}")
+            raise ConfigError(f"{name} has no effect: {rule.why.format(value)}")
