@@ -20,7 +20,7 @@ from allcnn.networks.architectures.layers import Conv, Layers
 from allcnn.networks.network import Variables
 from allcnn.networks.variables import abstract
 from allcnn.settings.run import RunConfig
-from allcnn.training import optimizer
+from allcnn.training.recipe import Lange
 from allcnn.workspace import checkpoints
 from allcnn.workspace.checkpoints import Position, TrainState
 from allcnn.workspace.paths import Workspace
@@ -32,7 +32,7 @@ NETWORK = ConvNet(Layers((Conv(16), Conv(16)), is_linear=False), 16, 3, 12)
 def draw_state(seed):
     """Return a state whose optimiser has taken one step, so that nothing of it is zero."""
     variables = NETWORK.init(jax.random.key(seed), np.full(3, 100.0), np.full(3, 50.0))
-    transform = optimizer.optimiser(RunConfig.of(), 10)
+    transform = Lange().optimiser(RunConfig.of(), 10)
     state = transform.init(variables.params)
     _, state = transform.update(variables.params, state, variables.params)
     return TrainState(variables, state, Position.first(jax.random.key(seed + 7)))

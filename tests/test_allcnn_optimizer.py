@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from allcnn.settings.run import RunConfig
-from allcnn.training import optimizer
+from allcnn.training.recipe import Lange
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from allcnn.training import optimizer
     [(350, 390, (200, 250, 300)), (7, 3, (4, 5, 6)), (70, 10, (40, 50, 60))],
 )
 def test_the_rate_falls_to_a_tenth_after_each_milestone(epochs, steps, drops):
-    rate = optimizer.learning_rate(RunConfig.of(epochs=epochs), steps)
+    rate = Lange().learning_rate(RunConfig.of(epochs=epochs), steps)
     wanted = 0.1
     assert rate(jnp.int32(0)) == pytest.approx(0.1)
     for epoch in drops:
@@ -26,7 +26,7 @@ def test_the_rate_falls_to_a_tenth_after_each_milestone(epochs, steps, drops):
 
 def test_milestones_that_coincide_count_each():
     # One epoch of two steps: 200/350 and 250/350 of it are step 1, 300/350 is step 2.
-    rate = optimizer.learning_rate(RunConfig.of(epochs=1, learning_rate=1.0), 2)
+    rate = Lange().learning_rate(RunConfig.of(epochs=1, learning_rate=1.0), 2)
     assert [float(rate(jnp.int32(step))) for step in range(2)] == pytest.approx([1, 0.01])
 
 
@@ -46,7 +46,7 @@ def by_hand(params, gradients, decay, rate):
 
 
 def run(params, gradients, decay):
-    transform = optimizer.optimiser(RunConfig.of(epochs=100, weight_decay=decay), 1)
+    transform = Lange().optimiser(RunConfig.of(epochs=100, weight_decay=decay), 1)
     params = {"conv1": {"conv": {"kernel": params["kernel"]}, "norm": {"scale": params["scale"]}}}
     state = transform.init(params)
     for gradient in gradients:

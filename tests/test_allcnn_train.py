@@ -511,11 +511,6 @@ def test_evaluation_counts_every_example_once(monkeypatch, n):
     assert found.loss == pytest.approx(loss, rel=1e-5)
 
 
-def test_sums_merge_in_any_grouping():
-    a, b, c = (steps.Totals(x, x + 1.0, x + 2) for x in (1, 2, 4))
-    assert a.merge(b).merge(c) == a.merge(b.merge(c)) == steps.Totals(7, 10.0, 13)
-
-
 def test_augmentation_is_for_pictures_only():
     entry = RunRecord(NOISE, CLASSES, 3)
     digits = RunRecord(NOISE.but(dataset="digits"), CLASSES, 3)

@@ -26,8 +26,7 @@ def batch_norm(
     scale, bias = norm.scale, norm.bias
     ours = (sums or ("products" if on_cpu() else "xla")) == "products"
     if not train or not ours or scale is None or bias is None:
-        output: Array = norm(x, use_running_average=not train)
-        return output
+        return norm(x, use_running_average=not train)
     output, mean, variance = _normalise(x, scale[...], bias[...], norm.epsilon)
     for kept, found in ((norm.mean, mean), (norm.var, variance)):
         kept[...] = norm.momentum * kept[...] + (1 - norm.momentum) * found

@@ -36,8 +36,7 @@ def convolve(
     """Convolve; ``gradients`` says how they are computed, by default as the backend is fastest."""
     if (gradients or ("ours" if on_cpu() else "xla")) == "xla":
         return _forward(images, kernel, stride, padding)
-    output: Array = _convolve(images, kernel, stride, padding)
-    return output
+    return _convolve(images, kernel, stride, padding)
 
 
 def _forward(images: Array, kernel: Array, stride: int, padding: Padding | Pads) -> Array:
@@ -79,8 +78,7 @@ _convolve.defvjp(_convolve_fwd, _convolve_bwd)
 
 def _materialised(tree: Tree) -> Tree:
     """Have XLA compute arrays as they are, instead of within what uses them."""
-    result: Tree = jax.lax.optimization_barrier(tree)  # type: ignore[no-untyped-call]
-    return result
+    return jax.lax.optimization_barrier(tree)  # type: ignore[no-untyped-call]
 
 
 def _pads(images: Array, kernel: Array, stride: int, padding: Padding) -> Pads:

@@ -17,10 +17,7 @@ def abstract(network: Network) -> Variables:
     """Return the shapes and dtypes of a network's variables, without making a single array."""
     # Tracing takes a third of a second, and a run has a hundred checkpoints.
     statistic = np.zeros(network.input_channels, np.float32)
-    shapes: Variables = jax.eval_shape(
-        lambda: network.init(jax.random.key(0), statistic, statistic)
-    )
-    return shapes
+    return jax.eval_shape(lambda: network.init(jax.random.key(0), statistic, statistic))
 
 
 def input_statistics(

@@ -120,8 +120,7 @@ def _wide(
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         values, logarithm = kernel.less(Pairs(K.astype(np.float64), squared, scale), origin)
         values = values * np.exp(logarithm)
-    found: Float64[np.ndarray, "n n"] = np.where(diagonal & measure.skips_diagonal, 0, values)
-    return found
+    return np.where(diagonal & measure.skips_diagonal, 0, values)
 
 
 def _split(kernel: Kernel) -> tuple[tuple[tuple[str, Any], ...], dict[str, float]]:

@@ -160,12 +160,10 @@ def pooled(X: Rows, pool: Pool) -> Rows:
     X = _placed(X)
     space = tuple(range(1, X.ndim - 1))
     if isinstance(X, np.ndarray) and X.dtype in (np.float32, np.float64):
-        wide: Rows = X.mean(axis=space, dtype=np.float64)
-        return wide
+        return X.mean(axis=space, dtype=np.float64)
     # Float16 by XLA, which widens it faster. The sums are float32: of differences, not of the mean.
     first = np.asarray(X[:1], np.float64).mean(axis=space)
-    means: Rows = first + np.asarray(_pooled_differences(X), np.float64)
-    return means
+    return first + np.asarray(_pooled_differences(X), np.float64)
 
 
 def _narrow_gram(X: Rows, kernel: BaseKernel) -> tuple[Matrix, float]:

@@ -54,8 +54,7 @@ def backend() -> Backend:
 def in_precision_of(A: Rows, row: Rows) -> Row:
     """Return a row, flat, in the precision in which the rows of ``A`` are shifted."""
     dtype = np.float64 if A.dtype == np.float64 else np.float32
-    flat: Row = np.ravel(np.asarray(row)).astype(dtype)
-    return flat
+    return np.ravel(np.asarray(row)).astype(dtype)
 
 
 def wide_tiles(A: Rows) -> Iterator[tuple[slice, Float64[np.ndarray, "n t"]]]:
@@ -89,14 +88,12 @@ def _blas_gram(A: Rows, far: float) -> Matrix:
 def _own_products(a: Float[np.ndarray, "n t"]) -> Matrix:
     narrow = np.asarray(a, np.float32)
     # NumPy calls syrk, half the work of gemm, where it is given an array and its own transpose.
-    K: Matrix = narrow @ narrow.T
-    return K
+    return narrow @ narrow.T
 
 
 def _mean(a: Float[np.ndarray, "n t"]) -> Float[np.ndarray, "t"]:
     # By BLAS, in a third of the time of a sum over the first axis.
-    mean: Float[np.ndarray, "t"] = np.full(len(a), 1 / len(a), a.dtype) @ a
-    return mean
+    return np.full(len(a), 1 / len(a), a.dtype) @ a
 
 
 def _is_far(K: Matrix, far: float) -> bool:
@@ -130,10 +127,7 @@ def _shifted(A: Rows, origin: Row | None, tile: slice) -> Matrix:
 
 def _wide(a: Rows) -> Float[np.ndarray, "n p"]:
     # Before the difference, which float16 rounds; by XLA, ten times as fast as NumPy here.
-    wide: Float[np.ndarray, "n p"] = (
-        np.asarray(a) if a.dtype in (np.float32, np.float64) else np.asarray(_widened(a))
-    )
-    return wide
+    return np.asarray(a) if a.dtype in (np.float32, np.float64) else np.asarray(_widened(a))
 
 
 def _symmetric_gram(A: Rows, far: float) -> Matrix:
@@ -143,8 +137,7 @@ def _symmetric_gram(A: Rows, far: float) -> Matrix:
 def _xla_gram(A: Rows, far: float) -> Matrix:
     a = _device_centred(A, far)
     K = np.asarray(_matrix_product(a, a))
-    symmetric: Matrix = (K + K.T) / 2  # XLA promises no symmetry
-    return symmetric
+    return (K + K.T) / 2  # XLA promises no symmetry
 
 
 def _xla_products(A: Rows, B: Rows, origin: Row | None) -> Matrix:
@@ -162,8 +155,7 @@ def _device_centred(A: Rows, far: float) -> Float32[Array, "n p"]:
         return _device_shifted(A, None)
     if A.dtype == np.float64:
         return _device_shifted(A, _mean(np.asarray(A)))
-    centred: Float32[Array, "n p"] = _xla_centred(A)
-    return centred
+    return _xla_centred(A)
 
 
 def _device_shifted(A: Rows, origin: Row | None) -> Float32[Array, "n p"]:
@@ -171,8 +163,7 @@ def _device_shifted(A: Rows, origin: Row | None) -> Float32[Array, "n p"]:
         # JAX would narrow it before the shift.
         return jnp.asarray(_shifted(np.asarray(A), origin, slice(None)))
     o = np.zeros(A.shape[1], np.float32) if origin is None else in_precision_of(A, origin)
-    shifted: Float32[Array, "n p"] = _xla_shifted(A, o)
-    return shifted
+    return _xla_shifted(A, o)
 
 
 @jax.jit

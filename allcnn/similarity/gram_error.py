@@ -121,10 +121,7 @@ def _errors(sums: Float[np.ndarray, "..."], p: int | None = None) -> Float[np.nd
     if p is None:
         p = _MANY if sums.dtype == np.float32 else 0
     roundings = _OF_MANY if p >= _MANY else _ROUNDINGS
-    errors: Float[np.ndarray, "..."] = sums * sums.dtype.type(
-        roundings * np.finfo(sums.dtype).eps / 2
-    )
-    return errors
+    return sums * sums.dtype.type(roundings * np.finfo(sums.dtype).eps / 2)
 
 
 def _in_range(*norms: Norms) -> bool:

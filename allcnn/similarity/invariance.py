@@ -153,8 +153,7 @@ def _directions(X: _Flat, rng: np.random.Generator) -> Directions:
     # A little of everything, for examples that are alike.
     vectors += 1e-3 * np.sqrt(np.mean(np.square(vectors)) + 1e-30) * rng.standard_normal((half, p))
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    directions: Directions = vectors / lengths
-    return directions
+    return vectors / lengths
 
 
 _MAPS: Final = {

@@ -77,8 +77,7 @@ def _between(
 
 def _above_zero(squared: Float[np.ndarray, "..."]) -> Float64[np.ndarray, "k"]:
     # Not-a-numbers are kept: they make the median one.
-    some: Float64[np.ndarray, "k"] = squared[squared != 0].astype(np.float64)
-    return some
+    return squared[squared != 0].astype(np.float64)
 
 
 def _median(squared: Sequence[Float64[np.ndarray, "k"]]) -> float:

@@ -261,8 +261,7 @@ def _check_grams(F: Scaled, G: Scaled | None) -> int:
             f"Gram matrices of shapes {shape} and {other} cannot be compared; use square ones over"
             " the same examples"
         )
-    n: int = shape[0]
-    return n
+    return shape[0]
 
 
 def _check_rows(n: int, measure: Measure, whose: str) -> None:
@@ -281,8 +280,7 @@ def _rescaled(
     products: Float32[np.ndarray, "..."], exponents: Int32[np.ndarray, "..."]
 ) -> Float64[np.ndarray, "..."]:
     # In float64: a Gram of 1e30 is a float32, its square is not.
-    rescaled: Float64[np.ndarray, "..."] = np.ldexp(products.astype(np.float64), exponents)
-    return rescaled
+    return np.ldexp(products.astype(np.float64), exponents)
 
 
 @partial(jax.jit, static_argnames="measure")

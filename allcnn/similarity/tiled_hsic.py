@@ -160,8 +160,7 @@ def _self_hsic(n: int, side: SideSums) -> Vector:
     hsic = _combined(n, squares, U.sum(axis=1) ** 2, np.vecdot(U, U))
     # The rounding of a constant would pass for a signal, and CKA for a number.
     rounding = _RESOLUTION**2 * squares / (n - 3)
-    resolved: Vector = np.where(np.abs(hsic) <= rounding, 0, hsic)
-    return resolved
+    return np.where(np.abs(hsic) <= rounding, 0, hsic)
 
 
 def _combined(

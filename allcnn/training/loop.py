@@ -3,7 +3,9 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -16,7 +18,6 @@ from allcnn.errors import ConfigError, RunError
 from allcnn.progress import Report, silent
 from allcnn.provenance import now
 from allcnn.settings.run import RunConfig
-from allcnn.training.async_saver import Saver
 from allcnn.training.footprint import check_training
 from allcnn.training.steps import (
     Evaluation,
@@ -72,7 +73,10 @@ def train_together(
     same parameters but for rounding, since fewer are another program. Raises ConfigError where they
     differ in more, and RunError where some were begun and others were not.
     """
-    _check_seeds_differ(configs)
+    if len({replace(config, seed=0) for config in configs}) != 1:
+        raise ConfigError("runs that are trained together must differ in their seeds alone")
+    if len({config.seed for config in configs}) != len(configs):
+        raise ConfigError("seeds that are trained together must differ", remedy="name each once")
     unfinished = [config for config in configs if not _is_finished(config, workspace)]
     runs = [config.name for config in configs]
     if unfinished:
@@ -80,13 +84,6 @@ def train_together(
     else:
         report(1, 1, f"{', '.join(runs)}: already trained")
     return runs
-
-
-def _check_seeds_differ(configs: Sequence[RunConfig]) -> None:
-    if len({replace(config, seed=0) for config in configs}) != 1:
-        raise ConfigError("runs that are trained together must differ in their seeds alone")
-    if len({config.seed for config in configs}) != len(configs):
-        raise ConfigError("seeds that are trained together must differ", remedy="name each once")
 
 
 def _is_finished(config: RunConfig, workspace: Workspace) -> bool:
@@ -116,7 +113,11 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
         )
     check_training(outline, config, len(configs))
     # Held first: what another process trains is refused before data are loaded, a minute for some.
-    with holding(workspace, [each.name for each in configs]) as renew, Saver() as saver:
+    # The thread finishes what it writes in any case: it may be all that is left of an hour.
+    with (
+        holding(workspace, [each.name for each in configs]) as renew,
+        ThreadPoolExecutor(1, "saving") as thread,
+    ):
         training = splits.load(config.dataset, "train", config.image_size)
         test = splits.load(config.dataset, "test", config.image_size)
         renew()
@@ -131,6 +132,7 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
         clock = Clock(config.epochs * plan.steps_per_epoch, n_images, report)
         began = len(runs[0].history)
         clock.report(began * plan.steps_per_epoch, f"epoch {began + 1} of {config.epochs}")
+        saving: list[Future[None]] = []
         for epoch in range(began, config.epochs):
             _epoch(plan, runs, examples, tested, epoch, clock, renew)
             for run in runs:
@@ -138,9 +140,16 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
             done = epoch + 1
             if done % config.checkpoint_every == 0 or done == config.epochs:
                 name = "final" if done == config.epochs else checkpoint_name(done)
-                saver.wait()  # one epoch's checkpoints in memory are enough
-                for run in runs:
-                    saver.save(workspace.checkpoints_folder(run.name) / name, run.state)
+                for each in saving:  # one epoch's checkpoints in memory are enough
+                    each.result()
+                saving = [_save(thread, workspace, run, name) for run in runs]
+        for each in saving:
+            each.result()
+
+
+def _save(thread: ThreadPoolExecutor, workspace: Workspace, run: _Run, name: str) -> Future[None]:
+    folder = workspace.checkpoints_folder(run.name) / name
+    return thread.submit(checkpoints.save, folder, run.state.to_host())
 
 
 def _write_curves(workspace: Workspace, run: _Run) -> None:
@@ -151,7 +160,7 @@ def _write_curves(workspace: Workspace, run: _Run) -> None:
 
 
 def _begin(workspace: Workspace, config: RunConfig, training: splits.Split) -> RunRecord:
-    """Write what a run is; one that goes on was not begun now, even where nothing tells when."""
+    """Write what a run is; a resumed run keeps its start time, even an unknown one."""
     run = config.name
     begun = run_record.begun_at(workspace, run) if run in workspace.runs() else now()
     entry = RunRecord(config, training.class_names, training.images.shape[-1], begun)
@@ -244,12 +253,12 @@ def _epoch(
 ) -> None:
     """Pass once over the training split, and evaluate."""
     began = time.monotonic()
-    state, metrics = _steps(plan, runs, examples, epoch, clock, renew)
+    both = _steps(plan, runs, examples, epoch, clock, renew)
     totals = []
     for i, run in enumerate(runs):
-        run.state, kept = _unstacked((state, metrics), i, len(runs))
+        run.state, kept = both if len(runs) == 1 else jax.tree.map(itemgetter(i), both)
         totals.append((_totals(plan, kept), evaluate(plan.network, run.state.variables, tested)))
-        # Else the last step's overflow would be kept as a checkpoint that nobody can go on from.
+        # Else the last step's overflow would be kept in a checkpoint that cannot be resumed from.
         if not math.isfinite(loss := totals[-1][1].loss):
             raise _not_finite(plan, run, "test loss", loss, epoch, plan.steps_per_epoch - 1)
         renew()
@@ -278,7 +287,10 @@ def _steps(
             state, metrics = program(plan, state, metrics, examples, order, np.int32(n_steps))
             losses = np.atleast_2d(metrics.loss)[:, : done + n_steps]
         done += n_steps
-        _check_finite(plan, runs, losses, epoch)
+        for run, row in zip(runs, losses, strict=True):
+            if not np.isfinite(row).all():
+                step = int(np.argmin(np.isfinite(row)))
+                raise _not_finite(plan, run, "loss", float(row[step]), epoch, step)
         mean = losses.mean() / plan.config.batch_size
         detail = f"epoch {epoch + 1} of {plan.config.epochs}, loss {mean:.3f}"
         clock.report(epoch * steps + done, detail)
@@ -293,24 +305,11 @@ def _stacked(members: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
 
-def _unstacked(tree: Any, i: int, n: int) -> Any:
-    return tree if n == 1 else jax.tree.map(lambda leaf: leaf[i], tree)
-
-
 def _totals(plan: Plan, metrics: Metrics) -> Totals:
     # Summed in float64, a step at a time.
     loss = float(np.asarray(metrics.loss, np.float64).sum())
     n_examples = plan.steps_per_epoch * plan.config.batch_size
     return Totals(loss, float(np.asarray(metrics.n_correct).sum()), n_examples)
-
-
-def _check_finite(
-    plan: Plan, runs: list[_Run], losses: Float[np.ndarray, "seeds steps"], epoch: int
-) -> None:
-    for run, row in zip(runs, losses, strict=True):
-        if not np.isfinite(row).all():
-            step = int(np.argmin(np.isfinite(row)))
-            raise _not_finite(plan, run, "loss", float(row[step]), epoch, step)
 
 
 def _not_finite(plan: Plan, run: _Run, what: str, loss: float, epoch: int, step: int) -> RunError:
@@ -319,10 +318,8 @@ def _not_finite(plan: Plan, run: _Run, what: str, loss: float, epoch: int, step:
     return RunError(
         f"the {what} of {run.name} became {loss} in epoch {epoch + 1}, step {step + 1}, at learning"
         f" rate {rate:g}",
-        remedy=(
-            "the last checkpoint is kept: train under another --prefix with a smaller"
-            " --learning-rate"
-        ),
+        remedy="the last checkpoint is kept: train under another --prefix with a smaller"
+        " --learning-rate",
     )
 
 

@@ -26,14 +26,6 @@ class Totals(NamedTuple):
     n_correct: float
     n_examples: int
 
-    def merge(self, other: "Totals") -> "Totals":
-        """Add the sums of other examples."""
-        return Totals(
-            self.loss + other.loss,
-            self.n_correct + other.n_correct,
-            self.n_examples + other.n_examples,
-        )
-
 
 class Plan(NamedTuple):
     """What the compiled steps depend on: one program serves every seed of a configuration."""
@@ -92,8 +84,7 @@ def _advance(
         state, loss, correct = _step(plan, state, examples, rows)
         return state, Metrics(metrics.loss.at[i].set(loss), metrics.n_correct.at[i].set(correct))
 
-    taken: tuple[TrainState, Metrics] = jax.lax.fori_loop(0, n_steps, one, (state, metrics))
-    return taken
+    return jax.lax.fori_loop(0, n_steps, one, (state, metrics))
 
 
 advance = backend.jit(_advance, static_argnames="plan", donate_argnames=("state", "metrics"))
@@ -104,17 +95,10 @@ Where the epoch is cut into calls does not change a bit of the result.
 
 
 def _advance_together(
-    plan: Plan,
-    state: TrainState,
-    metrics: Metrics,
-    examples: Examples,
-    order: Int[Array, "seeds n"],
-    n_steps: Int[Array, ""],
+    plan: Plan, state: TrainState, metrics: Metrics, *examples_order_n_steps: Any
 ) -> tuple[TrainState, Metrics]:
-    def one(state: TrainState, metrics: Metrics, order: Array) -> tuple[TrainState, Metrics]:
-        return _advance(plan, state, metrics, examples, order, n_steps)
-
-    return jax.vmap(one)(state, metrics, order)
+    together = jax.vmap(functools.partial(_advance, plan), in_axes=(0, 0, None, 0, None))
+    return together(state, metrics, *examples_order_n_steps)
 
 
 advance_together = backend.jit(
@@ -136,10 +120,7 @@ def _step(
 
     def loss_of(params: dict[str, object]) -> tuple[Array, tuple[Array, dict[str, object]]]:
         logits, batch_stats = plan.network.apply_train(
-            variables._replace(params=params),
-            images,
-            dropout_key,
-            plan.config.precision,
+            variables._replace(params=params), images, dropout_key, plan.config.precision
         )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean(), (logits, batch_stats)
@@ -198,5 +179,4 @@ def _evaluate(
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
         return jnp.where(labels >= 0, losses, 0).sum(), (logits.argmax(-1) == labels).sum()
 
-    sums: tuple[Array, Array] = jax.lax.map(one, (images, labels))
-    return sums
+    return jax.lax.map(one, (images, labels))

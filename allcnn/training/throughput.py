@@ -1,4 +1,4 @@
-"""How fast training goes: how many steps to take at a time, and what to tell of them."""
+"""How fast training goes: how many steps to take at a time, and what to report of them."""
 
 import time
 from collections.abc import Iterator

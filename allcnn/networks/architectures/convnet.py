@@ -177,8 +177,7 @@ def _evaluated(
     layer: Conv, params: dict[str, Any], batch_stats: dict[str, Any], x: Float[Array, "n h w c"]
 ) -> Float[Array, "n h2 w2 c2"]:
     block: Block = nnx.merge(_block_graph(layer, x.shape[-1]), params, batch_stats)
-    output: Array = block(x, train=False)
-    return output
+    return block(x, train=False)
 
 
 @functools.cache
@@ -194,5 +193,4 @@ def _pooled(x: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
 
 @backend.jit
 def _classified(params: dict[str, Any], x: Float[Array, "n c"]) -> Float[Array, "n classes"]:
-    logits: Array = x @ params["kernel"] + params["bias"][None]
-    return logits
+    return x @ params["kernel"] + params["bias"][None]

@@ -60,8 +60,7 @@ class Hsic(Measure):
 
     def centred(self, K: Matrix) -> Matrix:
         """Return the features, of which the features are the same."""
-        centred: Matrix = self.features(K)
-        return centred
+        return self.features(K)
 
     def factor(self, n: int) -> float:
         """Return 1/(n(n-3)), or 1/(n-1)² for biased HSIC."""

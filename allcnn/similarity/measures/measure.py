@@ -90,8 +90,7 @@ class Measure(Varying, ABC):
     def centred(self, K: Matrix) -> Matrix:
         """Return a float64 Gram that float32 holds, of the same features."""
         means = K.mean(axis=0)
-        centred: Matrix = K - means[:, None] - means[None, :] + means.mean()
-        return centred
+        return K - means[:, None] - means[None, :] + means.mean()
 
     @abstractmethod
     def factor(self, n: int) -> float:

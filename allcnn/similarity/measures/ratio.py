@@ -12,8 +12,7 @@ def ratio(sums: PairSums) -> Matrix:
     (rows, e), (columns, f) = (_near_1(own, xp) for own in (sums.rows, sums.columns))
     # One root of the product, not a product of roots: x / sqrt(x * x) is exactly 1.
     roots = xp.sqrt(rows[:, None] * columns[None, :])
-    matrix: Matrix = xp.ldexp(sums.cross, -e[:, None] - f[None, :]) / roots
-    return matrix
+    return xp.ldexp(sums.cross, -e[:, None] - f[None, :]) / roots
 
 
 def why_no_ratio(sums: PairSums, i: int, j: int, of: str, title: str) -> str:
