@@ -31,11 +31,7 @@ _FORMATS: dict[str, dict[str, None]] = {
 _svg_lock = threading.Lock()
 
 
-def new_figure(
-    width: float,
-    height: float,
-    layout: Literal["constrained"] | None = None,
-) -> Figure:
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
     """Return an empty white figure of so many inches."""
     figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)

@@ -68,10 +68,7 @@ def matrix(panel: Panel, style: Style = PAGE) -> Figure:
 
 
 def grid(
-    panels: Sequence[Panel],
-    title: str = "",
-    style: Style = PAGE,
-    abreast: int | None = None,
+    panels: Sequence[Panel], title: str = "", style: Style = PAGE, abreast: int | None = None
 ) -> Figure:
     """Draw matrices side by side, with one colour bar.
 
@@ -168,13 +165,7 @@ class Names(NamedTuple):
     sides: bool = True
 
 
-def _sheet(
-    maps: Sequence[Map],
-    abreast: int,
-    side: float,
-    style: Style,
-    title: str = "",
-) -> Sheet:
+def _sheet(maps: Sequence[Map], abreast: int, side: float, style: Style, title: str = "") -> Sheet:
     """Put maps into lines, the longest side of the longest having so many inches."""
     sheet = Sheet.new(style, title)
     shared = len({one.panel.names for one in maps}) == 1

@@ -36,12 +36,7 @@ class Network(ABC):
         """The names of the recorded outputs, in order, ending with ``logits``."""
 
     @abstractmethod
-    def init(
-        self,
-        key: Any,
-        mean: Any,
-        std: Any,
-    ) -> Variables:
+    def init(self, key: Any, mean: Any, std: Any) -> Variables:
         """Draw initial variables for images whose pixels (0 to 255) have this mean and spread."""
 
     @abstractmethod
@@ -50,11 +45,7 @@ class Network(ABC):
 
     @abstractmethod
     def apply_train(
-        self,
-        variables: Variables,
-        images: Any,
-        key: Any,
-        precision: Precision = "float32",
+        self, variables: Variables, images: Any, key: Any, precision: Precision = "float32"
     ) -> tuple[Any, dict[str, Any]]:
         """Return the logits as in training, and the updated running statistics."""
 

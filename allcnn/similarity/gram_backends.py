@@ -190,9 +190,7 @@ def _squared_norms(a: Float32[Array, "n p"]) -> Float32[Array, "n"]:
 @jax.jit
 def _matrix_product(a: Float32[Array, "n p"], b: Float32[Array, "m p"]) -> Float32[Array, "n m"]:
     products = jnp.matmul(
-        _stacked_tiles(a),
-        _stacked_tiles(b).transpose(0, 2, 1),
-        precision=jax.lax.Precision.HIGHEST,
+        _stacked_tiles(a), _stacked_tiles(b).transpose(0, 2, 1), precision=jax.lax.Precision.HIGHEST
     )
     return jnp.sum(products, axis=0)
 

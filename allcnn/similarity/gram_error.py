@@ -38,11 +38,7 @@ _SAMPLED_PAIRS = 4096
 
 
 def error_bound(
-    K: Matrix,
-    p: int,
-    a: Norms | None = None,
-    b: Norms | None = None,
-    usual: float | None = None,
+    K: Matrix, p: int, a: Norms | None = None, b: Norms | None = None, usual: float | None = None
 ) -> float:
     """Return a bound of the errors of squared distances, as a share of usual ones.
 

@@ -169,10 +169,7 @@ def group_sums(
 
 
 def permuted_sums(
-    Ks: ManyGrams,
-    Ls: ManyGrams | None,
-    permutations: Integer[np.ndarray, "p n"],
-    measure: Measure,
+    Ks: ManyGrams, Ls: ManyGrams | None, permutations: Integer[np.ndarray, "p n"], measure: Measure
 ) -> Float64[np.ndarray, "p r c"]:
     """Return the products of all pairs where L's examples are matched with K's in another order.
 

@@ -60,10 +60,7 @@ class ConvNet(Network):
         return n
 
     def init(
-        self,
-        key: Key[Array, ""],
-        mean: Float[np.ndarray, " c"],
-        std: Float[np.ndarray, " c"],
+        self, key: Key[Array, ""], mean: Float[np.ndarray, " c"], std: Float[np.ndarray, " c"]
     ) -> Variables:
         """Draw initial variables."""
         module = _Module(self, nnx.Rngs(key))
