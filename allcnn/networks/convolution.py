@@ -7,7 +7,7 @@ within a loop (https://github.com/jax-ml/jax/issues/12868).
 
 import functools
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,8 @@ from jaxtyping import Array, Float
 
 from allcnn.backend import on_cpu
 
-Gradients = Literal["xla", "ours"]
 Padding = Literal["SAME", "VALID"]
 Pads = Sequence[tuple[int, int]]
-Tree = TypeVar("Tree")
 
 _FEW_INPUTS = 8
 """Channels below which patches are gathered: the colours of the first layer's images."""
@@ -31,12 +29,9 @@ def convolve(
     kernel: Float[Array, "kh kw c o"],
     stride: int,
     padding: Padding,
-    gradients: Gradients | None = None,
 ) -> Float[Array, "n h2 w2 o"]:
-    """Convolve; ``gradients`` says how they are computed, by default as the backend is fastest."""
-    if (gradients or ("ours" if on_cpu() else "xla")) == "xla":
-        return _forward(images, kernel, stride, padding)
-    return _convolve(images, kernel, stride, padding)
+    """Convolve, with gradients as the backend computes them fastest."""
+    return (_convolve if on_cpu() else _forward)(images, kernel, stride, padding)
 
 
 def _forward(images: Array, kernel: Array, stride: int, padding: Padding | Pads) -> Array:
@@ -63,7 +58,7 @@ def _convolve_bwd(
     stride: int, padding: Padding, kept: tuple[Array, Array, Array | None], gradient: Array
 ) -> tuple[Array, Array]:
     # Else what is computed before and after them becomes part of the transposes, which slows both.
-    (images, kernel, patches), gradient = _materialised((kept, gradient))
+    (images, kernel, patches), gradient = _as_computed((kept, gradient))
     pads = _pads(images, kernel, stride, padding)
     return (
         _image_gradient(gradient, kernel, images.shape, stride, pads),
@@ -76,7 +71,7 @@ def _convolve_bwd(
 _convolve.defvjp(_convolve_fwd, _convolve_bwd)
 
 
-def _materialised(tree: Tree) -> Tree:
+def _as_computed(tree: Any) -> Any:
     """Have XLA compute arrays as they are, instead of within what uses them."""
     return jax.lax.optimization_barrier(tree)  # type: ignore[no-untyped-call]
 
@@ -139,7 +134,7 @@ def _patches(images: Array, kernel: tuple[int, ...], stride: int, pads: Pads) ->
         return jnp.concatenate(views, axis=-1)
 
     # Columns first, by themselves: that copies pieces kw times as long.
-    return gather(_materialised(gather(padded, 2)), 1)
+    return gather(_as_computed(gather(padded, 2)), 1)
 
 
 def _by_patches(patches: Array, gradient: Array, kernel: tuple[int, ...]) -> Array:

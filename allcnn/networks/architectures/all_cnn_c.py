@@ -8,9 +8,6 @@ from allcnn.definitions.fields import setting
 from allcnn.networks.architectures.convolutional import DEPTH, WIDTH, Convolutional, channels
 from allcnn.networks.architectures.layers import Conv, Layers
 
-_INPUT_DROPOUT = 0.2
-_STRIDE_DROPOUT = 0.5
-
 
 @dataclass(frozen=True)
 class AllCnnC(Convolutional):
@@ -35,19 +32,15 @@ class AllCnnC(Convolutional):
 
     @property
     def label(self) -> str:
-        """Depth and variant."""
         return f"d{self.depth}-{self.variant}"
 
     @property
     def cost(self) -> float:
-        """It grows with both."""
         return self.depth * self.width
 
     def layers(self, n_classes: int) -> Layers:
-        """Return the layers."""
         n, narrow, wide = self.depth, channels(96, self.width), channels(192, self.width)
-        drops = self.variant == "v1"
-        dropout = _STRIDE_DROPOUT if drops else 0.0
+        input_dropout, dropout = (0.2, 0.5) if self.variant == "v1" else (0.0, 0.0)
         blocks = (
             *[Conv(narrow)] * (3 * n - 1),
             Conv(narrow, stride=2, dropout=dropout),
@@ -58,4 +51,4 @@ class AllCnnC(Convolutional):
             Conv(wide, kernel=1),
             Conv(n_classes, kernel=1),
         )
-        return Layers(blocks, is_linear=False, input_dropout=_INPUT_DROPOUT if drops else 0.0)
+        return Layers(blocks, is_linear=False, input_dropout=input_dropout)

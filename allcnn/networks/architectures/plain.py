@@ -31,15 +31,11 @@ class Plain(Convolutional):
 
     @property
     def label(self) -> str:
-        """The published name."""
         return f"plain-{8 * self.depth + 2}"
 
     @property
     def cost(self) -> float:
-        """It grows with both."""
         return self.depth * self.width
 
     def layers(self, n_classes: int) -> Layers:
-        """Return the layers."""
-        del n_classes
         return kornblith(self.depth, channels(96, self.width), channels(192, self.width))

@@ -22,17 +22,13 @@ class Tiny10(Convolutional):
 
     @property
     def label(self) -> str:
-        """The published name."""
         return "tiny-10"
 
     @property
     def cost(self) -> float:
-        """It grows with the width."""
         return 0.2 * self.width
 
     def layers(self, n_classes: int) -> Layers:
-        """Return the layers."""
-        del n_classes
         first, second, third = (channels(published, self.width) for published in (16, 32, 64))
         blocks = (
             *[Conv(first)] * 2,

@@ -38,17 +38,13 @@ class WidthN(Convolutional):
 
     @classmethod
     def preset(cls, name: str) -> Mapping[str, Any] | None:
-        """Return the settings of Width-n, whatever n."""
         found = _PRESET.fullmatch(name)
         return {"channels": int(found[1])} if found else None
 
     @property
     def label(self) -> str:
-        """The published name."""
         return f"width-{self.channels}"
 
     def layers(self, n_classes: int) -> Layers:
-        """Return the layers."""
-        del n_classes
         n = channels(self.channels, self.width)
         return kornblith(1, n, n)

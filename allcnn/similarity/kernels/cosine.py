@@ -15,5 +15,4 @@ class Cosine(Kernel):
     is_base: ClassVar[bool] = True
 
     def transform(self, pairs: Pairs) -> Any:
-        """Return the products."""
         return pairs.products

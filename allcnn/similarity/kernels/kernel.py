@@ -54,7 +54,6 @@ class Kernel(Varying, ABC):
 
         For kernels that would lose digits beside a constant; by default nothing is subtracted.
         """
-        del origin
         return self.transform(pairs), 0.0
 
     def tile_origin(self, usual: float, scale: float) -> float | None:
@@ -62,7 +61,6 @@ class Kernel(Varying, ABC):
 
         None to subtract the kernels of both examples with the mean instead.
         """
-        del usual, scale
         return None
 
     @property

@@ -15,5 +15,4 @@ class Linear(Kernel):
     shows_sums: ClassVar[bool] = True
 
     def transform(self, pairs: Pairs) -> Any:
-        """Return the products."""
         return pairs.products

@@ -48,5 +48,4 @@ class Rbf(Kernel):
 
     @property
     def title(self) -> str:
-        """The kernel with its fraction."""
         return f"RBF {self.sigma:g}"

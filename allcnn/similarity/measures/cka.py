@@ -25,5 +25,4 @@ class Cka(Hsic):
         return ratio(sums)
 
     def why_undefined(self, sums: PairSums, i: int, j: int) -> str:
-        """Return which HSIC is not above 0."""
         return why_no_ratio(sums, i, j, "HSIC", self.title)

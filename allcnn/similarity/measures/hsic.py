@@ -30,22 +30,18 @@ class Hsic(Measure):
 
     @property
     def skips_diagonal(self) -> bool:
-        """Whether the estimator leaves out pairs of an example with itself."""
         return self.estimator != "biased"
 
     @property
     def least_examples(self) -> int:
-        """Fewest examples for which the estimator is defined."""
         return 4 if self.skips_diagonal else 2
 
     @property
     def is_whole(self) -> bool:
-        """Whether all examples are one minibatch."""
         return self.estimator == "exact"
 
     @property
     def how(self) -> str:
-        """The estimator."""
         return f"{self.estimator} HSIC"
 
     def features(self, K: Any) -> Any:
@@ -59,7 +55,6 @@ class Hsic(Measure):
         return xp.where(pairs, centred, 0)
 
     def centred(self, K: Matrix) -> Matrix:
-        """Return the features, of which the features are the same."""
         return self.features(K)
 
     def factor(self, n: int) -> float:

@@ -110,5 +110,4 @@ class Measure(Varying, ABC):
 
     def why_undefined(self, sums: PairSums, i: int, j: int) -> str:
         """Return why the value of row i and column j is NaN."""
-        del sums
         return f"{self.title} of row {i} with column {j} is not defined"
