@@ -5,9 +5,10 @@ measure. Features of all representations are computed once and multiplied in one
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import NamedTuple, Self
+from operator import add
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -28,10 +29,6 @@ class Scaled(NamedTuple):
 
 ManyGrams = Float[np.ndarray, "m n n"] | Stack | Sequence[Float[np.ndarray, "n n"]] | Scaled
 """Grams in float32, or in float64 where float32 does not hold their digits."""
-
-Products = tuple[Float32[Array, "r c"], Float32[Array, "r"], Float32[Array, "c"]]
-SelfProducts = tuple[Float32[Array, "m m"], Int32[Array, "m"]]
-CrossProducts = tuple[Products, Int32[Array, "r"], Int32[Array, "c"]]
 
 LEAST_EXAMPLES = 4
 """Fewest of a minibatch: those for which unbiased HSIC is defined."""
@@ -57,12 +54,7 @@ def merged(parts: Sequence[PairSums]) -> PairSums:
         )
     total = zero_sums(*parts[0].cross.shape)
     for part in parts:
-        total = PairSums(
-            total.cross + part.cross,
-            total.rows + part.rows,
-            total.columns + part.columns,
-            total.n_examples + part.n_examples,
-        )
+        total = PairSums(*map(add, total, part))
     return total
 
 
@@ -86,22 +78,14 @@ class MinibatchSums:
     def stack(cls, sums: Sequence[PairSums]) -> Self:
         """Keep the sums of single minibatches apart, in the order given."""
         _check_some(sums)
-        return cls(
-            np.stack([part.cross for part in sums]),
-            np.stack([part.rows for part in sums]),
-            np.stack([part.columns for part in sums]),
-            np.array([part.n_examples for part in sums], np.int64),
-        )
+        return cls(*map(np.stack, zip(*sums, strict=True)))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """Put runs of minibatches one after the other, in the order given."""
         _check_some(parts)
         return cls(
-            np.concatenate([part.cross for part in parts]),
-            np.concatenate([part.rows for part in parts]),
-            np.concatenate([part.columns for part in parts]),
-            np.concatenate([part.sizes for part in parts]),
+            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls))
         )
 
     def total(self) -> PairSums:
@@ -126,9 +110,7 @@ def minibatch_sums(Ks: ManyGrams, Ls: ManyGrams | None, measure: Measure) -> Pai
     cannot tell from one; Grams of any finite scale neither overflow nor vanish.
     Raises ValueError for fewer examples than the measure needs, and for differing shapes.
     """
-    F, G = scaled(Ks, measure), None if Ls is None else scaled(Ls, measure)
-    n = _check_grams(F, G)
-    _check_rows(n, measure, "minibatch")
+    F, G, n = _both_scaled(Ks, Ls, measure)
     factor = n * measure.factor(n)
     if G is None:
         products, e = jax.device_get(_self_products(F.values, measure))
@@ -177,17 +159,17 @@ def permuted_sums(
     stay the same. ``Ls`` None takes ``Ks`` for them.
     Raises ValueError for rows that are no permutations of the n examples, and as `minibatch_sums`.
     """
-    F, G = scaled(Ks, measure), None if Ls is None else scaled(Ls, measure)
-    n = _check_grams(F, G)
-    _check_rows(n, measure, "minibatch")
+    F, G, n = _both_scaled(Ks, Ls, measure)
     permutations = np.asarray(permutations)
     if permutations.shape[1:] != (n,) or (np.sort(permutations, axis=1) != np.arange(n)).any():
         raise ValueError(
             f"the permutations of shape {permutations.shape} do not reorder {n} examples; give one"
             f" a row, each with every number from 0 to {n - 1} once"
         )
-    values = F.values, None if G is None else G.values
-    products, e, f = jax.device_get(_permuted_products(*values, np.int32(permutations), measure))
+    others = None if G is None else G.values
+    products, e, f = jax.device_get(
+        _permuted_products(F.values, others, np.int32(permutations), measure)
+    )
     e, f = e + F.exponents, f + (F if G is None else G).exponents
     return n * measure.factor(n) * _rescaled(products, (e[:, None] + f[None, :])[None])
 
@@ -200,19 +182,17 @@ def scaled(Ks: ManyGrams, measure: Measure) -> Scaled:
         return Scaled(Ks, np.zeros(len(Ks), np.int32))
     if all(K.dtype == np.float32 for K in Ks):
         return Scaled(np.stack(list(Ks)), np.zeros(len(Ks), np.int32))
-    pairs = [
-        (K, 0) if K.dtype == np.float32 else _narrowed(np.asarray(K, np.float64), measure)
-        for K in Ks
-    ]
-    values, exponents = zip(*pairs, strict=True)
+    values, exponents = zip(*(_narrowed(K, measure) for K in Ks), strict=True)
     return Scaled(np.stack(values), np.array(exponents, np.int32))
 
 
 def _narrowed(
-    K: Float64[np.ndarray, "n n"], measure: Measure
+    K: Float[np.ndarray, "n n"], measure: Measure
 ) -> tuple[Float32[np.ndarray, "n n"], int]:
+    if K.dtype == np.float32:
+        return K, 0
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        centred = measure.centred(K)
+        centred = measure.centred(np.asarray(K, np.float64))
         largest = np.abs(centred).max(initial=0)
         exponent = int(np.frexp(largest)[1]) if np.isfinite(largest) else 0
         return np.ldexp(centred, -exponent).astype(np.float32), exponent
@@ -235,12 +215,13 @@ def split_minibatches(n: int, batch_size: int) -> list[tuple[int, int]]:
     A last minibatch of fewer than 4 rows, for which unbiased HSIC is not defined, joins the one
     before. Raises ValueError where either number is less than 4.
     """
-    least = LEAST_EXAMPLES
     for name, value in (("examples", n), ("examples a minibatch", batch_size)):
-        if value < least:
-            raise ValueError(f"there are {value} {name}; unbiased HSIC needs {least} or more")
+        if value < LEAST_EXAMPLES:
+            raise ValueError(
+                f"there are {value} {name}; unbiased HSIC needs {LEAST_EXAMPLES} or more"
+            )
     starts = list(range(0, n, batch_size))
-    if n - starts[-1] < least:
+    if n - starts[-1] < LEAST_EXAMPLES:
         starts.pop()
     return list(zip(starts, [*starts[1:], n], strict=True))
 
@@ -250,15 +231,19 @@ def _check_some(sums: Sequence[object]) -> None:
         raise ValueError("there are no sums to merge; give those of one minibatch or more")
 
 
-def _check_grams(F: Scaled, G: Scaled | None) -> int:
-    """Return the number of examples of both lists of Grams."""
+def _both_scaled(
+    Ks: ManyGrams, Ls: ManyGrams | None, measure: Measure
+) -> tuple[Scaled, Scaled | None, int]:
+    """Return both lists of Grams in float32, and the number of their examples."""
+    F, G = scaled(Ks, measure), None if Ls is None else scaled(Ls, measure)
     shape, other = F.values.shape[1:], (F if G is None else G).values.shape[1:]
     if len(shape) != 2 or shape[0] != shape[1] or shape != other:
         raise ValueError(
             f"Gram matrices of shapes {shape} and {other} cannot be compared; use square ones over"
             " the same examples"
         )
-    return shape[0]
+    _check_rows(shape[0], measure, "minibatch")
+    return F, G, shape[0]
 
 
 def _check_rows(n: int, measure: Measure, whose: str) -> None:
@@ -273,26 +258,22 @@ def _self_sums(cross: Float64[np.ndarray, "m m"], n: int) -> PairSums:
     return PairSums(cross, cross.diagonal().copy(), cross.diagonal().copy(), n)
 
 
-def _rescaled(
-    products: Float32[np.ndarray, "..."], exponents: Int32[np.ndarray, "..."]
-) -> Float64[np.ndarray, "..."]:
+def _rescaled(products: Any, exponents: Any) -> Any:
     # In float64: a Gram of 1e30 is a float32, its square is not.
     return np.ldexp(products.astype(np.float64), exponents)
 
 
 @partial(jax.jit, static_argnames="measure")
 def _self_products(Ks: Stack, measure: Measure) -> tuple[Float32[Array, "m m"], Int32[Array, "m"]]:
-    n = Ks.shape[1]
     F, exponents = _features(Ks, measure)
     products = _products(F, F)
     own = jnp.diagonal(products)
-    return _without_rounding(products, own, own, n), exponents
+    return _without_rounding(products, own, own, Ks.shape[1]), exponents
 
 
 @partial(jax.jit, static_argnames="measure")
-def _cross_products(
-    Ks: Stack, Ls: Stack, measure: Measure
-) -> tuple[Products, Int32[Array, "r"], Int32[Array, "c"]]:
+def _cross_products(Ks: Stack, Ls: Stack, measure: Measure) -> Any:
+    """Return products of all pairs and of both lists with themselves, and both exponents."""
     n = Ks.shape[1]
     F, e = _features(Ks, measure)
     G, f = _features(Ls, measure)

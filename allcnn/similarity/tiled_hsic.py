@@ -5,7 +5,7 @@ reduced to float64 sums: of products of entries, and of entries by row and by co
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -17,10 +17,9 @@ Span = tuple[int, int]
 Tiles = Float[np.ndarray, "m a b"]
 Vector = Float64[np.ndarray, "m"]
 Matrix = Float64[np.ndarray, "r c"]
-Margins = Float64[np.ndarray, "m n"]
 
 _BLOCK_ENTRIES = 2**16
-"""Of each tile, copied to float64 at a time: half a megabyte."""
+"""Entries of each tile that are copied to float64 at a time: half a megabyte."""
 
 _RESOLUTION = 4 * float(np.finfo(np.float32).eps)
 """Spread of a Gram matrix, against its size, that is rounding and no signal."""
@@ -35,7 +34,7 @@ class SideSums(NamedTuple):
     """
 
     squares: Vector
-    margins: Margins
+    margins: Float64[np.ndarray, "m n"]
 
 
 class TileSums(NamedTuple):
@@ -75,13 +74,21 @@ def tile_sums(Ks: Tiles, Ls: Tiles | None, on_diagonal: bool) -> TileSums:
 
     Raises ValueError for tiles of differing shapes, and for one on the diagonal that is not square.
     """
-    _check_shapes(Ks.shape[1:], (Ks if Ls is None else Ls).shape[1:], on_diagonal)
-    # What is not finite makes the sums so, which CKA then reports.
+    shape, other = Ks.shape[1:], (Ks if Ls is None else Ls).shape[1:]
+    if len(shape) != 2 or shape != other:
+        raise ValueError(
+            f"tiles of shapes {shape} and {other} cannot be compared; use the same tile of Gram"
+            " matrices over the same examples"
+        )
+    if on_diagonal and shape[0] != shape[1]:
+        raise ValueError(f"a tile on the diagonal has shape {shape}; give one with equal sides")
+    Ls, both = (Ks, False) if Ls is None else (Ls, True)
+    # Values that are not finite make the sums so, which CKA then reports.
     with np.errstate(over="ignore", invalid="ignore"):
         return TileSums(
-            _products(Ks, Ks if Ls is None else Ls, on_diagonal),
+            _products(Ks, Ls, on_diagonal),
             _side_sums(Ks, on_diagonal),
-            None if Ls is None else _side_sums(Ls, on_diagonal),
+            _side_sums(Ls, on_diagonal) if both else None,
         )
 
 
@@ -98,14 +105,14 @@ def exact_hsic(n: int, spans: Sequence[tuple[Span, Span]], tiles: Sequence[TileS
             f"there are {len(spans)} tiles and the sums of {len(tiles)}; give those of each tile"
         )
     cross = np.sum([tile.cross for tile in tiles], axis=0)
-    rows = _merged(n, spans, [tile.rows for tile in tiles])
+    own, U = _merged(n, spans, [tile.rows for tile in tiles])
     parts = [tile.columns for tile in tiles if tile.columns is not None]
-    columns = _merged(n, spans, parts) if parts else rows
-    hsic = _hsic(n, cross, rows.margins, columns.margins)
-    own = _self_hsic(n, rows)
+    columns, V = _merged(n, spans, parts) if parts else (own, U)
+    totals = U.sum(axis=1)[:, None] * V.sum(axis=1)[None, :]
+    hsic = _combined(n, cross, totals, U @ V.T)
     if not parts:
         np.fill_diagonal(hsic, own)
-    return PairSums(hsic, own, _self_hsic(n, columns), n)
+    return PairSums(hsic, own, columns, n)
 
 
 def _side_sums(Ks: Tiles, on_diagonal: bool) -> SideSums:
@@ -129,7 +136,7 @@ def _products(Ks: Tiles, Ls: Tiles, on_diagonal: bool) -> Matrix:
 
 
 def _blocks(Ks: Tiles, on_diagonal: bool) -> Iterator[Float64[np.ndarray, "m k b"]]:
-    """Yield a few rows of every tile at a time in float64, with the diagonal zeroed."""
+    """Yield a few rows of every tile at a time in float64, with a diagonal of zeros."""
     step = max(1, _BLOCK_ENTRIES // Ks.shape[2])
     for start in range(0, Ks.shape[1], step):
         block = Ks[:, start : start + step].astype(np.float64)
@@ -139,7 +146,10 @@ def _blocks(Ks: Tiles, on_diagonal: bool) -> Iterator[Float64[np.ndarray, "m k b
         yield block
 
 
-def _merged(n: int, spans: Sequence[tuple[Span, Span]], parts: Sequence[SideSums]) -> SideSums:
+def _merged(
+    n: int, spans: Sequence[tuple[Span, Span]], parts: Sequence[SideSums]
+) -> tuple[Vector, Float64[np.ndarray, "m n"]]:
+    """Return n·HSIC of each Gram matrix with itself, and the sums of its rows."""
     squares = np.sum([part.squares for part in parts], axis=0)
     margins = np.zeros((len(squares), n))
     for (first, second), part in zip(spans, parts, strict=True):
@@ -147,28 +157,13 @@ def _merged(n: int, spans: Sequence[tuple[Span, Span]], parts: Sequence[SideSums
         margins[:, slice(*first)] += part.margins[:, :a]
         if second != first:
             margins[:, slice(*second)] += part.margins[:, a:]
-    return SideSums(squares, margins)
-
-
-def _hsic(n: int, products: Matrix, U: Margins, V: Margins) -> Matrix:
-    totals = U.sum(axis=1)[:, None] * V.sum(axis=1)[None, :]
-    return _combined(n, products, totals, U @ V.T)
-
-
-def _self_hsic(n: int, side: SideSums) -> Vector:
-    squares, U = side
-    hsic = _combined(n, squares, U.sum(axis=1) ** 2, np.vecdot(U, U))
+    hsic = _combined(n, squares, margins.sum(axis=1) ** 2, np.vecdot(margins, margins))
     # The rounding of a constant would pass for a signal, and CKA for a number.
     rounding = _RESOLUTION**2 * squares / (n - 3)
-    return np.where(np.abs(hsic) <= rounding, 0, hsic)
+    return np.where(np.abs(hsic) <= rounding, 0, hsic), margins
 
 
-def _combined(
-    n: int,
-    products: Float64[np.ndarray, "..."],
-    totals: Float64[np.ndarray, "..."],
-    margins: Float64[np.ndarray, "..."],
-) -> Float64[np.ndarray, "..."]:
+def _combined(n: int, products: Any, totals: Any, margins: Any) -> Any:
     """Return n·HSIC from tr(KL), 1ᵀK1·1ᵀL1 and 1ᵀKL1."""
     return (products + totals / ((n - 1) * (n - 2)) - 2 / (n - 2) * margins) / (n - 3)
 
@@ -176,13 +171,3 @@ def _combined(
 def _check_examples(n: int) -> None:
     if n < LEAST_EXAMPLES:
         raise ValueError(f"there are {n} examples; exact HSIC needs {LEAST_EXAMPLES} or more")
-
-
-def _check_shapes(shape: tuple[int, ...], other: tuple[int, ...], on_diagonal: bool) -> None:
-    if len(shape) != 2 or shape != other:
-        raise ValueError(
-            f"tiles of shapes {shape} and {other} cannot be compared; use the same tile of Gram"
-            " matrices over the same examples"
-        )
-    if on_diagonal and shape[0] != shape[1]:
-        raise ValueError(f"a tile on the diagonal has shape {shape}; give one with equal sides")
