@@ -1,14 +1,13 @@
 """Kernels derived elementwise from linear or cosine Grams, as exact as their digits need."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Float64, Int32
+from jaxtyping import Array, Float, Float32, Int32
 
 from allcnn.similarity import gram_error
 from allcnn.similarity.gram import Reference, Tile
@@ -20,7 +19,7 @@ Medians = Sequence[float | None]
 """Median distances, one a Gram; None for kernels without one, 0 or NaN where none is defined."""
 
 _LEAST_EXPONENT = -(2**20)
-"""Of a kernel that is 0 in every float; sums of exponents do not overflow."""
+"""The exponent of a kernel that is 0 in every float; sums of exponents do not overflow."""
 
 
 def is_defined(kernel: Kernel, median: float | None) -> bool:
@@ -31,7 +30,7 @@ def is_defined(kernel: Kernel, median: float | None) -> bool:
 def kernel_of(Ks: ManyGrams, kernel: Kernel, medians: Medians, measure: Measure) -> ManyGrams:
     """Return a kernel of m base Grams, a constant less, which measures do not see.
 
-    Of a representation that does not define it a Gram of zeros, so that it counts as constant.
+    A representation that does not define it has a Gram of zeros, so that it counts as constant.
     The constant is the kernel of the nearest pair that the measure counts, so that kernels that are
     flat, or nearly 0, keep their digits.
     """
@@ -44,23 +43,17 @@ def kernel_of(Ks: ManyGrams, kernel: Kernel, medians: Medians, measure: Measure)
         if not known.all():
             stacked = np.where(known[:, None, None], stacked, np.float32(0))
         scales = jnp.array(_scales(kernel, medians), jnp.float32)
-        fixed, traced = _split(kernel)
-        values, exponents = _derived(
-            stacked, scales, traced, type(kernel), fixed, measure.skips_diagonal
-        )
-        return Scaled(np.asarray(values), np.asarray(exponents))
-    parts: list[Scaled] = []
+        settings = kernel.to_json()
+        # Programs are compiled for all settings but these.
+        traced = {name: value for name, value in settings.items() if isinstance(value, float)}
+        fixed = tuple(item for item in settings.items() if item[0] not in traced)
+        derived = _derived(stacked, scales, traced, type(kernel), fixed, measure.skips_diagonal)
+        return Scaled(*map(np.asarray, derived))
+    parts = []
     for K, median in zip(Ks, medians, strict=True):
-        alone: Any = (
-            wide_kernel_of([K], kernel, [median], measure)
-            if K.dtype == np.float64
-            else kernel_of([K], kernel, [median], measure)
-        )
-        parts.append(scaled(alone, measure))
-    return Scaled(
-        np.concatenate([part.values for part in parts]),
-        np.concatenate([part.exponents for part in parts]),
-    )
+        way: Any = wide_kernel_of if K.dtype == np.float64 else kernel_of
+        parts.append(scaled(way([K], kernel, [median], measure), measure))
+    return Scaled(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def wide_kernel_of(
@@ -69,10 +62,18 @@ def wide_kernel_of(
     """Return the same in float64, from Grams of either precision."""
     if kernel.is_base:
         return list(Ks)
-    return [
-        _wide(K, kernel, scale, measure) if is_defined(kernel, median) else np.zeros(K.shape)
-        for K, scale, median in zip(Ks, _scales(kernel, medians), medians, strict=True)
-    ]
+    found = []
+    for K, scale, median in zip(Ks, _scales(kernel, medians), medians, strict=True):
+        if not is_defined(kernel, median):
+            found.append(np.zeros(K.shape))
+            continue
+        squared = gram_error.squared_distances(K).astype(np.float64)
+        skipped = np.eye(len(K), dtype=bool) & measure.skips_diagonal
+        origin = squared[~skipped].min() if measure.skips_diagonal else 0.0
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            values, logarithm = kernel.less(Pairs(K.astype(np.float64), squared, scale), origin)
+            found.append(np.where(skipped, 0, values * np.exp(logarithm)))
+    return found
 
 
 def tile_kernel(
@@ -88,20 +89,16 @@ def tile_kernel(
     pairs = Pairs(tile.values.astype(np.float64), squared, scale)
     origin = kernel.tile_origin(common.usual, scale)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        values: Float64[np.ndarray, "a b"]
         if origin is not None:
             values, logarithm = kernel.less(pairs, origin)
-            values = values * np.exp(logarithm)
-            return values
+            return values * np.exp(logarithm)
         # k(x, y) - k(x, o) - k(y, o) + k(o, o), o the reference, whose products are 0.
         own = kernel.transform(pairs)
-        a, b = (
+        a, b, zero = (
             kernel.transform(Pairs(0 * norms, norms, scale))
-            for norms in (np.float64(tile.rows), np.float64(tile.columns))
+            for norms in map(np.asarray, (np.float64(tile.rows), np.float64(tile.columns), 0.0))
         )
-        zero = np.zeros(())
-        values = own - (a[:, None] + b[None, :]) + kernel.transform(Pairs(zero, zero, scale))
-    return values
+        return own - (a[:, None] + b[None, :]) + zero
 
 
 def _scales(kernel: Kernel, medians: Medians) -> list[float]:
@@ -109,25 +106,6 @@ def _scales(kernel: Kernel, medians: Medians) -> list[float]:
         kernel.scale(median) if median is not None and is_defined(kernel, median) else 1.0
         for median in medians
     ]
-
-
-def _wide(
-    K: Float[np.ndarray, "n n"], kernel: Kernel, scale: float, measure: Measure
-) -> Float64[np.ndarray, "n n"]:
-    squared = gram_error.squared_distances(K).astype(np.float64)
-    diagonal = np.eye(len(K), dtype=bool)
-    origin = squared[~diagonal].min() if measure.skips_diagonal else 0.0
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        values, logarithm = kernel.less(Pairs(K.astype(np.float64), squared, scale), origin)
-        values = values * np.exp(logarithm)
-    return np.where(diagonal & measure.skips_diagonal, 0, values)
-
-
-def _split(kernel: Kernel) -> tuple[tuple[tuple[str, Any], ...], dict[str, float]]:
-    """Return a kernel's settings: those that it is compiled for, and those that it is not."""
-    values = {f.name: getattr(kernel, f.name) for f in fields(kernel)}  # type: ignore[arg-type]
-    traced = {name: value for name, value in values.items() if isinstance(value, float)}
-    return tuple((n, v) for n, v in values.items() if n not in traced), traced
 
 
 @partial(jax.jit, static_argnames=("kind", "fixed", "skips_diagonal"))

@@ -34,8 +34,8 @@ AnyMatrix = Float[np.ndarray, "n m"]
 Norms = Float[np.ndarray, "n"]
 
 _LARGEST_EXPONENT = 106
-"""Rows of other magnitudes, 1e32 and 1e-32, are divided by a power of two: float64 would not hold
-the products of four of them that CKA is made of."""
+"""Rows beyond 1e-32 to 1e32 are divided by a power of two: float64 would not hold the products of
+four of them that CKA is made of."""
 
 
 class Gram(NamedTuple):
@@ -43,8 +43,8 @@ class Gram(NamedTuple):
 
     Attributes:
         values: float32; float64 where float32 does not hold the digits of the distances.
-        bound: of the error of a squared distance, see `accuracy.error_bound`.
-        unit: rows were divided by 2**unit, as CKA does not see; 0 between 1e-32 and 1e32. Of rows
+        bound: of the error of a squared distance, see `gram_error.error_bound`.
+        unit: rows were divided by 2**unit, as CKA does not see; 0 between 1e-32 and 1e32. For rows
             that are all alike the one that was given, None if none was.
     """
 
@@ -169,14 +169,13 @@ def pooled(X: Rows, pool: Pool) -> Rows:
 def _narrow_gram(X: Rows, kernel: BaseKernel) -> tuple[Matrix, float]:
     """Return a Gram in float32, and the bound of its errors."""
     p = X.shape[1]
+    K = backend().gram(X, NEVER if kernel == "cosine" else FAR)
     if kernel == "cosine":
-        K = backend().gram(X, NEVER)
         if not _norms_in_range(K.diagonal()):
             return K, np.inf
         K = _cosines(K, K.diagonal(), K.diagonal())
         np.fill_diagonal(K, 1)
         return K, gram_error.error_bound(K, p)
-    K = backend().gram(X, FAR)
     bound = gram_error.error_bound(K, p)
     if bound > gram_error.LIMIT and gram_error.centred_bound(K, p) <= gram_error.LIMIT:
         K = backend().gram(X, ALWAYS)
@@ -191,8 +190,7 @@ def _norms_in_range(norms: Norms) -> bool:
 def _cosines(K: AnyMatrix, a: Norms, b: Norms) -> AnyMatrix:
     with np.errstate(invalid="ignore", over="ignore"):
         # Their product first, which is symmetric.
-        cosines: AnyMatrix = K / (np.sqrt(a)[:, None] * np.sqrt(b)[None, :])
-    return cosines
+        return K / (np.sqrt(a)[:, None] * np.sqrt(b)[None, :])
 
 
 def _unit(X: Rows) -> int:
@@ -234,21 +232,19 @@ def _normalised(A: Rows) -> Float64[np.ndarray, "n p"]:
         peaks = np.abs(wide).max(axis=1, keepdims=True, initial=0)
         wide = np.ldexp(wide, -np.frexp(peaks)[1])
         lengths = np.sqrt(np.vecdot(wide, wide))[:, None]
-        normalised: Float64[np.ndarray, "n p"] = wide / np.where(lengths == 0, 1, lengths)
-    return normalised
+        return wide / np.where(lengths == 0, 1, lengths)
 
 
 def _narrow_linear_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, float]:
     way = backend()
     K = way.products(a, b, common.row)
-    norms = [K.diagonal()] * 2 if b is a else [way.norms(x, common.row) for x in (a, b)]
-    return Tile(K, *norms), _tile_bound(K, None if b is a else norms, common)
+    norms = [] if b is a else [way.norms(x, common.row) for x in (a, b)]
+    return Tile(K, *(norms or [K.diagonal()] * 2)), _tile_bound(K, norms, common)
 
 
-def _tile_bound(K: AnyMatrix, norms: list[Vector] | None, common: Reference) -> float:
-    a, b = norms or (None, None)
-    # Of dead rows nothing can be a share.
-    return gram_error.error_bound(K, common.row.size, a, b, common.usual or None)
+def _tile_bound(K: AnyMatrix, norms: list[Vector], common: Reference) -> float:
+    # Errors cannot be shares of the distances of dead rows.
+    return gram_error.error_bound(K, common.row.size, *norms, usual=common.usual or None)
 
 
 def _narrow_cosine_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, float]:
@@ -257,8 +253,8 @@ def _narrow_cosine_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, floa
     if not all(map(_norms_in_range, squares)):
         return Tile(np.empty((0, 0)), squares[0], squares[-1]), np.inf
     cosines = _cosines(way.products(a, b, None), squares[0], squares[-1])
-    ones = [np.ones_like(each) for each in squares]
-    bound = _tile_bound(cosines, None if b is a else ones, common)
+    ones = [] if b is a else [np.ones_like(each) for each in squares]
+    bound = _tile_bound(cosines, ones, common)
     if b is a:
         np.fill_diagonal(cosines, 1)
     # (u - m)(v - m) of unit vectors u, v and their mean m.
@@ -268,8 +264,7 @@ def _narrow_cosine_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, floa
     ]
     own = np.vecdot(m, m)
     values = cosines - (along[0][:, None] + along[-1][None, :]) + own
-    norms = [1 - 2 * each + own for each in along]
-    return Tile(values, norms[0], norms[-1]), bound
+    return Tile(values, 1 - 2 * along[0] + own, 1 - 2 * along[-1] + own), bound
 
 
 @jax.jit

@@ -24,7 +24,7 @@ near a constant that is not taken out reach twice as much.
 """
 
 _USUAL = 0.4
-"""Quantile of the distances that errors are shares of. Not the median: that of all minibatches may
+"""Quantile of the distances of which errors are shares. Not the median: that of all minibatches may
 lie below it where half of the pairs are far apart."""
 
 _NEAR, _NEAR_LIMIT = 0.005, 3e-4
@@ -38,14 +38,14 @@ _SAMPLED_PAIRS = 4096
 
 
 def error_bound(
-    K: Matrix, p: int, a: Norms | None = None, b: Norms | None = None, usual: float | None = None
+    K: Matrix, p: int, a: Norms | None = None, b: Norms | None = None, *, usual: float | None = None
 ) -> float:
     """Return a bound of the errors of squared distances, as a share of usual ones.
 
     An error counts wherever it is: wide kernels see distances far above the median.
 
     Args:
-        K: products of rows with others; float32 or float64 tells how they were computed.
+        K: products of rows with others, in the precision in which they were computed.
         p: features of a row.
         a: squared norms of the rows; None for a Gram matrix, which has them on its diagonal.
         b: of the others.
@@ -62,7 +62,8 @@ def error_bound(
         if is_gram:
             np.fill_diagonal(squared, np.inf)
             np.fill_diagonal(errors, 0)
-        if K.dtype == np.float32 and not (_in_range(a, b) and bool((squared > errors).all())):
+        in_range = TINY < max(float(a.max()), float(b.max())) < HUGE
+        if K.dtype == np.float32 and not (in_range and bool((squared > errors).all())):
             return np.inf
         near, own = _near_and_usual(squared, errors)
         usual, largest = own if usual is None else usual, float(errors.max())
@@ -107,22 +108,17 @@ def _resolved(
     sums: Float[np.ndarray, "..."], K: Float[np.ndarray, "..."]
 ) -> Float[np.ndarray, "..."]:
     with np.errstate(over="ignore", invalid="ignore"):
-        squared: Float[np.ndarray, "..."] = sums - 2 * K
+        squared = sums - 2 * K
         squared[squared <= _errors(sums)] = 0  # NaN stays
     return squared
 
 
 def _errors(sums: Float[np.ndarray, "..."], p: int | None = None) -> Float[np.ndarray, "..."]:
-    """Return bounds of errors; where features are not counted, those that are no doubt possible."""
+    """Return bounds of errors; where ``p`` is not known, those that are certainly possible."""
     if p is None:
         p = _MANY if sums.dtype == np.float32 else 0
     roundings = _OF_MANY if p >= _MANY else _ROUNDINGS
     return sums * sums.dtype.type(roundings * np.finfo(sums.dtype).eps / 2)
-
-
-def _in_range(*norms: Norms) -> bool:
-    largest = max(float(each.max()) for each in norms)
-    return TINY < largest < HUGE
 
 
 def _near_and_usual(squared: Matrix, errors: Matrix) -> tuple[float, float]:

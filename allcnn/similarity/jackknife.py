@@ -69,12 +69,9 @@ def convergence(parts: MinibatchSums, measure: Measure) -> Float64[np.ndarray, "
 
 def _leave_one_out(parts: MinibatchSums) -> MinibatchSums:
     """Return for each minibatch the sums over all others."""
-    return MinibatchSums(
-        _sums_of_others(parts.cross),
-        _sums_of_others(parts.rows),
-        _sums_of_others(parts.columns),
-        parts.sizes.sum() - parts.sizes,
-    )
+    sums = (parts.cross, parts.rows, parts.columns)
+    cross, rows, columns = map(_sums_of_others, sums)
+    return MinibatchSums(cross, rows, columns, parts.sizes.sum() - parts.sizes)
 
 
 def _sums_of_others(x: Float64[np.ndarray, "b ..."]) -> Float64[np.ndarray, "b ..."]:

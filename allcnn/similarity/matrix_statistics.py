@@ -51,6 +51,6 @@ def between_networks(
     _, blocks = as_blocks(matrix, networks, taps)
     n = len(dict.fromkeys(networks))
     # Ordered pairs come row after row of all networks against each other, without the diagonal.
-    of_pair = {pair: block for pair, block in zip(permutations(range(n), 2), blocks, strict=True)}
+    of_pair = dict(zip(permutations(range(n), 2), blocks, strict=True))
     pairs = combinations(range(n), 2)
     return spread([spread([of_pair[i, j], of_pair[j, i]]).mean for i, j in pairs])

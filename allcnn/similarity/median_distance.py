@@ -1,11 +1,11 @@
 """The median distance between examples, the unit of the RBF kernel's bandwidths.
 
-It is taken between pairs at a distance above 0, so that files that begin with dead rows, or hold
-many equal ones, have a unit, too: of all pairs within minibatches, whose Grams hold them, or of a
-sample that is spread over the whole set.
+Only pairs at a distance above 0 count, so that files that begin with dead rows, or hold many equal
+ones, have a unit, too: all pairs within minibatches, whose Grams hold them, or those of a sample
+that is spread over the whole set.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -19,7 +19,7 @@ SAMPLE_ROWS = 1024
 """Examples of a sample; their 523,776 pairs determine a median to about a thousandth."""
 
 BLOCK_ROWS = 256
-"""Of which so many are held at a time, twice."""
+"""Examples of a block, two of which are held at a time."""
 
 
 def median_of_grams(packed: Iterable[Float[np.ndarray, "t"]]) -> float:
@@ -31,7 +31,7 @@ def median_of_grams(packed: Iterable[Float[np.ndarray, "t"]]) -> float:
     Args:
         packed: upper triangles, row after row, of which a few may be held at a time.
     """
-    return _median([_above_zero(gram_error.packed_squared_distances(each)) for each in packed])
+    return _median(_above_zero(gram_error.packed_squared_distances(each)) for each in packed)
 
 
 def sample_rows(n: int) -> Int[np.ndarray, "k"]:
@@ -59,7 +59,7 @@ def median_of_rows(
             " use 2 examples and 1 row or more"
         )
     spans = [(start, min(start + block_rows, n)) for start in range(0, n, block_rows)]
-    found: list[Float64[np.ndarray, "k"]] = []
+    found = []
     for i, span in enumerate(spans):
         A = read_block(*span)
         own = gram.cross_gram(A, A, reference)
@@ -80,6 +80,6 @@ def _above_zero(squared: Float[np.ndarray, "..."]) -> Float64[np.ndarray, "k"]:
     return squared[squared != 0].astype(np.float64)
 
 
-def _median(squared: Sequence[Float64[np.ndarray, "k"]]) -> float:
-    together = np.concatenate(squared) if squared else np.empty(0)
+def _median(squared: Iterable[Float64[np.ndarray, "k"]]) -> float:
+    together = np.concatenate([np.empty(0), *squared])
     return float(np.median(np.sqrt(together))) if together.size else 0.0
