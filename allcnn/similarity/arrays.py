@@ -33,7 +33,6 @@ from allcnn.similarity.pair_sums import ManyGrams, MinibatchSums, Scaled
 from store.model import triangles
 from store.model.array_interop import Sliced, as_floats, as_sliced, check_numeric
 
-Grams = ManyGrams
 Span = tuple[int, int]
 Named = Sequence[tuple[str, ArrayLike]]
 
@@ -97,8 +96,8 @@ def cka_matrix(
             PyTorch or Dask arrays, anything that gives its rows by slicing, or what
             ``np.asarray`` takes. One minibatch of one array is converted at a time. Whole numbers
             count as floats.
-        Ys: c arrays over the same examples in the same order; None for ``Xs`` with themselves. Of
-            an array that occurs more than once, in either list, Gram matrices are computed once.
+        Ys: c arrays over the same examples in the same order; None for ``Xs`` with themselves. The
+            Grams of an array that occurs more than once, in either list, are computed once.
         kernel: "linear", xᵀy; "rbf", exp(-|x-y|²/(2s²)); "cosine", xᵀy / (|x| |y|); or that of
             another package, "MODULE:OBJECT".
         settings: those of the kernel: ``sigma`` of "rbf", s as a fraction of the median distance
@@ -151,7 +150,7 @@ class _Operand:
         if not isinstance(rows, jax.Array) or rows.dtype not in _ON_DEVICE:
             # By NumPy: JAX would narrow to float32 what needs float64.
             rows = as_floats(rows, self.name)
-            # Of one memory order: sums in another differ in their last bit.
+            # In one memory order: sums in another differ in their last bit.
             rows = np.asarray(rows, f"f{min(rows.dtype.itemsize, 8)}", order="C")
         return gram.pooled(rows, self.pool)
 
@@ -160,74 +159,63 @@ class _Operand:
         return np.concatenate([np.asarray(self.read(int(i), int(i) + 1)) for i in chosen])
 
 
-class _Operands(NamedTuple):
-    """The distinct arrays of a comparison, and which of them are its rows and columns.
-
-    ``columns`` None stands for the rows.
-    """
-
-    arrays: list[_Operand]
-    rows: list[int]
-    columns: list[int] | None
-
-
 def _compare(Xs: Named, Ys: Named | None, how: Method) -> Similarity:
     arrays, rows, columns = _distinct(Xs, Xs if Ys is None else Ys, how.pool)
     n = _n_examples(arrays)
     spans = pair_sums.split_minibatches(n, how.batch_size)
-    operands = _Operands(arrays, rows, None if columns == rows else columns)
+    others = None if columns == rows else columns
     # Arrays that are not finite give NaN, without a warning.
     with np.errstate(over="ignore", invalid="ignore"):
         if how.is_whole:
-            values = how.measure.finish(_whole_sums(operands, n, how))
+            values = how.measure.finish(_whole_sums(arrays, (rows, others), n, how))
             return Similarity(values, np.full_like(values, np.nan))
-        grams = _derived_grams(operands, spans, how)
         parts = MinibatchSums.stack(
-            [pair_sums.minibatch_sums(*_sides(Ks, operands), how.measure) for Ks in grams]
+            [
+                pair_sums.minibatch_sums(_chosen(Ks, rows), _chosen(Ks, others), how.measure)
+                for Ks in _derived_grams(arrays, spans, how)
+            ]
         )
         errors = jackknife(parts, how.measure)
         return Similarity(how.measure.finish(parts.total()), errors.values)
 
 
 def _base_grams(
-    operands: _Operands, spans: list[Span], how: Method
+    arrays: list[_Operand], spans: list[Span], how: Method
 ) -> Iterator[list[Float[np.ndarray, "n n"]]]:
     """Yield the linear or cosine Grams of all arrays, a minibatch at a time."""
-    units: list[int | None] = [None] * len(operands.arrays)
+    units: list[int | None] = [None] * len(arrays)
     for span in spans:
         found = [
             gram.gram(X.read(*span), how.kernel.base, unit)
-            for X, unit in zip(operands.arrays, units, strict=True)
+            for X, unit in zip(arrays, units, strict=True)
         ]
         units = [each.unit for each in found]
         yield [each.values for each in found]
 
 
-def _derived_grams(operands: _Operands, spans: list[Span], how: Method) -> Iterator[Grams]:
+def _derived_grams(arrays: list[_Operand], spans: list[Span], how: Method) -> Iterator[ManyGrams]:
     """Yield kernels; medians need all base Grams first, which are then held as triangles."""
     if not how.kernel.uses_median:
-        nothing = [None] * len(operands.arrays)
-        for Ks in _base_grams(operands, spans, how):
-            yield kernel_of(Ks, how.kernel, nothing, how.measure)
+        for Ks in _base_grams(arrays, spans, how):
+            yield kernel_of(Ks, how.kernel, [None] * len(arrays), how.measure)
         return
-    packed = [[triangles.pack(K) for K in Ks] for Ks in _base_grams(operands, spans, how)]
+    packed = [[triangles.pack(K) for K in Ks] for Ks in _base_grams(arrays, spans, how)]
     medians = [median_distance.median_of_grams(own) for own in zip(*packed, strict=True)]
     for minibatch in packed:
         Ks = [triangles.unpack(K) for K in minibatch]
         yield kernel_of(Ks, how.kernel, medians, how.measure)
 
 
-def _whole_sums(operands: _Operands, n: int, how: Method) -> PairSums:
-    rows = median_distance.sample_rows(n)
-    arrays = [_Whole(X, rows, how) for X in operands.arrays]
+def _whole_sums(
+    arrays: list[_Operand], sides: tuple[list[int], list[int] | None], n: int, how: Method
+) -> PairSums:
+    sample = median_distance.sample_rows(n)
+    wholes = [_Whole(X, sample, how) for X in arrays]
     spans = tiled_hsic.tile_spans(n, how.batch_size)
     tiles = []
     for i, j in spans:
-        Ks = np.stack([X.tile(i, j) for X in arrays])
-        # Choosing all would copy them all.
-        is_all = operands.rows == list(range(len(Ks)))
-        first = Ks if is_all else Ks[operands.rows]
-        second = None if operands.columns is None else Ks[operands.columns]
+        Ks = np.stack([X.tile(i, j) for X in wholes])
+        first, second = (_chosen(Ks, side) for side in sides)
         tiles.append(tiled_hsic.tile_sums(first, second, on_diagonal=i == j))
     return tiled_hsic.exact_hsic(n, spans, tiles)
 
@@ -254,19 +242,16 @@ class _Whole:
         return found.astype(np.float64)
 
 
-def _sides(Ks: Grams, operands: _Operands) -> tuple[Grams, Grams | None]:
-    return (
-        _chosen(Ks, operands.rows),
-        None if operands.columns is None else _chosen(Ks, operands.columns),
-    )
-
-
-def _chosen(Ks: Grams, indices: list[int]) -> Grams:
-    if not isinstance(Ks, Scaled):
-        return [np.asarray(Ks[i]) for i in indices]
+def _chosen(Ks: Any, indices: list[int] | None) -> Any:
+    """Return some of many Grams; None stands for none."""
+    if indices is None:
+        return None
+    if isinstance(Ks, Scaled):
+        return Scaled(*(_chosen(each, indices) for each in Ks))
     # Choosing all would copy them all.
-    is_all = indices == list(range(len(Ks.values)))
-    return Ks if is_all else Scaled(Ks.values[indices], Ks.exponents[indices])
+    if indices == list(range(len(Ks))):
+        return Ks
+    return Ks[indices] if isinstance(Ks, np.ndarray) else [Ks[i] for i in indices]
 
 
 def _named(name: str, arrays: Sequence[ArrayLike]) -> Named:
@@ -288,7 +273,7 @@ def _distinct(Xs: Named, Ys: Named, pool: Pool) -> tuple[list[_Operand], list[in
 
 
 def _sliced(name: str, X: Any) -> Sliced:
-    """Return an array as it is, and what is none as a NumPy array."""
+    """Return an array as it is, and anything else as a NumPy array."""
     array = as_sliced(X, name)
     shape = tuple(array.shape)
     # Written so that NaN, Dask's unknown size, fails too.
@@ -305,11 +290,11 @@ def _sliced(name: str, X: Any) -> Sliced:
 
 def _n_examples(arrays: list[_Operand]) -> int:
     """Return the number of examples, which all arrays share."""
-    lengths = [X.array.shape[0] for X in arrays]
-    for X, length in zip(arrays, lengths, strict=True):
-        if length != lengths[0]:
+    n = arrays[0].array.shape[0]
+    for X in arrays:
+        if X.array.shape[0] != n:
             raise ValueError(
-                f"{arrays[0].name} has {lengths[0]} examples and {X.name} has {length}; compare"
+                f"{arrays[0].name} has {n} examples and {X.name} has {X.array.shape[0]}; compare"
                 " arrays over the same examples"
             )
-    return int(lengths[0])
+    return int(n)

@@ -96,7 +96,7 @@ def tile_kernel(
         own = kernel.transform(pairs)
         a, b, zero = (
             kernel.transform(Pairs(0 * norms, norms, scale))
-            for norms in map(np.asarray, (np.float64(tile.rows), np.float64(tile.columns), 0.0))
+            for norms in (np.float64(tile.rows), np.float64(tile.columns), np.zeros(1))
         )
         return own - (a[:, None] + b[None, :]) + zero
 

@@ -16,7 +16,6 @@ Rows = Float[np.ndarray, "n p"] | Float[Array, "n p"]
 Row = Float[np.ndarray, "p"]
 Vector = Float32[np.ndarray, "n"]
 Matrix = Float32[np.ndarray, "n m"]
-WideMatrix = Float64[np.ndarray, "n m"]
 
 TILE_COLUMNS = 16384
 """Columns multiplied at a time: 256 rows of them stay in the processor's cache."""

@@ -1,4 +1,4 @@
-"""What CKA does not see, tried on representations: order, scale and rotation of their neurons.
+"""Transformations of neurons that CKA should not see: another order, scale or rotation.
 
 Kornblith et al. (2019, section 2): a similarity of representations should be invariant to
 orthogonal transformations, permutations of neurons among them, and to isotropic scaling, and not
@@ -54,7 +54,8 @@ def check_invariance(
     originals: list[Any] = [_Flat(each, method.pool) for each in representations]
     copies: dict[str, list[Any]] = {
         name: [
-            _Moved(X, make(X, np.random.default_rng((seed, k)))) for k, X in enumerate(originals)
+            replace(X, by=make(X, np.random.default_rng((seed, k))))
+            for k, X in enumerate(originals)
         ]
         for name, make in _MAPS.items()
     }
@@ -71,37 +72,22 @@ def check_invariance(
 
 @dataclass(frozen=True, eq=False)
 class _Flat:
-    """A representation with an example a row, pooled where that is asked for."""
+    """A representation with an example a row, pooled and transformed as its rows are read."""
 
     of: Sliced
     pool: Pool
+    by: Map = np.ascontiguousarray
 
     @property
     def shape(self) -> tuple[int, int]:
         n, *features = self.of.shape
-        if self.pool == "mean":
-            features = features[-1:]
-        return n, int(np.prod(features))
+        return n, int(np.prod(features[-1:] if self.pool == "mean" else features))
 
     def __getitem__(self, rows: slice) -> Rows:
         found = as_floats(self.of[rows], "the representation")
         X = np.asarray(gram.pooled(found, self.pool))
-        return np.ascontiguousarray(X.reshape(len(X), -1), np.promote_types(X.dtype, np.float32))
-
-
-@dataclass(frozen=True, eq=False)
-class _Moved:
-    """A representation whose rows are transformed as they are read."""
-
-    of: _Flat
-    by: Map
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.of.shape
-
-    def __getitem__(self, rows: slice) -> Rows:
-        return self.by(self.of[rows])
+        dtype = np.promote_types(X.dtype, np.float32)
+        return self.by(np.ascontiguousarray(X.reshape(len(X), -1), dtype))
 
 
 def _permutation(X: _Flat, rng: np.random.Generator) -> Map:
@@ -115,12 +101,8 @@ def _scaling(X: _Flat, rng: np.random.Generator) -> Map:
 
 def _rotation(X: _Flat, rng: np.random.Generator) -> Map:
     directions, order = _directions(X, rng), rng.permutation(X.shape[1])
-
-    def rotate(rows: Rows) -> Rows:
-        # A dense orthogonal matrix of the first layer would take 39 GB.
-        return _along(rows, directions, -2)[:, order]
-
-    return rotate
+    # A dense orthogonal matrix of the first layer would take 39 GB.
+    return lambda rows: _along(rows, directions, -2)[:, order]
 
 
 def _stretching(X: _Flat, rng: np.random.Generator) -> Map:
@@ -152,8 +134,7 @@ def _directions(X: _Flat, rng: np.random.Generator) -> Directions:
     vectors = examples[pairs[:half]] - examples[pairs[half : 2 * half]]
     # A little of everything, for examples that are alike.
     vectors += 1e-3 * np.sqrt(np.mean(np.square(vectors)) + 1e-30) * rng.standard_normal((half, p))
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / lengths
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 _MAPS: Final = {

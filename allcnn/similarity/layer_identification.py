@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 
 class Identification(NamedTuple):
@@ -49,7 +49,15 @@ def identify(
     """
     layers, blocks = as_blocks(matrix, networks, taps, exclude)
     n_layers, n_pairs = len(layers), len(blocks)
-    confusion = _confusion(blocks)
+    places = np.arange(n_layers)
+    # NaN is never the largest of its row.
+    largest = np.where(np.isnan(blocks), -np.inf, blocks).max(axis=-1, keepdims=True)
+    best = blocks == largest
+    wrong = best & ~np.eye(n_layers, dtype=bool)
+    answers = np.where(wrong.any(-1), wrong.argmax(-1), places)
+    # Without this, a row of NaN alone would count as answered by its own layer.
+    answered = best.any(-1, keepdims=True)
+    confusion = ((answers[..., None] == places) & answered).sum(axis=0)
     shares = confusion.diagonal() / n_pairs
     return Identification(
         accuracy=float(confusion.trace() / (n_pairs * n_layers)),
@@ -70,25 +78,18 @@ def as_blocks(
 
     Arguments and errors are those of ``identify``; pairs of a network with itself are left out.
     """
-    matrix = np.asarray(matrix)
-    _check_lengths(matrix, networks, taps)
+    matrix, m = np.asarray(matrix), len(networks)
+    if matrix.shape != (m, m) or len(taps) != m:
+        raise ValueError(
+            f"the similarities have shape {matrix.shape}, with {m} networks' names and"
+            f" {len(taps)} taps; give a square matrix with one of each a row"
+        )
     rows = _rows_by_network(networks, taps, exclude)
     layers = _common_taps(rows)
     n, n_layers = len(rows), len(layers)
     order = np.array([list(of_network.values()) for of_network in rows.values()]).ravel()
     blocks = matrix[np.ix_(order, order)].reshape(n, n_layers, n, n_layers).swapaxes(1, 2)
     return layers, blocks[~np.eye(n, dtype=bool)]
-
-
-def _check_lengths(
-    matrix: Float[np.ndarray, "m m"], networks: Sequence[str], taps: Sequence[str]
-) -> None:
-    m = len(networks)
-    if matrix.shape != (m, m) or len(taps) != m:
-        raise ValueError(
-            f"the similarities have shape {matrix.shape}, with {m} networks' names and"
-            f" {len(taps)} taps; give a square matrix with one of each a row"
-        )
 
 
 def _rows_by_network(
@@ -120,33 +121,10 @@ def _common_taps(rows: Mapping[str, Mapping[str, int]]) -> list[str]:
     for other in others:
         if list(rows[other]) != layers:
             raise ValueError(
-                f"networks {first} and {other} have the taps {_listed(layers)} and"
-                f" {_listed(list(rows[other]))}; give networks of one architecture, their taps in"
-                " the same order"
+                f"networks {first} and {other} have the taps {', '.join(layers) or 'none'} and"
+                f" {', '.join(rows[other]) or 'none'}; give networks of one architecture, their"
+                " taps in the same order"
             )
     if not layers:
         raise ValueError(f"no taps of network {first} are left to ask for; exclude fewer")
     return layers
-
-
-def _listed(taps: Sequence[str]) -> str:
-    return ", ".join(taps) or "none"
-
-
-def _confusion(pairs: Float[np.ndarray, "p l l"]) -> Int[np.ndarray, "l l"]:
-    """Count the answers to each row of each pair's similarities."""
-    n_layers = pairs.shape[-1]
-    own = np.eye(n_layers, dtype=bool)
-    best = _is_largest(pairs)
-    wrong = best & ~own
-    answers = np.where(wrong.any(-1), wrong.argmax(-1), np.arange(n_layers))
-    # Without this, a row of NaN alone would count as answered by its own layer.
-    answered = best.any(-1, keepdims=True)
-    chosen = (answers[..., None] == np.arange(n_layers)) & answered
-    return np.asarray(chosen.sum(axis=0))
-
-
-def _is_largest(values: Float[np.ndarray, "p l l"]) -> Bool[np.ndarray, "p l l"]:
-    """Say which values are the largest of their row, or as large; NaN never is."""
-    largest = np.where(np.isnan(values), -np.inf, values).max(axis=-1, keepdims=True)
-    return np.asarray(values == largest)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, get_args
 
@@ -21,6 +22,8 @@ MINIBATCH_HELP: Final = "examples per minibatch of the store and of HSIC, at lea
 OBJECTS: Final[dict[str, Registry[Any]]] = {"measure": MEASURES, "kernel": KERNELS}
 """The objects that a method is made of."""
 
+_DEFAULTS: Final = {"measure": Cka.name, "kernel": Linear.name}
+
 
 @dataclass(frozen=True)
 class Method:
@@ -39,7 +42,10 @@ class Method:
         """Return the settings of all methods, and of kernels and measures given by name."""
         found = {"measure": MEASURES.setting(Cka), "kernel": KERNELS.setting(Linear)}
         for registry in OBJECTS.values():
-            found |= registry.settings(*(each for each in others if _is_of(registry, each)))
+            found |= registry.settings()
+            for each in others:
+                with suppress(ConfigError):  # the name of another kind
+                    found |= registry.settings(each)
         return found | settings_of(Method)
 
     @classmethod
@@ -48,12 +54,11 @@ class Method:
 
         Args:
             values: by name; a setting of which several values may be given may be a list.
-            given: names of those that somebody asked for, see `Registry.make`.
+            given: names of those that were asked for, see `Registry.make`.
 
         Raises ConfigError for a setting that is unknown, outside its bounds or without effect.
         """
-        names = {kind: values.get(kind, default.name) for kind, default in
-                 (("measure", Cka), ("kernel", Linear))}  # fmt: skip
+        names = {kind: values.get(kind, default) for kind, default in _DEFAULTS.items()}
         classes = {kind: OBJECTS[kind].find(name) for kind, name in names.items()}
         own = {n: s for each in classes.values() for n, s in settings_of(each).items()}
         lists = {n: _list(values[n]) for n, each in own.items() if each.several and n in values}
@@ -97,14 +102,6 @@ class Method:
                 remedy="give one value of each",
             )
         return found[0]
-
-
-def _is_of(registry: Registry[Any], name: str) -> bool:
-    try:
-        registry.find(name)
-    except ConfigError:
-        return False
-    return True
 
 
 def _list(value: Any) -> list[Any]:
