@@ -10,7 +10,6 @@ from allcnn.drawing.canvas import finish_axes, line_colours
 from allcnn.drawing.layout import Sheet, fitted
 from allcnn.drawing.style import PAGE, Style
 
-_PUBLISHED: Final = "0.75"
 _BAR: Final = 0.4
 
 
@@ -36,42 +35,29 @@ def correspondence_bars(
     if not found:
         raise ValueError("there are no shares to draw; give those of one way or more")
     ways = list(found)
-    theirs = [way for way in ways if way in published]
 
     def build(side: float) -> Sheet:
         sheet = Sheet.new(style, title)
         axes = sheet.place(0, 0, side, min(3.2, 0.75 * side))
-        ours = _bars(axes, [(ways.index(w), found[w]) for w in ways], -1, "here", style)
-        drawn = [ours]
-        if theirs:
-            pairs = [(ways.index(w), published[w]) for w in theirs]
-            drawn.append(_bars(axes, pairs, 1, f"published: {source}", style))
-        line = axes.axhline(
-            100 * chance, color="0.2", linestyle="--", linewidth=0.8 * style.line, label="chance"
-        )
-        sheet.legend = [*drawn, line]
+        drawn: list[Any] = []
+        ours, theirs = ("here", line_colours(1)[0]), (f"published: {source}", "0.75")
+        for shares, sign, (label, colour) in ((found, -1, ours), (published, 1, theirs)):
+            places = [k for k, way in enumerate(ways) if way in shares]
+            if not places:
+                continue
+            percent = [100 * shares[ways[k]] for k in places]
+            at = np.array(places) + sign * _BAR / 2
+            drawn.append(axes.bar(at, percent, _BAR, color=colour, label=label))
+            axes.bar_label(drawn[-1], fmt="%.1f", fontsize=style.number, padding=1)
+        how: dict[str, Any] = {"linestyle": "--", "linewidth": 0.8 * style.line, "label": "chance"}
+        sheet.legend = [*drawn, axes.axhline(100 * chance, color="0.2", **how)]
         finish_axes(axes, "", "Layers found (%)", style.label, style.tick)
         axes.grid(visible=False, axis="x")
         # A line each of "RBF 0.4 CKA" lets five of them stand side by side in a column.
-        axes.set_xticks(range(len(ways)), [_broken(way) for way in ways])
+        axes.set_xticks(range(len(ways)), ["\n".join(way.rsplit(" ", 1)) for way in ways])
         axes.set_xlim(-0.6, len(ways) - 0.4)
         axes.set_ylim(0, 112)
         axes.set_yticks(range(0, 101, 20))
         return sheet
 
     return fitted(build, style, 6.0)
-
-
-def _bars(axes: Any, shares: list[tuple[int, float]], side: int, label: str, style: Style) -> Any:
-    """Draw bars at one side of their places, their numbers above them."""
-    places = np.array([place for place, _ in shares]) + side * _BAR / 2
-    percent = 100 * np.array([share for _, share in shares])
-    colour = line_colours(1)[0] if side < 0 else _PUBLISHED
-    drawn = axes.bar(places, percent, _BAR, color=colour, label=label)
-    axes.bar_label(drawn, fmt="%.1f", fontsize=style.number, padding=1)
-    return drawn
-
-
-def _broken(way: str) -> str:
-    head, _, tail = way.rpartition(" ")
-    return f"{head}\n{tail}" if head else tail

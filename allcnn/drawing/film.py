@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -17,8 +17,6 @@ import matplotlib
 import numpy as np
 from matplotlib.animation import FFMpegWriter
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.text import Text
 from PIL import Image
 
 from allcnn.drawing.cells import COLOURS
@@ -30,7 +28,7 @@ from store.storage.paths import Address, Place, as_place, make_folder, write_byt
 
 FRAMES_A_SECOND: Final = 3
 HELD: Final = 6
-"""Times that the last frame is shown as long as another."""
+"""How many times as long as another the last frame is shown."""
 
 FILM_INCHES: Final = 4.6
 _GREYS: Final = 40
@@ -47,18 +45,16 @@ class Film:
     """
 
     figure: Figure
-    panels: tuple[Panel, ...]
-    _image: AxesImage
-    _title: Text
+    panels: Sequence[Panel]
 
     def __len__(self) -> int:
         return len(self.panels)
 
     def show(self, k: int) -> None:
         """Let the figure show frame ``k``."""
-        panel = self.panels[k]
-        self._image.set_data(np.ma.masked_invalid(panel.matrix))
-        self._title.set_text(panel.title)
+        axes, panel = self.figure.axes[0], self.panels[k]
+        axes.images[0].set_data(np.ma.masked_invalid(panel.matrix))
+        axes.title.set_text(panel.title)
 
 
 def film(panels: Sequence[Panel], title: str = "", style: Style = PAGE) -> Film:
@@ -71,7 +67,6 @@ def film(panels: Sequence[Panel], title: str = "", style: Style = PAGE) -> Film:
     if len({panel.names for panel in panels}) > 1:
         raise ValueError("the panels of a film differ in their names; give those of one size")
     small = style.small
-    # Letters and digits of one frame's title are as high as those of another's.
     first = replace(panels[0], title="")
 
     def build(side: float) -> Sheet:
@@ -80,14 +75,13 @@ def film(panels: Sequence[Panel], title: str = "", style: Style = PAGE) -> Film:
         cell = side / max(r, c)
         axes = sheet.place(0, 0, c * cell, r * cell)
         draw_map(axes, Map(first), cell, small, Names())
+        # Letters and digits of one frame's title are as high as those of another's.
         axes.set_title("epoch 0", fontsize=small.title, pad=4)
         sheet.bars = [bar(panels, (0, 0))]
         return sheet
 
     side = min(FILM_INCHES, max(1.8, style.cell * max(np.shape(first.matrix))))
-    figure = fitted(build, small, side)
-    axes = figure.axes[0]
-    made = Film(figure, tuple(panels), axes.images[0], axes.title)
+    made = Film(fitted(build, small, side), panels)
     made.show(0)
     return made
 
@@ -96,7 +90,7 @@ def save_film(made: Film, path: Address) -> Place:
     """Write a film as GIF or MP4 by its suffix, at once or not at all; return the place.
 
     Three frames a second, the last one held. The same film gives the same bytes as GIF. MP4 needs
-    ffmpeg: raises ValueError where there is none, OSError where it fails.
+    ffmpeg: raises ValueError where it is missing, OSError where it fails.
     """
     place = as_place(path)
     kind = place.suffix[1:].lower()
@@ -110,47 +104,34 @@ def save_film(made: Film, path: Address) -> Place:
 
 
 def has_ffmpeg() -> bool:
-    """Return whether there is an ffmpeg to write MP4 with."""
+    """Return whether ffmpeg is installed, which writes MP4."""
     return shutil.which(matplotlib.rcParams["animation.ffmpeg_path"]) is not None
 
 
 def _gif(made: Film) -> bytes:
     frame_ms = 10 * round(100 / FRAMES_A_SECOND)  # a GIF counts hundredths of a second
-    palette = _palette()
     # One palette for all, and no dithering: frames differ where colours do, and compress well.
-    frames = [
-        frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in _pictures(made)
-    ]
-    durations = [frame_ms] * (len(frames) - 1) + [HELD * frame_ms]
-    written = io.BytesIO()
-    frames[0].save(
-        written,
-        "GIF",
-        save_all=True,
-        append_images=frames[1:],
-        duration=durations,
-        loop=0,
-        optimize=False,
-    )
-    return written.getvalue()
-
-
-def _pictures(made: Film) -> Iterator[Image.Image]:
+    palette, frames = _palette(), []
     for k in range(len(made)):
         made.show(k)
         made.figure.canvas.draw()
         pixels = np.asarray(made.figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
-        yield Image.fromarray(pixels[:, :, :3])
+        frame = Image.fromarray(pixels[:, :, :3])
+        frames.append(frame.quantize(palette=palette, dither=Image.Dither.NONE))
+    durations = [frame_ms] * (len(frames) - 1) + [HELD * frame_ms]
+    written = io.BytesIO()
+    how = {"save_all": True, "append_images": frames[1:], "loop": 0, "optimize": False}
+    frames[0].save(written, "GIF", duration=durations, **how)
+    return written.getvalue()
 
 
 def _palette() -> Image.Image:
     """Return the colours of measures, and greys for letters."""
     colours = matplotlib.colormaps[COLOURS](np.linspace(0, 1, 256 - _GREYS))[:, :3]
     greys = np.repeat(np.linspace(0, 1, _GREYS)[:, None], 3, axis=1)
+    values = np.round(255 * np.concatenate([colours, greys])).astype(int)
     palette = Image.new("P", (1, 1))
-    palette.putpalette(
-        np.round(255 * np.concatenate([colours, greys])).astype(int).ravel().tolist()
-    )
+    palette.putpalette(values.ravel().tolist())
     return palette
 
 
