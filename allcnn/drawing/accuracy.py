@@ -25,7 +25,7 @@ _BELOW: Final = 0.5
 
 @dataclass(frozen=True)
 class Accuracies:
-    """What linear probes find in the layers of one network, in the network's order.
+    """Accuracies of linear probes on the layers of one network, in the network's order.
 
     Attributes:
         names: of the layers.
@@ -75,8 +75,7 @@ def depths(
                 _draw_below(below, panel, probe, cell, limits, small)
                 below.tick_params(labelleft=column == 0)
                 below.set_ylabel("Accuracy (%)" if column == 0 else "", fontsize=small.label)
-        panels = [panel for panel, _ in networks]
-        sheet.bars = [bar(panels, (0, 0))]
+        sheet.bars = [bar([panel for panel, _ in networks], (0, 0))]
         return sheet
 
     return fitted(build, small, 1.9 if len(networks) > 1 else 3.0)
@@ -157,12 +156,10 @@ def _draw_curve(axes: Axes, probe: Accuracies, colour: Any, style: Style, name: 
 
 def _limits(probes: Sequence[Accuracies]) -> tuple[float, float]:
     """Return the range in percent that holds all curves with their errors."""
-    values = [
-        100 * (np.asarray(p.accuracy) + sign * np.nan_to_num(p.errors))
-        for p in probes
-        for sign in (-1, 1)
-    ]
-    finite = np.concatenate([*values, np.zeros(0)])
+    values = [np.zeros(0)]
+    for p in probes:
+        values += [100 * (np.asarray(p.accuracy) + s * np.nan_to_num(p.errors)) for s in (-1, 1)]
+    finite = np.concatenate(values)
     finite = finite[np.isfinite(finite)]
     if not len(finite):
         return 0.0, 100.0

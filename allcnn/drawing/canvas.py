@@ -1,4 +1,4 @@
-"""What all pictures share: figures without pyplot, their colours, and writing them to files.
+"""Shared by all pictures: figures without pyplot, their colours, and writing them to files.
 
 Nothing global is set, so tasks in several threads may draw at once; sizes are in inches.
 """
@@ -6,6 +6,7 @@ Nothing global is set, so tasks in several threads may draw at once; sizes are i
 import io
 import textwrap
 import threading
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import matplotlib
@@ -21,7 +22,7 @@ from store.storage.paths import Address, Place, as_place, make_folder, write_byt
 # Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, pale on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MAX_LETTERS = 40
-"""Of a label: longer ones would leave no room for what is drawn."""
+"""The most letters of a label: longer ones would leave no room for the drawing."""
 
 _FORMATS: dict[str, dict[str, None]] = {
     "png": {"Software": None},
@@ -58,20 +59,15 @@ def save(figure: Figure, path: Address, dpi: int = 150) -> Place:
     if kind not in _FORMATS:
         raise ValueError(f"{place.name} is no picture; use a name in .{', .'.join(_FORMATS)}")
     drawn = io.BytesIO()
-    _write(figure, drawn, kind, dpi)
+    with ExitStack() as seeded:
+        if kind == "svg":
+            # Matplotlib takes the seed of an SVG's ids from its global settings alone.
+            seeded.enter_context(_svg_lock)
+            seeded.enter_context(matplotlib.rc_context({"svg.hashsalt": "allcnn"}))
+        figure.savefig(drawn, format=kind, dpi=dpi, metadata=_FORMATS[kind])
     make_folder(place.parent)
     write_bytes(place, drawn.getvalue())
     return place
-
-
-def _write(figure: Figure, file: io.BytesIO, kind: str, dpi: int) -> None:
-    options: dict[str, Any] = {"format": kind, "dpi": dpi, "metadata": _FORMATS[kind]}
-    if kind != "svg":
-        figure.savefig(file, **options)
-        return
-    # Matplotlib takes the seed of an SVG's ids from its global settings alone.
-    with _svg_lock, matplotlib.rc_context({"svg.hashsalt": "allcnn"}):
-        figure.savefig(file, **options)
 
 
 def set_title(axes: Axes, title: str, width: float, font_size: float) -> None:
@@ -90,13 +86,13 @@ def wrapped(text: str, width: float, font_size: float) -> str:
 
 
 def as_label(name: str) -> str:
-    """Return what an axis or a legend writes for a name: of a long one the ends."""
+    """Return a name as an axis or a legend writes it: only the ends of a long one."""
     half = MAX_LETTERS // 2
     return verbatim(name if len(name) <= MAX_LETTERS else f"{name[:half]}…{name[-half:]}")
 
 
 def verbatim(name: str) -> str:
-    """Return what Matplotlib writes as this name: between dollars it would read mathematics."""
+    """Return a name escaped for Matplotlib, which reads mathematics between dollars."""
     return name.replace("$", r"\$")
 
 

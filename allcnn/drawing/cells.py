@@ -1,6 +1,6 @@
 """The cells of a heat map: their colours, numbers and names, and lines between groups of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import matplotlib
@@ -28,7 +28,7 @@ _LEAST: Final = 5
 
 
 class Scale(NamedTuple):
-    """What colours stand for.
+    """The meaning of colours.
 
     Attributes:
         label: of the colour bar.
@@ -54,14 +54,14 @@ class Scale(NamedTuple):
 
 
 class Colouring(NamedTuple):
-    """Which colour each value has."""
+    """The colour of each value."""
 
     norm: Normalize
     colours: Colormap
 
     @property
     def bar(self) -> ScalarMappable:
-        """What a colour bar shows."""
+        """The values and colours of a colour bar."""
         return ScalarMappable(self.norm, self.colours)
 
     def is_dark(self, value: float) -> bool:
@@ -71,7 +71,7 @@ class Colouring(NamedTuple):
 
 
 COLOURS: Final = "magma"
-"""Of values of measures."""
+"""The map of colours for values of measures."""
 
 SPREAD: Final = Scale("standard deviation", "cividis")
 ERRORS: Final = Scale("standard error", "cividis")
@@ -110,8 +110,9 @@ def part_groups(axes: Axes, panel: Panel, cell: float) -> None:
 def label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None:
     """Name as many rows and columns as fit cells of so many inches, with groups beyond them."""
     axes.tick_params(which="both", length=2, labelsize=font_size)
-    short = panel.column_groups is None and _are_short(panel.columns, cell, font_size)
-    axes.tick_params(axis="x", which="both", rotation=0 if short else 90)
+    longest = as_label(max(panel.columns, key=len))
+    side_by_side = panel.column_groups is None and text_inches(longest, font_size) <= 0.75 * cell
+    axes.tick_params(axis="x", which="both", rotation=0 if side_by_side else 90)
     sides = (
         (axes.xaxis, panel.columns, panel.column_groups, 0),
         (axes.yaxis, panel.rows, panel.row_groups, 90),
@@ -123,30 +124,18 @@ def label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None
             name_groups(axis, names, groups, cell, font_size, angle)
 
 
-def _are_short(names: Sequence[str], cell: float, font_size: float) -> bool:
-    """Return whether names stand side by side, each below its cell."""
-    return text_inches(as_label(max(names, key=len)), font_size) <= 0.75 * cell
-
-
 def fits_numbers(panel: Panel, cell: float, font_size: float) -> bool:
     """Return whether numbers of two decimals, and errors below them, fit such cells."""
     below = 0 if panel.errors is None else font_size - _SMALLER
     # The height first: matrices of millions of values need no words for them.
     if 0 < below < _LEAST or 1.3 * (font_size + below) / 72 > cell:
         return False
-    numbers = _widest(map(_decimals, _finite(panel.matrix)), font_size)
-    errors = () if panel.errors is None else _finite(panel.errors)
-    return max(numbers, _widest(map(_plus_minus, errors), below)) <= 0.85 * cell
-
-
-def _finite(matrix: Float[np.ndarray, "r c"]) -> list[float]:
-    values = np.ravel(matrix)
-    return [float(value) for value in values[np.isfinite(values)]]
-
-
-def _widest(texts: Iterable[str], font_size: float) -> float:
-    """Return the inches of the text that has most letters."""
-    return text_inches(max(texts, key=len, default=""), font_size)
+    errors = () if panel.errors is None else panel.errors
+    for values, text, size in ((panel.matrix, _decimals, font_size), (errors, _plus_minus, below)):
+        finite = np.ravel(values)[np.isfinite(np.ravel(values))].tolist()
+        if text_inches(max(map(text, finite), key=len, default=""), size) > 0.85 * cell:
+            return False
+    return True
 
 
 def write_numbers(axes: Axes, panel: Panel, colouring: Colouring, font_size: float) -> None:
@@ -156,16 +145,14 @@ def write_numbers(axes: Axes, panel: Panel, colouring: Colouring, font_size: flo
     for (i, j), value in np.ndenumerate(matrix):
         if not np.isfinite(value):
             continue
-        style: dict[str, Any] = {
-            "color": "white" if colouring.is_dark(value) else "black",
-            "ha": "center",
-        }
-        if np.isfinite(errors[i, j]):
-            axes.text(j, i, _decimals(value), fontsize=font_size, va="bottom", **style)
+        colour = "white" if colouring.is_dark(value) else "black"
+        style: dict[str, Any] = {"color": colour, "ha": "center"}
+        has_error = np.isfinite(errors[i, j])
+        height = "bottom" if has_error else "center"
+        axes.text(j, i, _decimals(value), fontsize=font_size, va=height, **style)
+        if has_error:
             error = _plus_minus(float(errors[i, j]))
             axes.text(j, i, error, fontsize=font_size - _SMALLER, va="top", **style)
-        else:
-            axes.text(j, i, _decimals(value), fontsize=font_size, va="center", **style)
 
 
 def _decimals(value: float) -> str:

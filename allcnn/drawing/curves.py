@@ -25,6 +25,7 @@ from allcnn.drawing.style import PAGE, Style
 History = Mapping[str, Sequence[float]]
 Pairs = list[tuple[int, int]]
 
+SPLITS: dict[str, Any] = {"train": "--", "test": "-"}
 MAX_LINES = 12
 MAX_DOTS = 40
 _BARS: dict[str, Any] = {"markersize": 3, "capsize": 2, "linewidth": 1}
@@ -40,15 +41,12 @@ def learning_curves(
     """
     if not histories:
         raise ValueError("there are no histories to draw; give that of one run or more")
-    if style.fills:
-        figure = new_figure(style.width, 1.4 * style.width, layout="constrained")
-        loss, accuracy = figure.subplots(2, 1)
-    else:
-        figure = new_figure(9.0, 3.9, layout="constrained")
-        loss, accuracy = figure.subplots(1, 2)
+    width, height = (style.width, 1.4 * style.width) if style.fills else (9.0, 3.9)
+    figure = new_figure(width, height, layout="constrained")
+    loss, accuracy = figure.subplots(*(2, 1) if style.fills else (1, 2))
     for (run, history), colour in zip(histories.items(), line_colours(len(histories)), strict=True):
         for axes, quantity, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
-            for split, dash in (("train", "--"), ("test", "-")):
+            for split, dash in SPLITS.items():
                 axes.plot(
                     history["epoch"],
                     factor * np.asarray(history[f"{split}_{quantity}"], np.float64),
@@ -62,12 +60,20 @@ def learning_curves(
     for axes, label in ((loss, "Loss"), (accuracy, "Accuracy (%)")):
         finish_axes(axes, "Epoch", label, style.label, _ticks(style))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if _spans_decades(histories):
+    losses = np.concatenate(
+        [np.asarray(h[f"{k}_loss"], np.float64) for h in histories.values() for k in SPLITS]
+    )
+    losses = losses[np.isfinite(losses)]
+    if len(losses) and 0 < 10 * losses.min() < losses.max():
         loss.set_yscale("log")
     if title:
-        width = figure.get_figwidth()
         figure.suptitle(wrapped(title, width, style.title), fontsize=style.title)
-    _learning_legend(figure, loss, style)
+    runs = [line for line in loss.lines if line.get_linestyle() == "-"]
+    dashes = [
+        Line2D([], [], color="0.3", linestyle=dash, label=label)
+        for label, dash in zip(("training", "test"), SPLITS.values(), strict=True)
+    ]
+    _legend_below(figure, [*dashes, *runs], style)
     return figure
 
 
@@ -76,9 +82,9 @@ def choose_pairs(
 ) -> Pairs:
     """Return the rows and columns of a matrix that are worth following one by one.
 
-    Of a list compared with itself: neighbours, as its diagonal is 1. Of two lists of one length:
+    For a list compared with itself: neighbours, as its diagonal is 1. For two lists of one length:
     the diagonal. Else each entry of the shorter list with the most similar one of the longer,
-    where there is any that is not NaN. Of more than ``most``, that many are taken evenly.
+    where there is any that is not NaN. From more than ``most``, that many are taken evenly.
     """
     matrix = np.asarray(matrix)
     r, c = matrix.shape
@@ -87,7 +93,8 @@ def choose_pairs(
     elif r == c:
         pairs = [(k, k) for k in range(r)]
     elif r < c:
-        pairs = [(i, int(np.nanargmax(row))) for i, row in enumerate(matrix) if _has_value(row)]
+        known = np.flatnonzero(~np.isnan(matrix).all(axis=1)).tolist()
+        pairs = [(i, int(np.nanargmax(matrix[i]))) for i in known]
     else:
         pairs = [(i, j) for j, i in choose_pairs(matrix.T, most=c)]
     places = np.linspace(0, len(pairs) - 1, min(most, len(pairs)))
@@ -112,7 +119,7 @@ def convergence_curves(
     errors of the last values, drawn as bars beside the ends. Which pairs: ``choose_pairs``.
     """
     curves = np.asarray(curves)
-    _check_curves(curves, row_names, column_names, sizes, errors)
+    _check_curves(curves, (len(sizes), len(row_names), len(column_names)), errors)
     pairs = choose_pairs(curves[-1], is_self=is_self)
     numbers = np.arange(1, len(curves) + 1)
     width = min(8.0, style.width)
@@ -160,7 +167,17 @@ def baseline_plot(
     with a line at their mean. Which pairs: ``choose_pairs``.
     """
     values, baseline = np.asarray(values), np.asarray(baseline)
-    _check_baseline(values, baseline, row_names, column_names)
+    shape = (len(row_names), len(column_names))
+    if values.shape != shape or 0 in shape:
+        raise ValueError(
+            f"the values have shape {values.shape}, their names {shape}; give one name a row and"
+            " column, and at least one of each"
+        )
+    if baseline.ndim != 3 or baseline.shape[1:] != shape or not len(baseline):
+        raise ValueError(
+            f"the baseline has shape {baseline.shape}, the values {shape}; give one value or more"
+            " a pair, by random matching first"
+        )
     pairs = choose_pairs(values, is_self=is_self, most=MAX_DOTS)
     names = [_pair_name(row_names[i], column_names[j]) for i, j in pairs]
     figure, axes = _places_axes(names, 0.35 * max(8, len(pairs)), measure, title)
@@ -182,7 +199,14 @@ def identification_bars(
     ``per_layer`` holds shares from 0 to 1 by the name of the measure, such as ``RBF 0.4``, whose
     mean stands in the legend. A dashed line shows what guessing gives.
     """
-    _check_shares(per_layer, names)
+    if not per_layer or not names:
+        raise ValueError("there are no shares to draw; give those of one measure and layer or more")
+    for label, shares in per_layer.items():
+        if np.shape(shares) != (len(names),):
+            raise ValueError(
+                f"the shares of {label} have shape {np.shape(shares)}, there are {len(names)}"
+                " layers; give one share a layer"
+            )
     n, n_layers = len(per_layer), len(names)
     labels, width = list(map(as_label, names)), n_layers * (0.25 + 0.16 * n)
     figure, axes = _places_axes(labels, width, "Layers identified (%)", title)
@@ -192,15 +216,14 @@ def identification_bars(
         places = np.arange(n_layers) + (k - (n - 1) / 2) * 0.8 / n
         label = f"{label}: {percent.mean():.1f} %"
         drawn.append(axes.bar(places, percent, 0.8 / n, color=colour, label=label))
-    drawn.append(
-        axes.axhline(100 / n_layers, color="0.2", linestyle="--", linewidth=1.2, label="chance")
-    )
+    chance = 100 / n_layers
+    drawn.append(axes.axhline(chance, color="0.2", linestyle="--", linewidth=1.2, label="chance"))
     axes.set_ylim(0, 102)
     return _with_legend_below(figure, drawn)
 
 
 def _places_axes(names: Sequence[str], width: float, label: str, title: str) -> tuple[Figure, Axes]:
-    """Return a new figure and axes with a named place for each of some values."""
+    """Return a new figure and axes with a place for each name."""
     longest = max((text_inches(name, 9) for name in names), default=0.0)
     width = min(14.0, max(4.5, width + 1.2))
     figure = new_figure(width, 3.7 + longest, layout="constrained")
@@ -215,11 +238,13 @@ def _places_axes(names: Sequence[str], width: float, label: str, title: str) -> 
 
 
 def _with_legend_below(figure: Figure, drawn: Sequence[Any]) -> Figure:
-    columns = min(len(drawn), int(figure.get_figwidth() / 1.5))
-    figure.legend(
-        handles=drawn, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
-    )
+    _legend(figure, drawn, min(len(drawn), int(figure.get_figwidth() / 1.5)), 9)
     return figure
+
+
+def _legend(figure: Figure, drawn: Sequence[Any], columns: int, size: float) -> None:
+    where: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
+    figure.legend(handles=drawn, fontsize=size, frameon=False, **where)
 
 
 def _draw_bands(axes: Axes, permuted: Float[np.ndarray, "p k"]) -> list[Any]:
@@ -234,10 +259,6 @@ def _draw_bands(axes: Axes, permuted: Float[np.ndarray, "p k"]) -> list[Any]:
     ]
 
 
-def _has_value(row: Float[np.ndarray, "c"]) -> bool:
-    return not bool(np.isnan(row).all())
-
-
 def _pair_name(row: str, column: str) -> str:
     return as_label(row) if row == column else f"{as_label(row)}, {as_label(column)}"
 
@@ -250,14 +271,9 @@ def _ticks(style: Style) -> float:
 def _legend_below(figure: Figure, drawn: Sequence[Any], style: Style) -> None:
     size = _ticks(style)
     longest = max((text_inches(str(each.get_label()), size) for each in drawn), default=0.0)
-    figure.legend(
-        handles=drawn,
-        loc="outside lower center",
-        # With the line before a name, and the room between columns.
-        ncols=max(1, min(6, int(figure.get_figwidth() / (longest + 6 * size / 72)))),
-        fontsize=size,
-        frameon=False,
-    )
+    # With the line before a name, and the room between columns.
+    fitting = int(figure.get_figwidth() / (longest + 6 * size / 72))
+    _legend(figure, drawn, max(1, min(6, fitting)), size)
 
 
 def _count_examples(axes: Axes, examples: Int[np.ndarray, "b"], style: Style) -> None:
@@ -274,12 +290,9 @@ def _count_examples(axes: Axes, examples: Int[np.ndarray, "b"], style: Style) ->
 
 def _check_curves(
     curves: Float[np.ndarray, "b r c"],
-    row_names: Sequence[str],
-    column_names: Sequence[str],
-    sizes: Int[np.ndarray, "b"],
+    shape: tuple[int, int, int],
     errors: Float[np.ndarray, "r c"] | None,
 ) -> None:
-    shape = (len(sizes), len(row_names), len(column_names))
     if curves.shape != shape or 0 in shape:
         raise ValueError(
             f"the curves have shape {curves.shape}, their minibatches and names {shape}; give one"
@@ -290,53 +303,3 @@ def _check_curves(
             f"the errors have shape {np.shape(errors)}, the curves' last values {shape[1:]}; give"
             " one error a pair, NaN where there is none"
         )
-
-
-def _check_baseline(
-    values: Float[np.ndarray, "r c"],
-    baseline: Float[np.ndarray, "p r c"],
-    row_names: Sequence[str],
-    column_names: Sequence[str],
-) -> None:
-    shape = (len(row_names), len(column_names))
-    if values.shape != shape or 0 in shape:
-        raise ValueError(
-            f"the values have shape {values.shape}, their names {shape}; give one name a row and"
-            " column, and at least one of each"
-        )
-    if baseline.ndim != 3 or baseline.shape[1:] != shape or not len(baseline):
-        raise ValueError(
-            f"the baseline has shape {baseline.shape}, the values {shape}; give one value or more"
-            " a pair, by random matching first"
-        )
-
-
-def _check_shares(per_layer: Mapping[str, Float[np.ndarray, "l"]], names: Sequence[str]) -> None:
-    if not per_layer or not names:
-        raise ValueError("there are no shares to draw; give those of one measure and layer or more")
-    for label, shares in per_layer.items():
-        if np.shape(shares) != (len(names),):
-            raise ValueError(
-                f"the shares of {label} have shape {np.shape(shares)}, there are {len(names)}"
-                " layers; give one share a layer"
-            )
-
-
-def _spans_decades(histories: Mapping[str, History]) -> bool:
-    losses = [
-        np.asarray(history[name], np.float64)
-        for history in histories.values()
-        for name in ("train_loss", "test_loss")
-    ]
-    finite = np.concatenate(losses)
-    finite = finite[np.isfinite(finite)]
-    return len(finite) > 0 and finite.min() > 0 and finite.max() > 10 * finite.min()
-
-
-def _learning_legend(figure: Figure, axes: Axes, style: Style) -> None:
-    runs = [line for line in axes.lines if line.get_linestyle() == "-"]
-    styles = [
-        Line2D([], [], color="0.3", linestyle="--", label="training"),
-        Line2D([], [], color="0.3", linestyle="-", label="test"),
-    ]
-    _legend_below(figure, [*styles, *runs], style)

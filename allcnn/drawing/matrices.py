@@ -60,9 +60,9 @@ def matrix(panel: Panel, style: Style = PAGE) -> Figure:
         numbered = fits_numbers(panel, cell, style.number)
         maps = [Map(panel, has_bar=True, is_numbered=numbered)]
         if panel.errors is not None and not numbered:
-            maps.append(Map(_error_panel(panel), ERRORS, has_bar=True))
-        abreast = 1 if style.fills else 2
-        return _sheet(maps, abreast, side, style)
+            below = replace(panel, matrix=panel.errors, title="standard error", errors=None)
+            maps.append(Map(below, ERRORS, has_bar=True))
+        return _sheet(maps, 1 if style.fills else 2, side, style)
 
     return fitted(build, style, side)
 
@@ -75,11 +75,9 @@ def grid(
     Where all panels share their names, those stand at the outer panels alone. ``abreast`` are the
     matrices of a line; None for as many as the style has, in lines of about one length.
     """
-    _check(panels)
-    panels = _on_one_scale(panels)
+    maps = [Map(panel) for panel in _on_one_scale(panels)]
     small = style.small
     abreast = _abreast(len(panels), style) if abreast is None else abreast
-    maps = [Map(panel) for panel in panels]
     return fitted(lambda side: _sheet(maps, abreast, side, small, title), small, _grid_side(panels))
 
 
@@ -114,7 +112,6 @@ def classes(
     The spread, in colours of its own, is the standard deviation between classes. ``whole`` None
     leaves the examples of all classes together out.
     """
-    _check(panels)
     *panels, mean = _on_one_scale([*panels, *([] if whole is None else [whole]), mean])
     whole = None if whole is None else panels.pop()
     between = replace(mean, matrix=spread, title="standard deviation", errors=None)
@@ -133,11 +130,8 @@ def classes(
         for one, (line, column) in zip(maps, places, strict=True):
             names = Names(column == 0, line == n_lines, sides=False)
             _place(sheet, one, line, column, side / _longest(mean), names)
-        scale = SPREAD.over([spread]).bar
-        sheet.bars = [
-            bar(panels, (0, n_lines - 1)),
-            Bar(scale, SPREAD.label, "neither", (n_lines, n_lines)),
-        ]
+        last = Bar(SPREAD.over([spread]).bar, SPREAD.label, "neither", (n_lines, n_lines))
+        sheet.bars = [bar(panels, (0, n_lines - 1)), last]
         return sheet
 
     return fitted(build, small, min(1.7, _grid_side(panels)))
@@ -147,18 +141,13 @@ def errors(panel: Panel, style: Style = PAGE) -> Figure:
     """Draw the standard errors of a matrix as a map, from 0 to the largest of them."""
     if panel.errors is None:
         raise ValueError(f"panel {panel.title!r} has no standard errors to draw")
-    of = replace(_error_panel(panel), title=panel.title)
+    of = replace(panel, matrix=panel.errors, errors=None)
     side = min(style.matrix, max(1.5, style.cell * _longest(panel)))
     return fitted(lambda side: _sheet([Map(of, ERRORS, has_bar=True)], 1, side, style), style, side)
 
 
-def _error_panel(panel: Panel) -> Panel:
-    assert panel.errors is not None
-    return replace(panel, matrix=panel.errors, title="standard error", errors=None)
-
-
 class Names(NamedTuple):
-    """What stands beside a matrix: the names of its rows, of its columns, and what both are."""
+    """Whether the names of rows and columns stand beside a matrix, and the labels of both sides."""
 
     left: bool = True
     bottom: bool = True
@@ -188,6 +177,8 @@ def _sheet(maps: Sequence[Map], abreast: int, side: float, style: Style, title: 
 
 def _on_one_scale(panels: Sequence[Panel]) -> list[Panel]:
     """Return panels of one measure with limits that span those of all."""
+    if not panels:
+        raise ValueError("there are no panels to draw; give one or more")
     lows, highs = zip(*(panel.limits for panel in panels), strict=True)
     return [replace(panel, limits=(min(lows), max(highs))) for panel in panels]
 
@@ -238,8 +229,3 @@ def _grid_side(panels: Sequence[Panel]) -> float:
 def _abreast(n: int, style: Style) -> int:
     """Return how many matrices a line has, all lines having about as many."""
     return math.ceil(n / math.ceil(n / style.abreast))
-
-
-def _check(panels: Sequence[Panel]) -> None:
-    if not panels:
-        raise ValueError("there are no panels to draw; give one or more")

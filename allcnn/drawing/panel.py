@@ -51,18 +51,14 @@ class Panel:
                 f"the errors of panel {self.title!r} have shape {np.shape(self.errors)}, its"
                 f" matrix {shape}; give one error a value, NaN where there is none"
             )
-        self._check_groups("row", self.row_groups, len(self.rows))
-        self._check_groups("column", self.column_groups, len(self.columns))
-
-    def _check_groups(self, kind: str, groups: Groups | None, n: int) -> None:
-        if groups is None:
-            return
-        counts = [count for _, count in groups]
-        if sum(counts) != n or min(counts) < 1:
-            raise ValueError(
-                f"the {kind} groups of panel {self.title!r} have {counts} {kind}s, its matrix {n};"
-                " give groups of one or more that add up to all"
-            )
+        sides = ("row", self.row_groups), ("column", self.column_groups)
+        for (kind, groups), n in zip(sides, shape, strict=True):
+            counts = [n] if groups is None else [count for _, count in groups]
+            if sum(counts) != n or min(counts) < 1:
+                raise ValueError(
+                    f"the {kind} groups of panel {self.title!r} have {counts} {kind}s, its matrix"
+                    f" {n}; give groups of one or more that add up to all"
+                )
 
     @property
     def is_grouped(self) -> bool:
