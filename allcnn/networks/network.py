@@ -4,11 +4,11 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal, NamedTuple
 
 Precision = Literal["float32", "bfloat16"]
-"""Of the forward and backward pass of training."""
+"""The precision of the forward and backward pass of training."""
 
 
 class Variables(NamedTuple):
-    """What a checkpoint keeps of a network, as nested dictionaries of arrays.
+    """The arrays of a network that a checkpoint keeps, in nested dictionaries.
 
     ``inputs`` holds the mean and standard deviation of the training pixels, so that a checkpoint
     takes uint8 images and nothing else has to normalise them the same way again.
@@ -20,7 +20,7 @@ class Variables(NamedTuple):
 
 
 class Network(ABC):
-    """What computes activations; a subclass is a frozen dataclass.
+    """A network that computes activations; a subclass is a frozen dataclass.
 
     Attributes:
         input_channels: 1 for grey images, 3 for colour.

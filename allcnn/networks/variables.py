@@ -1,4 +1,4 @@
-"""What is computed of a network's variables: shapes, sizes, and normalised images."""
+"""Shapes and sizes of a network's variables, and normalised images."""
 
 import functools
 import math

@@ -5,7 +5,7 @@ computed in float32; where a bound of the error of the distances in them says th
 digits, as of examples far from all others, in float64.
 """
 
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ class Gram(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What all tiles of one Gram matrix have in common.
+    """Values that all tiles of one Gram matrix share.
 
     Attributes:
         row: subtracted from all rows, unless they are normalised.
@@ -98,7 +98,7 @@ def gram(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Gra
     Raises ValueError where there are no rows and for another kernel. Values that are not finite
     make the Gram not finite, without a warning.
     """
-    _check_kernel(kernel)
+    _check("kernel", kernel, BaseKernel)
     X = _flat(X)
     if not unit or kernel == "cosine":
         narrow, bound = _narrow_gram(X, kernel)
@@ -134,7 +134,7 @@ def cross_gram(A: Rows, B: Rows, common: Reference, kernel: BaseKernel = "linear
 
     Exactly symmetric where B is A.
     """
-    _check_kernel(kernel)
+    _check("kernel", kernel, BaseKernel)
     a = _flat(A)
     b = a if B is A else _flat(B)
     if not common.unit:
@@ -153,8 +153,7 @@ def pooled(X: Rows, pool: Pool) -> Rows:
     As accurate as float64 for float32 rows in NumPy, and for others as a float32 mean of their
     differences from the first row.
     """
-    if pool not in get_args(Pool):
-        raise ValueError(f"the pooling is {pool!r}; use {' or '.join(get_args(Pool))}")
+    _check("pooling", pool, Pool)
     if pool == "whole" or X.ndim < 3:
         return X
     X = _placed(X)
@@ -284,6 +283,6 @@ def _placed(X: Rows) -> Rows:
     return X if isinstance(X, jax.Array) and backend() is not BLAS else np.asarray(X)
 
 
-def _check_kernel(kernel: str) -> None:
-    if kernel not in get_args(BaseKernel):
-        raise ValueError(f"the kernel is {kernel!r}; use {' or '.join(get_args(BaseKernel))}")
+def _check(what: str, value: str, of: Any) -> None:
+    if value not in get_args(of):
+        raise ValueError(f"the {what} is {value!r}; use {' or '.join(get_args(of))}")

@@ -1,4 +1,4 @@
-"""Products of rows in float32, by what multiplies fastest on the device, and in float64.
+"""Products of rows in float32, by the fastest way on the device, and in float64.
 
 Linear Grams may be of rows shifted by any one row: HSIC, CKA and distances do not see it.
 """
@@ -24,7 +24,7 @@ _PROBED_COLUMNS = 2048
 """Columns multiplied first, to learn whether they need a shift: little to repeat if they do."""
 
 NEVER, FAR, ALWAYS = np.inf, 4.0, 0.0
-"""Rows are shifted where their mean square is more than so many times their variance."""
+"""Rows are shifted where their mean square is more than this factor times their variance."""
 
 
 class Backend(NamedTuple):
@@ -77,9 +77,10 @@ def _blas_gram(A: Rows, far: float) -> Matrix:
             a = _wide(A[:, tile])
             K = _own_products(a - _mean(a) if shift else a)
             # Shifting takes a fifth of the time, and most activations are near 0.
-            if not shift and _is_far(K, far):
-                shift = True
-                K = _own_products(a - _mean(a))
+            if not shift and far != NEVER:
+                mean_square, of_mean = float(K.diagonal().mean()), float(K.mean())
+                if shift := mean_square > far * (mean_square - of_mean):
+                    K = _own_products(a - _mean(a))
             total += K
     return total
 
@@ -93,12 +94,6 @@ def _own_products(a: Float[np.ndarray, "n t"]) -> Matrix:
 def _mean(a: Float[np.ndarray, "n t"]) -> Float[np.ndarray, "t"]:
     # By BLAS, in a third of the time of a sum over the first axis.
     return np.full(len(a), 1 / len(a), a.dtype) @ a
-
-
-def _is_far(K: Matrix, far: float) -> bool:
-    """Return whether the rows of an unshifted Gram lie far from 0 against their spread."""
-    mean_square, of_mean = float(K.diagonal().mean()), float(K.mean())
-    return far != NEVER and mean_square > far * (mean_square - of_mean)
 
 
 def _blas_products(A: Rows, B: Rows, origin: Row | None) -> Matrix:
@@ -165,25 +160,15 @@ def _device_shifted(A: Rows, origin: Row | None) -> Float32[Array, "n p"]:
     return _xla_shifted(A, o)
 
 
-@jax.jit
-def _widened(a: Float[Array, "n p"]) -> Float32[Array, "n p"]:
-    return a.astype(jnp.float32)
+_widened = jax.jit(lambda a: a.astype(jnp.float32))
+_xla_shifted = jax.jit(lambda A, origin: A.astype(jnp.float32) - origin[None, :])
+_squared_norms = jax.jit(lambda a: jnp.sum(jnp.square(a), axis=1))
 
 
 @jax.jit
 def _xla_centred(A: Float[Array, "n p"]) -> Float32[Array, "n p"]:
     a = A.astype(jnp.float32)
     return a - jnp.mean(a, axis=0, keepdims=True)
-
-
-@jax.jit
-def _xla_shifted(A: Float[Array, "n p"], origin: Float32[Array, "p"]) -> Float32[Array, "n p"]:
-    return A.astype(jnp.float32) - origin[None, :]
-
-
-@jax.jit
-def _squared_norms(a: Float32[Array, "n p"]) -> Float32[Array, "n"]:
-    return jnp.sum(jnp.square(a), axis=1)
 
 
 @jax.jit

@@ -40,7 +40,12 @@ def jackknife(parts: MinibatchSums, measure: Measure) -> StandardErrors:
         found = "is 1 minibatch" if len(parts) else "are 0 minibatches"
         reason = f"there {found}; standard errors need 2 or more"
         return StandardErrors(np.full_like(theta, np.nan), reason)
-    others = _leave_one_out(parts)
+    others = MinibatchSums(
+        _sums_of_others(parts.cross),
+        _sums_of_others(parts.rows),
+        _sums_of_others(parts.columns),
+        parts.sizes.sum() - parts.sizes,
+    )
     shifts = others.cross  # overwritten, since all minibatches of a large matrix are large
     for j in range(len(parts)):
         shifts[j] = theta - measure.finish(others[j])
@@ -65,13 +70,6 @@ def convergence(parts: MinibatchSums, measure: Measure) -> Float64[np.ndarray, "
         total = merged([total, parts[j]])
         curve[j] = measure.finish(total)
     return curve
-
-
-def _leave_one_out(parts: MinibatchSums) -> MinibatchSums:
-    """Return for each minibatch the sums over all others."""
-    sums = (parts.cross, parts.rows, parts.columns)
-    cross, rows, columns = map(_sums_of_others, sums)
-    return MinibatchSums(cross, rows, columns, parts.sizes.sum() - parts.sizes)
 
 
 def _sums_of_others(x: Float64[np.ndarray, "b ..."]) -> Float64[np.ndarray, "b ..."]:

@@ -1,4 +1,4 @@
-"""What fixes a number but the data: a measure, a kernel, pooling, and minibatches."""
+"""All that fixes a number but the data: a measure, a kernel, pooling, and minibatches."""
 
 import itertools
 from collections.abc import Iterable, Mapping

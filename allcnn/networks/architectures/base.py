@@ -1,4 +1,4 @@
-"""What an architecture is: its settings, its part of a run's name, and its network."""
+"""The interface of an architecture: its settings, its part of a run's name, and its network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

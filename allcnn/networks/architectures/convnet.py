@@ -99,7 +99,7 @@ class ConvNet(Network):
         Convolutions are computed in ``precision``; parameters, batch statistics and logits are
         float32.
         """
-        module: _Module = nnx.merge(_graph(self), *variables)
+        module: _Module = nnx.merge(_graph(_Module, self), *variables)
         logits = module(images, key, precision)
         return logits, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
@@ -154,6 +154,8 @@ class _Module(nnx.Module):
 
 
 _normalised = backend.jit(normalised)
+_pooled = backend.jit(lambda x: x.mean((1, 2)))
+_classified = backend.jit(lambda params, x: x @ params["kernel"] + params["bias"][None])
 
 
 def _dropout(x: Array, rate: float, keys: Iterator[Array]) -> Array:
@@ -163,9 +165,9 @@ def _dropout(x: Array, rate: float, keys: Iterator[Array]) -> Array:
 
 
 @functools.cache
-def _graph(network: ConvNet) -> Any:
-    """Return the structure of a network's module, without making a single array."""
-    abstract = nnx.eval_shape(lambda: _Module(network, nnx.Rngs(0)))
+def _graph(module: type[nnx.Module], *of: Any) -> Any:
+    """Return the structure of a module, without making a single array."""
+    abstract = nnx.eval_shape(lambda: module(*of, nnx.Rngs(0)))
     return nnx.split(abstract, nnx.Param, nnx.BatchStat, InputStatistic)[0]
 
 
@@ -173,21 +175,5 @@ def _graph(network: ConvNet) -> Any:
 def _evaluated(
     layer: Conv, params: dict[str, Any], batch_stats: dict[str, Any], x: Float[Array, "n h w c"]
 ) -> Float[Array, "n h2 w2 c2"]:
-    block: Block = nnx.merge(_block_graph(layer, x.shape[-1]), params, batch_stats)
+    block: Block = nnx.merge(_graph(Block, layer, x.shape[-1]), params, batch_stats)
     return block(x, train=False)
-
-
-@functools.cache
-def _block_graph(layer: Conv, inputs: int) -> Any:
-    abstract = nnx.eval_shape(lambda: Block(layer, inputs, nnx.Rngs(0)))
-    return nnx.split(abstract, nnx.Param, nnx.BatchStat)[0]
-
-
-@backend.jit
-def _pooled(x: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
-    return x.mean((1, 2))
-
-
-@backend.jit
-def _classified(params: dict[str, Any], x: Float[Array, "n c"]) -> Float[Array, "n classes"]:
-    return x @ params["kernel"] + params["bias"][None]

@@ -1,4 +1,4 @@
-"""What the convolutional architectures share: layers as data, and the network made of them."""
+"""Shared by the convolutional architectures: layers as data, and the network made of them."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What a kernel is: a function of two examples, derived from a linear or cosine Gram."""
+"""The interface of a kernel: a function of two examples, derived from a linear or cosine Gram."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, NamedTuple
