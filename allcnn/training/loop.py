@@ -127,16 +127,19 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
         runs = _resume(workspace, plan, configs, 255 * mean, 255 * std)
         fill = jnp.asarray(np.round(255 * mean), jnp.uint8)
         examples = Examples(jnp.asarray(training.images), jnp.asarray(training.labels), fill)
-        tested = Evaluation.of(test)
         n_images = config.batch_size * len(configs)
         clock = Clock(config.epochs * plan.steps_per_epoch, n_images, report)
+        epochs = _Epochs(plan, runs, examples, Evaluation.of(test), clock, renew)
         began = len(runs[0].history)
         clock.report(began * plan.steps_per_epoch, f"epoch {began + 1} of {config.epochs}")
         saving: list[Future[None]] = []
         for epoch in range(began, config.epochs):
-            _epoch(plan, runs, examples, tested, epoch, clock, renew)
+            epochs.take(epoch)
             for run in runs:
-                _write_curves(workspace, run)
+                # Of several seeds some may have been ahead; their curves stay, as checkpoints do.
+                if len(run.history) > run.n_written:
+                    run_record.write_history(workspace, run.name, run.history)
+                    run.n_written = len(run.history)
             done = epoch + 1
             if done % config.checkpoint_every == 0 or done == config.epochs:
                 name = "final" if done == config.epochs else checkpoint_name(done)
@@ -150,13 +153,6 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
 def _save(thread: ThreadPoolExecutor, workspace: Workspace, run: _Run, name: str) -> Future[None]:
     folder = workspace.checkpoints_folder(run.name) / name
     return thread.submit(checkpoints.save, folder, run.state.to_host())
-
-
-def _write_curves(workspace: Workspace, run: _Run) -> None:
-    # Of several seeds some may have been ahead; their curves stay as long as their checkpoints.
-    if len(run.history) > run.n_written:
-        run_record.write_history(workspace, run.name, run.history)
-        run.n_written = len(run.history)
 
 
 def _begin(workspace: Workspace, config: RunConfig, training: splits.Split) -> RunRecord:
@@ -208,8 +204,14 @@ def _resume(
                 remedy="train it alone first",
             )
         written = run_record.read_history(workspace, config.name)
-        history = _history(config.name, written, name) if names else ()
-        runs.append(_Run(config, state, history, len(written)))
+        n_epochs = int(checkpoint_epoch(name)) if names else 0
+        if len(written) < n_epochs:
+            raise RunError(
+                f"run {config.name!r} has the checkpoint {name!r}, but its history.json has"
+                f" {len(written)} epochs",
+                remedy="restore that file, or train the run again with another --prefix",
+            )
+        runs.append(_Run(config, state, written[:n_epochs], len(written)))
     return runs
 
 
@@ -229,73 +231,61 @@ def _check_begun_together(configs: Sequence[RunConfig], known: Sequence[Sequence
         )
 
 
-def _history(run: str, written: History, name: str) -> History:
-    """Return the curves until a checkpoint; raises RunError where they end before it."""
-    n_epochs = int(checkpoint_epoch(name))
-    history = written[:n_epochs]
-    if len(history) < n_epochs:
-        raise RunError(
-            f"run {run!r} has the checkpoint {name!r}, but its history.json has"
-            f" {len(history)} epochs",
-            remedy="restore that file, or train the run again with another --prefix",
-        )
-    return history
+@dataclass
+class _Epochs:
+    """Runs that are trained together, and all that their epochs need."""
 
+    plan: Plan
+    runs: list[_Run]
+    examples: Examples
+    tested: Evaluation
+    clock: Clock
+    renew: Callable[[], None]
 
-def _epoch(
-    plan: Plan,
-    runs: list[_Run],
-    examples: Examples,
-    tested: Evaluation,
-    epoch: int,
-    clock: Clock,
-    renew: Callable[[], None],
-) -> None:
-    """Pass once over the training split, and evaluate."""
-    began = time.monotonic()
-    both = _steps(plan, runs, examples, epoch, clock, renew)
-    totals = []
-    for i, run in enumerate(runs):
-        run.state, kept = both if len(runs) == 1 else jax.tree.map(itemgetter(i), both)
-        totals.append((_totals(plan, kept), evaluate(plan.network, run.state.variables, tested)))
-        # Else the last step's overflow would be kept in a checkpoint that cannot be resumed from.
-        if not math.isfinite(loss := totals[-1][1].loss):
-            raise _not_finite(plan, run, "test loss", loss, epoch, plan.steps_per_epoch - 1)
-        renew()
-    wall_s = (time.monotonic() - began) / len(runs)
-    for run, (trained, found) in zip(runs, totals, strict=True):
-        run.history += (_row(epoch + 1, trained, found, wall_s),)
+    def take(self, epoch: int) -> None:
+        """Pass once over the training split, and evaluate."""
+        began, plan = time.monotonic(), self.plan
+        both = self._steps(epoch)
+        rows = []
+        for i, run in enumerate(self.runs):
+            run.state, kept = both if len(self.runs) == 1 else jax.tree.map(itemgetter(i), both)
+            n_examples = plan.steps_per_epoch * plan.config.batch_size
+            trained = Totals.of(kept.loss, kept.n_correct, n_examples)
+            found = evaluate(plan.network, run.state.variables, self.tested)
+            # Else the last step's overflow would be kept in a checkpoint that cannot be resumed.
+            if not math.isfinite(found.loss):
+                step = plan.steps_per_epoch - 1
+                raise _not_finite(plan, run, "test loss", found.loss, epoch, step)
+            rows.append((*trained.means, *found.means))
+            self.renew()
+        wall_s = round((time.monotonic() - began) / len(self.runs), 3)
+        for run, row in zip(self.runs, rows, strict=True):
+            run.history += (Epoch(epoch + 1, *row, wall_s),)
 
-
-def _steps(
-    plan: Plan,
-    runs: list[_Run],
-    examples: Examples,
-    epoch: int,
-    clock: Clock,
-    renew: Callable[[], None],
-) -> tuple[TrainState, Metrics]:
-    """Take the steps of one epoch; the last partial batch waits for another."""
-    n, steps = len(examples.labels), plan.steps_per_epoch
-    order = _stacked([splits.epoch_order(n, r.config.seed, epoch).astype(np.int32) for r in runs])
-    state, metrics = _stacked([(run.state, Metrics.none(plan)) for run in runs])
-    program = advance if len(runs) == 1 else advance_together
-    done = 0
-    while done < steps:
-        n_steps = min(clock.n_steps, steps - done)
-        with clock.stepping(n_steps):
-            state, metrics = program(plan, state, metrics, examples, order, np.int32(n_steps))
-            losses = np.atleast_2d(metrics.loss)[:, : done + n_steps]
-        done += n_steps
-        for run, row in zip(runs, losses, strict=True):
-            if not np.isfinite(row).all():
-                step = int(np.argmin(np.isfinite(row)))
-                raise _not_finite(plan, run, "loss", float(row[step]), epoch, step)
-        mean = losses.mean() / plan.config.batch_size
-        detail = f"epoch {epoch + 1} of {plan.config.epochs}, loss {mean:.3f}"
-        clock.report(epoch * steps + done, detail)
-        renew()
-    return state, metrics
+    def _steps(self, epoch: int) -> tuple[TrainState, Metrics]:
+        """Take the steps of one epoch; the last partial batch waits for another."""
+        plan, runs, clock = self.plan, self.runs, self.clock
+        n, steps = len(self.examples.labels), plan.steps_per_epoch
+        orders = [splits.epoch_order(n, run.config.seed, epoch).astype(np.int32) for run in runs]
+        order = _stacked(orders)
+        state, metrics = _stacked([(run.state, Metrics.none(plan)) for run in runs])
+        program = advance if len(runs) == 1 else advance_together
+        done = 0
+        while done < steps:
+            k = min(clock.n_steps, steps - done)
+            with clock.stepping(k):
+                state, metrics = program(plan, state, metrics, self.examples, order, np.int32(k))
+                losses = np.atleast_2d(metrics.loss)[:, : done + k]
+            done += k
+            for run, row in zip(runs, losses, strict=True):
+                if not np.isfinite(row).all():
+                    step = int(np.argmin(np.isfinite(row)))
+                    raise _not_finite(plan, run, "loss", float(row[step]), epoch, step)
+            mean = losses.mean() / plan.config.batch_size
+            detail = f"epoch {epoch + 1} of {plan.config.epochs}, loss {mean:.3f}"
+            clock.report(epoch * steps + done, detail)
+            self.renew()
+        return state, metrics
 
 
 def _stacked(members: list[Any]) -> Any:
@@ -303,13 +293,6 @@ def _stacked(members: list[Any]) -> Any:
     if len(members) == 1:
         return members[0]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-
-
-def _totals(plan: Plan, metrics: Metrics) -> Totals:
-    # Summed in float64, a step at a time.
-    loss = float(np.asarray(metrics.loss, np.float64).sum())
-    n_examples = plan.steps_per_epoch * plan.config.batch_size
-    return Totals(loss, float(np.asarray(metrics.n_correct).sum()), n_examples)
 
 
 def _not_finite(plan: Plan, run: _Run, what: str, loss: float, epoch: int, step: int) -> RunError:
@@ -320,15 +303,4 @@ def _not_finite(plan: Plan, run: _Run, what: str, loss: float, epoch: int, step:
         f" rate {rate:g}",
         remedy="the last checkpoint is kept: train under another --prefix with a smaller"
         " --learning-rate",
-    )
-
-
-def _row(epoch: int, trained: Totals, tested: Totals, wall_s: float) -> Epoch:
-    return Epoch(
-        epoch,
-        trained.loss / trained.n_examples,
-        trained.n_correct / trained.n_examples,
-        tested.loss / tested.n_examples,
-        tested.n_correct / tested.n_examples,
-        round(wall_s, 3),
     )

@@ -1,7 +1,7 @@
 """The compiled programs of training: many steps at a time, or a whole evaluation, on the device."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,17 @@ class Totals(NamedTuple):
     loss: float
     n_correct: float
     n_examples: int
+
+    @classmethod
+    def of(cls, losses: Array, correct: Array, n_examples: int) -> Self:
+        """Sum losses, in float64, and correct answers over steps or batches."""
+        loss = float(np.asarray(losses, np.float64).sum())
+        return cls(loss, float(np.asarray(correct).sum()), n_examples)
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Loss and accuracy."""
+        return self.loss / self.n_examples, self.n_correct / self.n_examples
 
 
 class Plan(NamedTuple):
@@ -157,13 +168,8 @@ class Evaluation(NamedTuple):
 
 def evaluate(network: Network, variables: Variables, split: Evaluation) -> Totals:
     """Return the sums of loss and correct answers over a whole split, its last rows included."""
-    losses, correct = _evaluate(network, variables, split.images, split.labels)
-    # Summed in float64, a batch at a time.
-    return Totals(
-        float(np.asarray(losses, np.float64).sum()),
-        float(np.asarray(correct).sum()),
-        split.n_examples,
-    )
+    sums = _evaluate(network, variables, split.images, split.labels)
+    return Totals.of(*sums, split.n_examples)
 
 
 @functools.partial(backend.jit, static_argnames="network")

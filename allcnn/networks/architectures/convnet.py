@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,7 +165,7 @@ def _dropout(x: Array, rate: float, keys: Iterator[Array]) -> Array:
 
 
 @functools.cache
-def _graph(module: type[nnx.Module], *of: Any) -> Any:
+def _graph(module: Callable[..., nnx.Module], *of: Any) -> Any:
     """Return the structure of a module, without making a single array."""
     abstract = nnx.eval_shape(lambda: module(*of, nnx.Rngs(0)))
     return nnx.split(abstract, nnx.Param, nnx.BatchStat, InputStatistic)[0]

@@ -1,4 +1,4 @@
-"""The interface of a measure: an inner product of features of two Grams, summed over minibatches."""
+"""The interface of a measure: an inner product of features of two Grams."""
 
 from abc import ABC, abstractmethod
 from math import inf
