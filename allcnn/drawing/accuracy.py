@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from allcnn.drawing.canvas import finish_axes, line_colours
+from allcnn.drawing.cells import name_members
 from allcnn.drawing.layout import Sheet, fitted
 from allcnn.drawing.matrices import Map, Names, bar, draw_map
 from allcnn.drawing.panel import Panel
 from allcnn.drawing.style import PAGE, Style
-from allcnn.drawing.ticks import name_members
 
 _BELOW: Final = 0.5
 """Height of the curve below a matrix, as a share of the matrix's."""
@@ -62,7 +62,7 @@ def depths(
     limits = _limits([probe for _, probe in networks if probe])
 
     def build(side: float) -> Sheet:
-        sheet = Sheet.new(small, title)
+        sheet = Sheet(small, title)
         for k, (panel, probe) in enumerate(networks):
             line, column = 2 * (k // abreast), k % abreast
             r, c = np.shape(panel.matrix)
@@ -72,7 +72,8 @@ def depths(
             draw_map(above, Map(shown), cell, small, Names(bottom=not has_probes))
             if has_probes:
                 below = sheet.place(line + 1, column, c * cell, _BELOW * side)
-                _draw_below(below, panel, probe, cell, limits, small)
+                _draw_below(below, panel, probe, cell, small)
+                below.set_ylim(*limits)
                 below.tick_params(labelleft=column == 0)
                 below.set_ylabel("Accuracy (%)" if column == 0 else "", fontsize=small.label)
         sheet.bars = [bar([panel for panel, _ in networks], (0, 0))]
@@ -95,7 +96,7 @@ def probe_curves(
     names = next(iter(networks.values())).names if alike else [str(k + 1) for k in range(most)]
 
     def build(side: float) -> Sheet:
-        sheet = Sheet.new(style, title)
+        sheet = Sheet(style, title)
         axes = sheet.place(0, 0, side, min(3.2, 0.75 * side))
         colours = line_colours(len(networks))
         sheet.legend = [
@@ -113,12 +114,7 @@ def probe_curves(
 
 
 def _draw_below(
-    axes: Axes,
-    panel: Panel,
-    probe: Accuracies | None,
-    cell: float,
-    limits: tuple[float, float],
-    style: Style,
+    axes: Axes, panel: Panel, probe: Accuracies | None, cell: float, style: Style
 ) -> None:
     """Draw a curve whose places are the columns of the matrix above."""
     n = len(panel.columns)
@@ -136,7 +132,6 @@ def _draw_below(
     axes.set_xlim(-0.5, n - 0.5)
     name_members(axes.xaxis, panel.columns, cell, style.tick)
     axes.tick_params(axis="x", rotation=90, length=2)
-    axes.set_ylim(*limits)
 
 
 def _draw_curve(axes: Axes, probe: Accuracies, colour: Any, style: Style, name: str = "") -> Any:

@@ -37,7 +37,7 @@ def correspondence_bars(
     ways = list(found)
 
     def build(side: float) -> Sheet:
-        sheet = Sheet.new(style, title)
+        sheet = Sheet(style, title)
         axes = sheet.place(0, 0, side, min(3.2, 0.75 * side))
         drawn: list[Any] = []
         ours, theirs = ("here", line_colours(1)[0]), (f"published: {source}", "0.75")

@@ -70,7 +70,7 @@ def film(panels: Sequence[Panel], title: str = "", style: Style = PAGE) -> Film:
     first = replace(panels[0], title="")
 
     def build(side: float) -> Sheet:
-        sheet = Sheet.new(replace(small, dpi=_DPI if not style.fills else style.dpi), title)
+        sheet = Sheet(replace(small, dpi=_DPI if not style.fills else style.dpi), title)
         r, c = np.shape(first.matrix)
         cell = side / max(r, c)
         axes = sheet.place(0, 0, c * cell, r * cell)

@@ -6,7 +6,8 @@ the figure is as large as their names need, or the cells as large as a column of
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Self
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,11 +26,10 @@ _AFTER_NAMES: Final = 0.05
 _SMALLEST: Final = 0.15
 _TRIES: Final = 6
 _CLOSE: Final = 0.97
-"""Of the width that is there, what is enough to have used."""
+"""The share of the available width that is enough to have used."""
 
 
-@dataclass
-class Placed:
+class Placed(NamedTuple):
     """Axes of so many inches, and the line and column that they stand in."""
 
     axes: Axes
@@ -39,8 +39,7 @@ class Placed:
     height: float
 
 
-@dataclass
-class Bar:
+class Bar(NamedTuple):
     """A colour bar at the right of the lines that share it, the first and the last given."""
 
     scale: ScalarMappable
@@ -53,10 +52,9 @@ class Bar:
 class Sheet:
     """A figure in the making; axes are placed by their lines, from the top, and columns.
 
-    ``row_label`` and ``column_label`` are what the rows and columns of all matrices are.
+    ``row_label`` and ``column_label`` describe the rows and columns of all matrices.
     """
 
-    figure: Figure
     style: Style
     title: str = ""
     placed: list[Placed] = field(default_factory=list)
@@ -65,13 +63,10 @@ class Sheet:
     row_label: str = ""
     column_label: str = ""
 
-    @classmethod
-    def new(cls, style: Style, title: str = "") -> Self:
-        """Return an empty one."""
-        figure = new_figure(style.width, style.width)
+    def __post_init__(self) -> None:
+        self.figure = new_figure(self.style.width, self.style.width)
         # Letters have other lengths at other dots an inch, and everything is measured at these.
-        figure.set_dpi(style.dpi)
-        return cls(figure, style, title)
+        self.figure.set_dpi(self.style.dpi)
 
     def place(self, line: int, column: int, width: float, height: float) -> Axes:
         """Return new axes of so many inches."""
@@ -81,7 +76,7 @@ class Sheet:
 
 
 class _Tracks(NamedTuple):
-    """Of each line or column: the room before its axes, theirs, and that after them, in inches."""
+    """The room before the axes of each line or column, theirs, and that after them, in inches."""
 
     before: dict[int, float]
     own: dict[int, float]
@@ -134,9 +129,8 @@ def _arrange(sheet: Sheet) -> tuple[float, float]:
     figure, style = sheet.figure, sheet.style
     columns, lines = _measured(sheet)
     line_of_text = 1.4 * style.label / 72 + _AFTER_NAMES
-    x, right = columns.starts(
-        _MARGIN + (line_of_text if sheet.row_label else 0), sorted(columns.own)
-    )
+    left = _MARGIN + (line_of_text if sheet.row_label else 0)
+    x, right = columns.starts(left, sorted(columns.own))
     bars, bar_inches = _colour_bars(sheet)
     needed = right + bar_inches + _MARGIN
     width = style.width if style.fills and needed <= style.width else needed
@@ -162,25 +156,14 @@ def _arrange(sheet: Sheet) -> tuple[float, float]:
         title.set_position((0.5, 1 - _MARGIN / height))
     across = (min(x.values()) + max(x[k] + columns.own[k] for k in x)) / 2
     down = (min(y.values()) + max(y[k] + lines.own[k] for k in y)) / 2
-    _name_sides(
-        sheet,
-        across / width,
-        down / height,
-        (_MARGIN + shift) / width,
-        (low - _AFTER_NAMES) / height,
-    )
-    return needed, sum(columns.own.values())
-
-
-def _name_sides(sheet: Sheet, across: float, down: float, left: float, low: float) -> None:
-    """Write what all rows and columns are beside the middle of the matrices."""
-    size = sheet.style.label
+    name = partial(figure.text, size=style.label)
     if sheet.row_label:
-        sheet.figure.text(
-            left, down, sheet.row_label, size=size, rotation=90, ha="left", va="center"
-        )
+        left = (_MARGIN + shift) / width
+        name(left, down / height, sheet.row_label, rotation=90, ha="left", va="center")
     if sheet.column_label:
-        sheet.figure.text(across, low, sheet.column_label, size=size, ha="center", va="top")
+        below = (low - _AFTER_NAMES) / height
+        name(across / width, below, sheet.column_label, ha="center", va="top")
+    return needed, sum(columns.own.values())
 
 
 def _measured(sheet: Sheet) -> tuple[_Tracks, _Tracks]:

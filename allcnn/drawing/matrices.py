@@ -121,7 +121,7 @@ def classes(
     n_lines = math.ceil(len(panels) / abreast)
 
     def build(side: float) -> Sheet:
-        sheet = Sheet.new(small, title)
+        sheet = Sheet(small, title)
         sheet.row_label, sheet.column_label = mean.row_label, mean.column_label
         places = [(k // abreast, k % abreast) for k in range(len(panels))]
         summary = [Map(mean), *([] if whole is None else [Map(whole)])]
@@ -156,7 +156,7 @@ class Names(NamedTuple):
 
 def _sheet(maps: Sequence[Map], abreast: int, side: float, style: Style, title: str = "") -> Sheet:
     """Put maps into lines, the longest side of the longest having so many inches."""
-    sheet = Sheet.new(style, title)
+    sheet = Sheet(style, title)
     shared = len({one.panel.names for one in maps}) == 1
     if shared and len(maps) > 1:
         sheet.row_label, sheet.column_label = maps[0].panel.row_label, maps[0].panel.column_label

@@ -1,12 +1,20 @@
 """One matrix to draw: its values, the names of its rows and columns, and their groups."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
-from allcnn.drawing.ticks import Groups, spans
+Groups = Sequence[tuple[str, int]]
+"""Names of consecutive rows or columns and how many each has, in order."""
+
+
+def spans(groups: Groups) -> list[tuple[str, int, int]]:
+    """Return name, first and stop of each group."""
+    stops = itertools.accumulate(count for _, count in groups)
+    return [(name, stop - count, stop) for (name, count), stop in zip(groups, stops, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,6 @@ class Style:
 PAGE: Final = Style(9.5, False, 6.4, 0.42, 4, 11, 10, 8, 7, 1.5, 150)
 COLUMN: Final = Style(3.3, True, 3.3, 0.42, 3, 8, 7, 6, 6, 1.0, 300)
 SCREEN: Final = replace(PAGE, width=16.0)
-"""Of pictures that are kept beside results: matrices of many networks need not shrink to a page."""
+"""For pictures kept beside results: matrices of many networks need not shrink to a page."""
 
 STYLES: Final[dict[Purpose, Style]] = {"page": PAGE, "column": COLUMN}
