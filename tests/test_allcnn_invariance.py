@@ -46,7 +46,7 @@ def test_values_are_those_of_the_copies_as_arrays():
     stretched = []
     for k, X in enumerate(layers):
         of = invariance._Flat(X, "whole")
-        move = invariance._stretching(of, np.random.default_rng((0, k)))
+        move = invariance._maps(of, (0, k))["stretched"]
         stretched.append(of[:] @ move(np.eye(of.shape[1], dtype=np.float32)))
     wanted = cka64(layers, stretched, ranges)
     np.testing.assert_allclose(checks["stretched"].values, wanted, atol=1e-4)
@@ -69,7 +69,7 @@ def test_a_rotation_keeps_all_distances_and_mixes_neurons(p):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((64, p)).astype(np.float32)
     of = invariance._Flat(X, "whole")
-    rotate = invariance._rotation(of, np.random.default_rng(1))
+    rotate = invariance._maps(of, 1)["rotated"]
     Y = rotate(X)
     np.testing.assert_allclose(Y @ Y.T, X @ X.T, atol=1e-4 * p)
     # The matrix itself, of its rows for unit vectors.
@@ -83,7 +83,7 @@ def test_a_rotation_keeps_all_distances_and_mixes_neurons(p):
 def test_the_control_can_be_undone():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((64, 20)).astype(np.float32)
-    stretch = invariance._stretching(invariance._Flat(X, "whole"), np.random.default_rng(1))
+    stretch = invariance._maps(invariance._Flat(X, "whole"), 1)["stretched"]
     M = stretch(np.eye(20, dtype=np.float32)).astype(np.float64)
     assert np.linalg.cond(M) < 1e12
     assert np.abs(M @ M.T - np.eye(20)).max() > 1

@@ -67,17 +67,15 @@ def matrix(panel: Panel, style: Style = PAGE) -> Figure:
     return fitted(build, style, side)
 
 
-def grid(
-    panels: Sequence[Panel], title: str = "", style: Style = PAGE, abreast: int | None = None
-) -> Figure:
+def grid(panels: Sequence[Panel], title: str = "", style: Style = PAGE) -> Figure:
     """Draw matrices side by side, with one colour bar.
 
-    Where all panels share their names, those stand at the outer panels alone. ``abreast`` are the
-    matrices of a line; None for as many as the style has, in lines of about one length.
+    Where all panels share their names, those stand at the outer panels alone. A line has as many
+    matrices as the style says, and lines have about one length.
     """
     maps = [Map(panel) for panel in _on_one_scale(panels)]
     small = style.small
-    abreast = _abreast(len(panels), style) if abreast is None else abreast
+    abreast = _abreast(len(panels), style)
     return fitted(lambda side: _sheet(maps, abreast, side, small, title), small, _grid_side(panels))
 
 

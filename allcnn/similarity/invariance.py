@@ -17,6 +17,7 @@ from allcnn.similarity.arrays import similarity_matrix
 from allcnn.similarity.method import Method, Pool
 from store.model.array_interop import Sliced, as_floats
 
+CONTROL: Final = "stretched"
 N_REFLECTIONS: Final = 16
 SCALE: Final = 7.0
 STRETCH: Final = 10.0
@@ -52,12 +53,10 @@ def check_invariance(
     about angles at the origin, and is as invariant.
     """
     originals: list[Any] = [_Flat(each, method.pool) for each in representations]
-    copies: dict[str, list[Any]] = {
-        name: [
-            replace(X, by=make(X, np.random.default_rng((seed, k))))
-            for k, X in enumerate(originals)
-        ]
-        for name, make in _MAPS.items()
+    maps = [_maps(X, (seed, k)) for k, X in enumerate(originals)]
+    copies = {
+        name: [replace(X, by=own[name]) for X, own in zip(originals, maps, strict=True)]
+        for name in (maps[0] if maps else ())
     }
     # All at once, so that the Gram of each representation is computed once.
     columns = [*originals, *(X for moved in copies.values() for X in moved)]
@@ -90,24 +89,18 @@ class _Flat:
         return self.by(np.ascontiguousarray(X.reshape(len(X), -1), dtype))
 
 
-def _permutation(X: _Flat, rng: np.random.Generator) -> Map:
-    order = rng.permutation(X.shape[1])
-    return lambda rows: rows[:, order]
-
-
-def _scaling(X: _Flat, rng: np.random.Generator) -> Map:
-    return lambda rows: rows * np.float32(SCALE)
-
-
-def _rotation(X: _Flat, rng: np.random.Generator) -> Map:
-    directions, order = _directions(X, rng), rng.permutation(X.shape[1])
-    # A dense orthogonal matrix of the first layer would take 39 GB.
-    return lambda rows: _along(rows, directions, -2)[:, order]
-
-
-def _stretching(X: _Flat, rng: np.random.Generator) -> Map:
-    directions = _directions(X, rng)
-    return lambda rows: _along(rows, directions, STRETCH - 1)
+def _maps(X: _Flat, seed: Any) -> dict[str, Map]:
+    """Return the transformations of one representation by name."""
+    order = np.random.default_rng(seed).permutation(X.shape[1])
+    rng = np.random.default_rng(seed)
+    directions, reorder = _directions(X, rng), rng.permutation(X.shape[1])
+    return {
+        "neurons permuted": lambda rows: rows[:, order],
+        f"scaled by {SCALE:g}": lambda rows: rows * np.float32(SCALE),
+        # A dense orthogonal matrix of the first layer would take 39 GB.
+        "rotated": lambda rows: _along(rows, directions, -2)[:, reorder],
+        CONTROL: lambda rows: _along(rows, directions, STRETCH - 1),
+    }
 
 
 def _along(rows: Rows, directions: Directions, factor: float) -> Rows:
@@ -135,15 +128,6 @@ def _directions(X: _Flat, rng: np.random.Generator) -> Directions:
     # A little of everything, for examples that are alike.
     vectors += 1e-3 * np.sqrt(np.mean(np.square(vectors)) + 1e-30) * rng.standard_normal((half, p))
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-_MAPS: Final = {
-    "neurons permuted": _permutation,
-    f"scaled by {SCALE:g}": _scaling,
-    "rotated": _rotation,
-    "stretched": _stretching,
-}
-CONTROL: Final = "stretched"
 
 
 def _largest(difference: Float[np.ndarray, "r r"]) -> float:
