@@ -1,4 +1,4 @@
-"""How well classes can be told from each layer: curves of linear probes, alone or below matrices.
+"""Accuracies of linear probes on each layer: curves, alone or below matrices.
 
 The figure of matrices above and accuracies below is Figure 3 of Kornblith et al. (2019).
 """

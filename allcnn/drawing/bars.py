@@ -1,4 +1,4 @@
-"""How often layers are found by each way of comparing them, beside what was published."""
+"""How often layers are found by each way of comparing them, beside published numbers."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -27,7 +27,7 @@ def correspondence_bars(
     Args:
         found: ours, in the order of the bars.
         published: by the same names; ways without one have a single bar.
-        chance: what guessing gives, a dashed line.
+        chance: the share found by guessing, a dashed line.
         source: of the published numbers, named in the legend.
         title: above the bars.
         style: for a page or a column.

@@ -19,7 +19,7 @@ from matplotlib.textpath import TextPath
 
 from store.storage.paths import Address, Place, as_place, make_folder, write_bytes
 
-# Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, pale on white.
+# Okabe and Ito's palette, for colour-blind readers too, without its yellow, pale on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MAX_LETTERS = 40
 """The most letters of a label: longer ones would leave no room for the drawing."""
@@ -33,7 +33,7 @@ _svg_lock = threading.Lock()
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
-    """Return an empty white figure of so many inches."""
+    """Return an empty white figure; sizes are in inches."""
     figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     engine = figure.get_layout_engine()
@@ -71,12 +71,12 @@ def save(figure: Figure, path: Address, dpi: int = 150) -> Place:
 
 
 def set_title(axes: Axes, title: str, width: float, font_size: float) -> None:
-    """Write a title in lines of at most so many inches."""
+    """Write a title in lines of at most ``width`` inches."""
     axes.set_title(wrapped(title, max(width, 1.5), font_size), fontsize=font_size)
 
 
 def wrapped(text: str, width: float, font_size: float) -> str:
-    """Break a text into lines of at most so many inches, all about as long."""
+    """Break a text into lines of at most ``width`` inches, all about as long."""
     # A letter is about 0.55 of its size wide, and there are 72 points an inch.
     letters = max(12, int(width * 72 / (0.55 * font_size)))
     lines = textwrap.wrap(text, letters)
@@ -105,7 +105,7 @@ def text_inches(text: str, font_size: float) -> float:
 
 
 def line_colours(n: int) -> list[Any]:
-    """Return n colours that can be told apart, also by colour-blind readers."""
+    """Return n colours that colour-blind readers, too, can distinguish."""
     if n <= len(_COLOURS):
         return list(_COLOURS[:n])
     return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.95, n)))

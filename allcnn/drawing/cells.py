@@ -79,7 +79,7 @@ ERRORS: Final = Scale("standard error", "cividis")
 
 
 def scale_of(panel: Panel) -> Scale:
-    """Return what the colours of a measure's values stand for."""
+    """Return the scale of the colours of a measure's values."""
     return Scale(panel.measure, COLOURS, *panel.limits)
 
 
@@ -98,7 +98,7 @@ def draw_cells(axes: Axes, matrix: Float[np.ndarray, "r c"], colouring: Colourin
 
 
 def part_groups(axes: Axes, panel: Panel, cell: float) -> None:
-    """Draw lines between groups, in cells of so many inches."""
+    """Draw lines between groups, in cells of ``cell`` inches."""
     for groups, draw in ((panel.row_groups, axes.axhline), (panel.column_groups, axes.axvline)):
         if groups is None:
             continue
@@ -109,7 +109,7 @@ def part_groups(axes: Axes, panel: Panel, cell: float) -> None:
 
 
 def label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None:
-    """Name as many rows and columns as fit cells of so many inches, with groups beyond them."""
+    """Name as many rows and columns as fit cells of ``cell`` inches, with groups beyond them."""
     axes.tick_params(which="both", length=2, labelsize=font_size)
     longest = as_label(max(panel.columns, key=len))
     side_by_side = panel.column_groups is None and text_inches(longest, font_size) <= 0.75 * cell
@@ -126,7 +126,7 @@ def label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None
 
 
 def name_members(axis: Axis, names: Sequence[str], cell: float, font_size: float) -> None:
-    """Name as many rows or columns as fit cells of so many inches, first and last included."""
+    """Name as many rows or columns as fit cells of ``cell`` inches, first and last included."""
     last, least = len(names) - 1, _cells(font_size, cell)
     shown = [*range(0, last - least + 1, least), last]
     axis.set_ticks(shown, [as_label(names[k]) for k in shown])
@@ -157,7 +157,7 @@ def name_groups(
 
 
 def _cells(font_size: float, cell: float) -> int:
-    """Return how many cells of so many inches a line of text needs."""
+    """Return how many cells of ``cell`` inches a line of text needs."""
     return math.ceil(1.4 * font_size / 72 / cell)
 
 

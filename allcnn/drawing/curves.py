@@ -1,4 +1,4 @@
-"""Plots of learning, of how CKA settles, of what chance gives, and of layers identified."""
+"""Plots of learning, of how CKA settles, of CKA by chance, and of layers identified."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -84,7 +84,7 @@ def choose_pairs(
 
     For a list compared with itself: neighbours, as its diagonal is 1. For two lists of one length:
     the diagonal. Else each entry of the shorter list with the most similar one of the longer,
-    where there is any that is not NaN. From more than ``most``, that many are taken evenly.
+    unless all are NaN. From more than ``most``, that many are taken evenly.
     """
     matrix = np.asarray(matrix)
     r, c = matrix.shape
@@ -161,7 +161,7 @@ def baseline_plot(
     title: str = "",
     measure: str = "CKA",
 ) -> Figure:
-    """Draw the value of each chosen pair beside what it is with examples matched at random.
+    """Draw the value of each chosen pair beside those of examples matched at random.
 
     ``baseline`` holds values of p random matchings: a grey band from the smallest to the largest,
     with a line at their mean. Which pairs: ``choose_pairs``.

@@ -86,7 +86,7 @@ def convergence_figure(
 
 
 def draw_baseline(workspace: Workspace, result: SimilarityResult) -> Place:
-    """Draw values beside what they are when examples are matched at random."""
+    """Draw values beside those of examples matched at random."""
     assert result.baseline is not None
     figure = curves.baseline_plot(
         result.values,
@@ -120,7 +120,7 @@ def draw_stages(workspace: Workspace, results: Sequence[SimilarityResult]) -> Pl
     ]
     title = f"{final} against its checkpoints: {method(results[0])}"
     figure = matrices.grid(panels, title, SCREEN)
-    # The name of the result of the final network with itself tells sigma and all else apart.
+    # The name of the result of the final network with itself contains sigma and all else.
     return save(figure, workspace.figures / f"stages-{results[-1].name}.png")
 
 

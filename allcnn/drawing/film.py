@@ -41,7 +41,7 @@ class Film:
 
     Attributes:
         figure: as it looks now.
-        panels: what its frames show.
+        panels: those of its frames.
     """
 
     figure: Figure

@@ -30,7 +30,7 @@ _CLOSE: Final = 0.97
 
 
 class Placed(NamedTuple):
-    """Axes of so many inches, and the line and column that they stand in."""
+    """Axes with their size in inches, and the line and column that they stand in."""
 
     axes: Axes
     line: int
@@ -69,7 +69,7 @@ class Sheet:
         self.figure.set_dpi(self.style.dpi)
 
     def place(self, line: int, column: int, width: float, height: float) -> Axes:
-        """Return new axes of so many inches."""
+        """Return new axes; sizes are in inches."""
         axes = self.figure.add_subplot()
         self.placed.append(Placed(axes, line, column, width, height))
         return axes
@@ -84,7 +84,7 @@ class _Tracks(NamedTuple):
 
     @classmethod
     def of(cls, sizes: Iterable[tuple[int, float, float, float]]) -> "_Tracks":
-        """Gather key, size, and where what is drawn begins and ends beside axes that begin at 0."""
+        """Gather key, size, and the ends of all drawn parts beside axes that begin at 0."""
         tracks = cls({}, {}, {})
         for key, size, low, high in sizes:
             for of, inches in zip(tracks, (-low, size, high - size), strict=True):
@@ -104,7 +104,7 @@ def fitted(build: Callable[[float], Sheet], style: Style, side: float) -> Figure
     """Return a figure of the style's width, or less where that suffices.
 
     Args:
-        build: makes the sheet with matrices whose longest side has so many inches.
+        build: makes the sheet with matrices whose longest side has the given inches.
         style: says how wide.
         side: as many inches at most; fewer where the width asks for it.
     """

@@ -38,7 +38,7 @@ PAIR_INCHES: Final = 3.4
 
 @dataclass(frozen=True)
 class Map:
-    """A panel with what its colours stand for, None for its measure, and whether it has a bar."""
+    """A panel, the scale of its colours, None for that of its measure, and whether it has a bar."""
 
     panel: Panel
     scale: Scale | None = None
@@ -153,7 +153,7 @@ class Names(NamedTuple):
 
 
 def _sheet(maps: Sequence[Map], abreast: int, side: float, style: Style, title: str = "") -> Sheet:
-    """Put maps into lines, the longest side of the longest having so many inches."""
+    """Put maps into lines, the longest side of the longest having ``side`` inches."""
     sheet = Sheet(style, title)
     shared = len({one.panel.names for one in maps}) == 1
     if shared and len(maps) > 1:
@@ -193,7 +193,7 @@ def _place(sheet: Sheet, one: Map, line: int, column: int, cell: float, names: N
 
 
 def draw_map(axes: Axes, one: Map, cell: float, style: Style, names: Names) -> None:
-    """Draw a map in axes of cells of so many inches."""
+    """Draw a map in axes whose cells have ``cell`` inches."""
     panel, colours = one.panel, one.scale or scale_of(one.panel)
     scale = colours.over([one.panel.matrix])
     width = cell * len(panel.columns)

@@ -26,12 +26,12 @@ class Panel:
         rows: names, from the bottom up.
         columns: names, from left to right.
         title: above the matrix.
-        row_label: what the rows are, such as the run.
-        column_label: what the columns are.
-        errors: standard errors of the values; what is NaN is not written, and hatched in a map.
+        row_label: the name of all rows, such as the run.
+        column_label: that of all columns.
+        errors: standard errors of the values; NaN is not written, and hatched in a map.
         row_groups: names and numbers of rows that belong together, such as those of one network.
         column_groups: the same of columns.
-        measure: what the values are.
+        measure: the name of the values.
         limits: values of the first colour and of the last.
     """
 
@@ -75,7 +75,7 @@ class Panel:
 
     @property
     def names(self) -> tuple[object, ...]:
-        """All that stands at the axes, to tell whether two panels share them."""
+        """All that stands at the axes: equal where two panels share them."""
         groups = (tuple(self.row_groups or ()), tuple(self.column_groups or ()))
         return tuple(self.rows), tuple(self.columns), self.row_label, self.column_label, groups
 

@@ -17,7 +17,7 @@ class Style:
         cell: largest side of one cell.
         abreast: matrices side by side in a grid, at most.
         title: size of titles.
-        label: size of what axes are called.
+        label: size of the labels of axes.
         tick: size of names and numbers at axes; never below 6, the least that is read in print.
         number: size of numbers in cells.
         line: width of curves in points.

@@ -57,7 +57,7 @@ def _convolve_fwd(
 def _convolve_bwd(
     stride: int, padding: Padding, kept: tuple[Array, Array, Array | None], gradient: Array
 ) -> tuple[Array, Array]:
-    # Else what is computed before and after them becomes part of the transposes, which slows both.
+    # Else neighbouring computations become part of the transposes, which slows both.
     (images, kernel, patches), gradient = _as_computed((kept, gradient))
     pads = _pads(images, kernel, stride, padding)
     return (

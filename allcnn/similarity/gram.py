@@ -279,7 +279,7 @@ def _flat(X: Rows) -> Rows:
 
 
 def _placed(X: Rows) -> Rows:
-    """Return what the backend computes on: a JAX array where it is, or NumPy's."""
+    """Return an array for the backend: a JAX array where it is, or NumPy's."""
     return X if isinstance(X, jax.Array) and backend() is not BLAS else np.asarray(X)
 
 

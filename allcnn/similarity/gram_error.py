@@ -19,7 +19,7 @@ _ROUNDINGS, _OF_MANY, _MANY = 16, 8, 2048
 """Unit roundoffs of both squared norms by which a squared distance is off: of a few features, and
 of many, whose sums are made of pieces.
 
-Of 65,000 pairs, for features of any number, none was off by more, and the mean by a tenth; rows
+For 65,000 pairs, with any number of features, none was off by more, and the mean by a tenth; rows
 near a constant that is not taken out reach twice as much.
 """
 
@@ -51,7 +51,7 @@ def error_bound(
         b: of the others.
         usual: the usual squared distance; None for that of these rows.
 
-    Infinite for float32 where a distance cannot be told from 0, where those within classes lost
+    Infinite for float32 where a distance cannot be distinguished from 0, where those within classes lost
     digits, and where norms leave its range; NaN where float64 values are not finite.
     """
     is_gram = a is None or b is None
@@ -73,14 +73,14 @@ def error_bound(
 
 
 def usual_distance(K: Float[np.ndarray, "n n"]) -> float:
-    """Return the usual one of a Gram's squared distances above 0; 0 where there are none."""
+    """Return the usual squared distance above 0 of a Gram; 0 where all are 0."""
     with np.errstate(over="ignore", invalid="ignore"):
         sums = K.diagonal()[:, None] + K.diagonal()[None, :]
         return _near_and_usual(sums - 2 * K, _errors(sums))[1]
 
 
 def centred_bound(K: Float[np.ndarray, "n n"], p: int) -> float:
-    """Return about what the bound would be of the Gram of the same rows, shifted by their mean."""
+    """Estimate the bound for the Gram of the same rows, shifted by their mean."""
     with np.errstate(over="ignore", invalid="ignore"):
         means = K.mean(axis=1)
         norms = K.diagonal() - 2 * means + means.mean()
@@ -89,7 +89,7 @@ def centred_bound(K: Float[np.ndarray, "n n"], p: int) -> float:
 
 
 def squared_distances(K: Matrix, a: Norms | None = None, b: Norms | None = None) -> Matrix:
-    """Return the squared distances, exactly 0 where they cannot be told from it.
+    """Return the squared distances, exactly 0 where they are within their errors.
 
     Takes what `error_bound` takes.
     """

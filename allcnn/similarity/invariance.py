@@ -116,7 +116,7 @@ def _along(rows: Rows, directions: Directions, factor: float) -> Rows:
 
 
 def _directions(X: _Flat, rng: np.random.Generator) -> Directions:
-    """Return unit vectors between examples, so that what differs between these is transformed.
+    """Return unit vectors between examples, so that differences between these are transformed.
 
     Reflections at random vectors would leave representations of many neurons nearly as they are.
     """

@@ -12,12 +12,12 @@ from jaxtyping import Float, Int
 
 
 class Identification(NamedTuple):
-    """What every layer found over all ordered pairs of different networks.
+    """The answers of every layer over all ordered pairs of different networks.
 
     Attributes:
         accuracy: the share of all questions answered with the corresponding layer, from 0 to 1.
         per_layer: the same for each layer that was asked for, in the networks' order.
-        n_pairs: ordered pairs of networks, so that each layer is asked for so many times.
+        n_pairs: ordered pairs of networks, in each of which every layer is asked for once.
         n_layers: layers that were asked for and offered; 1 / n_layers is the accuracy by chance.
         confusion: how often layer i of one network found layer j of another. A row sums to
             ``n_pairs`` less the questions without an answer; its diagonal entry over ``n_pairs``

@@ -35,7 +35,7 @@ LEAST_EXAMPLES = 4
 
 _ROUNDINGS = 4
 _RESOLUTION = _ROUNDINGS * float(np.finfo(np.float32).eps)
-"""Root mean square of what rounding leaves of a Gram below 1 that centring should make 0."""
+"""Root mean square of the rounding errors of a Gram below 1 that centring should make 0."""
 
 
 def zero_sums(r: int, c: int) -> PairSums:
@@ -106,8 +106,8 @@ def minibatch_sums(Ks: ManyGrams, Ls: ManyGrams | None, measure: Measure) -> Pai
     """Return n times the measure's products of all pairs of Grams over a minibatch of n examples.
 
     ``Ls`` None compares ``Ks`` with themselves, which is half the work. Compiled once for each
-    number of matrices and examples. A constant representation adds exactly 0, as does what float32
-    cannot tell from one; Grams of any finite scale neither overflow nor vanish.
+    number of matrices and examples. A constant representation adds exactly 0, as does one that
+    float32 cannot tell from it; Grams of any finite scale neither overflow nor vanish.
     Raises ValueError for fewer examples than the measure needs, and for differing shapes.
     """
     F, G, n = _both_scaled(Ks, Ls, measure)

@@ -11,7 +11,7 @@ from allcnn.networks.variables import n_outputs, parameter_bytes
 from allcnn.settings.run import RunConfig
 
 _COPIES: Final = 3
-"""Of each parameter in training: itself, its momentum and its gradient."""
+"""Copies of each parameter in training: itself, its momentum and its gradient."""
 
 
 def check_training(data: Outline, config: RunConfig, n_runs: int) -> None:

@@ -112,8 +112,8 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
             remedy="use at most that many",
         )
     check_training(outline, config, len(configs))
-    # Held first: what another process trains is refused before data are loaded, a minute for some.
-    # The thread finishes what it writes in any case: it may be all that is left of an hour.
+    # Held first: runs of another process are refused before data are loaded, a minute for some.
+    # The thread finishes what it writes in any case: it may be all that remains of an hour.
     with (
         holding(workspace, [each.name for each in configs]) as renew,
         ThreadPoolExecutor(1, "saving") as thread,
@@ -156,7 +156,7 @@ def _save(thread: ThreadPoolExecutor, workspace: Workspace, run: _Run, name: str
 
 
 def _begin(workspace: Workspace, config: RunConfig, training: splits.Split) -> RunRecord:
-    """Write what a run is; a resumed run keeps its start time, even an unknown one."""
+    """Write the record of a run; a resumed run keeps its start time, even an unknown one."""
     run = config.name
     begun = run_record.begun_at(workspace, run) if run in workspace.runs() else now()
     entry = RunRecord(config, training.class_names, training.images.shape[-1], begun)

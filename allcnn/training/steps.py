@@ -39,7 +39,7 @@ class Totals(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What the compiled steps depend on: one program serves every seed of a configuration."""
+    """All that compiled steps depend on: one program serves every seed of a configuration."""
 
     network: Network
     config: RunConfig
@@ -148,7 +148,7 @@ def _step(
 
 
 class Evaluation(NamedTuple):
-    """A split on the device, in batches of one shape; what fills up the last has label -1."""
+    """A split on the device, in batches of one shape; the last is filled up with examples of label -1."""
 
     images: UInt8[Array, "batches b h w c"]
     labels: Int[Array, "batches b"]

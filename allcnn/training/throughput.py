@@ -1,4 +1,4 @@
-"""How fast training goes: how many steps to take at a time, and what to report of them."""
+"""The speed of training: the number of steps to take at a time, and reports of them."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Clock:
 
     @contextmanager
     def stepping(self, n_steps: int) -> Iterator[None]:
-        """Time a program of so many steps, and choose how many the next one takes."""
+        """Time a program of ``n_steps`` steps, and choose how many the next one takes."""
         began = time.monotonic()
         yield
         seconds = time.monotonic() - began
@@ -36,7 +36,7 @@ class Clock:
         self._stepping_s += seconds
 
     def report(self, done: int, detail: str) -> None:
-        """Report so many steps of the whole training, with the speed so far."""
+        """Report the steps done of the whole training, with the speed so far."""
         if self._steps and self._began is not None:
             speed = self._steps * self._images / self._stepping_s
             outside = 1 - self._stepping_s / (time.monotonic() - self._began)

@@ -118,7 +118,7 @@ class Block(nnx.Module):
         self.norm = nnx.BatchNorm(layer.features, momentum=0.9, epsilon=1e-5, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h2 w2 c2"]:
-        """Return the block's output after ReLU, in the precision of what comes in."""
+        """Return the block's output after ReLU, in the precision of its input."""
         kernel = self.conv.kernel[...].astype(x.dtype)
         outputs = convolve(x, kernel, self.layer.stride, self.layer.padding)
         normed = batch_norm(self.norm, outputs.astype(jnp.float32), train)

@@ -18,7 +18,7 @@ class Convolutional(Architecture):
     """An architecture of convolutions, batch norm and ReLU."""
 
     def layers(self, n_classes: int) -> Layers:
-        """Return the layers for so many classes."""
+        """Return the layers for ``n_classes`` classes."""
         raise NotImplementedError
 
     def network(self, n_classes: int, input_channels: int, image_size: int) -> Network:

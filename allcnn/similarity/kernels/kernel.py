@@ -15,7 +15,7 @@ class Pairs(NamedTuple):
     Attributes:
         products: their base kernel; linear products are of rows shifted by a row near their mean.
         squared: their squared distances, of normalised rows where the base is the cosine kernel.
-        scale: what ``Kernel.scale`` returned.
+        scale: the value of ``Kernel.scale``.
     """
 
     products: Any
@@ -46,7 +46,7 @@ class Kernel(Varying, ABC):
         """Return the kernel of pairs, elementwise, by ``pairs.squared.__array_namespace__()``."""
 
     def scale(self, median: float) -> float:
-        """Return what the transform needs of the median distance, such as a bandwidth."""
+        """Return the scale of the transform for a median distance, such as a bandwidth."""
         return median
 
     def less(self, pairs: Pairs, origin: Any) -> tuple[Any, Any]:

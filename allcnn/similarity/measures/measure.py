@@ -94,7 +94,7 @@ class Measure(Varying, ABC):
 
     @abstractmethod
     def factor(self, n: int) -> float:
-        """Return by what the inner product for a minibatch of n examples is multiplied."""
+        """Return the factor of the inner product for a minibatch of n examples."""
 
     @abstractmethod
     def finish(self, sums: PairSums) -> Matrix:
