@@ -51,7 +51,7 @@ def error_bound(
         b: of the others.
         usual: the usual squared distance; None for that of these rows.
 
-    Infinite for float32 where a distance cannot be distinguished from 0, where those within classes lost
+    Infinite for float32 where a distance is within its error, where those within classes lost
     digits, and where norms leave its range; NaN where float64 values are not finite.
     """
     is_gram = a is None or b is None

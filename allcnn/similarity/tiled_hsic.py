@@ -96,7 +96,7 @@ def exact_hsic(n: int, spans: Sequence[tuple[Span, Span]], tiles: Sequence[TileS
     """Return n·HSIC of n examples as one minibatch (Song et al. 2012, eq. 5).
 
     ``tiles`` are the sums of the tiles ``spans``, in the same order, which fixes the last bit. The
-    HSIC of a Gram matrix with itself is 0 where float32 cannot distinguish it from that of a constant.
+    HSIC of a Gram matrix with itself is 0 where float32 cannot tell it from a constant's.
     Raises ValueError where there are not as many sums as spans.
     """
     _check_examples(n)

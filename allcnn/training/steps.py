@@ -148,7 +148,7 @@ def _step(
 
 
 class Evaluation(NamedTuple):
-    """A split on the device, in batches of one shape; the last is filled up with examples of label -1."""
+    """A split on the device, in batches of one shape; the last is padded with label -1."""
 
     images: UInt8[Array, "batches b h w c"]
     labels: Int[Array, "batches b"]
