@@ -29,12 +29,9 @@ def batch_norm(
 
 
 @jax.custom_vjp
-def _normalise(
-    x: Float[Array, "n h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"], epsilon: float
-) -> tuple[Float[Array, "n h w c"], Float[Array, " c"], Float[Array, " c"]]:
+def _normalise(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array, Array]:
     """Return the output, and the mean and the variance of each channel, which pass no gradient."""
-    outputs, _ = _normalise_fwd(x, scale, bias, epsilon)
-    return outputs
+    return _normalise_fwd(x, scale, bias, epsilon)[0]
 
 
 def _normalise_fwd(

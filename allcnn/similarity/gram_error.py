@@ -37,9 +37,7 @@ TINY, HUGE = 1e-30, 1e37
 _SAMPLED_PAIRS = 4096
 
 
-def error_bound(
-    K: Matrix, p: int, a: Norms | None = None, b: Norms | None = None, *, usual: float | None = None
-) -> float:
+def error_bound(K: Matrix, p: int, *norms: Norms, usual: float | None = None) -> float:
     """Return a bound of the errors of squared distances, as a share of usual ones.
 
     An error counts wherever it is: wide kernels see distances far above the median.
@@ -47,19 +45,18 @@ def error_bound(
     Args:
         K: products of rows with others, in the precision in which they were computed.
         p: features of a row.
-        a: squared norms of the rows; None for a Gram matrix, which has them on its diagonal.
-        b: of the others.
+        norms: squared norms of the rows and of the others; none for a Gram matrix, which has them
+            on its diagonal.
         usual: the usual squared distance; None for that of these rows.
 
     Infinite for float32 where a distance is within its error, where those within classes lost
     digits, and where norms leave its range; NaN where float64 values are not finite.
     """
-    is_gram = a is None or b is None
-    a, b = (K.diagonal(), K.diagonal()) if a is None or b is None else (a, b)
+    a, b = norms or (K.diagonal(), K.diagonal())
     with np.errstate(over="ignore", invalid="ignore"):
         sums = a[:, None] + b[None, :]
         squared, errors = sums - 2 * K, _errors(sums, p)
-        if is_gram:
+        if not norms:
             np.fill_diagonal(squared, np.inf)
             np.fill_diagonal(errors, 0)
         in_range = TINY < max(float(a.max()), float(b.max())) < HUGE
@@ -88,12 +85,12 @@ def centred_bound(K: Float[np.ndarray, "n n"], p: int) -> float:
         return float(2 * _errors(norms, p).max()) / usual if usual != 0 else np.inf
 
 
-def squared_distances(K: Matrix, a: Norms | None = None, b: Norms | None = None) -> Matrix:
+def squared_distances(K: Matrix, *norms: Norms) -> Matrix:
     """Return the squared distances, exactly 0 where they are within their errors.
 
     Takes what `error_bound` takes.
     """
-    a, b = (K.diagonal(), K.diagonal()) if a is None or b is None else (a, b)
+    a, b = norms or (K.diagonal(), K.diagonal())
     return _resolved(a[:, None] + b[None, :], K)
 
 
@@ -144,5 +141,4 @@ def _some_pairs(n: int, m: int) -> Int[np.ndarray, "k"]:
 
 @lru_cache(maxsize=4)
 def _triangle(size: int) -> tuple[Int[np.ndarray, "t"], Int[np.ndarray, "t"]]:
-    n = (int(np.sqrt(8 * size + 1)) - 1) // 2
-    return np.triu_indices(n)
+    return np.triu_indices((int(np.sqrt(8 * size + 1)) - 1) // 2)
