@@ -214,10 +214,10 @@ def test_merging_is_associative_and_reduces_in_order():
 def test_one_compilation_serves_every_minibatch_of_one_size(caplog):
     with jax.log_compiles():
         minibatch_sums(grams(2, 9), None, UNBIASED)
-        assert "_self_products" in caplog.text
+        assert "_pair_products" in caplog.text
         caplog.clear()
         minibatch_sums(grams(2, 9, seed=1), None, UNBIASED)
-        assert "_self_products" not in caplog.text
+        assert "_pair_products" not in caplog.text
 
 
 def test_parts_keep_minibatches_apart_and_add_up_in_order():

@@ -20,15 +20,11 @@ class Variables(NamedTuple):
 
 
 class Network(ABC):
-    """A network that computes activations; a subclass is a frozen dataclass.
-
-    Attributes:
-        input_channels: 1 for grey images, 3 for colour.
-        image_size: side of the images in pixels.
-    """
+    """A network that computes activations; a subclass is a frozen dataclass."""
 
     input_channels: int
     image_size: int
+    """Side of the images in pixels."""
 
     @property
     @abstractmethod

@@ -54,12 +54,7 @@ class Similarity(NamedTuple):
 
 
 class Cka(NamedTuple):
-    """CKA of two arrays.
-
-    Attributes:
-        value: above 1 or below 0 where estimates near the bounds are; NaN where not defined.
-        standard_error: likely too small from fewer than 8 minibatches; NaN where not defined.
-    """
+    """CKA of two arrays; see `Similarity`."""
 
     value: float
     standard_error: float
@@ -68,8 +63,7 @@ class Cka(NamedTuple):
 def cka(X: ArrayLike, Y: ArrayLike, **how: Any) -> Cka:
     """Return CKA of two arrays over the same n examples, and its standard error.
 
-    `cka_matrix` with one array on either side: see there for arguments, sources and errors.
-    ``cka(X, X)`` is 1.
+    Arguments, sources and errors are those of `cka_matrix`. ``cka(X, X)`` is 1.
     """
     values, standard_errors = _compare([("X", X)], [("Y", Y)], _method(how))
     return Cka(values.item(), standard_errors.item())

@@ -59,13 +59,9 @@ def identify(
     answered = best.any(-1, keepdims=True)
     confusion = ((answers[..., None] == places) & answered).sum(axis=0)
     shares = confusion.diagonal() / n_pairs
-    return Identification(
-        accuracy=float(confusion.trace() / (n_pairs * n_layers)),
-        per_layer=dict(zip(layers, shares.tolist(), strict=True)),
-        n_pairs=n_pairs,
-        n_layers=n_layers,
-        confusion=confusion,
-    )
+    accuracy = float(confusion.trace() / (n_pairs * n_layers))
+    per_layer = dict(zip(layers, shares.tolist(), strict=True))
+    return Identification(accuracy, per_layer, n_pairs, n_layers, confusion)
 
 
 def as_blocks(

@@ -31,7 +31,7 @@ ManyGrams = Float[np.ndarray, "m n n"] | Stack | Sequence[Float[np.ndarray, "n n
 """Grams in float32, or in float64 where float32 does not hold their digits."""
 
 LEAST_EXAMPLES = 4
-"""Fewest of a minibatch: those for which unbiased HSIC is defined."""
+"""Fewest examples of a minibatch, for which unbiased HSIC is defined."""
 
 _ROUNDINGS = 4
 _RESOLUTION = _ROUNDINGS * float(np.finfo(np.float32).eps)
@@ -46,8 +46,7 @@ def zero_sums(r: int, c: int) -> PairSums:
 def merged(parts: Sequence[PairSums]) -> PairSums:
     """Add sums over other examples in the order given, which fixes the last bit of the result."""
     _check_some(parts)
-    shapes = {part.cross.shape for part in parts}
-    if len(shapes) > 1:
+    if len(shapes := {part.cross.shape for part in parts}) > 1:
         raise ValueError(
             f"sums of shapes {' and '.join(map(str, sorted(shapes)))} do not merge; use sums of the"
             " same two lists of representations"
@@ -60,13 +59,9 @@ def merged(parts: Sequence[PairSums]) -> PairSums:
 
 @dataclass(frozen=True, eq=False)
 class MinibatchSums:
-    """Sums of each of b minibatches, in the order of their rows; its length is b.
+    """The `PairSums` of each of b minibatches, in the order of their rows; its length is b.
 
-    Attributes:
-        cross: of row i with column j.
-        rows: of row i with itself.
-        columns: of column j with itself.
-        sizes: examples of each minibatch.
+    ``sizes`` are the examples of each minibatch.
     """
 
     cross: Float64[np.ndarray, "b r c"]
@@ -90,8 +85,7 @@ class MinibatchSums:
 
     def total(self) -> PairSums:
         """Add the minibatches in their order, which fixes the last bit; of none, zeros."""
-        nothing = zero_sums(*self.cross.shape[1:])
-        return merged([nothing, *(self[i] for i in range(len(self)))])
+        return merged([zero_sums(*self.cross.shape[1:]), *(self[i] for i in range(len(self)))])
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -112,19 +106,13 @@ def minibatch_sums(Ks: ManyGrams, Ls: ManyGrams | None, measure: Measure) -> Pai
     """
     F, G, n = _both_scaled(Ks, Ls, measure)
     factor = n * measure.factor(n)
+    others = None if G is None else G.values
+    cross, rows, columns, e, f = jax.device_get(_pair_products(F.values, others, measure))
+    e, f = e + F.exponents, f + (F if G is None else G).exponents
+    cross = factor * _rescaled(cross, e[:, None] + f[None, :])
     if G is None:
-        products, e = jax.device_get(_self_products(F.values, measure))
-        e = e + F.exponents
-        cross = factor * _rescaled(products, e[:, None] + e[None, :])
         return _self_sums((cross + cross.T) / 2, n)
-    (cross, rows, columns), e, f = jax.device_get(_cross_products(F.values, G.values, measure))
-    e, f = e + F.exponents, f + G.exponents
-    return PairSums(
-        factor * _rescaled(cross, e[:, None] + f[None, :]),
-        factor * _rescaled(rows, 2 * e),
-        factor * _rescaled(columns, 2 * f),
-        n,
-    )
+    return PairSums(cross, factor * _rescaled(rows, 2 * e), factor * _rescaled(columns, 2 * f), n)
 
 
 def group_sums(
@@ -264,22 +252,16 @@ def _rescaled(products: Any, exponents: Any) -> Any:
 
 
 @partial(jax.jit, static_argnames="measure")
-def _self_products(Ks: Stack, measure: Measure) -> tuple[Float32[Array, "m m"], Int32[Array, "m"]]:
-    F, exponents = _features(Ks, measure)
-    products = _products(F, F)
-    own = jnp.diagonal(products)
-    return _without_rounding(products, own, own, Ks.shape[1]), exponents
-
-
-@partial(jax.jit, static_argnames="measure")
-def _cross_products(Ks: Stack, Ls: Stack, measure: Measure) -> Any:
+def _pair_products(Ks: Stack, Ls: Stack | None, measure: Measure) -> Any:
     """Return products of all pairs and of both lists with themselves, and both exponents."""
     n = Ks.shape[1]
     F, e = _features(Ks, measure)
-    G, f = _features(Ls, measure)
-    rows, columns = jnp.sum(F * F, axis=1), jnp.sum(G * G, axis=1)
-    cross = _without_rounding(_products(F, G), rows, columns, n)
-    return (cross, _signal(rows, n), _signal(columns, n)), e, f
+    G, f = (F, e) if Ls is None else _features(Ls, measure)
+    cross = _products(F, G)
+    rows = jnp.diagonal(cross) if Ls is None else jnp.sum(F * F, axis=1)
+    columns = rows if Ls is None else jnp.sum(G * G, axis=1)
+    cross = _without_rounding(cross, rows, columns, n)
+    return cross, _signal(rows, n), _signal(columns, n), e, f
 
 
 @partial(jax.jit, static_argnames="measure")

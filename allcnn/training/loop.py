@@ -48,10 +48,6 @@ class _Run:
     history: History
     n_written: int
 
-    @property
-    def name(self) -> str:
-        return self.config.name
-
 
 def train(config: RunConfig, workspace: Workspace, report: Report = silent) -> str:
     """Train a run to its end, or return at once if it is finished; return its name.
@@ -68,9 +64,9 @@ def train_together(
 ) -> list[str]:
     """Train runs that differ in their seeds alone as one program; return their names.
 
-    As ``train``, but that those which are unfinished go on from the last epoch of which all have a
-    checkpoint; where a kill came between their last checkpoints, those that are left end with the
-    same parameters but for rounding, since fewer are another program. Raises ConfigError where they
+    As ``train``, but unfinished runs go on from the last epoch of which all have a checkpoint.
+    Where a kill came between their last checkpoints, the remaining ones end with the same
+    parameters but for rounding, since fewer are another program. Raises ConfigError where they
     differ in more, and RunError where some were begun and others were not.
     """
     if len({replace(config, seed=0) for config in configs}) != 1:
@@ -138,7 +134,7 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
             for run in runs:
                 # Of several seeds some may have been ahead; their curves stay, as checkpoints do.
                 if len(run.history) > run.n_written:
-                    run_record.write_history(workspace, run.name, run.history)
+                    run_record.write_history(workspace, run.config.name, run.history)
                     run.n_written = len(run.history)
             done = epoch + 1
             if done % config.checkpoint_every == 0 or done == config.epochs:
@@ -151,7 +147,7 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
 
 
 def _save(thread: ThreadPoolExecutor, workspace: Workspace, run: _Run, name: str) -> Future[None]:
-    folder = workspace.checkpoints_folder(run.name) / name
+    folder = workspace.checkpoints_folder(run.config.name) / name
     return thread.submit(checkpoints.save, folder, run.state.to_host())
 
 
@@ -218,7 +214,7 @@ def _resume(
 def _check_begun_together(configs: Sequence[RunConfig], known: Sequence[Sequence[str]]) -> None:
     """Raise RunError where going on together would begin runs again that are far ahead.
 
-    One checkpoint after ``init`` is what a kill between the first ones leaves.
+    A kill between the first checkpoints may leave one of them after ``init``.
     """
     counts = {config.name: len(names) for config, names in zip(configs, known, strict=True)}
     ahead = [run for run, n_checkpoints in counts.items() if n_checkpoints > 2]
@@ -299,8 +295,8 @@ def _not_finite(plan: Plan, run: _Run, what: str, loss: float, epoch: int, step:
     schedule = plan.recipe.learning_rate(plan.config, plan.steps_per_epoch)
     rate = float(schedule(jnp.int32(epoch * plan.steps_per_epoch + step)))
     return RunError(
-        f"the {what} of {run.name} became {loss} in epoch {epoch + 1}, step {step + 1}, at learning"
-        f" rate {rate:g}",
+        f"the {what} of {run.config.name} became {loss} in epoch {epoch + 1}, step {step + 1}, at"
+        f" learning rate {rate:g}",
         remedy="the last checkpoint is kept: train under another --prefix with a smaller"
         " --learning-rate",
     )
