@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from allcnn.similarity.measures import Measure
+from allcnn.similarity.measures import Matrix, Measure
 from allcnn.similarity.pair_sums import MinibatchSums, merged, zero_sums
 
 
@@ -57,9 +57,8 @@ def jackknife(parts: MinibatchSums, measure: Measure) -> StandardErrors:
         bias += (1 - share) * u
     for h, u in zip(odds, shifts, strict=True):
         squares += np.square(h * u - bias) / h
-    return StandardErrors(
-        np.sqrt(squares / len(parts)), _why_missing(theta, shifts, others, measure)
-    )
+    reason = _why_missing(theta, shifts, others, measure)
+    return StandardErrors(np.sqrt(squares / len(parts)), reason)
 
 
 def convergence(parts: MinibatchSums, measure: Measure) -> Float64[np.ndarray, "b r c"]:
@@ -84,12 +83,7 @@ def _sums_of_others(x: Float64[np.ndarray, "b ..."]) -> Float64[np.ndarray, "b .
     return others
 
 
-def _why_missing(
-    theta: Float64[np.ndarray, "r c"],
-    shifts: Float64[np.ndarray, "b r c"],
-    others: MinibatchSums,
-    measure: Measure,
-) -> str:
+def _why_missing(theta: Matrix, shifts: Matrix, others: MinibatchSums, measure: Measure) -> str:
     undefined = np.isnan(theta)
     lost = np.isnan(shifts).any(axis=0) & ~undefined
     why = []

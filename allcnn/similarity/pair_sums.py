@@ -21,13 +21,14 @@ Stack = Float32[Array, "m n n"]
 
 
 class Scaled(NamedTuple):
-    """Grams of which each is 2**exponent times its values."""
+    """Grams, each of which is 2**exponent times its values."""
 
     values: Float32[np.ndarray, "m n n"] | Stack
     exponents: Int32[np.ndarray, "m"]
 
 
-ManyGrams = Float[np.ndarray, "m n n"] | Stack | Sequence[Float[np.ndarray, "n n"]] | Scaled
+Grams = Sequence[Float[np.ndarray, "n n"]]
+ManyGrams = Float[np.ndarray, "m n n"] | Stack | Grams | Scaled
 """Grams in float32, or in float64 where float32 does not hold their digits."""
 
 LEAST_EXAMPLES = 4
@@ -115,11 +116,7 @@ def minibatch_sums(Ks: ManyGrams, Ls: ManyGrams | None, measure: Measure) -> Pai
     return PairSums(cross, factor * _rescaled(rows, 2 * e), factor * _rescaled(columns, 2 * f), n)
 
 
-def group_sums(
-    Ks: Sequence[Float[np.ndarray, "g g"]],
-    Ls: Sequence[Float[np.ndarray, "g g"]] | None,
-    measure: Measure,
-) -> PairSums:
+def group_sums(Ks: Grams, Ls: Grams | None, measure: Measure) -> PairSums:
     """Return the sums over g of a minibatch's examples, as of one class.
 
     In float64: what these differ by may be far less than their distance from the other examples.
@@ -186,9 +183,7 @@ def _narrowed(
         return np.ldexp(centred, -exponent).astype(np.float32), exponent
 
 
-def _wide_features(
-    Ks: Sequence[Float[np.ndarray, "g g"]], measure: Measure
-) -> Float64[np.ndarray, "m k"]:
+def _wide_features(Ks: Grams, measure: Measure) -> Float64[np.ndarray, "m k"]:
     features = []
     for K in Ks:
         row = measure.features(K.astype(np.float64)).ravel()
