@@ -140,15 +140,24 @@ def name_groups(
     ``angle`` turns the groups' names along the axis, which is done where all of them fit.
     """
     parts = spans(groups)
+    members: list[int] = []
     small = 0.8 * font_size
-    members = [k for _, first, stop in parts for k in _spread(first, stop, _cells(small, cell))]
+    least = _cells(small, cell)
+    for _, first, stop in parts:
+        # The last of them keeps its distance from the next group's first.
+        places = range(first, stop - least + 1, least)
+        if len(places) > 1 or stop - first == 1:
+            members += places
     axis.set_ticks(members, [as_label(names[k]) for k in members], minor=True)
     axis.set_tick_params(which="minor", labelsize=small)
     # Else a group's name would hide that of the member at its centre.
     axis.remove_overlapping_locs = False
     centres = [(first + stop - 1) / 2 for _, first, stop in parts]
     along = all(text_inches(name, font_size) < 0.95 * cell * count for name, count in groups)
-    shown = _apart(centres, 0 if along else _cells(font_size, cell))
+    shown = [0]
+    for k in range(1, len(centres)):
+        if along or centres[k] - centres[shown[-1]] >= _cells(font_size, cell):
+            shown.append(k)
     axis.set_ticks([centres[k] for k in shown], [parts[k][0] for k in shown])
     widest = 72 * max((text_inches(as_label(names[k]), small) for k in members), default=0)
     axis.set_tick_params(which="major", length=0, pad=widest + (10 if members else 4))
@@ -159,24 +168,6 @@ def name_groups(
 def _cells(font_size: float, cell: float) -> int:
     """Return how many cells of ``cell`` inches a line of text needs."""
     return math.ceil(1.4 * font_size / 72 / cell)
-
-
-def _spread(first: int, stop: int, least: int) -> range:
-    """Return places from the first on that lie so far apart; none where one of several fits alone.
-
-    The last of them keeps its distance from the next group's first.
-    """
-    shown = range(first, stop - least + 1, least)
-    return shown if len(shown) > 1 or stop - first == 1 else range(0)
-
-
-def _apart(places: Sequence[float], least: float) -> list[int]:
-    """Return the indices of places from the first on, each so far from the one before."""
-    shown = [0]
-    for k in range(1, len(places)):
-        if places[k] - places[shown[-1]] >= least:
-            shown.append(k)
-    return shown
 
 
 def fits_numbers(panel: Panel, cell: float, font_size: float) -> bool:
