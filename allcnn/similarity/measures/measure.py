@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from math import inf
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 from allcnn.definitions.registry import Varying
 
@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Matrix = NDArray[np.float64]
-else:  # names and settings are asked for by commands that need no NumPy
-    Matrix = Any
+Matrix: TypeAlias = "NDArray[np.float64]"
+"""Quoted, as commands that need no NumPy ask for names and settings."""
 
 
 class PairSums(NamedTuple):
@@ -28,9 +27,9 @@ class PairSums(NamedTuple):
         n_examples: examples summed over.
     """
 
-    cross: "NDArray[np.float64]"
-    rows: "NDArray[np.float64]"
-    columns: "NDArray[np.float64]"
+    cross: Matrix
+    rows: Matrix
+    columns: Matrix
     n_examples: int
 
 
