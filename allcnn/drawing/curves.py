@@ -182,7 +182,14 @@ def baseline_plot(
     names = [_pair_name(row_names[i], column_names[j]) for i, j in pairs]
     figure, axes = _places_axes(names, 0.35 * max(8, len(pairs)), measure, title)
     rows, columns = np.array(pairs, int).reshape(-1, 2).T
-    bands = _draw_bands(axes, baseline[:, rows, columns])
+    finite = np.ma.masked_invalid(baseline[:, rows, columns])
+    x = np.flatnonzero(finite.count(axis=0))
+    bottom, top, mean = (np.asarray(f(axis=0))[x] for f in (finite.min, finite.max, finite.mean))
+    matchings = f"{len(baseline):,} random matchings"
+    bands = [
+        axes.bar(x, top - bottom, 0.7, bottom=bottom, color="0.78", label=matchings),
+        axes.hlines(mean, x - 0.35, x + 0.35, color="0.35", linewidth=1.2, label="their mean"),
+    ]
     dots = axes.plot(values[rows, columns], "o", color=line_colours(1)[0], label=measure)
     axes.axhline(0, color="0.5", linewidth=0.8, zorder=0.5)
     axes.use_sticky_edges = False
@@ -245,18 +252,6 @@ def _with_legend_below(figure: Figure, drawn: Sequence[Any]) -> Figure:
 def _legend(figure: Figure, drawn: Sequence[Any], columns: int, size: float) -> None:
     where: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
     figure.legend(handles=drawn, fontsize=size, frameon=False, **where)
-
-
-def _draw_bands(axes: Axes, permuted: Float[np.ndarray, "p k"]) -> list[Any]:
-    """Draw range and mean of each column's values, as far as they are finite; return both."""
-    finite = np.ma.masked_invalid(permuted)
-    x = np.flatnonzero(finite.count(axis=0))
-    low, high, mean = (np.asarray(f(axis=0))[x] for f in (finite.min, finite.max, finite.mean))
-    label = f"{len(permuted):,} random matchings"
-    return [
-        axes.bar(x, high - low, 0.7, bottom=low, color="0.78", label=label),
-        axes.hlines(mean, x - 0.35, x + 0.35, color="0.35", linewidth=1.2, label="their mean"),
-    ]
 
 
 def _pair_name(row: str, column: str) -> str:
