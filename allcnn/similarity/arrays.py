@@ -121,7 +121,8 @@ def similarity_matrix(
 
     Arguments and errors are those of `cka_matrix`.
     """
-    return _compare(_named("Xs", Xs), None if Ys is None else _named("Ys", Ys), method)
+    Ls = None if Ys is None else [(f"Ys[{i}]", Y) for i, Y in enumerate(Ys)]
+    return _compare([(f"Xs[{i}]", X) for i, X in enumerate(Xs)], Ls, method)
 
 
 def _method(how: dict[str, Any]) -> Method:
@@ -155,7 +156,13 @@ class _Operand:
 
 def _compare(Xs: Named, Ys: Named | None, how: Method) -> Similarity:
     arrays, rows, columns = _distinct(Xs, Xs if Ys is None else Ys, how.pool)
-    n = _n_examples(arrays)
+    n = int(arrays[0].array.shape[0])
+    for X in arrays:
+        if X.array.shape[0] != n:
+            raise ValueError(
+                f"{arrays[0].name} has {n} examples and {X.name} has {X.array.shape[0]}; compare"
+                " arrays over the same examples"
+            )
     spans = pair_sums.split_minibatches(n, how.batch_size)
     others = None if columns == rows else columns
     # Arrays that are not finite give NaN, without a warning.
@@ -248,10 +255,6 @@ def _chosen(Ks: Any, indices: list[int] | None) -> Any:
     return Ks[indices] if isinstance(Ks, np.ndarray) else [Ks[i] for i in indices]
 
 
-def _named(name: str, arrays: Sequence[ArrayLike]) -> Named:
-    return [(f"{name}[{i}]", X) for i, X in enumerate(arrays)]
-
-
 def _distinct(Xs: Named, Ys: Named, pool: Pool) -> tuple[list[_Operand], list[int], list[int]]:
     """Return the distinct arrays, and which of them are on either side."""
     if not Xs or not Ys:
@@ -280,15 +283,3 @@ def _sliced(name: str, X: Any) -> Sliced:
     if isinstance(dtype, np.dtype):  # others are looked at once they are NumPy's
         check_numeric(name, dtype)
     return array
-
-
-def _n_examples(arrays: list[_Operand]) -> int:
-    """Return the number of examples, which all arrays share."""
-    n = arrays[0].array.shape[0]
-    for X in arrays:
-        if X.array.shape[0] != n:
-            raise ValueError(
-                f"{arrays[0].name} has {n} examples and {X.name} has {X.array.shape[0]}; compare"
-                " arrays over the same examples"
-            )
-    return int(n)
