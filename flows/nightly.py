@@ -1,11 +1,9 @@
 """The flow that brings a workspace up to date, on a nightly schedule."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Final, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-from prefect import State, flow, get_run_logger, task
+from prefect import State, flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed
 
@@ -18,13 +16,10 @@ from flows.maintenance.nightly_summary import counted, headline, markdown
 from flows.runtime import artifacts
 from flows.runtime.failures import HOUR_S, SAFE_TO_REPEAT, WATCHED
 from flows.runtime.logs import key, logged, telling, without_tracebacks
-from flows.settings.nightly_plan import Nightly
 from flows.settings.parameters import NightlyParameters
 from store import ClaimedError, SimilarityResult
 
 T = TypeVar("T")
-
-_LOOK_EVERY_S: Final = 30.0
 
 
 # Safe to repeat: finished work is not done again.
@@ -46,8 +41,8 @@ def nightly(settings: NightlyParameters) -> State[str]:
     try:
         spec, tell = settings.spec(), telling()
         # Checkpoints are stored without workers, too.
-        with _turn(workspace, plan) as work, Cluster(spec, tell, must_answer=False) as cluster:
-            results = work_through(work, cluster, piece_of_work)
+        with holding(workspace, plan, tell) as work, Cluster(spec, tell, must_answer=False) as pool:
+            results = work_through(work, pool, piece_of_work)
             page = work.end()
     except ClaimedError as error:
         return Completed(name="SteppedAside", message=f"another nightly run is at work: {error}")
@@ -58,22 +53,6 @@ def nightly(settings: NightlyParameters) -> State[str]:
         n_failed = counted(len(failed), "piece")
         return Failed(message=f"{n_failed} of the nightly run failed: {reasons}")
     return Completed(message=headline(work.summary))
-
-
-@contextmanager
-def _turn(workspace: Workspace, plan: Nightly) -> Iterator[NightlyRun]:
-    """Yield the nightly run once no other is at work; ClaimedError if it does not wait for that."""
-    with ExitStack() as stack:
-        while True:
-            try:
-                work = stack.enter_context(holding(workspace, plan))
-                break
-            except ClaimedError as error:
-                if plan.busy == "step-aside":
-                    raise
-                get_run_logger().info("waiting for another nightly run: %s", error)
-            time.sleep(_LOOK_EVERY_S)
-        yield work
 
 
 def _show(workspace: Workspace, work: NightlyRun, results: list[SimilarityResult]) -> None:

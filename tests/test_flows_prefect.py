@@ -407,10 +407,10 @@ def test_a_night_beside_another_one_steps_aside_or_waits(
     holding.__enter__()
 
     def end(seconds: float) -> None:
-        assert seconds == 30
+        assert seconds == 10
         holding.__exit__(None, None, None)
 
-    monkeypatch.setattr("flows.nightly.time", SimpleNamespace(sleep=end))
+    monkeypatch.setattr(nights, "time", SimpleNamespace(sleep=end))
     state = nightly(night_settings(workspace, busy="wait"), return_state=True)
     assert state.message.startswith("6 networks added")
     api.logs(flow_run_of(state), "waiting for another nightly run: ")

@@ -1,7 +1,6 @@
 """``allcnn nightly``, ``allcnn report`` and ``allcnn flow``: what else Prefect's schedules do."""
 
 import json
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -16,8 +15,6 @@ from flows.settings.nightly_plan import SETTINGS, Nightly
 from flows.settings.shared import FLOWS
 
 T = TypeVar("T")
-
-_WAIT_S = 10.0
 
 
 @click.command(cls=commands.Command)
@@ -62,25 +59,17 @@ def _whole_night(place: Any, plan: Any, spec: ClusterSpec) -> tuple[Any, Any]:
     from allcnn.progress import Report
     from flows.maintenance.nightly_run import holding, work_through
     from flows.views.progress import Progress
-    from store import ClaimedError
+
+    def step(name: str, body: Callable[[Report], T]) -> T:
+        with Progress([1.0]) as progress, progress.step(name) as report:
+            return body(report)
 
     tell = partial(click.echo, err=True)
-    while True:
-        try:
-            # Checkpoints are stored without workers, too.
-            with holding(place, plan) as work, Cluster(spec, tell, must_answer=False) as workers:
-
-                def step(name: str, body: Callable[[Report], T]) -> T:
-                    with Progress([1.0]) as progress, progress.step(name) as report:
-                        return body(report)
-
-                work_through(work, workers, step)
-                page = work.end()
-                return work.summary, page
-        except ClaimedError:
-            if plan.busy == "step-aside":
-                raise
-            time.sleep(_WAIT_S)
+    # Checkpoints are stored without workers, too.
+    with holding(place, plan, tell) as work, Cluster(spec, tell, must_answer=False) as workers:
+        work_through(work, workers, step)
+        page = work.end()
+        return work.summary, page
 
 
 @click.command()

@@ -1,9 +1,10 @@
 """One nightly run on a workspace, in steps that a flow or a command takes one after the other."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from allcnn import compare as comparing
 from allcnn.advice import store_missing
@@ -43,6 +44,8 @@ from store.maintenance.usage import measure
 from store.storage.paths import Place, child_names, is_file
 
 T = TypeVar("T")
+
+_LOOK_EVERY_S: Final = 10.0
 
 
 class NightlyRun:
@@ -274,16 +277,26 @@ class NightlyRun:
 
 
 @contextmanager
-def holding(workspace: Workspace, plan: Nightly) -> Iterator[NightlyRun]:
-    """Yield a nightly run, while no other one works on the workspace.
+def holding(
+    workspace: Workspace, plan: Nightly, tell: Callable[[str], object] = lambda _: None
+) -> Iterator[NightlyRun]:
+    """Yield a nightly run, once no other one works on the workspace.
 
-    Raises ClaimedError at once where one does, and RunError where there is nothing to work on.
+    Raises ClaimedError at once where one does and the plan is not to wait, and RunError where there
+    is nothing to work on.
     """
     check_there(workspace)
-    with (
-        holding_folder(remembered.folder(workspace)) as renew,
-        kept_alive(renew) as check,
-    ):
+    with ExitStack() as stack:
+        while True:
+            try:
+                renew = stack.enter_context(holding_folder(remembered.folder(workspace)))
+                break
+            except ClaimedError as error:
+                if plan.busy == "step-aside":
+                    raise
+                tell(f"waiting for another nightly run: {error}")
+            time.sleep(_LOOK_EVERY_S)
+        check = stack.enter_context(kept_alive(renew))
         yield NightlyRun(workspace, plan, check)
 
 
