@@ -61,7 +61,7 @@ def main() -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     # Letters that no font here has are drawn as boxes.
     warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
-    if not isinstance(sys.unraisablehook, partial):
+    if getattr(sys.unraisablehook, "func", None) is not _report_unraisable:
         sys.unraisablehook = partial(_report_unraisable, sys.unraisablehook)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
