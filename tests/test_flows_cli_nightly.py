@@ -13,6 +13,7 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.cli.main import main
 from flows.maintenance import nightly_run as nights
+from flows.runtime import embedded  # noqa: F401  # before a runner replaces its streams
 from flows.settings.nightly_plan import Nightly
 from tests.commands import CliRunner, run, succeed
 from tests.networks import A, comparison, make_taps, write_network
