@@ -222,6 +222,7 @@ def test_a_run_trained_again_is_stored_and_compared_again(known, counted):
     assert (counted.forward, counted.grams, counted.pairs) == ([], [], [])
 
 
+@pytest.mark.slow
 def test_times_decide_nothing(known, counted):
     config = run_record.read_record(known, ONE).config
     # The same settings give the same checkpoints, to the last bit.
@@ -394,6 +395,7 @@ def test_damage_is_found_in_its_turn_and_repaired(known):
     assert {name for name in before if before[name] != after[name]} == set()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_verified_keeps_nothing_else_from_its_turn(known, monkeypatch):
     original, stuck = rotating_verification._checked, units(known)[0]
 
@@ -412,6 +414,7 @@ def test_what_cannot_be_verified_keeps_nothing_else_from_its_turn(known, monkeyp
     assert len(Ledger.read(known)[0].verified) == 7
 
 
+@pytest.mark.slow
 def test_damage_is_told_where_its_repair_fails(known, monkeypatch):
     def full(*_):
         raise OSError("no space left")
@@ -457,6 +460,7 @@ def test_damage_is_told_where_it_must_not_be_repaired(known):
     assert said in text(summary)
 
 
+@pytest.mark.slow
 def test_a_share_a_night_comes_round_in_so_many_nights(known):
     every = units(known)
     assert len(every) == 7
@@ -493,6 +497,7 @@ def test_each_sample_set_has_a_matrix_of_its_own(known):
     assert [each.change for each in summary.changed] == ["new"]
 
 
+@pytest.mark.slow
 def test_the_report_marks_what_is_outdated(known):
     retrain(known, ONE, learning_rate=0.05)
     run_night(known)
@@ -560,6 +565,7 @@ def test_a_full_disk_at_the_end_is_an_error(known, monkeypatch):
         run_night(known)
 
 
+@pytest.mark.slow
 def test_an_unfinished_network_keeps_no_other_from_being_compared(workspace, monkeypatch):
     original = extract.stream.take_minibatch
     calls = []
