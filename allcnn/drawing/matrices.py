@@ -73,6 +73,7 @@ def grid(panels: Sequence[Panel], title: str = "", style: Style = PAGE) -> Figur
     Where all panels share their names, those stand at the outer panels alone. A line has as many
     matrices as the style says, and lines have about one length.
     """
+    _check(panels)
     maps = [Map(panel) for panel in _on_one_scale(panels)]
     small = style.small
     abreast = _abreast(len(panels), style)
@@ -110,6 +111,7 @@ def classes(
     The spread, in colours of its own, is the standard deviation between classes. ``whole`` None
     leaves the examples of all classes together out.
     """
+    _check(panels)
     *panels, mean = _on_one_scale([*panels, *([] if whole is None else [whole]), mean])
     whole = None if whole is None else panels.pop()
     between = replace(mean, matrix=spread, title="standard deviation", errors=None)
@@ -175,8 +177,6 @@ def _sheet(maps: Sequence[Map], abreast: int, side: float, style: Style, title: 
 
 def _on_one_scale(panels: Sequence[Panel]) -> list[Panel]:
     """Return panels of one measure with limits that span those of all."""
-    if not panels:
-        raise ValueError("there are no panels to draw; give one or more")
     lows, highs = zip(*(panel.limits for panel in panels), strict=True)
     return [replace(panel, limits=(min(lows), max(highs))) for panel in panels]
 
@@ -227,3 +227,8 @@ def _grid_side(panels: Sequence[Panel]) -> float:
 def _abreast(n: int, style: Style) -> int:
     """Return how many matrices a line has, all lines having about as many."""
     return math.ceil(n / math.ceil(n / style.abreast))
+
+
+def _check(panels: Sequence[Panel]) -> None:
+    if not panels:
+        raise ValueError("there are no panels to draw; give one or more")
