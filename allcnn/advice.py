@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from allcnn.commands import Command, command
+from allcnn.commands import CommandLine, command
 from allcnn.definitions.fields import but
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
@@ -26,7 +26,7 @@ def listing(workspace: Workspace) -> str:
     )
 
 
-def importing() -> Command:
+def importing() -> CommandLine:
     """Return the command that says how activations are imported: only their owner knows the files.
 
     No advice deletes imported activations: importing them again repairs and completes them.
@@ -45,7 +45,7 @@ def is_extracted(attributes: Mapping[str, object]) -> bool:
     return {"seed", "epoch"} <= set(attributes)
 
 
-def extracting(workspace: Workspace, network: Selection, **options: object) -> Command:
+def extracting(workspace: Workspace, network: Selection, **options: object) -> CommandLine:
     """Return the command that extracts a network of a run."""
     how = {"checkpoint": network.checkpoint, **options}
     return command(workspace.root, "extract", network.run, **how)
@@ -107,7 +107,7 @@ def replace_stored(
 
 def removing(
     workspace: Workspace, network: Selection, sample_set: str | None = None, what: str | None = None
-) -> Command:
+) -> CommandLine:
     """Return the command that removes what is stored of a network, having asked."""
     how = {"sample_set": sample_set, "what": what}
     return command(workspace.root, "store", "rm", network, **how)

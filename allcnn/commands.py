@@ -10,7 +10,7 @@ DEFAULT_ROOT: Final = "./workspace"
 
 
 @dataclass(frozen=True)
-class Command:
+class CommandLine:
     """A command of the shell; a message shows it between backticks."""
 
     words: tuple[str, ...]
@@ -24,7 +24,7 @@ class Command:
         return f"`{self.line}`"
 
 
-def command(root: object, *words: object, **options: object) -> Command:
+def command(root: object, *words: object, **options: object) -> CommandLine:
     """Return a command of ``allcnn`` in a workspace, whose option is left out for the default one.
 
     Args:
@@ -39,4 +39,4 @@ def command(root: object, *words: object, **options: object) -> Command:
         if value is not None:
             flag = f"--{name.replace('_', '-')}"
             given += [flag] if value is True else [flag, str(value)]
-    return Command(("allcnn", *given))
+    return CommandLine(("allcnn", *given))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from store.arrays.reader import Store as Store
     from store.arrays.reader import Summary as Summary
     from store.arrays.reader import open as open
-    from store.arrays.selection import Selection as Selection
+    from store.arrays.selection import TapSelection as TapSelection
     from store.arrays.writer import Compression as Compression
     from store.arrays.writer import Writer as Writer
     from store.ingest.import_arrays import write_network as write_network
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "store.arrays.grams": "Grams GramStore GramWriter open_grams",
     "store.arrays.reader": "Representation Store Summary open",
-    "store.arrays.selection": "Selection",
+    "store.arrays.selection": "TapSelection",
     "store.arrays.writer": "Compression Writer",
     "store.ingest.import_arrays": "write_network",
     "store.ingest.network_writer": "NetworkWriter",

@@ -36,13 +36,13 @@ import store
 from allcnn.cluster.cluster import Cluster
 from allcnn.cluster.spec import THREADS, ClusterSpec
 from allcnn.compare import compare
-from allcnn.compare.candidates import Source as Compared
+from allcnn.compare.candidates import LoadedNetwork as Compared
 from allcnn.compare.compute import _block_size as block_size
 from allcnn.compare.results import Slot, result_of
 from allcnn.compare.tasks import Operand, Part, keep_grams
 from allcnn.drawing import figure_files
 from allcnn.extract import keep
-from allcnn.extract.forward import Samples, Source, tap_shapes
+from allcnn.extract.forward import LoadedNetwork, Samples, tap_shapes
 from allcnn.networks.architectures import AllCnnC
 from allcnn.networks.architectures.convnet import ConvNet
 from allcnn.networks.architectures.presets import preset
@@ -235,7 +235,7 @@ def extraction() -> None:
     def ours(
         workspace: Workspace, dtype: DType, what: Keep, compression: Compression = "none"
     ) -> None:
-        source = Source("run", f"c{next(names)}", "sha256:0", forward)
+        source = LoadedNetwork("run", f"c{next(names)}", "sha256:0", forward)
         job = Extraction(
             source.run, source.checkpoint, dtype=dtype, keep=(what,), compression=compression
         )
@@ -656,7 +656,7 @@ def step_flops(entry: train.RunRecord) -> float:
     images, fill = shape((N_CIFAR10, 32, 32, 3), jnp.uint8), shape((3,), jnp.uint8)
     rows = shape((entry.config.batch_size,), jnp.int32)
     step = jax.jit(steps._step, static_argnums=0)
-    lowered = step.lower(plan, state, steps.Examples(images, labels, fill), rows)
+    lowered = step.lower(plan, state, steps.TrainingExamples(images, labels, fill), rows)
     return float(lowered.cost_analysis()["flops"])
 
 
@@ -670,7 +670,7 @@ def our_steps(entry: train.RunRecord, images: np.ndarray) -> Callable[[], None]:
     statistics = np.full(3, 120.0), np.full(3, 60.0)
     state = train._initial_state(plan, jax.random.key(0), *statistics)
     labels = jnp.zeros(len(images), jnp.int32)
-    examples = steps.Examples(jnp.asarray(images), labels, jnp.zeros(3, jnp.uint8))
+    examples = steps.TrainingExamples(jnp.asarray(images), labels, jnp.zeros(3, jnp.uint8))
     order = np.arange(len(images), dtype=np.int32)
 
     def take() -> None:

@@ -28,7 +28,7 @@ def make_data(shape, n=160, n_test=80, seed=0, signal=2.0, mean=0.0, dtype=np.fl
 
 
 def source(X, block_rows=32, pool="whole"):
-    return classifier.Source(lambda start, stop: X[start:stop], len(X), block_rows, pool)
+    return classifier.FeatureSource(lambda start, stop: X[start:stop], len(X), block_rows, pool)
 
 
 def train_and_test(training, test, penalties=ONE, **how):
@@ -179,7 +179,7 @@ def test_memory_bounds_the_rows_that_are_read_at_once(monkeypatch):
         asked.append((start, stop))
         return X[start:stop]
 
-    classifier.train(classifier.Source(read, len(X), 8), classes, CLASSES, ONE)
+    classifier.train(classifier.FeatureSource(read, len(X), 8), classes, CLASSES, ONE)
     assert max(stop - start for start, stop in asked) == 40
     # The first block for the reference; 40 rows with themselves and all after them, four times;
     # and once more for the weights.
@@ -194,7 +194,7 @@ def test_where_memory_has_the_room_each_row_is_read_once():
         asked.append((start, stop))
         return X[start:stop]
 
-    classifier.train(classifier.Source(read, len(X), 8), classes, CLASSES, ONE)
+    classifier.train(classifier.FeatureSource(read, len(X), 8), classes, CLASSES, ONE)
     assert sorted(asked[1:]) == [(i, i + 8) for i in range(0, 160, 8)]
 
 

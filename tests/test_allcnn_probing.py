@@ -113,7 +113,7 @@ def test_every_tap_is_trained_on_one_set_and_tested_on_the_other(place):
     assert found.n_features.tolist() == [128, 5]
     for i, tap in enumerate(SHAPES):
         X, Z = training[tap], test[tap]
-        source = classifier.Source(lambda a, b, X=X: X[a:b], 160, 16)
+        source = classifier.FeatureSource(lambda a, b, X=X: X[a:b], 160, 16)
         trained = classifier.train(source, classes, CLASSES, JOB.penalties)
         hits = trained.predict(Z.reshape(90, -1)) == wanted
         assert found.accuracy[i] == hits.mean()

@@ -266,7 +266,7 @@ def test_each_epoch_sees_other_examples_in_another_order_and_none_twice(fresh, m
 
 def noise_examples():
     split = noise("noise", "train", 12)
-    return steps.Examples(
+    return steps.TrainingExamples(
         jnp.asarray(split.images), jnp.asarray(split.labels), jnp.zeros(3, jnp.uint8)
     )
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 import store
 from allcnn import commands
-from allcnn.compare.diagnose import Placed, alike
+from allcnn.compare.diagnose import StoredNetwork, alike
 from allcnn.extract import extract
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
@@ -86,9 +86,9 @@ def place(stored: Workspace, tmp_path: Path) -> Workspace:
 @pytest.fixture
 def reached(monkeypatch: pytest.MonkeyPatch) -> None:
     """Note which calls in the code lead to each command that is built."""
-    made = commands.Command.__init__
+    made = commands.CommandLine.__init__
 
-    def noting(self: commands.Command, words: tuple[str, ...]) -> None:
+    def noting(self: commands.CommandLine, words: tuple[str, ...]) -> None:
         made(self, words)
         frame, inner = sys._getframe(1), "Command"
         while frame is not None:
@@ -101,7 +101,7 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> None:
             inner = inner if code.co_name.startswith("<") else code.co_name
             frame = frame.f_back
 
-    monkeypatch.setattr(commands.Command, "__init__", noting)
+    monkeypatch.setattr(commands.CommandLine, "__init__", noting)
 
 
 REACHED: set[tuple[str, str, str]] = set()
@@ -211,9 +211,9 @@ def sites(path: Path) -> set[tuple[str, str, str]]:
     return found
 
 
-def placed(network: str, side: int, n: int, *, extracted: bool = True) -> Placed:
+def placed(network: str, side: int, n: int, *, extracted: bool = True) -> StoredNetwork:
     sample_set = SampleSet("digits", "test", n, (side, side, 1), f"{side:02}23456789abcdef")
-    return Placed(Selection.parse(network), sample_set, extracted)
+    return StoredNetwork(Selection.parse(network), sample_set, extracted)
 
 
 def test_examples_that_cannot_be_shown_to_both_are_said(trained: Workspace) -> None:

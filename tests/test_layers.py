@@ -1,6 +1,7 @@
 """Imports point one way, flows to allcnn to store, and heavy libraries stay in their rooms."""
 
 import ast
+import collections
 import functools
 import itertools
 import subprocess
@@ -211,3 +212,29 @@ def is_import(node: ast.AST) -> bool:
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_every_module_says_what_it_is(path):
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def definitions(path, kind):
+    return [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, kind)
+    ]
+
+
+def test_no_class_has_the_name_of_another():
+    named = collections.Counter(
+        node.name for path in MODULES for node in definitions(path, ast.ClassDef)
+    )
+    assert {name for name, n in named.items() if n > 1} == set()
+
+
+def test_functions_have_at_most_fifty_lines():
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    long = [
+        f"{module_name(path)}.{node.name}"
+        for path in MODULES
+        for node in definitions(path, functions)
+        if node.end_lineno - node.lineno >= 50
+    ]
+    assert long == []

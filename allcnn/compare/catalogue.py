@@ -28,7 +28,7 @@ _SIDES: Final = ("rows", "columns")
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredResult:
     """A stored result without its numbers."""
 
     name: str
@@ -79,7 +79,7 @@ class Kept:
 class _Block:
     """The part of a stored result that a comparison asks for, perhaps with its sides exchanged."""
 
-    of: Kept
+    of: StoredResult
     rows: list[int]
     columns: list[int]
     is_exchanged: bool
@@ -182,21 +182,21 @@ class Catalogue:
     def _is_current(self, block: _Block) -> bool:
         return all(self._is_of_now(block.of, network) for network in block.networks)
 
-    def _is_of_now(self, kept: Kept, network: Selection) -> bool:
+    def _is_of_now(self, kept: StoredResult, network: Selection) -> bool:
         of = network, kept.sample_set
         taps = find(self._workspace, *of, skip=True)
         digest, at = kept.digest(network), kept.created_at
         return is_record_current(self._workspace, *of, digest, at) and _has_these_rows(kept, taps)
 
 
-def _scan(place: Place) -> Iterator[Kept]:
+def _scan(place: Place) -> Iterator[StoredResult]:
     """Yield the results that record their comparison, which those of version 0.1 do not."""
     if not store.has_store(place):
         return
 
-    def looked_up(name: str) -> Kept | None:
+    def looked_up(name: str) -> StoredResult | None:
         try:
-            kept = Kept(name, RESULTS.read_facts(place / name) or {})
+            kept = StoredResult(name, RESULTS.read_facts(place / name) or {})
             _ = kept.sample_set, kept.selections, kept.permutations, kept.examples
             _ = kept.record["name"], method_of(kept.record)
         except (StoreError, AllcnnError, LookupError, TypeError, ValueError, AttributeError):
@@ -206,7 +206,7 @@ def _scan(place: Place) -> Iterator[Kept]:
     yield from filter(None, each(place, looked_up, child_names(place)))
 
 
-def _is_alike(kept: Kept, job: Comparison, method: Method) -> bool:
+def _is_alike(kept: StoredResult, job: Comparison, method: Method) -> bool:
     """Return whether a result was computed in the way of a comparison, whatever it compares."""
     found, wanted = method_of(kept.record), method.to_json()
     if method.is_whole:
@@ -219,7 +219,7 @@ def _is_alike(kept: Kept, job: Comparison, method: Method) -> bool:
     )
 
 
-def _blocks(kept: Kept, job: Comparison) -> Iterator[_Block]:
+def _blocks(kept: StoredResult, job: Comparison) -> Iterator[_Block]:
     """Yield the part of a result that a comparison asks for, as it is and exchanged."""
     selections = kept.selections
     for is_exchanged in (False, True):
@@ -248,7 +248,7 @@ def _fits(side: Selection, network: Selection) -> bool:
     return replace(side, tap="*").matches(network.run, network.checkpoint, "")
 
 
-def _has_these_rows(kept: Kept, taps: Sequence[Found]) -> bool:
+def _has_these_rows(kept: StoredResult, taps: Sequence[Found]) -> bool:
     """Return whether a result is of the stored activations, which digests alone may not show."""
     recorded = kept.record["provenance"].get("rows_digests", {})
     now = {

@@ -196,7 +196,7 @@ class _Work:
         ]
         found = iter(self._gather(tasks.pair_parts, calls, "pairs"))
         shape = len(rows), len(columns or rows)
-        wholes = [_Whole(shape, symmetric=columns is None) for _ in range(n_results)]
+        wholes = [_AllPairs(shape, symmetric=columns is None) for _ in range(n_results)]
         for i, j in blocks:
             pieces = [next(found) for _ in chunks]
             for whole, parts in zip(wholes, zip(*pieces, strict=True), strict=True):
@@ -264,7 +264,7 @@ class _Work:
         return self.cluster.gather(body, calls, what, done, **options)
 
 
-class _Whole:
+class _AllPairs:
     """The sums of all pairs, put together from blocks of pairs and ranges of minibatches."""
 
     def __init__(self, shape: tuple[int, int], *, symmetric: bool) -> None:

@@ -47,7 +47,7 @@ def why_not(
     spread = sorted(places.items(), key=lambda item: len(item[1]))
     found = ", ".join(f"{network} on {' and '.join(on)}" for network, on in (spread[0], spread[-1]))
     placed = [
-        Placed(network_of(each.key), each.sample_set, is_extracted(each.attributes))
+        StoredNetwork(network_of(each.key), each.sample_set, is_extracted(each.attributes))
         for members in sets.values()
         for each in members
     ]
@@ -106,7 +106,7 @@ def _describe(grams: Grams) -> str:
     return f"{key.kernel} {key.pool} ones in minibatches of {key.batch_size}{state}"
 
 
-class Placed(NamedTuple):
+class StoredNetwork(NamedTuple):
     """A network on one sample set, and whether it was extracted there, and not imported."""
 
     network: Selection
@@ -114,7 +114,7 @@ class Placed(NamedTuple):
     extracted: bool
 
 
-def alike(workspace: Workspace, placed: Sequence[Placed], wanted: str | None = None) -> str:
+def alike(workspace: Workspace, placed: Sequence[StoredNetwork], wanted: str | None = None) -> str:
     """Say how to store networks on one sample set, on ``wanted`` if possible."""
     sets = {each.sample_set.name: each.sample_set for each in placed}
     on = {(each.network, each.sample_set.name) for each in placed}

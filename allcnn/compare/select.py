@@ -17,7 +17,7 @@ from allcnn.compare.candidates import (
     sources_of,
 )
 from allcnn.compare.current import digest_or_none, is_current
-from allcnn.compare.diagnose import Placed, alike, why_not
+from allcnn.compare.diagnose import StoredNetwork, alike, why_not
 from allcnn.compare.reextract import examples_of
 from allcnn.definitions.bounds import MINIBATCH
 from allcnn.errors import ComparisonError
@@ -74,8 +74,8 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
     return left[0], left[1]
 
 
-def _placed(sources: Iterable[list[Source]]) -> list[Placed]:
-    return [Placed(s.network, s.sample_set, s.extracted) for s in itertools.chain(*sources)]
+def _placed(sources: Iterable[list[Source]]) -> list[StoredNetwork]:
+    return [StoredNetwork(s.network, s.sample_set, s.extracted) for s in itertools.chain(*sources)]
 
 
 def _check_one_sample_set(sources: list[Source]) -> None:

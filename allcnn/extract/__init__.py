@@ -5,15 +5,23 @@ from typing import TYPE_CHECKING
 from store.lazy import lazy
 
 if TYPE_CHECKING:
-    from allcnn.extract.forward import Samples, Source
+    from allcnn.extract.forward import LoadedNetwork, Samples
     from allcnn.extract.stream import each_checkpoint, extract, keep, load_samples, load_source
 
-__all__ = ["Samples", "Source", "each_checkpoint", "extract", "keep", "load_samples", "load_source"]
+__all__ = [
+    "LoadedNetwork",
+    "Samples",
+    "each_checkpoint",
+    "extract",
+    "keep",
+    "load_samples",
+    "load_source",
+]
 
 __getattr__ = lazy(
     __name__,
     {
-        "allcnn.extract.forward": "Samples Source",
+        "allcnn.extract.forward": "Samples LoadedNetwork",
         "allcnn.extract.stream": "each_checkpoint extract keep load_samples load_source",
     },
 )

@@ -30,7 +30,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Source:
+class LoadedNetwork:
     """A checkpoint as the store sees it: a name, a digest, and images to ordered taps."""
 
     run: str

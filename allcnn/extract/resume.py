@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from allcnn.advice import is_extracted, options_of, replace_stored
-from allcnn.extract.forward import Samples, Source
+from allcnn.extract.forward import LoadedNetwork, Samples
 from allcnn.extract.sinks import ActivationSink, GramSink, Sink
 from allcnn.provenance import stamp
 from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction, Keep
@@ -38,7 +38,7 @@ from store.storage.claims import claim, drop_dead, is_claimed
 
 def open_sinks(
     workspace: Workspace,
-    source: Source,
+    source: LoadedNetwork,
     samples: Samples,
     job: Extraction,
     shapes: Mapping[str, tuple[int, ...]],
@@ -108,7 +108,7 @@ class _There:
     """Parts of an extraction that are stored already."""
 
     workspace: Workspace
-    source: Source
+    source: LoadedNetwork
     samples: Samples
     job: Extraction
 
@@ -186,7 +186,7 @@ def _finished(found: Sequence[Representation | Grams], fits: bool = True) -> boo
 
 
 def tap_metas(
-    source: Source, samples: Samples, shapes: Mapping[str, tuple[int, ...]], job: Extraction
+    source: LoadedNetwork, samples: Samples, shapes: Mapping[str, tuple[int, ...]], job: Extraction
 ) -> dict[str, RepresentationMeta]:
     """Return what the activations of each tap are stored with."""
     created = stamp()
@@ -208,7 +208,7 @@ def tap_metas(
 
 
 def gram_metas(
-    source: Source, samples: Samples, taps: Collection[str], job: Extraction
+    source: LoadedNetwork, samples: Samples, taps: Collection[str], job: Extraction
 ) -> dict[str, GramMeta]:
     """Return what the Grams of each tap are stored with."""
     how = KERNELS.find(job.kernel).base, job.pool, job.batch_size, job.dtype, source.digest

@@ -11,7 +11,15 @@ import numpy as np
 
 from allcnn.datasets import splits
 from allcnn.errors import RunError
-from allcnn.extract.forward import Forward, Images, Samples, Source, narrowed, padded, tap_shapes
+from allcnn.extract.forward import (
+    Forward,
+    Images,
+    LoadedNetwork,
+    Samples,
+    narrowed,
+    padded,
+    tap_shapes,
+)
 from allcnn.extract.resume import check_unclaimed, open_sinks
 from allcnn.extract.sinks import Sink
 from allcnn.machine_memory import check_room
@@ -38,7 +46,7 @@ def extract(workspace: Workspace, job: Extraction, report: Report = silent) -> s
     return samples.sample_set.name
 
 
-def load_source(workspace: Workspace, run: str, name: str) -> Source:
+def load_source(workspace: Workspace, run: str, name: str) -> LoadedNetwork:
     """Load a checkpoint; raises RunError where it is missing or cannot be read."""
     entry = run_record.read_record(workspace, run)
     folder = workspace.find_checkpoint(run, name)
@@ -51,7 +59,7 @@ def load_source(workspace: Workspace, run: str, name: str) -> Source:
         "seed": entry.config.seed,
         "epoch": entry.config.epochs if name == "final" else int(checkpoint_epoch(name)),
     }
-    return Source(run, name, digest, forward, found_by)
+    return LoadedNetwork(run, name, digest, forward, found_by)
 
 
 def each_checkpoint(workspace: Workspace, job: Extraction) -> list[Extraction]:
@@ -77,7 +85,7 @@ def load_samples(dataset: str, image_size: int, split: str, n_samples: int | Non
 
 def keep(
     workspace: Workspace,
-    source: Source,
+    source: LoadedNetwork,
     samples: Samples,
     job: Extraction,
     report: Report = silent,
@@ -93,7 +101,9 @@ def keep(
         fill(sinks, source, samples, job, report)
 
 
-def fitting_shapes(source: Source, samples: Samples, job: Extraction) -> dict[str, tuple[int, ...]]:
+def fitting_shapes(
+    source: LoadedNetwork, samples: Samples, job: Extraction
+) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the taps; raises ConfigError where a minibatch exceeds the memory."""
     batch = np.broadcast_to(samples.images[:1], (job.batch_size, *samples.images.shape[1:]))
     shapes = tap_shapes(source.forward, batch)
@@ -107,7 +117,7 @@ def fitting_shapes(source: Source, samples: Samples, job: Extraction) -> dict[st
 
 
 def fill(
-    sinks: Sequence[Sink], source: Source, samples: Samples, job: Extraction, report: Report
+    sinks: Sequence[Sink], source: LoadedNetwork, samples: Samples, job: Extraction, report: Report
 ) -> None:
     """Compute the minibatches that any sink lacks."""
     n, name = samples.sample_set.n_samples, f"{source.run}@{source.checkpoint}"

@@ -169,7 +169,7 @@ def _data_of(workspace: Workspace, run: str) -> tuple[str, int] | None:
 def current_samples(workspace: Workspace, names: Network) -> SampleSet | None:
     """Return what the data set gives for a sample set now, or None where it is not here."""
     try:
-        return repair.Network(workspace, *names).samples.sample_set
+        return repair.Recomputation(workspace, *names).samples.sample_set
     except (AllcnnError, StoreError, OSError):
         return None
 

@@ -8,7 +8,7 @@ from typing import Any
 from allcnn.advice import is_here, replace_stored, store_again
 from allcnn.errors import RunError
 from allcnn.extract import load_samples, load_source
-from allcnn.extract.forward import Samples, Source
+from allcnn.extract.forward import LoadedNetwork, Samples
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.run import RunConfig
 from allcnn.settings.selection import Selection
@@ -17,7 +17,7 @@ from allcnn.workspace.paths import Workspace
 from store import SampleSet
 
 
-class Network:
+class Recomputation:
     """A checkpoint on one sample set, loaded when it is first needed."""
 
     def __init__(self, workspace: Workspace, sample_set: str, run: str, name: str) -> None:
@@ -26,7 +26,7 @@ class Network:
         self.selection = Selection(run, name)
 
     @cached_property
-    def source(self) -> Source:
+    def source(self) -> LoadedNetwork:
         """The checkpoint; raises RunError where it is gone or cannot be read."""
         self._check_run()
         return load_source(self._workspace, self.selection.run, self.selection.checkpoint)

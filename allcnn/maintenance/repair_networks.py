@@ -20,7 +20,7 @@ from allcnn.extract.sinks import ActivationSink, GramSink, Sink, missing_rows
 from allcnn.extract.stream import fill, fitting_shapes
 from allcnn.maintenance.findings import Outcome
 from allcnn.maintenance.inventory import place_of
-from allcnn.maintenance.recompute import Network
+from allcnn.maintenance.recompute import Recomputation
 from allcnn.progress import Report
 from allcnn.settings.extraction import Extraction, extracted_dtype
 from allcnn.similarity import pair_sums
@@ -98,7 +98,7 @@ class NetworkRepair:
     """Repairs what is stored of one checkpoint on one sample set."""
 
     def __init__(self, workspace: Workspace, path: str, report: Report) -> None:
-        self._network = Network(workspace, *path.split("/"))
+        self._network = Recomputation(workspace, *path.split("/"))
         self._workspace = workspace
         self._report = report
 

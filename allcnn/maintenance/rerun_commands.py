@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from allcnn.commands import Command, command
+from allcnn.commands import CommandLine, command
 from allcnn.compare.results import JOB, is_current, slots
 from allcnn.compare.select import choose
 from allcnn.definitions.fields import settings_of
@@ -25,7 +25,7 @@ def recorded(folder: Place) -> Mapping[str, Any]:
         return {}
 
 
-def command_for(workspace: Workspace, name: str, damaged: Sequence[str] = ()) -> Command:
+def command_for(workspace: Workspace, name: str, damaged: Sequence[str] = ()) -> CommandLine:
     """Return the command that computes a result again, exactly the same one.
 
     Raises RunError where none does, because its sources are gone, have changed, or lie in one of
@@ -72,7 +72,7 @@ def _check_whole(record: Mapping[str, Any], damaged: Sequence[str]) -> None:
                 )
 
 
-def probe_command(workspace: Workspace, name: str) -> Command:
+def probe_command(workspace: Workspace, name: str) -> CommandLine:
     """Return the command that computes a probe again; raises RunError where none is recorded."""
     try:
         facts = PROBES.read_facts(workspace.probes / name) or {}
@@ -85,7 +85,7 @@ def probe_command(workspace: Workspace, name: str) -> Command:
     return command(workspace.root, "probe", networks, **flags)
 
 
-def command_of(workspace: Workspace, job: Comparison) -> Command:
+def command_of(workspace: Workspace, job: Comparison) -> CommandLine:
     """Return the command of a comparison."""
     found = Comparison.to_json(job)
     names = settings_of(job.method.measure) | settings_of(job.method.kernel)

@@ -42,7 +42,7 @@ _COMPILED_COLUMNS = 64
 
 
 @dataclass(frozen=True)
-class Source:
+class FeatureSource:
     """The n examples of a representation, read ``block_rows`` at a time as they are needed.
 
     ``read`` returns the rows of a range, examples first; ``pool`` is that of a method.
@@ -63,14 +63,14 @@ class Source:
         size = size or self.block_rows
         return ((i, min(i + size, self.n)) for i in range(start, self.n, size))
 
-    def held(self, first: Float[np.ndarray, "n p"]) -> "Source":
+    def held(self, first: Float[np.ndarray, "n p"]) -> "FeatureSource":
         """Return the same with all rows in memory if they fit, where ``first`` is some of them."""
         if self.n * first[0].nbytes > _HELD_BYTES:
             return self
         rows = np.empty((self.n, first.shape[1]), first.dtype)
         for start, stop in self.spans():
             rows[start:stop] = self.rows(start, stop)
-        return Source(lambda start, stop: rows[start:stop], self.n, self.block_rows)
+        return FeatureSource(lambda start, stop: rows[start:stop], self.n, self.block_rows)
 
 
 class Classifier(NamedTuple):
@@ -110,7 +110,7 @@ class _Data(NamedTuple):
 
 
 def train(
-    source: Source, classes: Labels, n_classes: int, penalties: Sequence[float]
+    source: FeatureSource, classes: Labels, n_classes: int, penalties: Sequence[float]
 ) -> Classifier | None:
     """Train a linear classifier on examples of classes 0 to n_classes - 1.
 
@@ -142,7 +142,7 @@ def train(
     return Classifier(reference.row, weights, offsets, float(hits.mean()), penalty)
 
 
-def evaluate(classifier: Classifier, source: Source) -> Labels:
+def evaluate(classifier: Classifier, source: FeatureSource) -> Labels:
     """Return the predicted class of every example, by its place; -1 where it is not finite."""
     return np.concatenate([classifier.predict(source.rows(*span)) for span in source.spans()])
 
@@ -172,7 +172,9 @@ def count_columns(n: int, p: int) -> int:
     return n if 2 * width > n else width
 
 
-def _features(source: Source, reference: gram.Reference, first: Rows) -> Float32[np.ndarray, "n q"]:
+def _features(
+    source: FeatureSource, reference: gram.Reference, first: Rows
+) -> Float32[np.ndarray, "n q"]:
     """Return all features less the reference, padded with zeros."""
     p = first.shape[1]
     features = np.zeros((source.n, count_columns(source.n, p)), np.float32)
@@ -181,7 +183,9 @@ def _features(source: Source, reference: gram.Reference, first: Rows) -> Float32
     return features
 
 
-def _gram(source: Source, reference: gram.Reference, first: Rows) -> Float32[np.ndarray, "n n"]:
+def _gram(
+    source: FeatureSource, reference: gram.Reference, first: Rows
+) -> Float32[np.ndarray, "n n"]:
     """Return the Gram matrix of all examples, a bounded number of them in memory."""
     K = np.empty((source.n, source.n), np.float32)
     n_held = max(source.block_rows, _HELD_BYTES // first[0].nbytes)
@@ -237,7 +241,7 @@ def _choose(
 
 
 def _as_stored(
-    source: Source,
+    source: FeatureSource,
     reference: Float[np.ndarray, "p"],
     numbers: Float32[np.ndarray, "n q"],
     data: _Data,

@@ -11,7 +11,7 @@ import numpy as np
 
 import store
 from allcnn.probing import classifier
-from allcnn.probing.probe_tasks import Tap, Task, choose
+from allcnn.probing.probe_tasks import ProbedTap, Task, choose
 from allcnn.progress import Report, silent
 from allcnn.provenance import now, versions
 from allcnn.settings.probing import Probing
@@ -105,10 +105,10 @@ def _put_together(name: str, task: Task, job: Probing, scores: dict[str, _Score]
     )
 
 
-def _score(tap: Tap, classes: tuple[int, ...], job: Probing) -> _Score:
+def _score(tap: ProbedTap, classes: tuple[int, ...], job: Probing) -> _Score:
     """Train on one tap and classify the test examples."""
     training, test = (
-        classifier.Source(side.read, side.meta.n_samples, side.meta.batch_rows, job.pool)
+        classifier.FeatureSource(side.read, side.meta.n_samples, side.meta.batch_rows, job.pool)
         for side in (tap.train, tap.test)
     )
     given, wanted = (np.searchsorted(classes, side.labels) for side in (tap.train, tap.test))

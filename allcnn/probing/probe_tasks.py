@@ -51,7 +51,7 @@ Taps = Sequence[Representation]
 
 
 @dataclass(frozen=True)
-class Tap:
+class ProbedTap:
     """One tap, on the examples that are trained on and on those that are classified."""
 
     name: str
@@ -72,7 +72,7 @@ class Task:
     """
 
     network: Selection
-    taps: tuple[Tap, ...]
+    taps: tuple[ProbedTap, ...]
     classes: tuple[int, ...]
     known_by: KnownBy
 
@@ -101,11 +101,11 @@ def choose(workspace: Workspace, job: Probing) -> list[Task]:
         )
     networks = by_network(found)
     order = sorted(networks, key=lambda n: (n.run, checkpoint_order(n.checkpoint), n.checkpoint))
-    return [_Network(workspace, job, each, networks[each]).task() for each in order]
+    return [_ProbedNetwork(workspace, job, each, networks[each]).task() for each in order]
 
 
 @dataclass(frozen=True)
-class _Network:
+class _ProbedNetwork:
     """The stored activations of one network that a job names."""
 
     workspace: Workspace
@@ -126,7 +126,7 @@ class _Network:
         known_by = self.known_by(train, test)
         self.check_same_taps(train, test)
         of = {tap.key.tap: tap for tap in train}
-        taps = tuple(Tap(tap.key.tap, of[tap.key.tap], tap) for tap in test)
+        taps = tuple(ProbedTap(tap.key.tap, of[tap.key.tap], tap) for tap in test)
         self.check_fits(taps)
         return Task(self.network, taps, _classes(self.network, taps[0]), known_by)
 
@@ -228,7 +228,7 @@ class _Network:
                 remedy=some if same else "store the same taps on both",
             )
 
-    def check_fits(self, taps: Sequence[Tap]) -> None:
+    def check_fits(self, taps: Sequence[ProbedTap]) -> None:
         """Raise ProbeError if training needs more memory than this machine has."""
         of, pool = taps[0].train.meta.sample_set, self.job.pool
         columns = max(count_columns(of.n_samples, tap.count_features(pool)) for tap in taps)
@@ -262,7 +262,7 @@ def _to_store(workspace: Workspace, side: Selection, role: Role) -> str:
     return store_missing(workspace, network, split=role, samples=n_samples)
 
 
-def _classes(network: Selection, tap: Tap) -> tuple[int, ...]:
+def _classes(network: Selection, tap: ProbedTap) -> tuple[int, ...]:
     """Return the classes of the training examples; raise ProbeError where they do not suffice."""
     train, test = (side.meta.sample_set for side in (tap.train, tap.test))
     there, asked = (np.unique(side.labels) for side in (tap.train, tap.test))

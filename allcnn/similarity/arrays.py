@@ -53,20 +53,20 @@ class Similarity(NamedTuple):
     standard_errors: Float64[np.ndarray, "r c"]
 
 
-class Cka(NamedTuple):
+class CkaValue(NamedTuple):
     """CKA of two arrays; see `Similarity`."""
 
     value: float
     standard_error: float
 
 
-def cka(X: ArrayLike, Y: ArrayLike, **how: Any) -> Cka:
+def cka(X: ArrayLike, Y: ArrayLike, **how: Any) -> CkaValue:
     """Return CKA of two arrays over the same n examples, and its standard error.
 
     Arguments, sources and errors are those of `cka_matrix`. ``cka(X, X)`` is 1.
     """
     values, standard_errors = _compare([("X", X)], [("Y", Y)], _method(how))
-    return Cka(values.item(), standard_errors.item())
+    return CkaValue(values.item(), standard_errors.item())
 
 
 def cka_matrix(
@@ -211,7 +211,7 @@ def _whole_sums(
     arrays: list[_Operand], sides: tuple[list[int], list[int] | None], n: int, how: Method
 ) -> PairSums:
     sample = median_distance.sample_rows(n)
-    wholes = [_Whole(X, sample, how) for X in arrays]
+    wholes = [_WholeSet(X, sample, how) for X in arrays]
     spans = tiled_hsic.tile_spans(n, how.batch_size)
     tiles = []
     for i, j in spans:
@@ -221,7 +221,7 @@ def _whole_sums(
     return tiled_hsic.exact_hsic(n, spans, tiles)
 
 
-class _Whole:
+class _WholeSet:
     """The Gram of a whole array, of which a tile is there at a time."""
 
     def __init__(self, X: _Operand, sample: Int64[np.ndarray, "k"], how: Method) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int32
 
 from allcnn.similarity import gram_error
-from allcnn.similarity.gram import Reference, Tile
+from allcnn.similarity.gram import GramTile, Reference
 from allcnn.similarity.kernels import Kernel, Pairs
 from allcnn.similarity.measures import Measure
 from allcnn.similarity.pair_sums import ManyGrams, Scaled, scaled
@@ -77,7 +77,7 @@ def wide_kernel_of(
 
 
 def tile_kernel(
-    tile: Tile, kernel: Kernel, median: float | None, common: Reference
+    tile: GramTile, kernel: Kernel, median: float | None, common: Reference
 ) -> Float[np.ndarray, "a b"]:
     """Return a kernel of a tile of a base Gram, a constant less that all of its tiles share."""
     if not is_defined(kernel, median):

@@ -67,7 +67,7 @@ class Reference(NamedTuple):
     usual: float
 
 
-class Tile(NamedTuple):
+class GramTile(NamedTuple):
     """Kernel values of rows with others, and the squared norms of both.
 
     Attributes:
@@ -129,7 +129,7 @@ def reference(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -
     return Reference(row, own.unit or 0, gram_error.usual_distance(own.values))
 
 
-def cross_gram(A: Rows, B: Rows, common: Reference, kernel: BaseKernel = "linear") -> Tile:
+def cross_gram(A: Rows, B: Rows, common: Reference, kernel: BaseKernel = "linear") -> GramTile:
     """Return the kernel of every row of ``A`` with every row of ``B``, as exact as a `Gram`.
 
     Exactly symmetric where B is A.
@@ -144,7 +144,7 @@ def cross_gram(A: Rows, B: Rows, common: Reference, kernel: BaseKernel = "linear
             return tile
     if kernel == "cosine":
         a, b = (u := _normalised(a)), (u if b is a else _normalised(b))
-    return Tile(*_wide_products(a, b, common.row.astype(np.float64), common.unit))
+    return GramTile(*_wide_products(a, b, common.row.astype(np.float64), common.unit))
 
 
 def pooled(X: Rows, pool: Pool) -> Rows:
@@ -234,11 +234,11 @@ def _normalised(A: Rows) -> Float64[np.ndarray, "n p"]:
         return wide / np.where(lengths == 0, 1, lengths)
 
 
-def _narrow_linear_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, float]:
+def _narrow_linear_tile(a: Rows, b: Rows, common: Reference) -> tuple[GramTile, float]:
     way = backend()
     K = way.products(a, b, common.row)
     norms = [] if b is a else [way.norms(x, common.row) for x in (a, b)]
-    return Tile(K, *(norms or [K.diagonal()] * 2)), _tile_bound(K, norms, common)
+    return GramTile(K, *(norms or [K.diagonal()] * 2)), _tile_bound(K, norms, common)
 
 
 def _tile_bound(K: AnyMatrix, norms: list[Vector], common: Reference) -> float:
@@ -246,11 +246,11 @@ def _tile_bound(K: AnyMatrix, norms: list[Vector], common: Reference) -> float:
     return gram_error.error_bound(K, common.row.size, *norms, usual=common.usual or None)
 
 
-def _narrow_cosine_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, float]:
+def _narrow_cosine_tile(a: Rows, b: Rows, common: Reference) -> tuple[GramTile, float]:
     way, sides = backend(), ((a,) if b is a else (a, b))
     squares = [way.norms(x, None) for x in sides]
     if not all(map(_norms_in_range, squares)):
-        return Tile(np.empty((0, 0)), squares[0], squares[-1]), np.inf
+        return GramTile(np.empty((0, 0)), squares[0], squares[-1]), np.inf
     cosines = _cosines(way.products(a, b, None), squares[0], squares[-1])
     ones = [] if b is a else [np.ones_like(each) for each in squares]
     bound = _tile_bound(cosines, ones, common)
@@ -263,7 +263,7 @@ def _narrow_cosine_tile(a: Rows, b: Rows, common: Reference) -> tuple[Tile, floa
     ]
     own = np.vecdot(m, m)
     values = cosines - (along[0][:, None] + along[-1][None, :]) + own
-    return Tile(values, 1 - 2 * along[0] + own, 1 - 2 * along[-1] + own), bound
+    return GramTile(values, 1 - 2 * along[0] + own, 1 - 2 * along[-1] + own), bound
 
 
 @jax.jit

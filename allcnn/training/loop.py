@@ -21,10 +21,10 @@ from allcnn.settings.run import RunConfig
 from allcnn.training.footprint import check_training
 from allcnn.training.steps import (
     Evaluation,
-    Examples,
     Metrics,
     Plan,
     Totals,
+    TrainingExamples,
     advance,
     advance_together,
     evaluate,
@@ -122,7 +122,9 @@ def _train(configs: Sequence[RunConfig], workspace: Workspace, report: Report) -
         plan = _plan(entries[0], len(training))
         runs = _resume(workspace, plan, configs, 255 * mean, 255 * std)
         fill = jnp.asarray(np.round(255 * mean), jnp.uint8)
-        examples = Examples(jnp.asarray(training.images), jnp.asarray(training.labels), fill)
+        examples = TrainingExamples(
+            jnp.asarray(training.images), jnp.asarray(training.labels), fill
+        )
         n_images = config.batch_size * len(configs)
         clock = Clock(config.epochs * plan.steps_per_epoch, n_images, report)
         epochs = _Epochs(plan, runs, examples, Evaluation.of(test), clock, renew)
@@ -233,7 +235,7 @@ class _Epochs:
 
     plan: Plan
     runs: list[_Run]
-    examples: Examples
+    examples: TrainingExamples
     tested: Evaluation
     clock: Clock
     renew: Callable[[], None]

@@ -57,7 +57,7 @@ class Plan(NamedTuple):
         return recipe_of(self.config)
 
 
-class Examples(NamedTuple):
+class TrainingExamples(NamedTuple):
     """Training images and labels, on the device, with the pixel that augmentation pads with."""
 
     images: UInt8[Array, "n h w c"]
@@ -82,7 +82,7 @@ def _advance(
     plan: Plan,
     state: TrainState,
     metrics: Metrics,
-    examples: Examples,
+    examples: TrainingExamples,
     order: Int[Array, " n"],
     n_steps: Int[Array, ""],
 ) -> tuple[TrainState, Metrics]:
@@ -119,7 +119,7 @@ advance_together = backend.jit(
 
 
 def _step(
-    plan: Plan, state: TrainState, examples: Examples, rows: Int[Array, " b"]
+    plan: Plan, state: TrainState, examples: TrainingExamples, rows: Int[Array, " b"]
 ) -> tuple[TrainState, Float[Array, ""], Int[Array, ""]]:
     """Take one optimiser step; return also the summed loss and the correct answers."""
     position, variables = state.position, state.variables

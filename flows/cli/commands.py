@@ -44,7 +44,7 @@ class Command(click.Command):
         return super().invoke(ctx)
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """A group of such commands."""
 
     command_class = Command
@@ -57,7 +57,7 @@ def _named(args: list[str]) -> Iterator[tuple[str, str]]:
             yield flag.removeprefix("--"), value or following
 
 
-class Program(Group):
+class Program(CommandGroup):
     """Turns the errors that a user can repair into one sentence and an exit status."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:

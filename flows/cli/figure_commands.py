@@ -22,7 +22,7 @@ from flows.settings import texts
 
 @click.group(
     "figure",
-    cls=commands.Group,
+    cls=commands.CommandGroup,
     epilog="Stored results are drawn, whether or not activations and Grams are still there; missing"
     " ones are computed first, and kept.",
 )

@@ -28,10 +28,10 @@ from flows.maintenance import superseded
 from flows.maintenance.heartbeat import LostHoldError, kept_alive
 from flows.maintenance.matrix_change import moved
 from flows.maintenance.nightly_figures import CURVES, draw_missing
-from flows.maintenance.nightly_summary import Summary
+from flows.maintenance.nightly_summary import NightlySummary
 from flows.maintenance.rotating_verification import verify_in_turn
 from flows.maintenance.stale_networks import (
-    Examples,
+    LoadedExamples,
     Piece,
     Skipped,
     is_other,
@@ -58,11 +58,11 @@ class NightlyRun:
     def __init__(self, workspace: Workspace, plan: Nightly, renew: Callable[[], None]) -> None:
         self.workspace = Snapshot.of(workspace)
         self.plan = plan
-        self.summary = Summary(now())
+        self.summary = NightlySummary(now())
         self._renew = renew
-        self._examples = Examples()
+        self._examples = LoadedExamples()
         self._settled: set[str] = set()
-        self._older: dict[str, list[superseded.Kept]] = {}
+        self._older: dict[str, list[superseded.KeptResult]] = {}
         self._ledger, lost = Ledger.read(workspace)
         if lost:
             self.summary.notes.append(lost)
@@ -143,7 +143,7 @@ class NightlyRun:
         self._look_again()
         found = list(superseded.kept_results(self.workspace))
         kept = [each for each in found if not isinstance(each, str)]
-        older: dict[str, list[superseded.Kept]] = {}
+        older: dict[str, list[superseded.KeptResult]] = {}
         for each in kept:
             older.setdefault(superseded.identity(each.job), []).append(each)
         # Once a run: looking for each of them would read all of them for each.
@@ -195,7 +195,7 @@ class NightlyRun:
         return superseded.identity(job) in self._settled
 
     def _settle(
-        self, result: SimilarityResult, identity: str, older: Sequence[superseded.Kept]
+        self, result: SimilarityResult, identity: str, older: Sequence[superseded.KeptResult]
     ) -> None:
         """Note how a result moved since the last nightly run, and remove what it supersedes."""
         if identity not in self._settled:

@@ -14,7 +14,7 @@ _MOST_LINES = 40
 
 
 @dataclass
-class Summary:
+class NightlySummary:
     """One nightly run.
 
     Attributes:
@@ -56,7 +56,7 @@ class Summary:
         return values | {"n_unchanged": len(self.moved) - len(self.changed)}
 
 
-def headline(summary: Summary) -> str:
+def headline(summary: NightlySummary) -> str:
     """Return a nightly run in one line."""
     verified, n_changed = summary.verified, len(summary.changed)
     counts = [
@@ -78,7 +78,7 @@ def counted(n: int, one: str, several: str = "") -> str:
     return f"{n} {one if n == 1 else several or one + 's'}"
 
 
-def markdown(summary: Summary) -> str:
+def markdown(summary: NightlySummary) -> str:
     """Return the summary as an artifact or a report shows it."""
     parts = [f"**{headline(summary)}**"]
     for title, lines in sections(summary):
@@ -89,7 +89,7 @@ def markdown(summary: Summary) -> str:
     return "\n\n".join(parts)
 
 
-def text(summary: Summary) -> str:
+def text(summary: NightlySummary) -> str:
     """Return the summary for a terminal."""
     parts = [headline(summary)]
     for title, lines in sections(summary):
@@ -97,7 +97,7 @@ def text(summary: Summary) -> str:
     return "\n\n".join(parts)
 
 
-def sections(summary: Summary) -> Iterator[tuple[str, Sequence[str]]]:
+def sections(summary: NightlySummary) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield what there is to say, each with its title."""
     verified = summary.verified
     found: list[tuple[str, list[str]]] = [
@@ -132,7 +132,7 @@ def _change(each: Moved) -> str:
     return f"{line} (furthest {each.where})" if each.where else line
 
 
-def _notes(summary: Summary) -> list[str]:
+def _notes(summary: NightlySummary) -> list[str]:
     verified, notes = summary.verified, list(summary.notes)
     if verified.n_units:
         notes.append(f"{size(verified.n_bytes)} were read to verify them")

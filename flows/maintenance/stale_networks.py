@@ -63,7 +63,7 @@ class Skipped:
     reason: str
 
 
-class Examples:
+class LoadedExamples:
     """The examples of sample sets, each loaded once in a nightly run."""
 
     def __init__(self) -> None:
@@ -78,7 +78,9 @@ class Examples:
         return self._loaded[name]
 
 
-def survey(workspace: Workspace, plan: Nightly, examples: Examples) -> Iterator[Piece | Skipped]:
+def survey(
+    workspace: Workspace, plan: Nightly, examples: LoadedExamples
+) -> Iterator[Piece | Skipped]:
     """Yield what has to be stored, run after run, and what cannot be.
 
     Checkpoints of the plan's networks that are not stored whole on its examples; and all that is
@@ -94,7 +96,7 @@ def survey(workspace: Workspace, plan: Nightly, examples: Examples) -> Iterator[
 def _survey_run(
     workspace: Workspace,
     plan: Nightly,
-    examples: Examples,
+    examples: LoadedExamples,
     run: str,
 ) -> Iterator[Piece | Skipped]:
     stored = {
@@ -138,7 +140,7 @@ def _left_over(workspace: Workspace, network: Selection, sample_set: str) -> Ite
 def _piece(
     workspace: Workspace,
     plan: Nightly,
-    examples: Examples,
+    examples: LoadedExamples,
     network: Selection,
     sample_set: str,
     is_own: bool,

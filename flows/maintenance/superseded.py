@@ -22,7 +22,7 @@ _SUFFIXES: Final = ("", "-errors", "-convergence", "-baseline")
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptResult:
     """A result as it is stored, without its values."""
 
     name: str
@@ -30,7 +30,7 @@ class Kept:
     created_at: str
 
 
-def kept_results(workspace: Workspace) -> Iterator[Kept | str]:
+def kept_results(workspace: Workspace) -> Iterator[KeptResult | str]:
     """Yield the results that record their comparison, and the names of those that do not."""
     if not has_store(workspace.similarity):
         return
@@ -42,7 +42,7 @@ def kept_results(workspace: Workspace) -> Iterator[Kept | str]:
         try:
             known = provenance if isinstance(provenance, dict) else {}
             job = Comparison.from_json(known[JOB])
-            yield Kept(name, job, str(known.get("created_at", "")))
+            yield KeptResult(name, job, str(known.get("created_at", "")))
         except (KeyError, ConfigError):
             yield name
 
@@ -60,7 +60,7 @@ def job_of(result: SimilarityResult) -> Comparison:
     return Comparison.from_json(result.provenance[JOB])
 
 
-def distinct(own: Iterable[Comparison], kept: Iterable[Kept]) -> list[Comparison]:
+def distinct(own: Iterable[Comparison], kept: Iterable[KeptResult]) -> list[Comparison]:
     """Return the comparisons to look at: the plan's first, then those of results, each once."""
     ordered = sorted(kept, key=lambda each: (each.created_at, each.name))
     found: dict[str, Comparison] = {}

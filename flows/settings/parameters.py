@@ -166,7 +166,7 @@ class Parameters(BaseModel):
 
 
 @takes(but(RunConfig.settings(), "depth", "seed"))
-class Recipe(Parameters):
+class TrainingParameters(Parameters):
     """Settings of training, but for depth and seed."""
 
     def recipe(self, preset: Mapping[str, Any] = {}) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class Recipe(Parameters):
 
 
 @takes([*only(RunConfig.settings(), "depth", "seed"), PRESET])
-class TrainParameters(Recipe):
+class TrainParameters(TrainingParameters):
     """One network."""
 
     def job(self) -> RunConfig:
@@ -253,7 +253,7 @@ _HOW = but(Method.settings(), "batch_size")
 
 
 @takes([CLUSTER, DEPTHS, SEEDS, *only(Extraction, "n_samples", "dtype"), MINIBATCH, *_HOW])
-class PipelineParameters(Recipe):
+class PipelineParameters(TrainingParameters):
     """Networks of several depths and seeds, all compared with each other."""
 
     def _given(self) -> set[str]:

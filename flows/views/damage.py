@@ -29,7 +29,7 @@ TapsOf = Callable[[Workspace, str], Sequence[str]]
 
 
 @dataclass
-class Found:
+class DamageFound:
     """What a look through a workspace found.
 
     Attributes:
@@ -57,7 +57,7 @@ def look_through(
     side: Selection | None,
     examine: Examine | None = None,
     taps_of: TapsOf = lambda *_: (),
-) -> Found:
+) -> DamageFound:
     """Look through all stores and runs of a workspace, or through what fits a pattern of each.
 
     ``taps_of`` returns the taps of a run's network, by which those are named that are lost.
@@ -67,7 +67,7 @@ def look_through(
     runs = _runs(place, side, examine)
     if not (present or runs):
         raise nothing_fits(place)
-    found = Found(runs, n_bytes=sum(run.n_bytes for run in runs))
+    found = DamageFound(runs, n_bytes=sum(run.n_bytes for run in runs))
     known = partial(taps_of, place)
     totals = {kind: n_expected(path, kind) for kind, path in present.items()}
     with Progress(list(totals.values())) as progress:
@@ -98,7 +98,7 @@ def _runs(place: Workspace, side: Selection, examine: Examine | None) -> list[Ch
     return found
 
 
-def report_lines(place: Workspace, found: Found, outcomes: Sequence[Outcome]) -> list[str]:
+def report_lines(place: Workspace, found: DamageFound, outcomes: Sequence[Outcome]) -> list[str]:
     """Return a line for each damage, and one for all; advice goes with what is unfinished."""
     lines = [f"unfinished: {each}" for each in found.unfinished]
     advice = dict.fromkeys(f"to go on: {_finishing(place, each)}" for each in found.unfinished)
@@ -135,7 +135,7 @@ def _finishing(place: Workspace, unfinished: Unfinished) -> str:
     return f"run {extracting(place, side, **options_of(jobs[0]))}"
 
 
-def as_json(found: Found, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def as_json(found: DamageFound, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return the same for programs."""
     return {
         "checked": found.n_checked,

@@ -23,7 +23,7 @@ from flows.views.not_found import nothing_fits
 from flows.views.tables import some_of
 from store import Representation, has_store, open_grams
 from store import open as open_store
-from store.arrays.selection import Selection
+from store.arrays.selection import TapSelection
 from store.storage.atomic_write import replacing
 
 MOST_COLUMNS = 10_000
@@ -79,7 +79,7 @@ def check_rows(tap: Representation, rows: slice) -> None:
         )
 
 
-def write(selection: Selection, path: Path, report: Report = silent) -> None:
+def write(selection: TapSelection, path: Path, report: Report = silent) -> None:
     """Write a selection, whole or not at all, in the format of the file's ending."""
     with replacing(path) as file:
         if path.suffix == ".npz":
@@ -94,7 +94,7 @@ def check_ending(path: Path) -> None:
         raise ConfigError("to", f"is {path}", f"use a name that ends in {' or '.join(_ENDINGS)}")
 
 
-def feature_names(selection: Selection) -> list[str]:
+def feature_names(selection: TapSelection) -> list[str]:
     """Return a name for each value of a row, such as ``y0_x0_c12``; channels keep their numbers."""
     *space, n_channels = selection.shape[1:]
     channels = range(n_channels) if selection.channels is None else selection.channels.tolist()
@@ -102,13 +102,13 @@ def feature_names(selection: Selection) -> list[str]:
     return [pattern.format(*place) for place in product(*map(range, space), channels)]
 
 
-def describe(selection: Selection) -> dict[str, Any]:
+def describe(selection: TapSelection) -> dict[str, Any]:
     """Return what the values are, as JSON values."""
     channels = None if selection.channels is None else selection.channels.tolist()
     return selection.tap.meta.to_json() | {"channels": channels, "space": selection.space}
 
 
-def _check_width(selection: Selection) -> None:
+def _check_width(selection: TapSelection) -> None:
     width = int(np.prod(selection.shape[1:]))
     if width > MOST_COLUMNS:
         raise ConfigError(
@@ -120,7 +120,7 @@ def _check_width(selection: Selection) -> None:
         raise ConfigError("channels are named twice", remedy="a table has one column a channel")
 
 
-def _parts(selection: Selection, report: Report) -> Iterator[Selection]:
+def _parts(selection: TapSelection, report: Report) -> Iterator[TapSelection]:
     parts = list(selection.parts())
     for done, part in enumerate(parts, start=1):
         yield part
@@ -128,7 +128,7 @@ def _parts(selection: Selection, report: Report) -> Iterator[Selection]:
             report(done, len(parts), str(selection.tap.meta.key))
 
 
-def _write_arrays(selection: Selection, file: BinaryIO, report: Report) -> None:
+def _write_arrays(selection: TapSelection, file: BinaryIO, report: Report) -> None:
     dtype = npy.dtype_to_descr(selection.dtype)
     header = {"descr": dtype, "fortran_order": False, "shape": selection.shape}
     description = np.array(json.dumps(describe(selection)))
@@ -143,7 +143,7 @@ def _write_arrays(selection: Selection, file: BinaryIO, report: Report) -> None:
                 npy.write_array(member, np.asarray(array), allow_pickle=False)
 
 
-def _write_table(selection: Selection, file: BinaryIO, report: Report, *, is_csv: bool) -> None:
+def _write_table(selection: TapSelection, file: BinaryIO, report: Report, *, is_csv: bool) -> None:
     _check_width(selection)
     # Float32 also for float16: it loses nothing, and more programs read it.
     wide = np.promote_types(selection.dtype, np.float32)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from store.arrays.activations import ACTIVATIONS
 from store.arrays.committed import CommittedReader, Form
 from store.arrays.scan import CommittedStore
-from store.arrays.selection import Chosen, Selection, Space, as_indices, known_labels
+from store.arrays.selection import Chosen, Space, TapSelection, as_indices, known_labels
 from store.errors import QueryError, UnfinishedError, UnknownRepresentationError
 from store.model.names import is_tap_folder
 from store.model.schema import RepresentationKey, RepresentationMeta, SampleSet
@@ -78,7 +78,7 @@ class Representation(CommittedReader[RepresentationMeta]):
         label: int | Sequence[int] | None = None,
         channels: Chosen = None,
         space: Space | None = None,
-    ) -> Selection:
+    ) -> TapSelection:
         """Select rows and channels, to be read or viewed later; reads nothing but labels.
 
         Args:
@@ -107,7 +107,7 @@ class Representation(CommittedReader[RepresentationMeta]):
             chosen = chosen[np.isin(self.labels[chosen], known_labels(self, label))]
         if channels is not None:
             channels = as_indices(f"channels of {self.key}", channels, n_channels)
-        return Selection(self, chosen, channels, space)
+        return TapSelection(self, chosen, channels, space)
 
 
 @dataclass(frozen=True)

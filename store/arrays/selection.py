@@ -23,7 +23,7 @@ Chosen = slice | Sequence[int] | npt.NDArray[Any] | None
 
 
 @dataclass(frozen=True, eq=False)
-class Selection:
+class TapSelection:
     """Some rows and channels of one tap, not read yet; an array to NumPy.
 
     Attributes:
@@ -88,11 +88,11 @@ class Selection:
             self._take(out, places, start, stop)
         return out
 
-    def parts(self) -> Iterator["Selection"]:
+    def parts(self) -> Iterator["TapSelection"]:
         """Cut the selection where its rows go over from one minibatch to another."""
         borders = np.flatnonzero(np.diff(self._blocks)) + 1
         for rows in np.split(self.rows, borders) if len(self.rows) else []:
-            yield Selection(self.tap, rows, self.channels, self.space)
+            yield TapSelection(self.tap, rows, self.channels, self.space)
 
     def to_xarray(self) -> Any:
         """Return a lazy xarray.DataArray, named after the tap, whose values are read when needed.

@@ -137,26 +137,32 @@ class CommittedWriter(Committed[M]):
         check_unlinked(root, [*meta.key.path.split("/"), cls.form.array])
         if NODE not in _members(folder, cls.form):
             cls._admit(root, meta, digests(made_of[0]))
+        marks: dict[str, Any] = {} if source is None else {SOURCE: source}
+        if afresh:
+            marks[LATER] = [None] * -(-min(afresh, meta.length) // meta.block_length)
         with writing(root, f"cannot create {folder}"):
-            held = claim(folder / cls.form.array)
-            try:
-                stored = None
-                if afresh is None:
-                    stored = _stored(folder, meta, made_of[0], cls.form)
-                # Where no source is recorded, the checkpoint's digest has to do.
-                if stored is None or source not in (None, stored[2].get(SOURCE, source)):
-                    marks: dict[str, Any] = {} if source is None else {SOURCE: source}
-                    if afresh:
-                        n = -(-min(afresh, meta.length) // meta.block_length)
-                        marks[LATER] = [None] * n
-                    stored = _create(root, meta, cls.form, made_of, marks)
-                _remove_leftovers(folder)
-                writer = cls(root, stored, held, made_of)
-                writer._update_attributes(meta.attributes)
-                return writer
-            except BaseException:
-                held.release()
-                raise
+            return cls._made(root, meta, made_of, marks, keep=afresh is None)
+
+    @classmethod
+    def _made(
+        cls, root: Place, meta: M, made_of: MadeOf, marks: dict[str, Any], *, keep: bool
+    ) -> Self:
+        """Claim an array and return its writer; ``keep`` what is there, if it is of the source."""
+        folder = root / meta.key.path
+        held = claim(folder / cls.form.array)
+        try:
+            stored = _stored(folder, meta, made_of[0], cls.form) if keep else None
+            # Where no source is recorded, the checkpoint's digest has to do.
+            source = marks.get(SOURCE)
+            if stored is None or source not in (None, stored[2].get(SOURCE, source)):
+                stored = _create(root, meta, cls.form, made_of, marks)
+            _remove_leftovers(folder)
+            writer = cls(root, stored, held, made_of)
+            writer._update_attributes(meta.attributes)
+            return writer
+        except BaseException:
+            held.release()
+            raise
 
     @classmethod
     def _admit(cls, root: Place, meta: M, coordinates: Mapping[str, str]) -> None:

@@ -14,13 +14,13 @@ from xarray.core import indexing
 
 from store.arrays.activations import DIMENSIONS
 from store.arrays.query import facts
-from store.arrays.selection import Selection
+from store.arrays.selection import TapSelection
 
 
 class LazyArray(BackendArray):
     """Reads what xarray asks for by way of the selection, so that all of it is verified."""
 
-    def __init__(self, selection: Selection) -> None:
+    def __init__(self, selection: TapSelection) -> None:
         self.selection = selection
         self.shape = selection.shape
         self.dtype = selection.dtype
@@ -48,7 +48,7 @@ class LazyArray(BackendArray):
         return values
 
 
-def data_array(selection: Selection) -> xarray.DataArray:
+def data_array(selection: TapSelection) -> xarray.DataArray:
     """Return a selection as an array whose values are read when they are needed."""
     coordinates: dict[Hashable, Any] = {
         "sample": ("sample", selection.samples),
@@ -64,7 +64,7 @@ def data_array(selection: Selection) -> xarray.DataArray:
     )
 
 
-def _variable(selection: Selection) -> xarray.Variable:
+def _variable(selection: TapSelection) -> xarray.Variable:
     has_dask = find_spec("dask") is not None
     if has_dask and np.any(np.diff(selection.rows) < 0):
         # In this order chunks would be rows, and a minibatch be read for each of them.
@@ -78,7 +78,7 @@ def _variable(selection: Selection) -> xarray.Variable:
     return variable.chunk({"sample": sizes}, name=_token(selection))
 
 
-def _token(selection: Selection) -> str:
+def _token(selection: TapSelection) -> str:
     """Return a name under which Dask may share what was read."""
     tap, channels = selection.tap, selection.channels
     chosen = selection.rows.tolist(), None if channels is None else channels.tolist()
@@ -86,7 +86,7 @@ def _token(selection: Selection) -> str:
     return f"{tap.meta.key.tap}-{hashlib.sha256(repr(what).encode()).hexdigest()[:32]}"
 
 
-def _attributes(selection: Selection) -> dict[str, Any]:
+def _attributes(selection: TapSelection) -> dict[str, Any]:
     meta = selection.tap.meta
     known = facts(meta, complete=True)
     del known["complete"], known["dtype"]

@@ -59,28 +59,15 @@ def write_network(
     settings are those of ``NetworkWriter``.
     """
     check_mapping(taps)
-    settings: dict[str, Any] = {
-        "run": run,
-        "checkpoint": checkpoint,
-        "examples": examples,
-        "dtype": dtype,
-        "batch_rows": batch_rows,
-        "attributes": attributes,
-        "created_by": created_by,
-    }
     arrays = {name: as_sliced(values, f"tap {name}") for name, values in taps.items()}
+    settings: dict[str, Any] = {"run": run, "checkpoint": checkpoint, "examples": examples}
+    settings |= {"dtype": dtype, "batch_rows": batch_rows}
+    settings |= {"attributes": attributes, "created_by": created_by}
     like = common_meta(digest=digest or "not known yet", **settings)
     stored_taps(store, like, ("dtype", "batch_rows"))
     network = _Network(arrays, dtype, channels_first)
     network.check(like.n_samples)
-    done = 0
-
-    def progress(n_rows: int, text: str) -> None:
-        nonlocal done
-        done += n_rows
-        if report is not None:
-            report(done, 2 * len(arrays) * like.n_samples, text)
-
+    progress = _counting(report, 2 * len(arrays) * like.n_samples)
     # Fewer rows show no loss of precision.
     of_rows = _sha256(network.blocks(max(batch_rows, MIN_ROWS), progress))
     settings |= {"channels_first": channels_first, "compression": compression}
@@ -92,6 +79,19 @@ def write_network(
             writer.append({name: values[rows] for name, values in arrays.items()})
             progress(len(arrays) * (rows.stop - rows.start), "writing")
     return digest or of_rows
+
+
+def _counting(report: Report | None, total: int) -> Callable[[int, str], None]:
+    """Return what adds rows to those that are done, and reports them."""
+    done = 0
+
+    def progress(n_rows: int, text: str) -> None:
+        nonlocal done
+        done += n_rows
+        if report is not None:
+            report(done, total, text)
+
+    return progress
 
 
 def rows_digest(taps: Sequence[Representation]) -> str | None:
