@@ -11,7 +11,7 @@ from allcnn.compare import describe
 from allcnn.drawing import figure_files
 from allcnn.similarity.layer_identification import identify
 from allcnn.workspace.paths import Workspace
-from flows.reporting.script import numbers_script
+from flows.reporting.page import numbers_script
 from flows.views.tables import matrix_table
 from store import RepresentationKey
 from tests.strategies import make_similarity

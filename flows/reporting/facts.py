@@ -18,7 +18,6 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_listing import Run, Unreadable, list_runs
-from flows.reporting.script import digests_of, nested
 from flows.views.not_found import has_stores
 from store import (
     ProbeResult,
@@ -223,3 +222,21 @@ def probe(workspace: Workspace, found: ProbeResult) -> dict[str, Any]:
         "command": line,
         "outdated": is_outdated(workspace, found),
     }
+
+
+def digests_of(result: SimilarityResult) -> dict[str, str]:
+    """Return the digests of the checkpoints that a result is of, as far as it names them."""
+    sides: Mapping[str, Any] = result.provenance.get("checkpoint_digests") or {}
+    return {name: digest for side in sides.values() for name, digest in side.items()}
+
+
+def nested(array: np.ndarray | None) -> Any:
+    """Return numbers as lists, with None for NaN and infinities, which JSON does not have.
+
+    JSON writes a float's repr, which has all its digits.
+    """
+    if array is None:
+        return None
+    numbers = array.astype(object)
+    numbers[~np.isfinite(array)] = None
+    return numbers.tolist()

@@ -1,5 +1,6 @@
 """Write the report's folder: the page, its assets, and a file of numbers for each result."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -8,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from allcnn.compare.describe import errors_caution
 from allcnn.progress import Report, silent
 from allcnn.provenance import now
 from allcnn.similarity.method import Method
@@ -16,8 +18,7 @@ from allcnn.workspace.paths import Workspace
 from allcnn.workspace.snapshot import Snapshot
 from flows.reporting import facts
 from flows.reporting.folder import Folder
-from flows.reporting.script import numbers_script, to_script
-from store import has_store
+from store import SimilarityResult, has_store
 from store.storage.paths import Place, child_names
 
 _MOST_NIGHTS = 14
@@ -30,6 +31,9 @@ SCRIPTS = (
     *("layers", "slider", "downloads", "explorer", "lines", "curves", "probes", "tables", "main"),
 )
 """Our own scripts, each after those that it needs."""
+
+_ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&"}
+"""No name may end the script that it stands in."""
 
 
 def write_report(workspace: Workspace, report: Report = silent) -> Place:
@@ -118,6 +122,30 @@ def most_informative(results: Sequence[Mapping[str, Any]]) -> str:
         )
 
     return max(results, key=rank)["name"] if results else ""
+
+
+def to_script(values: object) -> str:
+    """Return JSON that is safe inside a script: ASCII, and without letters that HTML reads."""
+    text = json.dumps(values, allow_nan=False, separators=(",", ":"))
+    return text.translate(_ESCAPED)
+
+
+def numbers_script(result: SimilarityResult) -> bytes:
+    """Return the script that passes the numbers of a result to the page, with all their digits."""
+    values = {
+        "values": facts.nested(result.values),
+        "errors": facts.nested(result.errors),
+        "sums_rows": facts.nested(result.sums("rows")),
+        "sums_columns": facts.nested(result.sums("columns")),
+        "scales_rows": facts.nested(result.parts.get("scales_rows")),
+        "scales_columns": facts.nested(result.parts.get("scales_columns")),
+        "reasons": result.reasons,
+        "errors_reason": result.errors_reason,
+        "n_minibatches": result.n_minibatches,
+        "errors_caution": errors_caution(result),
+        "digests": facts.digests_of(result),
+    }
+    return f"reportNumbers({to_script(result.name)},{to_script(values)});\n".encode()
 
 
 def _assets() -> Iterator[tuple[str, bytes]]:
