@@ -93,8 +93,8 @@ def _check_answers(url: str) -> None:
             client.raise_for_api_version_mismatch()
     except (RuntimeError, ValueError) as error:
         if "incompatible versions" in str(error):
-            told = f"{_named(url)}, whose server has another version of Prefect ({error})"
-            raise ServerError(told, remedy="install the same one on both sides") from error
+            reason = f"{_named(url)}, whose server has another version of Prefect ({error})"
+            raise ServerError(reason, remedy="install the same one on both sides") from error
         raise ServerError(_no_answer(url, error.__cause__ or error)) from error
 
 
@@ -114,17 +114,17 @@ def _check_certificates() -> None:
 def _no_answer(url: str, error: BaseException) -> str:
     """Say why a server is none that a flow run can use, and what to do."""
     if isinstance(error, httpx.TransportError):
-        told = " ".join(str(error).split()) or type(error).__name__
-        return f"{_named(url)}, and no Prefect server answers there ({told}); {_remedy(url)}"
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"{_named(url)}, and no Prefect server answers there ({reason}); {_remedy(url)}"
     status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         return (
             f"{_named(url)}, and its server refuses our credentials (status {status}); set"
             " PREFECT_API_AUTH_STRING, or PREFECT_API_KEY for Prefect Cloud, to what it wants"
         )
-    told = f"status {status}" if status else type(error).__name__
+    reason = f"status {status}" if status else type(error).__name__
     return (
-        f"{_named(url)}, and what answers there is no Prefect server ({told}); its address is one"
+        f"{_named(url)}, and what answers there is no Prefect server ({reason}); its address is one"
         f" such as {_EXAMPLE}"
     )
 
@@ -202,9 +202,9 @@ def _wait_for(process: "subprocess.Popen[bytes]", url: str, log: IO[bytes]) -> N
         time.sleep(0.05)
     log.seek(0)
     found = _CAUSE.findall(log.read().decode(errors="replace"))
-    told = found[-1][:300] if found else f"it is silent for {START_S:g} s"
+    reason = found[-1][:300] if found else f"it is silent for {START_S:g} s"
     raise ServerError(
-        f"the Prefect server of this flow does not start ({told}); look at the variables that begin"
+        f"the Prefect server of this flow does not start ({reason}); look at the variables that begin"
         " with PREFECT_",
         remedy="PREFECT_HOME names the folder of its records",
     )
