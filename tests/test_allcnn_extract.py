@@ -22,7 +22,7 @@ import pytest
 import store
 from allcnn import extract
 from allcnn.errors import ConfigError, RunError
-from allcnn.extract import Samples, Source, sinks
+from allcnn.extract import LoadedNetwork, Samples, sinks
 from allcnn.networks.variables import abstract
 from allcnn.progress import silent
 from allcnn.settings.extraction import Extraction
@@ -74,7 +74,9 @@ N_APPENDS = 3 * len(TAPS)
 
 def write(root, forward, samples=SAMPLES, digest="d0", report=silent, **how):
     job = Extraction("net", "final", **{"batch_size": 4} | how)
-    extract.keep(Workspace(root), Source("net", "final", digest, forward), samples, job, report)
+    extract.keep(
+        Workspace(root), LoadedNetwork("net", "final", digest, forward), samples, job, report
+    )
 
 
 def read_all(root):

@@ -48,7 +48,7 @@ def asked(monkeypatch):
 
         monkeypatch.setattr(home, name, call)
 
-    count(scan.CommittedStore, "_open", lambda self, path: (str(self.path), path))
+    count(scan.CommittedStore, "_try_open", lambda self, path: (str(self.path), path))
     count(current, "kept_digests", str)
     count(current, "load_source", lambda place, *of: of)
     count(run_record, "read_sealed", str)

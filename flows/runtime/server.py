@@ -204,7 +204,7 @@ def _wait_for(process: "subprocess.Popen[bytes]", url: str, log: IO[bytes]) -> N
     found = _CAUSE.findall(log.read().decode(errors="replace"))
     reason = found[-1][:300] if found else f"it is silent for {START_S:g} s"
     raise ServerError(
-        f"the Prefect server of this flow does not start ({reason}); look at the variables that begin"
-        " with PREFECT_",
+        f"the Prefect server of this flow does not start ({reason}); look at the variables that"
+        " begin with PREFECT_",
         remedy="PREFECT_HOME names the folder of its records",
     )
