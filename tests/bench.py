@@ -36,7 +36,7 @@ import store
 from allcnn.cluster.cluster import Cluster
 from allcnn.cluster.spec import THREADS, ClusterSpec
 from allcnn.compare import compare
-from allcnn.compare.candidates import LoadedNetwork as Compared
+from allcnn.compare.candidates import Source as Compared
 from allcnn.compare.compute import _block_size as block_size
 from allcnn.compare.results import Slot, result_of
 from allcnn.compare.tasks import Operand, Part, keep_grams
