@@ -1,8 +1,8 @@
 """Imports point one way, flows to allcnn to store, and heavy libraries stay in their rooms."""
 
 import ast
-import collections
 import functools
+import importlib
 import itertools
 import subprocess
 import sys
@@ -223,9 +223,7 @@ def definitions(path, kind):
 
 
 def test_no_class_has_the_name_of_another():
-    named = collections.Counter(
-        node.name for path in MODULES for node in definitions(path, ast.ClassDef)
-    )
+    named = Counter(node.name for path in MODULES for node in definitions(path, ast.ClassDef))
     assert {name for name, n in named.items() if n > 1} == set()
 
 
@@ -238,3 +236,15 @@ def test_functions_have_at_most_fifty_lines():
         if node.end_lineno - node.lineno >= 50
     ]
     assert long == []
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "tests" / "bench.py", *sorted((ROOT / "docs").rglob("*.py"))], ids=module_name
+)
+def test_scripts_that_no_test_runs_import_what_there_is(path):
+    for node in definitions(path, ast.ImportFrom):
+        if node.module and node.module.split(".")[0] in PACKAGES:
+            home = importlib.import_module(node.module)
+            for alias in node.names:
+                if not hasattr(home, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")

@@ -1,4 +1,4 @@
-"""Write tables.md: the numbers that docs/study.md speaks of, from the study's workspace.
+"""Write tables.md: the numbers of docs/study.md, from the study's workspace.
 
 Run by run.sh: python docs/study/tables.py WORKSPACE
 """
@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from allcnn import record
 from allcnn.compare.catalogue import Catalogue
+from allcnn.compare.identification import identify_layers
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
+from allcnn.similarity.kernels import Rbf
 from allcnn.similarity.layer_identification import identify
+from allcnn.similarity.method import Method
+from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_listing import Run, list_runs
 from flows.figures.published import TABLE_2
@@ -41,7 +44,7 @@ def blocks(result: SimilarityResult) -> dict[tuple[str, str, str, str], np.ndarr
     """Return CKA by run and checkpoint of the rows and of the columns."""
     networks = [(key.run, key.checkpoint) for key in result.rows]
     places = {each: [k for k, one in enumerate(networks) if one == each] for each in networks}
-    return {(*a, *b): result.cka[np.ix_(places[a], places[b])] for a in places for b in places}
+    return {(*a, *b): result.values[np.ix_(places[a], places[b])] for a in places for b in places}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -51,36 +54,34 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def trained(workspace: Workspace) -> str:
-    """Tell how every network was trained, and how well it does."""
+    """Return how every network was trained, and how well it does."""
     rows = []
     for run in list_runs(workspace):
         assert isinstance(run, Run)
-        config = record.read_record(workspace, run.run).config
-        last = record.read_history(workspace, run.run)
+        config = run_record.read_record(workspace, run.run).config
+        last = run_record.read_history(workspace, run.run)
         minutes = sum(epoch.wall_s for epoch in last) / 60
         accuracy = f"{100 * last[-1].test_accuracy:.1f} %"
-        rows.append((run.run, f"{config.width:g}", run.epochs, f"{minutes:.0f}", accuracy))
+        rows.append(
+            (run.run, f"{config.to_json()['width']:g}", run.epochs, f"{minutes:.0f}", accuracy)
+        )
     return table(("run", "width", "epochs", "minutes", "test accuracy"), rows)
 
 
 def identified(workspace: Workspace) -> str:
-    """Tell how often the corresponding layer was the most similar one."""
+    """Return how often the corresponding layer was the most similar one."""
+    bandwidths = tuple(Method(kernel=Rbf(sigma)) for sigma in (0.2, 0.4, 0.8))
+    results = stored(workspace, FINALS) + stored(workspace, FINALS, methods=bandwidths)
     rows = []
-    linear = stored(workspace, FINALS)
-    for result in linear + stored(workspace, FINALS, kernel="rbf", sigmas=(0.2, 0.4, 0.8)):
-        ways = {f"RBF {result.sigma} CKA": result.cka}
-        if result.kernel == "linear":
-            ways = {"linear CKA": result.cka, "linear HSIC": result.hsic}
-        for way, matrix in ways.items():
-            found = identify(matrix, [k.run for k in result.rows], [k.tap for k in result.rows])
-            percent = [f"{100 * share:.0f}" for share in found.per_layer.values()]
-            rows.append((way, f"{100 * found.accuracy:.1f}", f"{100 * TABLE_2[way]:.1f}", *percent))
-            layers = list(found.per_layer)
+    for way, found in identify_layers(results, ()).items():
+        percent = [f"{100 * share:.0f}" for share in found.per_layer.values()]
+        rows.append((way, f"{100 * found.accuracy:.1f}", f"{100 * TABLE_2[way]:.1f}", *percent))
+        layers = list(found.per_layer)
     return table(("measure", "found (%)", "published (%)", *layers), sorted(rows))
 
 
 def over_training(workspace: Workspace) -> str:
-    """Tell when a layer becomes like itself at the end, and like that of other seeds."""
+    """Return when a layer becomes like itself at the end, and like that of other seeds."""
     (result,) = stored(workspace, OVER_TRAINING)
     taps = list(dict.fromkeys(key.tap for key in result.rows))
     runs = list(dict.fromkeys(key.run for key in result.rows))
@@ -93,7 +94,7 @@ def over_training(workspace: Workspace) -> str:
         others = np.mean([pair.diagonal() for pair in pairs], axis=0)
         there = [k for k, key in enumerate(result.rows) if key.checkpoint == checkpoint]
         names = [result.rows[k].run for k in there]
-        share = identify(result.cka[np.ix_(there, there)], names, len(runs) * taps).accuracy
+        share = identify(result.values[np.ix_(there, there)], names, len(runs) * taps).accuracy
         numbers = (own.mean(), own.min(), others.mean(), others.min())
         rows.append((checkpoint, *(f"{x:.3f}" for x in numbers), f"{100 * share:.1f}"))
     head = ("checkpoint", "with itself at the end", "least tap", "with other seeds", "least tap")
@@ -101,7 +102,7 @@ def over_training(workspace: Workspace) -> str:
 
 
 def between_seeds(workspace: Workspace) -> str:
-    """Tell how alike corresponding layers of two seeds are, tap by tap."""
+    """Return how alike corresponding layers of two seeds are, tap by tap."""
     (result,) = stored(workspace, FINALS)
     taps = list(dict.fromkeys(key.tap for key in result.rows))
     runs = list(dict.fromkeys(key.run for key in result.rows))
@@ -118,8 +119,8 @@ def between_seeds(workspace: Workspace) -> str:
 
 
 def by_class(workspace: Workspace) -> str:
-    """Tell how alike two seeds are on the examples of each class, and the mean over classes."""
-    names = record.read_record(workspace, TINY.replace("*", "0")).class_names
+    """Return how alike two seeds are on the examples of each class, and the mean over classes."""
+    names = run_record.read_record(workspace, TINY.replace("*", "0")).class_names
     rows, means = [], []
     for label in (None, *range(len(names))):
         (result,) = stored(workspace, FINALS, label=label)
@@ -145,7 +146,7 @@ def by_class(workspace: Workspace) -> str:
 
 
 def probed(workspace: Workspace) -> str:
-    """Tell how accurate linear probes on the taps of the networks of each depth are."""
+    """Return how accurate linear probes on the taps of the networks of each depth are."""
     probes = [read_probe(workspace.probes, name) for name in list_probes(workspace.probes)]
     rows = []
     for probe in sorted(probes, key=lambda probe: len(probe.taps)):
@@ -153,10 +154,10 @@ def probed(workspace: Workspace) -> str:
         best = int(np.argmax(percent))
         last = [k for k, tap in enumerate(taps) if tap.startswith("conv")][-1]
         chosen = (0, best, last, len(taps) - 1)
-        told = [
+        shown = [
             f"{taps[k]} {percent[k]:.1f} ± {100 * probe.standard_errors[k]:.1f}" for k in chosen
         ]
-        rows.append((probe.taps[0].run, len(taps), *told))
+        rows.append((probe.taps[0].run, len(taps), *shown))
     return table(
         ("network", "taps", "first (%)", "best (%)", "last convolution (%)", "end (%)"), rows
     )
