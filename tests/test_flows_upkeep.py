@@ -1,4 +1,4 @@
-"""Nights on a workspace: what is new is added, what changed is done again, the rest is left."""
+"""Nightly runs on a workspace: new data are added, changed data redone, the rest is left."""
 
 import json
 import os

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -181,7 +182,7 @@ class RepresentationKey:
             ) from error
 
 
-class Meta(_Stored):
+class Meta(_Stored, ABC):
     """Metadata of activations and of Grams: what they have in common."""
 
     # Declared as dataclass fields by each kind, in the order in which stores have them.
@@ -214,14 +215,14 @@ class Meta(_Stored):
         return self.sample_set.n_samples
 
     @property
+    @abstractmethod
     def length(self) -> int:
         """Length of the finished array along its first axis: rows, or minibatches of Grams."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def block_length(self) -> int:
         """Rows, or minibatches of Grams, that are written and committed at once."""
-        raise NotImplementedError
 
     @property
     def n_blocks(self) -> int:

@@ -1,5 +1,6 @@
 """Shared by the convolutional architectures: layers as data, and the network made of them."""
 
+from abc import abstractmethod
 from typing import Final
 
 from allcnn.definitions.bounds import Bounds
@@ -17,9 +18,9 @@ WIDTH: Final = Bounds(1e-3, 1000, whole=False)
 class Convolutional(Architecture):
     """An architecture of convolutions, batch norm and ReLU."""
 
+    @abstractmethod
     def layers(self, n_classes: int) -> Layers:
         """Return the layers for ``n_classes`` classes."""
-        raise NotImplementedError
 
     def network(self, n_classes: int, input_channels: int, image_size: int) -> Network:
         """Return the network for images of a data set."""
