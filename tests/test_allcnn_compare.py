@@ -17,7 +17,7 @@ import store
 from allcnn import extract
 from allcnn.cluster import backends as start
 from allcnn.cluster import cluster as cluster_run
-from allcnn.compare import compare, compute, describe, tasks
+from allcnn.compare import compare, compute, describe, tasks, tile_tasks
 from allcnn.compare.tasks import Operand, Way
 from allcnn.errors import ComparisonError
 from allcnn.settings.extraction import Extraction
@@ -174,7 +174,7 @@ def test_many_bandwidths_cost_one_reading_and_change_no_bit(
     alone = Workspace.at(shutil.copytree(small.root, tmp_path / "alone"))
     how = {"kernel": "rbf", "estimator": estimator}
     owner = Representation if estimator == "exact" else Grams
-    monkeypatch.setattr(tasks, "_reference", tasks._reference.__wrapped__)  # and no cache
+    monkeypatch.setattr(tile_tasks, "_reference", tile_tasks._reference.__wrapped__)  # and no cache
     for workspace in (small, alone):
         compare_one(workspace, A, B)  # which keeps the Grams
     reads = calls_of(monkeypatch, owner, "read")
@@ -509,7 +509,7 @@ def test_all_classes_come_from_one_reading(labelled, tmp_path, monkeypatch):
 
 
 def test_all_classes_come_from_one_reading_with_exact_too(labelled, monkeypatch):
-    monkeypatch.setattr(tasks, "_reference", tasks._reference.__wrapped__)  # and no cache
+    monkeypatch.setattr(tile_tasks, "_reference", tile_tasks._reference.__wrapped__)  # and no cache
     reads = calls_of(monkeypatch, Representation, "read")
     compare(labelled, job(A, B, label="each", estimator="exact"))
     # Of each of four taps, its reference row and five chunks of 16 rows.
@@ -518,14 +518,14 @@ def test_all_classes_come_from_one_reading_with_exact_too(labelled, monkeypatch)
 
 def test_classes_share_a_reading_as_far_as_a_tile_of_the_whole_would_hold(labelled, monkeypatch):
     monkeypatch.setattr(compute, "_TILE_ROWS", 20)
-    held, blocks = [], tasks._blocks
+    held, blocks = [], tile_tasks._blocks
 
     def watched(*arguments):
         found = blocks(*arguments)
         held.append(sum(map(len, found.values())))
         return found
 
-    monkeypatch.setattr(tasks, "_blocks", watched)
+    monkeypatch.setattr(tile_tasks, "_blocks", watched)
     results = compare(labelled, job(A, B, label="each", estimator="exact"))
     assert max(held) <= 2 * 20
     assert len(held) < 4 * len(CLASSES)
@@ -830,7 +830,8 @@ def test_one_thread_computes_at_a_time(small, monkeypatch, how):
 
     for module, name in [
         *((kernels, name) for name in ("gram", "cross_gram")),
-        *((tasks, name) for name in ("kernel_of", "wide_kernel_of", "tile_kernel")),
+        *((tasks, name) for name in ("kernel_of", "wide_kernel_of")),
+        (tile_tasks, "tile_kernel"),
         *((pair_sums, name) for name in ("minibatch_sums", "group_sums", "permuted_sums")),
         (tiled_hsic, "tile_sums"),
     ]:

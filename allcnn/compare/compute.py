@@ -10,11 +10,12 @@ import numpy as np
 
 import store
 from allcnn.cluster.cluster import Cluster, using
-from allcnn.compare import tasks
+from allcnn.compare import tasks, tile_tasks
 from allcnn.compare.candidates import Sides, Source
 from allcnn.compare.results import Slot, known_results, result_of, slots
 from allcnn.compare.select import choose
-from allcnn.compare.tasks import Operand, Part, Span, Tile, TileOperand, Way
+from allcnn.compare.tasks import Operand, Part, Span, Way
+from allcnn.compare.tile_tasks import Tile, TileOperand
 from allcnn.errors import ComparisonError
 from allcnn.machine_memory import host_bytes
 from allcnn.progress import Report, silent
@@ -209,7 +210,7 @@ class _Work:
         calls = [
             (str(self.workspace.activations), source.key, self.job.method.pool) for source in side
         ]
-        medians = self._gather(tasks.median_of_sample, calls, "bandwidths")
+        medians = self._gather(tile_tasks.median_of_sample, calls, "bandwidths")
         return [(source.key, median) for source, median in zip(side, medians, strict=True)]
 
     def _tiles(
@@ -227,7 +228,7 @@ class _Work:
         calls = [
             (path, rows, columns, group, job.methods) for group in _tile_groups(tiles, 2 * size)
         ]
-        groups = self._gather(tasks.tile_sums, calls, "tiles")
+        groups = self._gather(tile_tasks.tile_sums, calls, "tiles")
         found = dict(zip(tiles, itertools.chain.from_iterable(groups), strict=True))
         return {
             label: [

@@ -3,7 +3,6 @@
 Names and numbers go in; one minibatch of one tap, or the Grams of one minibatch, are in memory.
 """
 
-import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,20 +15,17 @@ import store
 from allcnn.extract.sinks import keep_median_distance, median_distance_of, missing_rows
 from allcnn.provenance import stamp
 from allcnn.similarity import gram as kernels
-from allcnn.similarity import median_distance, pair_sums, tiled_hsic
-from allcnn.similarity.derived import is_defined, kernel_of, tile_kernel, wide_kernel_of
-from allcnn.similarity.kernels import BaseKernel
+from allcnn.similarity import pair_sums
+from allcnn.similarity.derived import kernel_of, wide_kernel_of
 from allcnn.similarity.measures import PairSums
-from allcnn.similarity.method import Method, Pool
+from allcnn.similarity.method import Method
 from allcnn.similarity.pair_sums import MinibatchSums
-from allcnn.similarity.tiled_hsic import TileSums
 from store import (
     ClaimedError,
     GramKey,
     GramMeta,
     GramWriter,
     Representation,
-    RepresentationKey,
 )
 from store.storage.paths import Place
 
@@ -46,7 +42,7 @@ _PATIENCE_S = 3600.0
 """How long a comparison waits for Grams that another one computes."""
 
 # One compute thread a process: the other threads read meanwhile.
-_COMPUTING = threading.Lock()
+COMPUTING = threading.Lock()
 
 
 class UnwantedError(Exception):
@@ -58,7 +54,7 @@ def always() -> bool:
     return True
 
 
-def _check(wanted: Wanted) -> None:
+def check(wanted: Wanted) -> None:
     """End a task that was cancelled; asked between minibatches, so that nothing is left half."""
     if not wanted():
         raise UnwantedError
@@ -73,32 +69,6 @@ class Operand(NamedTuple):
 
     gram: GramKey
     median: float | None
-
-
-TileOperand = tuple[RepresentationKey, float | None]
-"""A representation by its activations, and its median distance, as in `Operand`."""
-
-
-Block = tuple[int | None, Span]
-"""Consecutive rows among all examples (None), or among those of a class."""
-
-
-class Tile(NamedTuple):
-    """A tile of the Gram of all examples, or of those of a class; rows are counted among these."""
-
-    label: int | None
-    first: Span
-    second: Span
-
-    @property
-    def blocks(self) -> tuple[Block, Block]:
-        """The rows of its two sides."""
-        return (self.label, self.first), (self.label, self.second)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows of its two sides."""
-        return self.first[1] - self.first[0], self.second[1] - self.second[0]
 
 
 class Way(NamedTuple):
@@ -146,7 +116,7 @@ def fill_grams(
     """Compute the Grams of some minibatches, in order, from activations."""
     for spans in _whole_chunks(ranges, tap.meta.batch_rows):
         for K in _minibatch_grams(tap, writer.meta.key, spans, writer.unit):
-            _check(wanted)
+            check(wanted)
             writer.append(*K)
     keep_median_distance(writer)
 
@@ -177,7 +147,7 @@ def _patient(open_writer: Callable[[], GramWriter], wanted: Wanted) -> GramWrite
         except ClaimedError:
             if waited_s >= _PATIENCE_S:
                 raise
-        _check(wanted)
+        check(wanted)
         time.sleep(_POLL_S)
         waited_s += _POLL_S
 
@@ -204,7 +174,7 @@ def _minibatch_grams(
     first = spans[0][0]
     rows = tap.read(first, spans[-1][1])
     grams: list[kernels.Gram] = []
-    with _COMPUTING:
+    with COMPUTING:
         X = kernels.pooled(rows, key.pool)
         for start, stop in spans:
             grams.append(kernels.gram(X[start - first : stop - first], key.kernel, unit))
@@ -214,25 +184,8 @@ def _minibatch_grams(
 
 def median_of_grams(path: str, key: GramKey, *, wanted: Wanted = always) -> float:
     """Return the median distance of all pairs of examples within minibatches."""
-    _check(wanted)
+    check(wanted)
     return median_distance_of(store.open_grams(path)[key])
-
-
-def median_of_sample(
-    path: str, key: RepresentationKey, pool: Pool, *, wanted: Wanted = always
-) -> float:
-    """Return the median distance of all pairs of examples that are drawn from the whole set."""
-    tap = store.open(path)[key]
-    rows = median_distance.sample_rows(tap.meta.n_samples)
-
-    def read(start: int, stop: int) -> kernels.Rows:
-        _check(wanted)
-        block: Block = None, (start, stop)
-        return kernels.pooled(_scattered(tap, {block: rows[start:stop]})[block], pool)
-
-    with _COMPUTING:
-        common = _reference(path, key, tap.meta.checkpoint_digest, "linear", pool)
-        return median_distance.median_of_rows(read, len(rows), common)
 
 
 def pair_parts(
@@ -258,9 +211,9 @@ def pair_parts(
     shape = (len(rows), len(rows if columns is None else columns))
     collected = [_Collected(way, shape) for _ in way.methods for _ in way.labels or (None,)]
     for k, index in enumerate(range(*minibatches)):
-        _check(wanted)
+        check(wanted)
         start, stop = some.meta.ranges[index]
-        with _COMPUTING:
+        with COMPUTING:
             Ks = [_unpacked([packed[k] for packed in side]) for side in lists]
             groups = None if labels is None else _groups(labels[start:stop], way)
             _add_minibatch(collected, Ks, medians, groups, index, way)
@@ -349,133 +302,3 @@ def _permutations(index: int, n: int, count: int) -> Int[np.ndarray, "p n"]:
     """Draw the same shuffles of a minibatch for whichever block of representations."""
     rng = np.random.default_rng([0, index])
     return np.stack([rng.permutation(n) for _ in range(count)])
-
-
-def tile_sums(
-    path: str,
-    rows: Sequence[TileOperand],
-    columns: Sequence[TileOperand] | None,
-    tiles: Sequence[Tile],
-    methods: tuple[Method, ...],
-    *,
-    wanted: Wanted = always,
-) -> list[list[TileSums]]:
-    """Return what some tiles of whole Grams add, for each tile and each method.
-
-    The rows of one tap that these tiles need are held, read once, and the tiles of all taps. All
-    tiles of one Gram are shifted by the same row, near the mean of its first examples.
-    """
-    opened = store.open(path)
-    Ks = [_tap_tiles(opened, operand, tiles, methods, wanted) for operand in rows]
-    Ls = None
-    if columns is not None:
-        Ls = [_tap_tiles(opened, operand, tiles, methods, wanted) for operand in columns]
-    with _COMPUTING:
-        return [
-            [
-                tiled_hsic.tile_sums(
-                    np.stack([K[t][b] for K in Ks]),
-                    None if Ls is None else np.stack([L[t][b] for L in Ls]),
-                    on_diagonal=tile.first == tile.second,
-                )
-                for b in range(len(methods))
-            ]
-            for t, tile in enumerate(tiles)
-        ]
-
-
-def _tap_tiles(
-    opened: store.Store,
-    operand: TileOperand,
-    tiles: Sequence[Tile],
-    methods: tuple[Method, ...],
-    wanted: Wanted,
-) -> list[list[Float[np.ndarray, "a b"]]]:
-    """Return the tiles of one tap, each for all methods."""
-    _check(wanted)
-    (key, median), some = operand, methods[0]
-    if not is_defined(some.kernel, median):
-        return [[np.zeros(tile.shape)] * len(methods) for tile in tiles]
-    tap, base = opened[key], some.kernel.base
-    whole = _reference(str(opened.path), key, tap.meta.checkpoint_digest, base, some.pool)
-    blocks = _blocks(tap, tiles)
-    with _COMPUTING:
-        pooled = {name: kernels.pooled(X, some.pool) for name, X in blocks.items()}
-        found = []
-        for tile in tiles:
-            common = whole
-            if tile.label is not None:
-                common = _class_reference(tap, tile.label, pooled, base, some.pool, whole.unit)
-            A, B = (pooled[block] for block in tile.blocks)
-            values = kernels.cross_gram(A, B, common, base)
-            found.append([tile_kernel(values, each.kernel, median, common) for each in methods])
-        return found
-
-
-@functools.lru_cache(maxsize=32)
-def _reference(
-    path: str, key: RepresentationKey, digest: str, base: BaseKernel, pool: Pool
-) -> kernels.Reference:
-    """Return what all tiles have in common; it would otherwise be computed for each of them."""
-    tap = store.open(path)[key]
-    n = tap.meta.n_samples
-    first = kernels.pooled(tap.read(0, min(median_distance.BLOCK_ROWS, n)), pool)
-    found = kernels.reference(first, base)
-    if found.usual == 0 and n > len(first):
-        # All alike, as dead rows are, which says nothing of the size of others.
-        sample = median_distance.sample_rows(n)
-        block: Block = None, (0, n)
-        rows = {block: sample[:: -(-len(sample) // median_distance.BLOCK_ROWS)]}
-        found = kernels.reference(kernels.pooled(_scattered(tap, rows)[block], pool), base)
-    return found
-
-
-def _class_reference(
-    tap: Representation,
-    label: int,
-    held: dict[Block, kernels.Rows],
-    base: BaseKernel,
-    pool: Pool,
-    unit: int,
-) -> kernels.Reference:
-    """Return what the tiles of a class have in common, from rows that are held if they are.
-
-    Its own: a class may lie so far from the others that, seen from there, its examples seem alike.
-    """
-    rows = np.flatnonzero(tap.labels == label)[: median_distance.BLOCK_ROWS]
-    for (of, (start, _)), some in held.items():
-        if (of, start) == (label, 0) and len(some) >= len(rows):
-            return kernels.reference(some[: len(rows)], base, unit)
-    block: Block = label, (0, len(rows))
-    first = kernels.pooled(_scattered(tap, {block: rows})[block], pool)
-    return kernels.reference(first, base, unit)
-
-
-def _blocks(tap: Representation, tiles: Sequence[Tile]) -> dict[Block, np.ndarray]:
-    """Read the rows of the tiles' sides; those of classes, which lie scattered, in one pass."""
-    wanted = dict.fromkeys(block for tile in tiles for block in tile.blocks)
-    whole = {block: tap.read(*block[1]) for block in wanted if block[0] is None}
-    rows = {
-        block: np.flatnonzero(tap.labels == block[0])[slice(*block[1])]
-        for block in wanted
-        if block[0] is not None
-    }
-    return whole | (_scattered(tap, rows) if rows else {})
-
-
-def _scattered(
-    tap: Representation, rows: dict[Block, Int[np.ndarray, "k"]]
-) -> dict[Block, np.ndarray]:
-    """Return chosen rows, reading each chunk that has any of them once."""
-    found = {
-        block: np.empty((len(chosen), *tap.meta.shape), tap.meta.dtype)
-        for block, chosen in rows.items()
-    }
-    for start in range(0, tap.meta.n_samples, tap.meta.batch_rows):
-        stop = min(start + tap.meta.batch_rows, tap.meta.n_samples)
-        inside = {block: (start <= chosen) & (chosen < stop) for block, chosen in rows.items()}
-        if any(mask.any() for mask in inside.values()):
-            chunk = tap.read(start, stop)
-            for block, mask in inside.items():
-                found[block][mask] = chunk[rows[block][mask] - start]
-    return found
