@@ -15,7 +15,8 @@ from allcnn.errors import DatasetError
 
 _log = logging.getLogger(__name__)
 
-Example = dict[str, Any]
+Rows = Iterator[tuple[int, dict[str, Any]]]
+"""Examples and their keys."""
 
 
 class LocalInfo(tfds.core.DatasetInfo):  # type: ignore[misc]
@@ -68,7 +69,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
         _log.info("prepared %s", self.name)
 
 
-def examples(images: NDArray[np.uint8], labels: Iterable[int]) -> Iterator[tuple[int, Example]]:
+def examples(images: NDArray[np.uint8], labels: Iterable[int]) -> Rows:
     """Yield keyed examples; the images as Pillow's, which TFDS encodes without TensorFlow."""
     for index, (pixels, label) in enumerate(zip(images, labels, strict=True)):
         yield index, {"image": Image.fromarray(pixels), "label": int(label)}

@@ -3,7 +3,7 @@
 import gzip
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,14 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from allcnn.datasets.builder import (
-    Builder,
-    Example,
-    LocalInfo,
-    check_labels,
-    examples,
-    unusable,
-)
+from allcnn.datasets.builder import Builder, LocalInfo, Rows, check_labels, examples, unusable
 
 _HOMEPAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _CITATION = """\
@@ -59,16 +52,14 @@ class Cifar(Builder):
             **{key: tfds.features.ClassLabel(num_classes=n) for key, n in counts.items()},
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[int, Example]]]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Rows]:
         archive = Path(dl_manager.download(self.archives[0]))
         files = [f"{self.folder}/{name}" for name, _ in self.label_files.values()]
         for key, text in zip(self.label_files, read_members(archive, files), strict=True):
             self.info.features[key].names = [name for name in text.decode().split("\n") if name]
         return {split: self._generate_examples(archive, split) for split in self.splits}
 
-    def _generate_examples(self, archive: Path, split: str) -> Iterator[tuple[int, Example]]:
+    def _generate_examples(self, archive: Path, split: str) -> Rows:
         members = [f"{self.folder}/{name}" for name in self.splits[split]]
         keys = tuple(self.label_files)
         labels, images = read_cifar(archive, members, len(keys))

@@ -1,13 +1,12 @@
 """Handwritten digits that come with scikit-learn: a data set that needs no download."""
 
 import importlib
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from allcnn.datasets.builder import Builder, Example, LocalInfo, examples
+from allcnn.datasets.builder import Builder, LocalInfo, Rows, examples
 
 _TEXT = (
     "1,797 handwritten digits of 8 x 8 grey pixels, as bundled with scikit-learn; the 17 levels"
@@ -36,9 +35,7 @@ class Digits(Builder):
             label=tfds.features.ClassLabel(num_classes=10),
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[int, Example]]]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Rows]:
         # Imported here: it takes a second, and is needed once in the life of a data folder.
         bundled = importlib.import_module("sklearn.datasets").load_digits()
         levels = bundled.images.astype(np.int64)
@@ -49,7 +46,5 @@ class Digits(Builder):
             "test": self._generate_examples(images[is_test], bundled.target[is_test]),
         }
 
-    def _generate_examples(
-        self, images: NDArray[np.uint8], labels: NDArray[np.int64]
-    ) -> Iterator[tuple[int, Example]]:
+    def _generate_examples(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Rows:
         return examples(images, labels)

@@ -3,21 +3,13 @@
 import gzip
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from allcnn.datasets.builder import (
-    Builder,
-    Example,
-    LocalInfo,
-    check_labels,
-    examples,
-    unusable,
-)
+from allcnn.datasets.builder import Builder, LocalInfo, Rows, check_labels, examples, unusable
 
 _URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 _CITATION = """\
@@ -54,18 +46,14 @@ class FashionMnist(Builder):
             label=tfds.features.ClassLabel(names=list(_NAMES)),
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[int, Example]]]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Rows]:
         paths = [Path(path) for path in dl_manager.download(list(self.archives))]
         pairs = zip(paths[0::2], paths[1::2], strict=True)
         return {
             split: self._generate_examples(*pair) for split, pair in zip(_FILES, pairs, strict=True)
         }
 
-    def _generate_examples(
-        self, image_file: Path, label_file: Path
-    ) -> Iterator[tuple[int, Example]]:
+    def _generate_examples(self, image_file: Path, label_file: Path) -> Rows:
         images, labels = read_idx(image_file, 3), read_idx(label_file, 1)
         if len(images) != len(labels):
             found = f"has {len(images)} images, but {label_file} has {len(labels)} labels"

@@ -88,15 +88,9 @@ def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.argsort(words, kind="stable").astype(np.int64, copy=False)
 
 
-def batch_ranges(n: int, batch_size: int, *, drop_last: bool = False) -> list[tuple[int, int]]:
-    """Return the (start, stop) rows of consecutive batches; the last may be shorter.
-
-    Training may drop a short last batch; evaluation must not.
-    """
-    if batch_size < 1:
-        raise ConfigError(f"batch-size is {batch_size}", remedy="use 1 or more")
-    end = n - n % batch_size if drop_last else n
-    return [(start, min(start + batch_size, end)) for start in range(0, end, batch_size)]
+def batch_ranges(n: int, batch_size: int) -> list[tuple[int, int]]:
+    """Return the (start, stop) rows of consecutive batches; the last may be shorter."""
+    return [(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
 
 
 def draw_samples(split: Split, n_samples: int) -> NDArray[np.int64]:
