@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import dask
@@ -16,7 +17,6 @@ from distributed.deploy.cluster import Cluster as DaskCluster
 from distributed.system import MEMORY_LIMIT
 
 from allcnn.cluster.preload import CORES
-from allcnn.cluster.security import private
 from allcnn.cluster.spec import ClusterSpec
 from allcnn.definitions.registry import imported
 from allcnn.errors import ClusterError, ConfigError
@@ -44,6 +44,22 @@ _MEMORY: Final = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+}
+
+_PAGES: Final = {
+    # Pages to look at alone: neither those that end workers, nor those that fetch other addresses.
+    "distributed.scheduler.http.routes": [
+        "distributed.http.scheduler.prometheus",
+        "distributed.http.scheduler.info",
+        "distributed.http.scheduler.json",
+        "distributed.http.health",
+        "distributed.http.statics",
+    ],
+    "distributed.worker.http.routes": [
+        "distributed.http.worker.prometheus",
+        "distributed.http.health",
+        "distributed.http.statics",
+    ],
 }
 
 
@@ -91,7 +107,7 @@ def started(spec: ClusterSpec) -> Iterator[Started]:
     """Yield workers, which are stopped at the end unless they ran before.
 
     Schedulers and status pages that are started here listen on free ports of loopback alone;
-    schedulers and workers answer this process alone (``allcnn.cluster.security``).
+    schedulers and workers answer this process alone.
     Raises ConfigError for workers that this machine cannot have, ClusterError where none come.
     """
     with ExitStack() as stack:
@@ -111,8 +127,23 @@ def started(spec: ClusterSpec) -> Iterator[Started]:
             yield _made(stack, spec.target)
 
 
+@contextmanager
+def _private() -> Iterator[Security]:
+    """Keep other accounts of this machine out of a cluster: yield certificates for it alone.
+
+    Loopback is open to all accounts, and who reaches a process of Dask's can run code as its owner;
+    so can who owns a folder that it imports from. In this block that is a folder that only its
+    owner may write, where Dask would take one that another account may have made before.
+    """
+    with (
+        TemporaryDirectory(prefix="allcnn-", ignore_cleanup_errors=True) as folder,
+        dask.config.set({**_PAGES, "temporary-directory": folder}),
+    ):
+        yield Security.temporary()
+
+
 def _threads(stack: ExitStack) -> Started:
-    stack.enter_context(private())
+    stack.enter_context(_private())
     cluster = stack.enter_context(
         LocalCluster(
             n_workers=1,
@@ -132,7 +163,7 @@ def _processes(stack: ExitStack, environments: list[dict[str, str]]) -> Started:
     """Start one process for each environment; one that dies is started again."""
     memory_bytes = MEMORY_LIMIT // len(environments)
     stack.enter_context(dask.config.set(_MEMORY))
-    security = stack.enter_context(private())
+    security = stack.enter_context(_private())
     guarded = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
     guarded |= {"dashboard_address": _LOOPBACK}
     options = guarded | {

@@ -1,8 +1,8 @@
 """Give tasks to workers and gather what they return, whatever becomes of the workers."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Self
@@ -28,6 +28,9 @@ _WAIT_S: Final = 0.05
 _MEMORY_TOPIC: Final = "worker-restart-memory"
 """Under which Dask's nannies log that they ended a worker for its memory."""
 
+_SHARE: Final = (
+    "give its machine the same file system, or keep the workspace at an address such as s3://"
+)
 
 NO_WORKERS_S: Final = 60.0
 """How long to wait for a worker where none is left; `QUEUE_S` where a user's function starts
@@ -118,29 +121,19 @@ class Cluster:
             )
 
     def _check(self, worker: str, facts: Any, folder: str | None) -> None:
+        """Raise ClusterError for a worker that cannot run the tasks."""
+        found, remedy = "", "install the same allcnn-cka there as here"
         if not isinstance(facts, Facts):
-            raise ClusterError(
-                f"worker {worker} of {self.spec} cannot run tasks ({facts})",
-                remedy="install the same allcnn-cka there as here",
-            )
-        if facts.version != (here := version(PACKAGE)):
-            raise ClusterError(
-                f"worker {worker} of {self.spec} has {PACKAGE} {facts.version}, and here is {here}",
-                remedy="install the same",
-            )
-        if not facts.sees:
-            raise ClusterError(
-                f"worker {worker} of {self.spec} has no folder {folder}",
-                remedy=(
-                    "give its machine the same"
-                    " file system, or keep the workspace at an address such as s3://"
-                ),
-            )
-        if self.spec.kind == "gpu" and facts.device == "cpu":
-            raise ClusterError(
-                f"worker {worker} finds no GPU, though this machine has one",
-                remedy="install JAX for it: pip install '.[cuda]'",
-            )
+            found = f"cannot run tasks ({facts})"
+        elif facts.version != (here := version(PACKAGE)):
+            found = f"has {PACKAGE} {facts.version}, and here is {here}"
+        elif not facts.sees:
+            found, remedy = f"has no folder {folder}", _SHARE
+        elif self.spec.kind == "gpu" and facts.device == "cpu":
+            found = "finds no GPU, though this machine has one"
+            remedy = "install JAX for it: pip install '.[cuda]'"
+        if found:
+            raise ClusterError(f"worker {worker} of {self.spec}", found, remedy=remedy)
 
     def gather(
         self,
@@ -189,7 +182,7 @@ class Cluster:
                 future.release()
                 done(len(found), len(futures))
             watch.progressed_at = time.monotonic()
-        watch.compare(watch.present())
+        watch.workers()
         return found
 
     def _value(self, future: Future[Any], result: Any, what: str) -> Any:
@@ -230,13 +223,12 @@ class _Watch:
     def __init__(self, cluster: Started, spec: ClusterSpec, tell: Tell) -> None:
         self._cluster, self._spec, self._tell = cluster, spec, tell
         self._workers: set[str] | None = None
-        self.begin()
 
     def begin(self) -> None:
         """Note that tasks were given: until now none has ended, and the scheduler answered."""
         self._looked = self.progressed_at = self._answered = self._had_workers = time.monotonic()
         if self._workers is None:
-            self._workers = self.present()
+            self.workers()
 
     def look(self, what: str) -> None:
         """Look every few seconds; raises ClusterError."""
@@ -244,9 +236,8 @@ class _Watch:
         if now - self._looked < _LOOK_EVERY_S:
             return
         self._looked = now
-        workers = self.present()
+        workers = self.workers()
         now = time.monotonic()
-        self.compare(workers)
         if workers is not None:
             self._answered = now
         if workers:
@@ -272,29 +263,27 @@ class _Watch:
                 ),
             )
 
-    def present(self) -> set[str] | None:
-        """Return the workers' addresses; None where the scheduler does not answer."""
+    def workers(self) -> set[str] | None:
+        """Return the workers' addresses, and report those that came and went since the last look.
+
+        None where the scheduler does not answer.
+        """
         client = self._cluster.client
         if client.status != "running" or client.scheduler is None:
             return None
         try:
             # Short of the silence that is allowed, so that more than one question is asked.
             found = client.sync(client.scheduler.identity, callback_timeout=SILENT_S / 4)
-            return set(found["workers"])
         except (OSError, TimeoutError, RuntimeError):
             return None
-
-    def compare(self, workers: set[str] | None) -> None:
-        """Report workers that came and went since the last look, if these are known."""
-        if workers is None:
-            return
-        before, self._workers = self._workers, workers
-        if before is None:
-            return
-        for worker in sorted(before - workers):
+        now = set(found["workers"])
+        before = now if self._workers is None else self._workers
+        self._workers = now
+        for worker in sorted(before - now):
             self._tell(f"worker {worker} is gone; others take its tasks")
-        for worker in sorted(workers - before):
+        for worker in sorted(now - before):
             self._tell(f"worker {worker} has come")
+        return now
 
 
 def _gone(spec: ClusterSpec, what: str) -> ClusterError:
@@ -302,13 +291,3 @@ def _gone(spec: ClusterSpec, what: str) -> ClusterError:
         f"{what}: the scheduler of {spec} is gone, or cannot be reached any more",
         remedy="what was finished is kept, so start it and run this again",
     )
-
-
-@contextmanager
-def using(cluster: Cluster | None) -> Iterator[Cluster]:
-    """Yield a cluster of the caller's, who stops it, or threads for this block alone."""
-    if cluster is not None:
-        yield cluster
-        return
-    with Cluster() as own:
-        yield own

@@ -3,13 +3,14 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import store
-from allcnn.cluster.cluster import Cluster, using
+from allcnn.cluster.cluster import Cluster
 from allcnn.compare import tasks, tile_tasks
 from allcnn.compare.candidates import Sides, Source
 from allcnn.compare.results import Slot, known_results, result_of, slots
@@ -64,7 +65,7 @@ def compare(
         return known
     _check_fits(job, rows, columns, len(wanted))
     check_writable(workspace.similarity, "similarity")
-    with using(cluster) as workers:
+    with Cluster() if cluster is None else nullcontext(cluster) as workers:
         workers.check_sees(workspace.root)
         work = _Work(workers, workspace, job, (rows, columns), labels, report)
         results = work.whole(wanted) if job.method.is_whole else work.from_grams(wanted)
