@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 import store
+from allcnn.definitions.fields import json_of
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.probing import Probing
 from allcnn.settings.run import RunConfig
@@ -74,7 +75,7 @@ def probe_of(name: str, taps, *, digest: str | None = None, **changes) -> ProbeR
             "created_at": "2026-04-01T00:00:00+00:00",
             "versions": {"numpy": "2.3"},
             "checkpoint_digest": digest,
-            "job": job.to_json(),
+            "job": json_of(job),
         },
     }
     return ProbeResult(name=name, taps=tuple(taps), **values | changes)

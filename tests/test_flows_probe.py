@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import store
+from allcnn.definitions.fields import json_of
 from allcnn.extract import extract
 from allcnn.probing import fit
 from allcnn.settings.extraction import Extraction
@@ -125,8 +126,8 @@ def kept(extracted: Workspace) -> Workspace:
 def _probe_of(run_name: str, **how: Any) -> store.ProbeResult:
     made = make_probe(**how)
     taps = tuple(replace(tap, run=run_name) for tap in made.taps)
-    job = Probing(Selection(run_name, "final"), "train-set", "test-set").to_json()
-    return replace(made, taps=taps, provenance={"job": job})
+    job = Probing(Selection(run_name, "final"), "train-set", "test-set")
+    return replace(made, taps=taps, provenance={"job": json_of(job)})
 
 
 def test_du_counts_probes(kept: Workspace) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 import store
+from allcnn.definitions.fields import json_of
 from allcnn.probing import classifier
 from allcnn.probing.probe_tasks import ProbedTap, Task, choose
 from allcnn.progress import Report, silent
@@ -161,7 +162,7 @@ def _provenance(task: Task, job: Probing) -> dict[str, Any]:
     again = replace(job, networks=networks, train_set=train_set, test_set=test_set)
     return {
         "created_at": now(),
-        "job": again.to_json(),
+        "job": json_of(again),
         "versions": versions(),
         "sample_sets": {"train": task.train_set.to_json(), "test": task.test_set.to_json()},
         "checkpoint_digest": task.taps[0].test.meta.checkpoint_digest,

@@ -1,10 +1,10 @@
 """Which linear classifiers to train, and how."""
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from allcnn.definitions import bounds
-from allcnn.definitions.fields import check_settings, json_of, setting
+from allcnn.definitions.fields import check_settings, setting
 from allcnn.settings.selection import Selection, selecting
 from allcnn.similarity.method import POOL_HELP, Pool
 
@@ -21,13 +21,11 @@ class Probing:
         None,
         "stored sample set that is trained on [default: the largest of the split train]",
         names="train-set",
-        metavar="NAME",
     )
     test_set: str | None = setting(
         None,
         "stored sample set that is classified [default: the largest of the split test]",
         names="test-set",
-        metavar="NAME",
     )
     pool: Pool = setting("whole", POOL_HELP, choices=get_args(Pool))
     penalties: tuple[float, ...] = setting(
@@ -35,12 +33,7 @@ class Probing:
         "factors of the l2 term, of which one is chosen for each tap by a fifth of the training"
         " examples [default: 0.1 to 1e-6, two a decade]",
         bounds.PENALTY,
-        metavar="LIST",
     )
 
     def __post_init__(self) -> None:
         check_settings(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings as JSON values, the networks as people write them."""
-        return json_of(self)
