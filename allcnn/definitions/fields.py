@@ -34,7 +34,7 @@ class Setting:
         or_zero: whether 0 stands for a default that depends on other settings.
         each: help of the word ``each``, where that may stand in place of a value.
         several: whether a list asks for an object for each value.
-        metavar: the option's placeholder.
+        metavar: the option's placeholder, where ``placeholder`` says too little.
         option: the option's name, where it is another one.
     """
 
@@ -68,6 +68,13 @@ class Setting:
     def flag(self) -> str:
         """The name by which people give it, without dashes before it."""
         return self.option or self.name.replace("_", "-")
+
+    @property
+    def placeholder(self) -> str:
+        """What stands for its value in help; empty where its type or its choices say it."""
+        if self.metavar or self.bounds is None:
+            return self.metavar or ("NAME" if self.names else "")
+        return "LIST" if self.is_list or self.several else "N" if self.bounds.whole else ""
 
     def check(self, value: object) -> None:
         """Raise ConfigError for a value that it may not be."""

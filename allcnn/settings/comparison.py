@@ -32,20 +32,15 @@ class Comparison:
         "name of a stored sample set [default: the largest that both sides have, rather of test"
         " than of training examples]",
         names="sample set",
-        metavar="NAME",
     )
     label: int | Literal["each"] | None = setting(
         None,
         "compare the examples of this class alone",
         bounds.LABEL,
         each="compare the examples of every class, a matrix each",
-        metavar="N",
     )
     permutations: int = setting(
-        0,
-        "match examples at random so many times, for a baseline",
-        bounds.PERMUTATIONS,
-        metavar="N",
+        0, "match examples at random so many times, for a baseline", bounds.PERMUTATIONS
     )
     unusable: Unusable = setting(
         "refuse",

@@ -34,17 +34,14 @@ class Extraction:
     checkpoint: str = setting(
         "final", "init, epoch-0005, …, final, or all", pattern=NAME, metavar="NAME"
     )
-    split: str = setting(
-        "test", "part of the data set that is shown to the network", names="split", metavar="NAME"
-    )
+    split: str = setting("test", "part of the data set that is shown to the network", names="split")
     n_samples: int | None = setting(
         None,
         f"examples, at least 4 [default: {DEFAULT_SAMPLES}, or all of a smaller split]",
         bounds.SAMPLES,
-        metavar="N",
         option="samples",
     )
-    batch_size: int = setting(256, MINIBATCH_HELP, bounds.MINIBATCH, metavar="N")
+    batch_size: int = setting(256, MINIBATCH_HELP, bounds.MINIBATCH)
     dtype: DType = setting("float32", "of the stored activations", choices=get_args(DType))
     keep: tuple[Keep, ...] = setting(
         ("activations",),

@@ -34,7 +34,6 @@ class RunConfig:
         "digits",
         "digits, cifar10, cifar100, fashion_mnist, or a data set prepared in TFDS_DATA_DIR",
         names="data set",
-        metavar="NAME",
     )
     image_size: int = setting(
         0,
@@ -44,14 +43,9 @@ class RunConfig:
         metavar="PIXELS",
     )
     architecture: Architecture = AllCnnC()
-    seed: int = setting(
-        0, "of initialisation, order, augmentation and dropout", bounds.SEED, metavar="N"
-    )
+    seed: int = setting(0, "of initialisation, order, augmentation and dropout", bounds.SEED)
     epochs: int = setting(
-        20,
-        "passes over the training images; the schedule scales with them",
-        bounds.EPOCHS,
-        metavar="N",
+        20, "passes over the training images; the schedule scales with them", bounds.EPOCHS
     )
     checkpoint_every: int = setting(
         0,
@@ -74,7 +68,7 @@ class RunConfig:
         "of training's convolutions; parameters and evaluation are float32",
         choices=get_args(Precision),
     )
-    prefix: str = setting("allcnn", "beginning of the runs' names", names="prefix", metavar="NAME")
+    prefix: str = setting("allcnn", "beginning of the runs' names", names="prefix")
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -32,7 +32,7 @@ class Method:
     measure: Measure = Cka()
     kernel: Kernel = Linear()
     pool: Pool = setting("whole", POOL_HELP, choices=get_args(Pool))
-    batch_size: int = setting(256, MINIBATCH_HELP, bounds.MINIBATCH, metavar="N")
+    batch_size: int = setting(256, MINIBATCH_HELP, bounds.MINIBATCH)
 
     def __post_init__(self) -> None:
         check_settings(self)

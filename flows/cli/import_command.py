@@ -32,8 +32,8 @@ class Import:
     compression: Compression
     attributes: dict[str, str | int | float | bool]
     stack: bool | None
-    run: str = setting(help="what to call the network", names="run", metavar="NAME")
-    checkpoint: str = setting("final", "its state", names="checkpoint", metavar="NAME")
+    run: str = setting(help="what to call the network", names="run")
+    checkpoint: str = setting("final", "its state", names="checkpoint")
     taps: tuple[str, ...] = setting(
         (),
         "an array that is a layer, and its new name; may be repeated [default: all that can be]",
@@ -48,9 +48,9 @@ class Import:
         metavar="PATTERN",
     )
     dataset: str | None = setting(
-        None, "the data set that the rows are examples of", names="dataset", metavar="NAME"
+        None, "the data set that the rows are examples of", names="dataset"
     )
-    split: str | None = setting(None, "its part, such as test", names="split", metavar="NAME")
+    split: str | None = setting(None, "its part, such as test", names="split")
     labels: str | None = _file("every row's class: FILE, or FILE:NAME of one array")
     samples: str | None = _file("every row's index in the data set, likewise")
     images: str | None = _file(

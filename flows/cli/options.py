@@ -51,7 +51,7 @@ def option_of(setting: Setting) -> click.Option:
         is_flag=kind is bool or None,
         multiple=is_repeated,
         help=help,
-        metavar=setting.metavar or None,
+        metavar=setting.placeholder or None,
         callback=lambda _, __, given: _read(setting, given, is_text),
     )
 

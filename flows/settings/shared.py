@@ -23,7 +23,6 @@ PRESET: Final = Setting(
     "a published network with its recipe of 350 epochs of CIFAR-10: d1-v2, plain-18, tiny-10,"
     " width-64",
     names="preset",
-    metavar="NAME",
 )
 ERRORS: Final = Setting("errors", False, "show standard errors (jackknife over minibatches)")
 
@@ -32,13 +31,6 @@ MINIBATCH: Final = replace(*only(Extraction, "batch_size"), name="minibatch")
 
 _DEPTH, _SEED = only(RunConfig.settings(), "depth", "seed")
 DEPTHS: Final = replace(
-    _DEPTH,
-    name="depths",
-    default=(1, 2),
-    help="depths of the networks",
-    metavar="LIST",
-    option="depth",
+    _DEPTH, name="depths", default=(1, 2), help="depths of the networks", option="depth"
 )
-SEEDS: Final = replace(
-    _SEED, name="seeds", default=(0, 1), help="seeds of the networks", metavar="LIST"
-)
+SEEDS: Final = replace(_SEED, name="seeds", default=(0, 1), help="seeds of the networks")

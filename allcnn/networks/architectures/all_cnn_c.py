@@ -24,7 +24,7 @@ class AllCnnC(Convolutional):
         for v in ("v1", "v2")
     }
 
-    depth: int = setting(1, f"n, which gives the network 7n + 3 taps, {DEPTH}", DEPTH, metavar="N")
+    depth: int = setting(1, f"n, which gives the network 7n + 3 taps, {DEPTH}", DEPTH)
     variant: str = setting("v2", "v1 with dropout, v2 without", choices=("v1", "v2"))
     width: float = setting(
         0.25, f"factor on the published 96 and 192 channels, {WIDTH}", WIDTH, metavar="FACTOR"

@@ -24,7 +24,7 @@ class Plain(Convolutional):
         f"plain-{8 * n + 2}": {"depth": n} for n in (1, 2, 4, 8)
     }
 
-    depth: int = setting(1, f"n of Plain-(8n + 2), {DEPTH}", DEPTH, metavar="N")
+    depth: int = setting(1, f"n of Plain-(8n + 2), {DEPTH}", DEPTH)
     width: float = setting(
         0.25, f"factor on the published 96 and 192 channels, {WIDTH}", WIDTH, metavar="FACTOR"
     )

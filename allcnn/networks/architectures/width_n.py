@@ -24,9 +24,7 @@ class WidthN(Convolutional):
     name: ClassVar[str] = "width"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"width-N": {}}
 
-    channels: int = setting(
-        None, "n of the architecture width: channels of each layer", CHANNELS, metavar="N"
-    )
+    channels: int = setting(None, "n of the architecture width: channels of each layer", CHANNELS)
     width: float = setting(
         0.25, f"factor on the number of channels, {WIDTH}", WIDTH, metavar="FACTOR"
     )

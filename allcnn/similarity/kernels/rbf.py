@@ -23,7 +23,6 @@ class Rbf(Kernel):
         "RBF bandwidths, as fractions of the median distance, such as 0.2,0.4,0.8",
         SIGMA,
         several=True,
-        metavar="LIST",
     )
 
     def scale(self, median: float) -> float:
