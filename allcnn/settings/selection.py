@@ -1,11 +1,11 @@
 """Representations by name."""
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, Final, Self
 
 from allcnn.definitions.fields import PLAIN, setting
 from allcnn.errors import ConfigError
+from store.model.names import fits
 
 _GLOB: Final = r"[A-Za-z0-9_.*?\[\]!-]+"
 
@@ -55,7 +55,7 @@ class Selection:
     def matches(self, run: str, checkpoint: str, tap: str) -> bool:
         """Return whether a representation of these names is selected."""
         parts = ((run, self.run), (checkpoint, self.checkpoint), (tap, self.tap))
-        return all(name == each or fnmatchcase(name, each) for name, each in parts)
+        return all(fits(name, pattern) for name, pattern in parts)
 
     def __str__(self) -> str:
         return f"{self.run}@{self.checkpoint}" + (f":{self.tap}" if self.tap != "*" else "")

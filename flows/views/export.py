@@ -20,10 +20,10 @@ from allcnn.progress import Report, silent
 from allcnn.settings.selection import Selection as Pattern
 from allcnn.workspace.paths import Workspace
 from flows.views.not_found import nothing_fits
-from flows.views.tables import some_of
 from store import Representation, has_store, open_grams
 from store import open as open_store
 from store.arrays.selection import TapSelection
+from store.model.names import some_of
 from store.storage.atomic_write import replacing
 
 MOST_COLUMNS = 10_000

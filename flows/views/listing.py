@@ -8,8 +8,9 @@ from allcnn.commands import command
 from allcnn.similarity.kernels import served_by
 from allcnn.workspace.paths import Workspace
 from flows.views.stored import Facts
-from flows.views.tables import aligned, some_of, table
+from flows.views.tables import aligned, table
 from store.maintenance.damage import Damage
+from store.model.names import some_of
 
 
 def listing_table(workspace: Workspace, listing: dict[str, list[Any]]) -> str:

@@ -13,9 +13,9 @@ from allcnn.errors import ConfigError
 from allcnn.maintenance.inventory import Removal, discard
 from allcnn.workspace.paths import Workspace
 from flows.views.listing import size
-from flows.views.tables import some_of, table
+from flows.views.tables import table
 from flows.views.terminal import is_terminal
-from store.model.names import readable
+from store.model.names import readable, some_of
 from store.zarrfiles.layout import NAMED
 
 if TYPE_CHECKING:

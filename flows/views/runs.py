@@ -25,9 +25,10 @@ from allcnn.workspace.run_listing import (
 from allcnn.workspace.run_record import History
 from flows.views.listing import age, size
 from flows.views.removal import ask
-from flows.views.tables import aligned, some_of, table
+from flows.views.tables import aligned, table
 from store import ClaimedError, has_store, open_grams
 from store import open as open_store
+from store.model.names import some_of
 from store.storage.claims import is_claimed
 
 if TYPE_CHECKING:

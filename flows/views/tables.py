@@ -9,6 +9,7 @@ from allcnn.compare import SimilarityResult, describe
 from allcnn.similarity.layer_identification import Identification
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
+from store.model.names import some_of
 
 MOST_COLUMNS = 24
 """Wider matrices are not shown in numbers: no page has room for them."""
@@ -93,12 +94,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 def table(rows: Sequence[Mapping[str, str]]) -> str:
     """Return rows of named cells as aligned lines below their names."""
     return aligned([list(rows[0]), *(list(row.values()) for row in rows)])
-
-
-def some_of(names: Sequence[str], most: int) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _numbers(matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> list[str]:

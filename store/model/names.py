@@ -7,6 +7,7 @@ the same name where that is safe as one component of a path, and else an escaped
 import hashlib
 import re
 import unicodedata
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import accumulate
 from typing import Final
@@ -146,3 +147,9 @@ def readable(path: str) -> str:
 def fits(name: str, pattern: str) -> bool:
     """Return whether a name is a text itself, or fits it as a pattern with ``*?[...]``."""
     return name == pattern or fnmatchcase(name, pattern)
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from store.errors import ArrayError
 from store.ingest.files.arrays import ArrayFile, Rows, check_form, counting, describes_examples
 from store.ingest.files.formats import FORMATS, is_there, is_zarr, open_path
+from store.model.names import some_of
 
 _FEWEST: Final = 4
 """Files that can be an example each: HSIC needs as many examples."""
@@ -66,7 +67,7 @@ def open_array(text: str) -> Iterator[ArrayFile]:
         found = open_path(path, opened)
         fitting = [array for array in found if not name or array.name == name]
         if len(fitting) != 1:
-            names = ", ".join(array.name for array in found[:10])
+            names = some_of([array.name for array in found], 10)
             reason = f"names {len(fitting)} arrays of {path}, which holds {names}"
             raise ArrayError(text, reason, remedy=f"name one, as in {path}:{found[0].name}")
         yield fitting[0]
@@ -88,9 +89,8 @@ def _files(folder: Path, notes: list[str]) -> list[Path]:
     taken = set(chosen)
     others = [file for file in entries if file not in taken]
     if others:
-        names = ", ".join(file.name for file in others[:3])
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        note = f"of {folder}, {names}{more} are passed over"
+        names = some_of([file.name for file in others], 3)
+        note = f"of {folder}, {names} are passed over"
         if fact := next((file for file in others if describes_examples(file.stem)), None):
             note += f"; name {fact} with --labels or --samples if it is of these rows"
         notes.append(note)
