@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from store import ArrayError
 from store.ingest.files.arrays import ArrayFile, refused
-from store.ingest.files.classes import as_classes, as_indices
-from store.ingest.files.roles import assign
+from store.ingest.files.roles import as_classes, as_indices, assign
 
 N = 6
 FC = np.random.default_rng(0).standard_normal((N, 3))
@@ -183,7 +182,7 @@ WRONG = {
     "empty": ([""], [], "tap is '', and there is no array ''"),
     "no new": (["=a"], [], "tap is '=a'; write NAME or NEW=NAME"),
     "no old": (["a="], [], "tap is 'a=', and"),
-    "twice": (["a", "a=b"], [], "tap names 'a' twice; give each layer one name"),
+    "twice": (["a", "a=b"], [], "tap is 'a=b', and names 'a' twice; give each layer one name"),
     "labels": (["a", "labels"], [], r"without being a layer; .*--tap layer=l"),
     "skip": ([], ["z*"], r"skip is 'z\*', and fits none of a, b, labels"),
     "skipped": (["a"], ["a"], "there is no array 'a' among b, labels"),

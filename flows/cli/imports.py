@@ -18,9 +18,8 @@ from allcnn.workspace.paths import Workspace
 from flows.cli.import_command import Import
 from flows.views.progress import Progress
 from store.ingest.files.arrays import ArrayFile
-from store.ingest.files.classes import as_classes, as_indices
 from store.ingest.files.folders import open_array, open_arrays
-from store.ingest.files.roles import Roles, assign
+from store.ingest.files.roles import Roles, as_classes, as_indices, assign
 from store.model.examples import NO_INDEX
 from store.model.names import fits
 from store.storage.paths import child_names

@@ -55,9 +55,6 @@ FORMATS: Final = {
 }  # fmt: skip
 """By endings in lower case."""
 
-ZARR: Final = Format("zarr_folder")
-"""The format of folders."""
-
 ZARR_MARKS: Final = ("zarr.json", ".zgroup", ".zarray")
 _HDF5_MAGIC: Final = b"\x89HDF\r\n\x1a\n"
 _HDF5_AT: Final = 512
@@ -121,7 +118,7 @@ def _format_of(path: Path) -> Format:
     if not is_there(path):
         raise ArrayError(str(path), "does not exist", remedy=_ADVICE)
     if path.is_dir() and is_zarr(path):
-        return ZARR
+        return Format("zarr_folder")
     if not path.is_file():
         raise ArrayError(str(path), "is no file", remedy=_ADVICE)
     found = FORMATS.get(path.suffix.lower())

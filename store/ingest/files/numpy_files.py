@@ -99,23 +99,19 @@ def _open_member(
 
 
 def _read_whole(stream: IO[bytes], form: _Form) -> npt.NDArray[Any]:
-    return _read(stream, form, 0, math.prod(form.shape)).reshape(form.shape, order=form.order)
+    flat = form._replace(shape=(math.prod(form.shape),))
+    return _read_rows(stream, flat, ()).reshape(form.shape, order=form.order)
 
 
 def _read_rows(stream: IO[bytes], form: _Form, rows: Rows) -> npt.NDArray[Any]:
     start, stop, _ = (rows or slice(None)).indices(form.shape[0])
-    n_rows, width = max(stop - start, 0), math.prod(form.shape[1:])
-    return _read(stream, form, start * width, n_rows * width).reshape(n_rows, *form.shape[1:])
-
-
-def _read(stream: IO[bytes], form: _Form, first: int, n_values: int) -> npt.NDArray[Any]:
-    size = form.dtype.itemsize
+    n_rows, row_bytes = max(stop - start, 0), math.prod(form.shape[1:]) * form.dtype.itemsize
     # Seeking backwards starts again at the front by itself.
-    stream.seek(form.offset + first * size)
-    content = stream.read(n_values * size)
-    if len(content) != n_values * size:
-        raise EOFError(f"it ends before value {first + n_values}")
-    return np.frombuffer(content, form.dtype)
+    stream.seek(form.offset + start * row_bytes)
+    content = stream.read(n_rows * row_bytes)
+    if len(content) != n_rows * row_bytes:
+        raise EOFError(f"it ends after {len(content)} of {n_rows * row_bytes} bytes")
+    return np.frombuffer(content, form.dtype).reshape(n_rows, *form.shape[1:])
 
 
 def _as_stored(name: str, form: _Form, read: Reader) -> ArrayFile:

@@ -22,12 +22,16 @@ import numpy.typing as npt
 
 from store.errors import ArrayError, StoreError
 from store.ingest.files.arrays import LABELS, METADATA, OTHERS, SAMPLES, ArrayFile, last_part
-from store.ingest.files.classes import as_classes, as_indices
-from store.model.names import fits
+from store.model.names import fits, some_of
 from store.model.schema import RepresentationKey
 
 _LONGEST_METADATA: Final = 1_000_000
 _MOST_LABELS: Final = 2**30
+_MOST_NAMED: Final = 10
+_WANTED_CLASSES: Final = (
+    "want one integer, truth value or text a row, as (n,), (n, 1) or (1, n),"
+    " or one-hot rows (n, classes)"
+)
 
 
 @dataclass
@@ -48,27 +52,26 @@ class Roles:
 
     def _choose(self, text: str, arrays: Sequence[ArrayFile]) -> None:
         """Add the layer that ``--tap NAME`` or ``--tap NEW=NAME`` names."""
-        usage, given = "write NAME or NEW=NAME", f"tap is {text!r},"
+        usage = "write NAME or NEW=NAME"
         known = {name for each in arrays for name in (each.name, each.source)}
         new, _, old = (text, "", text) if text in known else text.partition("=")
         fitting = [each for each in arrays if old in (each.name, each.source)]
         if not fitting:
-            found = f"and there is no array {old or text!r} among {_names(arrays)}"
-            raise ArrayError(given, found, remedy=usage)
-        array = fitting[0]
-        if len(fitting) > 1:
-            found = f"which stands for {' and '.join(each.source for each in fitting)}"
-            advice = f"choose one, as in --tap {new}={array.source}"
-            raise ArrayError(given, found, remedy=advice)
-        if not new:
-            raise ArrayError("tap", f"is {text!r}", usage)
-        if new in self.taps:
-            raise ArrayError("tap", f"names {new!r} twice", "give each layer one name")
-        if new == array.name and last_part(new) in (*LABELS, *SAMPLES):
-            found = f"and {array.source} is stored with the rows without being a layer"
-            advice = f"leave it out, or name a layer of it, as in --tap layer={array.name}"
-            raise ArrayError(given, found, remedy=advice)
-        self._add_tap(new, array)
+            found, remedy = f", and there is no array {old or text!r} among {_names(arrays)}", usage
+        elif len(fitting) > 1:
+            found = f", which stands for {' and '.join(each.source for each in fitting)}"
+            remedy = f"choose one, as in --tap {new}={fitting[0].source}"
+        elif not new:
+            found, remedy = "", usage
+        elif new in self.taps:
+            found, remedy = f", and names {new!r} twice", "give each layer one name"
+        elif new == fitting[0].name and last_part(new) in (*LABELS, *SAMPLES):
+            found = f", and {fitting[0].source} is stored with the rows without being a layer"
+            remedy = f"leave it out, or name a layer of it, as in --tap layer={new}"
+        else:
+            self._add_tap(new, fitting[0])
+            return
+        raise ArrayError(f"tap is {text!r}{found}", remedy=remedy)
 
     def _add_tap(self, name: str, array: ArrayFile) -> None:
         if array.read is None:
@@ -202,10 +205,73 @@ def _check_taps(roles: Roles, arrays: Iterable[ArrayFile]) -> None:
 
 
 def _names(arrays: Iterable[ArrayFile]) -> str:
-    names = [each.name for each in arrays]
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return some_of([each.name for each in arrays], 10)
 
 
 def _shown(array: ArrayFile) -> str:
     dtype = "" if array.read is None else f" {array.dtype}"
     return f"{array.source} {array.shape}{dtype}"
+
+
+def as_classes(source: str, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], str]:
+    """Return the class of every row, and in words how the values were converted, if at all.
+
+    Raises ArrayError, which calls them ``source``, for values that are no classes.
+    """
+    rows = _one_axis(values)
+    if rows is None:
+        return _from_one_hot(source, values), "one-hot"
+    if rows.dtype.kind in "SU":
+        return _from_texts(source, rows)
+    if rows.dtype.kind == "b":
+        return rows.astype(np.int32), "false = 0, true = 1"
+    return _as_integers(source, rows), ""
+
+
+def as_indices(source: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the index of every row; raises ArrayError for values that are none."""
+    rows = _one_axis(values)
+    if rows is None or rows.dtype.kind not in "iuf":
+        wanted = "want one integer a row, the index of its example in the data set"
+        raise ArrayError(source, f"is {values.dtype} of shape {values.shape}", wanted)
+    return _as_integers(source, rows)
+
+
+def _one_axis(values: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+    """Return (n,), (n, 1) or (1, n) as (n,); None for other shapes."""
+    if values.ndim == 1:
+        return values
+    return values.reshape(-1) if values.ndim == 2 and 1 in values.shape else None
+
+
+def _from_one_hot(source: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "biuf":
+        raise ArrayError(source, f"is {values.dtype} of shape {values.shape}", _WANTED_CLASSES)
+    hot = values == 1
+    odd = np.flatnonzero((hot.sum(axis=1) != 1) | ((values != 0) & ~hot).any(axis=1))
+    if len(odd):
+        found = f"of shape {values.shape} is not one-hot in row {odd[0]}"
+        raise ArrayError(source, found, _WANTED_CLASSES)
+    return np.asarray(hot.argmax(axis=1))
+
+
+def _from_texts(source: str, rows: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], str]:
+    try:
+        texts = np.char.decode(rows, "utf-8") if rows.dtype.kind == "S" else rows
+    except UnicodeDecodeError as error:
+        raise ArrayError(source, "holds texts that are not UTF-8", _WANTED_CLASSES) from error
+    known, classes = np.unique(np.char.strip(texts), return_inverse=True)
+    pairs = [f"{str(text)[:40]!r} = {index}" for index, text in enumerate(known[:_MOST_NAMED])]
+    return classes.reshape(-1), ", ".join(pairs) + (", ..." if len(known) > _MOST_NAMED else "")
+
+
+def _as_integers(source: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if rows.dtype.kind in "iu":
+        return rows
+    if rows.dtype.kind != "f":
+        raise ArrayError(source, f"is of type {rows.dtype}", _WANTED_CLASSES)
+    rows = rows.astype(np.float64)
+    odd = np.flatnonzero(~(np.isfinite(rows) & (rows == np.round(rows)) & (np.abs(rows) < 2**53)))
+    if len(odd):
+        raise ArrayError(source, f"has {rows[odd[0]]:g} in row {odd[0]}", _WANTED_CLASSES)
+    return rows.astype(np.int64)

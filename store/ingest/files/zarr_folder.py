@@ -2,7 +2,7 @@
 
 import math
 import os
-import warnings
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.errors import ZarrUserWarning
 
 from store.errors import ArrayError
 from store.ingest.files.arrays import ArrayFile, counting, plain
@@ -21,39 +20,28 @@ _OWN: Final = "allcnn_store"
 _TEXTS: Final = "T"
 
 
-def open_file(path: Path, opened: ExitStack) -> list[ArrayFile]:
-    """Open every array, by its path below the folder."""
-    with warnings.catch_warnings():
-        # Warnings about files that are no part of it; ``_find_arrays`` misses none that is.
-        warnings.simplefilter("ignore", ZarrUserWarning)
-        nodes = _find_nodes(path)
-        node = zarr.open(str(path), mode="r")
+def open_file(path: Path, opened: ExitStack) -> Iterator[ArrayFile]:
+    """Open every array, by its path below the folder; raises ValueError for symbolic links."""
+    for name in sorted(_find_nodes(path), key=counting):
+        node = zarr.open(path / name, mode="r")
         if _OWN in node.attrs:
             remedy = "name the folder above it as --workspace"
             raise ArrayError(str(path), "is a store of this program already", remedy=remedy)
         if isinstance(node, zarr.Array):
-            return [_open_array(path.name.removesuffix(".zarr"), node)]
-        return [_open_array(name, array) for name, array in _find_arrays(node, nodes)]
+            yield _open_array(name or path.name.removesuffix(".zarr"), node)
 
 
 def _find_nodes(path: Path) -> set[str]:
-    """Return the folders below one that have metadata; raises ValueError for symbolic links."""
-    nodes = set()
+    """Return the folders that have metadata, as paths below one, which is the empty one."""
+    nodes = {""}
     for folder, folders, files in os.walk(path):
+        below = os.path.relpath(folder, path).replace(os.sep, "/")
         for name in (*folders, *files):
             if os.path.islink(os.path.join(folder, name)):
-                raise ValueError(f"{os.path.relpath(os.path.join(folder, name), path)} is a link")
-        if not set(ZARR_MARKS).isdisjoint(files):
-            nodes.add(os.path.relpath(folder, path).replace(os.sep, "/"))
-    return nodes - {"."}
-
-
-def _find_arrays(group: Any, nodes: set[str]) -> list[tuple[str, Any]]:
-    members = sorted(group.members(max_depth=None), key=lambda member: counting(member[0]))
-    # Zarr skips nodes that it cannot read.
-    if lost := nodes - {name for name, _ in members}:
-        raise ValueError(f"{min(lost)} in it is no array or group that Zarr can read")
-    return [(name, member) for name, member in members if isinstance(member, zarr.Array)]
+                raise ValueError(f"{below}/{name} is a link")
+        if below != "." and not set(ZARR_MARKS).isdisjoint(files):
+            nodes.add(below)
+    return nodes
 
 
 def _open_array(name: str, array: Any) -> ArrayFile:
@@ -64,7 +52,7 @@ def _open_array(name: str, array: Any) -> ArrayFile:
         return plain(ArrayFile(name, shape, dtype, None))
     remark, wanted, found = "", array.nchunks, array.nchunks_initialized
     if math.prod(shape) and not found:
-        raise ValueError(f"none of {wanted} chunks of {array.path or 'the array'} is there")
+        raise ValueError(f"none of {wanted} chunks of {name} is there")
     if math.prod(shape) and found != wanted:
         remark = (
             f"lacks {wanted - found} of {wanted} chunks, which are read as {array.fill_value}, as"
