@@ -14,14 +14,10 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from tensorflow_datasets.core import read_only_builder  # type: ignore[import-untyped]
-from tensorflow_datasets.core.download.download_manager import (  # type: ignore[import-untyped]
-    NonMatchingChecksumError,
-)
+from tensorflow_datasets.core.download import download_manager  # type: ignore[import-untyped]
 
 from allcnn.datasets import BUILDERS, Builder
 from allcnn.errors import DatasetError
-
-PROBE_TIMEOUT_S = 3.0
 
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -91,7 +87,7 @@ def ensure_prepared(builder_cls: type[Builder], data_dir: Path) -> Path:
     return folder
 
 
-def is_reachable(url: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+def is_reachable(url: str, timeout_s: float = 3.0) -> bool:
     """Return whether the server of the URL answers within the time."""
     answers: list[bool] = []
     # A daemon, because resolving a name can block for longer than any timeout that it is given.
@@ -142,7 +138,7 @@ def _prepare(builder_cls: type[Builder], data_dir: Path) -> None:
     )
     try:
         builder.download_and_prepare(download_dir=downloads, download_config=config)
-    except NonMatchingChecksumError as error:
+    except download_manager.NonMatchingChecksumError as error:
         found = str(error).splitlines()[0].rstrip(":")
         remedy = "remove that file and fetch it again"
         raise DatasetError(f"{builder.name}: {found}", remedy=remedy) from error

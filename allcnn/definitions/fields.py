@@ -97,16 +97,14 @@ class Setting:
         if self.bounds is not None:
             if not (self.or_zero and value == 0 and not isinstance(value, bool)):
                 self.bounds.check(self.flag, value)
-        elif self.choices:
-            if not isinstance(value, str) or value not in self.choices:
-                wanted = f"use {' or '.join(self.choices)}"
-                raise ConfigError(self.flag, f"is {shown(value)}", wanted)
         elif self.names:
             check_name(self.names, value)
-        elif self.read is None:
+        elif self.choices or self.read is None:
             kinds = int | float if self.kind is float else self.kind
-            if not isinstance(value, kinds) or isinstance(value, bool) != (self.kind is bool):
-                raise ConfigError(self.flag, f"is {shown(value)}", f"use {_KINDS[self.kind]}")
+            is_kind = isinstance(value, kinds) and isinstance(value, bool) == (self.kind is bool)
+            if not is_kind or (self.choices and value not in self.choices):
+                wanted = " or ".join(self.choices) or _KINDS[self.kind]
+                raise ConfigError(self.flag, f"is {shown(value)}", f"use {wanted}")
 
     def value(self, given: Any) -> Any:
         """Return the value of what a form or a command gives, such as the object of a text."""
