@@ -131,9 +131,9 @@ def started(spec: ClusterSpec) -> Iterator[Started]:
 def _private() -> Iterator[Security]:
     """Keep other accounts of this machine out of a cluster: yield certificates for it alone.
 
-    Loopback is open to all accounts, and who reaches a process of Dask's can run code as its owner;
-    so can who owns a folder that it imports from. In this block that is a folder that only its
-    owner may write, where Dask would take one that another account may have made before.
+    All accounts reach loopback, and whoever reaches a process of Dask can run code as its owner; so
+    can whoever owns a folder that it imports from. Within this block that is a folder that only its
+    owner may write; Dask would take one that another account may have made before.
     """
     with (
         TemporaryDirectory(prefix="allcnn-", ignore_cleanup_errors=True) as folder,
