@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import store
+from allcnn.definitions.fields import json_of
 from allcnn.errors import ConfigError, ProbeError
 from allcnn.extract import extract
 from allcnn.probing import classifier, fit, probe_tasks
@@ -130,7 +131,7 @@ def test_its_provenance_names_its_inputs(place):
     (found,) = probe(place, JOB)
     stored = store.open(place.activations)
     provenance = found.provenance
-    assert provenance["job"] == JOB.to_json() | {
+    assert provenance["job"] == json_of(JOB) | {
         "train_set": "digits-train-160-01234567",
         "test_set": "digits-test-90-01234567",
     }
@@ -518,4 +519,4 @@ def test_settings_have_bounds(how, text):
 
 
 def test_settings_are_json():
-    assert json.loads(json.dumps(JOB.to_json()))["networks"] == "net@final"
+    assert json.loads(json.dumps(json_of(JOB)))["networks"] == "net@final"
