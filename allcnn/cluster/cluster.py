@@ -28,13 +28,8 @@ _WAIT_S: Final = 0.05
 _MEMORY_TOPIC: Final = "worker-restart-memory"
 """Under which Dask's nannies log that they ended a worker for its memory."""
 
-_SHARE: Final = (
-    "give its machine the same file system, or keep the workspace at an address such as s3://"
-)
-
 NO_WORKERS_S: Final = 60.0
-"""How long to wait for a worker where none is left; `QUEUE_S` where a user's function starts
-them."""
+"""How long to wait where no worker is left; `QUEUE_S` where a user's function starts them."""
 
 SILENT_S: Final = 60.0
 """How long to wait for an answer of the scheduler."""
@@ -128,7 +123,9 @@ class Cluster:
         elif facts.version != (here := version(PACKAGE)):
             found = f"has {PACKAGE} {facts.version}, and here is {here}"
         elif not facts.sees:
-            found, remedy = f"has no folder {folder}", _SHARE
+            found = f"has no folder {folder}"
+            remedy = "give its machine the same file system, or keep the workspace at an address"
+            remedy += " such as s3://"
         elif self.spec.kind == "gpu" and facts.device == "cpu":
             found = "finds no GPU, though this machine has one"
             remedy = "install JAX for it: pip install '.[cuda]'"
@@ -207,10 +204,8 @@ class Cluster:
         n_deaths = error.allowed_failures + 1
         return ClusterError(
             f"{what}: {n_deaths} workers died of the same task, one after the other: {cause}",
-            remedy=(
-                "what was finished is kept, so take fewer workers or smaller minibatches and run it"
-                " again"
-            ),
+            remedy="what was finished is kept, so take fewer workers or smaller minibatches and run"
+            " it again",
         )
 
 
@@ -257,10 +252,8 @@ class _Watch:
         if now - self.progressed_at > STALLED_S:
             raise ClusterError(
                 f"{what}: no task of {self._spec} ended within {STALLED_S:g} s",
-                remedy=(
-                    f"look at its dashboard {self._cluster.dashboard}, and run it again: what was"
-                    " finished is kept"
-                ),
+                remedy=f"look at its dashboard {self._cluster.dashboard}, and run it again: what"
+                " was finished is kept",
             )
 
     def workers(self) -> set[str] | None:

@@ -40,10 +40,8 @@ class Selection:
         if not (run and checkpoint) or bool(colon) != bool(tap) or "@" in checkpoint:
             raise ConfigError(
                 f"{text!r} names no network",
-                remedy=(
-                    "write RUN@CHECKPOINT, as in a@final, or"
-                    " RUN@CHECKPOINT:TAP, as in 'a@*:conv[1-9]'"
-                ),
+                remedy="write RUN@CHECKPOINT, as in a@final, or RUN@CHECKPOINT:TAP, as in"
+                " 'a@*:conv[1-9]'",
             )
         return cls(run, checkpoint, tap or "*")
 
