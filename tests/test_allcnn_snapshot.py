@@ -14,8 +14,7 @@ from allcnn.extract import extract
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
 from allcnn.workspace import paths, run_record
-from allcnn.workspace.paths import Workspace
-from allcnn.workspace.snapshot import Snapshot
+from allcnn.workspace.paths import Snapshot, Workspace
 from store.arrays import scan
 from tests.commands import succeed
 from tests.networks import A, B, make_taps, write_network

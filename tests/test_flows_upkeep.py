@@ -19,12 +19,12 @@ from allcnn.progress import silent
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import Selection
 from allcnn.training import loop
-from allcnn.workspace import run_record
+from allcnn.workspace import run_locks, run_record
 from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
-from flows.maintenance import heartbeat, rotating_verification, superseded
+from flows.maintenance import earlier_results, rotating_verification
 from flows.maintenance import nightly_run as nights
-from flows.maintenance.matrix_change import moved
+from flows.maintenance.earlier_results import moved
 from flows.maintenance.nightly_run import holding, work_through
 from flows.maintenance.nightly_summary import headline, markdown, text
 from flows.maintenance.rotating_verification import in_turn, units
@@ -305,7 +305,7 @@ def test_an_interrupted_night_is_finished_by_the_next(before_and_after, tmp_path
         elif at == "stored":
             patch.setattr(nights.comparing, "compare", kill)
         else:
-            patch.setattr(superseded, "remove_superseded", kill)
+            patch.setattr(earlier_results, "remove_superseded", kill)
         with pytest.raises(Killed):
             run_night(known)
     summary = run_night(known)
@@ -542,7 +542,7 @@ def test_a_result_goes_only_where_a_newer_one_has_its_numbers(tmp_path):
         store.write_result(workspace.similarity, make_result(name, "ab", cka))
     now = make_result("now", "cba", [[1, 0.2, 0.3], [0.2, 1, 0.5], [0.3, 0.5, 1]])
     store.write_result(workspace.similarity, now)
-    assert superseded.remove_superseded(workspace, now, ["same", "other", "now"]) == 1
+    assert earlier_results.remove_superseded(workspace, now, ["same", "other", "now"]) == 1
     assert sorted(store.list_results(workspace.similarity)) == ["now", "other"]
 
 
@@ -651,20 +651,20 @@ def test_a_step_that_is_tried_again_notes_nothing_twice(known):
 
 
 def test_a_night_that_lost_the_workspace_ends(known, monkeypatch):
-    monkeypatch.setattr(heartbeat, "_RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr(run_locks, "_RENEW_EVERY_S", 0.01)
 
     def taken():
         raise ClaimedError("somebody else has it")
 
     before = untouched(known)
-    with heartbeat.kept_alive(taken) as check:
+    with run_locks.kept_alive(taken) as check:
         wait_for("loss", lambda: raises(check), 10)
         at_work = nights.NightlyRun(known, plan_of(), check)
         with pytest.raises(
-            heartbeat.LostHoldError, match="another nightly run has taken the workspace"
+            run_locks.LostHoldError, match="another nightly run has taken the workspace"
         ):
             at_work.end()
-        with Cluster() as cluster, pytest.raises(heartbeat.LostHoldError):
+        with Cluster() as cluster, pytest.raises(run_locks.LostHoldError):
             work_through(at_work, cluster, step)
     assert untouched(known) == before
 
@@ -672,7 +672,7 @@ def test_a_night_that_lost_the_workspace_ends(known, monkeypatch):
 def raises(check):
     try:
         check()
-    except heartbeat.LostHoldError:
+    except run_locks.LostHoldError:
         return True
     return False
 

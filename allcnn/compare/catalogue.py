@@ -17,8 +17,7 @@ from allcnn.errors import AllcnnError
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
 from allcnn.similarity.method import Method
-from allcnn.workspace.paths import Workspace
-from allcnn.workspace.snapshot import Snapshot
+from allcnn.workspace.paths import Snapshot, Workspace
 from store import RepresentationKey, SampleSet, SimilarityResult, StoreError
 from store.records.results import RESULTS, method_of
 from store.storage.paths import Place, child_names

@@ -24,8 +24,7 @@ from allcnn.settings.comparison import Comparison
 from allcnn.similarity import tiled_hsic
 from allcnn.similarity.measures import PairSums
 from allcnn.similarity.pair_sums import MinibatchSums
-from allcnn.workspace.paths import Workspace
-from allcnn.workspace.snapshot import Snapshot
+from allcnn.workspace.paths import Snapshot, Workspace
 from store import SimilarityResult
 from store.model.examples import NO_LABEL
 from store.records.records import check_writable

@@ -2,12 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-from allcnn.errors import AllcnnError, WorkspaceError
+from allcnn.errors import AllcnnError
 from allcnn.extract import load_source
-from allcnn.maintenance import recompute as repair
-from allcnn.maintenance.inventory import EVERYTHING, KINDS, Inventory, Removal, is_of, place_of
+from allcnn.maintenance.inventory import (
+    EVERYTHING,
+    KINDS,
+    Inventory,
+    Removal,
+    check_mounted,
+)
+from allcnn.maintenance.recompute import Recomputation
 from allcnn.settings.selection import Selection
 from allcnn.similarity.kernels import served_by
 from allcnn.workspace import run_record
@@ -60,21 +67,19 @@ def find_garbage(
         spared: superseded activations that stay.
         before: POSIX timestamp: a partial write that changed at it or later is not abandoned.
     """
-    garbage: dict[tuple[str, str], Removal] = {}
+    found: list[Removal] = []
     irreplaceable: list[Usage] = []
     if "orphaned" in reasons:
-        _add(garbage, _orphaned(inventory, side))
+        found += _orphaned(inventory, side)
     if "abandoned" in reasons:
-        _add(garbage, _abandoned(inventory, side, before))
+        found += _abandoned(inventory, side, before)
     if "superseded" in reasons:
         superseded, irreplaceable = _superseded(inventory, side, spared)
-        _add(garbage, superseded)
-    return Findings(tuple(garbage.values()), tuple(irreplaceable))
-
-
-def _add(garbage: dict[tuple[str, str], Removal], more: list[Removal]) -> None:
-    for each in more:
+        found += superseded
+    garbage: dict[tuple[str, str], Removal] = {}
+    for each in found:  # each once, for the first reason
         garbage.setdefault((each.found.kind, each.found.path), each)
+    return Findings(tuple(garbage.values()), tuple(irreplaceable))
 
 
 def _superseded(
@@ -82,16 +87,15 @@ def _superseded(
 ) -> tuple[list[Removal], list[Usage]]:
     garbage: list[Removal] = []
     irreplaceable: list[Usage] = []
-    place = place_of(inventory.workspace, "activations")
-    samples: dict[object, SampleSet | None] = {}
+    place = inventory.workspace.activations
+    chosen = set(inventory.select("activations", side))
+    chosen.difference_update(*(inventory.select("activations", each) for each in spared))
     for names, groups in networks(inventory.select("activations", EVERYTHING)):
-        kinds = _kept_kinds(inventory, names)
+        wanted = [each for each in groups if each in chosen]
+        kinds = _kept_kinds(inventory, names) if wanted else []
         if not kinds or any(is_held(place, each) for each in groups):
             continue
-        wanted = [each for each in groups if _is_wanted(inventory.workspace, each, side, spared)]
-        if not wanted:
-            continue
-        can_be_extracted = _can_be_extracted(inventory, names, samples)
+        can_be_extracted = _can_be_extracted(inventory, names)
         whole = [kind for kind in kinds if can_be_extracted and _is_undamaged(kind)]
         if whole:
             note = "kept: " + ", ".join(map(_described, whole))
@@ -99,13 +103,6 @@ def _superseded(
         else:
             irreplaceable += wanted
     return garbage, irreplaceable
-
-
-def _is_wanted(
-    workspace: Workspace, found: Usage, side: Selection, spared: Sequence[Selection]
-) -> bool:
-    is_spared = any(is_of(workspace, found, each) for each in spared)
-    return not is_spared and is_of(workspace, found, side)
 
 
 def _kept_kinds(inventory: Inventory, names: Network) -> list[list[Grams]]:
@@ -122,7 +119,7 @@ def _kept_kinds(inventory: Inventory, names: Network) -> list[list[Grams]]:
 
 
 def _is_undamaged(kind: list[Grams]) -> bool:
-    """Read Grams, and return whether all are what was committed."""
+    """Return whether Grams are what was committed, having read them."""
     try:
         return all(each.check(block) is None for each in kind for block in each.commits)
     except (StoreError, OSError):
@@ -145,17 +142,15 @@ def _described(grams: list[Grams]) -> str:
     return f"{served_by(key.kernel)}{pooled} Grams, minibatches of {key.batch_size}"
 
 
-def _can_be_extracted(
-    inventory: Inventory, names: Network, samples: dict[object, SampleSet | None]
-) -> bool:
+def _can_be_extracted(inventory: Inventory, names: Network) -> bool:
     workspace, (sample_set, run, name) = inventory.workspace, names
     taps = (inventory.opened("activations", names) or {}).values()
     if {tap.meta.checkpoint_digest for tap in taps} != {readable_digest(workspace, run, name)}:
         return False
-    origin = sample_set, _data_of(workspace, run)
-    if origin not in samples:  # data are loaded once, for all networks
-        samples[origin] = current_samples(workspace, names)
-    return all(tap.meta.sample_set == samples[origin] for tap in taps)
+    # Data are loaded once, for all networks.
+    question = "samples", sample_set, _data_of(workspace, run)
+    samples = workspace.once(question, partial(current_samples, workspace, names))
+    return all(tap.meta.sample_set == samples for tap in taps)
 
 
 def _data_of(workspace: Workspace, run: str) -> tuple[str, int] | None:
@@ -169,7 +164,7 @@ def _data_of(workspace: Workspace, run: str) -> tuple[str, int] | None:
 def current_samples(workspace: Workspace, names: Network) -> SampleSet | None:
     """Return what the data set gives for a sample set now, or None where it is not here."""
     try:
-        return repair.Recomputation(workspace, *names).samples.sample_set
+        return Recomputation(workspace, *names).samples.sample_set
     except (AllcnnError, StoreError, OSError):
         return None
 
@@ -191,7 +186,7 @@ def _abandoned(inventory: Inventory, side: Selection, before: float) -> list[Rem
         found = list(inventory.found[kind])
         if side != EVERYTHING:
             found = inventory.select(kind, side)
-        place = place_of(inventory.workspace, kind)
+        place = inventory.workspace.store(kind)
         for each in abandoned(place, found, before, inventory.opened):
             garbage.append(
                 Removal(each, "abandoned", "left of a file" if each.is_file else "partial")
@@ -216,13 +211,5 @@ def _known_runs(inventory: Inventory) -> set[str]:
     By names alone, so that what is damaged or linked here from elsewhere is not taken for gone.
     """
     runs = as_place(inventory.workspace.root) / "runs"
-    if runs.is_symlink() and not runs.exists():
-        raise WorkspaceError(
-            f"{runs} is a link to what is not there", remedy="mount that disk, or remove the link"
-        )
-    known = set(child_names(runs)) if runs.exists() else set()
-    for kind in ("activations", "grams"):
-        place = place_of(inventory.workspace, kind)
-        for sample_set in child_names(place):
-            known |= set(child_names(place / sample_set))
-    return known
+    check_mounted(runs)
+    return {*child_names(runs), *(each.run for each in inventory.workspace.stored_networks())}

@@ -8,8 +8,7 @@ from typing import Any, Final, Literal
 
 from allcnn.errors import WorkspaceError
 from allcnn.settings.selection import Selection
-from allcnn.workspace.paths import Workspace
-from allcnn.workspace.snapshot import Snapshot
+from allcnn.workspace.paths import Snapshot, Workspace
 from store import RepresentationKey, has_store
 from store.arrays.tap_names import tap_at
 from store.maintenance.remove import check_removable, remove
@@ -25,6 +24,7 @@ from store.maintenance.usage import (
 from store.model.names import TAP_DEPTH, fits
 from store.storage.paths import Place, check_unlinked
 from store.zarrfiles.layout import NAMED, Kind, open_root
+from store.zarrfiles.metadata_files import NODE
 
 KINDS: Final[tuple[Kind, ...]] = ("activations", "grams", "similarity", "probes")
 
@@ -54,31 +54,27 @@ class Inventory:
 
     def opened(self, kind: Kind, network: tuple[str, ...]) -> dict[str, Any] | None:
         """Return the groups of a network by their paths, or None where one is damaged."""
-        place = place_of(self.workspace, kind)
+        place = self.workspace.store(kind)
         opening = partial(committed, place, kind, network)
         return self.workspace.once(("groups", kind, network), opening)
 
     def facts(self, found: Usage) -> tuple[int, list[RepresentationKey]] | None:
         """Return the bytes of a record's arrays and what it is about; None if it is not whole."""
-        place = place_of(self.workspace, found.kind)
+        place = self.workspace.store(found.kind)
         looking = partial(result_facts, place, found.path, found.kind)
         return self.workspace.once(("facts", found.kind, found.path), looking)
 
     def _names(self, side: Selection, sample_set: str | None, found: Usage) -> bool:
         sets = sample_set or "*"
         if found.kind not in NAMED:
-            return fnmatchcase(found.names[0], sets) and is_of(self.workspace, found, side)
+            name, run, checkpoint, _ = found.names[:4]
+            tap = tap_at(self.workspace.store(found.kind), found.path)
+            return fnmatchcase(name, sets) and side.matches(run, checkpoint, tap)
         facts = self.facts(found)
         return facts is not None and any(
             side.matches(key.run, key.checkpoint, key.tap) and fnmatchcase(key.sample_set, sets)
             for key in facts[1]
         )
-
-
-def is_of(workspace: Workspace, found: Usage, side: Selection) -> bool:
-    """Return whether a group of activations or Grams is of what a selection names."""
-    run, checkpoint, _ = found.names[1:4]
-    return side.matches(run, checkpoint, tap_at(place_of(workspace, found.kind), found.path))
 
 
 @dataclass(frozen=True)
@@ -90,12 +86,6 @@ class Removal:
     note: str = ""
 
 
-def place_of(workspace: Workspace, kind: Kind) -> Place:
-    """Return where a store of the workspace is."""
-    place: Place = getattr(workspace, kind)
-    return place
-
-
 def take_inventory(workspace: Workspace, kinds: Sequence[Kind] = KINDS) -> Inventory:
     """Measure stores of a workspace; one that is not there holds nothing.
 
@@ -104,17 +94,20 @@ def take_inventory(workspace: Workspace, kinds: Sequence[Kind] = KINDS) -> Inven
     """
     found: dict[Kind, list[Usage]] = {}
     for kind in kinds:
-        place = place_of(workspace, kind)
-        if place.is_symlink() and not place.exists():
-            raise WorkspaceError(
-                f"{place} is a link to what is not there",
-                remedy="mount that disk, or remove the link",
-            )
+        place = workspace.store(kind)
+        check_mounted(place)
         found[kind] = []
         if has_store(place):
             open_root(place, kind)
             found[kind] = measure(place, kind)
     return Inventory(Snapshot(workspace.root), found)
+
+
+def check_mounted(place: Place) -> None:
+    """Raise WorkspaceError for a link to what is not there, such as a disk."""
+    if place.is_symlink() and not place.exists():
+        remedy = "mount that disk, or remove the link"
+        raise WorkspaceError(f"{place} is a link to what is not there", remedy=remedy)
 
 
 def check_links(
@@ -126,7 +119,7 @@ def check_links(
     """
     wanted = (sample_set or "*", side.run, side.checkpoint, side.tap)
     for kind in kinds:
-        place = place_of(workspace, kind)
+        place = workspace.store(kind)
         for path in linked_folders(place, kind):
             names = path.split("/")
             taps = [tap_at(place, path)] if len(names) > TAP_DEPTH else []
@@ -174,12 +167,17 @@ def _entry(
     return {"store": kind, **names, **sizes}
 
 
+def discard_result(workspace: Workspace, name: str) -> None:
+    """Remove a result, whole or not, without measuring it."""
+    remove(workspace.similarity, Usage("similarity", name, frozenset({NODE}), 0, 0, 0.0))
+
+
 def discard(workspace: Workspace, found: Sequence[Usage]) -> None:
     """Remove all of it; or nothing where a living writer or a link is in the way of any.
 
     Raises ClaimedError or StoreLocationError.
     """
     for each in found:
-        check_removable(place_of(workspace, each.kind), each)
+        check_removable(workspace.store(each.kind), each)
     for each in found:
-        remove(place_of(workspace, each.kind), each)
+        remove(workspace.store(each.kind), each)

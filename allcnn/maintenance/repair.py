@@ -5,7 +5,7 @@ from itertools import groupby
 
 from allcnn.errors import AllcnnError, RunError
 from allcnn.maintenance.findings import Outcome, RunDamage
-from allcnn.maintenance.inventory import place_of
+from allcnn.maintenance.inventory import discard_result
 from allcnn.maintenance.repair_networks import NetworkRepair
 from allcnn.maintenance.rerun_commands import command_for, probe_command
 from allcnn.maintenance.verify_runs import CONFIG, HISTORY
@@ -16,10 +16,8 @@ from allcnn.workspace.sealed_json import is_sealed, read_sealed
 from store import StoreError
 from store.maintenance.damage import FOLDER, MISSING, Damage
 from store.maintenance.expected_metadata import restore_folder
-from store.maintenance.remove import remove
-from store.maintenance.usage import DEPTHS, Usage
+from store.maintenance.usage import DEPTHS
 from store.storage.paths import is_file
-from store.zarrfiles.metadata_files import NODE
 
 
 def repair(
@@ -78,7 +76,7 @@ def _copied(workspace: Workspace, run: str) -> run_record.RunRecord | None:
 
 def _folder(workspace: Workspace, damage: Damage) -> Outcome:
     """Write the metadata of a root, or of a folder above representations, again."""
-    root = place_of(workspace, damage.kind)
+    root = workspace.store(damage.kind)
     if damage.part == FOLDER:
         return Outcome(damage, False, f"move {root / damage.path} away, or delete it")
     if damage.part == MISSING:
@@ -97,8 +95,7 @@ def _result(
     repaired = False
     try:
         said = f"removed; {command_for(workspace, name, left)} computes it again"
-        found = Usage("similarity", name, frozenset({NODE}), 0, 0, 0.0)
-        remove(place_of(workspace, "similarity"), found)
+        discard_result(workspace, name)
         repaired = True
     except (RunError, StoreError, OSError) as error:
         said = str(error)

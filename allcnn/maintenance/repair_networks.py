@@ -19,7 +19,6 @@ from allcnn.extract.resume import gram_metas, tap_metas
 from allcnn.extract.sinks import ActivationSink, GramSink, Sink, missing_rows
 from allcnn.extract.stream import fill, fitting_shapes
 from allcnn.maintenance.findings import Outcome
-from allcnn.maintenance.inventory import place_of
 from allcnn.maintenance.recompute import Recomputation
 from allcnn.progress import Report
 from allcnn.settings.extraction import Extraction, extracted_dtype
@@ -111,7 +110,7 @@ class NetworkRepair:
         for _, some in groupby(damage, lambda each: each.path):
             found = list(some)
             kind, path = found[0].kind, found[0].path
-            root = place_of(self._workspace, kind)
+            root = self._workspace.store(kind)
             groups.append(_Group(root, found, self._opened(kind, path)))
         jobs: dict[Extraction, list[_Group]] = defaultdict(list)
         for group in groups:
@@ -129,7 +128,7 @@ class NetworkRepair:
 
     def _opened(self, kind: Kind, path: str) -> CommittedReader[Any] | None:
         with suppress(StoreError):
-            return opened(place_of(self._workspace, kind), kind, path)
+            return opened(self._workspace.store(kind), kind, path)
         return None
 
     def _job_of_rows(self, group: _Group) -> Extraction:

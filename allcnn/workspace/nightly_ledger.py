@@ -38,7 +38,7 @@ class Ledger:
 
         A ledger of a newer version counts as lost, too, and is kept aside.
         """
-        path = folder(workspace) / "ledger.json"
+        path = ledger_folder(workspace) / "ledger.json"
         if not is_file(path):
             return cls(), ""
         try:
@@ -49,20 +49,20 @@ class Ledger:
             _check(ledger)
             return ledger, ""
         except (WorkspaceError, AttributeError, KeyError, TypeError, ValueError) as error:
-            aside = folder(workspace) / "ledger.unusable.json"
+            aside = ledger_folder(workspace) / "ledger.unusable.json"
             write_bytes(aside, read_bytes(path))
             found = f"{path} cannot be used ({error}) and is kept as {aside.name}"
             return cls(), f"{found}; this nightly run began without it"
 
     def write(self, workspace: Workspace) -> None:
         """Write it, whole or not at all; raises WorkspaceError where that is not possible."""
-        make_folder(folder(workspace))
+        make_folder(ledger_folder(workspace))
         self.nights = self.nights[-_MOST_NIGHTS:]
         values = {"schema_version": _SCHEMA_VERSION} | asdict(self)
-        write_json(folder(workspace) / "ledger.json", values)
+        write_json(ledger_folder(workspace) / "ledger.json", values)
 
 
-def folder(workspace: Workspace) -> Place:
+def ledger_folder(workspace: Workspace) -> Place:
     """Return the folder of the ledger, by which a nightly run also claims the workspace."""
     return workspace.own("nightly")
 

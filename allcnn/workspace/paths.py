@@ -4,8 +4,8 @@ import json
 import os
 import re
 import textwrap
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,7 @@ from allcnn.definitions.fields import check_name
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.settings.selection import Selection
 from allcnn.workspace.checkpoint_names import checkpoint_epoch, is_checkpoint
+from store.errors import ExplainedError
 from store.model import strict_json
 from store.storage.paths import (
     Place,
@@ -61,25 +62,29 @@ class Workspace:
         check_reachable(place)
         return cls(place)
 
+    def store(self, kind: str) -> Place:
+        """Return the Zarr store of a kind, such as ``grams``."""
+        return self.root / f"{kind}.zarr"
+
     @property
     def activations(self) -> Place:
         """The Zarr store of activations."""
-        return self.root / "activations.zarr"
+        return self.store("activations")
 
     @property
     def grams(self) -> Place:
         """The Zarr store of Gram matrices."""
-        return self.root / "grams.zarr"
+        return self.store("grams")
 
     @property
     def similarity(self) -> Place:
         """The Zarr store of comparisons."""
-        return self.root / "similarity.zarr"
+        return self.store("similarity")
 
     @property
     def probes(self) -> Place:
         """The Zarr store of linear probes."""
-        return self.root / "probes.zarr"
+        return self.store("probes")
 
     @property
     def figures(self) -> Place:
@@ -183,6 +188,45 @@ class Workspace:
             remedy = _choices("checkpoints", checkpoint, known)
             raise RunError(f"run {run!r}", f"has no checkpoint {checkpoint!r}", remedy=remedy)
         return self.checkpoints_folder(run) / checkpoint
+
+
+@dataclass(frozen=True)
+class Snapshot(Workspace):
+    """A workspace that lists, opens and hashes nothing twice, as whatever takes one asks it.
+
+    It does not see what is written later; its own command calls ``forget`` for what it stores.
+    """
+
+    _answers: dict[tuple[Hashable, ...], object] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> Self:
+        """Return a snapshot of a workspace: the same one, where it is a snapshot already."""
+        return workspace if isinstance(workspace, cls) else cls(workspace.root)
+
+    def once(self, question: tuple[Hashable, ...], answer: Callable[[], T]) -> T:
+        """Return the first answer to a question, or raise its error again."""
+        if question not in self._answers:
+            try:
+                self._answers[question] = answer()
+            except ExplainedError as error:
+                self._answers[question] = error
+        found = self._answers[question]
+        if isinstance(found, ExplainedError):
+            raise found
+        return found  # type: ignore[return-value]  # as this question was answered
+
+    def forget(self, networks: Iterable[Selection]) -> None:
+        """List and open again what is stored of networks, after this process has written some."""
+        written = set(networks)
+        for question in list(self._answers):
+            if question[0] == "stored" or (question[0] == "opened" and question[1] in written):
+                del self._answers[question]
+
+    def __reduce__(self) -> tuple[type["Snapshot"], tuple[object]]:
+        return Snapshot, (self.root,)
 
 
 def _folder(root: Path) -> Path:

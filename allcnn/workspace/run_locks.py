@@ -1,18 +1,24 @@
-"""Claims on runs while they are trained, which keep other processes from writing them."""
+"""Claims on runs while they are trained, and on a workspace during its nightly run."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from allcnn.errors import WorkspaceError
+from allcnn.errors import AllcnnError, WorkspaceError
 from allcnn.workspace.paths import Workspace
+from store.errors import ClaimedError, StoreError
 from store.storage.claims import Claim, claim
 from store.storage.paths import Place
 from store.storage.remote_errors import reaching
 
 _RENEW_EVERY_S = 60.0
 """At an address every check of a claim is a request."""
+
+
+class LostHoldError(AllcnnError, RuntimeError):
+    """Another nightly run has taken the workspace, as this one seemed dead."""
 
 
 def holding(
@@ -61,3 +67,35 @@ def _claim(folder: Place) -> Claim:
     except OSError as error:
         found = f"cannot write to {folder}: {error.strerror or error}"
         raise WorkspaceError(found, remedy="use another --workspace") from error
+
+
+@contextmanager
+def kept_alive(renew: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Renew a hold every minute in a thread; yield what raises LostHoldError once it is lost."""
+    ended, lost = threading.Event(), threading.Event()
+
+    def keep_on() -> None:
+        while not ended.wait(_RENEW_EVERY_S):
+            try:
+                renew()
+            except ClaimedError:
+                lost.set()
+                return
+            except (StoreError, OSError):
+                continue  # an address that cannot be reached for a moment
+
+    def check() -> None:
+        if lost.is_set():
+            raise LostHoldError(
+                "another nightly run has taken the workspace, as this one was silent for ten"
+                " minutes",
+                remedy="what is done is kept, and that one does the rest",
+            )
+
+    thread = threading.Thread(target=keep_on, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield check
+    finally:
+        ended.set()
+        thread.join()

@@ -16,8 +16,7 @@ from allcnn.errors import ConfigError
 from allcnn.probing import fit
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.probing import Probing
-from allcnn.workspace.paths import Workspace
-from allcnn.workspace.snapshot import Snapshot
+from allcnn.workspace.paths import Snapshot, Workspace
 from flows.figures.results import compute
 from flows.views.progress import Progress
 from flows.views.tables import aligned, identification_table, matrix_table

@@ -125,7 +125,7 @@ def _figure(
 def _sources(place: Any, given: dict[str, Any], *, several: bool) -> Any:
     """Return what results come from; takes out of ``given`` how representations are compared."""
     from allcnn.cluster.cluster import Cluster
-    from allcnn.workspace.snapshot import Snapshot
+    from allcnn.workspace.paths import Snapshot
     from flows.figures.results import Sources
 
     methods = options.take_methods(given)

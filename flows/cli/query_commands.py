@@ -149,7 +149,7 @@ def verify(
     1 where damage is left.
     """
     from allcnn.maintenance.findings import Outcome
-    from allcnn.workspace.snapshot import Snapshot
+    from allcnn.workspace.paths import Snapshot
     from flows.views import damage
     from store.storage.paths import child_names
 

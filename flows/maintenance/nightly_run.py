@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import chain
 from typing import Final, Protocol, TypeVar
 
 from allcnn import compare as comparing
@@ -11,32 +12,22 @@ from allcnn.advice import store_missing
 from allcnn.cluster.cluster import Cluster
 from allcnn.compare import describe
 from allcnn.compare.candidates import find, preference
+from allcnn.compare.results import JOB
 from allcnn.drawing import figure_files
 from allcnn.errors import AllcnnError, ComparisonError, in_one_line
 from allcnn.extract import keep, load_source
-from allcnn.maintenance.inventory import NETWORK_KINDS, discard, place_of
+from allcnn.maintenance.inventory import NETWORK_KINDS, discard
 from allcnn.progress import Report
 from allcnn.provenance import now
 from allcnn.settings.comparison import Comparison
-from allcnn.workspace import nightly_ledger as remembered
 from allcnn.workspace import run_record
-from allcnn.workspace.nightly_ledger import Ledger
-from allcnn.workspace.paths import Workspace
-from allcnn.workspace.run_locks import holding_folder
-from allcnn.workspace.snapshot import Snapshot
-from flows.maintenance import superseded
-from flows.maintenance.heartbeat import LostHoldError, kept_alive
-from flows.maintenance.matrix_change import moved
-from flows.maintenance.nightly_figures import CURVES, draw_missing
+from allcnn.workspace.nightly_ledger import Ledger, ledger_folder
+from allcnn.workspace.paths import Snapshot, Workspace
+from allcnn.workspace.run_locks import LostHoldError, holding_folder, kept_alive
+from flows.maintenance import earlier_results
 from flows.maintenance.nightly_summary import NightlySummary
 from flows.maintenance.rotating_verification import verify_in_turn
-from flows.maintenance.stale_networks import (
-    LoadedExamples,
-    Piece,
-    Skipped,
-    is_other,
-    survey,
-)
+from flows.maintenance.stale_networks import LoadedExamples, Piece, Skipped, is_other, survey
 from flows.reporting import check_there, write_report
 from flows.settings.nightly_plan import Nightly
 from store import ClaimedError, SimilarityResult, StoreError, has_store
@@ -46,6 +37,8 @@ from store.storage.paths import Place, child_names, is_file
 T = TypeVar("T")
 
 _LOOK_EVERY_S: Final = 10.0
+_CURVES: Final = "nightly-curves"
+"""The picture of the learning curves of all runs."""
 
 
 class NightlyRun:
@@ -62,7 +55,7 @@ class NightlyRun:
         self._renew = renew
         self._examples = LoadedExamples()
         self._settled: set[str] = set()
-        self._older: dict[str, list[superseded.KeptResult]] = {}
+        self._older: dict[str, list[earlier_results.KeptResult]] = {}
         self._ledger, lost = Ledger.read(workspace)
         if lost:
             self.summary.notes.append(lost)
@@ -107,48 +100,40 @@ class NightlyRun:
 
         Raises ClaimedError where another process writes it.
         """
-        noted = piece.to_json()
+        noted, network = piece.to_json(), piece.network
         # Before anything goes: what cannot be stored again has to stay.
-        here = self.workspace, piece.network
-        source = load_source(self.workspace, piece.network.run, piece.network.checkpoint)
+        source = load_source(self.workspace, network.run, network.checkpoint)
         samples = [self._examples.of(self.workspace, job) for job in piece.jobs]
         if piece.again:
             if noted not in self._ledger.pending:
                 self._ledger.pending.append(noted)
                 self._ledger.write(self.workspace)
             # Not what a run that was killed has already stored again.
-            self.workspace.forget([piece.network])
-            taps = find(self.workspace, piece.network, piece.sample_set)
-            if all(tap.extracted for tap in taps) and is_other(*here, taps):
+            self.workspace.forget([network])
+            taps = find(self.workspace, network, piece.sample_set)
+            if all(tap.extracted for tap in taps) and is_other(self.workspace, network, taps):
                 self._discard(piece)
         for job, of_job in zip(piece.jobs, samples, strict=True):
             keep(self.workspace, source, of_job, job, self._renewing(report))
-        self.workspace.forget([piece.network])
+        self.workspace.forget([network])
         if piece.again:
             self._ledger.pending.remove(noted)
             self._ledger.write(self.workspace)
         done = self.summary.again if piece.again else self.summary.added
-        done.append(f"{piece.network} on {piece.sample_set}")
+        done.append(f"{network} on {piece.sample_set}")
 
     def _discard(self, piece: Piece) -> None:
         path = f"{piece.sample_set}/{piece.network.run}/{piece.network.checkpoint}"
-        for kind in NETWORK_KINDS:
-            place = place_of(self.workspace, kind)
-            if has_store(place):
-                groups = [each for each in measure(place, kind, path) if not each.is_file]
-                discard(self.workspace, groups)
+        stores = {kind: self.workspace.store(kind) for kind in NETWORK_KINDS}
+        found = [measure(at, kind, path) for kind, at in stores.items() if has_store(at)]
+        discard(self.workspace, [each for each in chain(*found) if not each.is_file])
 
     def comparisons(self) -> list[Comparison]:
         """Return the comparisons of the plan, and those of all results that record theirs."""
         self._look_again()
-        found = list(superseded.kept_results(self.workspace))
-        kept = [each for each in found if not isinstance(each, str)]
-        older: dict[str, list[superseded.KeptResult]] = {}
-        for each in kept:
-            older.setdefault(superseded.identity(each.job), []).append(each)
         # Once a run: looking for each of them would read all of them for each.
-        self._older = older
-        if n_silent := len(found) - len(kept):
+        self._older, n_silent = earlier_results.kept_results(self.workspace)
+        if n_silent:
             self.summary.notes.append(
                 f"{n_silent} results of an earlier version do not say what they compare, and stay"
             )
@@ -158,7 +143,10 @@ class NightlyRun:
                 f"no network that fits {self.plan.networks} is stored, so no matrix is computed;"
                 f" {store_missing(self.workspace, self.plan.networks)}"
             )
-        return superseded.distinct(own, kept)
+        found = {earlier_results.identity(job): job for job in own}
+        for identity, older in self._older.items():
+            found.setdefault(identity, older[0].job)  # the plan's skips what cannot be compared
+        return list(found.values())
 
     def _sample_sets(self) -> list[str]:
         """Return the names of the examples on which the plan's networks are stored."""
@@ -185,34 +173,30 @@ class NightlyRun:
         """
         results = comparing.compare(self.workspace, job, self._renewing(report), cluster)
         for result in results:
-            identity = superseded.identity(superseded.job_of(result))
-            self._settle(result, identity, self._older.get(identity, []))
+            self._settle(result, Comparison.from_json(result.provenance[JOB]))
         self._note_left_out(job, results)
         return results
 
     def is_settled(self, job: Comparison) -> bool:
         """Return whether the result of a comparison was brought up to date in this run."""
-        return superseded.identity(job) in self._settled
+        return earlier_results.identity(job) in self._settled
 
-    def _settle(
-        self, result: SimilarityResult, identity: str, older: Sequence[superseded.KeptResult]
-    ) -> None:
+    def _settle(self, result: SimilarityResult, job: Comparison) -> None:
         """Note how a result moved since the last nightly run, and remove what it supersedes."""
+        identity = earlier_results.identity(job)
+        older = [each.name for each in self._older.get(identity, ())]
         if identity not in self._settled:
             last = self._ledger.results.get(identity)
-            if last is None:  # the newest that was there before any nightly run
-                ordered = sorted(
-                    older, key=lambda each: (each.name != result.name, each.created_at)
-                )
-                last = ordered[-1].name if ordered else None
-            before = None if last is None else superseded.read(self.workspace, last)
-            change = moved(before, result, _networks(result))
+            if last is None and older:  # the newest that was there before any nightly run
+                last = sorted(older, key=lambda name: name != result.name)[-1]
+            before = None if last is None else earlier_results.read(self.workspace, last)
+            change = earlier_results.moved(before, result, _networks(result))
             self._ledger.results[identity] = result.name
             self._ledger.write(self.workspace)
             self._settled.add(identity)
             self.summary.moved.append(change)
-        names = [each.name for each in older]
-        self.summary.n_superseded += superseded.remove_superseded(self.workspace, result, names)
+        n_superseded = earlier_results.remove_superseded(self.workspace, result, older)
+        self.summary.n_superseded += n_superseded
 
     def _note_left_out(self, job: Comparison, results: Sequence[SimilarityResult]) -> None:
         """Name the networks that a matrix leaves out, where nothing else reports them."""
@@ -236,15 +220,18 @@ class NightlyRun:
         )
         self._ledger.write(self.workspace)
 
-    def draw(self, results: Sequence[SimilarityResult], report: Report) -> list[Place]:
+    def draw(self, results: Sequence[SimilarityResult], report: Report) -> None:
         """Draw what has no picture yet, and the learning curves where they have grown."""
-        drawn = draw_missing(self.workspace, results, self._renewing(report))
+        figures, report = self.workspace.figures, self._renewing(report)
+        wanted = [each for each in results if not is_file(figures / f"{each.name}.png")]
+        for done, result in enumerate(wanted, start=1):
+            figure_files.draw_comparison(self.workspace, result)
+            report(done, len(wanted), f"drawing {result.name}")
         n_epochs = self._n_epochs()
-        is_drawn = is_file(self.workspace.figures / f"{CURVES}.png")
+        is_drawn = is_file(figures / f"{_CURVES}.png")
         if n_epochs and not (is_drawn and n_epochs == self._ledger.curves):
-            drawn.append(figure_files.draw_learning_curves(self.workspace, [*n_epochs], CURVES))
+            figure_files.draw_learning_curves(self.workspace, [*n_epochs], _CURVES)
             self._ledger.curves = n_epochs
-        return drawn
 
     def _n_epochs(self) -> dict[str, int]:
         """Return how many epochs the curves of each run have, of runs that have any."""
@@ -289,7 +276,7 @@ def holding(
     with ExitStack() as stack:
         while True:
             try:
-                renew = stack.enter_context(holding_folder(remembered.folder(workspace)))
+                renew = stack.enter_context(holding_folder(ledger_folder(workspace)))
                 break
             except ClaimedError as error:
                 if plan.busy == "step-aside":

@@ -1,10 +1,9 @@
 """What a nightly run did: counts, then what was added, stored again, damaged, skipped."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from flows.maintenance.matrix_change import Moved
+from flows.maintenance.earlier_results import Moved
 from flows.maintenance.rotating_verification import Verified
 from flows.maintenance.stale_networks import Skipped
 from flows.views.listing import size
@@ -51,7 +50,7 @@ class NightlySummary:
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values; of matrices those that changed."""
         values = asdict(self)
-        values["moved"] = [each.to_json() for each in self.changed]
+        values["moved"] = [asdict(each) for each in self.changed]
         values["verified"]["damage"] = list(map(str, self.verified.damage))
         return values | {"n_unchanged": len(self.moved) - len(self.changed)}
 
@@ -81,7 +80,7 @@ def counted(n: int, one: str, several: str = "") -> str:
 def markdown(summary: NightlySummary) -> str:
     """Return the summary as an artifact or a report shows it."""
     parts = [f"**{headline(summary)}**"]
-    for title, lines in sections(summary):
+    for title, lines in _sections(summary):
         shown = [f"- {line}" for line in lines[:_MOST_LINES]]
         if len(lines) > _MOST_LINES:
             shown.append(f"- … and {len(lines) - _MOST_LINES} more")
@@ -92,24 +91,23 @@ def markdown(summary: NightlySummary) -> str:
 def text(summary: NightlySummary) -> str:
     """Return the summary for a terminal."""
     parts = [headline(summary)]
-    for title, lines in sections(summary):
+    for title, lines in _sections(summary):
         parts.append("\n".join([f"{title}:", *(f"  {line}" for line in lines)]))
     return "\n\n".join(parts)
 
 
-def sections(summary: NightlySummary) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield what there is to say, each with its title."""
-    verified = summary.verified
-    found: list[tuple[str, list[str]]] = [
-        ("Failed, and tried again the next time", [_why(each) for each in summary.failed]),
-        ("Damaged", list(verified.said)),
-        ("Added", summary.added),
-        ("Stored again, as their checkpoints are others now", summary.again),
-        ("Matrices that changed", [_change(each) for each in summary.changed]),
-        ("Skipped", [_why(each) for each in summary.skipped]),
-        ("Notes", _notes(summary)),
-    ]
-    yield from ((title, lines) for title, lines in found if lines)
+def _sections(summary: NightlySummary) -> list[tuple[str, list[str]]]:
+    """Return what there is to say, each with its title."""
+    found = {
+        "Failed, and tried again the next time": list(map(_why, summary.failed)),
+        "Damaged": summary.verified.said,
+        "Added": summary.added,
+        "Stored again, as their checkpoints are others now": summary.again,
+        "Matrices that changed": list(map(_change, summary.changed)),
+        "Skipped": list(map(_why, summary.skipped)),
+        "Notes": _notes(summary),
+    }
+    return [(title, lines) for title, lines in found.items() if lines]
 
 
 def _why(each: Skipped) -> str:

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from allcnn.errors import AllcnnError, in_one_line
-from allcnn.maintenance.inventory import NETWORK_KINDS, place_of
+from allcnn.maintenance.inventory import NETWORK_KINDS
 from allcnn.maintenance.repair import repair
 from allcnn.maintenance.verify_runs import taps_of
 from allcnn.progress import Report
@@ -41,7 +41,7 @@ def units(workspace: Workspace) -> list[str]:
     """Return what is verified in turn: networks on sample sets in each store, results, probes."""
     found: list[str] = []
     for kind in NETWORK_KINDS:
-        place = place_of(workspace, kind)
+        place = workspace.store(kind)
         found += [
             f"{kind}/{sample_set}/{run}/{name}"
             for sample_set in child_names(place)
@@ -49,7 +49,7 @@ def units(workspace: Workspace) -> list[str]:
             for name in child_names(place / sample_set / run)
         ]
     for store in NAMED:
-        found += [f"{store}/{name}" for name in child_names(place_of(workspace, store))]
+        found += [f"{store}/{name}" for name in child_names(workspace.store(store))]
     return found
 
 
@@ -123,14 +123,8 @@ def _repair(workspace: Workspace, found: Verified, report: Report) -> None:
 
 
 def _checked(workspace: Workspace, unit: str) -> Iterator[Checked]:
-    kind, _, rest = unit.partition("/")
-    place = place_of(workspace, kind)  # type: ignore[arg-type]  # as ``units`` begins them
-    if not has_store(place):
-        return
-    if kind in NAMED:
-        yield from verify(place, kind, result=rest)
-        return
-    sample_set, run, checkpoint = rest.split("/")
-    names = {"sample_set": sample_set, "run": run, "checkpoint": checkpoint}
-    known = partial(taps_of, workspace)
-    yield from verify(place, kind, taps_of=known, **names)  # type: ignore[arg-type]
+    kind, *names = unit.split("/")
+    given = ("result",) if kind in NAMED else ("sample_set", "run", "checkpoint")
+    patterns: Any = {"kind": kind, **dict(zip(given, names, strict=True))}
+    if has_store(place := workspace.store(kind)):
+        yield from verify(place, taps_of=partial(taps_of, workspace), **patterns)

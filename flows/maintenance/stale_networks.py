@@ -94,38 +94,29 @@ def survey(
 
 
 def _survey_run(
-    workspace: Workspace,
-    plan: Nightly,
-    examples: LoadedExamples,
-    run: str,
+    workspace: Workspace, plan: Nightly, examples: LoadedExamples, run: str
 ) -> Iterator[Piece | Skipped]:
-    stored = {
-        each.checkpoint: sets
-        for each, sets in workspace.stored_networks().items()
-        if each.run == run
-    }
-    names = workspace.checkpoints(run)
-    wanted = [name for name in names if plan.networks.matches(run, name, "")]
-    own = None
+    stored = {each: sets for each, sets in workspace.stored_networks().items() if each.run == run}
+    trained = [Selection(run, name) for name in workspace.checkpoints(run)]
+    wanted = [each for each in trained if plan.networks.matches(run, each.checkpoint, "")]
+    own = ""
     if wanted:
-        own = examples.of(workspace, plan.extraction_of(run, wanted[0])).sample_set.name
-    for name, sample_sets in stored.items():
-        if name not in names:
-            for sample_set in sample_sets:
-                yield from _left_over(workspace, Selection(run, name), sample_set)
-    for name in names:
-        sets = dict.fromkeys(sorted(stored.get(name, [])))
-        if own is not None and name in wanted:
+        own = examples.of(workspace, plan.extraction_of(run, wanted[0].checkpoint)).sample_set.name
+    for network in (each for each in stored if each not in trained):
+        for sample_set in stored[network]:
+            yield from _left_over(workspace, network, sample_set)
+    for network in trained:
+        sets = dict.fromkeys(sorted(stored.get(network, [])))
+        if network in wanted:
             sets[own] = None
         for sample_set in sets:
-            is_own = sample_set == own and name in wanted
+            is_own = sample_set == own and network in wanted
             try:
-                piece = _piece(workspace, plan, examples, Selection(run, name), sample_set, is_own)
+                found = _piece(workspace, plan, examples, network, sample_set, is_own)
             except (AllcnnError, StoreError, OSError) as error:
-                yield Skipped(f"{run}@{name} on {sample_set}", str(error))
-                continue
-            if piece is not None:
-                yield piece
+                found = Skipped(f"{network} on {sample_set}", str(error))
+            if found is not None:
+                yield found
 
 
 def _left_over(workspace: Workspace, network: Selection, sample_set: str) -> Iterator[Skipped]:

@@ -11,7 +11,6 @@ from allcnn.advice import listing
 from allcnn.compare import describe, network_of
 from allcnn.compare.current import is_record_current
 from allcnn.errors import AllcnnError, ConfigError, RunError
-from allcnn.maintenance.inventory import place_of
 from allcnn.maintenance.rerun_commands import command_of, probe_command
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
@@ -101,10 +100,10 @@ def _reason(
     """Return why a record cannot be read; without metadata, reading it says too little."""
     if not isinstance(error, UnknownResultError | UnknownProbeError | UnfinishedError):
         return str(error)
-    checked = verify(place_of(workspace, kind), kind, result=name)
+    checked = verify(workspace.store(kind), kind, result=name)
     damage = [str(each) for one in checked for each in one.damage]
     # Nothing says any more what it came from, so that no command computes it again.
-    advice = f"restore {place_of(workspace, kind) / name} from a copy, or delete it"
+    advice = f"restore {workspace.store(kind) / name} from a copy, or delete it"
     return f"{', and '.join(damage)}; {advice}" if damage else str(error)
 
 

@@ -14,8 +14,7 @@ from allcnn.progress import Report, silent
 from allcnn.provenance import now
 from allcnn.similarity.method import Method
 from allcnn.workspace.nightly_ledger import Ledger
-from allcnn.workspace.paths import Workspace
-from allcnn.workspace.snapshot import Snapshot
+from allcnn.workspace.paths import Snapshot, Workspace
 from flows.reporting import facts
 from flows.reporting.folder import Folder
 from store import SimilarityResult, has_store

@@ -10,7 +10,7 @@ from allcnn.commands import command
 from allcnn.compare.candidates import find
 from allcnn.compare.reextract import as_stored
 from allcnn.maintenance.findings import CheckedRun, Outcome, RunDamage
-from allcnn.maintenance.inventory import EVERYTHING, KINDS, place_of
+from allcnn.maintenance.inventory import EVERYTHING, KINDS
 from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.views.listing import size
@@ -63,7 +63,7 @@ def look_through(
     ``taps_of`` returns the taps of a run's network, by which those are named that are lost.
     """
     side = side or EVERYTHING
-    present = {kind: path for kind in KINDS if has_store(path := place_of(place, kind))}
+    present = {kind: path for kind in KINDS if has_store(path := place.store(kind))}
     runs = _runs(place, side, examine)
     if not (present or runs):
         raise nothing_fits(place)
