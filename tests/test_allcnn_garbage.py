@@ -9,9 +9,9 @@ import pytest
 from allcnn.errors import WorkspaceError
 from allcnn.extract import extract
 from allcnn.maintenance.garbage import current_samples, find_garbage, readable_digest
-from allcnn.maintenance.inventory import EVERYTHING, discard, take_inventory
+from allcnn.maintenance.inventory import discard, take_inventory
 from allcnn.settings.extraction import Extraction
-from allcnn.settings.selection import Selection
+from allcnn.settings.selection import EVERYTHING, Selection
 from allcnn.workspace.paths import Workspace
 from store import GramWriter, Writer, list_results, open_grams, write_result
 from store import open as open_store

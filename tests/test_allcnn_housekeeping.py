@@ -6,8 +6,8 @@ import uuid
 import pytest
 
 from allcnn.errors import WorkspaceError
-from allcnn.maintenance.inventory import EVERYTHING, check_links, discard, take_inventory, usage
-from allcnn.settings.selection import Selection
+from allcnn.maintenance.inventory import check_links, discard, take_inventory, usage
+from allcnn.settings.selection import EVERYTHING, Selection
 from allcnn.workspace.paths import Workspace
 from store import SchemaError, StoreLocationError, write_result
 from store.storage.paths import as_place, walk_files

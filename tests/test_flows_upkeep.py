@@ -17,7 +17,7 @@ from allcnn.compare import tasks
 from allcnn.errors import ConfigError, RunError, WorkspaceError
 from allcnn.progress import silent
 from allcnn.settings.extraction import Extraction
-from allcnn.settings.selection import Selection
+from allcnn.settings.selection import EVERYTHING, Selection
 from allcnn.training import loop
 from allcnn.workspace import run_locks, run_record
 from allcnn.workspace.nightly_ledger import Ledger
@@ -28,7 +28,7 @@ from flows.maintenance.earlier_results import moved
 from flows.maintenance.nightly_run import holding, work_through
 from flows.maintenance.nightly_summary import headline, markdown, text
 from flows.maintenance.rotating_verification import in_turn, units
-from flows.settings.nightly_plan import EVERYTHING, Nightly
+from flows.settings.nightly_plan import Nightly
 from store import ClaimedError, RepresentationKey, Store, open_grams
 from tests.commands import contents
 from tests.counting import calls_of

@@ -3,19 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from allcnn.errors import AllcnnError
 from allcnn.extract import load_source
-from allcnn.maintenance.inventory import (
-    EVERYTHING,
-    KINDS,
-    Inventory,
-    Removal,
-    check_mounted,
-)
+from allcnn.maintenance.inventory import KINDS, Inventory, Removal, check_mounted
 from allcnn.maintenance.recompute import Recomputation
-from allcnn.settings.selection import Selection
+from allcnn.settings.selection import EVERYTHING, Selection
 from allcnn.similarity.kernels import served_by
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
@@ -50,22 +44,14 @@ def find_garbage(
     spared: Sequence[Selection],
     before: float,
 ) -> Findings:
-    """Find what can be deleted, among what a selection names.
+    """Find what can be deleted, among what ``side`` names.
 
     Superseded are activations of which all taps have whole Grams of one kind, of the same
-    checkpoint and dtype. Those whose checkpoint or data set is not here, or is another one of that
-    name, as of imported ones, could not be extracted again and stay; and so do those of which a
-    Gram turns out to be damaged when it is read.
-    Abandoned are partial writes that no living writer holds, and files left by interrupted writes,
-    which only the widest selection names.
+    checkpoint and dtype. Those that could not be extracted again stay, as their checkpoint or data
+    set is not here or is another one; so do ``spared`` ones, and those with a damaged Gram.
+    Abandoned are partial writes that no living writer holds and that last changed ``before`` a
+    POSIX timestamp, and files left by interrupted writes, which only the widest selection names.
     Orphaned are results and probes of a run whose folder and stored data are gone.
-
-    Args:
-        inventory: of all stores.
-        reasons: which of these to look for.
-        side: the selection.
-        spared: superseded activations that stay.
-        before: POSIX timestamp: a partial write that changed at it or later is not abandoned.
     """
     found: list[Removal] = []
     irreplaceable: list[Usage] = []
@@ -128,12 +114,9 @@ def _is_undamaged(kind: list[Grams]) -> bool:
 
 def _is_of(grams: Grams, tap: Representation) -> bool:
     """Return whether Grams are those of the activations that are stored now."""
+    key, meta = grams.key, tap.meta
     same_rows = not tap.complete or grams.rows_digest in (None, tap.rows_digest)
-    return same_rows and _version(tap.meta) == _version(grams.key)
-
-
-def _version(of: Any) -> tuple[str, str]:
-    return of.checkpoint_digest, of.dtype
+    return same_rows and (key.checkpoint_digest, key.dtype) == (meta.checkpoint_digest, meta.dtype)
 
 
 def _described(grams: list[Grams]) -> str:

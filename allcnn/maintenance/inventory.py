@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from allcnn.errors import WorkspaceError
-from allcnn.settings.selection import Selection
+from allcnn.settings.selection import EVERYTHING, Selection
 from allcnn.workspace.paths import Snapshot, Workspace
 from store import RepresentationKey, has_store
 from store.arrays.tap_names import tap_at
@@ -30,8 +30,6 @@ KINDS: Final[tuple[Kind, ...]] = ("activations", "grams", "similarity", "probes"
 
 NETWORK_KINDS: Final[tuple[Literal["activations", "grams"], ...]] = ("activations", "grams")
 """Stores whose groups belong to one network each."""
-
-EVERYTHING: Final = Selection("*", "*")
 
 
 @dataclass(frozen=True)

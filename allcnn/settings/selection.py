@@ -59,6 +59,9 @@ class Selection:
         return f"{self.run}@{self.checkpoint}" + (f":{self.tap}" if self.tap != "*" else "")
 
 
+EVERYTHING: Final = Selection("*", "*")
+
+
 def selecting(
     help: str = "RUN@CHECKPOINT or RUN@CHECKPOINT:TAP with *, ? and [...], as in"
     " *@final:conv[1-9]; TAP is all that follows the colon, and may be a tap's name, whatever"

@@ -59,7 +59,7 @@ def save(folder: Place, state: TrainState) -> None:
     """Write a checkpoint, replacing a whole one of that name; raises WorkspaceError if not."""
     trees = _trees(state)
     items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-    kept: dict[str, Any] = {"digests": {name: _digest(tree) for name, tree in trees.items()}}
+    kept: dict[str, Any] = {"digests": _digests(trees)}
     if owner := _owner(folder):
         kept["of"] = owner
     try:
@@ -109,6 +109,10 @@ def digest(variables: Variables) -> str:
     return _digest(variables._asdict())
 
 
+def _digests(trees: dict[str, Any]) -> dict[str, str]:
+    return {name: _digest(tree) for name, tree in trees.items()}
+
+
 def _digest(tree: Any) -> str:
     hasher = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -137,10 +141,7 @@ def _checked_digests(
     folder: Place, restored: dict[str, Any], kept: Any, like: dict[str, Any]
 ) -> dict[str, str]:
     """Return the digests of items; raises ValueError where one is not what was written."""
-    digests, known = (
-        {name: _digest(tree) for name, tree in restored.items()},
-        kept.get("digests", {}),
-    )
+    digests, known = _digests(restored), kept.get("digests", {})
     if "of" in kept:  # else an earlier version wrote it
         if _owner(folder) not in ("", kept["of"]):
             raise ValueError(f"it is {kept['of']}")

@@ -251,13 +251,18 @@ def _choices(kind: str, asked: str, names: list[str]) -> str:
     return f"choose one of: {', '.join(names)}{nearest}"
 
 
+def json_bytes(values: object) -> bytes:
+    """Return values as their file has them."""
+    return f"{json.dumps(values, indent=1, allow_nan=False)}\n".encode()
+
+
 def write_json(path: Place, values: object) -> None:
     """Write JSON so that a reader, or a crash, sees either the old file or the new one.
 
     Raises WorkspaceError where it cannot be written.
     """
     try:
-        write_bytes(path, f"{json.dumps(values, indent=1, allow_nan=False)}\n".encode())
+        write_bytes(path, json_bytes(values))
     except OSError as error:
         remedy = "what was written before is safe, so fix that and run again"
         found = f"cannot write {path}: {error.strerror or error}"

@@ -4,12 +4,11 @@ A seal shows what disks, networks and editors change; it is no protection agains
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 from allcnn.errors import RunError
-from allcnn.workspace.paths import read_json, write_json
+from allcnn.workspace.paths import json_bytes, read_json, write_json
 from store.storage.paths import Place, read_bytes
 from store.storage.remote_errors import reaching
 
@@ -40,7 +39,7 @@ def read_sealed(path: Place) -> Any:
     if seal is None and version == SEALED_VERSION:
         raise _changed(path, "it has lost its seal")
     with reaching(path):
-        if seal is not None and read_bytes(path) != _text(_sealed(values)):
+        if seal is not None and read_bytes(path) != json_bytes(_sealed(values)):
             raise _changed(path, "its seal is of another content")
     return values
 
@@ -52,13 +51,8 @@ def is_sealed(path: Place) -> bool:
 
 
 def _sealed(values: Mapping[str, Any]) -> dict[str, Any]:
-    digest = hashlib.sha256(_text(values)).hexdigest()
+    digest = hashlib.sha256(json_bytes(values)).hexdigest()
     return dict(values) | {_SEAL: f"sha256:{digest}"}
-
-
-def _text(values: Mapping[str, Any]) -> bytes:
-    # As ``write_json`` writes it.
-    return f"{json.dumps(values, indent=1, allow_nan=False)}\n".encode()
 
 
 def _changed(path: Place, reason: str) -> RunError:

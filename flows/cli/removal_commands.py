@@ -9,7 +9,7 @@ import click
 
 from allcnn.definitions.bounds import Bounds
 from allcnn.errors import ConfigError
-from allcnn.settings.selection import Selection
+from allcnn.settings.selection import EVERYTHING, Selection
 from flows.cli import commands, options
 from flows.cli.options import option
 from flows.settings import texts
@@ -28,7 +28,6 @@ _KINDS: Final = {
 
 _MOST: Final = ("activations", "grams")
 _REASONS: Final = ("superseded", "abandoned", "orphaned")
-_EVERYTHING: Final = Selection("*", "*")
 _AGE_DAYS: Final = Bounds(0, 36_500, whole=False)
 _DAY_S: Final = 86400
 
@@ -61,7 +60,7 @@ def usage(pattern: Selection | None, place: Any, by: str, as_json: bool) -> None
     from flows.views import removal
     from flows.views.not_found import nothing_fits
 
-    entries = housekeeping.usage(housekeeping.take_inventory(place), pattern or _EVERYTHING)
+    entries = housekeeping.usage(housekeeping.take_inventory(place), pattern or EVERYTHING)
     if not entries:
         raise nothing_fits(place, pattern)
     removal.show_usage(place, entries, by, as_json=as_json)
@@ -160,7 +159,7 @@ def collect(
 
     def look() -> "Findings":
         inventory = take_inventory(place)
-        side = pattern or _EVERYTHING
+        side = pattern or EVERYTHING
         return find_garbage(inventory, what, side, spared=keep_activations, before=before)
 
     findings = look()

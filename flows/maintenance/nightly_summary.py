@@ -79,25 +79,17 @@ def counted(n: int, one: str, several: str = "") -> str:
 
 def markdown(summary: NightlySummary) -> str:
     """Return the summary as an artifact or a report shows it."""
-    parts = [f"**{headline(summary)}**"]
-    for title, lines in _sections(summary):
-        shown = [f"- {line}" for line in lines[:_MOST_LINES]]
-        if len(lines) > _MOST_LINES:
-            shown.append(f"- … and {len(lines) - _MOST_LINES} more")
-        parts.append("\n".join([f"### {title}", "", *shown]))
-    return "\n\n".join(parts)
+    return _rendered(summary, "**{}**", "### {}\n", "- ", _MOST_LINES)
 
 
 def text(summary: NightlySummary) -> str:
     """Return the summary for a terminal."""
-    parts = [headline(summary)]
-    for title, lines in _sections(summary):
-        parts.append("\n".join([f"{title}:", *(f"  {line}" for line in lines)]))
-    return "\n\n".join(parts)
+    return _rendered(summary, "{}", "{}:", "  ")
 
 
-def _sections(summary: NightlySummary) -> list[tuple[str, list[str]]]:
-    """Return what there is to say, each with its title."""
+def _rendered(
+    summary: NightlySummary, head: str, title: str, indent: str, most: int | None = None
+) -> str:
     found = {
         "Failed, and tried again the next time": list(map(_why, summary.failed)),
         "Damaged": summary.verified.said,
@@ -107,7 +99,14 @@ def _sections(summary: NightlySummary) -> list[tuple[str, list[str]]]:
         "Skipped": list(map(_why, summary.skipped)),
         "Notes": _notes(summary),
     }
-    return [(title, lines) for title, lines in found.items() if lines]
+    parts = [head.format(headline(summary))]
+    for name, lines in found.items():
+        shown = lines[:most]
+        if n_more := len(lines) - len(shown):
+            shown.append(f"… and {n_more} more")
+        if shown:
+            parts.append("\n".join([title.format(name), *(indent + line for line in shown)]))
+    return "\n\n".join(parts)
 
 
 def _why(each: Skipped) -> str:

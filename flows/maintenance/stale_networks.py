@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any, Self
 
 from allcnn.compare.candidates import Found, find, missing_tap, sources_of
@@ -67,15 +68,12 @@ class LoadedExamples:
     """The examples of sample sets, each loaded once in a nightly run."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[str, int, str, int | None], Samples] = {}
+        self._load = cache(load_samples)
 
     def of(self, workspace: Workspace, job: Extraction) -> Samples:
         """Return those of an extraction; raises DatasetError, ConfigError or RunError."""
         config = run_record.read_record(workspace, job.run).config
-        name = config.dataset, config.image_size, job.split, job.n_samples
-        if name not in self._loaded:
-            self._loaded[name] = load_samples(*name)
-        return self._loaded[name]
+        return self._load(config.dataset, config.image_size, job.split, job.n_samples)
 
 
 def survey(

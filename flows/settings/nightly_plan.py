@@ -9,12 +9,10 @@ from allcnn.definitions.fields import Setting, check_settings, only, setting, se
 from allcnn.errors import ConfigError
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import DType, Extraction, Keep
-from allcnn.settings.selection import NETWORKS, Selection, selecting
+from allcnn.settings.selection import EVERYTHING, NETWORKS, Selection, selecting
 from allcnn.similarity.method import Method
 
 Busy = Literal["step-aside", "wait"]
-
-EVERYTHING = Selection("*", "*")
 
 _STORED = Extraction("*", "*", keep=("grams",))
 """Grams alone: linear ones, which serve the RBF kernel as well."""

@@ -10,8 +10,8 @@ from allcnn.commands import command
 from allcnn.compare.candidates import find
 from allcnn.compare.reextract import as_stored
 from allcnn.maintenance.findings import CheckedRun, Outcome, RunDamage
-from allcnn.maintenance.inventory import EVERYTHING, KINDS
-from allcnn.settings.selection import Selection
+from allcnn.maintenance.inventory import KINDS
+from allcnn.settings.selection import EVERYTHING, Selection
 from allcnn.workspace.paths import Workspace
 from flows.views.listing import size
 from flows.views.not_found import nothing_fits
