@@ -24,7 +24,7 @@ from allcnn.errors import ComparisonError
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
-from allcnn.workspace.checkpoint_names import checkpoint_order
+from allcnn.workspace.checkpoint_names import checkpoint_epoch
 from allcnn.workspace.paths import Workspace
 from store import RepresentationKey
 
@@ -161,4 +161,4 @@ def _stored(workspace: Workspace, side: Selection, job: Comparison) -> dict[str,
 
 
 def _order(key: RepresentationKey) -> tuple[str, float, str]:
-    return key.run, checkpoint_order(key.checkpoint), key.checkpoint
+    return key.run, checkpoint_epoch(key.checkpoint), key.checkpoint

@@ -8,13 +8,7 @@ from store.maintenance.damage import Damage
 
 @dataclass(frozen=True)
 class RunDamage:
-    """One file of a run, or one checkpoint, that is not what was written; fields as of Damage.
-
-    Attributes:
-        path: the run's name.
-        part: the path below the run's folder.
-        reason: what was found.
-    """
+    """A file or checkpoint, ``part`` of the run ``path``, that is damaged; fields as of Damage."""
 
     path: str
     part: str
@@ -29,13 +23,9 @@ class RunDamage:
 
 @dataclass(frozen=True)
 class CheckedRun:
-    """A run that was looked through.
+    """A run that was looked through; where its settings are damaged, nothing else can be read.
 
-    Attributes:
-        run: its name.
-        damage: all that was found; where its settings are damaged, nothing else can be read.
-        unsealed: files that an earlier version wrote, of which only the form was checked.
-        n_bytes: of its files.
+    ``unsealed`` are files that an earlier version wrote, of which only the form was checked.
     """
 
     run: str
@@ -46,12 +36,9 @@ class CheckedRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one damage.
+    """The outcome of one damage; ``repaired`` is None where no repair was tried.
 
-    Attributes:
-        damage: as it was found.
-        repaired: whether it is gone; None where no repair was tried.
-        said: how it was repaired, or why not and what to do.
+    ``said`` is how it was repaired, or why not and what to do.
     """
 
     damage: Damage | RunDamage

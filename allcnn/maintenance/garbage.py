@@ -1,6 +1,6 @@
 """Find data in the stores of a workspace that can be deleted, and say why."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -163,29 +163,20 @@ def readable_digest(workspace: Workspace, run: str, name: str) -> str | None:
         return None
 
 
-def _abandoned(inventory: Inventory, side: Selection, before: float) -> list[Removal]:
-    garbage = []
+def _abandoned(inventory: Inventory, side: Selection, before: float) -> Iterator[Removal]:
     for kind in KINDS:
-        found = list(inventory.found[kind])
-        if side != EVERYTHING:
-            found = inventory.select(kind, side)
+        found = inventory.found[kind] if side == EVERYTHING else inventory.select(kind, side)
         place = inventory.workspace.store(kind)
-        for each in abandoned(place, found, before, inventory.opened):
-            garbage.append(
-                Removal(each, "abandoned", "left of a file" if each.is_file else "partial")
-            )
-    return garbage
+        for each in abandoned(place, list(found), before, inventory.opened):
+            yield Removal(each, "abandoned", "left of a file" if each.is_file else "partial")
 
 
-def _orphaned(inventory: Inventory, side: Selection) -> list[Removal]:
+def _orphaned(inventory: Inventory, side: Selection) -> Iterator[Removal]:
     known = _known_runs(inventory)
-    garbage = []
     for each in (found for kind in NAMED for found in inventory.select(kind, side)):
         facts = inventory.facts(each)
-        gone = sorted({key.run for key in facts[1]} - known) if facts else []
-        if gone:
-            garbage.append(Removal(each, "orphaned", "gone: " + ", ".join(gone)))
-    return garbage
+        if facts and (gone := sorted({key.run for key in facts[1]} - known)):
+            yield Removal(each, "orphaned", "gone: " + ", ".join(gone))
 
 
 def _known_runs(inventory: Inventory) -> set[str]:

@@ -21,8 +21,7 @@ class Recomputation:
     """A checkpoint on one sample set, loaded when it is first needed."""
 
     def __init__(self, workspace: Workspace, sample_set: str, run: str, name: str) -> None:
-        self._workspace = workspace
-        self._sample_set = sample_set
+        self._workspace, self._sample_set = workspace, sample_set
         self.selection = Selection(run, name)
 
     @cached_property
@@ -37,22 +36,18 @@ class Recomputation:
         self._check_run()
         config, split, n_samples = self._examples()
         samples = load_samples(config.dataset, config.image_size, split, n_samples)
-        if samples.sample_set.name != self._sample_set:
-            raise RunError(
-                "the data set now",
-                f"gives {samples.sample_set.name} for {self._sample_set}",
-                remedy=f"restore its files, or {self.replacing()}",
-            )
+        if (name := samples.sample_set.name) != self._sample_set:
+            found = f"gives {name} for {self._sample_set}"
+            remedy = f"restore its files, or {self.replacing()}"
+            raise RunError("the data set now", found, remedy=remedy)
         return samples
 
     def _check_run(self) -> None:
         if self.selection.run not in self._workspace.runs():
             # Perhaps it never was: others' activations are imported.
-            raise RunError(
-                f"nothing in {self._workspace.root}",
-                "computes this",
-                remedy=f"restore the run, or {store_again(self._workspace, self.selection)}",
-            )
+            what = f"nothing in {self._workspace.root}"
+            remedy = f"restore the run, or {store_again(self._workspace, self.selection)}"
+            raise RunError(what, "computes this", remedy=remedy)
 
     def _examples(self) -> tuple[RunConfig, str, int]:
         """Return the run's settings, and the split and number of the examples.
@@ -61,36 +56,29 @@ class Recomputation:
         """
         config = run_record.read_record(self._workspace, self.selection.run).config
         named = rf"{re.escape(config.dataset)}-(.+)-(\d+)-.{{8}}"
-        found = re.fullmatch(named, self._sample_set)
-        if found is None:
-            raise RunError(
-                f"run {self.selection.run!r}",
-                f"is of data set {config.dataset}, and {self._sample_set} is not a part of it",
-                remedy="write these activations again as they were written",
-            )
-        return config, found[1], int(found[2])
+        parts = re.fullmatch(named, self._sample_set)
+        if parts is None:
+            found = f"is of data set {config.dataset}, and {self._sample_set} is not a part of it"
+            remedy = "write these activations again as they were written"
+            raise RunError(f"run {self.selection.run!r}", found, remedy=remedy)
+        return config, parts[1], int(parts[2])
 
     def check(self, digest: str, sample_set: SampleSet) -> None:
         """Raise RunError where rows computed now would be others than those that were stored."""
         if self.source.digest != digest:
-            raise RunError(
-                f"checkpoint {self.selection.checkpoint!r} of run {self.selection.run!r}",
-                f"has the digest {self.source.digest}, and what is stored comes from {digest}",
-                remedy=f"restore that checkpoint, or {self.replacing()}",
-            )
+            what = f"checkpoint {self.selection.checkpoint!r} of run {self.selection.run!r}"
+            found = f"has the digest {self.source.digest}, and what is stored comes from {digest}"
+            remedy = f"restore that checkpoint, or {self.replacing()}"
+            raise RunError(what, found, remedy=remedy)
         if (now := self.samples.sample_set) != sample_set:
-            raise RunError(
-                f"the examples of {self._sample_set}",
-                f"have the digest {now.digest} now, and had {sample_set.digest} when they were"
-                " stored",
-                remedy=f"restore the data set, or {self.replacing()}",
-            )
+            found = f"have the digest {now.digest} now, and had {sample_set.digest} when they were"
+            remedy = f"restore the data set, or {self.replacing()}"
+            raise RunError(f"the examples of {self._sample_set}", f"{found} stored", remedy=remedy)
 
     def job(self, **how: Any) -> Extraction:
         """Return the extraction that stores the network on these examples in some way."""
-        of = self.samples.sample_set
-        where: dict[str, Any] = {"split": of.split, "n_samples": of.n_samples}
-        return Extraction(self.selection.run, self.selection.checkpoint, **where, **how)
+        of, run, checkpoint = self.samples.sample_set, self.selection.run, self.selection.checkpoint
+        return Extraction(run, checkpoint, split=of.split, n_samples=of.n_samples, **how)
 
     def replacing(self) -> str:
         """Advise how to extract the network in the place of its stored data."""

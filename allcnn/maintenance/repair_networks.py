@@ -140,11 +140,9 @@ class NetworkRepair:
                 if isinstance(like, Representation) and like.compression:
                     break
         else:
-            raise RunError(
-                f"{group.root / group.path}",
-                "was extracted in a way that is not recorded",
-                remedy=self._network.replacing(),
-            )
+            found = "was extracted in a way that is not recorded"
+            remedy = self._network.replacing()
+            raise RunError(f"{group.root / group.path}", found, remedy=remedy)
         for each in filter(None, (group.reader, like)):
             self._network.check(each.meta.checkpoint_digest, each.meta.sample_set)
         return self._network.job(
@@ -224,20 +222,12 @@ class NetworkRepair:
         for group in groups:
             with _failing(group):
                 if group.path not in taps:
-                    raise RunError(
-                        str(of),
-                        f"gives no {group.path}, only the taps {', '.join(metas)}",
-                        "what is stored there is of another network",
-                    )
-                writer = kind.open(
-                    group.root,
-                    metas[taps[group.path]],
-                    samples.indices,
-                    samples.labels,
-                    job.compression,
-                    afresh=group.afresh,
-                )
+                    found = f"gives no {group.path}, only the taps {', '.join(metas)}"
+                    raise RunError(str(of), found, "what is stored there is of another network")
+                tap, coordinates = taps[group.path], (samples.indices, samples.labels)
+                how: Any = {"compression": job.compression, "afresh": group.afresh}
+                writer = kind.open(group.root, metas[tap], *coordinates, **how)
                 closing.enter_context(writer)
                 group.take_back(writer, f"checkpoint {of.checkpoint} of run {of.run}")
-                writers[taps[group.path]] = writer
+                writers[tap] = writer
         return writers

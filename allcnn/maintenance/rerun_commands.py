@@ -50,14 +50,10 @@ def command_for(workspace: Workspace, name: str, damaged: Sequence[str] = ()) ->
     except (AllcnnError, StoreError) as error:
         why = str(error)
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            "its record",
-            f"is malformed ({error!r})",
-            remedy="compute that comparison again, then delete it",
-        ) from error
-    raise RunError(
-        f"the comparison that wrote it computes it again in its place, if it still can: {why}"
-    )
+        found, remedy = f"is malformed ({error!r})", "compute that comparison again, then delete it"
+        raise RunError("its record", found, remedy=remedy) from error
+    again = "the comparison that wrote it computes it again in its place, if it still can"
+    raise RunError(f"{again}: {why}")
 
 
 def _check_whole(record: Mapping[str, Any], damaged: Sequence[str]) -> None:
@@ -65,11 +61,8 @@ def _check_whole(record: Mapping[str, Any], damaged: Sequence[str]) -> None:
     for key in map(RepresentationKey.from_text, (*record["rows"], *record["columns"])):
         for path in damaged:
             if f"{key.path}/".startswith(f"{path}/") or path.startswith(f"{key.path}/"):
-                raise RunError(
-                    f"{key} on {key.sample_set}",
-                    "is damaged, and is a source of it",
-                    remedy="restore that first, and repair again",
-                )
+                what, found = f"{key} on {key.sample_set}", "is damaged, and is a source of it"
+                raise RunError(what, found, remedy="restore that first, and repair again")
 
 
 def probe_command(workspace: Workspace, name: str) -> CommandLine:

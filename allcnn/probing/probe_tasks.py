@@ -28,7 +28,7 @@ from allcnn.settings.probing import Probing
 from allcnn.settings.selection import Selection
 from allcnn.similarity.method import Pool
 from allcnn.workspace import run_record
-from allcnn.workspace.checkpoint_names import checkpoint_order
+from allcnn.workspace.checkpoint_names import checkpoint_epoch
 from allcnn.workspace.paths import Workspace
 from store import Representation, SampleSet, Store
 from store.ingest.import_arrays import rows_digest
@@ -100,7 +100,7 @@ def choose(workspace: Workspace, job: Probing) -> list[Task]:
             remedy=f"{_to_store(workspace, job.networks, 'train')}, and again for the split test",
         )
     networks = by_network(found)
-    order = sorted(networks, key=lambda n: (n.run, checkpoint_order(n.checkpoint), n.checkpoint))
+    order = sorted(networks, key=lambda n: (n.run, checkpoint_epoch(n.checkpoint), n.checkpoint))
     return [_ProbedNetwork(workspace, job, each, networks[each]).task() for each in order]
 
 

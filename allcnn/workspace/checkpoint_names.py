@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 MOST_STAGES: Final = 6
@@ -21,15 +22,11 @@ def checkpoint_name(epoch: int) -> str:
 
 
 def checkpoint_epoch(name: str) -> float:
-    """Return the epochs that a checkpoint has seen; ``final`` comes after all (infinity)."""
-    if name in ("init", "final"):
-        return 0 if name == "init" else float("inf")
-    return int(name.removeprefix("epoch-"))
-
-
-def checkpoint_order(name: str) -> float:
-    """Return a number that sorts checkpoints by epoch; names of other kinds go with the last."""
-    return checkpoint_epoch(name) if is_checkpoint(name) else float("inf")
+    """Return the epochs that a checkpoint has seen; infinity for ``final`` and other names."""
+    if name == "init":
+        return 0
+    found = _CHECKPOINT.fullmatch(name)
+    return int(found[1]) if found and found[1] else inf
 
 
 def spread_out(names: Sequence[str], most: int = MOST_STAGES) -> list[str]:

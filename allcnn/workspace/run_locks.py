@@ -86,11 +86,9 @@ def kept_alive(renew: Callable[[], None]) -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if lost.is_set():
-            raise LostHoldError(
-                "another nightly run has taken the workspace, as this one was silent for ten"
-                " minutes",
-                remedy="what is done is kept, and that one does the rest",
-            )
+            found = "has taken the workspace, as this one was silent for ten minutes"
+            remedy = "what is done is kept, and that one does the rest"
+            raise LostHoldError("another nightly run", found, remedy=remedy)
 
     thread = threading.Thread(target=keep_on, name="heartbeat", daemon=True)
     thread.start()

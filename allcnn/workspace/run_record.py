@@ -24,12 +24,7 @@ _CHANNELS = Bounds(1, 1024)
 class RunRecord:
     """The settings of a run and the facts of its data set on which its network depends.
 
-    Attributes:
-        config: the settings.
-        class_names: of the data set, by their numbers.
-        input_channels: of its images.
-        created_at: when the run was begun, ISO 8601 in UTC; empty where that is not known.
-
+    ``created_at`` is when the run was begun, ISO 8601 in UTC, or empty where that is not known.
     Raises ValueError for classes, channels or a time that a data set or a clock cannot have.
     """
 

@@ -14,7 +14,7 @@ from allcnn.progress import Report
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
 from allcnn.similarity.method import Method
-from allcnn.workspace.checkpoint_names import checkpoint_order
+from allcnn.workspace.checkpoint_names import checkpoint_epoch
 from allcnn.workspace.paths import Workspace
 from flows.views.progress import Progress
 
@@ -102,4 +102,4 @@ class Sources:
         for network in self.catalogue.networks(self.job(final, Selection(run, "*")), self.method):
             if network.checkpoint not in names and self.catalogue.results(self.job(final, network)):
                 names.add(network.checkpoint)
-        return sorted(names, key=lambda name: (checkpoint_order(name), name))
+        return sorted(names, key=lambda name: (checkpoint_epoch(name), name))

@@ -39,9 +39,7 @@ class Moved:
     """A matrix, and how it moved since the last nightly run.
 
     Attributes:
-        result: its name.
         networks: what it compares, in words.
-        change: what became of it.
         n_added: representations along both sides that were not there before.
         largest: of the absolute differences between values that were there and are; None where
             nothing is common, or nothing changed.

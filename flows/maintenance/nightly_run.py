@@ -134,19 +134,17 @@ class NightlyRun:
         # Once a run: looking for each of them would read all of them for each.
         self._older, n_silent = earlier_results.kept_results(self.workspace)
         if n_silent:
-            self.summary.notes.append(
-                f"{n_silent} results of an earlier version do not say what they compare, and stay"
-            )
+            silent = f"{n_silent} results of an earlier version do not say what they compare"
+            self.summary.notes.append(f"{silent}, and stay")
         own = [job for name in self._sample_sets() for job in self.plan.comparisons(name)]
         if not own:
-            self.summary.notes.append(
-                f"no network that fits {self.plan.networks} is stored, so no matrix is computed;"
-                f" {store_missing(self.workspace, self.plan.networks)}"
-            )
-        found = {earlier_results.identity(job): job for job in own}
+            found = f"no network that fits {self.plan.networks} is stored, so no matrix is computed"
+            advice = store_missing(self.workspace, self.plan.networks)
+            self.summary.notes.append(f"{found}; {advice}")
+        jobs = {earlier_results.identity(job): job for job in own}
         for identity, older in self._older.items():
-            found.setdefault(identity, older[0].job)  # the plan's skips what cannot be compared
-        return list(found.values())
+            jobs.setdefault(identity, older[0].job)  # the plan's skips what cannot be compared
+        return list(jobs.values())
 
     def _sample_sets(self) -> list[str]:
         """Return the names of the examples on which the plan's networks are stored."""
@@ -211,13 +209,8 @@ class NightlyRun:
 
     def verify(self, report: Report) -> None:
         """Verify what is due, and repair what can be."""
-        self.summary.verified = verify_in_turn(
-            self.workspace,
-            self._ledger,
-            self.plan.share,
-            self._renewing(report),
-            want_repair=self.plan.repair,
-        )
+        report = self._renewing(report)
+        self.summary.verified = verify_in_turn(self.workspace, self._ledger, self.plan, report)
         self._ledger.write(self.workspace)
 
     def draw(self, results: Sequence[SimilarityResult], report: Report) -> None:

@@ -14,20 +14,16 @@ _MOST_LINES = 40
 
 @dataclass
 class NightlySummary:
-    """One nightly run.
+    """One nightly run; times are ISO 8601 in UTC.
 
     Attributes:
-        began_at: ISO 8601, in UTC.
-        ended_at: the same; empty for one that is under way, or was killed.
+        ended_at: empty for one that is under way, or was killed.
         added: networks that were stored for the first time.
         again: networks that were stored again, since their checkpoint had become another.
         n_present: networks that were stored as they should be.
-        moved: the matrices.
         n_superseded: results that went, as newer ones have all their numbers.
         skipped: what was left as it is, and why.
         failed: what went wrong, and is tried again the next time.
-        verified: what was looked through, and what was damaged.
-        notes: other sentences.
     """
 
     began_at: str

@@ -15,6 +15,7 @@ from allcnn.progress import Report
 from allcnn.provenance import now
 from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
+from flows.settings.nightly_plan import Nightly
 from store import StoreError, has_store
 from store.maintenance.damage import Checked, Damage
 from store.maintenance.verify import verify
@@ -60,23 +61,15 @@ def in_turn(every: Sequence[str], verified: dict[str, str], share: float) -> lis
     return ordered[: math.ceil(round(len(every) * share, 9))]
 
 
-def verify_in_turn(
-    workspace: Workspace,
-    ledger: Ledger,
-    share: float,
-    report: Report,
-    *,
-    want_repair: bool,
-) -> Verified:
+def verify_in_turn(workspace: Workspace, ledger: Ledger, plan: Nightly, report: Report) -> Verified:
     """Verify the units whose turn it is, noting each in the ledger, and repair what can be.
 
     If it is killed, the next nightly run continues with the others. A unit that cannot be verified
     is reported and counts as verified, so that it does not hold up the others.
     """
     every = units(workspace)
-    chosen = in_turn(every, ledger.verified, share)
-    found = Verified(n_all=len(every))
-    there = set(every)
+    chosen = in_turn(every, ledger.verified, plan.share)
+    found, there = Verified(n_all=len(every)), set(every)
     ledger.verified = {unit: at for unit, at in ledger.verified.items() if unit in there}
     written, damaged = time.monotonic(), []
     for done, unit in enumerate(chosen, start=1):
@@ -88,7 +81,7 @@ def verify_in_turn(
             ledger.write(workspace)
             written = time.monotonic()
         report(done, len(chosen), f"verifying {unit}")
-    if found.damage and want_repair:
+    if found.damage and plan.repair:
         _repair(workspace, found, report)
     else:
         found.said += map(str, found.damage)

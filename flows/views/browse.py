@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from allcnn.settings.selection import Selection
-from allcnn.workspace.checkpoint_names import checkpoint_order
+from allcnn.workspace.checkpoint_names import checkpoint_epoch
 from allcnn.workspace.paths import Workspace
 from flows.views.not_found import nothing_fits
 from flows.views.stored import (
@@ -139,7 +139,7 @@ def _sorted_out(
 def _order(network: tuple[str, str, str]) -> tuple[str, str, float, str]:
     """Sort checkpoints as they were trained, not by their letters."""
     sample_set, run, checkpoint = network
-    return sample_set, run, checkpoint_order(checkpoint), checkpoint
+    return sample_set, run, checkpoint_epoch(checkpoint), checkpoint
 
 
 def _by_kind(found: Sequence[Representation | Grams]) -> list[list[Representation | Grams]]:
