@@ -20,19 +20,20 @@ def store_whole(workspace: Workspace, found: Found) -> str:
     network, tap = network_of(found.key), found.activations
     if tap is None:
         return store_again(workspace, network, **examples_of(found.sample_set))
-    return store_again(workspace, network, **options_of(_of_activations(network, tap)))
+    return store_again(workspace, network, **options_of(extraction_of(network, tap)))
 
 
 def as_stored(network: Selection, taps: Iterable[Found]) -> Iterator[Extraction]:
     """Yield the extractions that store a network as it is stored, activations before Grams."""
     for found in taps:
         if found.activations is not None:
-            yield _of_activations(network, found.activations)
+            yield extraction_of(network, found.activations)
     for found in taps:
         yield from (_of_grams(network, grams) for grams in found.grams)
 
 
-def _of_activations(network: Selection, tap: Representation) -> Extraction:
+def extraction_of(network: Selection, tap: Representation) -> Extraction:
+    """Return the extraction that stores activations as they are stored."""
     meta = tap.meta
     return Extraction(
         network.run,

@@ -3,13 +3,11 @@
 import re
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
 
 from allcnn.advice import is_here, replace_stored, store_again
 from allcnn.errors import RunError
 from allcnn.extract import load_samples, load_source
 from allcnn.extract.forward import LoadedNetwork, Samples
-from allcnn.settings.extraction import Extraction
 from allcnn.settings.run import RunConfig
 from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
@@ -74,11 +72,6 @@ class Recomputation:
             found = f"have the digest {now.digest} now, and had {sample_set.digest} when they were"
             remedy = f"restore the data set, or {self.replacing()}"
             raise RunError(f"the examples of {self._sample_set}", f"{found} stored", remedy=remedy)
-
-    def job(self, **how: Any) -> Extraction:
-        """Return the extraction that stores the network on these examples in some way."""
-        of, run, checkpoint = self.samples.sample_set, self.selection.run, self.selection.checkpoint
-        return Extraction(run, checkpoint, split=of.split, n_samples=of.n_samples, **how)
 
     def replacing(self) -> str:
         """Advise how to extract the network in the place of its stored data."""

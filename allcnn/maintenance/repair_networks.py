@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from allcnn.compare.reextract import extraction_of
 from allcnn.compare.tasks import fill_grams, gram_writer
 from allcnn.errors import AllcnnError, RunError
 from allcnn.extract.resume import gram_metas, tap_metas
@@ -21,7 +22,7 @@ from allcnn.extract.stream import fill, fitting_shapes
 from allcnn.maintenance.findings import Outcome
 from allcnn.maintenance.recompute import Recomputation
 from allcnn.progress import Report
-from allcnn.settings.extraction import Extraction, extracted_dtype
+from allcnn.settings.extraction import Extraction
 from allcnn.similarity import pair_sums
 from allcnn.workspace.paths import Workspace
 from store import DamagedChunkError, GramKey, Grams, GramWriter, Representation, StoreError, Writer
@@ -98,8 +99,7 @@ class NetworkRepair:
 
     def __init__(self, workspace: Workspace, path: str, report: Report) -> None:
         self._network = Recomputation(workspace, *path.split("/"))
-        self._workspace = workspace
-        self._report = report
+        self._workspace, self._report = workspace, report
 
     def repair(self, damage: Sequence[Damage]) -> Iterator[Outcome]:
         """Write activations, or Grams, again where they would be the same; leave others alone.
@@ -145,11 +145,7 @@ class NetworkRepair:
             raise RunError(f"{group.root / group.path}", found, remedy=remedy)
         for each in filter(None, (group.reader, like)):
             self._network.check(each.meta.checkpoint_digest, each.meta.sample_set)
-        return self._network.job(
-            batch_size=like.meta.batch_rows,
-            dtype=extracted_dtype(like.meta.dtype),
-            compression=like.compression,
-        )
+        return extraction_of(self._network.selection, like)
 
     def _job_of_grams(self, group: _Group) -> Extraction | None:
         """Compute Grams from activations, or return the extraction that needs none."""
@@ -168,7 +164,9 @@ class NetworkRepair:
                     return None
         if grams is not None:
             self._network.check(grams.meta.key.checkpoint_digest, grams.meta.sample_set)
-        return self._network.job(keep=("grams",), **how)
+        network, of = self._network.selection, self._network.samples.sample_set
+        how |= {"split": of.split, "n_samples": of.n_samples, "keep": ("grams",)}
+        return Extraction(network.run, network.checkpoint, **how)
 
     def _from_activations(self, group: _Group, key: GramKey, tap: Representation) -> bool:
         """Compute Grams from activations, where they are of the same version and examples."""

@@ -231,10 +231,11 @@ class NightlyRun:
         found = {}
         for run in self.workspace.runs():
             try:
-                found[run] = len(run_record.read_history(self.workspace, run))
+                if history := run_record.read_history(self.workspace, run):
+                    found[run] = len(history)
             except AllcnnError as error:
                 self.summary.notes.append(str(error))
-        return {run: n for run, n in found.items() if n}
+        return found
 
     def end(self) -> Place:
         """Write the report and the ledger; return the report's page."""

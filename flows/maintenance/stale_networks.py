@@ -104,11 +104,9 @@ def _survey_run(
         for sample_set in stored[network]:
             yield from _left_over(workspace, network, sample_set)
     for network in trained:
-        sets = dict.fromkeys(sorted(stored.get(network, [])))
-        if network in wanted:
-            sets[own] = None
-        for sample_set in sets:
-            is_own = sample_set == own and network in wanted
+        own_sets = [own] if network in wanted else []
+        for sample_set in dict.fromkeys([*sorted(stored.get(network, [])), *own_sets]):
+            is_own = sample_set in own_sets
             try:
                 found = _piece(workspace, plan, examples, network, sample_set, is_own)
             except (AllcnnError, StoreError, OSError) as error:
