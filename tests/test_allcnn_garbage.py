@@ -278,6 +278,14 @@ def test_runs_on_a_disk_that_is_not_mounted_are_not_gone(workspace, tmp_path):
         find(workspace)
 
 
+def test_a_run_is_not_gone_where_the_disk_of_its_checkpoint_is_not_mounted(workspace, tmp_path):
+    shutil.rmtree(workspace.grams)
+    checkpoint = workspace.activations / SAMPLES / "b" / "final"
+    shutil.rmtree(checkpoint)
+    checkpoint.symlink_to(tmp_path / "unmounted")
+    assert removable(workspace, "orphaned") == []
+
+
 def test_drafts_are_results_of_no_pattern(workspace):
     (workspace.similarity / ".x.partial").mkdir()
     (workspace.similarity / ".x.partial" / "zarr.json").write_text("{}")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Literal
 
 from allcnn.errors import AllcnnError
@@ -16,7 +17,7 @@ from allcnn.workspace.paths import Workspace
 from store import Grams, Representation, SampleSet, StoreError, has_store
 from store.maintenance.remove import abandoned, is_held
 from store.maintenance.usage import Usage, networks
-from store.storage.paths import as_place, child_names
+from store.storage.paths import child_names
 from store.zarrfiles.layout import NAMED
 
 Reason = Literal["superseded", "abandoned", "orphaned"]
@@ -184,6 +185,7 @@ def _known_runs(inventory: Inventory) -> set[str]:
 
     By names alone, so that what is damaged or linked here from elsewhere is not taken for gone.
     """
-    runs = as_place(inventory.workspace.root) / "runs"
-    check_mounted(runs)
-    return {*child_names(runs), *(each.run for each in inventory.workspace.stored_networks())}
+    workspace = inventory.workspace
+    check_mounted(runs := workspace.root / "runs")
+    stores = product((workspace.activations, workspace.grams), workspace.sample_sets())
+    return set[str]().union(*map(child_names, [runs, *(place / name for place, name in stores)]))
