@@ -5,8 +5,9 @@ from zero holds few digits of a difference, and one close to zero may hold none.
 """
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from store.model.array_interop import as_floats
 from store.model.schema import DType, Precision
 
 TOLERANCE: Final = 1e-4
-"""How much rounding may change CKA over ``EXAMPLES`` examples, as estimated by ``Rounding``."""
+"""How much rounding may change CKA over ``EXAMPLES`` examples, as estimated by ``_effect``."""
 
 EXAMPLES: Final = 2048
 """Examples of a comparison by default; over fewer, chance changes CKA much more."""
@@ -27,33 +28,6 @@ MIN_ROWS: Final = 4
 _TILE_VALUES: Final = 2**18
 
 
-class Rounding(NamedTuple):
-    """Sums over the features of a minibatch; v is a feature's variance, e that of its rounding.
-
-    Attributes:
-        variance: sum of v.
-        rounding: sum of e.
-        product: sum of e v.
-    """
-
-    variance: float
-    rounding: float
-    product: float
-
-    @property
-    def change(self) -> float:
-        """By how much rounding changes CKA, about; 0 where no feature varies.
-
-        Errors E of the centred rows X are nearly uncorrelated with them. So E Eᵀ adds e to v: CKA,
-        and squared distances, change by the share Σe / Σv. And X Eᵀ + E Xᵀ adds a random part to
-        the Gram matrix, which changes CKA over N examples by about 2 √(Σev / N) / Σv.
-        """
-        if self.variance == 0:
-            return 0.0
-        random = 2 * math.sqrt(self.product / EXAMPLES) / self.variance
-        return self.rounding / self.variance + random
-
-
 def narrow_rows(values: npt.NDArray[Any], dtype: DType, name: str) -> npt.NDArray[Any]:
     """Return the rows of a minibatch as they are stored: C order, little endian.
 
@@ -62,10 +36,7 @@ def narrow_rows(values: npt.NDArray[Any], dtype: DType, name: str) -> npt.NDArra
     CKA by more than ``TOLERANCE``. Rows that are not finite count for neither.
     """
     wide = as_floats(values, name)
-    try:
-        rows = _cast(wide, dtype)
-    except FloatingPointError:
-        raise _overflow(wide, dtype, name, _advice(wide, dtype)) from None
+    rows = _cast_of(name, wide, dtype, lambda: _advice(wide, dtype))
     change = _change(wide, dtype)
     if change > TOLERANCE:
         raise PrecisionError(
@@ -79,11 +50,7 @@ def narrow_rows(values: npt.NDArray[Any], dtype: DType, name: str) -> npt.NDArra
 
 def narrow_gram(values: npt.NDArray[Any], dtype: Precision, name: str) -> npt.NDArray[Any]:
     """Return a Gram as it is stored; raises ActivationOverflowError, naming it."""
-    wide = as_floats(values, name)
-    try:
-        return _cast(wide, dtype)
-    except FloatingPointError:
-        raise _overflow(wide, dtype, name, "scale the activations down") from None
+    return _cast_of(name, as_floats(values, name), dtype, lambda: "scale the activations down")
 
 
 def surely_kept(rows: npt.NDArray[Any], dtype: DType) -> bool:
@@ -99,9 +66,20 @@ def surely_kept(rows: npt.NDArray[Any], dtype: DType) -> bool:
         # Each sum over n rows is off by n rounding errors at most.
         v = np.maximum(squares * (1 - 2 * n * unit) - np.square(means), 0)
         e = (float(form.eps) / 2) ** 2 * squares + (float(form.smallest_subnormal) / 2) ** 2
-        bound = Rounding(float(v.sum()), float(e.sum()), float(e @ v))
         is_small = np.sqrt(n * squares.max()) < form.max or np.abs(flat).max() <= form.max
-        return bool(is_small and bound.variance > 0 and bound.change <= TOLERANCE)
+        return bool(is_small and v.sum() > 0 and _effect(v, e) <= TOLERANCE)
+
+
+def _effect(v: npt.NDArray[np.float64], e: npt.NDArray[np.float64]) -> float:
+    """Return by how much rounding changes CKA, about, from variances of features and of rounding.
+
+    Errors E of the centred rows X are nearly uncorrelated with them. So E Eᵀ adds e to v: CKA,
+    and squared distances, change by the share Σe / Σv. And X Eᵀ + E Xᵀ adds a random part to
+    the Gram matrix, which changes CKA over N examples by about 2 √(Σev / N) / Σv.
+    """
+    total = float(v.sum())
+    random = 2 * math.sqrt(float(e @ v) / EXAMPLES)
+    return float(e.sum()) / total + random / total if total else 0.0
 
 
 def _cast(values: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
@@ -110,24 +88,35 @@ def _cast(values: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
         return values.astype(np.dtype(dtype).newbyteorder("<"), order="C", copy=False)
 
 
+def _cast_of(
+    name: str, wide: npt.NDArray[Any], dtype: DType, remedy: Callable[[], str]
+) -> npt.NDArray[Any]:
+    try:
+        return _cast(wide, dtype)
+    except FloatingPointError:
+        largest, end = np.abs(wide[np.isfinite(wide)]).max(), np.finfo(dtype).max
+        found = f"reaches {largest:g}, and {dtype} ends at {end:.6g}"
+        raise ActivationOverflowError(name, found, remedy=remedy()) from None
+
+
 def _change(wide: npt.NDArray[Any], dtype: DType) -> float:
     """Return by how much rounding changes CKA, about; 0 for few rows."""
     if np.dtype(dtype).itemsize >= wide.dtype.itemsize or len(wide) < MIN_ROWS:
         return 0.0
-    return 0.0 if surely_kept(wide, dtype) else _measured(wide, dtype).change
+    return 0.0 if surely_kept(wide, dtype) else _measured(wide, dtype)
 
 
-def _measured(wide: npt.NDArray[Any], dtype: DType) -> Rounding:
+def _measured(wide: npt.NDArray[Any], dtype: DType) -> float:
     flat = wide.reshape(len(wide), -1)
     flat = flat[np.isfinite(flat).all(axis=1)]
     scale = np.ptp(flat, axis=0).max() if len(flat) >= MIN_ROWS else 0
     if scale == 0:
-        return Rounding(0.0, 0.0, 0.0)
+        return 0.0
     width = max(1, _TILE_VALUES // len(flat))
     tiles = [flat[:, start : start + width] for start in range(0, flat.shape[1], width)]
     v = np.concatenate([_variances(tile, scale) for tile in tiles])
     e = np.concatenate([_variances(tile - _cast(tile, dtype), scale) for tile in tiles])
-    return Rounding(float(v.sum()), float(e.sum()), float(e @ v))
+    return _effect(v, e)
 
 
 def _variances(columns: npt.NDArray[Any], scale: Any) -> npt.NDArray[np.float64]:
@@ -135,14 +124,6 @@ def _variances(columns: npt.NDArray[Any], scale: Any) -> npt.NDArray[np.float64]
     differences = ((columns - columns[0]) / scale).astype(np.float64)
     found: npt.NDArray[np.float64] = differences.var(axis=0)
     return found
-
-
-def _overflow(
-    wide: npt.NDArray[Any], dtype: DType, name: str, remedy: str
-) -> ActivationOverflowError:
-    largest, end = np.abs(wide[np.isfinite(wide)]).max(), np.finfo(dtype).max
-    found = f"reaches {largest:g}, and {dtype} ends at {end:.6g}"
-    return ActivationOverflowError(name, found, remedy=remedy)
 
 
 def _advice(wide: npt.NDArray[Any], dtype: DType) -> str:
