@@ -223,7 +223,7 @@ def a_network(
     variables = network.init(jax.random.key(0), *statistics)
     images = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
     sample_set = SampleSet("noise", "test", n, (32, 32, 3), "0" * 64)
-    samples = Samples(sample_set, np.arange(n), images, np.zeros(n, np.int32))
+    samples = Samples(sample_set, np.arange(n), np.zeros(n, np.int32), images)
     return samples, lambda batch: network.apply(variables, batch)
 
 

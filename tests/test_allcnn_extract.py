@@ -65,7 +65,7 @@ def make_samples(n=10, size=4):
     rng = np.random.default_rng(n)
     images = rng.integers(0, 256, (n, size, size, 1), np.uint8)
     sample_set = store.SampleSet("digits", "test", n, images.shape[1:], "0123456789abcdef")
-    return Samples(sample_set, np.arange(n)[::-1], images, np.arange(n, dtype=np.int32) % 3)
+    return Samples(sample_set, np.arange(n)[::-1], np.arange(n, dtype=np.int32) % 3, images)
 
 
 SAMPLES = make_samples()

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float16, UInt8
 
 from allcnn.settings.extraction import DType
-from store import Attributes, SampleSet
+from store import Attributes, Examples
 from store.model.narrowing import surely_kept
 
 Images = UInt8[np.ndarray, "n h w c"]
@@ -19,14 +19,11 @@ Forward = Callable[[Any], Mapping[str, Float[Array, "n ..."]]]
 """A network with its variables: uint8 images (n, h, w, c) to ordered taps."""
 
 
-@dataclass(frozen=True)
-class Samples:
-    """The examples of a sample set, in its order."""
+@dataclass(frozen=True, eq=False)
+class Samples(Examples):
+    """The examples of a sample set, in its order, with their images."""
 
-    sample_set: SampleSet
-    indices: np.ndarray
     images: Images
-    labels: np.ndarray
 
 
 @dataclass(frozen=True)

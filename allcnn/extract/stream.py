@@ -80,7 +80,7 @@ def load_samples(dataset: str, image_size: int, split: str, n_samples: int | Non
     indices = splits.draw_samples(whole, wanted)
     shape = whole.images.shape[1:]
     sample_set = SampleSet(dataset, split, wanted, shape, splits.digest(whole, indices))
-    return Samples(sample_set, indices, whole.images[indices], whole.labels[indices])
+    return Samples(sample_set, indices, whole.labels[indices], whole.images[indices])
 
 
 def keep(

@@ -21,7 +21,7 @@ from store.model.array_interop import (
     check_mapping,
     check_tap,
 )
-from store.model.examples import HasExamples
+from store.model.examples import Examples
 from store.model.narrowing import MIN_ROWS, narrow_rows
 from store.model.schema import Attributes, DType
 from store.storage.paths import Address
@@ -36,7 +36,7 @@ def write_network(
     *,
     run: str,
     checkpoint: str,
-    examples: HasExamples,
+    examples: Examples,
     digest: str | None = None,
     dtype: DType = DTYPE,
     batch_rows: int = BATCH_ROWS,
@@ -65,11 +65,10 @@ def write_network(
     settings |= {"attributes": attributes, "created_by": created_by}
     like = common_meta(digest=digest or "not known yet", **settings)
     stored_taps(store, like, ("dtype", "batch_rows"))
-    network = _Network(arrays, dtype, channels_first)
+    network = _Network(arrays, dtype, channels_first, report)
     network.check(like.n_samples)
-    progress = _counting(report, 2 * len(arrays) * like.n_samples)
     # Fewer rows show no loss of precision.
-    of_rows = _sha256(network.blocks(max(batch_rows, MIN_ROWS), progress))
+    of_rows = _sha256(network.blocks(max(batch_rows, MIN_ROWS)))
     settings |= {"channels_first": channels_first, "compression": compression}
     with NetworkWriter(store, digest=digest or of_rows, taps=list(arrays), **settings) as writer:
         if digest is not None:
@@ -77,21 +76,8 @@ def write_network(
         writer.take_back_damaged()
         for rows in writer.minibatches():
             writer.append({name: values[rows] for name, values in arrays.items()})
-            progress(len(arrays) * (rows.stop - rows.start), "writing")
+            network.progress(len(arrays) * (rows.stop - rows.start), "writing")
     return digest or of_rows
-
-
-def _counting(report: Report | None, total: int) -> Callable[[int, str], None]:
-    """Return what adds rows to those that are done, and reports them."""
-    done = 0
-
-    def progress(n_rows: int, text: str) -> None:
-        nonlocal done
-        done += n_rows
-        if report is not None:
-            report(done, total, text)
-
-    return progress
 
 
 def rows_digest(taps: Sequence[Representation]) -> str | None:
@@ -122,13 +108,21 @@ def _sha256(blocks: Iterable[tuple[str, int, int, npt.NDArray[Any]]]) -> str:
     return f"sha256:{state.hexdigest()}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Network:
-    """Whole arrays, and how they will be stored."""
+    """Whole arrays, how they will be stored, and how many rows were checked or written."""
 
     arrays: Mapping[str, Sliced]
     dtype: DType
     channels_first: bool | Collection[str]
+    report: Report | None
+    n_done: int = 0
+
+    def progress(self, n_rows: int, text: str) -> None:
+        self.n_done += n_rows
+        if self.report is not None:
+            n_all = 2 * sum(values.shape[0] for values in self.arrays.values())
+            self.report(self.n_done, n_all, text)
 
     def rows(self, tap: str, start: int, stop: int) -> npt.NDArray[Any]:
         rows = as_rows(tap, self.arrays[tap][start:stop], self.channels_first)
@@ -145,9 +139,7 @@ class _Network:
                 found = f"has {shape[0]} rows, and there are {n_samples} examples"
                 raise ArrayError(f"tap {tap}", found, "want one row an example")
 
-    def blocks(
-        self, size: int, progress: Callable[[int, str], None]
-    ) -> Iterator[tuple[str, int, int, npt.NDArray[Any]]]:
+    def blocks(self, size: int) -> Iterator[tuple[str, int, int, npt.NDArray[Any]]]:
         """Yield the rows as they will be stored; raises ArrayError where a value cannot be."""
         for tap, values in self.arrays.items():
             for start in range(0, values.shape[0], size):
@@ -158,7 +150,7 @@ class _Network:
                     advice = "no CKA is defined with them: replace them, or leave the tap out"
                     raise ArrayError(f"tap {tap}", found, remedy=advice)
                 yield tap, values.shape[0], start, rows
-                progress(len(rows), f"checking {tap}")
+                self.progress(len(rows), f"checking {tap}")
 
     def check_same(self, stored: Sequence[Representation]) -> None:
         """Raise ConflictError where other rows are stored: a given digest does not show it."""

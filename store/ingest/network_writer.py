@@ -21,7 +21,7 @@ from store.errors import (
     UnfinishedError,
 )
 from store.model.array_interop import as_rows, check_mapping
-from store.model.examples import HasExamples
+from store.model.examples import Examples
 from store.model.schema import Attributes, DType, RepresentationKey, RepresentationMeta, SampleSet
 from store.storage.paths import Address, as_place
 from store.zarrfiles.layout import has_store
@@ -66,7 +66,7 @@ class NetworkWriter:
         *,
         run: str,
         checkpoint: str,
-        examples: HasExamples,
+        examples: Examples,
         digest: str,
         dtype: DType = DTYPE,
         batch_rows: int = BATCH_ROWS,
@@ -280,7 +280,7 @@ class NetworkWriter:
 def common_meta(
     run: str,
     checkpoint: str,
-    examples: HasExamples,
+    examples: Examples,
     digest: str,
     dtype: DType,
     batch_rows: int,

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,25 +21,9 @@ NO_INDEX = -1
 _CHUNK_ROWS = 1024
 
 
-class HasExamples(Protocol):
-    """The examples of rows to be written; ``allcnn.extract.load_samples`` returns them too."""
-
-    @property
-    def sample_set(self) -> SampleSet:
-        """Name, number and digest of the examples."""
-
-    @property
-    def indices(self) -> npt.NDArray[Any]:
-        """Index of every row's example in its data set."""
-
-    @property
-    def labels(self) -> npt.NDArray[Any]:
-        """Class of every row's example."""
-
-
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """The examples of a sample set, in its order.
+    """The examples of a sample set, in its order; ``allcnn.extract.load_samples`` returns them too.
 
     Attributes:
         sample_set: name, number and digest of the examples.
@@ -51,9 +35,8 @@ class Examples:
     indices: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int32]
 
-    @classmethod
+    @staticmethod
     def of(
-        cls,
         dataset: str,
         split: str,
         n_samples: int | np.integer[Any],
@@ -61,7 +44,7 @@ class Examples:
         indices: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
         images: Any = None,
-    ) -> Self:
+    ) -> "Examples":
         """Describe examples, by their images if these are given, in the order of the rows.
 
         Networks compare only where data set, split, number and digest agree. The digest is of
@@ -90,23 +73,22 @@ class Examples:
             raise ArrayError("there are", f"{len(images)} images for {n} rows", "want one a row")
         else:
             shape, digest = tuple(images.shape[1:]), _digest_of_images(images, classes)
-        return cls(SampleSet(dataset, split, n, shape, digest), order, classes)
+        return Examples(SampleSet(dataset, split, n, shape, digest), order, classes)
 
-    @classmethod
+    @staticmethod
     def like(
-        cls,
         stored: Any,
         *,
         indices: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
         images: Any = None,
-    ) -> Self:
+    ) -> "Examples":
         """Return the examples of a stored ``Representation`` or ``Grams``, so that the two compare.
 
         Indices, labels and images that are given are compared with them, which shows whether the
         rows are in another order.
         """
-        known = cls(stored.meta.sample_set, stored.samples, stored.labels)
+        known = Examples(stored.meta.sample_set, stored.samples, stored.labels)
         for name, given in (("indices", indices), ("labels", labels)):
             if given is not None:
                 known._check_same(name, given)
