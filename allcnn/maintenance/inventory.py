@@ -24,7 +24,6 @@ from store.maintenance.usage import (
 from store.model.names import TAP_DEPTH, fits
 from store.storage.paths import Place, check_unlinked
 from store.zarrfiles.layout import NAMED, Kind, open_root
-from store.zarrfiles.metadata_files import NODE
 
 KINDS: Final[tuple[Kind, ...]] = ("activations", "grams", "similarity", "probes")
 
@@ -163,11 +162,6 @@ def _entry(
 ) -> dict[str, Any]:
     sizes = {"groups": n_groups, "raw_bytes": n_raw, "stored_bytes": n_bytes}
     return {"store": kind, **names, **sizes}
-
-
-def discard_result(workspace: Workspace, name: str) -> None:
-    """Remove a result, whole or not, without measuring it."""
-    remove(workspace.similarity, Usage("similarity", name, frozenset({NODE}), 0, 0, 0.0))
 
 
 def discard(workspace: Workspace, found: Sequence[Usage]) -> None:

@@ -5,7 +5,6 @@ from itertools import groupby
 
 from allcnn.errors import AllcnnError, RunError
 from allcnn.maintenance.findings import Outcome, RunDamage
-from allcnn.maintenance.inventory import discard_result
 from allcnn.maintenance.repair_networks import NetworkRepair
 from allcnn.maintenance.rerun_commands import command_for, probe_command
 from allcnn.maintenance.verify_runs import CONFIG, HISTORY
@@ -16,6 +15,7 @@ from allcnn.workspace.sealed_json import is_sealed, read_sealed
 from store import StoreError
 from store.maintenance.damage import FOLDER, MISSING, Damage
 from store.maintenance.expected_metadata import restore_folder
+from store.maintenance.remove import remove_record
 from store.maintenance.usage import DEPTHS
 from store.storage.paths import is_file
 
@@ -95,7 +95,7 @@ def _result(
     repaired = False
     try:
         said = f"removed; {command_for(workspace, name, left)} computes it again"
-        discard_result(workspace, name)
+        remove_record(workspace.similarity, name)
         repaired = True
     except (RunError, StoreError, OSError) as error:
         said = str(error)

@@ -10,11 +10,11 @@ import numpy as np
 
 from allcnn.compare.results import JOB
 from allcnn.errors import ConfigError
-from allcnn.maintenance.inventory import discard_result
 from allcnn.maintenance.rerun_commands import recorded
 from allcnn.settings.comparison import Comparison
 from allcnn.workspace.paths import Workspace
 from store import RepresentationKey, SimilarityResult, StoreError, has_store, read_result
+from store.maintenance.remove import remove_record
 from store.storage.paths import child_names, is_file
 
 Change = Literal["new", "extended", "recomputed", "unchanged"]
@@ -135,7 +135,7 @@ def remove_superseded(workspace: Workspace, now: SimilarityResult, older: Sequen
             continue
         found = _values(now, before.rows, before.columns)
         if np.allclose(found, before.values, rtol=0, atol=_BETWEEN_DEVICES, equal_nan=True):
-            discard_result(workspace, name)
+            remove_record(workspace.similarity, name)
             for suffix in _SUFFIXES:
                 picture = workspace.figures / f"{name}{suffix}.png"
                 if is_file(picture):

@@ -10,8 +10,7 @@ from allcnn.settings.selection import Selection
 from store import Grams, Representation, RepresentationKey, StoreError, has_store
 from store.arrays.reader import n_missing_taps
 from store.maintenance.damage import METADATA, Damage, reason_of
-from store.maintenance.usage import Usage, measure, raw_bytes, result_facts
-from store.records.registry import FORMS
+from store.maintenance.usage import FORMS, Usage, measure, raw_bytes, result_facts
 from store.records.results import method_of
 from store.storage.paths import Place, child_names, walk_files
 from store.storage.remote_errors import each

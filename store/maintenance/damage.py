@@ -52,10 +52,7 @@ class Damage:
 class Unfinished:
     """A group that is being written, or whose writer was killed or lost a folder: no damage.
 
-    Attributes:
-        kind: of the store.
-        path: of the group, or of the network that lacks taps, below the store's root.
-        reason: how far it is.
+    Or a network that lacks taps; ``reason`` is how far it is.
     """
 
     kind: Kind
@@ -71,17 +68,10 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Checked:
-    """One folder of a store that was verified.
+    """One folder of a store that was verified: what was found in it, and how much was read.
 
-    Attributes:
-        kind: of the store.
-        path: of the folder below the store's root.
-        damage: all that was found in it.
-        n_bytes: of values that were read.
-        is_data: whether it holds a representation, its Grams, a result or a probe; else folders of
-            these.
-        unfinished: groups that are missing or incomplete without being damaged.
-        n_missing_taps: of its network, as far as it knows.
+    ``is_data`` of a representation, its Grams, a result or a probe, but not of a folder of these;
+    ``n_missing_taps`` are those of its network, as far as it knows.
     """
 
     kind: Kind

@@ -93,38 +93,36 @@ def check_group(folder: Place, *known: str) -> None:
 def check_array(folder: Place, form: ArrayForm, *, chunks: bool = True) -> None:
     """Raise SchemaError for an array's metadata, sizes of ``chunks`` included or not."""
     try:
-        reason = _array_problem(read_node(folder), form, chunks)
+        _check_node(read_node(folder), form, chunks)
     except SchemaError as error:
-        reason = error.finding
-    if reason:
-        raise SchemaError(f"array {folder.name!r}: {reason}")
+        raise SchemaError(f"array {folder.name!r}: {error.finding}") from error
 
 
-def _array_problem(node: Mapping[str, Any], form: ArrayForm, chunks: bool) -> str | None:
+def _check_node(node: Mapping[str, Any], form: ArrayForm, chunks: bool) -> None:
     wanted = _prescribed(form)
     odd = sorted((set(node) ^ {*wanted, "chunk_grid", "codecs"}) - set(_MAY_LACK))
     if odd:
-        return f"{odd[0]!r} is {'unknown' if odd[0] in node else 'missing'}"
+        raise SchemaError(f"{odd[0]!r} is {'unknown' if odd[0] in node else 'missing'}")
     for field, value in wanted.items():
         found = node.get(field, _MAY_LACK.get(field))
         ours = found
         if field == "attributes" and isinstance(found, dict):  # others may add their own
             ours = {key: each for key, each in found.items() if key in value}
         if not _same(ours, value):
-            return f"{field} is {found!r}, not {value!r}"
+            raise SchemaError(f"{field} is {found!r}, not {value!r}")
     chains = _TEXT_CHAINS if form.dtype == TEXT else _CHAINS
     if not any(_same(node["codecs"], chain) for chain in chains):
-        return f"no store of ours has the codecs {node['codecs']!r}"
-    grid, n_axes, sizes = node["chunk_grid"], len(form.shape), None
+        raise SchemaError(f"no store of ours has the codecs {node['codecs']!r}")
+    grid, n_axes = node["chunk_grid"], len(form.shape)
+    sizes: Any = None
     with suppress(KeyError, TypeError):
         sizes = grid["configuration"]["chunk_shape"]
-    regular = grid == {"name": "regular", "configuration": {"chunk_shape": sizes}}
-    if not regular or not isinstance(sizes, list) or len(sizes) != n_axes:
-        return f"chunk_grid is {grid!r}, not a regular one of {n_axes} axes"
-    if not all(type(size) is int and size > 0 for size in sizes):
-        return f"chunk_grid is {grid!r}, not a regular one of {n_axes} axes"
-    differ = chunks and sizes != list(form.chunks)
-    return f"chunks are {sizes}, not {list(form.chunks)}" if differ else None
+    are_sizes = isinstance(sizes, list) and all(type(n) is int and n > 0 for n in sizes)
+    is_regular = grid == {"name": "regular", "configuration": {"chunk_shape": sizes}}
+    if not (is_regular and are_sizes and len(sizes) == n_axes):
+        raise SchemaError(f"chunk_grid is {grid!r}, not a regular one of {n_axes} axes")
+    if chunks and sizes != list(form.chunks):
+        raise SchemaError(f"chunks are {sizes}, not {list(form.chunks)}")
 
 
 def _prescribed(form: ArrayForm) -> dict[str, Any]:

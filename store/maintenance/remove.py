@@ -7,20 +7,15 @@ starts again, so that a kill in the middle leaves neither a damaged nor an unfin
 import errno
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from store.arrays.activations import ACTIVATIONS
 from store.arrays.committed import CommittedReader
-from store.arrays.grams import GRAMS
 from store.arrays.removed_taps import note_removed
 from store.errors import ClaimedError, StoreError
-from store.maintenance.usage import DEPTHS, Usage, committed, networks
+from store.maintenance.usage import DEPTHS, FORMS, STORES, Usage, committed, networks
 from store.model.names import is_folder
-from store.records.probes import ProbeResult
-from store.records.registry import FORMS
 from store.records.results import are_arrays
 from store.storage.claims import claim, is_claimed
 from store.storage.paths import (
@@ -34,16 +29,15 @@ from store.storage.paths import (
 from store.zarrfiles.layout import NAMED, Kind, writing
 from store.zarrfiles.metadata_files import NODE
 
-_ARRAYS: Final = {"activations": ACTIVATIONS.array, "grams": GRAMS.array}
+_ARRAYS: Final = {kind: store.reader.form.array for kind, store in STORES.items()}
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 """A full disk has no room for a claim, and is why people remove things."""
 
 _MEMBERS: Final[dict[Kind, set[str]]] = {
-    "activations": {NODE, "sample", "label", _ARRAYS["activations"]},
-    "grams": {NODE, "sample", "label", _ARRAYS["grams"]},
-    "similarity": {NODE, "row", "column"},
-    "probes": {NODE, "tap", "class", *(f.name for f in fields(ProbeResult))},
+    **{kind: {NODE, "sample", "label", array} for kind, array in _ARRAYS.items()},
+    "similarity": {NODE, *FORMS["similarity"].axes},
+    "probes": {NODE, *FORMS["probes"].axes, *FORMS["probes"].own},
 }
 """Possible members of a group's folder: one with any other was not written by a store."""
 
@@ -59,19 +53,28 @@ def remove(place: Place, found: Usage) -> None:
     with writing(place, f"cannot remove {target}", "; fix that and run again"):
         if found.is_file:
             target.unlink(missing_ok=True)
+        elif found.kind in NAMED:
+            remove_record(place, found.path)
         elif target.exists():
-            if found.kind not in NAMED:
-                with suppress(OSError):  # a full disk
-                    note_removed(place.joinpath(*found.names[:3]), found.names[3])
-            with _claimed(place, found):
+            with suppress(OSError):  # a full disk
+                note_removed(place.joinpath(*found.names[:3]), found.names[3])
+            array = target / _ARRAYS[found.kind]
+            with _claimed(array):
                 (target / NODE).unlink(missing_ok=True)
                 # Chunks without metadata and without a claim would be taken for a damaged group.
-                if found.kind not in NAMED:
-                    array = target / _ARRAYS[found.kind]
-                    if not array.is_symlink():  # whose target is not to be removed
-                        remove_tree(array / "c")
+                if not array.is_symlink():  # whose target is not to be removed
+                    remove_tree(array / "c")
                 remove_tree(target)
         _remove_emptied(place, found)
+
+
+def remove_record(place: Place, name: str) -> None:
+    """Remove a result or a probe; raises StoreLocationError as ``remove`` does."""
+    check_unlinked(place, [name])
+    target = place / name
+    with writing(place, f"cannot remove {target}", "; fix that and run again"):
+        (target / NODE).unlink(missing_ok=True)
+        remove_tree(target)
 
 
 def check_removable(place: Place, found: Usage) -> None:
@@ -84,16 +87,13 @@ def check_removable(place: Place, found: Usage) -> None:
 
 def is_held(place: Place, found: Usage) -> bool:
     """Return whether a living writer holds the group that this is, or lies in."""
-    if found.kind in NAMED or len(found.names) < DEPTHS[found.kind]:
+    if found.kind in FORMS or len(found.names) < DEPTHS[found.kind]:
         return False
     return is_claimed(place / found.group / _ARRAYS[found.kind])
 
 
-def _claimed(place: Place, found: Usage) -> AbstractContextManager[object]:
+def _claimed(folder: Place) -> AbstractContextManager[object]:
     """Keep writers out of a group while it is removed."""
-    if found.kind in NAMED:
-        return nullcontext()
-    folder = place / found.path / _ARRAYS[found.kind]
     try:
         # In a linked folder a claim would be made where the link leads.
         return nullcontext() if folder.is_symlink() else claim(folder)

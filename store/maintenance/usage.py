@@ -10,24 +10,26 @@ from typing import Any, Final
 
 import numpy as np
 
-from store.arrays.activations import ACTIVATIONS
 from store.arrays.committed import CommittedReader
-from store.arrays.grams import GRAMS, GramStore
+from store.arrays.grams import GramStore
 from store.arrays.reader import Store
+from store.arrays.scan import CommittedStore
 from store.errors import StoreError
 from store.model.schema import RepresentationKey
-from store.records.records import DIGESTS
-from store.records.registry import FORMS
+from store.records.probes import PROBES
+from store.records.records import DIGESTS, RecordForm
+from store.records.results import RESULTS
 from store.storage.paths import Place, check_inside, is_leftover, walk_files
 from store.storage.remote_errors import reaching
 from store.zarrfiles.layout import Kind
 from store.zarrfiles.metadata_files import read_array, read_attributes
 
+STORES: Final[dict[Kind, type[CommittedStore[Any]]]] = {"activations": Store, "grams": GramStore}
+FORMS: Final[dict[Kind, RecordForm[Any]]] = {"similarity": RESULTS, "probes": PROBES}
+
 DEPTHS: Final[dict[Kind, int]] = {
-    "activations": ACTIVATIONS.depth,
-    "grams": GRAMS.depth,
-    "similarity": 1,
-    "probes": 1,
+    **{kind: store.reader.form.depth for kind, store in STORES.items()},
+    **dict.fromkeys(FORMS, 1),
 }
 """Components of a group's path in each kind of store."""
 
@@ -36,13 +38,9 @@ DEPTHS: Final[dict[Kind, int]] = {
 class Usage:
     """A group of a store, whole or not, or a file outside all groups.
 
-    Attributes:
-        kind: of the store.
-        path: below the store's root.
-        members: names of what a group's folder holds; empty for a file.
-        n_files: in it; a file left by an interrupted write counts as one of its own.
-        n_bytes: of its files.
-        changed: when the newest of them was written, as a POSIX timestamp.
+    ``members`` are the names of what a group's folder holds, none for a file. A file left by an
+    interrupted write counts as one of its own. ``changed`` is when the newest of its files was
+    written, as a POSIX timestamp.
     """
 
     kind: Kind
@@ -54,7 +52,7 @@ class Usage:
 
     @property
     def is_file(self) -> bool:
-        """Whether this is a file outside all groups, or one left by an interrupted write."""
+        """Whether this is a file, and no group."""
         return not self.members
 
     @property
@@ -114,11 +112,9 @@ def committed(place: Place, kind: Kind, network: tuple[str, ...]) -> dict[str, A
     ``network`` is the sample set, the run and the checkpoint. A group that is being created, or
     that a kill left half removed, is not among them.
     """
-    sample_set, run, checkpoint = network
-    names = {"sample_set": sample_set, "run": run, "checkpoint": checkpoint}
-    opened = Store(place) if kind == "activations" else GramStore(place)
+    (sample_set, run, checkpoint), opened = network, STORES[kind](place)
     try:
-        return {each.meta.key.path: each for each in opened.find(**names)}
+        return {each.meta.key.path: each for each in opened.find(run, checkpoint, sample_set)}
     except StoreError:
         return None
 
@@ -133,17 +129,12 @@ def result_facts(
         attributes = read_attributes(place / name)
         if attributes is None or form.mark not in attributes:
             return None
-        n_bytes = sum(array_bytes(place / name / array) for array in attributes[DIGESTS])
+        arrays = filter(None, (read_array(place / name / each) for each in attributes[DIGESTS]))
+        n_bytes = sum(math.prod(each.shape) * np.dtype(each.dtype).itemsize for each in arrays)
         texts = dict.fromkeys(text for side in form.sides for text in attributes[form.mark][side])
         return n_bytes, [RepresentationKey.from_text(text) for text in texts]
     except (StoreError, KeyError, TypeError):
         return None
-
-
-def array_bytes(folder: Place) -> int:
-    """Return the bytes of an array of numbers, as they are in memory."""
-    node = read_array(folder)
-    return 0 if node is None else math.prod(node.shape) * np.dtype(node.dtype).itemsize
 
 
 def networks(found: list[Usage]) -> Iterator[tuple[tuple[str, ...], list[Usage]]]:

@@ -23,8 +23,8 @@ from store.maintenance.damage import (
     reason_of,
 )
 from store.maintenance.expected_metadata import NoMetadataError, check_group, read_node
-from store.maintenance.usage import DEPTHS
-from store.maintenance.verify_arrays import COORDINATE_ARRAYS, READERS, examine
+from store.maintenance.usage import DEPTHS, STORES
+from store.maintenance.verify_arrays import COORDINATE_ARRAYS, examine
 from store.maintenance.verify_records import examine_records
 from store.model.names import TAP_DEPTH, fits, is_folder, is_tap_folder, tap_folder
 from store.model.schema import SCHEMA_VERSION
@@ -126,7 +126,7 @@ class _Walk:
         self, place: Place, kind: Kind, patterns: tuple[str, ...], taps_of: TapsOf
     ) -> None:
         self._place, self._kind, self._taps_of = place, kind, taps_of
-        self._form, self._damaged = READERS[kind].form, partial(Checked.damaged, kind)
+        self._form, self._damaged = STORES[kind].reader.form, partial(Checked.damaged, kind)
         self._patterns = (*patterns, *["*"] * (self._form.depth - len(patterns)))
 
     def folders(self, path: str) -> Iterator[Checked]:

@@ -12,16 +12,13 @@ from store.arrays.reader import Representation, n_missing_taps
 from store.errors import DamagedChunkError, SchemaError, StoreError, StoreLocationError
 from store.maintenance.damage import METADATA, Checked, Damage, Unfinished, reason_of
 from store.maintenance.expected_metadata import check_array, check_group
+from store.maintenance.usage import STORES
 from store.model.schema import Commit
 from store.storage.claims import is_claimed
 from store.storage.paths import Place, check_inside, child_names
 from store.zarrfiles.layout import COMMITS, COORDINATES, LATER, SOURCE, Kind
 from store.zarrfiles.metadata_files import NODE, SEAL, read_attributes
 
-READERS: Final[dict[Kind, type[CommittedReader[Any]]]] = {
-    "activations": Representation,
-    "grams": Grams,
-}
 COORDINATE_ARRAYS: Final[Mapping[str, np.dtype[Any]]] = {
     "sample": np.dtype("<i8"),
     "label": np.dtype("<i4"),
@@ -66,14 +63,15 @@ def _n_missing_taps(reader: CommittedReader[Any]) -> int:
 def opened(root: Place, kind: Kind, path: str) -> CommittedReader[Any]:
     """Return a reader of a group; raises StoreError where its metadata are damaged."""
     check_inside(root, root / path / NODE)
-    form = READERS[kind].form
+    reader_of = STORES[kind].reader
+    form = reader_of.form
     of_grams = {MEDIAN_DISTANCE, FIRST_MEDIAN_DISTANCE, BOUNDS, UNIT} if kind == "grams" else set()
     check_group(root / path, form.mark, COORDINATES, COMMITS, LATER, SOURCE, *of_grams)
     attributes = read_attributes(root / path) or {}
     stored = parse(form, attributes, path)
     if stored is None:
         raise SchemaError(f"it has no attribute {form.mark!r}")
-    reader = READERS[kind](root, *stored)
+    reader: CommittedReader[Any] = reader_of(root, *stored)
     if isinstance(reader, Grams):
         _ = reader.median_distance, reader.bounds  # raises for other values than numbers
     # The first version had neither attributes of networks nor seals.

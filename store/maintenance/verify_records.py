@@ -5,17 +5,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import zarr
 
 from store.arrays.committed import ArrayForm
 from store.errors import SchemaError, StoreError, StoreLocationError
 from store.maintenance.damage import FOLDER, METADATA, Checked, Damage, reason_of
 from store.maintenance.expected_metadata import TEXT, NoMetadataError, check_array, check_group
+from store.maintenance.usage import FORMS
 from store.model.names import fits
-from store.records.records import DIGESTS, RecordForm
-from store.records.registry import FORMS
-from store.storage.exhaustion import pass_on
-from store.storage.paths import Place, check_inside, child_names, walk_files, zarr_store
+from store.records.records import DIGESTS, RecordForm, read_values
+from store.storage.paths import Place, check_inside, child_names, walk_files
 from store.zarrfiles.layout import Kind
 from store.zarrfiles.metadata_files import read_array, read_attributes
 
@@ -118,11 +116,6 @@ def _check_array(
 def _check_names(folder: Place, wanted: list[str]) -> None:
     """Raise SchemaError for the names along a dimension, which xarray shows."""
     _check_array(folder, (len(wanted),), TEXT, (folder.name,))
-    try:
-        array = zarr.open_array(zarr_store(folder, read_only=True), mode="r", zarr_format=3)
-        found = [str(name) for name in np.asarray(array[:])]
-    except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        pass_on(error)
-        raise SchemaError(reason_of(error)) from error
+    found = [str(name) for name in read_values(folder, TEXT, folder.name)]
     if found != wanted:
         raise SchemaError(f"they are {found}, not {wanted}")

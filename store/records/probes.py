@@ -13,8 +13,6 @@ from store.model.schema import RepresentationKey
 from store.records import records
 from store.records.records import Arrays, Matrix, RecordForm, Sizes
 
-PROBE: Final = "allcnn_probe"
-
 ARRAYS: Final[dict[str, tuple[str, ...]]] = {
     "accuracy": ("tap",),
     "train_accuracy": ("tap",),
@@ -73,8 +71,7 @@ class ProbeResult:
                 f"are of {len(networks)} networks",
                 "want those of one checkpoint of one run, on one sample set",
             )
-        lengths = {"tap": len(self.taps), "class": len(self.classes)}
-        for name, values in PROBES.as_stored(self.name, PROBES.arrays_of(self), lengths).items():
+        for name, values in PROBES.as_stored(self).items():
             if name in _SHARES and np.any((values < 0) | (values > 1)):
                 what = f"{name} of probe {self.name}"
                 raise SchemaError(what, "has values outside 0 to 1", remedy="give shares")
@@ -109,14 +106,11 @@ def _make(facts: Mapping[str, Any], arrays: Arrays) -> ProbeResult:
 PROBES: Final = RecordForm(
     kind="probes",
     noun="probe",
-    mark=PROBE,
-    facts_of=lambda probe: records.facts_of(probe, ARRAYS),
+    mark="allcnn_probe",
+    own=ARRAYS,
     arrays_of=lambda probe: {name: getattr(probe, name) for name in ARRAYS},
+    axes={"tap": "taps", "class": "classes"},
     sides=("taps",),
-    labels=lambda facts: {
-        "tap": records.tap_names(facts["taps"]),
-        "class": list(map(str, facts["classes"])),
-    },
     dimensions=ARRAYS.__getitem__,
     first=(next(iter(ARRAYS)),),
     integers=frozenset({"n_features"}),

@@ -23,13 +23,7 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from store.arrays.committed import READABLE_CODECS
-from store.errors import (
-    DamagedChunkError,
-    SchemaError,
-    StoreError,
-    StoreLocationError,
-    UnfinishedError,
-)
+from store.errors import DamagedChunkError, SchemaError, StoreError, UnfinishedError
 from store.model.field_checks import check_text, check_utc, shown
 from store.model.names import check_component
 from store.model.schema import RepresentationKey, as_json
@@ -48,11 +42,21 @@ from store.storage.paths import (
     zarr_store,
 )
 from store.storage.remote_errors import reaching
-from store.zarrfiles.layout import Kind, crc32c, create_root, drafted, has_store, open_root
+from store.zarrfiles.layout import (
+    Kind,
+    crc32c,
+    create_root,
+    drafted,
+    has_store,
+    open_root,
+    writing,
+)
 from store.zarrfiles.metadata_files import read_array, read_attributes, write_attributes
 
 DIGESTS: Final = "allcnn_digests"
 """Attribute of a record: a digest of each of its arrays."""
+
+_CODECS: Final = READABLE_CODECS | {"vlen-utf8"}
 
 _SWAPS, _LOOKS = 5, 20
 _SWAPPING_S = 0.01
@@ -78,12 +82,10 @@ class RecordForm(Generic[T]):
         kind: of store.
         noun: what errors call a record.
         mark: attribute of a group that holds the facts.
-        facts_of: returns what is written of a record beside its arrays, as JSON values; its
-            ``name`` is that of the folder.
+        own: fields of a record that are arrays; the others are facts, as JSON values.
         arrays_of: returns the arrays of a record by their names.
-        sides: facts that list the representations which a record is about, by the texts of
-            their keys.
-        labels: returns by dimension, from the facts, the names of its places, which xarray shows.
+        axes: by dimension, the fact that lists its places, of which xarray shows the names.
+        sides: those of these facts that list representations, by the texts of their keys.
         dimensions: of an array of numbers, by its name; raises for no name of one.
         first: names by which a folder that lost its metadata is known for a record.
         integers: those of int64; others are float64.
@@ -96,10 +98,10 @@ class RecordForm(Generic[T]):
     kind: Kind
     noun: str
     mark: str
-    facts_of: Callable[[T], dict[str, Any]]
+    own: Collection[str]
     arrays_of: Callable[[T], Arrays]
+    axes: Mapping[str, str]
     sides: tuple[str, ...]
-    labels: Callable[[Mapping[str, Any]], dict[str, list[str]]]
     dimensions: Callable[[str], tuple[str, ...]]
     first: tuple[str, ...]
     integers: frozenset[str]
@@ -111,20 +113,36 @@ class RecordForm(Generic[T]):
         """Return the type of the numbers in an array."""
         return np.dtype(np.int64 if array in self.integers else np.float64)
 
-    def as_stored(self, record: str, arrays: Mapping[str, Any], lengths: dict[str, int]) -> Arrays:
+    def facts_of(self, record: Any) -> dict[str, Any]:
+        """Return what is written of a record beside its arrays."""
+        names = [each.name for each in fields(record) if each.name not in self.own]
+        return {name: as_json(getattr(record, name)) for name in names}
+
+    def labels(self, facts: Mapping[str, Any]) -> dict[str, list[str]]:
+        """Return by dimension the names of its places."""
+        return {
+            axis: [
+                str(RepresentationKey.from_text(each) if fact in self.sides else each)
+                for each in facts[fact]
+            ]
+            for axis, fact in self.axes.items()
+        }
+
+    def as_stored(self, record: Any) -> Arrays:
         """Return the arrays of a record in the types in which they are stored.
 
         Raises SchemaError unless they have the lengths of their dimensions; the first array that
         has a dimension of unknown length says how long that is.
         """
         made: Arrays = {}
-        for name, values in arrays.items():
+        lengths = {axis: len(getattr(record, fact)) for axis, fact in self.axes.items()}
+        for name, values in self.arrays_of(record).items():
             dimensions, shape = self.dimensions(name), np.shape(values)
             if len(shape) == len(dimensions):
                 lengths = dict(zip(dimensions, shape, strict=True)) | lengths
             wanted = tuple(lengths.get(dimension, dimension) for dimension in dimensions)
             if shape != wanted:
-                what = f"{name} of {self.noun} {record}"
+                what = f"{name} of {self.noun} {record.name}"
                 raise SchemaError(what, f"has shape {shape}", f"want {wanted}")
             made[name] = np.ascontiguousarray(values, self.dtype_of(name))
         return made
@@ -232,17 +250,7 @@ class RecordForm(Generic[T]):
         if not self.has_array(name):
             found = f"has no array {shown(name)}"
             raise SchemaError(str(folder), found, remedy="delete it and compute it again")
-        try:
-            node = read_array(folder / name)
-            if node is None or not READABLE_CODECS.issuperset(node.codec_names):
-                foreign = "it has a codec that Zarr itself does not know"
-                raise ValueError(foreign if node else "no array")
-            opened = zarr_store(folder / name, read_only=True)
-            array = zarr.open_array(opened, mode="r", zarr_format=3)
-            values = np.ascontiguousarray(array[:], self.dtype_of(name))
-        except (KeyError, ValueError, TypeError, RuntimeError, FileNotFoundError) as error:
-            pass_on(error)
-            raise DamagedChunkError.of(where, error, "compute it again", "is") from error
+        values = read_values(folder / name, self.dtype_of(name), where)
         if crc32c(values) != digest:
             raise DamagedChunkError(where, "is not what was written", remedy="compute it again")
         return values
@@ -256,49 +264,36 @@ class RecordForm(Generic[T]):
     def rebuilt(self, folder: Place, facts: object, arrays: Arrays) -> T:
         """Put a record together; SchemaError where it does not fit, or has another's name."""
         checked = self.check_facts(folder, facts)
-        try:
+        with _well_formed(folder):
             record = self.make(checked, arrays)
-        except (TypeError, KeyError, ValueError) as error:
-            raise _malformed(folder, error) from error
         if checked["name"] != folder.name:
             found = f"holds {self.noun} {checked['name']}"
             raise SchemaError(str(folder), found, remedy="rename the folder to that")
         return record
 
     def read_facts(self, folder: Place) -> dict[str, Any] | None:
-        """Return the facts of a finished record, without its numbers; None where there is none.
-
-        Raises SchemaError or DamagedChunkError where they are not what is written.
-        """
+        """Return the facts of a finished record, without its numbers; None where there is none."""
         attributes = read_attributes(folder) or {}
         return self.check_facts(folder, attributes[self.mark]) if self.mark in attributes else None
 
     def check_facts(self, folder: Place, facts: object) -> dict[str, Any]:
         """Return the facts of a record; SchemaError where they have other types or bounds."""
-        try:
+        with _well_formed(folder):
             if not isinstance(facts, dict):
                 raise TypeError("no JSON object")
             self.check(facts)
-        except (TypeError, KeyError, ValueError) as error:
-            why = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise _malformed(folder, why) from error
         return facts
 
     def names(self, store: Address) -> list[str]:
-        """Return the names of finished records, sorted; one that is damaged is among them.
-
-        Reading that one raises what is wrong with it, and the others can be read.
-        """
+        """Return the names of finished records, sorted; one that is damaged is among them."""
         place = as_place(store)
         open_root(place, self.kind)
-        found = []
-        for name in child_names(place):
-            try:
-                if self.mark in (read_attributes(place / name) or {}):
-                    found.append(name)
-            except (SchemaError, DamagedChunkError):
-                found.append(name)
-        return found
+        return [name for name in child_names(place) if self._is_finished(place / name)]
+
+    def _is_finished(self, folder: Place) -> bool:
+        with suppress(SchemaError, DamagedChunkError):
+            return self.mark in (read_attributes(folder) or {})
+        return True
 
     def has(self, store: Address, name: str) -> bool:
         """Return whether a finished record has this name; a store not yet there has none."""
@@ -310,6 +305,20 @@ class RecordForm(Generic[T]):
         return self.mark in (read_attributes(place / name) or {})
 
 
+def read_values(folder: Place, dtype: np.dtype[Any], where: str) -> npt.NDArray[Any]:
+    """Read an array; raises DamagedChunkError, which calls it ``where``, if that fails."""
+    try:
+        node = read_array(folder)
+        if node is None or not _CODECS.issuperset(node.codec_names):
+            foreign = "it has a codec that Zarr itself does not know"
+            raise ValueError(foreign if node else "no array")
+        array = zarr.open_array(zarr_store(folder, read_only=True), mode="r", zarr_format=3)
+        return np.ascontiguousarray(array[:], dtype)
+    except (KeyError, ValueError, TypeError, RuntimeError, FileNotFoundError) as error:
+        pass_on(error)
+        raise DamagedChunkError.of(where, error, "compute it again", "is") from error
+
+
 def check_writable(store: Address, kind: Kind) -> None:
     """Make a store of records where there is none, and find out whether one can be written there.
 
@@ -317,28 +326,11 @@ def check_writable(store: Address, kind: Kind) -> None:
     """
     place = as_place(store)
     trial = place / ".writable.partial"
-    with reaching(place):
-        create_root(place, kind)
-        try:
-            write_bytes(trial, b"")
-            trial.unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreLocationError(
-                f"cannot write to {place} ({error.strerror or error}), where the result would be"
-                " kept",
-                remedy="make it writable, or use a workspace of your own",
-            ) from error
-
-
-def facts_of(record: Any, arrays: Collection[str]) -> dict[str, Any]:
-    """Return the fields of a record, but for its arrays, as JSON values."""
-    names = [each.name for each in fields(record) if each.name not in arrays]
-    return {name: as_json(getattr(record, name)) for name in names}
-
-
-def tap_names(texts: list[str]) -> list[str]:
-    """Return what representations are called, of the texts of their keys."""
-    return [str(RepresentationKey.from_text(text)) for text in texts]
+    create_root(place, kind)
+    advice = "; make it writable, or use a workspace of your own"
+    with writing(place, f"cannot write to {place}, where the result would be kept", advice):
+        write_bytes(trial, b"")
+        trial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -401,8 +393,14 @@ def _identity(folder: Place) -> tuple[int, int] | None:
     return None
 
 
-def _malformed(folder: Place, why: object) -> SchemaError:
-    return SchemaError(str(folder), f"is malformed ({why})", remedy="compute it again")
+@contextmanager
+def _well_formed(folder: Place) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, KeyError, ValueError) as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else error
+        found = f"is malformed ({why})"
+        raise SchemaError(str(folder), found, remedy="compute it again") from error
 
 
 def check_provenance(facts: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from typing import Any, Final
 
@@ -18,8 +18,6 @@ from store.model.names import check_component
 from store.model.schema import RepresentationKey
 from store.records import records
 from store.records.records import Arrays, Matrix, RecordForm, Sizes
-
-RESULT: Final = "allcnn_result"
 
 VALUES: Final = "values"
 ERRORS: Final = "errors"
@@ -181,8 +179,7 @@ class SimilarityResult:
 
     def __post_init__(self) -> None:
         check_component("result", self.name)
-        lengths = {"row": len(self.rows), "column": len(self.columns)}
-        made = RESULTS.as_stored(self.name, self.arrays, lengths)
+        made = RESULTS.as_stored(self)
         for name in (VALUES, ERRORS):
             object.__setattr__(self, name, made.pop(name, None))
         object.__setattr__(self, "parts", made)
@@ -223,26 +220,38 @@ def settings_of(method: Mapping[str, Any]) -> dict[str, Any]:
     return {"sigma": None} | {name: each for name, each in method.items() if name not in _SHOWN}
 
 
-def _check(facts: Mapping[str, Any]) -> None:
+def _completed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a result, also of one that an earlier version wrote with fewer."""
+    reason = facts.get("standard_errors_reason", "")
+    lacked = {"errors_reason": reason, "label": None, "n_skipped": 0, "sources": [0, 0]}
+    found = lacked | {"provenance": {}} | dict(facts) | {"method": method_of(facts)}
+    return {each.name: found[each.name] for each in fields(SimilarityResult) if each.name in found}
+
+
+def _check(stored: Mapping[str, Any]) -> None:
     """Raise SchemaError, KeyError or TypeError for facts of other types or bounds."""
+    facts = _completed(stored)
     check_component("result", facts["name"])
     sizes = [len(as_list(side, facts[side])) for side in ("rows", "columns")]
-    _check_method(method_of(facts))
-    check_count("n_examples", facts["n_examples"], least=0)
-    check_count("n_skipped", facts.get("n_skipped", 0), least=0)
-    for count in as_list("sources", facts.get("sources", [0, 0])):
+    _check_method(facts["method"])
+    for name in ("n_examples", "n_skipped"):
+        check_count(name, facts[name], least=0)
+    for count in as_list("sources", facts["sources"]):
         check_count("sources", count, least=0)
-    if facts.get("label") is not None:
+    if facts["label"] is not None:
         check_count("label", facts["label"], least=0)
-    reason = facts.get("errors_reason", facts.get("standard_errors_reason", ""))
-    if reason != "":
-        check_text("errors_reason", reason, _MOST_LETTERS)
+    if facts["errors_reason"] != "":
+        check_text("errors_reason", facts["errors_reason"], _MOST_LETTERS)
     for row, column, reason in as_list("reasons", facts["reasons"]):
         check_count("row of a reason", row, 0, sizes[0] - 1)
         check_count("column of a reason", column, 0, sizes[1] - 1)
         check_text("a reason", reason, _MOST_LETTERS)
     records.check_provenance(facts)
-    _check_digests(facts.get("provenance", {}).get("checkpoint_digests"))
+    sides = facts["provenance"].get("checkpoint_digests")
+    for networks in records.check_dict("checkpoint_digests", sides).values():
+        for network, digest in records.check_dict("checkpoint_digests", networks).items():
+            check_text("checkpoint_digest", network)
+            check_text("checkpoint_digest", digest)
 
 
 def _check_method(method: Mapping[str, Any]) -> None:
@@ -265,48 +274,27 @@ def _check_method(method: Mapping[str, Any]) -> None:
             raise SchemaError(f"{name} is {shown(method[name])}", remedy="want true or false")
 
 
-def _check_digests(sides: object) -> None:
-    for networks in records.check_dict("checkpoint_digests", sides).values():
-        for network, digest in records.check_dict("checkpoint_digests", networks).items():
-            check_text("checkpoint_digest", network)
-            check_text("checkpoint_digest", digest)
-
-
-def _make(facts: Mapping[str, Any], arrays: Arrays) -> SimilarityResult:
-    found = {_modern(name): values for name, values in arrays.items()}
-    return SimilarityResult(
-        name=facts["name"],
-        rows=tuple(map(RepresentationKey.from_text, facts["rows"])),
-        columns=tuple(map(RepresentationKey.from_text, facts["columns"])),
-        method=method_of(facts),
-        values=found.pop(VALUES),
-        n_examples=facts["n_examples"],
-        errors=found.pop(ERRORS, None),
-        errors_reason=facts.get("errors_reason", facts.get("standard_errors_reason", "")),
-        parts=found,
-        reasons=tuple((i, j, why) for i, j, why in facts["reasons"]),
-        label=facts.get("label"),
-        n_skipped=facts.get("n_skipped", 0),
-        sources=tuple(facts.get("sources", (0, 0))),
-        provenance=facts.get("provenance", {}),
-    )
-
-
-def _modern(array: str) -> str:
-    return _FORMER.get(array, array.replace("bandwidths_", "scales_"))
+def _make(stored: Mapping[str, Any], arrays: Arrays) -> SimilarityResult:
+    facts = _completed(stored)
+    for side in ("rows", "columns"):
+        facts[side] = tuple(map(RepresentationKey.from_text, facts[side]))
+    facts |= {"reasons": tuple(map(tuple, facts["reasons"])), "sources": tuple(facts["sources"])}
+    found = {
+        _FORMER.get(name, name.replace("bandwidths_", "scales_")): values
+        for name, values in arrays.items()
+    }
+    values, errors = found.pop(VALUES), found.pop(ERRORS, None)
+    return SimilarityResult(**facts, values=values, errors=errors, parts=found)
 
 
 RESULTS: Final = RecordForm(
     kind="similarity",
     noun="result",
-    mark=RESULT,
-    facts_of=lambda result: records.facts_of(result, (VALUES, ERRORS, "parts")),
+    mark="allcnn_result",
+    own=(VALUES, ERRORS, "parts"),
     arrays_of=lambda result: result.arrays,
+    axes={"row": "rows", "column": "columns"},
     sides=("rows", "columns"),
-    labels=lambda facts: {
-        "row": records.tap_names(facts["rows"]),
-        "column": records.tap_names(facts["columns"]),
-    },
     dimensions=dimensions_of,
     first=(VALUES, "cka"),
     integers=frozenset({SIZES}),
