@@ -23,10 +23,7 @@ def as_floats(values: Any, name: str = "the array") -> npt.NDArray[Any]:
 
 
 def as_real(values: Any, name: str = "the array") -> npt.NDArray[Any]:
-    """Return real numbers of any library as NumPy's; raises ArrayError, which calls them ``name``.
-
-    As ``as_numpy`` does, and raises also for complex numbers, dates, texts, records and objects.
-    """
+    """Return real numbers as ``as_numpy`` does; raises ArrayError for anything else, too."""
     array = as_numpy(values, name)
     check_numeric(name, array.dtype)
     return array
@@ -159,8 +156,7 @@ def as_rows(
 ) -> npt.NDArray[Any]:
     """Return rows of a tap as NumPy's, with their channels last; raises ArrayError for others.
 
-    ``channels_first`` says whether those of three or four axes have their channels second, of all
-    taps or of some, which it names.
+    ``channels_first`` says of which taps, or whether of all, those of 3 or 4 axes have them second.
     """
     rows = as_real(values, f"tap {name}")
     check_tap(name, rows.shape)

@@ -110,10 +110,7 @@ def _unescaped(folder: str) -> tuple[str | None, bool]:
 
 
 def tap_name(folder: str) -> str | None:
-    """Return the name that a folder stands for; None where it is cut, or no tap has such a folder.
-
-    The name of a cut one is in its metadata.
-    """
+    """Return the name that a folder stands for; None where it is cut, or stands for none."""
     if is_component(folder):
         return folder
     name, is_cut = _unescaped(folder)

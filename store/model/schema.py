@@ -438,7 +438,7 @@ def _as_python(attributes: object) -> object:
 
 
 def _short_digest(digest: str) -> str:
-    """Return 12 hexadecimal digits of a digest, whatever text that is."""
+    """Return 12 hexadecimal digits for a digest, whatever text that is."""
     if found := _SHA256.fullmatch(digest):
         return found[1]
     return hashlib.sha256(digest.encode("utf-8", "surrogatepass")).hexdigest()[:12]
