@@ -162,49 +162,44 @@ class RecordForm(Generic[T]):
         with reaching(place):
             if isinstance(place, Path):
                 self._replace(place, facts, arrays)
-                return
-            remove_tree(place / name)
-            with drafted(place, name) as group:
-                self._write_arrays(group, facts, arrays)
-            self._write_facts(place / name, facts, arrays)
+            else:
+                remove_tree(place / name)
+                self._fill(place, name, facts, arrays)
 
     def _replace(self, place: Path, facts: dict[str, Any], arrays: Arrays) -> None:
         name = facts["name"]
         with _locked_draft(place, name) as draft:
             try:
-                group = zarr.create_group(zarr_store(draft, read_only=False), zarr_format=3)
-                self._write_arrays(group, facts, arrays)
-                self._write_facts(draft, facts, arrays)
+                self._fill(place, draft.name, facts, arrays)
                 _swap(draft, place / name, draft.with_suffix(".replaced"))
             except OSError:
                 shutil.rmtree(draft, ignore_errors=True)  # a full disk needs the room
                 raise
         _remove_leftovers(place, name)
 
-    def _write_arrays(self, group: zarr.Group, facts: dict[str, Any], arrays: Arrays) -> None:
+    def _fill(self, place: Place, path: str, facts: dict[str, Any], arrays: Arrays) -> None:
+        """Write a group, its attributes last: without them it is unfinished."""
         labels = {
             name: np.array(names, dtype=np.dtypes.StringDType())
             for name, names in self.labels(facts).items()
         }
-        for name, values in (arrays | labels).items():
-            fill: dict[str, Any] = {"fill_value": 0 if name in self.integers else math.nan}
-            group.create_array(
-                name,
-                data=values,
-                chunks=tuple(max(1, size) for size in values.shape),
-                filters=None,
-                # Not zstd: some flipped bits of what it writes change no letter of a label, and
-                # no one would find them.
-                compressors=(Crc32cCodec(),),
-                dimension_names=(name,) if name in labels else self.dimensions(name),
-                config={"write_empty_chunks": True},
-                **({} if name in labels else fill),
-            )
-
-    def _write_facts(self, folder: Place, facts: dict[str, Any], arrays: Arrays) -> None:
-        """Write a group's attributes, last: without them it is unfinished."""
+        with drafted(place, path) as group:
+            for name, values in (arrays | labels).items():
+                fill: dict[str, Any] = {"fill_value": 0 if name in self.integers else math.nan}
+                group.create_array(
+                    name,
+                    data=values,
+                    chunks=tuple(max(1, size) for size in values.shape),
+                    filters=None,
+                    # Not zstd: some flipped bits of what it writes change no letter of a label,
+                    # and no one would find them.
+                    compressors=(Crc32cCodec(),),
+                    dimension_names=(name,) if name in labels else self.dimensions(name),
+                    config={"write_empty_chunks": True},
+                    **({} if name in labels else fill),
+                )
         digests = {name: crc32c(values) for name, values in arrays.items()}
-        write_attributes(folder, {DIGESTS: digests, self.mark: facts})
+        write_attributes(place / path, {DIGESTS: digests, self.mark: facts})
 
     def read(self, store: Address, name: str) -> T:
         """Read a finished record.
