@@ -87,7 +87,7 @@ def check_removable(place: Place, found: Usage) -> None:
 
 def is_held(place: Place, found: Usage) -> bool:
     """Return whether a living writer holds the group that this is, or lies in."""
-    if found.kind in FORMS or len(found.names) < DEPTHS[found.kind]:
+    if found.kind in NAMED or len(found.names) < DEPTHS[found.kind]:
         return False
     return is_claimed(place / found.group / _ARRAYS[found.kind])
 
