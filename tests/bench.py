@@ -933,16 +933,17 @@ def tasks(count: int = 200) -> None:
 def results(count: int = N_CHECKPOINTS, n_minibatches: int = 40) -> None:
     """Time what the client does with the sums of all pairs, and the memory that it takes."""
     sample_set = SampleSet("noise", "test", N_EXAMPLES, (32, 32, 3), "0" * 64)
-    made = "sha256:0", sample_set, 0, "float32", 0, True, "", "2026-01-01T00:00:00+00:00", True
-    side = [
-        Compared(store.RepresentationKey(sample_set.name, f"run{i:04}", "final", "conv1"), *made)
+    made = sample_set, "sha256:0", 0, (1,), "float32", 1, "bench", "2026-01-01T00:00:00+00:00"
+    keys = [
+        store.RepresentationKey(sample_set.name, f"run{i:04}", "final", "conv1")
         for i in range(count)
     ]
+    side = [Compared(store.RepresentationMeta(key, *made), "", 0, kept=True) for key in keys]
     own = np.ones((n_minibatches, count))
     cross = np.random.default_rng(0).random((n_minibatches, count, count))
     sizes = np.full(n_minibatches, MINIBATCH)
     part = Part(pair_sums.MinibatchSums(cross, own, own, sizes), np.zeros((0, count, count)), 0)
-    how = Slot(0, Method(), None, "bench"), Comparison(EVERYTHING, EVERYTHING)
+    how = Slot(Method(), None, "bench"), Comparison(EVERYTHING, EVERYTHING)
     none = [[None] * count] * 2
 
     with scratch() as workspace:

@@ -20,16 +20,16 @@ from click.testing import CliRunner
 
 import store
 from allcnn import commands
-from allcnn.compare.diagnose import StoredNetwork, alike
+from allcnn.compare.diagnose import alike
 from allcnn.extract import extract
 from allcnn.settings.extraction import Extraction
-from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.sealed_json import read_sealed, write_sealed
 from flows.cli import local_pipeline
 from flows.cli.main import main
-from store import SampleSet
+from store import RepresentationKey, RepresentationMeta, SampleSet
 from tests.faults import chunk_files, edit_attributes, flip_bit, relabel
+from tests.strategies import make_meta
 
 D1, D2 = "small-d1-v2-s0", "small-d2-v2-s0"
 FINAL = f"{D1}@final"
@@ -211,9 +211,11 @@ def sites(path: Path) -> set[tuple[str, str, str]]:
     return found
 
 
-def placed(network: str, side: int, n: int, *, extracted: bool = True) -> StoredNetwork:
+def placed(network: str, side: int, n: int, *, extracted: bool = True) -> RepresentationMeta:
     sample_set = SampleSet("digits", "test", n, (side, side, 1), f"{side:02}23456789abcdef")
-    return StoredNetwork(Selection.parse(network), sample_set, extracted)
+    key = RepresentationKey(sample_set.name, *network.split("@"), "conv1")
+    attributes = {"seed": 0, "epoch": 1} if extracted else {}
+    return make_meta(key=key, sample_set=sample_set, attributes=attributes)
 
 
 def test_examples_that_cannot_be_shown_to_both_are_said(trained: Workspace) -> None:

@@ -1,9 +1,10 @@
 """Find stored representations, and what a comparison can use of each."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, product
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from allcnn.similarity.kernels import BaseKernel
 from allcnn.similarity.method import Pool
 from allcnn.workspace.paths import Workspace
 from store import (
-    Attributes,
     DType,
     GramKey,
     GramMeta,
@@ -25,7 +25,14 @@ from store import (
     RepresentationMeta,
     SampleSet,
 )
+from store.arrays.scan import CommittedStore
 from store.storage import remote_errors
+from store.storage.paths import Place
+
+R = TypeVar("R", Representation, Grams)
+
+
+Meta = RepresentationMeta | GramMeta
 
 
 @dataclass(frozen=True)
@@ -33,28 +40,21 @@ class Source:
     """A representation to compare, by names and numbers alone.
 
     Attributes:
-        key: the representation's.
-        digest: of its checkpoint.
-        sample_set: the examples.
-        tap_index: its position in the network.
-        dtype: of the activations, stored or once computed.
+        meta: of its activations, or of its Grams where those are unfinished or were removed.
+        rows_digest: of the activations, stored or once stored; empty where they never were.
         row_bytes: of one example's stored activations; 0 where none are stored.
         kept: whether its Grams are kept already.
-        rows_digest: of the activations, stored or once stored; empty where they never were.
-        created_at: when what is used was begun to be stored.
-        extracted: whether it was extracted from a run, and not imported.
     """
 
-    key: RepresentationKey
-    digest: str
-    sample_set: SampleSet
-    tap_index: int
-    dtype: DType
+    meta: Meta
+    rows_digest: str
     row_bytes: int
     kept: bool
-    rows_digest: str
-    created_at: str
-    extracted: bool
+
+    @property
+    def key(self) -> RepresentationKey:
+        """The representation's."""
+        return self.meta.of
 
     @property
     def network(self) -> Selection:
@@ -63,8 +63,7 @@ class Source:
 
     def gram_key(self, job: Comparison) -> GramKey:
         """Return where its Grams are, or will be."""
-        kernel, pool, batch_size = _kind(job)
-        return GramKey(self.key, kernel, pool, batch_size, self.dtype, self.digest)
+        return GramKey(self.key, *_kind(job), self.meta.dtype, self.meta.checkpoint_digest)
 
 
 Sides = tuple[list[Source], list[Source]]
@@ -95,129 +94,66 @@ class Found:
     activations: Representation | None
     grams: tuple[Grams, ...]
 
-    def versions(self, job: Comparison) -> set[Version]:
-        """Return the versions that the comparison can use."""
+    @property
+    def _first(self) -> Sequence[Representation | Grams]:
+        return self.grams if self.activations is None else (self.activations,)
+
+    @property
+    def meta(self) -> Meta:
+        """The metadata of its activations, or of some of its Grams."""
+        return self._first[0].meta
+
+    @property
+    def whole(self) -> Representation | None:
+        """Its activations, where they are all there."""
         tap = self.activations
-        if tap is not None and tap.complete:
-            return {(tap.meta.checkpoint_digest, tap.meta.dtype)}
-        return set() if job.method.is_whole else set(map(_version_of, self.fitting(job)))
-
-    def digests(self) -> set[str]:
-        """Return the checkpoints that this may be of: the one of its activations, or any kept."""
-        tap = self.activations
-        if tap is not None:
-            return {tap.meta.checkpoint_digest}
-        return {g.key.checkpoint_digest for g in self.grams}
-
-    def source(self, job: Comparison, version: Version) -> Source:
-        """Return one of the versions."""
-        kept = [g for g in self.fitting(job) if _version_of(g) == version]
-        tap = self.activations
-        if tap is None or not tap.complete:
-            return self._source(kept[0].meta, version, 0, kept[0].rows_digest, kept=True)
-        has_grams = not job.method.is_whole and bool(kept)
-        return self._source(tap.meta, version, tap.row_bytes, tap.rows_digest, kept=has_grams)
-
-    @property
-    def tap_index(self) -> int:
-        """Position of the tap in its network."""
-        return self._meta.tap_index
-
-    @property
-    def n_taps(self) -> int:
-        """Taps of its network, 0 where the writer did not know."""
-        return self._meta.n_taps or 0
-
-    @property
-    def sample_set(self) -> SampleSet:
-        """The examples."""
-        return self._meta.sample_set
-
-    @property
-    def attributes(self) -> Attributes:
-        """Free attributes of its network."""
-        return self._meta.attributes
-
-    @property
-    def created_at(self) -> str:
-        """When it was begun to be stored."""
-        return self._meta.created_at
+        return tap if tap is not None and tap.complete else None
 
     @property
     def extracted(self) -> bool:
         """Whether it was extracted from a run, rather than imported."""
-        return is_extracted(self.attributes)
+        return is_extracted(self.meta.attributes)
 
-    @property
-    def _meta(self) -> RepresentationMeta | GramMeta:
-        return self.grams[0].meta if self.activations is None else self.activations.meta
+    def digests(self) -> set[str]:
+        """Return the checkpoints that this may be of: the one of its activations, or any kept."""
+        return {each.meta.checkpoint_digest for each in self._first}
 
-    def fitting(self, job: Comparison) -> list[Grams]:
+    def versions(self, job: Comparison) -> set[Version]:
+        """Return the versions that the comparison can use."""
+        if self.whole is not None:
+            return {_version_of(self.whole.meta)}
+        return {_version_of(g.meta) for g in self._fitting(job)}
+
+    def source(self, job: Comparison, version: Version) -> Source:
+        """Return one of the versions."""
+        kept = [g for g in self._fitting(job) if _version_of(g.meta) == version]
+        if (tap := self.whole) is None:
+            return Source(kept[0].meta, kept[0].rows_digest or "", 0, kept=True)
+        return Source(tap.meta, tap.rows_digest, tap.row_bytes, kept=bool(kept))
+
+    def _fitting(self, job: Comparison) -> list[Grams]:
         """Return the whole Grams that serve the comparison."""
         return [
             g
             for g in self.grams
             if (g.key.kernel, g.key.pool, g.key.batch_size) == _kind(job)
+            and not job.method.is_whole
             and g.complete
             and self._is_current(g)
         ]
-
-    def _source(
-        self,
-        meta: RepresentationMeta | GramMeta,
-        version: Version,
-        row_bytes: int,
-        rows_digest: str | None,
-        *,
-        kept: bool,
-    ) -> Source:
-        digest, dtype = version
-        return Source(
-            self.key,
-            digest,
-            meta.sample_set,
-            meta.tap_index,
-            dtype,
-            row_bytes,
-            kept,
-            rows_digest or "",
-            meta.created_at,
-            is_extracted(meta.attributes),
-        )
 
     def _is_current(self, grams: Grams) -> bool:
         """Return whether Grams are those of the activations that are stored now, as far as known.
 
         Activations of other programs may depend on more than the digest of the checkpoint covers.
         """
-        tap = self.activations
-        if tap is None:
-            return True
-        same = grams.key.checkpoint_digest == tap.meta.checkpoint_digest
-        if not tap.complete or grams.rows_digest is None:
-            return same
-        return same and grams.rows_digest == tap.rows_digest
+        if grams.meta.checkpoint_digest not in self.digests():
+            return False
+        return self.whole is None or grams.rows_digest in (None, self.whole.rows_digest)
 
 
-def activations_alone(tap: Representation) -> Source:
-    """Return the activations of a tap as a source, for what asks nothing of Grams."""
-    meta = tap.meta
-    return Source(
-        tap.key,
-        meta.checkpoint_digest,
-        meta.sample_set,
-        meta.tap_index,
-        meta.dtype,
-        0,
-        False,
-        tap.rows_digest,
-        meta.created_at,
-        is_extracted(meta.attributes),
-    )
-
-
-def _version_of(grams: Grams) -> Version:
-    return grams.key.checkpoint_digest, grams.key.dtype
+def _version_of(meta: Meta) -> Version:
+    return meta.checkpoint_digest, meta.dtype
 
 
 def _kind(job: Comparison) -> tuple[BaseKernel, Pool, int]:
@@ -254,8 +190,8 @@ def missing_tap(taps: list[Found], side: Selection) -> int | None:
     """Return the position of a tap that is known to be and is not there, where all are wanted."""
     if side.tap != "*":
         return None
-    there = {each.tap_index for each in taps}
-    n_taps = max(max(there) + 1, *(each.n_taps for each in taps))
+    there = {each.meta.tap_index for each in taps}
+    n_taps = max(max(there) + 1, *(each.meta.n_taps or 0 for each in taps))
     return next((index for index in range(n_taps) if index not in there), None)
 
 
@@ -295,14 +231,15 @@ def _open(
     workspace: Workspace, network: Selection, sample_set: str, *, skip: bool
 ) -> dict[RepresentationKey, Found]:
     where = {"sample_set": sample_set, "run": network.run, "checkpoint": network.checkpoint}
-    taps: dict[RepresentationKey, Representation] = {}
-    if store.has_store(workspace.activations):
-        opened = store.open(workspace.activations)
-        found = opened.scan(**where).found if skip else opened.find(**where)
-        taps = {tap.key: tap for tap in found}
+
+    def stored(place: Place, reading: Callable[[Place], CommittedStore[R]]) -> Sequence[R]:
+        if not store.has_store(place):
+            return ()
+        opened = reading(place)
+        return opened.scan(**where).found if skip else opened.find(**where)
+
+    taps = {tap.key: tap for tap in stored(workspace.activations, store.open)}
     grams: dict[RepresentationKey, list[Grams]] = {}
-    if store.has_store(workspace.grams):
-        kept = store.open_grams(workspace.grams)
-        for each in kept.scan(**where).found if skip else kept.find(**where):
-            grams.setdefault(each.key.of, []).append(each)
+    for each in stored(workspace.grams, store.open_grams):
+        grams.setdefault(each.key.of, []).append(each)
     return {key: Found(key, taps.get(key), tuple(grams.get(key, ()))) for key in {*taps, *grams}}

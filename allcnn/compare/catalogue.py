@@ -250,9 +250,5 @@ def _fits(side: Selection, network: Selection) -> bool:
 def _has_these_rows(kept: StoredResult, taps: Sequence[Found]) -> bool:
     """Return whether a result is of the stored activations, which digests alone may not show."""
     recorded = kept.record["provenance"].get("rows_digests", {})
-    now = {
-        tap.key.text: tap.activations.rows_digest
-        for tap in taps
-        if tap.activations is not None and tap.activations.complete
-    }
+    now = {tap.key.text: tap.whole.rows_digest for tap in taps if tap.whole is not None}
     return all(recorded.get(key, digest) == digest for key, digest in now.items())

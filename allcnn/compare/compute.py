@@ -16,16 +16,16 @@ from allcnn.compare.candidates import Sides, Source
 from allcnn.compare.results import Slot, known_results, result_of, slots
 from allcnn.compare.select import choose
 from allcnn.compare.tasks import Operand, Part, Span, Way
-from allcnn.compare.tile_tasks import Tile, TileOperand
+from allcnn.compare.tile_tasks import Tile
+from allcnn.definitions.bounds import MINIBATCH
 from allcnn.errors import ComparisonError
 from allcnn.machine_memory import host_bytes
 from allcnn.progress import Report, silent
 from allcnn.settings.comparison import Comparison
 from allcnn.similarity import tiled_hsic
-from allcnn.similarity.measures import PairSums
 from allcnn.similarity.pair_sums import MinibatchSums
 from allcnn.workspace.paths import Snapshot, Workspace
-from store import SimilarityResult
+from store import GramKey, RepresentationKey, SimilarityResult
 from store.model.examples import NO_LABEL
 from store.records.records import check_writable
 
@@ -56,8 +56,8 @@ def compare(
     """
     workspace = Snapshot.of(workspace)
     rows, columns = choose(workspace, job)
-    labels = _labels(workspace, job, rows[0])
-    wanted = slots(job, labels, rows, columns)
+    counts = _count_examples(workspace, job, rows[0])
+    wanted = slots(job, counts, rows, columns)
     known = known_results(workspace.similarity, wanted, (rows, columns))
     if known is not None:
         report(1, 1, f"{job.rows} with {job.columns}: already computed")
@@ -66,8 +66,7 @@ def compare(
     check_writable(workspace.similarity, "similarity")
     with Cluster() if cluster is None else nullcontext(cluster) as workers:
         workers.check_sees(workspace.root)
-        work = _Work(workers, workspace, job, (rows, columns), labels, report)
-        results = work.whole(wanted) if job.method.is_whole else work.from_grams(wanted)
+        results = _Work(workers, workspace, job, (rows, columns), counts, report).results(wanted)
     for result in results:
         store.write_result(workspace.similarity, result)
     return results
@@ -77,7 +76,7 @@ def _check_fits(job: Comparison, rows: list[Source], columns: list[Source], n: i
     """Raise ComparisonError where the sums of all minibatches would not fit this machine."""
     if job.method.is_whole:
         return
-    n_minibatches = max(1, rows[0].sample_set.n_samples // job.method.batch_size)
+    n_minibatches = max(1, rows[0].meta.n_samples // job.method.batch_size)
     layers = _COPIES * n_minibatches + job.permutations
     needed = 8 * n * layers * len(rows) * len(columns)
     if needed > (there := host_bytes()):
@@ -89,28 +88,38 @@ def _check_fits(job: Comparison, rows: list[Source], columns: list[Source], n: i
         )
 
 
-def _labels(workspace: Workspace, job: Comparison, source: Source) -> tuple[int, ...] | None:
-    """Return the classes that are compared one by one; raises ComparisonError for an absent one."""
+def _count_examples(workspace: Workspace, job: Comparison, source: Source) -> dict[int | None, int]:
+    """Return the examples of each class that is compared, or of all of them together (None).
+
+    Raises ComparisonError for a class that is absent, or too small for the method.
+    """
     if job.label is None:
-        return None
+        return {None: source.meta.n_samples}
+    name = source.key.sample_set
     if source.row_bytes:
         stored = store.open(workspace.activations)[source.key].labels
     else:
         stored = store.open_grams(workspace.grams)[source.gram_key(job)].labels
-    there = tuple(int(label) for label in np.unique(stored))
-    if there == (NO_LABEL,):
+    numbers = zip(*np.unique(stored, return_counts=True), strict=True)
+    there: dict[int | None, int] = {int(label): int(n) for label, n in numbers}
+    if [*there] == [NO_LABEL]:
         raise ComparisonError(
-            f"the examples of {source.key.sample_set} have no labels",
+            f"the examples of {name} have no labels",
             remedy="store them with labels, or compare all of them together",
         )
-    if job.label == "each":
-        return there
-    if job.label not in there:
+    if job.label != "each" and job.label not in there:
         raise ComparisonError(
-            f"no example of {source.key.sample_set} has label {job.label}",
+            f"no example of {name} has label {job.label}",
             remedy=f"its labels are {', '.join(map(str, there))}",
         )
-    return (job.label,)
+    counts = {label: n for label, n in there.items() if job.label in ("each", label)}
+    for label, n in counts.items():
+        if job.method.is_whole and n < MINIBATCH.least:
+            raise ComparisonError(
+                f"{name} has {n} examples of label {label}",
+                remedy="HSIC needs 4 or more: extract more samples, or name another label",
+            )
+    return counts
 
 
 @dataclass
@@ -121,140 +130,104 @@ class _Work:
     workspace: Snapshot
     job: Comparison
     sides: Sides
-    labels: tuple[int, ...] | None
+    counts: dict[int | None, int]
     report: Report
 
-    def from_grams(self, wanted: list[Slot]) -> list[SimilarityResult]:
-        """Keep the Grams that are missing, then sum over blocks of pairs and over minibatches."""
-        self._keep_missing()
+    def results(self, wanted: list[Slot]) -> list[SimilarityResult]:
+        """Sum over blocks of pairs and minibatches of Grams, or over tiles of whole Grams."""
+        if not self.job.method.is_whole:
+            self._keep_missing()
         rows, columns = (self._operands(side) for side in self.sides)
-        parts = self._pairs(rows, None if rows == columns else columns, len(wanted))
+        sums_of = self._tiles if self.job.method.is_whole else self._pairs
+        parts = sums_of(rows, None if rows == columns else columns)
         medians = [[operand.median for operand in side] for side in (rows, columns)]
         return [
             result_of(slot, self.job, self.sides, medians, part)
             for slot, part in zip(wanted, parts, strict=True)
         ]
 
-    def whole(self, wanted: list[Slot]) -> list[SimilarityResult]:
-        """Sum over tiles of the Gram of the whole set, or of each class."""
-        counts = {label: self._n_examples(label) for label in self.labels or (None,)}
-        rows, columns = (self._with_medians(side) for side in self.sides)
-        medians = [[median for _, median in side] for side in (rows, columns)]
-        sums = self._tiles(rows, None if rows == columns else columns, counts)
-        parts = {
-            slot: Part(MinibatchSums.stack([sums[slot.label][slot.index]]), np.zeros((0, 0, 0)), 0)
-            for slot in wanted
-        }
-        return [result_of(slot, self.job, self.sides, medians, parts[slot]) for slot in wanted]
-
     def _keep_missing(self) -> None:
         missing = dict.fromkeys(s for side in self.sides for s in side if not s.kept)
         # The largest first, so that no worker is left with them at the end.
         ordered = sorted(missing, key=lambda s: -s.row_bytes)
-        calls = [
-            (
-                str(self.workspace.activations),
-                str(self.workspace.grams),
-                source.gram_key(self.job),
-            )
-            for source in ordered
-        ]
+        paths = str(self.workspace.activations), str(self.workspace.grams)
+        calls = [(*paths, source.gram_key(self.job)) for source in ordered]
         self._gather(tasks.keep_grams, calls, "Grams")
         self.workspace.forget({source.network for source in missing})
 
-    def _operands(self, side: list[Source]) -> list[Operand]:
-        kept = store.open_grams(self.workspace.grams)
-        keys = [source.gram_key(self.job) for source in side]
-        if not self.job.method.kernel.uses_median:
-            return [Operand(key, None) for key in keys]
-        medians = [kept[key].median_distance for key in keys]
-        # Not kept beside Grams of earlier versions, nor where a kill came before it.
-        calls = [(str(self.workspace.grams), keys[i]) for i, m in enumerate(medians) if m is None]
-        found = iter(self._gather(tasks.median_of_grams, calls, "bandwidths") if calls else ())
-        return [
-            Operand(key, next(found) if median is None else median)
-            for key, median in zip(keys, medians, strict=True)
-        ]
+    def _operands(self, side: list[Source]) -> list[Operand[Any]]:
+        """Return what tasks read, with the median distances that the kernels need."""
+        job, what = self.job, "bandwidths"
+        keys: list[Any] = [s.key if job.method.is_whole else s.gram_key(job) for s in side]
+        medians: dict[Any, float | None] = dict.fromkeys(keys)
+        if job.method.kernel.uses_median and job.method.is_whole:
+            path = str(self.workspace.activations)
+            whole = [(path, key, job.method.pool) for key in keys]
+            medians |= zip(
+                keys, self._gather(tile_tasks.median_of_sample, whole, what), strict=True
+            )
+        elif job.method.kernel.uses_median:
+            kept = store.open_grams(self.workspace.grams)
+            medians = {key: kept[key].median_distance for key in keys}
+            # Not kept beside Grams of earlier versions, nor where a kill came before it.
+            missing = [key for key, median in medians.items() if median is None]
+            calls = [(str(self.workspace.grams), key) for key in missing]
+            medians |= zip(missing, self._gather(tasks.median_of_grams, calls, what), strict=True)
+        return [Operand(*each) for each in medians.items()]
 
     def _pairs(
-        self, rows: list[Operand], columns: list[Operand] | None, n_results: int
+        self, rows: list[Operand[GramKey]], columns: list[Operand[GramKey]] | None
     ) -> list[Part]:
-        some = store.open_grams(self.workspace.grams)[rows[0].gram]
-        way = Way(self.job.methods, self.labels, self.job.permutations)
+        """Return the sums of each result over all pairs, from blocks of them."""
+        some = store.open_grams(self.workspace.grams)[rows[0].key]
+        labels = tuple(label for label in self.counts if label is not None) or None
+        way = Way(self.job.methods, labels, self.job.permutations)
         block = _block_size(max(stop - start for start, stop in some.meta.ranges))
         chunks = list(_spans(len(some.meta.ranges), some.meta.block_length))
         blocks = list(_block_pairs(len(rows), None if columns is None else len(columns), block))
-        calls = [
-            (
-                str(self.workspace.grams),
-                rows[slice(*i)],
-                None if columns is None and i == j else (columns or rows)[slice(*j)],
-                chunk,
-                way,
-            )
-            for i, j in blocks
-            for chunk in chunks
-        ]
-        found = iter(self._gather(tasks.pair_parts, calls, "pairs"))
-        shape = len(rows), len(columns or rows)
-        wholes = [_AllPairs(shape, symmetric=columns is None) for _ in range(n_results)]
-        for i, j in blocks:
-            pieces = [next(found) for _ in chunks]
-            for whole, parts in zip(wholes, zip(*pieces, strict=True), strict=True):
-                whole.put(i, j, parts)
-        return [whole.part() for whole in wholes]
+        path = str(self.workspace.grams)
 
-    def _with_medians(self, side: list[Source]) -> list[TileOperand]:
-        if not self.job.method.kernel.uses_median:
-            return [(source.key, None) for source in side]
-        calls = [
-            (str(self.workspace.activations), source.key, self.job.method.pool) for source in side
+        def sides(i: Span, j: Span) -> tuple[Any, Any]:
+            others = None if columns is None and i == j else (columns or rows)[slice(*j)]
+            return rows[slice(*i)], others
+
+        calls = [(path, *sides(i, j), chunk, way) for i, j in blocks for chunk in chunks]
+        found = iter(self._gather(tasks.pair_parts, calls, "pairs"))
+        pieces = {block: [next(found) for _ in chunks] for block in blocks}
+        shape = len(rows), len(columns or rows)
+        return [
+            _all_pairs(
+                shape,
+                {block: [results[k] for results in some] for block, some in pieces.items()},
+                symmetric=columns is None,
+            )
+            for k in range(len(way.methods) * len(self.counts))
         ]
-        medians = self._gather(tile_tasks.median_of_sample, calls, "bandwidths")
-        return [(source.key, median) for source, median in zip(side, medians, strict=True)]
 
     def _tiles(
         self,
-        rows: Sequence[TileOperand],
-        columns: Sequence[TileOperand] | None,
-        counts: dict[int | None, int],
-    ) -> dict[int | None, list[PairSums]]:
-        """Return the sums of each class (None: of all examples) for each method."""
+        rows: list[Operand[RepresentationKey]],
+        columns: list[Operand[RepresentationKey]] | None,
+    ) -> list[Part]:
+        """Return the sums of each result over tiles of the Grams of all examples, or of a class."""
         job = self.job
         size = _tile_rows([*self.sides[0], *self.sides[1]], len(job.methods))
-        spans = {label: tiled_hsic.tile_spans(n, size) for label, n in counts.items()}
+        spans = {label: tiled_hsic.tile_spans(n, size) for label, n in self.counts.items()}
         tiles = [Tile(label, *span) for label, of_label in spans.items() for span in of_label]
         path = str(self.workspace.activations)
-        calls = [
-            (path, rows, columns, group, job.methods) for group in _tile_groups(tiles, 2 * size)
-        ]
+        together = _tile_groups(tiles, 2 * size)
+        calls = [(path, rows, columns, group, job.methods) for group in together]
         groups = self._gather(tile_tasks.tile_sums, calls, "tiles")
         found = dict(zip(tiles, itertools.chain.from_iterable(groups), strict=True))
-        return {
-            label: [
-                tiled_hsic.exact_hsic(
-                    counts[label], of_label, [found[Tile(label, *span)][b] for span in of_label]
-                )
-                for b in range(len(job.methods))
-            ]
-            for label, of_label in spans.items()
-        }
-
-    def _n_examples(self, label: int | None) -> int:
-        source = self.sides[0][0]
-        if label is None:
-            return source.sample_set.n_samples
-        labels = store.open(self.workspace.activations)[source.key].labels
-        n = int(np.sum(labels == label))
-        if n < 4:
-            raise ComparisonError(
-                f"{source.key.sample_set} has {n} examples of label {label}",
-                remedy="HSIC needs 4 or more: extract more samples, or name another label",
-            )
-        return n
+        parts = []
+        for b, (label, n) in itertools.product(range(len(job.methods)), self.counts.items()):
+            sums = [found[Tile(label, *span)][b] for span in spans[label]]
+            whole = tiled_hsic.exact_hsic(n, spans[label], sums)
+            parts.append(Part(MinibatchSums.stack([whole]), np.zeros((0, 0, 0)), 0))
+        return parts
 
     def _gather(
-        self, body: Callable[..., Any], calls: list[tuple[Any, ...]], what: str, **options: Any
+        self, body: Callable[..., Any], calls: list[tuple[Any, ...]], what: str
     ) -> list[Any]:
         """Run tasks and return what they return, in the order of the calls."""
         what = f"{self.job.rows} with {self.job.columns}: {what}"
@@ -262,47 +235,31 @@ class _Work:
         def done(n_done: int, n_tasks: int) -> None:
             self.report(n_done, n_tasks, what)
 
-        return self.cluster.gather(body, calls, what, done, **options)
+        return self.cluster.gather(body, calls, what, done)
 
 
-class _AllPairs:
-    """The sums of all pairs, put together from blocks of pairs and ranges of minibatches."""
-
-    def __init__(self, shape: tuple[int, int], *, symmetric: bool) -> None:
-        self._shape = shape
-        self._symmetric = symmetric
-        self._sums: MinibatchSums | None = None
-        self._shuffled: np.ndarray | None = None
-        self._n_skipped = 0
-
-    def put(self, i: Span, j: Span, parts: Sequence[Part]) -> None:
-        """Take the minibatches of one block of pairs, in their order."""
+def _all_pairs(
+    shape: tuple[int, int], pieces: dict[tuple[Span, Span], list[Part]], *, symmetric: bool
+) -> Part:
+    """Put sums together from blocks of pairs, each of which has its minibatches in their order."""
+    some = next(iter(pieces.values()))
+    sizes = np.concatenate([part.sums.sizes for part in some])
+    (r, c), b = shape, len(sizes)
+    whole = MinibatchSums(np.zeros((b, r, c)), np.zeros((b, r)), np.zeros((b, c)), sizes)
+    shuffled = np.zeros((len(some[0].shuffled), r, c))
+    for (i, j), parts in pieces.items():
         sums = MinibatchSums.concatenate([part.sums for part in parts])
-        shuffled = np.sum([part.shuffled for part in parts], axis=0)
-        if self._sums is None or self._shuffled is None:
-            r, c = self._shape
-            b = len(sums.sizes)
-            self._sums = MinibatchSums(
-                np.zeros((b, r, c)), np.zeros((b, r)), np.zeros((b, c)), sums.sizes
-            )
-            self._shuffled = np.zeros((len(shuffled), r, c))
-            self._n_skipped = sum(part.n_skipped for part in parts)
-        of_rows, of_columns = slice(*i), slice(*j)
-        self._sums.cross[:, of_rows, of_columns] = sums.cross
+        rows, columns = slice(*i), slice(*j)
+        whole.cross[:, rows, columns] = sums.cross
+        shuffled[:, rows, columns] = np.sum([part.shuffled for part in parts], axis=0)
         # Of a list with itself once: sums of a block of other pairs may differ in their last bit.
-        if i == j or not self._symmetric:
-            self._sums.rows[:, of_rows] = sums.rows
-            self._sums.columns[:, of_columns] = sums.columns
-        self._shuffled[:, of_rows, of_columns] = shuffled
-        if self._symmetric and i != j:
-            self._sums.cross[:, of_columns, of_rows] = np.swapaxes(sums.cross, 1, 2)
-
-    def part(self) -> Part:
-        """Return the sums once every block is there."""
-        assert self._sums is not None
-        assert self._shuffled is not None
-        shuffled = _mirrored(self._shuffled) if self._symmetric else self._shuffled
-        return Part(self._sums, shuffled, self._n_skipped)
+        if i == j or not symmetric:
+            whole.rows[:, rows] = sums.rows
+            whole.columns[:, columns] = sums.columns
+        else:
+            whole.cross[:, columns, rows] = np.swapaxes(sums.cross, 1, 2)
+    n_skipped = sum(part.n_skipped for part in some)
+    return Part(whole, _mirrored(shuffled) if symmetric else shuffled, n_skipped)
 
 
 def _mirrored(shuffled: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ def is_current(
 
 def is_found_current(workspace: Workspace, network: Selection, found: Found) -> bool:
     """Return whether one stored representation of a network belongs to that network now."""
-    digests, at = found.digests(), found.created_at
+    digests, at = found.digests(), found.meta.created_at
     return is_current(workspace, network, digests, at, extracted=found.extracted)
 
 

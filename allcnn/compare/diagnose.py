@@ -1,11 +1,11 @@
 """Why what is stored cannot be compared, and which command helps."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from allcnn.advice import extracting, importing, is_extracted, is_here, replace_stored, store_again
 from allcnn.compare.candidates import (
     Found,
+    Meta,
     by_network,
     digests_of,
     missing_tap,
@@ -46,24 +46,20 @@ def why_not(
             places.setdefault(network, []).append(name)
     spread = sorted(places.items(), key=lambda item: len(item[1]))
     found = ", ".join(f"{network} on {' and '.join(on)}" for network, on in (spread[0], spread[-1]))
-    placed = [
-        StoredNetwork(network_of(each.key), each.sample_set, is_extracted(each.attributes))
-        for members in sets.values()
-        for each in members
-    ]
+    metas = [each.meta for members in sets.values() for each in members]
     return (
         f"no sample set holds all networks of {side} whole: {found}; compare those on one"
-        f" of them with --sample-set, or {alike(workspace, placed)}"
+        f" of them with --sample-set, or {alike(workspace, metas)}"
     )
 
 
 def _why_mixed(workspace: Workspace, network: Selection, taps: list[Found], job: Comparison) -> str:
-    place, digests, examples = f"{network} on {taps[0].key.sample_set}", digests_of(taps), taps[0]
-    how = examples_of(examples.sample_set)
+    examples, digests = taps[0].meta.sample_set, digests_of(taps)
+    place, how = f"{network} on {examples.name}", examples_of(examples)
     if len(digests) > 1:
         again = (
-            replace_stored(workspace, network, examples.key.sample_set, how, "grams")
-            if all(is_extracted(each.attributes) for each in taps)
+            replace_stored(workspace, network, examples.name, how, "grams")
+            if all(each.extracted for each in taps)
             else store_again(workspace, network)
         )
         return (
@@ -88,7 +84,7 @@ def _why_unusable(workspace: Workspace, found: Found, job: Comparison) -> str:
             f"{job.method.measure.how} needs activations, and of {network} on {on} Grams alone are"
             f" kept; {store_whole(workspace, found)}"
         )
-    how = examples_of(found.sample_set)
+    how = examples_of(found.meta.sample_set)
     kept = sorted({_describe(g) for g in found.grams})
     method = job.method
     how |= {"keep": "grams", "batch_size": method.batch_size, "dtype": found.grams[0].key.dtype}
@@ -106,25 +102,18 @@ def _describe(grams: Grams) -> str:
     return f"{key.kernel} {key.pool} ones in minibatches of {key.batch_size}{state}"
 
 
-class StoredNetwork(NamedTuple):
-    """A network on one sample set, and whether it was extracted there, and not imported."""
-
-    network: Selection
-    sample_set: SampleSet
-    extracted: bool
-
-
-def alike(workspace: Workspace, placed: Sequence[StoredNetwork], wanted: str | None = None) -> str:
+def alike(workspace: Workspace, stored: Sequence[Meta], wanted: str | None = None) -> str:
     """Say how to store networks on one sample set, on ``wanted`` if possible."""
-    sets = {each.sample_set.name: each.sample_set for each in placed}
-    on = {(each.network, each.sample_set.name) for each in placed}
-    networks = list(dict.fromkeys(each.network for each in placed))
+    sets = {each.sample_set.name: each.sample_set for each in stored}
+    on = {(network_of(each.of), each.sample_set.name) for each in stored}
+    networks = list(dict.fromkeys(network_of(each.of) for each in stored))
+    extracted = [each for each in stored if is_extracted(each.attributes)]
     lacking = {name: [n for n in networks if (n, name) not in on] for name in sets}
     whole = [name for name, missing in lacking.items() if not missing]
     if whole:
         return f"name one that all are stored on with --sample-set: {', '.join(whole)}"
     # Imported examples are not those of the data set, for all that is known.
-    own = [sets[name] for name in {p.sample_set.name for p in placed if p.extracted}]
+    own = {each.sample_set for each in extracted}
     for sample_set in sorted(own, key=lambda s: (s.name == wanted, preference(s)), reverse=True):
         missing = lacking[sample_set.name]
         if all(_sees(workspace, network, sample_set) for network in missing):
@@ -132,7 +121,7 @@ def alike(workspace: Workspace, placed: Sequence[StoredNetwork], wanted: str | N
             commands = [str(extracting(workspace, network, **how)) for network in missing]
             more = f", and likewise for {len(commands) - 3} more" if commands[3:] else ""
             return f"run {' and '.join(commands[:3])}{more}"
-    if len({each.image_shape for each in sets.values()}) > 1 and all(p.extracted for p in placed):
+    if len({each.image_shape for each in sets.values()}) > 1 and len(extracted) == len(stored):
         shapes = sorted({" x ".join(map(str, each.image_shape)) for each in sets.values()})
         return (
             f"their images are {' and '.join(shapes)}, so that no sample set can be shown to all;"

@@ -19,7 +19,7 @@ def store_whole(workspace: Workspace, found: Found) -> str:
     """Say how to store the activations of a network of which some, or Grams alone, are stored."""
     network, tap = network_of(found.key), found.activations
     if tap is None:
-        return store_again(workspace, network, **examples_of(found.sample_set))
+        return store_again(workspace, network, **examples_of(found.meta.sample_set))
     return store_again(workspace, network, **options_of(extraction_of(network, tap)))
 
 

@@ -1,8 +1,9 @@
 """Name the results of a comparison, find known ones, and make results of sums."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -44,22 +45,20 @@ _DIGESTS = "checkpoint_digests"
 
 @dataclass(frozen=True)
 class Slot:
-    """One of a comparison's results: a method, by its place among them, and a class."""
+    """One of a comparison's results: of a method, and of a class or (None) of all examples."""
 
-    index: int
     method: Method
     label: int | None
     name: str
 
 
 def slots(
-    job: Comparison, labels: tuple[int, ...] | None, rows: list[Source], columns: list[Source]
+    job: Comparison, labels: Iterable[int | None], rows: list[Source], columns: list[Source]
 ) -> list[Slot]:
     """Return the results of a comparison, method after method, class after class."""
     return [
-        Slot(index, method, label, _name(job, method, label, rows, columns))
-        for index, method in enumerate(job.methods)
-        for label in labels or (None,)
+        Slot(method, label, _name(job, method, label, rows, columns))
+        for method, label in itertools.product(job.methods, labels)
     ]
 
 
@@ -116,7 +115,8 @@ def _name(
 
 
 def _inputs(source: Source) -> list[str]:
-    return [source.key.text, source.sample_set.digest, source.digest, source.dtype]
+    meta = source.meta
+    return [source.key.text, meta.sample_set.digest, meta.checkpoint_digest, meta.dtype]
 
 
 def _sides(job: Comparison) -> str:
@@ -252,7 +252,7 @@ def _provenance(
         "created_at": now(),
         JOB: again.to_json(),
         "versions": versions(),
-        "sample_set": rows[0].sample_set.to_json(),
+        "sample_set": rows[0].meta.sample_set.to_json(),
         _ROWS: _rows_digests((rows, columns)),
         _DIGESTS: _checkpoint_digests((rows, columns)),
     }
@@ -260,6 +260,6 @@ def _provenance(
 
 def _checkpoint_digests(sides: Sides) -> dict[str, dict[str, str]]:
     return {
-        name: {str(source.network): source.digest for source in side}
+        name: {str(source.network): source.meta.checkpoint_digest for source in side}
         for name, side in zip(("rows", "columns"), sides, strict=True)
     }

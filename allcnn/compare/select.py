@@ -4,9 +4,10 @@ import itertools
 from collections.abc import Iterable
 
 import store
-from allcnn.advice import replace_stored, store_missing
+from allcnn.advice import is_extracted, replace_stored, store_missing
 from allcnn.compare.candidates import (
     Found,
+    Meta,
     Sides,
     Source,
     by_network,
@@ -17,7 +18,7 @@ from allcnn.compare.candidates import (
     sources_of,
 )
 from allcnn.compare.current import digest_or_none, is_current
-from allcnn.compare.diagnose import StoredNetwork, alike, why_not
+from allcnn.compare.diagnose import alike, why_not
 from allcnn.compare.reextract import examples_of
 from allcnn.definitions.bounds import MINIBATCH
 from allcnn.errors import ComparisonError
@@ -51,15 +52,16 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
         found = f"{job.rows} is stored on {', '.join(rows)}"
         if columns is not rows:
             found += f", {job.columns} on {', '.join(columns)}"
+        stored = [s.meta for s in itertools.chain(*rows.values(), *columns.values())]
         raise ComparisonError(
             f"{found}{asked}",
             remedy=(
                 f"only representations of the same sample set compare:"
-                f" {alike(workspace, _placed([*rows.values(), *columns.values()]), job.sample_set)}"
+                f" {alike(workspace, stored, job.sample_set)}"
             ),
         )
-    chosen = max(common, key=lambda name: preference(rows[name][0].sample_set))
-    n_samples = rows[chosen][0].sample_set.n_samples
+    chosen = max(common, key=lambda name: preference(rows[name][0].meta.sample_set))
+    n_samples = rows[chosen][0].meta.n_samples
     if n_samples < MINIBATCH.least:
         raise ComparisonError(
             f"{chosen} has {n_samples} examples, and HSIC needs {MINIBATCH.least}",
@@ -67,24 +69,20 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
         )
     sides = rows[chosen], columns[chosen]
     _check_one_sample_set([*sides[0], *sides[1]])
-    stale = left_behind(workspace, [*sides[0], *sides[1]])
+    stale = left_behind(workspace, [source.meta for source in (*sides[0], *sides[1])])
     left = tuple([s for s in side if s.network not in stale] for side in sides)
     if stale and (job.unusable == "refuse" or not all(left)):
         raise ComparisonError(next(iter(stale.values())))
     return left[0], left[1]
 
 
-def _placed(sources: Iterable[list[Source]]) -> list[StoredNetwork]:
-    return [StoredNetwork(s.network, s.sample_set, s.extracted) for s in itertools.chain(*sources)]
-
-
 def _check_one_sample_set(sources: list[Source]) -> None:
     """Refuse other examples under one name, which holds the beginning of their digest alone."""
-    first = sources[0]
-    for source in sources:
-        if source.sample_set != first.sample_set:
+    first = sources[0].meta
+    for meta in (source.meta for source in sources):
+        if meta.sample_set != first.sample_set:
             raise ComparisonError(
-                f"{source.key} is of {source.sample_set}, and {first.key} of {first.sample_set}",
+                f"{meta.of} is of {meta.sample_set}, and {first.of} of {first.sample_set}",
                 remedy=(
                     "only representations of the same sample set compare, so give one of them"
                     " another name"
@@ -92,36 +90,35 @@ def _check_one_sample_set(sources: list[Source]) -> None:
             )
 
 
-def left_behind(workspace: Workspace, sources: list[Source]) -> dict[Selection, str]:
+def left_behind(workspace: Workspace, stored: Iterable[Meta]) -> dict[Selection, str]:
     """Say which networks do not belong to the run of their name now, and what to do about each."""
     stale: dict[Selection, str] = {}
-    for source in sources:
-        network, extracted = source.network, source.extracted
-        how = {source.digest}, source.created_at
+    for meta in stored:
+        network, extracted = network_of(meta.of), is_extracted(meta.attributes)
+        how = {meta.checkpoint_digest}, meta.created_at
         if network not in stale and not is_current(workspace, network, *how, extracted=extracted):
-            stale[network] = _why_left(workspace, source)
+            stale[network] = _why_left(workspace, meta)
     return stale
 
 
-def _why_left(workspace: Workspace, source: Source) -> str:
-    """Say why a source is not one of the run of that name, and what to do."""
-    network, begun_at = source.network, run_record.begun_at(workspace, source.key.run)
+def _why_left(workspace: Workspace, meta: Meta) -> str:
+    network, begun_at = network_of(meta.of), run_record.begun_at(workspace, meta.of.run)
     before = f", before run {network.run!r} was begun at {begun_at}"
-    what = f"{source.key} was stored at {source.created_at}"
-    what += f"{before if source.created_at < begun_at else ''}, and"
+    what = f"{meta.of} was stored at {meta.created_at}"
+    what += f"{before if meta.created_at < begun_at else ''}, and"
     if digest_or_none(workspace, network) is None:
         return (
             f"{what} nothing shows whether it is of that run, as checkpoint"
             f" {network.checkpoint!r} is not there to be read; finish or restore the run, or"
             " give one of them another name"
         )
-    if not source.extracted:
+    if not is_extracted(meta.attributes):
         return (
             f"{what} it was imported; import it under another --run, or train that run with"
             " another --prefix"
         )
-    examples = source.sample_set
-    again = replace_stored(workspace, network, examples.name, examples_of(examples))
+    examples = examples_of(meta.sample_set)
+    again = replace_stored(workspace, network, meta.sample_set.name, examples)
     return (
         f"{what} its checkpoint is another one, so that this is of an earlier run of that"
         f" name; {again}"
@@ -154,7 +151,9 @@ def _stored(workspace: Workspace, side: Selection, job: Comparison) -> dict[str,
         ]
         has_all = len(sources) == len(members) and {s.network for s in sources} == networks
         if has_all or (skips and sources):
-            whole[name] = sorted(sources, key=lambda s: (*_order(s.key), s.tap_index, s.key.tap))
+            whole[name] = sorted(
+                sources, key=lambda s: (*_order(s.key), s.meta.tap_index, s.key.tap)
+            )
     if not whole or (job.sample_set in sets and job.sample_set not in whole):
         raise ComparisonError(why_not(workspace, side, job, sets))
     return whole

@@ -6,7 +6,7 @@ Names and numbers go in; one minibatch of one tap, or the Grams of one minibatch
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -26,10 +26,13 @@ from store import (
     GramMeta,
     GramWriter,
     Representation,
+    RepresentationKey,
 )
 from store.storage.paths import Place
 
 Span = tuple[int, int]
+
+Key = TypeVar("Key", GramKey, RepresentationKey)
 
 Packed = Float[np.ndarray, "t"]
 Squares = Float[np.ndarray, "m n n"] | list[Float[np.ndarray, "n n"]]
@@ -60,14 +63,14 @@ def check(wanted: Wanted) -> None:
         raise UnwantedError
 
 
-class Operand(NamedTuple):
-    """A representation by its Grams, and its median distance, which some kernels need.
+class Operand(NamedTuple, Generic[Key]):
+    """A representation by its activations or its Grams, and its median distance for some kernels.
 
     ``median`` is None for kernels without; 0 and NaN stand for a representation whose distances
     define none.
     """
 
-    gram: GramKey
+    key: Key
     median: float | None
 
 
@@ -190,8 +193,8 @@ def median_of_grams(path: str, key: GramKey, *, wanted: Wanted = always) -> floa
 
 def pair_parts(
     path: str,
-    rows: Sequence[Operand],
-    columns: Sequence[Operand] | None,
+    rows: Sequence[Operand[GramKey]],
+    columns: Sequence[Operand[GramKey]] | None,
     minibatches: Span,
     way: Way,
     *,
@@ -204,9 +207,9 @@ def pair_parts(
     """
     opened = store.open_grams(path)
     sides = [rows] if columns is None else [rows, columns]
-    lists = [[opened[each.gram].read(*minibatches) for each in side] for side in sides]
+    lists = [[opened[each.key].read(*minibatches) for each in side] for side in sides]
     medians = [[each.median for each in side] for side in sides]
-    some = opened[rows[0].gram]
+    some = opened[rows[0].key]
     labels = some.labels if way.labels is not None else None
     shape = (len(rows), len(rows if columns is None else columns))
     collected = [_Collected(way, shape) for _ in way.methods for _ in way.labels or (None,)]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import store
-from allcnn.compare.tasks import COMPUTING, Span, Wanted, always, check
+from allcnn.compare.tasks import COMPUTING, Operand, Span, Wanted, always, check
 from allcnn.similarity import gram as kernels
 from allcnn.similarity import median_distance, tiled_hsic
 from allcnn.similarity.derived import is_defined, tile_kernel
@@ -16,10 +16,6 @@ from allcnn.similarity.kernels import BaseKernel
 from allcnn.similarity.method import Method, Pool
 from allcnn.similarity.tiled_hsic import TileSums
 from store import Representation, RepresentationKey
-
-TileOperand = tuple[RepresentationKey, float | None]
-"""A representation by its activations, and its median distance, as in `Operand`."""
-
 
 Block = tuple[int | None, Span]
 """Consecutive rows among all examples (None), or among those of a class."""
@@ -62,8 +58,8 @@ def median_of_sample(
 
 def tile_sums(
     path: str,
-    rows: Sequence[TileOperand],
-    columns: Sequence[TileOperand] | None,
+    rows: Sequence[Operand[RepresentationKey]],
+    columns: Sequence[Operand[RepresentationKey]] | None,
     tiles: Sequence[Tile],
     methods: tuple[Method, ...],
     *,
@@ -95,7 +91,7 @@ def tile_sums(
 
 def _tap_tiles(
     opened: store.Store,
-    operand: TileOperand,
+    operand: Operand[RepresentationKey],
     tiles: Sequence[Tile],
     methods: tuple[Method, ...],
     wanted: Wanted,

@@ -140,12 +140,12 @@ class _There:
         """Raise ConflictError for what is stored of another checkpoint under the same name."""
         store = _opened(self.workspace, what)
         for stored in () if store is None else store.find(*self._names):
-            of = stored.meta if isinstance(stored, Representation) else stored.key
-            if of.checkpoint_digest != self.source.digest:
+            digest = stored.meta.checkpoint_digest
+            if digest != self.source.digest:
                 run, checkpoint, name = self._names
                 found = f"{'Grams' if what == 'grams' else what} of checkpoint_digest"
                 raise ConflictError(
-                    f"{run}@{checkpoint} is stored on {name} with {found} {of.checkpoint_digest!r},"
+                    f"{run}@{checkpoint} is stored on {name} with {found} {digest!r},"
                     f" not {self.source.digest!r}",
                     remedy=self._replacing(stored.meta.attributes),
                 )

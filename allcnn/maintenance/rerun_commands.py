@@ -41,8 +41,8 @@ def command_for(workspace: Workspace, name: str, damaged: Sequence[str] = ()) ->
         _check_whole(record, damaged)
         job = Comparison.from_json(record["provenance"][JOB])
         sides = choose(workspace, job)
-        labels = None if job.label is None else (int(job.label),)
-        is_same = name in [slot.name for slot in slots(job, labels, *sides)]
+        label = None if job.label is None else int(job.label)
+        is_same = name in [slot.name for slot in slots(job, [label], *sides)]
         if is_same and is_current(record["provenance"], sides):
             return command_of(workspace, job)
     except RunError:

@@ -17,7 +17,7 @@ from allcnn.advice import (
     store_missing,
 )
 from allcnn.commands import command
-from allcnn.compare.candidates import Found, activations_alone, by_network, find, missing_tap
+from allcnn.compare.candidates import Found, by_network, find, missing_tap
 from allcnn.compare.current import checkpoint_digest
 from allcnn.compare.reextract import examples_of, store_whole
 from allcnn.compare.select import left_behind
@@ -135,19 +135,19 @@ class _ProbedNetwork:
         name = self.job.train_set if role == "train" else self.job.test_set
         sets: dict[str, list[Found]] = {}
         for each in self.found:
-            of = each.sample_set
+            of = each.meta.sample_set
             fits = of.split == role and dataset in (None, of.dataset)
-            if each.key.sample_set == name if name else fits:
-                sets.setdefault(each.key.sample_set, []).append(each)
+            if of.name == name if name else fits:
+                sets.setdefault(of.name, []).append(each)
         whole = [
             taps
             for taps in sets.values()
-            if all(map(_is_complete, taps)) and missing_tap(taps, self.job.networks) is None
+            if all(each.whole for each in taps) and missing_tap(taps, self.job.networks) is None
         ]
         if not whole:
             raise self.not_stored(sets, role, name, dataset)
-        largest = max(whole, key=lambda taps: (taps[0].sample_set.n_samples, taps[0].key))
-        ordered = sorted(largest, key=lambda each: (each.tap_index, each.key.tap))
+        largest = max(whole, key=lambda taps: (taps[0].meta.n_samples, taps[0].key))
+        ordered = sorted(largest, key=lambda each: (each.meta.tap_index, each.key.tap))
         return [each.activations for each in ordered if each.activations is not None]
 
     def not_stored(
@@ -163,7 +163,7 @@ class _ProbedNetwork:
                 remedy=listing(self.workspace) if name else store_it,
             )
         of, taps = next(iter(sets.items()))
-        lacking = next((each for each in taps if not _is_complete(each)), taps[0])
+        lacking = next((each for each in taps if not each.whole), taps[0])
         grams_alone = all(each.activations is None for each in taps)
         return ProbeError(
             f"the activations of {self.network} on {of}",
@@ -187,7 +187,7 @@ class _ProbedNetwork:
         Digests do, unless imports computed them from rows, which differ between two sets: then it
         is the name, with the same taps of the same shapes.
         """
-        stale = left_behind(self.workspace, list(map(activations_alone, [*train, *test])))
+        stale = left_behind(self.workspace, [tap.meta for tap in (*train, *test)])
         if stale:
             raise ProbeError(next(iter(stale.values())))
         if _digest(train) == _digest(test):
@@ -240,10 +240,6 @@ class _ProbedNetwork:
                 f"{there / 1e9:.0f} GB are there",
                 "name a smaller set with --train-set",
             )
-
-
-def _is_complete(tap: Found) -> bool:
-    return tap.activations is not None and tap.activations.complete
 
 
 def _digest(side: Taps) -> str:

@@ -9,7 +9,7 @@ import store
 from allcnn.advice import store_missing
 from allcnn.commands import command
 from allcnn.compare import SimilarityResult, describe, network_of
-from allcnn.compare.candidates import activations_alone, find, preference
+from allcnn.compare.candidates import find, preference
 from allcnn.compare.identification import check_excluded, identify_layers
 from allcnn.compare.reextract import store_whole
 from allcnn.compare.select import left_behind
@@ -265,7 +265,7 @@ def _activations(sources: Sources, network: Selection) -> list[Representation]:
         )
     chosen = max((tap.meta.sample_set for tap in taps), key=preference)
     taps = [tap for tap in taps if tap.meta.sample_set == chosen]
-    stale = left_behind(place, list(map(activations_alone, taps)))
+    stale = left_behind(place, [tap.meta for tap in taps])
     if stale:
         raise ComparisonError(next(iter(stale.values())))
     return taps

@@ -160,7 +160,7 @@ class NightlyRun:
                 names.add(self._examples.of(self.workspace, job).sample_set.name)
         for network in (each for each in wanted if each.run not in runs):  # as of imports
             found = find(self.workspace, network, None, skip=True)
-            if sets := {each.sample_set for each in found}:
+            if sets := {each.meta.sample_set for each in found}:
                 names.add(max(sets, key=preference).name)
         return sorted(names & set(self.workspace.sample_sets()))
 

@@ -142,7 +142,7 @@ def _piece(
     if other:
         jobs = list(as_stored(network, taps))
         if is_own:
-            jobs.append(replace(own, n_samples=taps[0].sample_set.n_samples))
+            jobs.append(replace(own, n_samples=taps[0].meta.n_samples))
         jobs = list(dict.fromkeys(jobs))
         name = examples.of(workspace, jobs[0]).sample_set.name
         if name != sample_set:

@@ -41,13 +41,12 @@ _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 def facts(meta: RepresentationMeta | GramMeta, complete: bool) -> dict[str, Scalar]:
     """Return what can be asked for by name: the key, the sample set, and free attributes."""
-    of = meta.key.of if isinstance(meta, GramMeta) else meta.key
-    found = {**meta.attributes, **{name: getattr(of, name) for name in LEVELS}}
+    found = {**meta.attributes, **{name: getattr(meta.of, name) for name in LEVELS}}
     found |= {name: getattr(meta.sample_set, name) for name in ("dataset", "split", "n_samples")}
-    found["complete"] = complete
+    found |= {"complete": complete, "dtype": meta.dtype}
     if isinstance(meta, RepresentationMeta):
-        return found | {"dtype": meta.dtype}
-    return found | {n: getattr(meta.key, n) for n in ("kernel", "pool", "batch_size", "dtype")}
+        return found
+    return found | {name: getattr(meta.key, name) for name in ("kernel", "pool", "batch_size")}
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,11 @@ class Meta(_Stored, ABC):
             )
 
     @property
+    def of(self) -> RepresentationKey:
+        """The representation that these are the activations or the Grams of."""
+        return self.key.of if isinstance(self.key, GramKey) else self.key
+
+    @property
     def n_samples(self) -> int:
         """Number of examples."""
         return self.sample_set.n_samples
@@ -376,6 +381,16 @@ class GramMeta(Meta):
         check_choice("precision", self.precision, *get_args(Precision))
         check_ranges(self.ranges, self.n_samples)
         self._check_common()
+
+    @property
+    def checkpoint_digest(self) -> str:
+        """Digest of the parameters and batch statistics."""
+        return self.key.checkpoint_digest
+
+    @property
+    def dtype(self) -> DType:
+        """Of the activations."""
+        return self.key.dtype
 
     @property
     def sizes(self) -> tuple[int, ...]:
