@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from allcnn.errors import ConfigError
+from allcnn.errors import AllcnnError, ConfigError
 
 _CGROUPS: Final = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -15,14 +15,18 @@ _CGROUPS: Final = (
 """Where Linux says what a container may use, by its version 2 and 1."""
 
 
-def check_room(what: str, n_bytes: int, advice: str, room: int | None = None) -> None:
-    """Raise ConfigError where work takes more bytes than this machine has, or than ``room``."""
+def check_room(
+    what: str,
+    n_bytes: int,
+    advice: str,
+    room: int | None = None,
+    error: type[AllcnnError] = ConfigError,
+) -> None:
+    """Raise an error where work takes more bytes than this machine has, or than ``room``."""
     room = host_bytes() if room is None else room
     if n_bytes > room:
-        raise ConfigError(
-            f"{what} takes at least {_size(n_bytes)} of memory, and there are {_size(room)}",
-            remedy=advice,
-        )
+        found = f"takes at least {_size(n_bytes)} of memory, and there are {_size(room)}"
+        raise error(what, found, remedy=advice)
 
 
 def host_bytes() -> int:

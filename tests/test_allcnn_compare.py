@@ -14,7 +14,7 @@ import pytest
 import zarr
 
 import store
-from allcnn import extract
+from allcnn import extract, machine_memory
 from allcnn.cluster import backends as start
 from allcnn.cluster import cluster as cluster_run
 from allcnn.compare import compare, compute, describe, tasks, tile_tasks
@@ -114,14 +114,14 @@ def test_where_the_result_cannot_be_kept_nothing_is_computed(small, monkeypatch)
 
 
 def test_sums_that_do_not_fit_are_refused_before_any_work(small, monkeypatch):
-    monkeypatch.setattr(compute, "host_bytes", lambda: 500)
+    monkeypatch.setattr(machine_memory, "host_bytes", lambda: 500)
     with pytest.raises(ComparisonError) as error:
         compare(small, job(A, B, permutations=2))
     # Two copies of 8 minibatches, and two permutations, of 2 x 2 float64 each.
     assert 8 * 4 * (2 * 8 + 2) > 500
-    assert "are 2 x 2 representations, whose sums over 8 minibatches" in str(error.value)
+    assert "over 8 minibatches takes at least 576 bytes of memory" in str(error.value)
     assert not store.has_store(small.grams)
-    monkeypatch.setattr(compute, "host_bytes", lambda: 8 * 4 * (2 * 8 + 2))
+    monkeypatch.setattr(machine_memory, "host_bytes", lambda: 8 * 4 * (2 * 8 + 2))
     compare(small, job(A, B, permutations=2))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import store
-from allcnn.compare import compare, submatrix
+from allcnn.compare import catalogue, compare
 from allcnn.compare.catalogue import Catalogue
 from allcnn.drawing import figure_files
 from allcnn.settings.selection import Selection
@@ -134,9 +134,9 @@ def test_rows_and_columns_may_be_exchanged(three):
 def test_reasons_go_with_their_entries(three):
     result = compare_one(three, A, C)
     result = replace(result, reasons=((0, 2, "third"), (1, 0, "first")))
-    part = submatrix.block_of(result, [1], [0, 2])
+    part = catalogue.block_of(result, [1], [0, 2])
     assert part.reasons == ((0, 0, "first"),)
-    assert submatrix.exchanged(result).reasons == ((2, 0, "third"), (0, 1, "first"))
+    assert catalogue.exchanged(result).reasons == ((2, 0, "third"), (0, 1, "first"))
     np.testing.assert_array_equal(part.cka, result.cka[[1]][:, [0, 2]])
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import store
+from allcnn import machine_memory
 from allcnn.definitions.fields import json_of
 from allcnn.errors import ConfigError, ProbeError
 from allcnn.extract import extract
-from allcnn.probing import classifier, fit, probe_tasks
+from allcnn.probing import classifier, fit
 from allcnn.probing.fit import probe
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.probing import Probing
@@ -487,14 +488,14 @@ def test_too_few_examples_are_refused(place):
 def test_more_examples_than_memory_are_refused(place, monkeypatch):
     write(place, "train", 60)
     write(place, "test", 40)
-    monkeypatch.setattr(probe_tasks, "host_bytes", lambda: 60 * 60 * 16 - 1)
-    refuse(place, "training on the 60 examples of digits-train-60-01234567, for net@final, would")
+    monkeypatch.setattr(machine_memory, "host_bytes", lambda: 60 * 60 * 16 - 1)
+    refuse(place, "training on the 60 examples of digits-train-60-01234567, for net@final, takes")
 
 
 def test_features_that_are_few_need_no_room_for_a_gram_matrix(place, monkeypatch):
     write(place, "train", 200)
     write(place, "test", 40)
-    monkeypatch.setattr(probe_tasks, "host_bytes", lambda: 200 * 64 * 16)
+    monkeypatch.setattr(machine_memory, "host_bytes", lambda: 200 * 64 * 16)
     refuse(place, "training on the 200 examples of")
     (found,) = probe(place, replace(JOB, pool="mean"))
     assert found.n_features.tolist() == [8, 5]

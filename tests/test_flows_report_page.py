@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from allcnn.compare.submatrix import exchanged
+from allcnn.compare.catalogue import exchanged
 from allcnn.maintenance.rerun_commands import command_of
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection

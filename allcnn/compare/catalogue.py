@@ -8,18 +8,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
+import numpy as np
+
 import store
-from allcnn.compare.candidates import Found, find, network_of, preference
+from allcnn.compare.candidates import find, network_of, preference
 from allcnn.compare.current import is_record_current
-from allcnn.compare.results import JOB
-from allcnn.compare.submatrix import block_of, exchanged
+from allcnn.compare.results import JOB, has_rows
 from allcnn.errors import AllcnnError
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
 from allcnn.similarity.method import Method
 from allcnn.workspace.paths import Snapshot, Workspace
 from store import RepresentationKey, SampleSet, SimilarityResult, StoreError
-from store.records.results import RESULTS, method_of
+from store.records.results import RESULTS, dimensions_of, method_of
 from store.storage.paths import Place, child_names
 from store.storage.remote_errors import each
 
@@ -100,10 +101,10 @@ class Catalogue:
     """The stored results of a workspace, looked up once.
 
     Of results on several sample sets those of the largest answer, of test examples rather than of
-    training ones, unless one is named; of those of
-    several checkpoints under one name those of the one that is there now, or else the newest. A
-    pattern stands for all networks that are stored now, as for a comparison; where none are, for
-    those of the result that has most. Results of one class answer for that class alone.
+    training ones, unless one is named; of those of several checkpoints under one name those of the
+    one that is there now, or else the newest. A pattern stands for all networks that are stored
+    now, as for a comparison; where none are, for those of the result that has most. Results of one
+    class answer for that class alone.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -144,9 +145,8 @@ class Catalogue:
 
     def labels(self, job: Comparison, method: Method) -> list[int]:
         """Return the classes that a comparison is stored of."""
-        labels = sorted(
-            {int(k.record["label"]) for k in self._kept if k.record.get("label") is not None}
-        )
+        found = (kept.record.get("label") for kept in self._kept)
+        labels = sorted({int(label) for label in found if label is not None})
         return [k for k in labels if self.result(replace(job, label=k), method) is not None]
 
     def _taken(self, block: _Block) -> SimilarityResult:
@@ -158,12 +158,8 @@ class Catalogue:
 
     def _rank(self, block: _Block, job: Comparison) -> tuple[Any, ...]:
         n_networks = 0 if _are_networks(job) else sum(map(len, block.sides))
-        return (
-            preference(block.of.examples),
-            n_networks,
-            block.of.created_at,
-            not block.is_exchanged,
-        )
+        kept = block.of
+        return preference(kept.examples), n_networks, kept.created_at, not block.is_exchanged
 
     def _is_whole(self, block: _Block, job: Comparison) -> bool:
         """Return whether each side has all networks that its pattern stands for now."""
@@ -171,11 +167,8 @@ class Catalogue:
             return True
         known = {*self._workspace.stored_on(block.of.sample_set), *block.networks}
         return all(
-            network in there
+            side.is_network or there >= {network for network in known if _fits(side, network)}
             for side, there in zip((job.rows, job.columns), block.sides, strict=True)
-            if not side.is_network
-            for network in known
-            if _fits(side, network)
         )
 
     def _is_current(self, block: _Block) -> bool:
@@ -183,9 +176,12 @@ class Catalogue:
 
     def _is_of_now(self, kept: StoredResult, network: Selection) -> bool:
         of = network, kept.sample_set
-        taps = find(self._workspace, *of, skip=True)
+        taps = [each.whole for each in find(self._workspace, *of, skip=True)]
+        # Which digests of checkpoints alone may not show.
+        now = {tap.key.text: tap.rows_digest for tap in taps if tap is not None}
         digest, at = kept.digest(network), kept.created_at
-        return is_record_current(self._workspace, *of, digest, at) and _has_these_rows(kept, taps)
+        is_current = is_record_current(self._workspace, *of, digest, at)
+        return is_current and has_rows(kept.record["provenance"], now)
 
 
 def _scan(place: Place) -> Iterator[StoredResult]:
@@ -247,8 +243,48 @@ def _fits(side: Selection, network: Selection) -> bool:
     return replace(side, tap="*").matches(network.run, network.checkpoint, "")
 
 
-def _has_these_rows(kept: StoredResult, taps: Sequence[Found]) -> bool:
-    """Return whether a result is of the stored activations, which digests alone may not show."""
-    recorded = kept.record["provenance"].get("rows_digests", {})
-    now = {tap.key.text: tap.whole.rows_digest for tap in taps if tap.whole is not None}
-    return all(recorded.get(key, digest) == digest for key, digest in now.items())
+def block_of(
+    result: SimilarityResult, rows: Sequence[int], columns: Sequence[int]
+) -> SimilarityResult:
+    """Return the representations of some rows and columns, with all that is known of them."""
+    of_axis = {"row": list(rows), "column": list(columns)}
+    if [*of_axis.values()] == [list(range(n)) for n in result.values.shape]:
+        return result
+    place = {(i, j): (k, m) for k, i in enumerate(rows) for m, j in enumerate(columns)}
+    return result.with_arrays(
+        {name: _part_of(name, each, of_axis) for name, each in result.arrays.items()},
+        rows=tuple(result.rows[i] for i in rows),
+        columns=tuple(result.columns[j] for j in columns),
+        reasons=tuple((*place[i, j], why) for i, j, why in result.reasons if (i, j) in place),
+    )
+
+
+def exchanged(result: SimilarityResult) -> SimilarityResult:
+    """Return a result with rows for columns: measures are the same either way.
+
+    Its baseline is left out: there, the examples of the columns are shuffled.
+    """
+    arrays: dict[str, Any] = {}
+    for name, values in result.arrays.items():
+        both = {"row", "column"} <= set(dimensions_of(name))
+        arrays[name if both else _other(name)] = np.swapaxes(values, -1, -2) if both else values
+    arrays.pop("baseline", None)
+    return result.with_arrays(
+        arrays,
+        rows=result.columns,
+        columns=result.rows,
+        reasons=tuple((j, i, why) for i, j, why in result.reasons),
+    )
+
+
+def _other(name: str) -> str:
+    """Return the array of the columns for that of the rows, and the other way round."""
+    if "rows" in name:
+        return name.replace("rows", "columns")
+    return name.replace("columns", "rows")
+
+
+def _part_of(name: str, values: np.ndarray, of_axis: dict[str, list[int]]) -> np.ndarray:
+    axes = zip(dimensions_of(name), values.shape, strict=True)
+    chosen: np.ndarray = values[np.ix_(*(of_axis.get(axis, range(n)) for axis, n in axes))]
+    return chosen

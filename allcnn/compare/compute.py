@@ -15,11 +15,11 @@ from allcnn.compare import tasks, tile_tasks
 from allcnn.compare.candidates import Sides, Source
 from allcnn.compare.results import Slot, known_results, result_of, slots
 from allcnn.compare.select import choose
-from allcnn.compare.tasks import Operand, Part, Span, Way
+from allcnn.compare.tasks import Operand, Part, Way
 from allcnn.compare.tile_tasks import Tile
 from allcnn.definitions.bounds import MINIBATCH
 from allcnn.errors import ComparisonError
-from allcnn.machine_memory import host_bytes
+from allcnn.machine_memory import check_room
 from allcnn.progress import Report, silent
 from allcnn.settings.comparison import Comparison
 from allcnn.similarity import tiled_hsic
@@ -27,6 +27,7 @@ from allcnn.similarity.pair_sums import MinibatchSums
 from allcnn.workspace.paths import Snapshot, Workspace
 from store import GramKey, RepresentationKey, SimilarityResult
 from store.model.examples import NO_LABEL
+from store.model.schema import Span
 from store.records.records import check_writable
 
 _BLOCK_BYTES = 2**29
@@ -79,13 +80,10 @@ def _check_fits(job: Comparison, rows: list[Source], columns: list[Source], n: i
     n_minibatches = max(1, rows[0].meta.n_samples // job.method.batch_size)
     layers = _COPIES * n_minibatches + job.permutations
     needed = 8 * n * layers * len(rows) * len(columns)
-    if needed > (there := host_bytes()):
-        raise ComparisonError(
-            f"{job.rows} with {job.columns} are {len(rows)} x {len(columns)} representations, whose"
-            f" sums over {n_minibatches} minibatches would take {needed / 1e9:.0f} GB here, and"
-            f" there are {there / 1e9:.0f}",
-            remedy="narrow the patterns, or use larger minibatches",
-        )
+    pairs = f"{len(rows)} x {len(columns)} representations, {job.rows} with {job.columns},"
+    what = f"summing {pairs} over {n_minibatches} minibatches"
+    advice = "narrow the patterns, or use larger minibatches"
+    check_room(what, needed, advice, error=ComparisonError)
 
 
 def _count_examples(workspace: Workspace, job: Comparison, source: Source) -> dict[int | None, int]:

@@ -10,7 +10,7 @@ from allcnn.compare.candidates import network_of
 from store import RepresentationKey, SimilarityResult
 from store.records.results import settings_of
 
-ENOUGH_MINIBATCHES: Final = 8
+_ENOUGH_MINIBATCHES: Final = 8
 """Standard errors from fewer are qualified wherever they are shown."""
 
 
@@ -108,14 +108,7 @@ def method(result: SimilarityResult, *, examples: bool = True, errors: bool = Fa
 
 def errors_caution(result: SimilarityResult) -> str:
     """Return how the standard errors of a result are qualified; empty where nothing is in doubt."""
-    errors = result.errors
-    if errors is None or not np.isfinite(errors).any():
+    errors, n = result.errors, result.n_minibatches
+    if errors is None or not np.isfinite(errors).any() or n >= _ENOUGH_MINIBATCHES:
         return ""
-    return caution(result.n_minibatches)
-
-
-def caution(n_minibatches: int) -> str:
-    """Return how standard errors from so many minibatches are qualified; empty from 8 on."""
-    if n_minibatches >= ENOUGH_MINIBATCHES:
-        return ""
-    return f"standard errors from {n_minibatches} minibatches, likely too small"
+    return f"standard errors from {n} minibatches, likely too small"

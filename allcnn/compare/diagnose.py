@@ -40,16 +40,16 @@ def why_not(
             )
         if not sources_of(taps, job):
             return _why_mixed(workspace, network, taps, job)
-    places: dict[Selection, list[str]] = {}
-    for name, stored in sets.items():
-        for network in dict.fromkeys(network_of(each.key) for each in stored):
-            places.setdefault(network, []).append(name)
+    found = [each for members in sets.values() for each in members]
+    places = {
+        network: dict.fromkeys(each.key.sample_set for each in taps)
+        for network, taps in by_network(found).items()
+    }
     spread = sorted(places.items(), key=lambda item: len(item[1]))
-    found = ", ".join(f"{network} on {' and '.join(on)}" for network, on in (spread[0], spread[-1]))
-    metas = [each.meta for members in sets.values() for each in members]
+    ends = ", ".join(f"{network} on {' and '.join(on)}" for network, on in (spread[0], spread[-1]))
     return (
-        f"no sample set holds all networks of {side} whole: {found}; compare those on one"
-        f" of them with --sample-set, or {alike(workspace, metas)}"
+        f"no sample set holds all networks of {side} whole: {ends}; compare those on one"
+        f" of them with --sample-set, or {alike(workspace, [each.meta for each in found])}"
     )
 
 

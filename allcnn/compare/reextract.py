@@ -1,6 +1,7 @@
 """How what is stored of a network is stored again: the extraction that does it, or what else."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from allcnn.advice import options_of, store_again
 from allcnn.compare.candidates import Found, network_of
@@ -29,33 +30,18 @@ def as_stored(network: Selection, taps: Iterable[Found]) -> Iterator[Extraction]
         if found.activations is not None:
             yield extraction_of(network, found.activations)
     for found in taps:
-        yield from (_of_grams(network, grams) for grams in found.grams)
+        yield from (extraction_of(network, grams) for grams in found.grams)
 
 
-def extraction_of(network: Selection, tap: Representation) -> Extraction:
-    """Return the extraction that stores activations as they are stored."""
-    meta = tap.meta
-    return Extraction(
-        network.run,
-        network.checkpoint,
-        split=meta.sample_set.split,
-        n_samples=meta.sample_set.n_samples,
-        batch_size=meta.batch_rows,
-        dtype=extracted_dtype(meta.dtype),
-        compression=tap.compression,
-    )
-
-
-def _of_grams(network: Selection, grams: Grams) -> Extraction:
-    key, samples = grams.key, grams.meta.sample_set
-    return Extraction(
-        network.run,
-        network.checkpoint,
-        split=samples.split,
-        n_samples=samples.n_samples,
-        batch_size=key.batch_size,
-        dtype=extracted_dtype(key.dtype),
-        keep=("grams",),
-        kernel=key.kernel,
-        pool=key.pool,
-    )
+def extraction_of(network: Selection, one: Representation | Grams) -> Extraction:
+    """Return the extraction that stores activations, or Grams, as they are stored."""
+    how: dict[str, Any]
+    if isinstance(one, Grams):
+        how = {"keep": ("grams",), "kernel": one.key.kernel, "pool": one.key.pool}
+        how["batch_size"] = one.key.batch_size
+    else:
+        how = {"compression": one.compression, "batch_size": one.meta.batch_rows}
+    how["dtype"] = extracted_dtype(one.meta.dtype)
+    of = one.meta.sample_set
+    where = network.run, network.checkpoint
+    return Extraction(*where, split=of.split, n_samples=of.n_samples, **how)

@@ -81,8 +81,13 @@ def is_current(provenance: Mapping[str, Any], sides: Sides) -> bool:
     """Return whether a result is of the activations that are stored now, as far as it shows."""
     if provenance.get(_DIGESTS) not in (None, _checkpoint_digests(sides)):
         return False
+    return has_rows(provenance, _rows_digests(sides))
+
+
+def has_rows(provenance: Mapping[str, Any], now: Mapping[str, str]) -> bool:
+    """Return whether a result is of activations that have these digests, as far as it shows."""
     recorded = provenance.get(_ROWS, {})
-    return all(recorded.get(key, digest) == digest for key, digest in _rows_digests(sides).items())
+    return all(recorded.get(key, digest) == digest for key, digest in now.items())
 
 
 def _rows_digests(sides: Sides) -> dict[str, str]:

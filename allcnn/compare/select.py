@@ -68,18 +68,19 @@ def choose(workspace: Workspace, job: Comparison) -> Sides:
             remedy="store more",
         )
     sides = rows[chosen], columns[chosen]
-    _check_one_sample_set([*sides[0], *sides[1]])
-    stale = left_behind(workspace, [source.meta for source in (*sides[0], *sides[1])])
+    metas = [source.meta for side in sides for source in side]
+    _check_one_sample_set(metas)
+    stale = left_behind(workspace, metas)
     left = tuple([s for s in side if s.network not in stale] for side in sides)
     if stale and (job.unusable == "refuse" or not all(left)):
         raise ComparisonError(next(iter(stale.values())))
     return left[0], left[1]
 
 
-def _check_one_sample_set(sources: list[Source]) -> None:
+def _check_one_sample_set(metas: list[Meta]) -> None:
     """Refuse other examples under one name, which holds the beginning of their digest alone."""
-    first = sources[0].meta
-    for meta in (source.meta for source in sources):
+    first = metas[0]
+    for meta in metas:
         if meta.sample_set != first.sample_set:
             raise ComparisonError(
                 f"{meta.of} is of {meta.sample_set}, and {first.of} of {first.sample_set}",

@@ -12,8 +12,12 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 import store
-from allcnn.extract.sinks import keep_median_distance, median_distance_of, missing_rows
-from allcnn.provenance import stamp
+from allcnn.extract.sinks import (
+    gram_meta,
+    keep_median_distance,
+    median_distance_of,
+    missing_rows,
+)
 from allcnn.similarity import gram as kernels
 from allcnn.similarity import pair_sums
 from allcnn.similarity.derived import kernel_of, wide_kernel_of
@@ -23,14 +27,12 @@ from allcnn.similarity.pair_sums import MinibatchSums
 from store import (
     ClaimedError,
     GramKey,
-    GramMeta,
     GramWriter,
     Representation,
     RepresentationKey,
 )
+from store.model.schema import Span
 from store.storage.paths import Place
-
-Span = tuple[int, int]
 
 Key = TypeVar("Key", GramKey, RepresentationKey)
 
@@ -128,17 +130,8 @@ def gram_writer(
     grams: str | Place, tap: Representation, key: GramKey, afresh: int | None = None
 ) -> GramWriter:
     """Open the place of a representation's Grams for writing."""
-    meta = GramMeta(
-        key=key,
-        sample_set=tap.meta.sample_set,
-        tap_index=tap.meta.tap_index,
-        ranges=tuple(pair_sums.split_minibatches(tap.meta.n_samples, key.batch_size)),
-        attributes=tap.meta.attributes,
-        n_taps=tap.meta.n_taps,
-        **stamp(),
-    )
-    coordinates = tap.samples, tap.labels
-    return GramWriter.open(grams, meta, *coordinates, source=tap.rows_digest, afresh=afresh)
+    how = gram_meta(tap.meta, key), tap.samples, tap.labels
+    return GramWriter.open(grams, *how, source=tap.rows_digest, afresh=afresh)
 
 
 def _patient(open_writer: Callable[[], GramWriter], wanted: Wanted) -> GramWriter:
@@ -273,7 +266,7 @@ def _add_minibatch(
         sides = [
             kernel_of(K, method.kernel, m, method.measure) for K, m in zip(Ks, medians, strict=True)
         ]
-        first, second = sides[0], sides[1] if len(sides) > 1 else None
+        first, second = (*sides, None)[:2]
         mine[0].sums.append(pair_sums.minibatch_sums(first, second, method.measure))
         if way.permutations:
             n = mine[0].sums[-1].n_examples
@@ -297,8 +290,8 @@ def _add_groups(
             wide_kernel_of([K[np.ix_(rows, rows)] for K in side], method.kernel, m, method.measure)
             for side, m in zip(Ks, medians, strict=True)
         ]
-        second = sides[1] if len(sides) > 1 else None
-        each.sums.append(pair_sums.group_sums(sides[0], second, method.measure))
+        first, second = (*sides, None)[:2]
+        each.sums.append(pair_sums.group_sums(first, second, method.measure))
 
 
 def _permutations(index: int, n: int, count: int) -> Int[np.ndarray, "p n"]:

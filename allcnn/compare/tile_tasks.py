@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import store
-from allcnn.compare.tasks import COMPUTING, Operand, Span, Wanted, always, check
+from allcnn.compare.tasks import COMPUTING, Operand, Wanted, always, check
 from allcnn.similarity import gram as kernels
 from allcnn.similarity import median_distance, tiled_hsic
 from allcnn.similarity.derived import is_defined, tile_kernel
@@ -16,6 +16,7 @@ from allcnn.similarity.kernels import BaseKernel
 from allcnn.similarity.method import Method, Pool
 from allcnn.similarity.tiled_hsic import TileSums
 from store import Representation, RepresentationKey
+from store.model.schema import Span
 
 Block = tuple[int | None, Span]
 """Consecutive rows among all examples (None), or among those of a class."""
@@ -48,8 +49,8 @@ def median_of_sample(
 
     def read(start: int, stop: int) -> kernels.Rows:
         check(wanted)
-        block: Block = None, (start, stop)
-        return kernels.pooled(_scattered(tap, {block: rows[start:stop]})[block], pool)
+        (some,) = _scattered(tap, [rows[start:stop]])
+        return kernels.pooled(some, pool)
 
     with COMPUTING:
         common = _reference(path, key, tap.meta.checkpoint_digest, "linear", pool)
@@ -129,9 +130,8 @@ def _reference(
     if found.usual == 0 and n > len(first):
         # All alike, as dead rows are, which says nothing of the size of others.
         sample = median_distance.sample_rows(n)
-        block: Block = None, (0, n)
-        rows = {block: sample[:: -(-len(sample) // median_distance.BLOCK_ROWS)]}
-        found = kernels.reference(kernels.pooled(_scattered(tap, rows)[block], pool), base)
+        (some,) = _scattered(tap, [sample[:: -(-len(sample) // median_distance.BLOCK_ROWS)]])
+        found = kernels.reference(kernels.pooled(some, pool), base)
     return found
 
 
@@ -151,9 +151,8 @@ def _class_reference(
     for (of, (start, _)), some in held.items():
         if (of, start) == (label, 0) and len(some) >= len(rows):
             return kernels.reference(some[: len(rows)], base, unit)
-    block: Block = label, (0, len(rows))
-    first = kernels.pooled(_scattered(tap, {block: rows})[block], pool)
-    return kernels.reference(first, base, unit)
+    (first,) = _scattered(tap, [rows])
+    return kernels.reference(kernels.pooled(first, pool), base, unit)
 
 
 def _blocks(tap: Representation, tiles: Sequence[Tile]) -> dict[Block, np.ndarray]:
@@ -165,22 +164,17 @@ def _blocks(tap: Representation, tiles: Sequence[Tile]) -> dict[Block, np.ndarra
         for block in wanted
         if block[0] is not None
     }
-    return whole | (_scattered(tap, rows) if rows else {})
+    return whole | dict(zip(rows, _scattered(tap, [*rows.values()]), strict=True))
 
 
-def _scattered(
-    tap: Representation, rows: dict[Block, Int[np.ndarray, "k"]]
-) -> dict[Block, np.ndarray]:
+def _scattered(tap: Representation, rows: Sequence[Int[np.ndarray, "k"]]) -> list[np.ndarray]:
     """Return chosen rows, reading each chunk that has any of them once."""
-    found = {
-        block: np.empty((len(chosen), *tap.meta.shape), tap.meta.dtype)
-        for block, chosen in rows.items()
-    }
+    found = [np.empty((len(chosen), *tap.meta.shape), tap.meta.dtype) for chosen in rows]
     for start in range(0, tap.meta.n_samples, tap.meta.batch_rows):
         stop = min(start + tap.meta.batch_rows, tap.meta.n_samples)
-        inside = {block: (start <= chosen) & (chosen < stop) for block, chosen in rows.items()}
-        if any(mask.any() for mask in inside.values()):
+        inside = [(start <= chosen) & (chosen < stop) for chosen in rows]
+        if any(mask.any() for mask in inside):
             chunk = tap.read(start, stop)
-            for block, mask in inside.items():
-                found[block][mask] = chunk[rows[block][mask] - start]
+            for values, chosen, mask in zip(found, rows, inside, strict=True):
+                values[mask] = chunk[chosen[mask] - start]
     return found

@@ -1,18 +1,15 @@
 """Open for writing what an extraction has not stored yet; refuse what is another network's."""
 
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from allcnn.advice import is_extracted, options_of, replace_stored
 from allcnn.extract.forward import LoadedNetwork, Samples
-from allcnn.extract.sinks import ActivationSink, GramSink, Sink
+from allcnn.extract.sinks import ActivationSink, GramSink, Sink, gram_meta
 from allcnn.provenance import stamp
 from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction, Keep
 from allcnn.settings.selection import Selection
-from allcnn.similarity import pair_sums
 from allcnn.similarity.kernels import KERNELS
 from allcnn.workspace.paths import Workspace
 from store import (
@@ -20,20 +17,18 @@ from store import (
     ConflictError,
     GramKey,
     GramMeta,
-    Grams,
     GramStore,
     GramWriter,
-    Representation,
     RepresentationKey,
     RepresentationMeta,
-    SchemaError,
     Store,
-    StoreLocationError,
+    StoreError,
     Writer,
     has_store,
     open_grams,
 )
 from store.storage.claims import claim, drop_dead, is_claimed
+from store.storage.remote_errors import each
 
 
 def open_sinks(
@@ -50,26 +45,24 @@ def open_sinks(
     """
     there = _There(workspace, source, samples, job)
     sinks: list[Sink] = []
+    metas = tap_metas(source, samples, shapes, job)
     if "activations" not in job.keep:
         # Comparisons would take those of another checkpoint.
         there.check_same("activations")
-    elif not there.has_activations(list(shapes)):
+    elif not there.has("activations", metas.values()):
         writers = {
-            tap: closing.enter_context(there.open_writer(meta))
-            for tap, meta in tap_metas(source, samples, shapes, job).items()
+            tap: closing.enter_context(there.open_writer(meta)) for tap, meta in metas.items()
         }
-        # Entered last, so that it ends before the writers are closed.
-        thread = closing.enter_context(ThreadPoolExecutor(2, "writing"))
-        sinks.append(ActivationSink(writers, thread))
+        sinks.append(ActivationSink(writers, closing))
     if "grams" in job.keep:
         # Those of several checkpoints could not be told apart.
         there.check_same("grams")
-        metas = gram_metas(source, samples, shapes, job)
-        if not there.has_grams([meta.key for meta in metas.values()]):
+        wanted = gram_metas(source, samples, shapes, job)
+        if not there.has("grams", wanted.values()):
             coordinates = samples.indices, samples.labels
             grams = {
                 tap: closing.enter_context(GramWriter.open(workspace.grams, meta, *coordinates))
-                for tap, meta in metas.items()
+                for tap, meta in wanted.items()
             }
             sinks.append(GramSink(grams))
     return sinks
@@ -116,25 +109,23 @@ class _There:
     def _names(self) -> tuple[str, str, str]:
         return self.source.run, self.source.checkpoint, self.samples.sample_set.name
 
-    def has_activations(self, names: list[str]) -> bool:
-        """Return whether the activations of these taps are whole."""
+    def has(self, what: Keep, metas: Iterable[RepresentationMeta | GramMeta]) -> bool:
+        """Return whether all of these are whole, and of this checkpoint in the dtype asked for."""
+        wanted = self.source.digest, self.job.dtype
         try:
-            taps = Store(self.workspace.activations).find(*self._names)
-        except (SchemaError, StoreLocationError):
+            if (store := _opened(self.workspace, what)) is None:
+                return False
+            found = each(store.path, store.__getitem__, [meta.key for meta in metas])
+        except StoreError:
             # Not there, half created, or foreign: opening the writers tells these apart.
             return False
-        wanted = self.source.digest, self.job.dtype
-        return [tap.key.tap for tap in taps] == names and _finished(
-            taps, all((tap.meta.checkpoint_digest, tap.meta.dtype) == wanted for tap in taps)
-        )
-
-    def has_grams(self, keys: list[GramKey]) -> bool:
-        """Return whether these Grams are whole."""
-        try:
-            kept = open_grams(self.workspace.grams)
-            return _finished([kept[key] for key in keys])
-        except (SchemaError, StoreLocationError, LookupError):
+        kept = [(one.meta.checkpoint_digest, one.meta.dtype) for one in found if one.complete]
+        if kept != [wanted] * len(found):
             return False
+        for one in found:
+            # A writer killed after its last minibatch left its claim.
+            drop_dead(one.place / one.form.array)
+        return True
 
     def check_same(self, what: Keep) -> None:
         """Raise ConflictError for what is stored of another checkpoint under the same name."""
@@ -176,15 +167,6 @@ class _There:
         return replace_stored(self.workspace, Selection(run, checkpoint), name, how)
 
 
-def _finished(found: Sequence[Representation | Grams], fits: bool = True) -> bool:
-    """Return whether all are whole; a writer killed after its last minibatch left its claim."""
-    if not (fits and all(each.complete for each in found)):
-        return False
-    for each in found:
-        drop_dead(each.place / each.form.array)
-    return True
-
-
 def tap_metas(
     source: LoadedNetwork, samples: Samples, shapes: Mapping[str, tuple[int, ...]], job: Extraction
 ) -> dict[str, RepresentationMeta]:
@@ -208,16 +190,9 @@ def tap_metas(
 
 
 def gram_metas(
-    source: LoadedNetwork, samples: Samples, taps: Collection[str], job: Extraction
+    source: LoadedNetwork, samples: Samples, shapes: Mapping[str, tuple[int, ...]], job: Extraction
 ) -> dict[str, GramMeta]:
     """Return what the Grams of each tap are stored with."""
     how = KERNELS.find(job.kernel).base, job.pool, job.batch_size, job.dtype, source.digest
-    ranges = tuple(pair_sums.split_minibatches(samples.sample_set.n_samples, job.batch_size))
-    facts: dict[str, Any] = {"attributes": source.attributes, "n_taps": len(taps)} | stamp()
-    of = (samples.sample_set.name, source.run, source.checkpoint)
-    return {
-        tap: GramMeta(
-            GramKey(RepresentationKey(*of, tap), *how), samples.sample_set, index, ranges, **facts
-        )
-        for index, tap in enumerate(taps)
-    }
+    metas = tap_metas(source, samples, shapes, job)
+    return {tap: gram_meta(meta, GramKey(meta.key, *how)) for tap, meta in metas.items()}

@@ -3,17 +3,18 @@
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import chain
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 
-from allcnn.similarity import gram, median_distance
-from store import Grams, GramWriter, Writer, open_grams
+from allcnn.provenance import stamp
+from allcnn.similarity import gram, median_distance, pair_sums
+from store import GramKey, GramMeta, Grams, GramWriter, RepresentationMeta, Writer, open_grams
 from store.model.narrowing import narrow_rows
-
-Span = tuple[int, int]
+from store.model.schema import Span
 
 
 class Sink(Protocol):
@@ -35,12 +36,13 @@ class ActivationSink:
     def __init__(
         self,
         writers: Mapping[str, Writer],
-        thread: ThreadPoolExecutor,
+        closing: ExitStack,
         *,
         only_taken_back: bool = False,
     ) -> None:
         self._writers = writers
-        self._thread = thread
+        # Entered after the writers, so that it ends before they are closed.
+        self._thread = closing.enter_context(ThreadPoolExecutor(2, "writing"))
         blocks = {tap: _blocks(writer, only_taken_back) for tap, writer in writers.items()}
         self._missing = {tap: {start for start, _ in spans} for tap, spans in blocks.items()}
         self._pending: list[Future[None]] = []
@@ -117,6 +119,19 @@ class GramSink:
         """Keep the median distances of linear Grams, the units of RBF bandwidths."""
         for writer in self._writers.values():
             keep_median_distance(writer)
+
+
+def gram_meta(of: RepresentationMeta, key: GramKey) -> GramMeta:
+    """Return what the Grams of a representation are stored with."""
+    return GramMeta(
+        key,
+        of.sample_set,
+        of.tap_index,
+        tuple(pair_sums.split_minibatches(of.n_samples, key.batch_size)),
+        attributes=of.attributes,
+        n_taps=of.n_taps,
+        **stamp(),
+    )
 
 
 def missing_rows(writer: GramWriter, only_taken_back: bool = False) -> list[Span]:

@@ -7,7 +7,6 @@ So a repair that is killed has lost nothing, and extraction or another repair go
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -201,9 +200,7 @@ class NetworkRepair:
         else:
             metas = tap_metas(source, samples, shapes, job)
             writers = self._writers(Writer, groups, metas, job, closing)
-            # Entered last, so that it ends before the writers are closed.
-            thread = closing.enter_context(ThreadPoolExecutor(2, "writing"))
-            sink = ActivationSink(writers, thread, only_taken_back=True)
+            sink = ActivationSink(writers, closing, only_taken_back=True)
         fill([sink], source, samples, job, self._report)
 
     def _writers(

@@ -23,10 +23,10 @@ from allcnn.probing import logistic
 from allcnn.similarity import gram
 from allcnn.similarity.method import Pool
 from store.model.array_interop import as_floats
+from store.model.schema import Span
 
 Rows = Float[np.ndarray, "n ..."]
 Labels = Int[np.ndarray, "n"]
-Span = tuple[int, int]
 
 _FOLDS = 5
 """Every fifth training example of a class is held out while the penalty is chosen."""
@@ -88,13 +88,9 @@ class Classifier(NamedTuple):
 
     def predict(self, rows: Float[np.ndarray, "n p"]) -> Labels:
         """Return the class of each row, by its place among the classes; -1 if it is not finite."""
-        scores = self.scores(rows)
-        return np.where(np.isfinite(scores).all(axis=1), np.argmax(scores, axis=1), -1)
-
-    def scores(self, rows: Float[np.ndarray, "n p"]) -> Float64[np.ndarray, "n c"]:
-        """Return the scores of all classes for each row."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.asarray(_shifted(rows, self.reference) @ self.weights + self.offsets)
+            scores = _shifted(rows, self.reference) @ self.weights + self.offsets
+        return np.where(np.isfinite(scores).all(axis=1), np.argmax(scores, axis=1), -1)
 
 
 class _Data(NamedTuple):

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
@@ -44,21 +45,20 @@ def probe(workspace: Workspace, job: Probing, report: Report = silent) -> list[P
     network are missing or cannot be used, before any work.
     """
     tasks = choose(workspace, job)
-    total, done = sum(len(task.taps) for task in tasks), 0
+    ends = list(accumulate(len(task.taps) for task in tasks))
     results = []
-    for task in tasks:
+    for task, end in zip(tasks, ends, strict=True):
 
-        def shifted(n: int, tap: str, before: int = done) -> None:
-            report(before + n, total, tap)
+        def tell(n_left: int, what: str, task: Task = task, end: int = end) -> None:
+            report(end - n_left, ends[-1], f"{task.network}: {what}")
 
-        results.append(_result(workspace.probes, task, job, shifted))
-        done += len(task.taps)
-        report(done, total, f"{task.network}: done")
+        results.append(_result(workspace.probes, task, job, tell))
+        tell(0, "done")
     return results
 
 
 def _result(
-    place: Place, task: Task, job: Probing, report: Callable[[int, str], None]
+    place: Place, task: Task, job: Probing, tell: Callable[[int, str], None]
 ) -> ProbeResult:
     """Read the probe of one network, or compute and write it; a damaged one does not count."""
     name = _name(task, job)
@@ -70,7 +70,7 @@ def _result(
     scores = _finished(draft, name, task, job)
     for n, tap in enumerate(task.taps):
         if tap.name not in scores:
-            report(n, f"{task.network}: {tap.name}")
+            tell(len(task.taps) - n, tap.name)
             scores[tap.name] = _score(tap, task.classes, job)
             write_json(draft, scores)
     result = _put_together(name, task, job, scores)

@@ -22,7 +22,7 @@ from allcnn.compare.current import checkpoint_digest
 from allcnn.compare.reextract import examples_of, store_whole
 from allcnn.compare.select import left_behind
 from allcnn.errors import AllcnnError, ProbeError
-from allcnn.machine_memory import host_bytes
+from allcnn.machine_memory import check_room
 from allcnn.probing.classifier import count_columns, split
 from allcnn.settings.probing import Probing
 from allcnn.settings.selection import Selection
@@ -233,13 +233,8 @@ class _ProbedNetwork:
         of, pool = taps[0].train.meta.sample_set, self.job.pool
         columns = max(count_columns(of.n_samples, tap.count_features(pool)) for tap in taps)
         needed = 4 * _COPIES * of.n_samples * columns
-        if needed > (there := host_bytes()):
-            raise ProbeError(
-                f"training on the {of.n_samples} examples of {of.name}, for {self.network},",
-                f"would take {needed / 1e9:.0f} GB of memory",
-                f"{there / 1e9:.0f} GB are there",
-                "name a smaller set with --train-set",
-            )
+        what = f"training on the {of.n_samples} examples of {of.name}, for {self.network},"
+        check_room(what, needed, "name a smaller set with --train-set", error=ProbeError)
 
 
 def _digest(side: Taps) -> str:

@@ -31,7 +31,7 @@ def jackknife(parts: MinibatchSums, measure: Measure) -> StandardErrors:
 
     (Busing, Meijer and van der Leeden 1999, "Delete-m Jackknife for Unequal m", Statistics and
     Computing 9:3-8). With 2 minibatches error bars are often too short, from 4 on they mostly hold;
-    ``caution`` qualifies those from fewer than 8.
+    ``errors_caution`` qualifies those from fewer than 8.
 
     NaN for fewer than 2 minibatches, where the value is NaN, and where a deletion leaves it so.
     """
