@@ -138,7 +138,6 @@ class Cluster:
         calls: Sequence[Sequence[Any]],
         what: str,
         done: Done,
-        **options: Any,
     ) -> list[Any]:
         """Run tasks and return what they return, in the order of the calls.
 
@@ -147,7 +146,7 @@ class Cluster:
         is longer than the limits.
         """
         client = self.started.client
-        futures = [client.submit(run, body, call, options, pure=False) for call in calls]
+        futures = [client.submit(run, body, call, pure=False) for call in calls]
         try:
             found = self._collect(futures, what, done)
         except BaseException as error:

@@ -1,7 +1,7 @@
 """Functions that run on workers: the bodies of tasks, and a look at the worker."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +24,7 @@ class Facts(NamedTuple):
     sees: bool
 
 
-def run(body: Callable[..., Any], call: Sequence[Any], options: Mapping[str, Any]) -> Any:
+def run(body: Callable[..., Any], call: Sequence[Any]) -> Any:
     """Run a task's body, which may ask now and then whether its result is still wanted."""
     worker = get_worker()
     key = worker.get_current_task()
@@ -34,7 +34,7 @@ def run(body: Callable[..., Any], call: Sequence[Any], options: Mapping[str, Any
         task = worker.state.tasks.get(key)
         return worker.status in _WORKING and task is not None and task.state in _WANTED
 
-    return body(*call, wanted=wanted, **options)
+    return body(*call, wanted=wanted)
 
 
 def look(folder: str | None) -> Facts:

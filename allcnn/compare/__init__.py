@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from allcnn.compare.candidates import network_of
     from allcnn.compare.compute import compare
     from allcnn.compare.select import choose
-    from store import RepresentationKey, SimilarityResult
+    from store import SimilarityResult
 
-__all__ = ["RepresentationKey", "SimilarityResult", "choose", "compare", "network_of"]
+__all__ = ["SimilarityResult", "choose", "compare", "network_of"]
 
 __getattr__ = lazy(
     __name__,
@@ -22,6 +22,6 @@ __getattr__ = lazy(
         "allcnn.compare.candidates": "network_of",
         "allcnn.compare.compute": "compare",
         "allcnn.compare.select": "choose",
-        "store": "RepresentationKey SimilarityResult",
+        "store": "SimilarityResult",
     },
 )

@@ -148,7 +148,7 @@ class _ProbedNetwork:
             raise self.not_stored(sets, role, name, dataset)
         largest = max(whole, key=lambda taps: (taps[0].meta.n_samples, taps[0].key))
         ordered = sorted(largest, key=lambda each: (each.meta.tap_index, each.key.tap))
-        return [each.activations for each in ordered if each.activations is not None]
+        return [each.whole for each in ordered if each.whole]
 
     def not_stored(
         self, sets: Mapping[str, list[Found]], role: Role, name: str | None, dataset: str | None
