@@ -65,9 +65,3 @@ def narrowed(tap: Float[Array, "b ..."], dtype: DType, n: int) -> Float[np.ndarr
 @jax.jit
 def _to_float16(tap: Float[Array, "n ..."]) -> Float16[Array, "n ..."]:
     return tap.astype(jnp.float16)
-
-
-def padded(images: Images, batch_size: int) -> UInt8[np.ndarray, "b h w c"]:
-    """Fill up the last minibatch, so that one compiled program serves it too."""
-    missing = batch_size - len(images)
-    return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))

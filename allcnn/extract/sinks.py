@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -15,19 +14,6 @@ from allcnn.similarity import gram, median_distance, pair_sums
 from store import GramKey, GramMeta, Grams, GramWriter, RepresentationMeta, Writer, open_grams
 from store.model.narrowing import narrow_rows
 from store.model.schema import Span
-
-
-class Sink(Protocol):
-    """Where the rows of a network's taps go."""
-
-    def lacks(self, start: int, stop: int) -> bool:
-        """Return whether rows of a minibatch are not kept yet."""
-
-    def take(self, tap: str, start: int, rows: Float[np.ndarray, "n ..."]) -> None:
-        """Keep rows of a tap; rows that are kept already are passed over."""
-
-    def finish(self) -> None:
-        """Do what needs more than one minibatch."""
 
 
 class ActivationSink:
@@ -119,6 +105,10 @@ class GramSink:
         """Keep the median distances of linear Grams, the units of RBF bandwidths."""
         for writer in self._writers.values():
             keep_median_distance(writer)
+
+
+Sink = ActivationSink | GramSink
+"""Where the rows of a network's taps go."""
 
 
 def gram_meta(of: RepresentationMeta, key: GramKey) -> GramMeta:

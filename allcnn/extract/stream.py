@@ -17,7 +17,6 @@ from allcnn.extract.forward import (
     LoadedNetwork,
     Samples,
     narrowed,
-    padded,
     tap_shapes,
 )
 from allcnn.extract.resume import check_unclaimed, open_sinks
@@ -139,7 +138,9 @@ def take_minibatch(
 ) -> None:
     """Compute a minibatch, and give the rows of every tap to all sinks."""
     # A function of its own, so that these taps are gone before the next ones are computed.
-    taps = forward(padded(images, job.batch_size))
+    missing = job.batch_size - len(images)
+    # The last minibatch is filled up, so that one compiled program serves it too.
+    taps = forward(np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))))
     if "grams" in job.keep:
         # The host's products would fight with layers that are still computed for the processor.
         jax.block_until_ready(taps)  # type: ignore[no-untyped-call]
