@@ -266,7 +266,7 @@ def _add_minibatch(
         sides = [
             kernel_of(K, method.kernel, m, method.measure) for K, m in zip(Ks, medians, strict=True)
         ]
-        first, second = (*sides, None)[:2]
+        first, second = sides[0], sides[1] if len(sides) > 1 else None
         mine[0].sums.append(pair_sums.minibatch_sums(first, second, method.measure))
         if way.permutations:
             n = mine[0].sums[-1].n_examples
@@ -290,8 +290,8 @@ def _add_groups(
             wide_kernel_of([K[np.ix_(rows, rows)] for K in side], method.kernel, m, method.measure)
             for side, m in zip(Ks, medians, strict=True)
         ]
-        first, second = (*sides, None)[:2]
-        each.sums.append(pair_sums.group_sums(first, second, method.measure))
+        second = sides[1] if len(sides) > 1 else None
+        each.sums.append(pair_sums.group_sums(sides[0], second, method.measure))
 
 
 def _permutations(index: int, n: int, count: int) -> Int[np.ndarray, "p n"]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from allcnn.advice import is_extracted, options_of, replace_stored
 from allcnn.extract.forward import LoadedNetwork, Samples
@@ -17,7 +18,6 @@ from store import (
     ConflictError,
     GramKey,
     GramMeta,
-    GramStore,
     GramWriter,
     RepresentationKey,
     RepresentationMeta,
@@ -27,6 +27,7 @@ from store import (
     has_store,
     open_grams,
 )
+from store.arrays.scan import CommittedStore
 from store.storage.claims import claim, drop_dead, is_claimed
 from store.storage.remote_errors import each
 
@@ -89,7 +90,7 @@ def check_unclaimed(workspace: Workspace, job: Extraction, dataset: str) -> None
                 claim(folder).release()  # raises, with the holder's name
 
 
-def _opened(workspace: Workspace, what: Keep) -> Store | GramStore | None:
+def _opened(workspace: Workspace, what: Keep) -> CommittedStore[Any] | None:
     place = workspace.activations if what == "activations" else workspace.grams
     if not has_store(place):
         return None
