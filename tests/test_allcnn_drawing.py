@@ -11,8 +11,7 @@ from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
 from allcnn.drawing import curves, matrices
-from allcnn.drawing.accuracy import Accuracies, depths, probe_curves
-from allcnn.drawing.bars import correspondence_bars
+from allcnn.drawing.accuracy import Accuracies, correspondence_bars, depths, probe_curves
 from allcnn.drawing.canvas import save
 from allcnn.drawing.film import FRAMES_A_SECOND, HELD, film, has_ffmpeg, save_film
 from allcnn.drawing.panel import Panel, by_number
@@ -498,7 +497,7 @@ def test_nothing_to_draw_is_refused():
     with pytest.raises(ValueError, match="no panels to draw"):
         matrices.grid([])
     with pytest.raises(ValueError, match="no panels to draw"):
-        matrices.classes([], panel(3), None, np.zeros((3, 3)))
+        matrices.classes([], panel(3), panel(3), np.zeros((3, 3)))
     with pytest.raises(ValueError, match="no panels to show"):
         film([])
     with pytest.raises(ValueError, match="no networks to draw"):

@@ -1,10 +1,7 @@
-"""Accuracies of linear probes on each layer: curves, alone or below matrices.
+"""Accuracies in percent: of linear probes on each layer, and of finding layers by similarity."""
 
-The figure of matrices above and accuracies below is Figure 3 of Kornblith et al. (2019).
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -13,14 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from allcnn.drawing.canvas import finish_axes, line_colours
-from allcnn.drawing.cells import name_members
+from allcnn.drawing.cells import colour_bar, draw_map, name_members
 from allcnn.drawing.layout import Sheet, fitted
-from allcnn.drawing.matrices import Map, Names, bar, draw_map
 from allcnn.drawing.panel import Panel
 from allcnn.drawing.style import PAGE, Style
 
 _BELOW: Final = 0.5
 """Height of the curve below a matrix, as a share of the matrix's."""
+
+_BAR: Final = 0.4
 
 
 @dataclass(frozen=True)
@@ -52,34 +50,29 @@ def depths(
     """Draw networks side by side: values within each, and below it the accuracy of its layers.
 
     The columns of a matrix and the places of the curve below are the same. Networks without
-    accuracies have an empty place there.
+    accuracies have an empty place there (Kornblith et al. 2019, Figure 3).
     """
     if not networks:
         raise ValueError("there are no networks to draw; give one or more")
     small = style.small
     abreast = min(len(networks), 2 if style.fills else 4)
-    has_probes = any(probe for _, probe in networks)
-    limits = _limits([probe for _, probe in networks if probe])
+    probes = [probe for _, probe in networks if probe]
 
     def build(side: float) -> Sheet:
-        sheet = Sheet(small, title)
+        sheet = Sheet(small, title, bars=[colour_bar([panel for panel, _ in networks])])
         for k, (panel, probe) in enumerate(networks):
             line, column = 2 * (k // abreast), k % abreast
-            r, c = np.shape(panel.matrix)
-            cell = side / max(r, c)
-            shown = replace(panel, row_label="", column_label="")
-            above = sheet.place(line, column, c * cell, r * cell)
-            draw_map(above, Map(shown), cell, small, Names(bottom=not has_probes))
-            if has_probes:
-                below = sheet.place(line + 1, column, c * cell, _BELOW * side)
+            draw_map(sheet, panel, (line, column), side, bottom=not probes, labels=False)
+            if probes:
+                cell = side / panel.longest
+                below = sheet.place(line + 1, column, len(panel.columns) * cell, _BELOW * side)
                 _draw_below(below, panel, probe, cell, small)
-                below.set_ylim(*limits)
+                below.set_ylim(*_limits(probes))
                 below.tick_params(labelleft=column == 0)
                 below.set_ylabel("Accuracy (%)" if column == 0 else "", fontsize=small.label)
-        sheet.bars = [bar([panel for panel, _ in networks], (0, 0))]
         return sheet
 
-    return fitted(build, small, 1.9 if len(networks) > 1 else 3.0)
+    return fitted(build, 1.9 if len(networks) > 1 else 3.0)
 
 
 def probe_curves(
@@ -95,11 +88,9 @@ def probe_curves(
     alike = len({tuple(each.names) for each in networks.values()}) == 1
     names = next(iter(networks.values())).names if alike else [str(k + 1) for k in range(most)]
 
-    def build(side: float) -> Sheet:
-        sheet = Sheet(style, title)
-        axes = sheet.place(0, 0, side, min(3.2, 0.75 * side))
+    def draw(axes: Axes, side: float) -> list[Any]:
         colours = line_colours(len(networks))
-        sheet.legend = [
+        drawn = [
             _draw_curve(axes, each, colour, style, name)
             for (name, each), colour in zip(networks.items(), colours, strict=True)
         ]
@@ -108,9 +99,68 @@ def probe_curves(
         name_members(axes.xaxis, names, side / most, style.tick)
         axes.tick_params(axis="x", rotation=90 if alike else 0)
         axes.set_ylim(*_limits(list(networks.values())))
+        return drawn
+
+    return _alone(draw, title, style)
+
+
+def correspondence_bars(
+    found: Mapping[str, float],
+    published: Mapping[str, float],
+    chance: float,
+    *,
+    source: str,
+    title: str = "",
+    style: Style = PAGE,
+) -> Figure:
+    """Draw the share of layers found, from 0 to 1, by the way of comparing, as pairs of bars.
+
+    Args:
+        found: ours, in the order of the bars.
+        published: by the same names; ways without one have a single bar.
+        chance: the share found by guessing, a dashed line.
+        source: of the published numbers, named in the legend.
+        title: above the bars.
+        style: for a page or a column.
+    """
+    if not found:
+        raise ValueError("there are no shares to draw; give those of one way or more")
+    ways = list(found)
+
+    def draw(axes: Axes, _: float) -> list[Any]:
+        drawn: list[Any] = []
+        ours, theirs = ("here", line_colours(1)[0]), (f"published: {source}", "0.75")
+        for shares, sign, (label, colour) in ((found, -1, ours), (published, 1, theirs)):
+            places = [k for k, way in enumerate(ways) if way in shares]
+            if not places:
+                continue
+            percent = [100 * shares[ways[k]] for k in places]
+            at = np.array(places) + sign * _BAR / 2
+            drawn.append(axes.bar(at, percent, _BAR, color=colour, label=label))
+            axes.bar_label(drawn[-1], fmt="%.1f", fontsize=style.number, padding=1)
+        how: dict[str, Any] = {"linestyle": "--", "linewidth": 0.8 * style.line, "label": "chance"}
+        drawn.append(axes.axhline(100 * chance, color="0.2", **how))
+        finish_axes(axes, "", "Layers found (%)", style.label, style.tick)
+        axes.grid(visible=False, axis="x")
+        # A line each of "RBF 0.4 CKA" lets five of them stand side by side in a column.
+        axes.set_xticks(range(len(ways)), ["\n".join(way.rsplit(" ", 1)) for way in ways])
+        axes.set_xlim(-0.6, len(ways) - 0.4)
+        axes.set_ylim(0, 112)
+        axes.set_yticks(range(0, 101, 20))
+        return drawn
+
+    return _alone(draw, title, style)
+
+
+def _alone(draw: Callable[[Axes, float], list[Any]], title: str, style: Style) -> Figure:
+    """Draw axes of a width given in inches, and below them a legend of what ``draw`` returns."""
+
+    def build(side: float) -> Sheet:
+        sheet = Sheet(style, title)
+        sheet.legend = draw(sheet.place(0, 0, side, min(3.2, 0.75 * side)), side)
         return sheet
 
-    return fitted(build, style, 6.0)
+    return fitted(build, 6.0)
 
 
 def _draw_below(
@@ -151,10 +201,9 @@ def _draw_curve(axes: Axes, probe: Accuracies, colour: Any, style: Style, name: 
 
 def _limits(probes: Sequence[Accuracies]) -> tuple[float, float]:
     """Return the range in percent that holds all curves with their errors."""
-    values = [np.zeros(0)]
-    for p in probes:
-        values += [100 * (np.asarray(p.accuracy) + s * np.nan_to_num(p.errors)) for s in (-1, 1)]
-    finite = np.concatenate(values)
+    signs = np.array([[-1], [1]])
+    ends = [100 * (np.asarray(p.accuracy) + signs * np.nan_to_num(p.errors)) for p in probes]
+    finite = np.concatenate(ends, axis=None)
     finite = finite[np.isfinite(finite)]
     if not len(finite):
         return 0.0, 100.0

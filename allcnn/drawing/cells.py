@@ -1,18 +1,17 @@
-"""The cells of a heat map: their colours, numbers and names, and lines between groups of them."""
+"""Heat maps: the colours, numbers and names of cells, and lines between groups of them."""
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import matplotlib
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colors import Normalize
 
-from allcnn.drawing.canvas import as_label, text_inches
+from allcnn.drawing.canvas import as_label, text_inches, wrapped
+from allcnn.drawing.layout import Bar, Sheet
 from allcnn.drawing.panel import Groups, Panel, spans
 
 ROUNDING: Final = 1e-6
@@ -28,76 +27,61 @@ _LEAST: Final = 5
 """Points of the smallest errors that can be read."""
 
 
-class Scale(NamedTuple):
-    """The meaning of colours.
+def draw_map(
+    sheet: Sheet,
+    panel: Panel,
+    place: tuple[int, int],
+    side: float,
+    *,
+    left: bool = True,
+    bottom: bool = True,
+    labels: bool = True,
+    numbers: bool = False,
+    bar: bool = False,
+) -> Axes:
+    """Draw a matrix in a line and column of a sheet, ``side`` inches along its longer side.
 
-    Attributes:
-        label: of the colour bar.
-        colours: a map of Matplotlib's that colour-blind readers can read.
-        low: the value of the first colour.
-        high: the value of the last colour; None for the largest of a matrix.
+    The first row is at the bottom, cells are square, and those that are NaN hatched. Beside it
+    stand the names of rows (``left``) and columns (``bottom``), the ``labels`` of both sides, and a
+    colour ``bar`` of its own; in its cells ``numbers``.
     """
-
-    label: str
-    colours: str
-    low: float = 0.0
-    high: float | None = None
-
-    def over(self, matrices: Sequence[Float[np.ndarray, "r c"]] = ()) -> "Colouring":
-        """Return the colours for values of these matrices."""
-        high = self.high
-        if high is None:
-            finite = np.concatenate([np.ravel(matrix) for matrix in matrices])
-            finite = finite[np.isfinite(finite)]
-            # Of zeros alone, any scale shows them as its first colour.
-            high = (float(finite.max()) if len(finite) else 0.0) or 1.0
-        return Colouring(Normalize(self.low, high), matplotlib.colormaps[self.colours])
-
-
-class Colouring(NamedTuple):
-    """The colour of each value."""
-
-    norm: Normalize
-    colours: Colormap
-
-    @property
-    def bar(self) -> ScalarMappable:
-        """The values and colours of a colour bar."""
-        return ScalarMappable(self.norm, self.colours)
-
-    def is_dark(self, value: float) -> bool:
-        """Return whether white is read better than black on the colour of a value."""
-        red, green, blue, _ = self.colours(float(np.clip(float(self.norm(value)), 0, 1)))
-        return bool(0.299 * red + 0.587 * green + 0.114 * blue < 0.5)
-
-
-COLOURS: Final = "magma"
-"""The map of colours for values of measures."""
-
-SPREAD: Final = Scale("standard deviation", "cividis")
-ERRORS: Final = Scale("standard error", "cividis")
-
-
-def scale_of(panel: Panel) -> Scale:
-    """Return the scale of the colours of a measure's values."""
-    return Scale(panel.measure, COLOURS, *panel.limits)
-
-
-def draw_cells(axes: Axes, matrix: Float[np.ndarray, "r c"], colouring: Colouring) -> None:
-    """Draw the first row at the bottom, in square cells; NaN is hatched."""
+    style, cell = sheet.style, side / panel.longest
+    width = cell * len(panel.columns)
+    axes = sheet.place(*place, width, cell * len(panel.rows))
     # The hatched ground shows through cells that are NaN, and through these alone.
     axes.patch.set(facecolor="0.88", edgecolor="0.6", hatch="////", linewidth=0)
-    axes.imshow(
-        np.ma.masked_invalid(matrix),
-        cmap=colouring.colours,
-        norm=colouring.norm,
-        origin="lower",
-        aspect="equal",
-        interpolation="none",
-    )
+    scale = _scale(panel)
+    how: dict[str, Any] = {"origin": "lower", "aspect": "equal", "interpolation": "none"}
+    axes.imshow(np.ma.masked_invalid(panel.matrix), cmap=scale.cmap, norm=scale.norm, **how)
+    _part_groups(axes, panel, cell)
+    _label_ticks(axes, panel, cell, style.tick)
+    axes.tick_params(which="both", labelleft=left, labelbottom=bottom, width=0.6)
+    axes.spines[:].set_linewidth(0.6)
+    if labels:
+        axes.set_ylabel(panel.row_label, fontsize=style.label)
+        axes.set_xlabel(panel.column_label, fontsize=style.label)
+    axes.set_title(wrapped(panel.title, width, style.title), fontsize=style.title, pad=4)
+    if numbers:
+        _write_numbers(axes, panel, scale, style.number)
+    if bar:
+        colour_bar([panel]).draw(axes.inset_axes((1 + 0.08 / width, 0, 0.1 / width, 1)), style)
+    return axes
 
 
-def part_groups(axes: Axes, panel: Panel, cell: float) -> None:
+def _scale(panel: Panel) -> ScalarMappable:
+    return ScalarMappable(Normalize(*panel.limits), panel.colours)
+
+
+def colour_bar(panels: Sequence[Panel], lines: tuple[int, int] = (0, 0)) -> Bar:
+    """Return the colour bar that panels of one measure share, with arrows for values beyond it."""
+    values = np.concatenate([np.ravel(panel.matrix) for panel in panels])
+    low, high = panels[0].limits
+    below, above = bool((values < low - ROUNDING).any()), bool((values > high + ROUNDING).any())
+    arrows = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
+    return Bar(_scale(panels[0]), panels[0].measure, arrows, lines)
+
+
+def _part_groups(axes: Axes, panel: Panel, cell: float) -> None:
     """Draw lines between groups, in cells of ``cell`` inches."""
     for groups, draw in ((panel.row_groups, axes.axhline), (panel.column_groups, axes.axvline)):
         if groups is None:
@@ -108,7 +92,7 @@ def part_groups(axes: Axes, panel: Panel, cell: float) -> None:
             draw(first - 0.5, color=_SEPARATOR, linewidth=min(0.7, 0.04 * points))
 
 
-def label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None:
+def _label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None:
     """Name as many rows and columns as fit cells of ``cell`` inches, with groups beyond them."""
     axes.tick_params(which="both", length=2, labelsize=font_size)
     longest = as_label(max(panel.columns, key=len))
@@ -122,7 +106,7 @@ def label_ticks(axes: Axes, panel: Panel, cell: float, font_size: float) -> None
         if groups is None:
             name_members(axis, names, cell, font_size)
         else:
-            name_groups(axis, names, groups, cell, font_size, angle)
+            _name_groups(axis, names, groups, cell, font_size, angle)
 
 
 def name_members(axis: Axis, names: Sequence[str], cell: float, font_size: float) -> None:
@@ -132,7 +116,7 @@ def name_members(axis: Axis, names: Sequence[str], cell: float, font_size: float
     axis.set_ticks(shown, [as_label(names[k]) for k in shown])
 
 
-def name_groups(
+def _name_groups(
     axis: Axis, names: Sequence[str], groups: Groups, cell: float, font_size: float, angle: int
 ) -> None:
     """Name the members at the matrix, where two of a group fit, and the groups beyond them.
@@ -184,15 +168,16 @@ def fits_numbers(panel: Panel, cell: float, font_size: float) -> bool:
     return True
 
 
-def write_numbers(axes: Axes, panel: Panel, colouring: Colouring, font_size: float) -> None:
+def _write_numbers(axes: Axes, panel: Panel, scale: ScalarMappable, font_size: float) -> None:
     """Write each value into its cell, and its standard error, where it has one, below it."""
     matrix = np.asarray(panel.matrix)
     errors = np.full(matrix.shape, np.nan) if panel.errors is None else np.asarray(panel.errors)
+    # White is read better than black where the colour is dark.
+    is_dark = scale.to_rgba(matrix)[..., :3] @ (0.299, 0.587, 0.114) < 0.5
     for (i, j), value in np.ndenumerate(matrix):
         if not np.isfinite(value):
             continue
-        colour = "white" if colouring.is_dark(value) else "black"
-        style: dict[str, Any] = {"color": colour, "ha": "center"}
+        style: dict[str, Any] = {"color": "white" if is_dark[i, j] else "black", "ha": "center"}
         has_error = np.isfinite(errors[i, j])
         height = "bottom" if has_error else "center"
         axes.text(j, i, _decimals(value), fontsize=font_size, va=height, **style)
@@ -209,11 +194,3 @@ def _plus_minus(error: float) -> str:
     # Near a self-HSIC of zero errors grow without bound; the cell does not.
     short = f"{error:.3f}" if error < 10 else f"{error:.1f}" if error < 1000 else f"{error:.0e}"
     return f"±{short}"
-
-
-def extend(panels: Sequence[Panel]) -> str:
-    """Say at which ends of the colour bar an arrow stands for values beyond the limits."""
-    values = np.concatenate([np.ravel(panel.matrix) for panel in panels])
-    low, high = panels[0].limits
-    below, above = bool((values < low - ROUNDING).any()), bool((values > high + ROUNDING).any())
-    return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]

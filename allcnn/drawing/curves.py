@@ -20,6 +20,7 @@ from allcnn.drawing.canvas import (
     text_inches,
     wrapped,
 )
+from allcnn.drawing.panel import check_shape
 from allcnn.drawing.style import PAGE, Style
 
 History = Mapping[str, Sequence[float]]
@@ -73,8 +74,7 @@ def learning_curves(
         Line2D([], [], color="0.3", linestyle=dash, label=label)
         for label, dash in zip(("training", "test"), SPLITS.values(), strict=True)
     ]
-    _legend_below(figure, [*dashes, *runs], style)
-    return figure
+    return _with_legend(figure, [*dashes, *runs], style)
 
 
 def choose_pairs(
@@ -119,7 +119,13 @@ def convergence_curves(
     errors of the last values, drawn as bars beside the ends. Which pairs: ``choose_pairs``.
     """
     curves = np.asarray(curves)
-    _check_curves(curves, (len(sizes), len(row_names), len(column_names)), errors)
+    shape = (len(sizes), len(row_names), len(column_names))
+    wanted = "give one size a minibatch, one name a row and column, and at least one of each"
+    check_shape("the curves have", curves, shape, f"their minibatches and names {shape}; {wanted}")
+    if errors is not None:
+        wanted = "give one error a pair, NaN where there is none"
+        last = f"the curves' last values {shape[1:]}; {wanted}"
+        check_shape("the errors have", errors, shape[1:], last)
     pairs = choose_pairs(curves[-1], is_self=is_self)
     numbers = np.arange(1, len(curves) + 1)
     width = min(8.0, style.width)
@@ -145,9 +151,8 @@ def convergence_curves(
     if title:
         set_title(axes, title, width - (0.5 if style.fills else 2), style.title)
     if style.fills:
-        _legend_below(figure, drawn, style)
-    else:
-        figure.legend(handles=drawn, loc="outside right center", fontsize=9, frameon=False)
+        return _with_legend(figure, drawn, style)
+    figure.legend(handles=drawn, loc="outside right center", fontsize=9, frameon=False)
     return figure
 
 
@@ -168,16 +173,11 @@ def baseline_plot(
     """
     values, baseline = np.asarray(values), np.asarray(baseline)
     shape = (len(row_names), len(column_names))
-    if values.shape != shape or 0 in shape:
-        raise ValueError(
-            f"the values have shape {values.shape}, their names {shape}; give one name a row and"
-            " column, and at least one of each"
-        )
-    if baseline.ndim != 3 or baseline.shape[1:] != shape or not len(baseline):
-        raise ValueError(
-            f"the baseline has shape {baseline.shape}, the values {shape}; give one value or more"
-            " a pair, by random matching first"
-        )
+    wanted = "give one name a row and column, and at least one of each"
+    check_shape("the values have", values, shape, f"their names {shape}; {wanted}")
+    wanted = "give one value or more a pair, by random matching first"
+    many = (*baseline.shape[:1], *shape)
+    check_shape("the baseline has", baseline, many, f"the values {shape}; {wanted}")
     pairs = choose_pairs(values, is_self=is_self, most=MAX_DOTS)
     names = [_pair_name(row_names[i], column_names[j]) for i, j in pairs]
     figure, axes = _places_axes(names, 0.35 * max(8, len(pairs)), measure, title)
@@ -195,7 +195,7 @@ def baseline_plot(
     axes.use_sticky_edges = False
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, -0.03), max(high, 1.03))
-    return _with_legend_below(figure, [*dots, *bands])
+    return _with_legend(figure, [*dots, *bands])
 
 
 def identification_bars(
@@ -208,13 +208,10 @@ def identification_bars(
     """
     if not per_layer or not names:
         raise ValueError("there are no shares to draw; give those of one measure and layer or more")
-    for label, shares in per_layer.items():
-        if np.shape(shares) != (len(names),):
-            raise ValueError(
-                f"the shares of {label} have shape {np.shape(shares)}, there are {len(names)}"
-                " layers; give one share a layer"
-            )
     n, n_layers = len(per_layer), len(names)
+    for label, shares in per_layer.items():
+        wanted = f"there are {n_layers} layers; give one share a layer"
+        check_shape(f"the shares of {label} have", shares, (n_layers,), wanted)
     labels, width = list(map(as_label, names)), n_layers * (0.25 + 0.16 * n)
     figure, axes = _places_axes(labels, width, "Layers identified (%)", title)
     drawn: list[Any] = []
@@ -226,7 +223,7 @@ def identification_bars(
     chance = 100 / n_layers
     drawn.append(axes.axhline(chance, color="0.2", linestyle="--", linewidth=1.2, label="chance"))
     axes.set_ylim(0, 102)
-    return _with_legend_below(figure, drawn)
+    return _with_legend(figure, drawn)
 
 
 def _places_axes(names: Sequence[str], width: float, label: str, title: str) -> tuple[Figure, Axes]:
@@ -244,16 +241,6 @@ def _places_axes(names: Sequence[str], width: float, label: str, title: str) -> 
     return figure, axes
 
 
-def _with_legend_below(figure: Figure, drawn: Sequence[Any]) -> Figure:
-    _legend(figure, drawn, min(len(drawn), int(figure.get_figwidth() / 1.5)), 9)
-    return figure
-
-
-def _legend(figure: Figure, drawn: Sequence[Any], columns: int, size: float) -> None:
-    where: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
-    figure.legend(handles=drawn, fontsize=size, frameon=False, **where)
-
-
 def _pair_name(row: str, column: str) -> str:
     return as_label(row) if row == column else f"{as_label(row)}, {as_label(column)}"
 
@@ -263,12 +250,19 @@ def _ticks(style: Style) -> float:
     return style.tick if style.fills else style.tick + 1
 
 
-def _legend_below(figure: Figure, drawn: Sequence[Any], style: Style) -> None:
-    size = _ticks(style)
-    longest = max((text_inches(str(each.get_label()), size) for each in drawn), default=0.0)
-    # With the line before a name, and the room between columns.
-    fitting = int(figure.get_figwidth() / (longest + 6 * size / 72))
-    _legend(figure, drawn, max(1, min(6, fitting)), size)
+def _with_legend(figure: Figure, drawn: Sequence[Any], style: Style | None = None) -> Figure:
+    """Return a figure with a legend below it, in as many columns as fit a style's letters."""
+    if style is None:
+        size, columns = 9.0, min(len(drawn), int(figure.get_figwidth() / 1.5))
+    else:
+        size = _ticks(style)
+        longest = max((text_inches(str(each.get_label()), size) for each in drawn), default=0.0)
+        # With the line before a name, and the room between columns.
+        fitting = int(figure.get_figwidth() / (longest + 6 * size / 72))
+        columns = max(1, min(6, fitting))
+    where: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
+    figure.legend(handles=drawn, fontsize=size, frameon=False, **where)
+    return figure
 
 
 def _count_examples(axes: Axes, examples: Int[np.ndarray, "b"], style: Style) -> None:
@@ -281,20 +275,3 @@ def _count_examples(axes: Axes, examples: Int[np.ndarray, "b"], style: Style) ->
     top.set_xticks(marked, [f"{examples[k - 1]:,}" for k in marked])
     top.set_xlabel("Examples", fontsize=style.label)
     top.tick_params(labelsize=_ticks(style))
-
-
-def _check_curves(
-    curves: Float[np.ndarray, "b r c"],
-    shape: tuple[int, int, int],
-    errors: Float[np.ndarray, "r c"] | None,
-) -> None:
-    if curves.shape != shape or 0 in shape:
-        raise ValueError(
-            f"the curves have shape {curves.shape}, their minibatches and names {shape}; give one"
-            " size a minibatch, one name a row and column, and at least one of each"
-        )
-    if errors is not None and np.shape(errors) != shape[1:]:
-        raise ValueError(
-            f"the errors have shape {np.shape(errors)}, the curves' last values {shape[1:]}; give"
-            " one error a pair, NaN where there is none"
-        )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -46,22 +47,20 @@ def draw_comparison(
     """Draw the heat map of one comparison; return the picture's path."""
     title = method(result, errors=errors)
     figure = matrices.matrix(panel(result, title, errors=errors), SCREEN)
-    suffix = "-errors" if errors else ""
-    return save(figure, workspace.figures / f"{result.name}{suffix}.png")
+    return _keep(workspace, figure, f"{result.name}{'-errors' if errors else ''}")
 
 
 def draw_classes(workspace: Workspace, results: Sequence[SimilarityResult]) -> Place:
     """Draw the matrices of single classes in a grid."""
     panels = [panel(result, f"class {result.label}") for result in results]
     title = method(replace(results[0], label=None), examples=False)
-    figure = matrices.grid(panels, title, SCREEN)
-    return save(figure, workspace.figures / f"classes-{results[0].name}.png")
+    return _keep(workspace, matrices.grid(panels, title, SCREEN), f"classes-{results[0].name}")
 
 
 def draw_convergence(workspace: Workspace, result: SimilarityResult) -> Place:
     """Draw values against the number of minibatches that it is summed over."""
     figure = convergence_figure(result, method(result, errors=True))
-    return save(figure, workspace.figures / f"{result.name}-convergence.png")
+    return _keep(workspace, figure, f"{result.name}-convergence")
 
 
 def convergence_figure(
@@ -71,33 +70,32 @@ def convergence_figure(
     style: Style = PAGE,
 ) -> Figure:
     """Return a figure of values against the number of minibatches; ``layers`` names the taps."""
-    parts = parts_of(result)
+    parts, pairs = parts_of(result), _pairs(result, title, layers)
+    values = convergence(parts, MEASURES.make(result.method["measure"], result.method))
     return curves.convergence_curves(
-        convergence(parts, MEASURES.make(result.method["measure"], result.method)),
-        layers(side(result.rows).full_names),
-        layers(side(result.columns).full_names),
-        parts.sizes,
-        result.errors,
-        is_self=result.rows == result.columns,
-        title=title,
-        style=style,
-        measure=result.title,
+        values, sizes=parts.sizes, errors=result.errors, style=style, **pairs
     )
 
 
 def draw_baseline(workspace: Workspace, result: SimilarityResult) -> Place:
     """Draw values beside those of examples matched at random."""
     assert result.baseline is not None
-    figure = curves.baseline_plot(
-        result.values,
-        result.baseline,
-        side(result.rows).full_names,
-        side(result.columns).full_names,
-        is_self=result.rows == result.columns,
-        title=method(result),
-        measure=result.title,
-    )
-    return save(figure, workspace.figures / f"{result.name}-baseline.png")
+    pairs = _pairs(result, method(result))
+    figure = curves.baseline_plot(result.values, result.baseline, **pairs)
+    return _keep(workspace, figure, f"{result.name}-baseline")
+
+
+def _pairs(
+    result: SimilarityResult, title: str, layers: Callable[[list[str]], Sequence[str]] = list
+) -> dict[str, Any]:
+    """Return what plots of single pairs of layers need to know of them."""
+    return {
+        "row_names": layers(side(result.rows).full_names),
+        "column_names": layers(side(result.columns).full_names),
+        "is_self": result.rows == result.columns,
+        "title": title,
+        "measure": result.title,
+    }
 
 
 def draw_identification(
@@ -107,7 +105,7 @@ def draw_identification(
     layers = list(next(iter(found.values())).per_layer)
     shares = {way: np.array([*each.per_layer.values()]) for way, each in found.items()}
     figure = curves.identification_bars(shares, layers, title)
-    return save(figure, workspace.figures / f"identify-{name}.png")
+    return _keep(workspace, figure, f"identify-{name}")
 
 
 def draw_stages(workspace: Workspace, results: Sequence[SimilarityResult]) -> Place:
@@ -119,15 +117,19 @@ def draw_stages(workspace: Workspace, results: Sequence[SimilarityResult]) -> Pl
         for result in results
     ]
     title = f"{final} against its checkpoints: {method(results[0])}"
-    figure = matrices.grid(panels, title, SCREEN)
     # The name of the result of the final network with itself contains sigma and all else.
-    return save(figure, workspace.figures / f"stages-{results[-1].name}.png")
+    name = f"stages-{results[-1].name}"
+    return _keep(workspace, matrices.grid(panels, title, SCREEN), name)
 
 
 def draw_learning_curves(workspace: Workspace, runs: Sequence[str], name: str) -> Place:
     """Draw loss and accuracy over the epochs of some runs."""
     histories = {run: run_record.columns(run_record.read_history(workspace, run)) for run in runs}
-    return save(curves.learning_curves(histories), workspace.figures / f"{name}.png")
+    return _keep(workspace, curves.learning_curves(histories), name)
+
+
+def _keep(workspace: Workspace, figure: Figure, name: str) -> Place:
+    return save(figure, workspace.figures / f"{name}.png")
 
 
 def parts_of(result: SimilarityResult) -> MinibatchSums:

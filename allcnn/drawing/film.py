@@ -19,10 +19,9 @@ from matplotlib.animation import FFMpegWriter
 from matplotlib.figure import Figure
 from PIL import Image
 
-from allcnn.drawing.cells import COLOURS
+from allcnn.drawing.cells import colour_bar, draw_map
 from allcnn.drawing.layout import Sheet, fitted
-from allcnn.drawing.matrices import Map, Names, bar, draw_map
-from allcnn.drawing.panel import Panel
+from allcnn.drawing.panel import COLOURS, Panel
 from allcnn.drawing.style import PAGE, Style
 from store.storage.paths import Address, Place, as_place, make_folder, write_bytes
 
@@ -66,22 +65,18 @@ def film(panels: Sequence[Panel], title: str = "", style: Style = PAGE) -> Film:
         raise ValueError("there are no panels to show; give one or more")
     if len({panel.names for panel in panels}) > 1:
         raise ValueError("the panels of a film differ in their names; give those of one size")
-    small = style.small
-    first = replace(panels[0], title="")
+    small, first = style.small, replace(panels[0], title="")
 
     def build(side: float) -> Sheet:
-        sheet = Sheet(replace(small, dpi=_DPI if not style.fills else style.dpi), title)
-        r, c = np.shape(first.matrix)
-        cell = side / max(r, c)
-        axes = sheet.place(0, 0, c * cell, r * cell)
-        draw_map(axes, Map(first), cell, small, Names())
+        dpi = style.dpi if style.fills else _DPI
+        sheet = Sheet(replace(small, dpi=dpi), title, bars=[colour_bar(panels)])
+        axes = draw_map(sheet, first, (0, 0), side)
         # Letters and digits of one frame's title are as high as those of another's.
         axes.set_title("epoch 0", fontsize=small.title, pad=4)
-        sheet.bars = [bar(panels, (0, 0))]
         return sheet
 
-    side = min(FILM_INCHES, max(1.8, style.cell * max(np.shape(first.matrix))))
-    made = Film(fitted(build, small, side), panels)
+    side = min(FILM_INCHES, max(1.8, style.cell * first.longest))
+    made = Film(fitted(build, side), panels)
     made.show(0)
     return made
 

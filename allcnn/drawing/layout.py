@@ -47,6 +47,12 @@ class Bar(NamedTuple):
     extend: str
     lines: tuple[int, int]
 
+    def draw(self, axes: Axes, style: Style) -> None:
+        """Draw it over all of some axes."""
+        drawn = axes.figure.colorbar(self.scale, cax=axes, extend=self.extend)
+        drawn.set_label(self.label, fontsize=style.label)
+        axes.tick_params(labelsize=style.tick, length=2)
+
 
 @dataclass
 class Sheet:
@@ -58,7 +64,7 @@ class Sheet:
     style: Style
     title: str = ""
     placed: list[Placed] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
+    bars: Sequence[Bar] = ()
     legend: Sequence[Any] = ()
     row_label: str = ""
     column_label: str = ""
@@ -100,15 +106,15 @@ class _Tracks(NamedTuple):
         return found, at - _BETWEEN
 
 
-def fitted(build: Callable[[float], Sheet], style: Style, side: float) -> Figure:
+def fitted(build: Callable[[float], Sheet], side: float) -> Figure:
     """Return a figure of the style's width, or less where that suffices.
 
     Args:
         build: makes the sheet with matrices whose longest side has the given inches.
-        style: says how wide.
         side: as many inches at most; fewer where the width asks for it.
     """
     largest, sheet = side, build(side)
+    style = sheet.style
     for _ in range(_TRIES - 1):
         width, stretch = _arrange(sheet)
         room = style.width - width
@@ -183,9 +189,7 @@ def _colour_bars(sheet: Sheet) -> tuple[list[Axes], float]:
     drawn, widest = [], 0.0
     for each in sheet.bars:
         axes = sheet.figure.add_axes((0, 0, 0.1, 0.5))
-        bar = sheet.figure.colorbar(each.scale, cax=axes, extend=each.extend)
-        bar.set_label(each.label, fontsize=sheet.style.label)
-        axes.tick_params(labelsize=sheet.style.tick, length=2)
+        each.draw(axes, sheet.style)
         set_inches(sheet.figure, axes, (0, 0, _BAR, 1))
         box = axes.get_tightbbox() or axes.bbox
         widest = max(widest, _BETWEEN + float(box.x1) / sheet.figure.dpi)

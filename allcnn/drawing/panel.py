@@ -3,9 +3,13 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float
+
+COLOURS: Final = "magma"
+"""The map of Matplotlib's for values of measures, which colour-blind readers can read."""
 
 Groups = Sequence[tuple[str, int]]
 """Names of consecutive rows or columns and how many each has, in order."""
@@ -15,6 +19,12 @@ def spans(groups: Groups) -> list[tuple[str, int, int]]:
     """Return name, first and stop of each group."""
     stops = itertools.accumulate(count for _, count in groups)
     return [(name, stop - count, stop) for (name, count), stop in zip(groups, stops, strict=True)]
+
+
+def check_shape(what: str, values: np.ndarray, shape: tuple[int, ...], wanted: str) -> None:
+    """Raise ValueError unless there are values, in this shape."""
+    if np.shape(values) != shape or 0 in shape:
+        raise ValueError(f"{what} shape {np.shape(values)}, {wanted}")
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class Panel:
         column_groups: the same of columns.
         measure: the name of the values.
         limits: values of the first colour and of the last.
+        colours: their map in Matplotlib.
     """
 
     matrix: Float[np.ndarray, "r c"]
@@ -46,18 +57,22 @@ class Panel:
     column_groups: Groups | None = None
     measure: str = "CKA"
     limits: tuple[float, float] = (0.0, 1.0)
+    colours: str = COLOURS
 
     def __post_init__(self) -> None:
         shape = (len(self.rows), len(self.columns))
-        if np.shape(self.matrix) != shape or 0 in shape:
-            raise ValueError(
-                f"the matrix of panel {self.title!r} has shape {np.shape(self.matrix)}, its names"
-                f" {shape}; give one name a row and column, and at least one of each"
-            )
-        if self.errors is not None and np.shape(self.errors) != shape:
-            raise ValueError(
-                f"the errors of panel {self.title!r} have shape {np.shape(self.errors)}, its"
-                f" matrix {shape}; give one error a value, NaN where there is none"
+        check_shape(
+            f"the matrix of panel {self.title!r} has",
+            self.matrix,
+            shape,
+            f"its names {shape}; give one name a row and column, and at least one of each",
+        )
+        if self.errors is not None:
+            check_shape(
+                f"the errors of panel {self.title!r} have",
+                self.errors,
+                shape,
+                f"its matrix {shape}; give one error a value, NaN where there is none",
             )
         sides = ("row", self.row_groups), ("column", self.column_groups)
         for (kind, groups), n in zip(sides, shape, strict=True):
@@ -74,10 +89,30 @@ class Panel:
         return self.row_groups is not None or self.column_groups is not None
 
     @property
+    def longest(self) -> int:
+        """The cells of its longer side."""
+        return max(len(self.rows), len(self.columns))
+
+    @property
     def names(self) -> tuple[object, ...]:
         """All that stands at the axes: equal where two panels share them."""
         groups = (tuple(self.row_groups or ()), tuple(self.column_groups or ()))
         return tuple(self.rows), tuple(self.columns), self.row_label, self.column_label, groups
+
+
+def deviations(panel: Panel, matrix: Float[np.ndarray, "r c"], measure: str) -> Panel:
+    """Return how far values lie off, in colours of their own from 0 to the largest."""
+    # Of zeros alone, any scale shows them as its first colour.
+    largest = float(np.max(matrix, initial=0.0, where=np.isfinite(matrix))) or 1.0
+    return replace(
+        panel,
+        matrix=matrix,
+        title=measure,
+        errors=None,
+        measure=measure,
+        limits=(0.0, largest),
+        colours="cividis",
+    )
 
 
 def by_number(panel: Panel) -> Panel:

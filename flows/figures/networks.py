@@ -13,8 +13,8 @@ from allcnn.compare.candidates import find, preference
 from allcnn.compare.identification import check_excluded, identify_layers
 from allcnn.compare.reextract import store_whole
 from allcnn.compare.select import left_behind
-from allcnn.drawing import bars, matrices
-from allcnn.drawing.accuracy import Accuracies, depths, probe_curves
+from allcnn.drawing import matrices
+from allcnn.drawing.accuracy import Accuracies, correspondence_bars, depths, probe_curves
 from allcnn.drawing.canvas import verbatim
 from allcnn.drawing.panel import Panel
 from allcnn.errors import AllcnnError, ComparisonError, ConfigError, RunError
@@ -146,7 +146,7 @@ def draw_layers(sources: Sources, look: Look, pattern: Selection, exclude: Seque
     ways = sorted(found, key=lambda way: way.endswith("HSIC"))
     some = found[ways[0]]
     title = f"{some.n_layers} layers, {some.n_pairs} ordered pairs of {verbatim(str(pattern))}"
-    figure = bars.correspondence_bars(
+    figure = correspondence_bars(
         {way: found[way].accuracy for way in ways},
         TABLE_2 if _is_table_2(sources, results[0], exclude) else {},
         1 / some.n_layers,
