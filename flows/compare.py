@@ -9,8 +9,7 @@ from allcnn.drawing import figure_files
 from allcnn.settings.comparison import Comparison
 from allcnn.workspace.paths import Workspace
 from flows.runtime import artifacts
-from flows.runtime.failures import HOUR_S, SAFE_TO_REPEAT, WATCHED
-from flows.runtime.logs import logged, telling, without_tracebacks
+from flows.runtime.tasks import HOUR_S, SAFE_TO_REPEAT, WATCHED, logged, telling, without_tracebacks
 from flows.settings.parameters import CompareParameters, MatrixParameters
 
 
@@ -26,8 +25,7 @@ def compare_representations(
     """Compute, keep, draw and show matrices; return the results' names."""
     results = comparison.compare(workspace, job, logged("comparing"), cluster)
     for result in results:
-        artifacts.show_matrix(result)
-        artifacts.show_place(workspace, result)
+        artifacts.show_result(workspace, result)
         picture = figure_files.draw_comparison(workspace, result, errors=errors)
         how = describe.method(result, errors=errors)
         title = f"{result.title} of {job.rows} with {job.columns}: {how}"

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from flows.compare import compare_on_workers
-from flows.runtime.failures import WATCHED
+from flows.runtime.tasks import WATCHED
 from flows.settings.parameters import MatrixParameters
 
 

@@ -14,8 +14,7 @@ from allcnn.workspace.paths import Workspace
 from flows.maintenance.nightly_run import NightlyRun, holding, work_through
 from flows.maintenance.nightly_summary import counted, headline, markdown
 from flows.runtime import artifacts
-from flows.runtime.failures import HOUR_S, SAFE_TO_REPEAT, WATCHED
-from flows.runtime.logs import key, logged, telling, without_tracebacks
+from flows.runtime.tasks import HOUR_S, SAFE_TO_REPEAT, WATCHED, logged, telling, without_tracebacks
 from flows.settings.parameters import NightlyParameters
 from store import ClaimedError, SimilarityResult
 
@@ -57,12 +56,11 @@ def nightly(settings: NightlyParameters) -> State[str]:
 
 def _show(workspace: Workspace, work: NightlyRun, results: list[SimilarityResult]) -> None:
     """Attach the summary, and the matrices that changed, to the flow run."""
-    name = key(f"nightly-{workspace.root.name}")
+    name = artifacts.key(f"nightly-{workspace.root.name}")
     create_markdown_artifact(markdown(work.summary), name, "What this nightly run did")
     changed = {each.result for each in work.summary.changed}
     for result in results:
         if result.name in changed:
-            artifacts.show_matrix(result)
-            artifacts.show_place(workspace, result)
+            artifacts.show_result(workspace, result)
             picture = workspace.figures / f"{result.name}.png"
             artifacts.show_picture(picture, f"{result.title}: {describe.method(result)}")

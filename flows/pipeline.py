@@ -16,8 +16,7 @@ from flows.compare import compare_representations
 from flows.extract import extract_checkpoint
 from flows.figures.results import compare_each
 from flows.runtime import artifacts
-from flows.runtime.failures import HOUR_S, SAFE_TO_REPEAT, WATCHED
-from flows.runtime.logs import logged, telling, without_tracebacks
+from flows.runtime.tasks import HOUR_S, SAFE_TO_REPEAT, WATCHED, logged, telling, without_tracebacks
 from flows.settings.parameters import PipelineParameters
 from flows.settings.pipeline_checks import check
 from flows.settings.pipeline_plan import work_through

@@ -5,8 +5,7 @@ from prefect import flow, task
 from allcnn.workspace.paths import Workspace
 from flows import reporting
 from flows.runtime import artifacts
-from flows.runtime.failures import HOUR_S, SAFE_TO_REPEAT, WATCHED
-from flows.runtime.logs import logged, without_tracebacks
+from flows.runtime.tasks import HOUR_S, SAFE_TO_REPEAT, WATCHED, logged, without_tracebacks
 from flows.settings.parameters import ReportParameters
 
 

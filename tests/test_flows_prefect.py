@@ -35,9 +35,9 @@ from flows.nightly import nightly, piece_of_work
 from flows.pipeline import compare_stages, pipeline
 from flows.probe import probe, probe_networks
 from flows.report import make_report, report
-from flows.runtime import artifacts, embedded, logs
-from flows.runtime.failures import may_pass
-from flows.runtime.logs import key
+from flows.runtime import artifacts, embedded, tasks
+from flows.runtime.artifacts import key
+from flows.runtime.tasks import may_pass
 from flows.settings.parameters import (
     CompareParameters,
     ExtractParameters,
@@ -242,7 +242,7 @@ def test_a_matrix_that_is_not_defined_everywhere_says_why(api: Api, piped: Piped
 
     @flow
     def show() -> None:
-        artifacts.show_matrix(odd)
+        artifacts.show_result(piped.workspace, odd)
 
     state = show(return_state=True)
     shown = api.artifacts(flow_run_of(state), "table")["odd-numbers"]
@@ -310,10 +310,10 @@ def test_hooks_can_be_called_as_prefect_does_in_its_engine_and_in_its_worker(eac
 
 
 def test_errors_that_nobody_foresaw_keep_their_traceback(caplog):
-    logs.without_tracebacks()
-    logs.without_tracebacks()
+    tasks.without_tracebacks()
+    tasks.without_tracebacks()
     logger = logging.getLogger(TASKS)
-    assert logger.filters.count(logs._drop_known_traceback) == 1
+    assert logger.filters.count(tasks._drop_known_traceback) == 1
     for error, is_kept in ((RunError("no run"), False), (OSError("disk"), True)):
         found = logging.LogRecord("a", 1, "b", 2, "c", (), (type(error), error, None))
         assert logger.filter(found)
@@ -321,11 +321,11 @@ def test_errors_that_nobody_foresaw_keep_their_traceback(caplog):
 
 
 def test_long_work_shows_its_progress(api: Api, monkeypatch):
-    monkeypatch.setattr(logs, "_EVERY_S", 0.0)
+    monkeypatch.setattr(tasks, "_EVERY_S", 0.0)
 
     @task
     def long() -> None:
-        report = logs.logged("a long piece: of work")
+        report = tasks.logged("a long piece: of work")
         for done in range(1, 5):
             report(done, 4, f"part {done}")
 

@@ -18,7 +18,7 @@ from allcnn.settings.probing import Probing
 from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.probe import probe
-from flows.runtime.logs import key
+from flows.runtime.artifacts import key
 from flows.settings.parameters import ProbeParameters
 from tests.commands import contents, run, succeed
 from tests.faults import chunk_files, flip_bit

@@ -26,7 +26,7 @@ from allcnn.settings.selection import Selection
 from allcnn.training import loop
 from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Workspace
-from flows.runtime.logs import key
+from flows.runtime.artifacts import key
 from flows.settings.shared import FLOWS
 from tests.networks import write_network
 from tests.prefect_api import Api, clean_environment, free_port, picture_of, running, wait_for

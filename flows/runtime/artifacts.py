@@ -1,6 +1,7 @@
 """Show results in Prefect: the pictures and tables of a flow run."""
 
 import base64
+import re
 
 import numpy as np
 from prefect.artifacts import (
@@ -11,10 +12,14 @@ from prefect.artifacts import (
 
 from allcnn.compare import SimilarityResult, describe
 from allcnn.workspace.paths import Workspace
-from flows.runtime.logs import key
 from flows.views.tables import MOST_COLUMNS
 from store import ProbeResult
 from store.storage.paths import Place, read_bytes
+
+
+def key(name: str) -> str:
+    """Return a name as Prefect wants the keys of artifacts: small letters, digits and dashes."""
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def show_picture(path: Place, description: str) -> None:
@@ -23,13 +28,14 @@ def show_picture(path: Place, description: str) -> None:
     create_image_artifact(f"data:image/png;base64,{data}", key(path.stem), description)
 
 
-def show_matrix(result: SimilarityResult) -> None:
-    """Attach the numbers of a matrix to the flow run, the last layer first.
+def show_result(workspace: Workspace, result: SimilarityResult) -> None:
+    """Attach the numbers of a matrix to the flow run, the last layer first, and how it is read.
 
     For a matrix too wide for a page, which its picture shows, say where the numbers are.
     """
     rows, columns = describe.side(result.rows), describe.side(result.columns)
-    title = f"{result.title}: rows {rows.label}, columns {columns.label}; {describe.method(result)}"
+    how = describe.method(result)
+    title = f"{result.title}: rows {rows.label}, columns {columns.label}; {how}"
     if len(columns.names) > MOST_COLUMNS:
         size = f"{len(rows.names)} x {len(columns.names)}"
         title += f"\n\nThe {size} numbers are in the stored result"
@@ -41,12 +47,8 @@ def show_matrix(result: SimilarityResult) -> None:
         ]
         title += "".join(f"\n\nempty: {reason}" for _, _, reason in result.reasons)
     create_table_artifact(table, f"{key(result.name)}-numbers", title)
-
-
-def show_place(workspace: Workspace, result: SimilarityResult) -> None:
-    """Attach where a result is stored to the flow run, and how it is read."""
     call = f"store.read_result({str(workspace.similarity)!r}, {result.name!r})"
-    _show_code(call, f"{key(result.name)}-result", describe.method(result))
+    _show_code(call, f"{key(result.name)}-result", how)
 
 
 def show_probe(workspace: Workspace, probe: ProbeResult) -> None:
