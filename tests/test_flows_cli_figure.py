@@ -26,7 +26,7 @@ from allcnn.similarity.layer_identification import identify
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from flows.figures import networks as many
-from flows.figures import pairs, probe_curves, training
+from flows.figures import pairs, training
 from flows.figures import results as sources
 from flows.figures.results import Sources
 from flows.figures.style import Drawn, Look, parse_files, speaking_name, write
@@ -340,7 +340,7 @@ def test_probes_that_are_read_are_of_networks_as_they_are_now(place):
     write_probe(place, "new", taps, digest=now)
     write_probe(place, "before", taps, digest="sha256:another")
     shutil.copytree(place.probes / "new", place.probes / "damaged")
-    assert [probe.name for probe in probe_curves.stored_probes(place)] == ["new", "old"]
+    assert [probe.name for probe in many.stored_probes(place)] == ["new", "old"]
     (path,) = succeed("figure", "probes", f"{D1}@final", workspace=place).splitlines()
     assert Path(path).is_file()
 

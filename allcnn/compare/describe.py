@@ -57,7 +57,7 @@ def matrix_json(result: SimilarityResult, *, errors: bool = False) -> dict[str, 
     values = {
         "rows": rows.full_names,
         "columns": columns.full_names,
-        "matrix": _nested(result.values),
+        "matrix": nested(result.values),
         **settings_of(result.method),
         "examples": result.n_examples,
         "label": result.label,
@@ -71,20 +71,28 @@ def matrix_json(result: SimilarityResult, *, errors: bool = False) -> dict[str, 
         "reasons": [list(reason) for reason in result.reasons],
     }
     if errors and result.errors is not None:
-        values["standard_errors"] = _nested(result.errors)
+        values["standard_errors"] = nested(result.errors)
         values["standard_errors_reason"] = result.errors_reason
         values["standard_errors_caution"] = errors_caution(result)
     if result.baseline is not None:
         values["baseline"] = {
             "permutations": len(result.baseline),
-            "mean": _nested(result.baseline.mean(axis=0)),
-            "largest": _nested(result.baseline.max(axis=0)),
+            "mean": nested(result.baseline.mean(axis=0)),
+            "largest": nested(result.baseline.max(axis=0)),
         }
     return values
 
 
-def _nested(matrix: np.ndarray) -> list[list[float | None]]:
-    return [[None if np.isnan(x) else x for x in row] for row in matrix.tolist()]
+def nested(array: np.ndarray | None) -> Any:
+    """Return numbers as lists, with None for NaN and infinities, which JSON does not have.
+
+    JSON writes a float's repr, which has all its digits.
+    """
+    if array is None:
+        return None
+    numbers = array.astype(object)
+    numbers[~np.isfinite(array)] = None
+    return numbers.tolist()
 
 
 def way(result: SimilarityResult) -> str:

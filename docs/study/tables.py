@@ -21,7 +21,7 @@ from allcnn.similarity.method import Method
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_listing import Run, list_runs
-from flows.figures.published import TABLE_2
+from flows.figures.networks import TABLE_2
 from store import SimilarityResult, list_probes, read_probe
 
 TINY = "allcnn-tiny-10-s*"

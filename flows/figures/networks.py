@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -24,13 +25,25 @@ from allcnn.settings.selection import Selection
 from allcnn.similarity.invariance import check_invariance
 from allcnn.similarity.kernels import Linear
 from allcnn.similarity.matrix_statistics import between_networks, spread
+from allcnn.similarity.method import Pool
 from allcnn.workspace import run_record
+from allcnn.workspace.paths import Workspace
 from flows.figures.pairs import words_of
-from flows.figures.probe_curves import accuracies, stored_probes
-from flows.figures.published import TABLE_2, TABLE_2_SOURCE
 from flows.figures.results import Sources
 from flows.figures.style import Drawn, Look
-from store import Representation
+from flows.reporting.facts import is_outdated, records
+from store import ProbeResult, Representation
+
+TABLE_2: Final = {
+    "linear CKA": 0.993,
+    "RBF 0.2 CKA": 0.806,
+    "RBF 0.4 CKA": 0.991,
+    "RBF 0.8 CKA": 0.993,
+    "linear HSIC": 0.222,
+}
+"""Share of layers found by maximum similarity: ten Tiny-10 trained on CIFAR-10, without logits."""
+
+TABLE_2_SOURCE: Final = "Kornblith et al. 2019, Table 2"
 
 
 def draw_depths(sources: Sources, look: Look, networks: Sequence[Selection]) -> Drawn:
@@ -195,6 +208,44 @@ def draw_probes(sources: Sources, look: Look, networks: Sequence[Selection]) -> 
         found[name] = replace(one, names=look.layers(list(one.names)))
     title = look.titled("Linear probes of each layer")
     return Drawn(probe_curves(found, title, look.style), ("probes", *map(str, networks)))
+
+
+def stored_probes(place: Workspace) -> list[ProbeResult]:
+    """Return the probes that can be read, of networks as they are now, the newest first."""
+    found = [
+        probe
+        for probe in records(place, "probes")
+        if isinstance(probe, ProbeResult) and not is_outdated(place, probe)
+    ]
+    return sorted(found, key=lambda probe: str(probe.provenance.get("created_at")), reverse=True)
+
+
+def accuracies(
+    found: Sequence[ProbeResult],
+    network: Selection,
+    *,
+    sample_set: str | None = None,
+    taps: Sequence[str] | None = None,
+    pool: Pool | None = None,
+) -> Accuracies | None:
+    """Return the accuracies of a network, on a sample set and of all layers where there are some.
+
+    ``taps`` are the layers that they must be of, ``pool`` how these were pooled; None for any.
+    """
+    fitting = [
+        probe
+        for probe in found
+        if (probe.taps[0].run, probe.taps[0].checkpoint) == (network.run, network.checkpoint)
+        and (taps is None or [key.tap for key in probe.taps] == list(taps))
+        and pool in (None, probe.pool)
+    ]
+    if not fitting:
+        return None
+    best = min(
+        fitting, key=lambda probe: (probe.taps[0].sample_set != sample_set, -len(probe.taps))
+    )
+    names = [key.tap for key in best.taps]
+    return Accuracies(names, np.asarray(best.accuracy), np.asarray(best.standard_errors))
 
 
 def draw_invariance(sources: Sources, look: Look, network: Selection, samples: int) -> Drawn:

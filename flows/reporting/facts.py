@@ -12,6 +12,7 @@ from allcnn.compare import describe, network_of
 from allcnn.compare.current import is_record_current
 from allcnn.errors import AllcnnError, ConfigError, RunError
 from allcnn.maintenance.rerun_commands import command_of, probe_command
+from allcnn.progress import Report, silent
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
@@ -29,7 +30,7 @@ from store import (
 )
 from store.errors import UnfinishedError, UnknownProbeError, UnknownResultError
 from store.maintenance.verify import verify
-from store.storage.paths import child_names
+from store.storage.paths import Place, child_names
 
 _CURVES = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -72,38 +73,33 @@ def check_there(workspace: Workspace) -> None:
         )
 
 
-def result_of(workspace: Workspace, name: str) -> SimilarityResult | str:
-    """Return a result, or why it cannot be read."""
-    try:
-        result = read_result(workspace.similarity, name)
-    except StoreError as error:
-        return _reason(workspace, "similarity", name, error)
-    if not (result.rows and result.columns):
-        return f"result {name} in {workspace.similarity} compares nothing; delete it"
-    return result
-
-
-def probes(workspace: Workspace) -> Iterator[ProbeResult | str]:
-    """Yield the probes, and for each that cannot be read the reason."""
-    if not has_store(workspace.probes):
-        return
-    for name in child_names(workspace.probes):
+def records(
+    workspace: Workspace, kind: Literal["similarity", "probes"], report: Report = silent
+) -> Iterator[Any]:
+    """Yield the results or the probes, and for each that cannot be read the reason."""
+    place, read = {
+        "similarity": (workspace.similarity, read_result),
+        "probes": (workspace.probes, read_probe),
+    }[kind]
+    names = child_names(place) if has_store(place) else []
+    for done, name in enumerate(names, start=1):
         try:
-            yield read_probe(workspace.probes, name)
+            found = read(place, name)
         except StoreError as error:
-            yield _reason(workspace, "probes", name, error)
+            found = _reason(place, kind, name, error)
+        yield found
+        report(done, len(names), f"reading {name}")
 
 
 def _reason(
-    workspace: Workspace, kind: Literal["similarity", "probes"], name: str, error: StoreError
+    place: Place, kind: Literal["similarity", "probes"], name: str, error: StoreError
 ) -> str:
     """Return why a record cannot be read; without metadata, reading it says too little."""
     if not isinstance(error, UnknownResultError | UnknownProbeError | UnfinishedError):
         return str(error)
-    checked = verify(workspace.store(kind), kind, result=name)
-    damage = [str(each) for one in checked for each in one.damage]
+    damage = [str(each) for one in verify(place, kind, result=name) for each in one.damage]
     # Nothing says any more what it came from, so that no command computes it again.
-    advice = f"restore {workspace.store(kind) / name} from a copy, or delete it"
+    advice = f"restore {place / name} from a copy, or delete it"
     return f"{', and '.join(damage)}; {advice}" if damage else str(error)
 
 
@@ -133,7 +129,7 @@ def _run(workspace: Workspace, run: Run) -> dict[str, Any]:
         "architecture": ", ".join([architecture.reference, *sizes]),
         "class_names": entry.class_names,
         "taps": entry.network.taps,
-        "curves": {name: nested(np.asarray(curves[name])) for name in _CURVES},
+        "curves": {name: describe.nested(np.asarray(curves[name])) for name in _CURVES},
     }
 
 
@@ -212,7 +208,7 @@ def probe(workspace: Workspace, found: ProbeResult) -> dict[str, Any]:
     arrays = ("accuracy", "train_accuracy", "standard_errors", "penalties", "n_features")
     return {
         **{name: getattr(found, name) for name in own_names},
-        **{name: nested(getattr(found, name)) for name in arrays},
+        **{name: describe.nested(getattr(found, name)) for name in arrays},
         "network": f"{first.run}@{first.checkpoint}",
         "taps": [key.tap for key in found.taps],
         "set": first.sample_set,
@@ -227,15 +223,3 @@ def digests_of(result: SimilarityResult) -> dict[str, str]:
     """Return the digests of the checkpoints that a result is of, as far as it names them."""
     sides: Mapping[str, Any] = result.provenance.get("checkpoint_digests") or {}
     return {name: digest for side in sides.values() for name, digest in side.items()}
-
-
-def nested(array: np.ndarray | None) -> Any:
-    """Return numbers as lists, with None for NaN and infinities, which JSON does not have.
-
-    JSON writes a float's repr, which has all its digits.
-    """
-    if array is None:
-        return None
-    numbers = array.astype(object)
-    numbers[~np.isfinite(array)] = None
-    return numbers.tolist()

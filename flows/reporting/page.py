@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from allcnn.compare.describe import errors_caution
+from allcnn.compare.describe import errors_caution, nested
 from allcnn.progress import Report, silent
 from allcnn.provenance import now
 from allcnn.similarity.method import Method
@@ -17,8 +17,8 @@ from allcnn.workspace.nightly_ledger import Ledger
 from allcnn.workspace.paths import Snapshot, Workspace
 from flows.reporting import facts
 from flows.reporting.folder import Folder
-from store import SimilarityResult, has_store
-from store.storage.paths import Place, child_names
+from store import SimilarityResult
+from store.storage.paths import Place
 
 _MOST_NIGHTS = 14
 
@@ -58,7 +58,7 @@ def _facts(workspace: Workspace, folder: Folder, report: Report) -> dict[str, An
     sides = facts.Sides()
     results, unreadable = _results(workspace, folder, sides, report)
     probes = []
-    for each in facts.probes(workspace):
+    for each in facts.records(workspace, "probes"):
         if isinstance(each, str):
             unreadable.append(each)
         else:
@@ -86,16 +86,16 @@ def _results(
     workspace: Workspace, folder: Folder, sides: facts.Sides, report: Report
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Write the numbers of each result in turn, as all of them need not fit into memory."""
-    names = child_names(workspace.similarity) if has_store(workspace.similarity) else []
     results, unreadable = [], []
-    for done, name in enumerate(names, start=1):
-        result = facts.result_of(workspace, name)
+    for result in facts.records(workspace, "similarity", report):
         if isinstance(result, str):
             unreadable.append(result)
+        elif not (result.rows and result.columns):
+            place = workspace.similarity
+            unreadable.append(f"result {result.name} in {place} compares nothing; delete it")
         else:
             results.append(facts.result(workspace, result, sides))
-            folder.write(f"data/{name}.js", numbers_script(result))
-        report(done, len(names), f"reading {name}")
+            folder.write(f"data/{result.name}.js", numbers_script(result))
     # The newest first, but outdated ones last.
     results.sort(key=lambda each: each["created_at"], reverse=True)
     results.sort(key=lambda each: bool(each["outdated"]))
@@ -131,13 +131,16 @@ def to_script(values: object) -> str:
 
 def numbers_script(result: SimilarityResult) -> bytes:
     """Return the script that passes the numbers of a result to the page, with all their digits."""
-    values = {
-        "values": facts.nested(result.values),
-        "errors": facts.nested(result.errors),
-        "sums_rows": facts.nested(result.sums("rows")),
-        "sums_columns": facts.nested(result.sums("columns")),
-        "scales_rows": facts.nested(result.parts.get("scales_rows")),
-        "scales_columns": facts.nested(result.parts.get("scales_columns")),
+    sums, parts = result.sums, result.parts
+    arrays = {
+        "values": result.values,
+        "errors": result.errors,
+        "sums_rows": sums("rows"),
+        "sums_columns": sums("columns"),
+        "scales_rows": parts.get("scales_rows"),
+        "scales_columns": parts.get("scales_columns"),
+    }
+    values = {name: nested(array) for name, array in arrays.items()} | {
         "reasons": result.reasons,
         "errors_reason": result.errors_reason,
         "n_minibatches": result.n_minibatches,
