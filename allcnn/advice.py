@@ -101,16 +101,9 @@ def replace_stored(
     """Say how to store a network in the place of what is stored of it and can be made again."""
     if not is_here(workspace, network):
         return store_again(workspace, network)
-    remove = removing(workspace, network, sample_set, what)
-    return f"remove it with {remove}, and run {extracting(workspace, network, **options)}"
-
-
-def removing(
-    workspace: Workspace, network: Selection, sample_set: str | None = None, what: str | None = None
-) -> CommandLine:
-    """Return the command that removes what is stored of a network, having asked."""
     how = {"sample_set": sample_set, "what": what}
-    return command(workspace.root, "store", "rm", network, **how)
+    remove = command(workspace.root, "store", "rm", network, **how)
+    return f"remove it with {remove}, and run {extracting(workspace, network, **options)}"
 
 
 def _trained(workspace: Workspace) -> list[Selection]:

@@ -185,7 +185,7 @@ def has_docstring(node: ast.AST) -> bool:
 
 
 BUILDERS = {
-    "Command", "command", "extracting", "importing", "listing", "removing", "store_missing",
+    "Command", "command", "extracting", "importing", "listing", "store_missing",
     "store_again", "replace_stored", "store_whole", "alike",
 }  # fmt: skip
 """Functions whose calls make an advice."""

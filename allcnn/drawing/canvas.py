@@ -70,11 +70,6 @@ def save(figure: Figure, path: Address, dpi: int = 150) -> Place:
     return place
 
 
-def set_title(axes: Axes, title: str, width: float, font_size: float) -> None:
-    """Write a title in lines of at most ``width`` inches."""
-    axes.set_title(wrapped(title, max(width, 1.5), font_size), fontsize=font_size)
-
-
 def wrapped(text: str, width: float, font_size: float) -> str:
     """Break a text into lines of at most ``width`` inches, all about as long."""
     # A letter is about 0.55 of its size wide, and there are 72 points an inch.

@@ -16,7 +16,6 @@ from allcnn.drawing.canvas import (
     finish_axes,
     line_colours,
     new_figure,
-    set_title,
     text_inches,
     wrapped,
 )
@@ -61,10 +60,7 @@ def learning_curves(
     for axes, label in ((loss, "Loss"), (accuracy, "Accuracy (%)")):
         finish_axes(axes, "Epoch", label, style.label, _ticks(style))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    losses = np.concatenate(
-        [np.asarray(h[f"{k}_loss"], np.float64) for h in histories.values() for k in SPLITS]
-    )
-    losses = losses[np.isfinite(losses)]
+    losses = np.array([x for line in loss.lines for x in line.get_ydata() if np.isfinite(x)])
     if len(losses) and 0 < 10 * losses.min() < losses.max():
         loss.set_yscale("log")
     if title:
@@ -148,8 +144,8 @@ def convergence_curves(
             axes.errorbar(x, curves[-1, i, j], errors[i][j], fmt="o", color=colour, **_BARS)
     finish_axes(axes, "Minibatches", measure, style.label, _ticks(style))
     _count_examples(axes, np.cumsum(sizes), style)
-    if title:
-        set_title(axes, title, width - (0.5 if style.fills else 2), style.title)
+    title = wrapped(title, width - (0.5 if style.fills else 2), style.title)
+    axes.set_title(title, fontsize=style.title)
     if style.fills:
         return _with_legend(figure, drawn, style)
     figure.legend(handles=drawn, loc="outside right center", fontsize=9, frameon=False)
@@ -236,8 +232,7 @@ def _places_axes(names: Sequence[str], width: float, label: str, title: str) -> 
     axes.grid(visible=False, axis="x")
     axes.set_xticks(range(len(names)), list(names), rotation=90)
     axes.set_xlim(-0.6, max(len(names), 1) - 0.4)
-    if title:
-        set_title(axes, title, width - 1, font_size=11)
+    axes.set_title(wrapped(title, width - 1, 11), fontsize=11)
     return figure, axes
 
 

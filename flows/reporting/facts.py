@@ -1,8 +1,9 @@
 """Read runs, results and probes for the page: their facts as JSON values, without matrices."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -42,17 +43,15 @@ class Sides:
     """
 
     def __init__(self) -> None:
-        self._networks: dict[Any, int] = {}
-        self._taps: dict[Any, int] = {}
-        self._sides: dict[Any, int] = {}
+        self._networks, self._taps, self._sides = (_numbers() for _ in range(3))
 
     def number(self, keys: Sequence[RepresentationKey]) -> int:
         """Return the number of a side: of the networks along it, with their taps."""
         groups = []
         for network, members in groupby(keys, key=network_of):
             named, taps = (network.run, network.checkpoint), tuple(key.tap for key in members)
-            groups.append((_number(self._networks, named), _number(self._taps, taps)))
-        return _number(self._sides, tuple(groups))
+            groups.append((self._networks[named], self._taps[taps]))
+        return self._sides[tuple(groups)]
 
     def to_json(self) -> dict[str, Any]:
         """Return what the numbers stand for."""
@@ -60,8 +59,9 @@ class Sides:
         return {name: list(things) for name, things in known.items()}
 
 
-def _number(known: dict[Any, int], thing: object) -> int:
-    return known.setdefault(thing, len(known))
+def _numbers() -> defaultdict[Any, int]:
+    """Return a dict that numbers its keys, in the order in which they are first asked for."""
+    return defaultdict(count().__next__)
 
 
 def check_there(workspace: Workspace) -> None:
