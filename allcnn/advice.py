@@ -69,9 +69,7 @@ def store_missing(workspace: Workspace, side: Selection, **options: object) -> s
     is_stored = network in workspace.stored_networks()
     if is_stored and side.tap != "*":
         return f"{command(workspace.root, 'store', 'show', network)} lists its taps"
-    if is_here(workspace, network):
-        return f"run {extracting(workspace, network, **options)}"
-    if is_stored:
+    if is_stored or is_here(workspace, network):
         return store_again(workspace, network, **options)
     return _nearest(workspace, network, options)
 

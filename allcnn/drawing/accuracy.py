@@ -113,15 +113,10 @@ def correspondence_bars(
     title: str = "",
     style: Style = PAGE,
 ) -> Figure:
-    """Draw the share of layers found, from 0 to 1, by the way of comparing, as pairs of bars.
+    """Draw the shares of layers found, from 0 to 1, by the way of comparing, as pairs of bars.
 
-    Args:
-        found: ours, in the order of the bars.
-        published: by the same names; ways without one have a single bar.
-        chance: the share found by guessing, a dashed line.
-        source: of the published numbers, named in the legend.
-        title: above the bars.
-        style: for a page or a column.
+    Ways that are not ``published``, whose ``source`` the legend names, have a single bar; a dashed
+    line shows ``chance``, the share found by guessing.
     """
     if not found:
         raise ValueError("there are no shares to draw; give those of one way or more")

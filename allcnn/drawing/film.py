@@ -36,12 +36,7 @@ _DPI: Final = 100
 
 @dataclass(frozen=True, eq=False)
 class Film:
-    """A figure that shows one of several matrices at a time.
-
-    Attributes:
-        figure: as it looks now.
-        panels: those of its frames.
-    """
+    """A figure that shows one of several matrices, the panels of its frames, at a time."""
 
     figure: Figure
     panels: Sequence[Panel]

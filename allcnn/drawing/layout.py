@@ -13,8 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
-from matplotlib.text import Text
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from allcnn.drawing.canvas import new_figure, set_inches, wrapped
 from allcnn.drawing.style import Style
@@ -109,9 +108,8 @@ class _Tracks(NamedTuple):
 def fitted(build: Callable[[float], Sheet], side: float) -> Figure:
     """Return a figure of the style's width, or less where that suffices.
 
-    Args:
-        build: makes the sheet with matrices whose longest side has the given inches.
-        side: as many inches at most; fewer where the width asks for it.
+    ``build`` makes the sheet, its matrices having the given inches along their longest side:
+    ``side``, or fewer where the width asks for it.
     """
     largest, sheet = side, build(side)
     style = sheet.style
@@ -142,11 +140,9 @@ def _arrange(sheet: Sheet) -> tuple[float, float]:
     width = style.width if style.fills and needed <= style.width else needed
     shift = (width - needed) / 2
     x = {column: start + shift for column, start in x.items()}
-    legend, low = _legend(sheet, width)
-    low += _MARGIN + (line_of_text if sheet.column_label else 0)
+    low = _MARGIN + _legend(sheet, width) + (line_of_text if sheet.column_label else 0)
     y, top = lines.starts(low, sorted(lines.own, reverse=True))
-    title, title_inches = _title(sheet, width)
-    height = top + title_inches + _MARGIN
+    height = top + _title(sheet, width) + _MARGIN
     figure.set_size_inches(width, height)
     for one in sheet.placed:
         # Those that are lower than others of their line hang from the same height.
@@ -156,10 +152,6 @@ def _arrange(sheet: Sheet) -> tuple[float, float]:
         bottom = y[bar.lines[1]]
         high = y[bar.lines[0]] + lines.own[bar.lines[0]] - bottom
         set_inches(figure, axes, (right + _BETWEEN + shift, bottom, _BAR, high))
-    if legend is not None:
-        legend.set_bbox_to_anchor((0.5, _MARGIN / height), figure.transFigure)
-    if title is not None:
-        title.set_position((0.5, 1 - _MARGIN / height))
     across = (min(x.values()) + max(x[k] + columns.own[k] for k in x)) / 2
     down = (min(y.values()) + max(y[k] + lines.own[k] for k in y)) / 2
     name = partial(figure.text, size=style.label)
@@ -197,12 +189,14 @@ def _colour_bars(sheet: Sheet) -> tuple[list[Axes], float]:
     return drawn, widest
 
 
-def _legend(sheet: Sheet, width: float) -> tuple[Legend | None, float]:
-    """Draw the legend in as few lines as fit; return it with the inches that it needs."""
+def _legend(sheet: Sheet, width: float) -> float:
+    """Draw the legend in as few lines as fit; return the inches that it needs."""
     for n in range(min(len(sheet.legend), 6), 0, -1):
         legend = sheet.figure.legend(
             handles=list(sheet.legend),
             loc="lower center",
+            bbox_to_anchor=(0.5, 0),
+            bbox_transform=_inside(sheet.figure, _MARGIN),
             ncols=n,
             fontsize=sheet.style.tick,
             frameon=False,
@@ -213,16 +207,22 @@ def _legend(sheet: Sheet, width: float) -> tuple[Legend | None, float]:
         )
         box = legend.get_window_extent()
         if n == 1 or box.width <= (width - 2 * _MARGIN) * sheet.figure.dpi:
-            return legend, float(box.height) / sheet.figure.dpi + _BETWEEN
+            return float(box.height) / sheet.figure.dpi + _BETWEEN
         legend.remove()
-    return None, 0.0
+    return 0.0
 
 
-def _title(sheet: Sheet, width: float) -> tuple[Text | None, float]:
-    """Write the title of the whole; return it with the inches that it needs."""
+def _title(sheet: Sheet, width: float) -> float:
+    """Write the title of the whole; return the inches that it needs."""
     if not sheet.title:
-        return None, 0.0
-    size = sheet.style.title
+        return 0.0
+    figure, size = sheet.figure, sheet.style.title
     lines = wrapped(sheet.title, width - 2 * _MARGIN, size)
-    text = sheet.figure.text(0.5, 1, lines, fontsize=size, ha="center", va="top")
-    return text, float(text.get_window_extent().height) / sheet.figure.dpi + _BETWEEN
+    how: dict[str, Any] = {"fontsize": size, "ha": "center", "va": "top"}
+    text = figure.text(0.5, 1, lines, transform=_inside(figure, -_MARGIN), **how)
+    return float(text.get_window_extent().height) / figure.dpi + _BETWEEN
+
+
+def _inside(figure: Figure, inches: float) -> Transform:
+    """Return shares of the figure, so many inches higher, whatever its size is at last."""
+    return figure.transFigure + ScaledTranslation(0, inches, figure.dpi_scale_trans)

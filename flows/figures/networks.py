@@ -196,14 +196,13 @@ def draw_probes(sources: Sources, look: Look, networks: Sequence[Selection]) -> 
     probes = stored_probes(place)
     found: dict[str, Accuracies] = {}
     for network in networks:
-        name, one = str(network), accuracies(probes, network, pool="whole")
+        one, name = accuracies(probes, network, pool="whole"), str(network)
         if one is None:
-            name, one = f"{network}, mean over space", accuracies(probes, network, pool="mean")
+            one, name = accuracies(probes, network, pool="mean"), f"{network}, mean over space"
         if one is None:
-            if network in place.stored_networks():
-                remedy = f"train them with {command(place.root, 'probe', network)}"
-            else:
-                remedy = store_missing(place, network)
+            is_stored = network in place.stored_networks()
+            probing = f"train them with {command(place.root, 'probe', network)}"
+            remedy = probing if is_stored else store_missing(place, network)
             raise RunError(f"no probes of {network} are stored in {place.root}", remedy=remedy)
         found[name] = replace(one, names=look.layers(list(one.names)))
     title = look.titled("Linear probes of each layer")
