@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from types import MappingProxyType
 
 from allcnn.commands import CommandLine, command
 from allcnn.definitions.fields import but
@@ -93,7 +92,7 @@ def replace_stored(
     workspace: Workspace,
     network: Selection,
     sample_set: str | None,
-    options: Mapping[str, object] = MappingProxyType({}),
+    options: Mapping[str, object],
     what: str | None = None,
 ) -> str:
     """Say how to store a network in the place of what is stored of it and can be made again."""

@@ -1,6 +1,6 @@
 """The flow that compares two stored networks."""
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 
 from allcnn import compare as comparison
 from allcnn.cluster.cluster import Cluster
@@ -9,7 +9,7 @@ from allcnn.drawing import figure_files
 from allcnn.settings.comparison import Comparison
 from allcnn.workspace.paths import Workspace
 from flows.runtime import artifacts
-from flows.runtime.tasks import HOUR_S, SAFE_TO_REPEAT, WATCHED, logged, telling, without_tracebacks
+from flows.runtime.tasks import HOUR_S, SAFE_TO_REPEAT, WATCHED, logged, without_tracebacks
 from flows.settings.parameters import CompareParameters, MatrixParameters
 
 
@@ -36,7 +36,7 @@ def compare_representations(
 def compare_on_workers(settings: CompareParameters | MatrixParameters) -> list[str]:
     """Start the workers that settings ask for, and compare; return the results' names."""
     without_tracebacks()
-    with Cluster(settings.spec(), telling()) as cluster:
+    with Cluster(settings.spec(), get_run_logger().info) as cluster:
         job, workspace = settings.job(), settings.place()
         return compare_representations(job, workspace, cluster, errors=settings.errors)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from prefect import State, flow, task
+from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed
 
@@ -14,7 +14,7 @@ from allcnn.workspace.paths import Workspace
 from flows.maintenance.nightly_run import NightlyRun, holding, work_through
 from flows.maintenance.nightly_summary import counted, headline, markdown
 from flows.runtime import artifacts
-from flows.runtime.tasks import HOUR_S, SAFE_TO_REPEAT, WATCHED, logged, telling, without_tracebacks
+from flows.runtime.tasks import HOUR_S, SAFE_TO_REPEAT, WATCHED, logged, without_tracebacks
 from flows.settings.parameters import NightlyParameters
 from store import ClaimedError, SimilarityResult
 
@@ -38,7 +38,7 @@ def nightly(settings: NightlyParameters) -> State[str]:
     without_tracebacks()
     plan, workspace = settings.job(), settings.place()
     try:
-        spec, tell = settings.spec(), telling()
+        spec, tell = settings.spec(), get_run_logger().info
         # Checkpoints are stored without workers, too.
         with holding(workspace, plan, tell) as work, Cluster(spec, tell, must_answer=False) as pool:
             results = work_through(work, pool, piece_of_work)

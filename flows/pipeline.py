@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from allcnn.cluster.cluster import Cluster
@@ -16,7 +16,7 @@ from flows.compare import compare_representations
 from flows.extract import extract_checkpoint
 from flows.figures.results import compare_each
 from flows.runtime import artifacts
-from flows.runtime.tasks import HOUR_S, SAFE_TO_REPEAT, WATCHED, logged, telling, without_tracebacks
+from flows.runtime.tasks import HOUR_S, SAFE_TO_REPEAT, WATCHED, logged, without_tracebacks
 from flows.settings.parameters import PipelineParameters
 from flows.settings.pipeline_checks import check
 from flows.settings.pipeline_plan import work_through
@@ -79,7 +79,7 @@ def pipeline(settings: PipelineParameters) -> list[str]:
     plan, workspace = settings.job(), settings.place()
     check(workspace, plan)
     # Entered first, so that a cluster that cannot start is found before hours of training.
-    with Cluster(settings.spec(), telling()) as cluster:
+    with Cluster(settings.spec(), get_run_logger().info) as cluster:
         tasks = _Tasks(workspace, cluster)
         work_through(plan, tasks)
     return tasks.names

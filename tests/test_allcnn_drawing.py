@@ -314,7 +314,7 @@ def test_networks_without_any_probes_have_matrices_alone():
 def test_probes_of_other_layers_than_the_matrix_are_refused():
     with pytest.raises(ValueError, match="are of 9 layers, its matrix of 10"):
         depths([(panel(10), accuracies(9))])
-    with pytest.raises(ValueError, match=r"shapes \(\(3,\), \(2,\)\), there are 3 layers"):
+    with pytest.raises(ValueError, match=r"errors have shape \(2,\), there are 3 layers"):
         Accuracies(names(3), np.zeros(3), np.zeros(2))
 
 

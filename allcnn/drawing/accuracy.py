@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from allcnn.drawing.canvas import finish_axes, line_colours
 from allcnn.drawing.cells import colour_bar, draw_map, name_members
 from allcnn.drawing.layout import Sheet, fitted
-from allcnn.drawing.panel import Panel
+from allcnn.drawing.panel import Panel, check_shape
 from allcnn.drawing.style import PAGE, Style
 
 _BELOW: Final = 0.5
@@ -36,12 +36,10 @@ class Accuracies:
     errors: Float[np.ndarray, "l"]
 
     def __post_init__(self) -> None:
-        shapes = np.shape(self.accuracy), np.shape(self.errors)
-        if set(shapes) != {(len(self.names),)} or not len(self.names):
-            raise ValueError(
-                f"accuracies and errors have shapes {shapes}, there are {len(self.names)} layers;"
-                " give one of each a layer, and at least one layer"
-            )
+        n = len(self.names)
+        wanted = f"there are {n} layers; give one of each a layer, and at least one layer"
+        check_shape("the accuracies have", self.accuracy, (n,), wanted)
+        check_shape("their errors have", self.errors, (n,), wanted)
 
 
 def depths(

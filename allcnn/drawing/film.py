@@ -60,14 +60,13 @@ def film(panels: Sequence[Panel], title: str = "", style: Style = PAGE) -> Film:
         raise ValueError("there are no panels to show; give one or more")
     if len({panel.names for panel in panels}) > 1:
         raise ValueError("the panels of a film differ in their names; give those of one size")
-    small, first = style.small, replace(panels[0], title="")
+    small = replace(style.small, dpi=style.dpi if style.fills else _DPI)
+    # Letters and digits of one frame's title are as high as those of another's.
+    first = replace(panels[0], title="epoch 0")
 
     def build(side: float) -> Sheet:
-        dpi = style.dpi if style.fills else _DPI
-        sheet = Sheet(replace(small, dpi=dpi), title, bars=[colour_bar(panels)])
-        axes = draw_map(sheet, first, (0, 0), side)
-        # Letters and digits of one frame's title are as high as those of another's.
-        axes.set_title("epoch 0", fontsize=small.title, pad=4)
+        sheet = Sheet(small, title, bars=[colour_bar(panels)])
+        draw_map(sheet, first, (0, 0), side)
         return sheet
 
     side = min(FILM_INCHES, max(1.8, style.cell * first.longest))

@@ -87,14 +87,10 @@ class _Tracks(NamedTuple):
     own: dict[int, float]
     after: dict[int, float]
 
-    @classmethod
-    def of(cls, sizes: Iterable[tuple[int, float, float, float]]) -> "_Tracks":
-        """Gather key, size, and the ends of all drawn parts beside axes that begin at 0."""
-        tracks = cls({}, {}, {})
-        for key, size, low, high in sizes:
-            for of, inches in zip(tracks, (-low, size, high - size), strict=True):
-                of[key] = max(of.get(key, 0.0), inches)
-        return tracks
+    def add(self, key: int, size: float, low: float, high: float) -> None:
+        """Make room for axes that begin at 0, and for all that is drawn from low to high."""
+        for of, inches in zip(self, (-low, size, high - size), strict=True):
+            of[key] = max(of.get(key, 0.0), inches)
 
     def starts(self, at: float, keys: Iterable[int]) -> tuple[dict[int, float], float]:
         """Return where the axes of each begin, one after the other, and where the last ends."""
@@ -166,14 +162,14 @@ def _arrange(sheet: Sheet) -> tuple[float, float]:
 
 def _measured(sheet: Sheet) -> tuple[_Tracks, _Tracks]:
     """Return the room that columns and lines need for the axes in them and their names."""
+    columns, lines = _Tracks({}, {}, {}), _Tracks({}, {}, {})
     to_inches = sheet.figure.dpi_scale_trans.inverted()
-    across, down = [], []
     for one in sheet.placed:
         set_inches(sheet.figure, one.axes, (0, 0, one.width, one.height))
         box = (one.axes.get_tightbbox() or one.axes.bbox).transformed(to_inches)
-        across.append((one.column, one.width, box.x0, box.x1))
-        down.append((one.line, one.height, box.y0, box.y1))
-    return _Tracks.of(across), _Tracks.of(down)
+        columns.add(one.column, one.width, box.x0, box.x1)
+        lines.add(one.line, one.height, box.y0, box.y1)
+    return columns, lines
 
 
 def _colour_bars(sheet: Sheet) -> tuple[list[Axes], float]:

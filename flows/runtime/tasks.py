@@ -16,7 +16,6 @@ from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.logging import get_run_logger
 from prefect.logging.loggers import flow_run_logger
 
-from allcnn.cluster.cluster import Tell
 from allcnn.errors import AllcnnError, ClusterError
 from allcnn.progress import Report
 from flows.runtime.artifacts import key
@@ -96,11 +95,6 @@ def logged(title: str) -> Report:
             artifact = made
 
     return report
-
-
-def telling() -> Tell:
-    """Return what takes sentences into the logs of the run."""
-    return get_run_logger().info
 
 
 def _drop_known_traceback(record: logging.LogRecord) -> bool:
