@@ -115,15 +115,8 @@ def convergence_curves(
     errors of the last values, drawn as bars beside the ends. Which pairs: ``choose_pairs``.
     """
     curves = np.asarray(curves)
-    shape = (len(sizes), len(row_names), len(column_names))
-    wanted = "give one size a minibatch, one name a row and column, and at least one of each"
-    check_shape("the curves have", curves, shape, f"their minibatches and names {shape}; {wanted}")
-    if errors is not None:
-        wanted = "give one error a pair, NaN where there is none"
-        last = f"the curves' last values {shape[1:]}; {wanted}"
-        check_shape("the errors have", errors, shape[1:], last)
-    pairs = choose_pairs(curves[-1], is_self=is_self)
-    numbers = np.arange(1, len(curves) + 1)
+    _check_curves(curves, (len(sizes), len(row_names), len(column_names)), errors)
+    pairs, numbers = choose_pairs(curves[-1], is_self=is_self), np.arange(1, len(curves) + 1)
     width = min(8.0, style.width)
     figure = new_figure(width, 3.6 if style.fills else 4.4, layout="constrained")
     axes = figure.add_subplot()
@@ -144,8 +137,8 @@ def convergence_curves(
             axes.errorbar(x, curves[-1, i, j], errors[i][j], fmt="o", color=colour, **_BARS)
     finish_axes(axes, "Minibatches", measure, style.label, _ticks(style))
     _count_examples(axes, np.cumsum(sizes), style)
-    title = wrapped(title, width - (0.5 if style.fills else 2), style.title)
-    axes.set_title(title, fontsize=style.title)
+    beside = 0.5 if style.fills else 2
+    axes.set_title(wrapped(title, width - beside, style.title), fontsize=style.title)
     if style.fills:
         return _with_legend(figure, drawn, style)
     figure.legend(handles=drawn, loc="outside right center", fontsize=9, frameon=False)
@@ -270,3 +263,14 @@ def _count_examples(axes: Axes, examples: Int[np.ndarray, "b"], style: Style) ->
     top.set_xticks(marked, [f"{examples[k - 1]:,}" for k in marked])
     top.set_xlabel("Examples", fontsize=style.label)
     top.tick_params(labelsize=_ticks(style))
+
+
+def _check_curves(
+    curves: np.ndarray, shape: tuple[int, int, int], errors: np.ndarray | None
+) -> None:
+    wanted = "give one size a minibatch, one name a row and column, and at least one of each"
+    check_shape("the curves have", curves, shape, f"their minibatches and names {shape}; {wanted}")
+    if errors is not None:
+        wanted = "give one error a pair, NaN where there is none"
+        last = f"the curves' last values {shape[1:]}; {wanted}"
+        check_shape("the errors have", errors, shape[1:], last)
