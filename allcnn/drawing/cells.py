@@ -50,9 +50,9 @@ def draw_map(
     axes = sheet.place(*place, width, cell * len(panel.rows))
     # The hatched ground shows through cells that are NaN, and through these alone.
     axes.patch.set(facecolor="0.88", edgecolor="0.6", hatch="////", linewidth=0)
-    scale = _scale(panel)
     how: dict[str, Any] = {"origin": "lower", "aspect": "equal", "interpolation": "none"}
-    axes.imshow(np.ma.masked_invalid(panel.matrix), cmap=scale.cmap, norm=scale.norm, **how)
+    how |= {"cmap": panel.colours, "norm": Normalize(*panel.limits)}
+    axes.imshow(np.ma.masked_invalid(panel.matrix), **how)
     _part_groups(axes, panel, cell)
     _label_ticks(axes, panel, cell, style.tick)
     axes.tick_params(which="both", labelleft=left, labelbottom=bottom, width=0.6)
@@ -62,7 +62,7 @@ def draw_map(
         axes.set_xlabel(panel.column_label, fontsize=style.label)
     axes.set_title(wrapped(panel.title, width, style.title), fontsize=style.title, pad=4)
     if numbers:
-        _write_numbers(axes, panel, scale, style.number)
+        _write_numbers(axes, panel, _scale(panel), style.number)
     if bar:
         colour_bar([panel]).draw(axes.inset_axes((1 + 0.08 / width, 0, 0.1 / width, 1)), style)
     return axes
