@@ -77,10 +77,7 @@ def records(
     workspace: Workspace, kind: Literal["similarity", "probes"], report: Report = silent
 ) -> Iterator[Any]:
     """Yield the results or the probes, and for each that cannot be read the reason."""
-    place, read = {
-        "similarity": (workspace.similarity, read_result),
-        "probes": (workspace.probes, read_probe),
-    }[kind]
+    place, read = workspace.store(kind), {"similarity": read_result, "probes": read_probe}[kind]
     names = child_names(place) if has_store(place) else []
     for done, name in enumerate(names, start=1):
         try:
