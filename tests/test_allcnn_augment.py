@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allcnn.training.augment import augment, crop, cutout, flip
+from allcnn.training.recipe import Lange, crop, cutout, flip
 
 FILL = np.array([7, 11, 13], np.uint8)
 
@@ -74,12 +74,12 @@ def test_augment_crops_then_flips_then_cuts(key):
     centres = np.asarray(jax.random.randint(cut_key, (6, 2), 0, 16))
     cropped = crop_by_corners(images, corners, FILL)
     turned = np.where(mirrored, cropped[:, :, ::-1], cropped)
-    found = augment(key, images, FILL)
+    found = Lange().augment(key, images, FILL)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, cut_by_centres(turned, centres, FILL))
 
 
-@pytest.mark.parametrize("work", [crop, cutout, augment])
+@pytest.mark.parametrize("work", [crop, cutout, Lange().augment])
 def test_jitted_equals_eager(work, key):
     images = draw_images()
     np.testing.assert_array_equal(jax.jit(work)(key, images, FILL), work(key, images, FILL))
@@ -90,7 +90,10 @@ def test_no_example_leaks_into_another(key, changed):
     images = draw_images()
     others = images.copy()
     others[changed] = draw_images(n=1, seed=1)[0]
-    before, after = np.asarray(augment(key, images, FILL)), np.asarray(augment(key, others, FILL))
+    before, after = (
+        np.asarray(Lange().augment(key, images, FILL)),
+        np.asarray(Lange().augment(key, others, FILL)),
+    )
     kept = np.arange(6) != changed
     np.testing.assert_array_equal(before[kept], after[kept])
     assert (before[changed] != after[changed]).any()
@@ -134,7 +137,7 @@ def test_the_square_is_16_of_32_and_may_hang_over_the_edge():
 @pytest.mark.parametrize("side", [12, 32])
 def test_every_pixel_is_an_original_one_or_the_fill(side):
     images = np.full((50, side, side, 3), 200, np.uint8)
-    found = np.asarray(augment(jax.random.key(3), jnp.asarray(images), FILL))
+    found = np.asarray(Lange().augment(jax.random.key(3), jnp.asarray(images), FILL))
     assert found.shape == images.shape
     original = (found == 200).all(-1)
     assert (original | (found == FILL).all(-1)).all()

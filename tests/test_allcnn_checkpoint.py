@@ -16,7 +16,7 @@ import pytest
 
 from allcnn.errors import RunError, WorkspaceError
 from allcnn.networks.architectures.convnet import ConvNet
-from allcnn.networks.architectures.layers import Conv, Layers
+from allcnn.networks.architectures.convolutional import Conv, Layers
 from allcnn.networks.network import Variables
 from allcnn.networks.variables import abstract
 from allcnn.settings.run import RunConfig

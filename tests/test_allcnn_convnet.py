@@ -7,7 +7,7 @@ import pytest
 
 from allcnn.networks.architectures import AllCnnC, Plain, Tiny10, WidthN, convnet
 from allcnn.networks.architectures.convnet import ConvNet
-from allcnn.networks.architectures.layers import Conv, Layers
+from allcnn.networks.architectures.convolutional import Conv, Layers
 from allcnn.networks.network import Variables
 from allcnn.networks.variables import abstract
 from tests.oracles import conv64

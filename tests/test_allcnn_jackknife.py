@@ -13,7 +13,7 @@ from allcnn.similarity.jackknife import convergence, jackknife
 from allcnn.similarity.kernels import KERNELS, Rbf
 from allcnn.similarity.measures import Cka, PairSums
 from allcnn.similarity.median_distance import median_of_grams
-from allcnn.similarity.pair_sums import MinibatchSums, merged, minibatch_sums
+from allcnn.similarity.pair_sums import MinibatchSums, minibatch_sums
 from tests.oracles import cka64, jackknife64
 from tests.sweeps import every
 
@@ -54,7 +54,7 @@ def compare(rows, columns=None, *, ranges=UNEVEN, kernel="linear", estimator="un
         )
         for span in ranges
     ]
-    return align(merged(parts))
+    return align(MinibatchSums.stack(parts).total())
 
 
 class Aligned(NamedTuple):
@@ -146,7 +146,9 @@ def test_minibatches_weigh_by_their_examples():
         for n, cross, row, column in [(32, 1.0, 2.0, 4.0), (6, -1.0, 8.0, 1.0)]
     ]
     wanted = (32 * 1.0 - 6 * 1.0) / np.sqrt((32 * 2.0 + 6 * 8.0) * (32 * 4.0 + 6 * 1.0))
-    assert align(merged(sums)).matrix.item() == pytest.approx(wanted, rel=1e-15)
+    assert align(MinibatchSums.stack(sums).total()).matrix.item() == pytest.approx(
+        wanted, rel=1e-15
+    )
 
 
 def test_independent_representations_are_negative_about_half_the_time_and_not_clipped():

@@ -1,6 +1,7 @@
 """The median distance between examples that differ, of Grams and of samples, against float64."""
 
 import weakref
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -20,9 +21,10 @@ def of_grams(X, ranges=RANGES):
 
 def of_rows(X, n=None, block_rows=16):
     common = gram.reference(X[:16])
-    return median_distance.median_of_rows(
-        lambda start, stop: X[start:stop], n or len(X), common, block_rows
-    )
+    with patch.object(median_distance, "BLOCK_ROWS", block_rows):
+        return median_distance.median_of_rows(
+            lambda start, stop: X[start:stop], n or len(X), common
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -99,8 +101,7 @@ def test_two_blocks_are_held_and_only_the_first_n_read():
         read.update(range(start, stop))
         return block
 
-    median_distance.median_of_rows(read_block, 50, gram.reference(X[:8]), 8)
+    with patch.object(median_distance, "BLOCK_ROWS", 8):
+        median_distance.median_of_rows(read_block, 50, gram.reference(X[:8]))
     assert max(most) == 2
     assert read == set(range(50))
-    with pytest.raises(ValueError, match="median distance of 1 examples in blocks of 8"):
-        median_distance.median_of_rows(read_block, 1, gram.reference(X[:8]), 8)

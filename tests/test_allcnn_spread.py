@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from allcnn.similarity.matrix_statistics import between_networks, spread
+from allcnn.similarity.layer_identification import between_networks, spread
 
 
 def by_loops(values):

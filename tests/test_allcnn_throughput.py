@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from allcnn.training.throughput import Clock
+from allcnn.training.loop import Clock
 
 
 class Time:

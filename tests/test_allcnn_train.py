@@ -20,10 +20,10 @@ from allcnn.datasets import splits
 from allcnn.errors import ConfigError, DatasetError, RunError, WorkspaceError
 from allcnn.networks import batch_norm, convolution
 from allcnn.networks.architectures.convnet import ConvNet
-from allcnn.networks.architectures.layers import Conv, Layers
+from allcnn.networks.architectures.convolutional import Conv, Layers
 from allcnn.networks.variables import abstract
 from allcnn.settings.run import RunConfig
-from allcnn.training import loop, steps, throughput
+from allcnn.training import loop, steps
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_record import RunRecord
@@ -87,7 +87,7 @@ def fresh(tmp_path, monkeypatch):
     """Return an empty workspace; every data set is noise, and every step is reported."""
     monkeypatch.setattr(splits, "load", noise)
     monkeypatch.setattr(splits, "outline", noise_outline)
-    monkeypatch.setattr(throughput, "REPORT_EVERY_S", 0)
+    monkeypatch.setattr(loop, "REPORT_EVERY_S", 0)
     return Workspace.at(tmp_path / "fresh")
 
 
@@ -310,7 +310,7 @@ def test_each_step_draws_its_own_augmentation_and_dropout():
 
 def test_where_an_epoch_is_cut_changes_no_bit(fresh, uninterrupted, monkeypatch):
     # Those of the other run were all steps of their own, or nearly.
-    monkeypatch.setattr(throughput, "REPORT_EVERY_S", 1e9)
+    monkeypatch.setattr(loop, "REPORT_EVERY_S", 1e9)
     taken = steps_of(fresh)
     assert taken == [1, 3, 6, 9]  # the first one alone, for what compiling takes
     assert_same_run(fresh, uninterrupted)
@@ -415,14 +415,14 @@ def test_of_seeds_trained_together_the_one_that_diverged_is_named(fresh, monkeyp
         return state, metrics._replace(loss=metrics.loss.at[1, 1].set(jnp.inf))
 
     monkeypatch.setattr(loop, "advance_together", overflow)
-    monkeypatch.setattr(throughput, "REPORT_EVERY_S", 1e9)
+    monkeypatch.setattr(loop, "REPORT_EVERY_S", 1e9)
     message = rf"^the loss of {TOGETHER[1].name} became inf in epoch 1, step 2, at"
     with pytest.raises(RunError, match=message):
         loop.train_together(TOGETHER, fresh)
 
 
 def test_parameters_that_overflow_in_the_last_step_are_not_kept(fresh, monkeypatch):
-    monkeypatch.setattr(loop, "evaluate", lambda *args: steps.Totals(math.nan, 0.0, 10))
+    monkeypatch.setattr(loop, "evaluate", lambda *args: (math.nan, 0.0))
     message = rf"^the test loss of {RUN} became nan in epoch 1, step 3, at learn"
     with pytest.raises(RunError, match=message):
         loop.train(NOISE, fresh)
@@ -505,10 +505,9 @@ def test_evaluation_counts_every_example_once(monkeypatch, n):
         logits = network.apply(variables, image[None])["logits"]
         loss += cross_entropy64(np.float64(logits), [label])
         n_correct += int(np.argmax(logits)) == label
-    found = steps.evaluate(network, variables, steps.Evaluation.of(split))
-    assert found.n_examples == n
-    assert found.n_correct == n_correct
-    assert found.loss == pytest.approx(loss, rel=1e-5)
+    found, accuracy = steps.evaluate(network, variables, steps.Evaluation.of(split))
+    assert accuracy == n_correct / n
+    assert found == pytest.approx(loss / n, rel=1e-5)
 
 
 def test_augmentation_is_for_pictures_only():

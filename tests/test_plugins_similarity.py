@@ -256,7 +256,7 @@ def test_merged_minibatches_are_the_whole(kernel, measure):
     whole = similarity_matrix(Xs, Ys, Method(measure, kernel, batch_size=BATCH))
     assert_same_values(measure, parts.total(), whole.values, rtol=1e-6)
     a, b, c = (parts[i] for i in range(3))
-    left, right = merged([merged([a, b]), c]), merged([a, merged([b, c])])
+    left, right = merged(merged(a, b), c), merged(a, merged(b, c))
     assert_same_values(measure, left, right, rtol=1e-12)
     np.testing.assert_allclose(jackknife(parts, measure).values, whole.standard_errors, rtol=1e-3)
 

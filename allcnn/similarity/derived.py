@@ -42,7 +42,7 @@ def kernel_of(Ks: ManyGrams, kernel: Kernel, medians: Medians, measure: Measure)
         known = np.array([is_defined(kernel, median) for median in medians])
         if not known.all():
             stacked = np.where(known[:, None, None], stacked, np.float32(0))
-        scales = jnp.array(_scales(kernel, medians), jnp.float32)
+        scales = jnp.array([_scale(kernel, median) for median in medians], jnp.float32)
         settings = kernel.to_json()
         # Programs are compiled for all settings but these.
         traced = {name: value for name, value in settings.items() if isinstance(value, float)}
@@ -63,16 +63,15 @@ def wide_kernel_of(
     if kernel.is_base:
         return list(Ks)
     found = []
-    for K, scale, median in zip(Ks, _scales(kernel, medians), medians, strict=True):
+    for K, median in zip(Ks, medians, strict=True):
         if not is_defined(kernel, median):
             found.append(np.zeros(K.shape))
             continue
         squared = gram_error.squared_distances(K).astype(np.float64)
         skipped = np.eye(len(K), dtype=bool) & measure.skips_diagonal
         origin = squared[~skipped].min() if measure.skips_diagonal else 0.0
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            values, logarithm = kernel.less(Pairs(K.astype(np.float64), squared, scale), origin)
-            found.append(np.where(skipped, 0, values * np.exp(logarithm)))
+        pairs = Pairs(K.astype(np.float64), squared, _scale(kernel, median))
+        found.append(np.where(skipped, 0, _wide_less(kernel, pairs, origin)))
     return found
 
 
@@ -84,14 +83,12 @@ def tile_kernel(
         return np.zeros(tile.values.shape)
     if kernel.is_base:
         return tile.values
-    (scale,) = _scales(kernel, [median])
-    squared = tile.squared_distances().astype(np.float64)
+    scale, squared = _scale(kernel, median), tile.squared_distances().astype(np.float64)
     pairs = Pairs(tile.values.astype(np.float64), squared, scale)
     origin = kernel.tile_origin(common.usual, scale)
+    if origin is not None:
+        return _wide_less(kernel, pairs, origin)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        if origin is not None:
-            values, logarithm = kernel.less(pairs, origin)
-            return values * np.exp(logarithm)
         # k(x, y) - k(x, o) - k(y, o) + k(o, o), o the reference, whose products are 0.
         own = kernel.transform(pairs)
         a, b, zero = (
@@ -101,11 +98,14 @@ def tile_kernel(
         return own - (a[:, None] + b[None, :]) + zero
 
 
-def _scales(kernel: Kernel, medians: Medians) -> list[float]:
-    return [
-        kernel.scale(median) if median is not None and is_defined(kernel, median) else 1.0
-        for median in medians
-    ]
+def _wide_less(kernel: Kernel, pairs: Pairs, origin: float) -> Float[np.ndarray, "a b"]:
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        values, logarithm = kernel.less(pairs, origin)
+        return values * np.exp(logarithm)
+
+
+def _scale(kernel: Kernel, median: float | None) -> float:
+    return kernel.scale(median) if median is not None and is_defined(kernel, median) else 1.0
 
 
 @partial(jax.jit, static_argnames=("kind", "fixed", "skips_diagonal"))

@@ -5,7 +5,7 @@ computed in float32; where a bound of the error of the distances in them says th
 digits, as of examples far from all others, in float64.
 """
 
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +18,17 @@ from allcnn.similarity.gram_backends import (
     BLAS,
     FAR,
     NEVER,
-    Matrix,
     Row,
-    Vector,
     backend,
     in_precision_of,
     wide_tiles,
 )
+from allcnn.similarity.gram_error import Matrix, Norms
 from allcnn.similarity.kernels import BaseKernel
 from allcnn.similarity.method import Pool
 from store.model.triangles import as_narrow_as_exact
 
 Rows = Float[np.ndarray, "n ..."] | Float[Array, "n ..."]
-AnyMatrix = Float[np.ndarray, "n m"]
-Norms = Float[np.ndarray, "n"]
 
 _LARGEST_EXPONENT = 106
 """Rows beyond 1e-32 to 1e32 are divided by a power of two: float64 would not hold the products of
@@ -54,33 +51,21 @@ class Gram(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """Values that all tiles of one Gram matrix share.
+    """Values that all tiles of one Gram matrix share."""
 
-    Attributes:
-        row: subtracted from all rows, unless they are normalised.
-        unit: rows are divided by 2**unit.
-        usual: a squared distance, of which errors are shares.
-    """
-
-    row: Row
-    unit: int
-    usual: float
+    row: Row  # subtracted from all rows, unless they are normalised
+    unit: int  # rows are divided by 2**unit
+    usual: float  # a squared distance, of which errors are shares
 
 
 class GramTile(NamedTuple):
-    """Kernel values of rows with others, and the squared norms of both.
+    """Kernel values of rows with others; of the cosine kernel they are normalised, then shifted."""
 
-    Attributes:
-        values: of shifted rows; for the cosine kernel they are normalised before.
-        rows: squared norms of the shifted rows.
-        columns: those of the others.
-    """
+    values: Matrix
+    rows: Norms  # squared, of the shifted rows
+    columns: Norms  # those of the others
 
-    values: AnyMatrix
-    rows: Norms
-    columns: Norms
-
-    def squared_distances(self) -> AnyMatrix:
+    def squared_distances(self) -> Matrix:
         """Return the squared Euclidean distances, of a linear tile."""
         return gram_error.squared_distances(self.values, self.rows, self.columns)
 
@@ -95,10 +80,11 @@ def gram(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Gra
             row of zeros stays zero.
         unit: that of the representation's minibatches before; None where none is known.
 
-    Raises ValueError where there are no rows and for another kernel. Values that are not finite
-    make the Gram not finite, without a warning.
+    Raises ValueError for another kernel. Values that are not finite make the Gram not finite,
+    without a warning.
     """
-    _check("kernel", kernel, BaseKernel)
+    if kernel not in get_args(BaseKernel):
+        raise ValueError(f"the kernel is {kernel!r}; use {' or '.join(get_args(BaseKernel))}")
     X = _flat(X)
     if not unit or kernel == "cosine":
         narrow, bound = _narrow_gram(X, kernel)
@@ -134,7 +120,6 @@ def cross_gram(A: Rows, B: Rows, common: Reference, kernel: BaseKernel = "linear
 
     Exactly symmetric where B is A.
     """
-    _check("kernel", kernel, BaseKernel)
     a = _flat(A)
     b = a if B is A else _flat(B)
     if not common.unit:
@@ -153,7 +138,6 @@ def pooled(X: Rows, pool: Pool) -> Rows:
     As accurate as float64 for float32 rows in NumPy, and for others as a float32 mean of their
     differences from the first row.
     """
-    _check("pooling", pool, Pool)
     if pool == "whole" or X.ndim < 3:
         return X
     X = _placed(X)
@@ -186,7 +170,7 @@ def _norms_in_range(norms: Norms) -> bool:
     return bool(((norms > gram_error.TINY) & (norms < gram_error.HUGE)).all())
 
 
-def _cosines(K: AnyMatrix, a: Norms, b: Norms) -> AnyMatrix:
+def _cosines(K: Matrix, a: Norms, b: Norms) -> Matrix:
     with np.errstate(invalid="ignore", over="ignore"):
         # Their product first, which is symmetric.
         return K / (np.sqrt(a)[:, None] * np.sqrt(b)[None, :])
@@ -241,7 +225,7 @@ def _narrow_linear_tile(a: Rows, b: Rows, common: Reference) -> tuple[GramTile, 
     return GramTile(K, *(norms or [K.diagonal()] * 2)), _tile_bound(K, norms, common)
 
 
-def _tile_bound(K: AnyMatrix, norms: list[Vector], common: Reference) -> float:
+def _tile_bound(K: Matrix, norms: list[Norms], common: Reference) -> float:
     # Errors cannot be shares of the distances of dead rows.
     return gram_error.error_bound(K, common.row.size, *norms, usual=common.usual or None)
 
@@ -273,16 +257,9 @@ def _pooled_differences(X: Float[Array, "n ... c"]) -> Float32[Array, "n c"]:
 
 
 def _flat(X: Rows) -> Rows:
-    if len(X) == 0:
-        raise ValueError("the representation has no rows; give it one example or more")
     return _placed(X).reshape(len(X), -1)
 
 
 def _placed(X: Rows) -> Rows:
     """Return an array for the backend: a JAX array where it is, or NumPy's."""
     return X if isinstance(X, jax.Array) and backend() is not BLAS else np.asarray(X)
-
-
-def _check(what: str, value: str, of: Any) -> None:
-    if value not in get_args(of):
-        raise ValueError(f"the {what} is {value!r}; use {' or '.join(get_args(of))}")

@@ -28,18 +28,16 @@ NEVER, FAR, ALWAYS = np.inf, 4.0, 0.0
 
 
 class Backend(NamedTuple):
-    """One way to multiply rows in float32; all ways agree to float32 rounding.
-
-    Attributes:
-        gram: of flat rows with themselves, shifted by their mean where they lie far from 0 by a
-            factor: ``NEVER``, ``FAR`` or ``ALWAYS``.
-        products: of flat rows A and B, both shifted by a row, None for 0.
-        norms: squared Euclidean norms of rows shifted in this way.
-    """
+    """One way to multiply flat rows in float32; all ways agree to float32 rounding."""
 
     gram: Callable[[Rows, float], Matrix]
+    """Of rows with themselves, shifted by their mean ``NEVER``, if ``FAR`` from 0 or ``ALWAYS``."""
+
     products: Callable[[Rows, Rows, Row | None], Matrix]
+    """Of rows A and B, both shifted by a row, None for 0."""
+
     norms: Callable[[Rows, Row | None], Vector]
+    """Squared, of rows shifted in this way."""
 
 
 def backend() -> Backend:

@@ -28,22 +28,15 @@ Directions = Float64[np.ndarray, "k p"]
 
 
 class Check(NamedTuple):
-    """Values of representations with their transformed copies.
-
-    Attributes:
-        values: rows are the representations, columns the copies.
-        deviation: the largest difference from values without the transformation; NaN where no value
-            is defined.
-        keeps: whether they should be the same.
-    """
+    """Values of representations, the rows, with their transformed copies."""
 
     values: Float64[np.ndarray, "r r"]
-    deviation: float
-    keeps: bool
+    deviation: float  # the largest from untransformed values; NaN where no value is defined
+    keeps: bool  # whether they should be the same
 
 
 def check_invariance(
-    representations: Sequence[Sliced], method: Method = Method(), seed: int = 0
+    representations: Sequence[Sliced], method: Method = Method()
 ) -> tuple[Float64[np.ndarray, "r r"], dict[str, Check]]:
     """Return values of representations with themselves, and with transformed copies by name.
 
@@ -53,7 +46,7 @@ def check_invariance(
     about angles at the origin, and is as invariant.
     """
     originals: list[Any] = [_Flat(each, method.pool) for each in representations]
-    maps = [_maps(X, (seed, k)) for k, X in enumerate(originals)]
+    maps = [_maps(X, (0, k)) for k, X in enumerate(originals)]
     copies = {
         name: [replace(X, by=own[name]) for X, own in zip(originals, maps, strict=True)]
         for name in (maps[0] if maps else ())

@@ -3,22 +3,17 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 
 from allcnn.similarity.measures import Matrix, Measure
 from allcnn.similarity.pair_sums import MinibatchSums, merged, zero_sums
 
 
 class StandardErrors(NamedTuple):
-    """How far each value would scatter if the minibatches were drawn again.
+    """How far each value would scatter if the minibatches were drawn again."""
 
-    Attributes:
-        values: NaN where not defined.
-        reason: the sentence why values are NaN; empty where none are.
-    """
-
-    values: Float64[np.ndarray, "r c"]
-    reason: str
+    values: Float64[np.ndarray, "r c"]  # NaN where not defined
+    reason: str  # the sentence why values are NaN; empty where none are
 
 
 def jackknife(parts: MinibatchSums, measure: Measure) -> StandardErrors:
@@ -40,12 +35,8 @@ def jackknife(parts: MinibatchSums, measure: Measure) -> StandardErrors:
         found = "is 1 minibatch" if len(parts) else "are 0 minibatches"
         reason = f"there {found}; standard errors need 2 or more"
         return StandardErrors(np.full_like(theta, np.nan), reason)
-    others = MinibatchSums(
-        _sums_of_others(parts.cross),
-        _sums_of_others(parts.rows),
-        _sums_of_others(parts.columns),
-        parts.sizes.sum() - parts.sizes,
-    )
+    sums = parts.cross, parts.rows, parts.columns, parts.sizes
+    others = MinibatchSums(*map(_sums_of_others, sums))
     shifts = others.cross  # overwritten, since all minibatches of a large matrix are large
     for j in range(len(parts)):
         shifts[j] = theta - measure.finish(others[j])
@@ -66,12 +57,12 @@ def convergence(parts: MinibatchSums, measure: Measure) -> Float64[np.ndarray, "
     total = zero_sums(*parts.cross.shape[1:])
     curve = np.empty_like(parts.cross)
     for j in range(len(parts)):
-        total = merged([total, parts[j]])
+        total = merged(total, parts[j])
         curve[j] = measure.finish(total)
     return curve
 
 
-def _sums_of_others(x: Float64[np.ndarray, "b ..."]) -> Float64[np.ndarray, "b ..."]:
+def _sums_of_others(x: Shaped[np.ndarray, "b ..."]) -> Shaped[np.ndarray, "b ..."]:
     # Those before and those after, rather than the total less one: beside a minibatch with an
     # outlier, whose HSIC grows with its fourth power, rounding would leave nothing of the others.
     others = np.zeros_like(x)

@@ -1,10 +1,11 @@
-"""How often the most similar layer of another network is the corresponding one.
+"""Networks of one architecture compared with each other: layers identified, and mean matrices.
 
-The check of a similarity measure by Kornblith et al. (2019, section 6.1 and Table 2): networks of
-one architecture that differ in their seed alone should have corresponding layers most alike.
+The check of a similarity measure by Kornblith et al. (2019, section 6.1 and Table 2): networks
+that differ in their seed alone should have corresponding layers most alike.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations, permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ def identify(
     wrong one is not found: the first such layer counts as the answer.
     Raises ValueError for fewer than two networks and for networks whose taps differ.
     """
-    layers, blocks = as_blocks(matrix, networks, taps, exclude)
+    layers, blocks = _as_blocks(matrix, networks, taps, exclude)
     n_layers, n_pairs = len(layers), len(blocks)
     places = np.arange(n_layers)
     # NaN is never the largest of its row.
@@ -64,7 +65,47 @@ def identify(
     return Identification(accuracy, per_layer, n_pairs, n_layers, confusion)
 
 
-def as_blocks(
+class Spread(NamedTuple):
+    """The mean of n matrices, entry by entry, and their standard deviation."""
+
+    mean: Float[np.ndarray, "r c"]  # of the values that are defined; NaN where none is
+    deviation: Float[np.ndarray, "r c"]  # by n - 1; NaN where fewer than two are defined
+    n: int
+
+
+def spread(matrices: Sequence[Float[np.ndarray, "r c"]]) -> Spread:
+    """Return mean and standard deviation of matrices of one shape; NaN counts as not there."""
+    if not len(matrices):
+        raise ValueError("there are no matrices to average; give one or more")
+    values = np.ma.masked_invalid(np.stack([np.asarray(m, np.float64) for m in matrices]))
+    n = values.count(axis=0)
+    mean = values.mean(axis=0)
+    squares = np.square(values - mean).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        deviation = np.sqrt(np.ma.filled(squares, 0.0) / (n - 1))
+    deviation[n < 2] = np.nan
+    return Spread(np.ma.filled(mean, np.nan), deviation, len(matrices))
+
+
+def between_networks(
+    matrix: Float[np.ndarray, "m m"], networks: Sequence[str], taps: Sequence[str]
+) -> Spread:
+    """Return mean and spread over all pairs of different networks of one architecture.
+
+    Row and column k are tap ``taps[k]`` of network ``networks[k]`` (Kornblith et al. 2019, Figure
+    2, and section 6.1). A pair counts once, by the mean of both orders: the two hold the same
+    numbers, so that their difference is no spread between networks. Raises ValueError for fewer
+    than two networks, and where taps differ.
+    """
+    _, blocks = _as_blocks(matrix, networks, taps)
+    n = len(dict.fromkeys(networks))
+    # Ordered pairs come row after row of all networks against each other, without the diagonal.
+    of_pair = dict(zip(permutations(range(n), 2), blocks, strict=True))
+    pairs = combinations(range(n), 2)
+    return spread([spread([of_pair[i, j], of_pair[j, i]]).mean for i, j in pairs])
+
+
+def _as_blocks(
     matrix: Float[np.ndarray, "m m"],
     networks: Sequence[str],
     taps: Sequence[str],
@@ -74,17 +115,13 @@ def as_blocks(
 
     Arguments and errors are those of ``identify``; pairs of a network with itself are left out.
     """
-    matrix, m = np.asarray(matrix), len(networks)
-    if matrix.shape != (m, m) or len(taps) != m:
-        raise ValueError(
-            f"the similarities have shape {matrix.shape}, with {m} networks' names and"
-            f" {len(taps)} taps; give a square matrix with one of each a row"
-        )
     rows = _rows_by_network(networks, taps, exclude)
     layers = _common_taps(rows)
     n, n_layers = len(rows), len(layers)
     order = np.array([list(of_network.values()) for of_network in rows.values()]).ravel()
-    blocks = matrix[np.ix_(order, order)].reshape(n, n_layers, n, n_layers).swapaxes(1, 2)
+    blocks = (
+        np.asarray(matrix)[np.ix_(order, order)].reshape(n, n_layers, n, n_layers).swapaxes(1, 2)
+    )
     return layers, blocks[~np.eye(n, dtype=bool)]
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Float64, Int
 
 from allcnn.similarity import gram, gram_error
 from allcnn.similarity.gram import Rows
+from store.model import triangles
 
 ReadBlock = Callable[[int, int], Rows]
 
@@ -31,7 +32,8 @@ def median_of_grams(packed: Iterable[Float[np.ndarray, "t"]]) -> float:
     Args:
         packed: upper triangles, row after row, of which a few may be held at a time.
     """
-    return _median(_above_zero(gram_error.packed_squared_distances(each)) for each in packed)
+    squares = (gram_error.squared_distances(triangles.unpack(each)) for each in packed)
+    return _median(_above_zero(triangles.pack(each)) for each in squares)
 
 
 def sample_rows(n: int) -> Int[np.ndarray, "k"]:
@@ -45,20 +47,12 @@ def sample_rows(n: int) -> Int[np.ndarray, "k"]:
     return np.random.default_rng(0).integers(bounds[:-1], bounds[1:])
 
 
-def median_of_rows(
-    read_block: ReadBlock, n: int, reference: gram.Reference, block_rows: int = BLOCK_ROWS
-) -> float:
+def median_of_rows(read_block: ReadBlock, n: int, reference: gram.Reference) -> float:
     """Return the median distance of all pairs of ``n`` examples, as `median_of_grams`.
 
-    ``read_block(start, stop)`` is called so that at most two blocks of ``block_rows`` examples are
-    held at a time. Raises ValueError for n < 2 and for blocks of less than one row.
+    ``read_block(start, stop)`` is called so that at most two blocks are held at a time.
     """
-    if n < 2 or block_rows < 1:
-        raise ValueError(
-            f"the median distance of {n} examples in blocks of {block_rows} is not defined;"
-            " use 2 examples and 1 row or more"
-        )
-    spans = [(start, min(start + block_rows, n)) for start in range(0, n, block_rows)]
+    spans = [(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS)]
     found = []
     for i, span in enumerate(spans):
         A = read_block(*span)

@@ -6,7 +6,7 @@ measure. Features of all representations are computed once and multiplied in one
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import partial, reduce
 from operator import add
 from typing import Any, NamedTuple, Self
 
@@ -44,18 +44,9 @@ def zero_sums(r: int, c: int) -> PairSums:
     return PairSums(np.zeros((r, c)), np.zeros(r), np.zeros(c), 0)
 
 
-def merged(parts: Sequence[PairSums]) -> PairSums:
-    """Add sums over other examples in the order given, which fixes the last bit of the result."""
-    _check_some(parts)
-    if len(shapes := {part.cross.shape for part in parts}) > 1:
-        raise ValueError(
-            f"sums of shapes {' and '.join(map(str, sorted(shapes)))} do not merge; use sums of the"
-            " same two lists of representations"
-        )
-    total = zero_sums(*parts[0].cross.shape)
-    for part in parts:
-        total = PairSums(*map(add, total, part))
-    return total
+def merged(first: PairSums, second: PairSums) -> PairSums:
+    """Add sums over other examples of the same two lists of representations."""
+    return PairSums(*map(add, first, second))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,20 +64,18 @@ class MinibatchSums:
     @classmethod
     def stack(cls, sums: Sequence[PairSums]) -> Self:
         """Keep the sums of single minibatches apart, in the order given."""
-        _check_some(sums)
         return cls(*map(np.stack, zip(*sums, strict=True)))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """Put runs of minibatches one after the other, in the order given."""
-        _check_some(parts)
-        return cls(
-            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls))
-        )
+        of_each = ([getattr(part, f.name) for part in parts] for f in fields(cls))
+        return cls(*map(np.concatenate, of_each))
 
     def total(self) -> PairSums:
         """Add the minibatches in their order, which fixes the last bit; of none, zeros."""
-        return merged([zero_sums(*self.cross.shape[1:]), *(self[i] for i in range(len(self)))])
+        parts = (self[i] for i in range(len(self)))
+        return reduce(merged, parts, zero_sums(*self.cross.shape[1:]))
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -103,13 +92,11 @@ def minibatch_sums(Ks: ManyGrams, Ls: ManyGrams | None, measure: Measure) -> Pai
     ``Ls`` None compares ``Ks`` with themselves, which is half the work. Compiled once for each
     number of matrices and examples. A constant representation adds exactly 0, as does one that
     float32 cannot tell from it; Grams of any finite scale neither overflow nor vanish.
-    Raises ValueError for fewer examples than the measure needs, and for differing shapes.
+    Raises ValueError for fewer examples than the measure needs.
     """
     F, G, n = _both_scaled(Ks, Ls, measure)
     factor = n * measure.factor(n)
-    others = None if G is None else G.values
-    cross, rows, columns, e, f = jax.device_get(_pair_products(F.values, others, measure))
-    e, f = e + F.exponents, f + (F if G is None else G).exponents
+    cross, rows, columns, e, f = jax.device_get(_pair_products(F, G, measure))
     cross = factor * _rescaled(cross, e[:, None] + f[None, :])
     if G is None:
         return _self_sums((cross + cross.T) / 2, n)
@@ -141,21 +128,11 @@ def permuted_sums(
     """Return the products of all pairs where L's examples are matched with K's in another order.
 
     For a permutation π, L[i, j] becomes L[π(i), π(j)]; the products of a representation with itself
-    stay the same. ``Ls`` None takes ``Ks`` for them.
-    Raises ValueError for rows that are no permutations of the n examples, and as `minibatch_sums`.
+    stay the same. ``Ls`` None takes ``Ks`` for them. Raises ValueError as `minibatch_sums`.
     """
     F, G, n = _both_scaled(Ks, Ls, measure)
-    permutations = np.asarray(permutations)
-    if permutations.shape[1:] != (n,) or (np.sort(permutations, axis=1) != np.arange(n)).any():
-        raise ValueError(
-            f"the permutations of shape {permutations.shape} do not reorder {n} examples; give one"
-            f" a row, each with every number from 0 to {n - 1} once"
-        )
-    others = None if G is None else G.values
-    products, e, f = jax.device_get(
-        _permuted_products(F.values, others, np.int32(permutations), measure)
-    )
-    e, f = e + F.exponents, f + (F if G is None else G).exponents
+    found = _permuted_products(F, G, np.int32(permutations), measure)
+    products, e, f = jax.device_get(found)
     return n * measure.factor(n) * _rescaled(products, (e[:, None] + f[None, :])[None])
 
 
@@ -209,24 +186,14 @@ def split_minibatches(n: int, batch_size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], n], strict=True))
 
 
-def _check_some(sums: Sequence[object]) -> None:
-    if not sums:
-        raise ValueError("there are no sums to merge; give those of one minibatch or more")
-
-
 def _both_scaled(
     Ks: ManyGrams, Ls: ManyGrams | None, measure: Measure
 ) -> tuple[Scaled, Scaled | None, int]:
     """Return both lists of Grams in float32, and the number of their examples."""
     F, G = scaled(Ks, measure), None if Ls is None else scaled(Ls, measure)
-    shape, other = F.values.shape[1:], (F if G is None else G).values.shape[1:]
-    if len(shape) != 2 or shape[0] != shape[1] or shape != other:
-        raise ValueError(
-            f"Gram matrices of shapes {shape} and {other} cannot be compared; use square ones over"
-            " the same examples"
-        )
-    _check_rows(shape[0], measure, "minibatch")
-    return F, G, shape[0]
+    n = F.values.shape[1]
+    _check_rows(n, measure, "minibatch")
+    return F, G, n
 
 
 def _check_rows(n: int, measure: Measure, whose: str) -> None:
@@ -247,9 +214,9 @@ def _rescaled(products: Any, exponents: Any) -> Any:
 
 
 @partial(jax.jit, static_argnames="measure")
-def _pair_products(Ks: Stack, Ls: Stack | None, measure: Measure) -> Any:
+def _pair_products(Ks: Scaled, Ls: Scaled | None, measure: Measure) -> Any:
     """Return products of all pairs and of both lists with themselves, and both exponents."""
-    n = Ks.shape[1]
+    n = Ks.values.shape[1]
     F, e = _features(Ks, measure)
     G, f = (F, e) if Ls is None else _features(Ls, measure)
     cross = _products(F, G)
@@ -261,9 +228,9 @@ def _pair_products(Ks: Stack, Ls: Stack | None, measure: Measure) -> Any:
 
 @partial(jax.jit, static_argnames="measure")
 def _permuted_products(
-    Ks: Stack, Ls: Stack | None, permutations: Int32[Array, "p n"], measure: Measure
+    Ks: Scaled, Ls: Scaled | None, permutations: Int32[Array, "p n"], measure: Measure
 ) -> tuple[Float32[Array, "p r c"], Int32[Array, "r"], Int32[Array, "c"]]:
-    n = Ks.shape[1]
+    n = Ks.values.shape[1]
     F, e = _features(Ks, measure)
     G, f = (F, e) if Ls is None else _features(Ls, measure)
     own = jnp.sum(F * F, axis=1), jnp.sum(G * G, axis=1)
@@ -291,9 +258,9 @@ def _signal(own: Float32[Array, "m"], n: int) -> Float32[Array, "m"]:
     return jnp.where(own <= jnp.square(jnp.float32(n) * _RESOLUTION), 0, own)
 
 
-def _features(Ks: Stack, measure: Measure) -> tuple[Float32[Array, "m k"], Int32[Array, "m"]]:
+def _features(grams: Scaled, measure: Measure) -> tuple[Float32[Array, "m k"], Int32[Array, "m"]]:
     """Return flattened features of Grams scaled by 2**-exponent, so no product leaves float32."""
-    n = Ks.shape[1]
+    Ks, n = grams.values, grams.values.shape[1]
     # Features ignore a constant added to a Gram, and float32 does not: a flat RBF Gram is near 1.
     Ks = Ks - Ks[:, :1, 1:2]
     # The diagonal, which may be far larger, does not count where it is left out.
@@ -301,7 +268,7 @@ def _features(Ks: Stack, measure: Measure) -> tuple[Float32[Array, "m k"], Int32
     largest = jnp.max(jnp.where(skipped, 0, jnp.abs(Ks)), axis=(1, 2))
     _, exponents = jnp.frexp(largest)
     divided = jnp.ldexp(Ks, -exponents[:, None, None])
-    return jax.vmap(measure.features)(divided).reshape(len(Ks), -1), exponents
+    return jax.vmap(measure.features)(divided).reshape(len(Ks), -1), exponents + grams.exponents
 
 
 def _products(F: Float32[Array, "r k"], G: Float32[Array, "c k"]) -> Float32[Array, "r c"]:

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any
@@ -23,13 +24,11 @@ from allcnn.training.steps import (
     Evaluation,
     Metrics,
     Plan,
-    Totals,
     TrainingExamples,
     advance,
     advance_together,
     evaluate,
 )
-from allcnn.training.throughput import Clock
 from allcnn.workspace import checkpoints, run_record
 from allcnn.workspace.checkpoint_names import checkpoint_epoch, checkpoint_name
 from allcnn.workspace.checkpoints import Position, TrainState
@@ -37,6 +36,9 @@ from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_locks import holding
 from allcnn.workspace.run_record import Epoch, History, RunRecord
 from store.storage.claims import drop_dead
+
+REPORT_EVERY_S = 1.0
+"""Steps are taken in one program for about so long; then the host looks at them, and reports."""
 
 
 @dataclass
@@ -47,6 +49,42 @@ class _Run:
     state: TrainState
     history: History
     n_written: int
+
+
+class Clock:
+    """Times the programs of a training, and reports after each.
+
+    ``n_steps_in_all`` are those of the whole training, ``images_per_step`` of all its seeds.
+    """
+
+    def __init__(self, n_steps_in_all: int, images_per_step: int, report: Report) -> None:
+        self.n_steps = 1
+        self._in_all, self._images, self._report = n_steps_in_all, images_per_step, report
+        self._began: float | None = None
+        self._steps, self._stepping_s = 0, 0.0
+
+    @contextmanager
+    def stepping(self, n_steps: int) -> Iterator[None]:
+        """Time a program of ``n_steps`` steps, and choose how many the next one takes."""
+        began = time.monotonic()
+        yield
+        seconds = time.monotonic() - began
+        self.n_steps = max(1, int(n_steps * REPORT_EVERY_S / max(seconds, 1e-9)))
+        if self._began is None:  # the first program was compiled meanwhile
+            self._began = time.monotonic()
+            return
+        self._steps += n_steps
+        self._stepping_s += seconds
+
+    def report(self, done: int, detail: str) -> None:
+        """Report the steps done of the whole training, with the speed so far."""
+        if self._steps and self._began is not None:
+            speed = self._steps * self._images / self._stepping_s
+            outside = 1 - self._stepping_s / (time.monotonic() - self._began)
+            detail += f", {speed:,.0f} images/s, {max(outside, 0):.0%} outside the steps"
+        elif self._began is None:
+            detail += ", compiling"
+        self._report(done, self._in_all, detail)
 
 
 def train(config: RunConfig, workspace: Workspace, report: Report = silent) -> str:
@@ -247,14 +285,13 @@ class _Epochs:
         rows = []
         for i, run in enumerate(self.runs):
             run.state, kept = both if len(self.runs) == 1 else jax.tree.map(itemgetter(i), both)
-            n_examples = plan.steps_per_epoch * plan.config.batch_size
-            trained = Totals.of(kept.loss, kept.n_correct, n_examples)
-            found = evaluate(plan.network, run.state.variables, self.tested)
+            trained = kept.means(plan.steps_per_epoch * plan.config.batch_size)
+            loss, accuracy = evaluate(plan.network, run.state.variables, self.tested)
             # Else the last step's overflow would be kept in a checkpoint that cannot be resumed.
-            if not math.isfinite(found.loss):
+            if not math.isfinite(loss):
                 step = plan.steps_per_epoch - 1
-                raise _not_finite(plan, run, "test loss", found.loss, epoch, step)
-            rows.append((*trained.means, *found.means))
+                raise _not_finite(plan, run, "test loss", loss, epoch, step)
+            rows.append((*trained, loss, accuracy))
             self.renew()
         wall_s = round((time.monotonic() - began) / len(self.runs), 3)
         for run, row in zip(self.runs, rows, strict=True):

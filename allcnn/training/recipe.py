@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from allcnn.settings.run import RunConfig
-from allcnn.training.augment import Fill, Images, augment
+
+Images = UInt8[Array, "n h w c"]
+Fill = UInt8[Array, " c"]
 
 _MILESTONES = (200 / 350, 250 / 350, 300 / 350)
 
@@ -65,8 +67,13 @@ class Lange(Recipe):
         return rate
 
     def augment(self, key: Key[Array, ""], images: Images, fill: Fill) -> Images:
-        """Crop, flip and cut out."""
-        return augment(key, images, fill)
+        """Crop, flip and cut out, each example with its own randomness.
+
+        Images are square, and distances scale with them: of 32 pixels the crop pads 4, and Cutout
+        blanks 16 x 16.
+        """
+        crop_key, flip_key, cut_key = jax.random.split(key, 3)
+        return cutout(cut_key, flip(flip_key, crop(crop_key, images, fill)), fill)
 
 
 def recipe_of(config: RunConfig) -> Recipe:
@@ -76,3 +83,38 @@ def recipe_of(config: RunConfig) -> Recipe:
 
 def _kernels(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def crop(key: Key[Array, ""], images: Images, fill: Fill) -> Images:
+    """Shift each image by up to an eighth of its side either way, padding with ``fill``."""
+    n, h, w, c = images.shape
+    pad = h // 8
+    padded = jnp.broadcast_to(fill, (n, h + 2 * pad, w + 2 * pad, c))
+    padded = padded.at[:, pad : pad + h, pad : pad + w].set(images)
+    corners = jax.random.randint(key, (n, 2), 0, 2 * pad + 1)
+    return jax.vmap(
+        lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (h, w, c))
+    )(padded, corners)
+
+
+def flip(key: Key[Array, ""], images: Images) -> Images:
+    """Mirror each image left to right with probability one half."""
+    mirrored = jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1))
+    return jnp.where(mirrored, images[:, :, ::-1], images)
+
+
+def cutout(key: Key[Array, ""], images: Images, fill: Fill) -> Images:
+    """Blank a square of half the side around a random pixel (DeVries and Taylor 2017).
+
+    The square's centre lies anywhere in the image, so part of the square may fall outside.
+    """
+    n, h, w, _ = images.shape
+    half = h // 4
+    centres = jax.random.randint(key, (n, 2), 0, h)
+    inside = _within(jnp.arange(h), centres[:, :1], half)[:, :, None]
+    inside &= _within(jnp.arange(w), centres[:, 1:], half)[:, None, :]
+    return jnp.where(inside[..., None], fill[None, None, None], images)
+
+
+def _within(positions: Array, centre: Array, half: int) -> Array:
+    return (positions[None, :] >= centre - half) & (positions[None, :] < centre + half)

@@ -1,7 +1,7 @@
 """The compiled programs of training: many steps at a time, or a whole evaluation, on the device."""
 
 import functools
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,24 +18,9 @@ from allcnn.workspace.checkpoints import TrainState
 
 _EVALUATION_BATCH = 256
 
-
-class Totals(NamedTuple):
-    """Sums over examples, divided once at the end."""
-
-    loss: float
-    n_correct: float
-    n_examples: int
-
-    @classmethod
-    def of(cls, losses: Array, correct: Array, n_examples: int) -> Self:
-        """Sum losses, in float64, and correct answers over steps or batches."""
-        loss = float(np.asarray(losses, np.float64).sum())
-        return cls(loss, float(np.asarray(correct).sum()), n_examples)
-
-    @property
-    def means(self) -> tuple[float, float]:
-        """Loss and accuracy."""
-        return self.loss / self.n_examples, self.n_correct / self.n_examples
+_program = functools.partial(
+    backend.jit, static_argnames="plan", donate_argnames=("state", "metrics")
+)
 
 
 class Plan(NamedTuple):
@@ -66,7 +51,7 @@ class TrainingExamples(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Sums over the examples of each step of an epoch; steps that were not taken have zeros."""
+    """Sums over the examples of each step or batch; steps that were not taken have zeros."""
 
     loss: Float[Array, " steps"]
     n_correct: Int[Array, " steps"]
@@ -77,8 +62,14 @@ class Metrics(NamedTuple):
         steps = plan.steps_per_epoch
         return cls(jnp.zeros(steps, jnp.float32), jnp.zeros(steps, jnp.int32))
 
+    def means(self, n_examples: int) -> tuple[float, float]:
+        """Return loss and accuracy over all examples."""
+        loss = float(np.asarray(self.loss, np.float64).sum())
+        return loss / n_examples, float(np.asarray(self.n_correct).sum()) / n_examples
 
-def _advance(
+
+@_program
+def advance(
     plan: Plan,
     state: TrainState,
     metrics: Metrics,
@@ -86,6 +77,10 @@ def _advance(
     order: Int[Array, " n"],
     n_steps: Int[Array, ""],
 ) -> tuple[TrainState, Metrics]:
+    """Take ``n_steps`` steps of one epoch in one program; ``order`` is that of its examples.
+
+    Where the epoch is cut into calls does not change a bit of the result.
+    """
     size = plan.config.batch_size
 
     def one(_: Any, carried: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
@@ -98,24 +93,13 @@ def _advance(
     return jax.lax.fori_loop(0, n_steps, one, (state, metrics))
 
 
-advance = backend.jit(_advance, static_argnames="plan", donate_argnames=("state", "metrics"))
-"""Take ``n_steps`` steps of one epoch in one program; ``order`` is that of its examples.
-
-Where the epoch is cut into calls does not change a bit of the result.
-"""
-
-
-def _advance_together(
+@_program
+def advance_together(
     plan: Plan, state: TrainState, metrics: Metrics, *examples_order_n_steps: Any
 ) -> tuple[TrainState, Metrics]:
-    together = jax.vmap(functools.partial(_advance, plan), in_axes=(0, 0, None, 0, None))
+    """As ``advance``, for several seeds, whose states, metrics and orders lie along axis 0."""
+    together = jax.vmap(functools.partial(advance, plan), in_axes=(0, 0, None, 0, None))
     return together(state, metrics, *examples_order_n_steps)
-
-
-advance_together = backend.jit(
-    _advance_together, static_argnames="plan", donate_argnames=("state", "metrics")
-)
-"""As ``advance``, for several seeds at once: their states, metrics and orders lie along axis 0."""
 
 
 def _step(
@@ -166,10 +150,9 @@ class Evaluation(NamedTuple):
         return cls(jnp.asarray(images.reshape(shape)), jnp.asarray(labels.reshape(-1, size)), n)
 
 
-def evaluate(network: Network, variables: Variables, split: Evaluation) -> Totals:
-    """Return the sums of loss and correct answers over a whole split, its last rows included."""
-    sums = _evaluate(network, variables, split.images, split.labels)
-    return Totals.of(*sums, split.n_examples)
+def evaluate(network: Network, variables: Variables, split: Evaluation) -> tuple[float, float]:
+    """Return loss and accuracy over a whole split, its last rows included."""
+    return _evaluate(network, variables, split.images, split.labels).means(split.n_examples)
 
 
 @functools.partial(backend.jit, static_argnames="network")
@@ -178,11 +161,11 @@ def _evaluate(
     variables: Variables,
     images: UInt8[Array, "batches b h w c"],
     labels: Int[Array, "batches b"],
-) -> tuple[Float[Array, " batches"], Int[Array, " batches"]]:
+) -> Metrics:
     def one(batch: tuple[Array, Array]) -> tuple[Array, Array]:
         images, labels = batch
         logits = network.apply(variables, images)["logits"]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
         return jnp.where(labels >= 0, losses, 0).sum(), (logits.argmax(-1) == labels).sum()
 
-    return jax.lax.map(one, (images, labels))
+    return Metrics(*jax.lax.map(one, (images, labels)))

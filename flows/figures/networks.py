@@ -24,7 +24,7 @@ from allcnn.settings.comparison import Comparison
 from allcnn.settings.selection import Selection
 from allcnn.similarity.invariance import check_invariance
 from allcnn.similarity.kernels import Linear
-from allcnn.similarity.matrix_statistics import between_networks, spread
+from allcnn.similarity.layer_identification import between_networks, spread
 from allcnn.similarity.method import Pool
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace

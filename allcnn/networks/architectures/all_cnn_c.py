@@ -5,8 +5,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from allcnn.definitions.fields import setting
-from allcnn.networks.architectures.convolutional import DEPTH, WIDTH, Convolutional, channels
-from allcnn.networks.architectures.layers import Conv, Layers
+from allcnn.networks.architectures.convolutional import (
+    DEPTH,
+    Conv,
+    Convolutional,
+    Layers,
+    three_by_three,
+    width_of,
+)
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,7 @@ class AllCnnC(Convolutional):
 
     depth: int = setting(1, f"n, which gives the network 7n + 3 taps, {DEPTH}", DEPTH)
     variant: str = setting("v2", "v1 with dropout, v2 without", choices=("v1", "v2"))
-    width: float = setting(
-        0.25, f"factor on the published 96 and 192 channels, {WIDTH}", WIDTH, metavar="FACTOR"
-    )
+    width: float = width_of("published 96 and 192 channels")
 
     @property
     def label(self) -> str:
@@ -39,16 +43,8 @@ class AllCnnC(Convolutional):
         return self.depth * self.width
 
     def layers(self, n_classes: int) -> Layers:
-        n, narrow, wide = self.depth, channels(96, self.width), channels(192, self.width)
+        n, narrow, wide = self.depth, self.scaled(96), self.scaled(192)
         input_dropout, dropout = (0.2, 0.5) if self.variant == "v1" else (0.0, 0.0)
-        blocks = (
-            *[Conv(narrow)] * (3 * n - 1),
-            Conv(narrow, stride=2, dropout=dropout),
-            *[Conv(wide)] * (3 * n - 1),
-            Conv(wide, stride=2, dropout=dropout),
-            *[Conv(wide)] * (n - 1),
-            Conv(wide, padding="VALID"),
-            Conv(wide, kernel=1),
-            Conv(n_classes, kernel=1),
-        )
+        one_by_one = Conv(wide, kernel=1), Conv(n_classes, kernel=1)
+        blocks = (*three_by_three(n, narrow, wide, dropout), *one_by_one)
         return Layers(blocks, is_linear=False, input_dropout=input_dropout)

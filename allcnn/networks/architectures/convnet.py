@@ -1,8 +1,8 @@
-"""Convolutional networks: their modules, variables, and one function from images to taps."""
+"""Convolutional networks: their blocks and variables, and one function from images to taps."""
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key, UInt8
 
 from allcnn import backend
-from allcnn.networks.architectures.layers import Conv, Layers
+from allcnn.networks.architectures.convolutional import Conv, Layers
 from allcnn.networks.batch_norm import batch_norm
 from allcnn.networks.convolution import convolve
 from allcnn.networks.network import Network, Precision, Variables
@@ -63,9 +63,15 @@ class ConvNet(Network):
         self, key: Key[Array, ""], mean: Float[np.ndarray, " c"], std: Float[np.ndarray, " c"]
     ) -> Variables:
         """Draw initial variables."""
-        module = _Module(self, nnx.Rngs(key))
-        _, *states = nnx.split(module, nnx.Param, nnx.BatchStat, InputStatistic)
-        params, batch_stats, _ = (nnx.to_pure_dict(state) for state in states)
+        params, batch_stats = {}, {}
+        n_inputs, rngs = self.input_channels, nnx.Rngs(key)
+        for name, layer in self._named:
+            _, *states = nnx.split(Block(layer, n_inputs, rngs), nnx.Param, nnx.BatchStat)
+            params[name], batch_stats[name] = map(nnx.to_pure_dict, states)
+            n_inputs = layer.features
+        if self.layers.is_linear:
+            linear = nnx.Linear(n_inputs, self.n_classes, rngs=rngs)
+            params["linear"] = nnx.to_pure_dict(nnx.state(linear))
         return Variables(params, batch_stats, input_statistics(mean, std))
 
     def apply(
@@ -79,7 +85,7 @@ class ConvNet(Network):
         params, batch_stats, inputs = variables
         x = _normalised(images, inputs["mean"], inputs["std"])
         taps = []
-        for name, layer in zip(self.blocks, self.layers.blocks, strict=True):
+        for name, layer in self._named:
             x = _evaluated(layer, params[name], batch_stats[name], x)
             taps.append(x)
         taps.append(_pooled(x))
@@ -99,22 +105,29 @@ class ConvNet(Network):
         Convolutions are computed in ``precision``; parameters, batch statistics and logits are
         float32.
         """
-        module: _Module = nnx.merge(_graph(_Module, self), *variables)
-        logits = module(images, key, precision)
-        return logits, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+        params, batch_stats, inputs = variables
+        keys = iter(jax.random.split(key, len(self.blocks) + 1))
+        x = _normalised(images, inputs["mean"], inputs["std"]).astype(precision)
+        x, updated = _dropout(x, self.layers.input_dropout, keys), {}
+        for name, layer in self._named:
+            block = _block(layer, params[name], batch_stats[name], x.shape[-1])
+            x = _dropout(block(x, train=True), layer.dropout, keys)
+            updated[name] = nnx.to_pure_dict(nnx.state(block, nnx.BatchStat))
+        x = _pooled(x.astype(jnp.float32))
+        return _classified(params["linear"], x) if self.layers.is_linear else x, updated
 
-
-class InputStatistic(nnx.Variable[Any]):
-    """A constant of the training set: neither trained nor updated."""
+    @property
+    def _named(self) -> Iterator[tuple[str, Conv]]:
+        return zip(self.blocks, self.layers.blocks, strict=True)
 
 
 class Block(nnx.Module):
     """Convolution, batch norm (momentum 0.9, epsilon 1e-5) and ReLU."""
 
-    def __init__(self, layer: Conv, inputs: int, rngs: nnx.Rngs) -> None:
+    def __init__(self, layer: Conv, n_inputs: int, rngs: nnx.Rngs) -> None:
         size = (layer.kernel, layer.kernel)
         self.layer = layer
-        self.conv = nnx.Conv(inputs, layer.features, size, use_bias=False, rngs=rngs)
+        self.conv = nnx.Conv(n_inputs, layer.features, size, use_bias=False, rngs=rngs)
         self.norm = nnx.BatchNorm(layer.features, momentum=0.9, epsilon=1e-5, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h2 w2 c2"]:
@@ -123,34 +136,6 @@ class Block(nnx.Module):
         outputs = convolve(x, kernel, self.layer.stride, self.layer.padding)
         normed = batch_norm(self.norm, outputs.astype(jnp.float32), train)
         return nnx.relu(normed).astype(x.dtype)
-
-
-class _Module(nnx.Module):
-    """The module in training; ``ConvNet.apply`` runs its parts in evaluation."""
-
-    def __init__(self, network: ConvNet, rngs: nnx.Rngs) -> None:
-        self.network = network
-        self.mean = InputStatistic(jnp.zeros(network.input_channels))
-        self.std = InputStatistic(jnp.ones(network.input_channels))
-        inputs = network.input_channels
-        for name, layer in zip(network.blocks, network.layers.blocks, strict=True):
-            setattr(self, name, Block(layer, inputs, rngs))
-            inputs = layer.features
-        if network.layers.is_linear:
-            self.linear = nnx.Linear(inputs, network.n_classes, rngs=rngs)
-
-    def __call__(
-        self, images: UInt8[Array, "n h w c"], key: Key[Array, ""], precision: Precision
-    ) -> Float[Array, "n classes"]:
-        """Return the logits, with dropout and batch statistics."""
-        layers = self.network.layers
-        keys = iter(jax.random.split(key, len(layers.blocks) + 1))
-        x = _normalised(images, self.mean[...], self.std[...])
-        x = _dropout(x.astype(precision), layers.input_dropout, keys)
-        for name, layer in zip(self.network.blocks, layers.blocks, strict=True):
-            x = _dropout(getattr(self, name)(x, train=True), layer.dropout, keys)
-        x = x.astype(jnp.float32).mean((1, 2))
-        return self.linear(x) if layers.is_linear else x
 
 
 _normalised = backend.jit(normalised)
@@ -164,16 +149,22 @@ def _dropout(x: Array, rate: float, keys: Iterator[Array]) -> Array:
     return nnx.Dropout(rate)(x, deterministic=False, rngs=next(keys))
 
 
+def _block(
+    layer: Conv, params: dict[str, Any], batch_stats: dict[str, Any], n_inputs: int
+) -> Block:
+    block: Block = nnx.merge(_graph(layer, n_inputs), params, batch_stats)
+    return block
+
+
 @functools.cache
-def _graph(module: Callable[..., nnx.Module], *of: Any) -> Any:
-    """Return the structure of a module, without making a single array."""
-    abstract = nnx.eval_shape(lambda: module(*of, nnx.Rngs(0)))
-    return nnx.split(abstract, nnx.Param, nnx.BatchStat, InputStatistic)[0]
+def _graph(layer: Conv, n_inputs: int) -> Any:
+    """Return the structure of a block, without making a single array."""
+    abstract = nnx.eval_shape(lambda: Block(layer, n_inputs, nnx.Rngs(0)))
+    return nnx.split(abstract, nnx.Param, nnx.BatchStat)[0]
 
 
 @functools.partial(backend.jit, static_argnames="layer")
 def _evaluated(
     layer: Conv, params: dict[str, Any], batch_stats: dict[str, Any], x: Float[Array, "n h w c"]
 ) -> Float[Array, "n h2 w2 c2"]:
-    block: Block = nnx.merge(_graph(Block, layer, x.shape[-1]), params, batch_stats)
-    return block(x, train=False)
+    return _block(layer, params, batch_stats, x.shape[-1])(x, train=False)

@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 from allcnn.definitions.fields import setting
 from allcnn.networks.architectures.convolutional import (
     DEPTH,
-    WIDTH,
     Convolutional,
-    channels,
+    Layers,
     kornblith,
+    width_of,
 )
-from allcnn.networks.architectures.layers import Layers
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,7 @@ class Plain(Convolutional):
     }
 
     depth: int = setting(1, f"n of Plain-(8n + 2), {DEPTH}", DEPTH)
-    width: float = setting(
-        0.25, f"factor on the published 96 and 192 channels, {WIDTH}", WIDTH, metavar="FACTOR"
-    )
+    width: float = width_of("published 96 and 192 channels")
 
     @property
     def label(self) -> str:
@@ -38,4 +35,4 @@ class Plain(Convolutional):
         return self.depth * self.width
 
     def layers(self, n_classes: int) -> Layers:
-        return kornblith(self.depth, channels(96, self.width), channels(192, self.width))
+        return kornblith(self.depth, self.scaled(96), self.scaled(192))

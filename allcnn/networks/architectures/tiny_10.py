@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from allcnn.definitions.fields import setting
-from allcnn.networks.architectures.convolutional import WIDTH, Convolutional, channels
-from allcnn.networks.architectures.layers import Conv, Layers
+from allcnn.networks.architectures.convolutional import Conv, Convolutional, Layers, width_of
 
 
 @dataclass(frozen=True)
@@ -16,9 +14,7 @@ class Tiny10(Convolutional):
     name: ClassVar[str] = "tiny"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tiny-10": {}}
 
-    width: float = setting(
-        0.25, f"factor on the published 16, 32 and 64 channels, {WIDTH}", WIDTH, metavar="FACTOR"
-    )
+    width: float = width_of("published 16, 32 and 64 channels")
 
     @property
     def label(self) -> str:
@@ -29,7 +25,7 @@ class Tiny10(Convolutional):
         return 0.2 * self.width
 
     def layers(self, n_classes: int) -> Layers:
-        first, second, third = (channels(published, self.width) for published in (16, 32, 64))
+        first, second, third = map(self.scaled, (16, 32, 64))
         blocks = (
             *[Conv(first)] * 2,
             Conv(second, stride=2),

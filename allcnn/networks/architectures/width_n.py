@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Final
 from allcnn.definitions.bounds import Bounds
 from allcnn.definitions.fields import setting
 from allcnn.errors import ConfigError
-from allcnn.networks.architectures.convolutional import WIDTH, Convolutional, channels, kornblith
-from allcnn.networks.architectures.layers import Layers
+from allcnn.networks.architectures.convolutional import Convolutional, Layers, kornblith, width_of
 
 _PRESET: Final = re.compile(r"width-([1-9]\d{0,3})")
 
@@ -25,9 +24,7 @@ class WidthN(Convolutional):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"width-N": {}}
 
     channels: int = setting(None, "n of the architecture width: channels of each layer", CHANNELS)
-    width: float = setting(
-        0.25, f"factor on the number of channels, {WIDTH}", WIDTH, metavar="FACTOR"
-    )
+    width: float = width_of("number of channels")
 
     def __post_init__(self) -> None:
         if self.channels is None:
@@ -44,5 +41,5 @@ class WidthN(Convolutional):
         return f"width-{self.channels}"
 
     def layers(self, n_classes: int) -> Layers:
-        n = channels(self.channels, self.width)
+        n = self.scaled(self.channels)
         return kornblith(1, n, n)
