@@ -41,16 +41,10 @@ _ON_DEVICE: Final = (np.float16, np.float32, np.float64)
 
 
 class Similarity(NamedTuple):
-    """Similarity of every one of r arrays with every one of c.
+    """Similarity of every one of r arrays with every one of c; NaN where not defined."""
 
-    Attributes:
-        values: of the measure, which may lie beyond its limits where estimates are near these; NaN
-            where not defined.
-        standard_errors: likely too small from fewer than 8 minibatches; NaN where not defined.
-    """
-
-    values: Float64[np.ndarray, "r c"]
-    standard_errors: Float64[np.ndarray, "r c"]
+    values: Float64[np.ndarray, "r c"]  # may lie beyond the measure's limits if close to these
+    standard_errors: Float64[np.ndarray, "r c"]  # likely too small from fewer than 8 minibatches
 
 
 class CkaValue(NamedTuple):

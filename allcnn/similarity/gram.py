@@ -1,4 +1,4 @@
-"""Gram matrices of representations, as exact as their digits need, and kernels derived from them.
+"""Gram matrices of representations, as exact as their digits need.
 
 Linear Grams are of rows shifted by one row, which HSIC, CKA and distances do not see. They are
 computed in float32; where a bound of the error of the distances in them says that float32 loses
@@ -36,18 +36,13 @@ four of them that CKA is made of."""
 
 
 class Gram(NamedTuple):
-    """The Gram matrix of some rows, exactly symmetric.
+    """The Gram matrix of some rows, exactly symmetric."""
 
-    Attributes:
-        values: float32; float64 where float32 does not hold the digits of the distances.
-        bound: of the error of a squared distance, see `gram_error.error_bound`.
-        unit: rows were divided by 2**unit, as CKA does not see; 0 between 1e-32 and 1e32. For rows
-            that are all alike the one that was given, None if none was.
-    """
-
-    values: Float[np.ndarray, "n n"]
-    bound: float
+    values: Matrix  # float64 where float32 does not hold the digits of the distances
+    bound: float  # of the error of a squared distance, see `gram_error.error_bound`
     unit: int | None
+    """Rows were divided by 2**unit, as CKA does not see; 0 between 1e-32 and 1e32. For rows that
+    are all alike the one that was given, None if none was."""
 
 
 class Reference(NamedTuple):

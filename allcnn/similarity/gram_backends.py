@@ -1,7 +1,4 @@
-"""Products of rows in float32, by the fastest way on the device, and in float64.
-
-Linear Grams may be of rows shifted by any one row: HSIC, CKA and distances do not see it.
-"""
+"""Products of rows in float32, by the fastest way on the device."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise

@@ -13,23 +13,15 @@ from jaxtyping import Float, Int
 
 
 class Identification(NamedTuple):
-    """The answers of every layer over all ordered pairs of different networks.
+    """The answers of every layer over all ordered pairs of different networks."""
 
-    Attributes:
-        accuracy: the share of all questions answered with the corresponding layer, from 0 to 1.
-        per_layer: the same for each layer that was asked for, in the networks' order.
-        n_pairs: ordered pairs of networks, in each of which every layer is asked for once.
-        n_layers: layers that were asked for and offered; 1 / n_layers is the accuracy by chance.
-        confusion: how often layer i of one network found layer j of another. A row sums to
-            ``n_pairs`` less the questions without an answer; its diagonal entry over ``n_pairs``
-            is the layer's share.
-    """
-
-    accuracy: float
-    per_layer: Mapping[str, float]
-    n_pairs: int
-    n_layers: int
+    accuracy: float  # the share of all questions answered with the corresponding layer
+    per_layer: Mapping[str, float]  # the same for each layer, in the networks' order
+    n_pairs: int  # ordered pairs of networks, in each of which every layer is asked for once
+    n_layers: int  # 1 / n_layers is the accuracy by chance
     confusion: Int[np.ndarray, "l l"]
+    """How often layer i of one network found layer j of another. A row sums to ``n_pairs`` less
+    the questions without an answer; its diagonal entry over ``n_pairs`` is the layer's share."""
 
 
 def identify(
@@ -116,12 +108,26 @@ def _as_blocks(
     Arguments and errors are those of ``identify``; pairs of a network with itself are left out.
     """
     rows = _rows_by_network(networks, taps, exclude)
-    layers = _common_taps(rows)
+    if len(rows) < 2:
+        raise ValueError(
+            f"there are {len(rows)} networks ({', '.join(rows) or 'none'}); layers are identified"
+            " between two or more"
+        )
+    first, *others = rows
+    layers = list(rows[first])
+    for other in others:
+        if list(rows[other]) != layers:
+            raise ValueError(
+                f"networks {first} and {other} have the taps {', '.join(layers) or 'none'} and"
+                f" {', '.join(rows[other]) or 'none'}; give networks of one architecture, their"
+                " taps in the same order"
+            )
+    if not layers:
+        raise ValueError(f"no taps of network {first} are left to ask for; exclude fewer")
     n, n_layers = len(rows), len(layers)
     order = np.array([list(of_network.values()) for of_network in rows.values()]).ravel()
-    blocks = (
-        np.asarray(matrix)[np.ix_(order, order)].reshape(n, n_layers, n, n_layers).swapaxes(1, 2)
-    )
+    ordered = np.asarray(matrix)[np.ix_(order, order)]
+    blocks = ordered.reshape(n, n_layers, n, n_layers).swapaxes(1, 2)
     return layers, blocks[~np.eye(n, dtype=bool)]
 
 
@@ -140,24 +146,3 @@ def _rows_by_network(
             )
         rows[network][tap] = k
     return rows
-
-
-def _common_taps(rows: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Return the taps that all networks have."""
-    if len(rows) < 2:
-        raise ValueError(
-            f"there are {len(rows)} networks ({', '.join(rows) or 'none'}); layers are identified"
-            " between two or more"
-        )
-    first, *others = rows
-    layers = list(rows[first])
-    for other in others:
-        if list(rows[other]) != layers:
-            raise ValueError(
-                f"networks {first} and {other} have the taps {', '.join(layers) or 'none'} and"
-                f" {', '.join(rows[other]) or 'none'}; give networks of one architecture, their"
-                " taps in the same order"
-            )
-    if not layers:
-        raise ValueError(f"no taps of network {first} are left to ask for; exclude fewer")
-    return layers

@@ -24,13 +24,10 @@ BLOCK_ROWS = 256
 
 
 def median_of_grams(packed: Iterable[Float[np.ndarray, "t"]]) -> float:
-    """Return the median distance of all pairs within minibatches, from linear Grams.
+    """Return the median distance of all pairs within minibatches, from packed linear Grams.
 
     0.0 where all pairs are equal, as in a dead layer, and NaN where an example is not finite:
     neither can scale a bandwidth.
-
-    Args:
-        packed: upper triangles, row after row, of which a few may be held at a time.
     """
     squares = (gram_error.squared_distances(triangles.unpack(each)) for each in packed)
     return _median(_above_zero(triangles.pack(each)) for each in squares)

@@ -142,8 +142,6 @@ def scaled(Ks: ManyGrams, measure: Measure) -> Scaled:
         return Ks
     if isinstance(Ks, np.ndarray | jax.Array) and Ks.dtype == np.float32:
         return Scaled(Ks, np.zeros(len(Ks), np.int32))
-    if all(K.dtype == np.float32 for K in Ks):
-        return Scaled(np.stack(list(Ks)), np.zeros(len(Ks), np.int32))
     values, exponents = zip(*(_narrowed(K, measure) for K in Ks), strict=True)
     return Scaled(np.stack(values), np.array(exponents, np.int32))
 

@@ -52,12 +52,9 @@ def tile_spans(n: int, tile_rows: int) -> list[tuple[Span, Span]]:
 
 
 def tile_sums(Ks: Tiles, Ls: Tiles | None, on_diagonal: bool) -> TileSums:
-    """Return the sums of one tile, of all pairs of Gram matrices.
+    """Return the sums of one tile, of all pairs of r Gram matrices ``Ks`` and c others ``Ls``.
 
-    Args:
-        Ks: the tile of each of r Gram matrices.
-        Ls: the same tile of c others; None compares ``Ks`` with themselves.
-        on_diagonal: whether both sides of the tile are the same examples.
+    ``Ls`` None compares ``Ks`` with themselves. On the diagonal both sides are the same examples.
     """
     # Values that are not finite make the sums so, which CKA then reports.
     with np.errstate(over="ignore", invalid="ignore"):

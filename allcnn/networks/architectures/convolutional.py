@@ -29,18 +29,12 @@ class Conv:
 
 @dataclass(frozen=True)
 class Layers:
-    """A convolutional network without its data set.
+    """A convolutional network without its data set."""
 
-    Attributes:
-        blocks: in order; their outputs are the taps ``conv1``, ``conv2``, ….
-        is_linear: whether a linear layer follows the mean over space, which is the tap ``pooled``
-            then; else that mean is the logits.
-        input_dropout: the share of input values that training sets to zero.
-    """
-
-    blocks: tuple[Conv, ...]
+    blocks: tuple[Conv, ...]  # their outputs are the taps ``conv1``, ``conv2``, …
     is_linear: bool
-    input_dropout: float = 0.0
+    """Whether a linear layer follows the mean over space, which is the tap ``pooled`` then."""
+    input_dropout: float = 0.0  # the share of input values that training sets to zero
 
 
 class Convolutional(Architecture):

@@ -10,17 +10,11 @@ BaseKernel = Literal["linear", "cosine"]
 
 
 class Pairs(NamedTuple):
-    """Pairs of examples of one representation, in arrays of one shape, of NumPy or JAX.
+    """Pairs of examples of one representation, in arrays of one shape, of NumPy or JAX."""
 
-    Attributes:
-        products: their base kernel; linear products are of rows shifted by a row near their mean.
-        squared: their squared distances, of normalised rows where the base is the cosine kernel.
-        scale: the value of ``Kernel.scale``.
-    """
-
-    products: Any
-    squared: Any
-    scale: Any
+    products: Any  # their base kernel; linear ones are of rows shifted by a row near their mean
+    squared: Any  # their squared distances, of normalised rows where the base is the cosine kernel
+    scale: Any  # the value of ``Kernel.scale``
 
 
 class Kernel(Varying, ABC):

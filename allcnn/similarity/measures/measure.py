@@ -19,18 +19,12 @@ class PairSums(NamedTuple):
 
     Of a minibatch of n examples they count n times. Where a list is compared with itself, ``cross``
     is exactly symmetric and its diagonal is ``rows`` and ``columns``.
-
-    Attributes:
-        cross: of row i with column j.
-        rows: of row i with itself.
-        columns: of column j with itself.
-        n_examples: examples summed over.
     """
 
-    cross: Matrix
-    rows: Matrix
-    columns: Matrix
-    n_examples: int
+    cross: Matrix  # of row i with column j
+    rows: Matrix  # of row i with itself
+    columns: Matrix  # of column j with itself
+    n_examples: int  # summed over
 
 
 class Measure(Varying, ABC):
@@ -45,8 +39,7 @@ class Measure(Varying, ABC):
     """Its name in figures and tables."""
 
     limits: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
-    """Ends of its scale of colours, outside of which values may lie; None for those of the values.
-    """
+    """Ends of its colours, outside of which values may lie; None for those of the values."""
 
     sums_name: ClassVar[str] = "products"
     """The name by which the sums are kept."""
