@@ -42,11 +42,7 @@ class ConvNet(Network):
     @property
     def parameter_bytes(self) -> int:
         """Bytes of the convolutions."""
-        n_inputs, n_values = self.input_channels, 0
-        for layer in self.layers.blocks:
-            n_values += n_inputs * layer.features * layer.kernel**2
-            n_inputs = layer.features
-        return 4 * n_values
+        return 4 * sum(n * layer.features * layer.kernel**2 for _, layer, n in self._named)
 
     @property
     def n_outputs(self) -> int:
@@ -64,13 +60,12 @@ class ConvNet(Network):
     ) -> Variables:
         """Draw initial variables."""
         params, batch_stats = {}, {}
-        n_inputs, rngs = self.input_channels, nnx.Rngs(key)
-        for name, layer in self._named:
+        rngs = nnx.Rngs(key)
+        for name, layer, n_inputs in self._named:
             _, *states = nnx.split(Block(layer, n_inputs, rngs), nnx.Param, nnx.BatchStat)
             params[name], batch_stats[name] = map(nnx.to_pure_dict, states)
-            n_inputs = layer.features
         if self.layers.is_linear:
-            linear = nnx.Linear(n_inputs, self.n_classes, rngs=rngs)
+            linear = nnx.Linear(self.layers.blocks[-1].features, self.n_classes, rngs=rngs)
             params["linear"] = nnx.to_pure_dict(nnx.state(linear))
         return Variables(params, batch_stats, input_statistics(mean, std))
 
@@ -85,7 +80,7 @@ class ConvNet(Network):
         params, batch_stats, inputs = variables
         x = _normalised(images, inputs["mean"], inputs["std"])
         taps = []
-        for name, layer in self._named:
+        for name, layer, _ in self._named:
             x = _evaluated(layer, params[name], batch_stats[name], x)
             taps.append(x)
         taps.append(_pooled(x))
@@ -109,16 +104,18 @@ class ConvNet(Network):
         keys = iter(jax.random.split(key, len(self.blocks) + 1))
         x = _normalised(images, inputs["mean"], inputs["std"]).astype(precision)
         x, updated = _dropout(x, self.layers.input_dropout, keys), {}
-        for name, layer in self._named:
-            block = _block(layer, params[name], batch_stats[name], x.shape[-1])
+        for name, layer, n_inputs in self._named:
+            block = _block(layer, n_inputs, params[name], batch_stats[name])
             x = _dropout(block(x, train=True), layer.dropout, keys)
             updated[name] = nnx.to_pure_dict(nnx.state(block, nnx.BatchStat))
         x = _pooled(x.astype(jnp.float32))
         return _classified(params["linear"], x) if self.layers.is_linear else x, updated
 
     @property
-    def _named(self) -> Iterator[tuple[str, Conv]]:
-        return zip(self.blocks, self.layers.blocks, strict=True)
+    def _named(self) -> Iterator[tuple[str, Conv, int]]:
+        """The blocks with their names and numbers of input channels."""
+        n_inputs = (self.input_channels, *(layer.features for layer in self.layers.blocks[:-1]))
+        return zip(self.blocks, self.layers.blocks, n_inputs, strict=True)
 
 
 class Block(nnx.Module):
@@ -150,7 +147,7 @@ def _dropout(x: Array, rate: float, keys: Iterator[Array]) -> Array:
 
 
 def _block(
-    layer: Conv, params: dict[str, Any], batch_stats: dict[str, Any], n_inputs: int
+    layer: Conv, n_inputs: int, params: dict[str, Any], batch_stats: dict[str, Any]
 ) -> Block:
     block: Block = nnx.merge(_graph(layer, n_inputs), params, batch_stats)
     return block
@@ -167,4 +164,4 @@ def _graph(layer: Conv, n_inputs: int) -> Any:
 def _evaluated(
     layer: Conv, params: dict[str, Any], batch_stats: dict[str, Any], x: Float[Array, "n h w c"]
 ) -> Float[Array, "n h2 w2 c2"]:
-    return _block(layer, params, batch_stats, x.shape[-1])(x, train=False)
+    return _block(layer, x.shape[-1], params, batch_stats)(x, train=False)
