@@ -285,13 +285,14 @@ class _Epochs:
         rows = []
         for i, run in enumerate(self.runs):
             run.state, kept = both if len(self.runs) == 1 else jax.tree.map(itemgetter(i), both)
-            trained = kept.means(plan.steps_per_epoch * plan.config.batch_size)
+            n_examples = plan.steps_per_epoch * plan.config.batch_size
+            train_loss, train_accuracy = kept.means(n_examples)
             loss, accuracy = evaluate(plan.network, run.state.variables, self.tested)
             # Else the last step's overflow would be kept in a checkpoint that cannot be resumed.
             if not math.isfinite(loss):
                 step = plan.steps_per_epoch - 1
                 raise _not_finite(plan, run, "test loss", loss, epoch, step)
-            rows.append((*trained, loss, accuracy))
+            rows.append((train_loss, train_accuracy, loss, accuracy))
             self.renew()
         wall_s = round((time.monotonic() - began) / len(self.runs), 3)
         for run, row in zip(self.runs, rows, strict=True):
