@@ -91,7 +91,19 @@ def squared_distances(K: Matrix, *norms: Norms) -> Matrix:
     Takes what `error_bound` takes.
     """
     a, b = norms or (K.diagonal(), K.diagonal())
-    sums = a[:, None] + b[None, :]
+    return _resolved(a[:, None] + b[None, :], K)
+
+
+def packed_squared_distances(packed: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t"]:
+    """Return them of a Gram's upper triangle, row after row, with the zeros of its diagonal."""
+    rows, columns = _triangle(packed.size)
+    norms = packed[rows == columns]
+    return _resolved(norms[rows] + norms[columns], packed)
+
+
+def _resolved(
+    sums: Float[np.ndarray, "..."], K: Float[np.ndarray, "..."]
+) -> Float[np.ndarray, "..."]:
     with np.errstate(over="ignore", invalid="ignore"):
         squared = sums - 2 * K
         squared[squared <= _errors(sums)] = 0  # NaN stays
@@ -125,3 +137,8 @@ def _some_pairs(n: int, m: int) -> Int[np.ndarray, "k"]:
     """Draw pairs at random: every sixteenth row, say, may be unlike the others."""
     drawn = np.random.default_rng(0).integers(0, n * m, min(_SAMPLED_PAIRS, 4 * n * m))
     return np.unique(drawn)
+
+
+@lru_cache(maxsize=4)
+def _triangle(size: int) -> tuple[Int[np.ndarray, "t"], Int[np.ndarray, "t"]]:
+    return np.triu_indices((int(np.sqrt(8 * size + 1)) - 1) // 2)

@@ -12,7 +12,6 @@ from jaxtyping import Float, Float64, Int
 
 from allcnn.similarity import gram, gram_error
 from allcnn.similarity.gram import Rows
-from store.model import triangles
 
 ReadBlock = Callable[[int, int], Rows]
 
@@ -29,8 +28,7 @@ def median_of_grams(packed: Iterable[Float[np.ndarray, "t"]]) -> float:
     0.0 where all pairs are equal, as in a dead layer, and NaN where an example is not finite:
     neither can scale a bandwidth.
     """
-    squares = (gram_error.squared_distances(triangles.unpack(each)) for each in packed)
-    return _median(_above_zero(triangles.pack(each)) for each in squares)
+    return _median(_above_zero(gram_error.packed_squared_distances(each)) for each in packed)
 
 
 def sample_rows(n: int) -> Int[np.ndarray, "k"]:
