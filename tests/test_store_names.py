@@ -27,7 +27,7 @@ from store import (
     SchemaError,
     Writer,
 )
-from store.arrays.tap_names import tap_at
+from store.arrays.tap_folders import tap_at
 from store.maintenance.remove import remove
 from store.maintenance.usage import measure
 from store.maintenance.verify import n_expected, verify

@@ -10,9 +10,8 @@ import pytest
 import store
 from store.records import records
 from store.storage import claims, file_lock
-from store.storage.atomic_write import replacing
 from store.storage.claims import CLAIM, claim, drop_dead
-from store.storage.file_lock import is_free
+from store.storage.local_files import is_free, replacing
 from store.storage.paths import remove_tree, write_bytes
 from tests.faults import Killed, damaging, end_claims, killed_before
 from tests.strategies import make_meta, make_similarity
@@ -21,7 +20,7 @@ from tests.test_store_claim import Holder
 HOLD_FILE = """
 import sys
 from pathlib import Path
-from store.storage.atomic_write import replacing
+from store.storage.local_files import replacing
 with replacing(Path(sys.argv[1])) as file:
     file.write(b"theirs")
     print("held", flush=True)

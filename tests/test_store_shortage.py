@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from store.storage.exhaustion import pass_on, shortage_of
+from store.errors import pass_on, shortage_of
 
 
 @pytest.mark.parametrize(

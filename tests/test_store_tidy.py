@@ -14,7 +14,7 @@ import pytest
 
 import store
 from store import GramWriter, StoreLocationError, Writer, write_result
-from store.arrays.removed_taps import REMOVED
+from store.arrays.tap_folders import REMOVED
 from store.errors import ClaimedError
 from store.maintenance.remove import abandoned, is_held, remove
 from store.maintenance.usage import measure

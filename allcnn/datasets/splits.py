@@ -15,7 +15,7 @@ from allcnn.datasets.prepare import open_builder, resolve_data_dir
 from allcnn.definitions.bounds import IMAGE_SIZE, SAMPLES
 from allcnn.errors import ConfigError, DatasetError
 from allcnn.machine_memory import check_room
-from store.storage.exhaustion import pass_on
+from store.errors import pass_on
 
 _CHUNK_ROWS = 1024
 _MODES = {1: "L", 3: "RGB"}

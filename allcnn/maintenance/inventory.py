@@ -10,7 +10,7 @@ from allcnn.errors import WorkspaceError
 from allcnn.settings.selection import EVERYTHING, Selection
 from allcnn.workspace.paths import Snapshot, Workspace
 from store import RepresentationKey, has_store
-from store.arrays.tap_names import tap_at
+from store.arrays.tap_folders import tap_at
 from store.maintenance.remove import check_removable, remove
 from store.maintenance.usage import (
     Usage,

@@ -21,7 +21,7 @@ from allcnn.errors import WorkspaceError
 from allcnn.networks.network import Variables
 from allcnn.workspace.paths import WHOLE, damaged_checkpoint
 from allcnn.workspace.remote_folders import brought, taken
-from store.storage.exhaustion import pass_on
+from store.errors import pass_on
 from store.storage.paths import Place
 
 _ITEMS = ("variables", "optimiser", "position")

@@ -17,7 +17,7 @@ from allcnn.definitions.fields import check_name
 from allcnn.errors import ArchiveError, WorkspaceError
 from allcnn.workspace.checkpoint_names import is_checkpoint
 from store.model import strict_json
-from store.storage.atomic_write import replacing
+from store.storage.local_files import replacing
 from store.storage.paths import walk_files
 
 _LIST: Final = "manifest.json"

@@ -20,7 +20,7 @@ from allcnn.workspace.remote_folders import brought, send
 from allcnn.workspace.run_archive import Manifest, is_member, pack, unpack
 from allcnn.workspace.run_record import History, RunRecord, check_same, read_history, read_record
 from store.errors import ExplainedError
-from store.storage.file_lock import try_lock
+from store.storage.local_files import try_lock
 from store.storage.paths import (
     Place,
     entry_names,

@@ -98,7 +98,7 @@ def _in_one_sentence() -> Iterator[None]:
 
 def _reason(error: Exception) -> object | None:
     """Return what to say of an error; None for a mistake of ours."""
-    from store.storage.exhaustion import shortage_of
+    from store.errors import shortage_of
 
     if shortage := shortage_of(error):
         end_in_silence()

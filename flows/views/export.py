@@ -24,7 +24,7 @@ from store import Representation, has_store, open_grams
 from store import open as open_store
 from store.arrays.selection import TapSelection
 from store.model.names import some_of
-from store.storage.atomic_write import replacing
+from store.storage.local_files import replacing
 
 MOST_COLUMNS = 10_000
 """Features of a table, beyond which few programs open it."""

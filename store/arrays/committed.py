@@ -21,10 +21,10 @@ from store.errors import (
     StoreError,
     StoreLocationError,
     UnfinishedError,
+    pass_on,
     unreadable,
 )
 from store.model.schema import Commit, GramKey, Meta, RepresentationKey, Span
-from store.storage.exhaustion import pass_on
 from store.storage.paths import Place, check_inside, zarr_store
 from store.storage.remote_errors import reaching
 from store.zarrfiles.chunk_files import CHUNK_KEYS, CODECS, Move, move_block, read_chunk
@@ -249,6 +249,21 @@ class CommittedReader(Committed[M]):
             return ()
         first, last = start // self.meta.block_length, (stop - 1) // self.meta.block_length
         return self.commits[first : last + 1]
+
+    def _read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return a range, reading every block that it touches whole."""
+        blocks = self._blocks(start, stop)
+        out = self._empty(stop - start)
+        for block in blocks:
+            low, high = max(start, block.start), min(stop, block.stop)
+            target = out[low - start : high - start]
+            if len(target) == block.stop - block.start:
+                self._fill(block, target)
+            else:
+                rows = self._empty(block.stop - block.start)
+                self._fill(block, rows)
+                target[...] = rows[low - block.start : high - block.start]
+        return out
 
     def _empty(self, length: int) -> npt.NDArray[Any]:
         return np.empty((length, *self._array_form.shape[1:]), self._array_form.dtype)

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from store.arrays.activations import ACTIVATIONS
 from store.errors import ConflictError, MisalignedWriteError, StoreError
 from store.model.array_interop import as_integers
 from store.model.examples import NO_INDEX
 from store.model.names import is_tap_folder, tap_folder
 from store.model.schema import Meta, RepresentationKey, RepresentationMeta
 from store.storage.paths import Place, child_names
-from store.zarrfiles.layout import COORDINATES, crc32c
+from store.zarrfiles.layout import COORDINATES, META, crc32c
 from store.zarrfiles.metadata_files import read_attributes
 
 _MOST_LOOKS = 30
@@ -52,7 +51,7 @@ def check_like_others(root: Place, meta: RepresentationMeta, wanted: Mapping[str
         attributes: Mapping[str, Any] = {}
         with suppress(StoreError):  # damage, which verification reports
             attributes = read_attributes(folder) or {}
-        other, found = attributes.get(ACTIVATIONS.mark), recorded(attributes, wanted)
+        other, found = attributes.get(META), recorded(attributes, wanted)
         if not isinstance(other, dict) or found is None or found["sample"] == unknown:
             continue
         sample_set = other.get("sample_set")

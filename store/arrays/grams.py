@@ -5,7 +5,7 @@ They are stored in float32, and from the first Gram whose digits that does not h
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, Final
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from store.arrays.committed import ArrayForm, CommittedReader, Form, Records
+from store.arrays.committed import ArrayForm, Committed, CommittedReader, Form, Records
 from store.arrays.scan import CommittedStore
 from store.arrays.writer import CommittedWriter
 from store.errors import MisalignedWriteError, SchemaError, UnknownGramsError
@@ -22,7 +22,7 @@ from store.model.narrowing import narrow_gram
 from store.model.schema import GramKey, GramMeta
 from store.model.triangles import as_narrow_as_exact, pack, triangle_size
 from store.storage.paths import Address
-from store.zarrfiles.layout import SOURCE, writing
+from store.zarrfiles.layout import GRAM_META, SOURCE, writing
 
 MEDIAN_DISTANCE: Final = "allcnn_median"
 FIRST_MEDIAN_DISTANCE: Final = "allcnn_median_distance"
@@ -44,7 +44,7 @@ def _array_form(meta: GramMeta) -> ArrayForm:
 
 GRAMS: Final = Form(
     kind="grams",
-    mark="allcnn_grams",
+    mark=GRAM_META,
     from_json=GramMeta.from_json,
     array="grams",
     array_form=_array_form,
@@ -55,26 +55,47 @@ GRAMS: Final = Form(
 )
 
 
-class GramWriter(CommittedWriter[GramMeta]):
+class _GramNotes(Committed[GramMeta]):
+    """What is known of Grams beside them, checked as it is read."""
+
+    form: ClassVar[Form[GramMeta]] = GRAMS
+
+    @property
+    def median_distance(self) -> float | None:
+        """Median distance between examples, None where it is not kept: the Grams hold it."""
+        found = self._attributes.get(MEDIAN_DISTANCE)
+        return _number(found, f"the median distance of {self.meta.key}")
+
+    def _noted_bounds(self) -> list[float | None]:
+        """Return what is known of each minibatch's errors; nothing before version 3."""
+        found, key = self._attributes.get(BOUNDS, []), self.meta.key
+        if not isinstance(found, list) or len(found) > self.meta.length:
+            raise SchemaError(
+                f"the bounds of {key}", f"are {found!r:.60}", "want a list of numbers"
+            )
+        known = [_number(value, f"a bound of {key}") for value in found]
+        return known + [None] * (self.meta.length - len(known))
+
+    def _noted_unit(self) -> int | None:
+        found = self._attributes.get(UNIT, 0)
+        if found is None or (type(found) is int and abs(found) <= 1100):
+            return found
+        what = f"the unit of {self.meta.key} is {found!r:.60}"
+        raise SchemaError(what, remedy="want a power of two")
+
+
+class GramWriter(_GramNotes, CommittedWriter[GramMeta]):
     """Fills the Grams of one representation; use ``GramWriter.open``, which also resumes.
 
     One writer for each: two at once would overwrite each other's commit records.
     """
 
-    form: ClassVar[Form[GramMeta]] = GRAMS
-
     def __init__(self, *made: Any) -> None:
         super().__init__(*made)
         self._pending: list[npt.NDArray[Any]] = []
-        self._bounds = _bounds(self._attributes, self.meta)
-        has_grams = self.commits or self.kept
-        self.unit = _unit(self._attributes, self.meta.key) if has_grams else None
+        self._bounds = self._noted_bounds()
+        self.unit = self._noted_unit() if self.commits or self.kept else None
         """Power of two that examples were divided by; None while all Grams suit any."""
-
-    @property
-    def median_distance(self) -> float | None:
-        """Median distance between examples, None where it is not kept."""
-        return _median_distance(self._attributes, self.meta.key)
 
     def append(self, K: npt.ArrayLike, bound: float | None = None, unit: int | None = 0) -> None:
         """Add the Gram of the next minibatch, of shape (n, n).
@@ -150,10 +171,9 @@ class GramWriter(CommittedWriter[GramMeta]):
         return rows
 
 
-class Grams(CommittedReader[GramMeta]):
+class Grams(_GramNotes, CommittedReader[GramMeta]):
     """The Grams of one representation that were committed when they were opened."""
 
-    form: ClassVar[Form[GramMeta]] = GRAMS
     unknown = UnknownGramsError
 
     @property
@@ -162,19 +182,14 @@ class Grams(CommittedReader[GramMeta]):
         return self.meta.key
 
     @property
-    def median_distance(self) -> float | None:
-        """Median distance between examples, None where it is not kept: the Grams hold it."""
-        return _median_distance(self._attributes, self.meta.key)
-
-    @property
     def unit(self) -> int:
         """Power of two that the examples were divided by."""
-        return _unit(self._attributes, self.key) or 0
+        return self._noted_unit() or 0
 
     @property
     def bounds(self) -> list[float | None]:
         """Bounds of the errors of squared distances, one a minibatch; None where not known."""
-        return _bounds(self._attributes, self.meta)[: self.n_committed]
+        return self._noted_bounds()[: self.n_committed]
 
     @property
     def rows_digest(self) -> str | None:
@@ -185,19 +200,14 @@ class Grams(CommittedReader[GramMeta]):
     def read(self, first: int, stop: int) -> list[npt.NDArray[Any]]:
         """Return the packed Grams of minibatches first to stop (exclusive), without padding.
 
-        Each is in float32 where that holds its digits, else in float64. They may be views of whole
-        chunks, each read once and its digest verified. Raises
-        UnfinishedError for minibatches not yet committed and DamagedChunkError for values that
-        are not those that were written.
+        Each is in float32 where that holds its digits, else in float64. They may be views of one
+        array. Every chunk is read once and its digest verified. Raises UnfinishedError for
+        minibatches not yet committed and DamagedChunkError for values that are not those that were
+        written.
         """
-        packed: list[npt.NDArray[Any]] = []
-        for block in self._blocks(first, stop):
-            rows = self._empty(block.stop - block.start)
-            self._fill(block, rows)
-            sizes = self.meta.sizes[block.start : block.stop]
-            unpadded = [row[: triangle_size(n)] for row, n in zip(rows, sizes, strict=True)]
-            packed += unpadded[max(first - block.start, 0) : stop - block.start]
-        return list(map(as_narrow_as_exact, packed))
+        packed, sizes = self._read(first, stop), self.meta.sizes[first:stop]
+        unpadded = (row[: triangle_size(n)] for row, n in zip(packed, sizes, strict=True))
+        return list(map(as_narrow_as_exact, unpadded))
 
 
 class GramStore(CommittedStore[Grams]):
@@ -214,26 +224,6 @@ def open_grams(path: Address) -> GramStore:
     return GramStore(path)
 
 
-def _bounds(attributes: Mapping[str, Any], meta: GramMeta) -> list[float | None]:
-    """Return what is known of each minibatch's errors; nothing before version 3."""
-    found = attributes.get(BOUNDS, [])
-    if not isinstance(found, list) or len(found) > meta.length:
-        raise SchemaError(
-            f"the bounds of {meta.key}", f"are {found!r:.60}", "want a list of numbers"
-        )
-    known = [_number(value, f"a bound of {meta.key}") for value in found]
-    return known + [None] * (meta.length - len(known))
-
-
-def _unit(attributes: Mapping[str, Any], key: GramKey) -> int | None:
-    found = attributes.get(UNIT, 0)
-    if found is None:
-        return None
-    if not isinstance(found, int) or isinstance(found, bool) or abs(found) > 1100:
-        raise SchemaError(f"the unit of {key} is {found!r:.60}", remedy="want a power of two")
-    return found
-
-
 def _json(value: float | None) -> float | str | None:
     # JSON has no NaN and no infinity.
     return value if value is None or math.isfinite(value) else str(value)
@@ -246,7 +236,3 @@ def _number(value: object, name: str) -> float | None:
         with suppress(ValueError, OverflowError):
             return float(value)
     raise SchemaError(f"{name} is {value!r:.60}, and no number", remedy="compute the Grams again")
-
-
-def _median_distance(attributes: Mapping[str, Any], key: GramKey) -> float | None:
-    return _number(attributes.get(MEDIAN_DISTANCE), f"the median distance of {key}")

@@ -5,19 +5,53 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from store.arrays.activations import ACTIVATIONS
-from store.arrays.committed import CommittedReader, Form
+from store.arrays.committed import ArrayForm, CommittedReader, Form
 from store.arrays.scan import CommittedStore
 from store.arrays.selection import Chosen, Space, TapSelection, as_indices, known_labels
 from store.errors import QueryError, UnfinishedError, UnknownRepresentationError
-from store.model.names import is_tap_folder
+from store.model.names import is_tap_folder, tap_folder
 from store.model.schema import RepresentationKey, RepresentationMeta, SampleSet
 from store.storage.paths import Address, child_names
+from store.zarrfiles.layout import META, chunk_shape
+
+DIMENSIONS: Final = {
+    2: ("sample", "channel"),
+    3: ("sample", "position", "channel"),
+    4: ("sample", "y", "x", "channel"),
+}
+"""Names of the axes, by how many there are."""
+
+
+def _array_form(meta: RepresentationMeta) -> ArrayForm:
+    # By the first xarray makes the labels a coordinate, and by the second it shows the tap's name
+    # where its folder, which is what xarray calls a group, has another one.
+    tap = meta.key.tap
+    attributes = {"coordinates": "label"} | ({} if tap_folder(tap) == tap else {"long_name": tap})
+    return ArrayForm(
+        shape=(meta.n_samples, *meta.shape),
+        chunks=chunk_shape(meta),
+        dtype=np.dtype(meta.dtype).newbyteorder("<"),
+        dimensions=DIMENSIONS[1 + len(meta.shape)],
+        attributes=attributes,
+    )
+
+
+ACTIVATIONS: Final = Form(
+    kind="activations",
+    mark=META,
+    from_json=RepresentationMeta.from_json,
+    array="activations",
+    array_form=_array_form,
+    depth=4,
+    unit="row",
+    units="rows",
+    verb="store",
+)
 
 
 class Representation(CommittedReader[RepresentationMeta]):
@@ -58,19 +92,7 @@ class Representation(CommittedReader[RepresentationMeta]):
         whole minibatches are cheapest. Raises UnfinishedError for rows not yet committed and
         DamagedChunkError for rows that are not those that were written.
         """
-        stop = self.meta.n_samples if stop is None else stop
-        blocks = self._blocks(start, stop)
-        out = self._empty(stop - start)
-        for block in blocks:
-            low, high = max(start, block.start), min(stop, block.stop)
-            target = out[low - start : high - start]
-            if len(target) == block.stop - block.start:
-                self._fill(block, target)
-            else:
-                rows = self._empty(block.stop - block.start)
-                self._fill(block, rows)
-                target[...] = rows[low - block.start : high - block.start]
-        return out
+        return self._read(start, self.meta.n_samples if stop is None else stop)
 
     def select(
         self,

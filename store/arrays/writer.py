@@ -11,7 +11,6 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from store.arrays.activations import ACTIVATIONS
 from store.arrays.committed import Committed, Form, M, Records, Stored, parse
 from store.arrays.coordinates import (
     Coordinates,
@@ -20,7 +19,8 @@ from store.arrays.coordinates import (
     digests,
     recorded,
 )
-from store.arrays.removed_taps import note_removed
+from store.arrays.reader import ACTIVATIONS
+from store.arrays.tap_folders import note_removed
 from store.errors import (
     ConflictError,
     DamagedChunkError,

@@ -12,8 +12,8 @@ import xarray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from store.arrays.activations import DIMENSIONS
 from store.arrays.query import facts
+from store.arrays.reader import DIMENSIONS
 from store.arrays.selection import TapSelection
 
 

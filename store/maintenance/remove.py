@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from store.arrays.committed import CommittedReader
-from store.arrays.removed_taps import note_removed
+from store.arrays.tap_folders import note_removed
 from store.errors import ClaimedError, StoreError
 from store.maintenance.usage import DEPTHS, FORMS, STORES, Usage, committed, networks
 from store.model.names import is_folder

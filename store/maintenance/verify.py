@@ -10,8 +10,7 @@ from functools import partial
 from typing import Final
 
 from store.arrays.query import LEVELS
-from store.arrays.removed_taps import REMOVED, removed_taps
-from store.arrays.tap_names import tap_at
+from store.arrays.tap_folders import REMOVED, removed_taps, tap_at
 from store.errors import DamagedChunkError, SchemaError
 from store.maintenance.damage import (
     FOLDER,

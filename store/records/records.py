@@ -23,13 +23,12 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from store.arrays.committed import READABLE_CODECS
-from store.errors import DamagedChunkError, SchemaError, StoreError, UnfinishedError
+from store.errors import DamagedChunkError, SchemaError, StoreError, UnfinishedError, pass_on
 from store.model.field_checks import check_text, check_utc, shown
 from store.model.names import check_component
 from store.model.schema import RepresentationKey, as_json
 from store.model.strict_json import as_read
-from store.storage.exhaustion import pass_on
-from store.storage.file_lock import is_free, is_same, try_lock
+from store.storage.local_files import is_free, is_same, try_lock
 from store.storage.paths import (
     Address,
     Place,

@@ -19,7 +19,7 @@ from upath import UPath
 
 from store.errors import ClaimedError, StoreError, StoreLocationError
 from store.model.strict_json import parse
-from store.storage.file_lock import IN_THE_WAY, is_free, is_same, open_to_lock, try_lock
+from store.storage.local_files import IN_THE_WAY, is_free, is_same, open_to_lock, try_lock
 from store.storage.paths import Place, is_file, read_bytes
 from store.storage.remote_errors import reaching
 

@@ -16,7 +16,7 @@ from zarr.storage import FsspecStore
 
 from store.errors import StoreLocationError
 from store.model.names import is_component
-from store.storage.atomic_write import replacing
+from store.storage.local_files import replacing
 from store.storage.remote_errors import reaching
 
 Place = Path | UPath
@@ -175,17 +175,6 @@ def write_bytes(file: Place, content: bytes) -> None:
         return
     with replacing(file) as stream:
         stream.write(content)
-
-
-def write_files(folder: Place, contents: Mapping[str, bytes]) -> None:
-    """Write files below a folder: at an address several at once, in no order."""
-    if not isinstance(folder, Path):
-        with reaching(folder):
-            folder.fs.pipe({(folder / name).path: each for name, each in contents.items()})
-        return
-    for name, each in contents.items():
-        make_folder((folder / name).parent)
-        write_bytes(folder / name, each)
 
 
 def write_json(file: Place, values: object) -> None:

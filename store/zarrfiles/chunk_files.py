@@ -6,7 +6,6 @@ Zarr copies them more often: minibatches of 100 MB were read at a seventh of the
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from store.storage.local_files import replacing
 from store.storage.paths import check_inside
 from store.zarrfiles.layout import as_digest, crc32c
 from store.zarrfiles.metadata_files import MISSING
@@ -83,16 +83,16 @@ def write_chunk(
         padded[tuple(map(slice, values.shape))] = values
     check_inside(root, file.parent)
     file.parent.mkdir(parents=True, exist_ok=True)
-    # Always the same name: one that a kill left is written over when writing goes on.
-    temporary = file.with_name(f"{file.name}.partial")
-    try:
-        crc = _write_whole(temporary, padded)
-        os.replace(temporary, file)
-    except OSError:
-        with suppress(OSError):  # a full disk needs the room
-            os.unlink(temporary)
-        raise
-    return crc if values.shape == shape else None
+    crc = 0
+    with replacing(file) as stream:
+        for piece in _pieces(padded):
+            crc = google_crc32c.extend(crc, piece)
+            stream.write(piece.data)
+        stream.write(crc.to_bytes(_CHECKSUM_BYTES, "little"))
+        if padded.nbytes >= _SYNCED_BYTES:
+            stream.flush()
+            _hand_over(stream.fileno())
+    return crc if padded is values else None
 
 
 def _read_whole(file: Path, target: npt.NDArray[Any]) -> int:
@@ -114,21 +114,6 @@ def _read_whole(file: Path, target: npt.NDArray[Any]) -> int:
     return crc
 
 
-def _write_whole(file: Path, values: npt.NDArray[Any]) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    crc, descriptor = 0, os.open(file, flags, 0o666)
-    try:
-        for piece in _pieces(values):
-            crc = google_crc32c.extend(crc, piece)
-            _write_all(descriptor, piece.data)
-        _write_all(descriptor, memoryview(crc.to_bytes(_CHECKSUM_BYTES, "little")))
-        if values.nbytes >= _SYNCED_BYTES:
-            _hand_over(descriptor)
-    finally:
-        os.close(descriptor)
-    return crc
-
-
 def _hand_over(descriptor: int) -> None:
     """Wait until a file is on the disk, and give up the memory that holds a copy of it.
 
@@ -139,11 +124,6 @@ def _hand_over(descriptor: int) -> None:
     os.fsync(descriptor)
     if sys.platform == "linux":
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _write_all(descriptor: int, content: memoryview) -> None:
-    while content:
-        content = content[os.write(descriptor, content) :]
 
 
 def _pieces(target: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.uint8]]:

@@ -25,7 +25,6 @@ from store.storage.paths import (
     is_file,
     is_leftover,
     make_folder,
-    write_files,
 )
 from store.storage.remote_errors import reaching
 from store.zarrfiles.metadata_files import NODE, read_attributes, write_folder
@@ -40,6 +39,7 @@ MAX_CHUNK_BYTES = 64 * 2**20
 
 STORE_MARK: Final = "allcnn_store"
 META: Final = "allcnn_representation"
+GRAM_META: Final = "allcnn_grams"
 COORDINATES: Final = "allcnn_coordinates"
 COMMITS: Final = "allcnn_commits"
 LATER: Final = "allcnn_later"
@@ -66,8 +66,7 @@ def open_root(place: Place, kind: Kind) -> None:
     Raises StoreLocationError where nothing is, SchemaError for a foreign or newer one.
     """
     with reaching(place):
-        if isinstance(place, Path) and place.exists() and not place.is_dir():
-            raise StoreLocationError(f"{place} is a file", remedy="a store is a folder")
+        _check_no_file(place)
         try:
             attributes = read_attributes(place)
         except SchemaError as error:
@@ -81,6 +80,11 @@ def open_root(place: Place, kind: Kind) -> None:
     _check_mark(place, attributes.get(STORE_MARK), kind)
 
 
+def _check_no_file(place: Place) -> None:
+    if isinstance(place, Path) and place.exists() and not place.is_dir():
+        raise StoreLocationError(f"{place} is a file", remedy="a store is a folder")
+
+
 def _no_group(place: Place, such: str = "") -> SchemaError:
     return SchemaError(str(place), "is no Zarr v3 group", f"give the folder of a store{such}")
 
@@ -91,9 +95,9 @@ def create_root(place: Place, kind: Kind) -> None:
     A store of an older version becomes one of this version: what is written now may be of it.
     """
     mark = {"kind": kind, "schema_version": SCHEMA_VERSION}
-    with reaching(place):
-        made = isinstance(place, Path) and place.exists() and not place.is_dir()
-        if not made and not (place / NODE).exists():
+    with writing(place, f"cannot make a store at {place}"):
+        _check_no_file(place)
+        if not (place / NODE).exists():
             odd = [name for name in entry_names(place) if not is_leftover(name)]
             # Looked for again: another writer may have made the store since.
             if odd and not (place / NODE).exists():
@@ -102,14 +106,12 @@ def create_root(place: Place, kind: Kind) -> None:
                     remedy="use another folder",
                 )
             # Another writer that comes at the same time writes the same.
-            with writing(place, f"cannot make a store at {place}"):
-                make_folder(place)
-                write_folder(place, {STORE_MARK: mark})
+            make_folder(place)
+            write_folder(place, {STORE_MARK: mark})
         open_root(place, kind)
         attributes = read_attributes(place) or {}
         if attributes[STORE_MARK] != mark:
-            with writing(place, f"cannot make a store at {place}"):
-                write_folder(place, attributes | {STORE_MARK: mark})
+            write_folder(place, attributes | {STORE_MARK: mark})
 
 
 @contextmanager
@@ -139,11 +141,10 @@ def drafted(root: Place, path: str) -> Iterator[zarr.Group]:
         return
     files: dict[str, Buffer] = {}
     yield zarr.create_group(MemoryStore(files)).create_group(path)
-    contents = {name: buffer.to_bytes() for name, buffer in files.items()}
     _write_parents(folders)
-    inside = {name: each for name, each in contents.items() if name.startswith(f"{path}/")}
-    inside.pop(f"{path}/{NODE}")
-    write_files(root, inside)
+    inside = [name for name in files if name.startswith(f"{path}/") and name != f"{path}/{NODE}"]
+    with reaching(root):  # several at once, in no order
+        root.fs.pipe({(root / name).path: files[name].to_bytes() for name in inside})
 
 
 def _write_parents(folders: Sequence[Place]) -> None:
