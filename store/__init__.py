@@ -6,25 +6,6 @@ Names are imported when they are asked for, so that a command that needs few of 
 
 from typing import TYPE_CHECKING
 
-from store.errors import ActivationOverflowError as ActivationOverflowError
-from store.errors import ArrayError as ArrayError
-from store.errors import ClaimedError as ClaimedError
-from store.errors import ConflictError as ConflictError
-from store.errors import DamagedChunkError as DamagedChunkError
-from store.errors import InvalidKeyError as InvalidKeyError
-from store.errors import MisalignedWriteError as MisalignedWriteError
-from store.errors import PackingError as PackingError
-from store.errors import PrecisionError as PrecisionError
-from store.errors import QueryError as QueryError
-from store.errors import RowRangeError as RowRangeError
-from store.errors import SchemaError as SchemaError
-from store.errors import StoreError as StoreError
-from store.errors import StoreLocationError as StoreLocationError
-from store.errors import UnfinishedError as UnfinishedError
-from store.errors import UnknownGramsError as UnknownGramsError
-from store.errors import UnknownProbeError as UnknownProbeError
-from store.errors import UnknownRepresentationError as UnknownRepresentationError
-from store.errors import UnknownResultError as UnknownResultError
 from store.lazy import lazy
 
 if TYPE_CHECKING:
@@ -39,6 +20,25 @@ if TYPE_CHECKING:
     from store.arrays.selection import TapSelection as TapSelection
     from store.arrays.writer import Compression as Compression
     from store.arrays.writer import Writer as Writer
+    from store.errors import ActivationOverflowError as ActivationOverflowError
+    from store.errors import ArrayError as ArrayError
+    from store.errors import ClaimedError as ClaimedError
+    from store.errors import ConflictError as ConflictError
+    from store.errors import DamagedChunkError as DamagedChunkError
+    from store.errors import InvalidKeyError as InvalidKeyError
+    from store.errors import MisalignedWriteError as MisalignedWriteError
+    from store.errors import PackingError as PackingError
+    from store.errors import PrecisionError as PrecisionError
+    from store.errors import QueryError as QueryError
+    from store.errors import RowRangeError as RowRangeError
+    from store.errors import SchemaError as SchemaError
+    from store.errors import StoreError as StoreError
+    from store.errors import StoreLocationError as StoreLocationError
+    from store.errors import UnfinishedError as UnfinishedError
+    from store.errors import UnknownGramsError as UnknownGramsError
+    from store.errors import UnknownProbeError as UnknownProbeError
+    from store.errors import UnknownRepresentationError as UnknownRepresentationError
+    from store.errors import UnknownResultError as UnknownResultError
     from store.ingest.import_arrays import write_network as write_network
     from store.ingest.network_writer import NetworkWriter as NetworkWriter
     from store.model.array_interop import digest as digest
@@ -66,26 +66,7 @@ if TYPE_CHECKING:
     from store.records.results import write_result as write_result
     from store.zarrfiles.layout import has_store as has_store
 
-_HOMES = {
-    "store.arrays.grams": "Grams GramStore GramWriter open_grams",
-    "store.arrays.reader": "Representation Store Summary open",
-    "store.arrays.selection": "TapSelection",
-    "store.arrays.writer": "Compression Writer",
-    "store.ingest.import_arrays": "write_network",
-    "store.ingest.network_writer": "NetworkWriter",
-    "store.model.array_interop": "digest",
-    "store.model.examples": "Examples",
-    "store.model.schema": "SCHEMA_VERSION Attributes Commit DType GramKey GramMeta"
-    " RepresentationKey RepresentationMeta SampleSet",
-    "store.model.triangles": "pack unpack",
-    "store.records.probes": "ProbeResult has_probe list_probes read_probe write_probe",
-    "store.records.results": "SimilarityResult has_result list_results read_result write_result",
-    "store.zarrfiles.layout": "has_store",
-}
-
-__all__ = [*(name for name in dir() if name.endswith("Error")), *" ".join(_HOMES.values()).split()]
-
-__getattr__ = lazy(__name__, _HOMES)
+__getattr__, __all__ = lazy(__name__, __file__)
 
 
 def __dir__() -> list[str]:

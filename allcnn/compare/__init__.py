@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING
 from store.lazy import lazy
 
 if TYPE_CHECKING:
-    from allcnn.compare.candidates import network_of
-    from allcnn.compare.compute import compare
-    from allcnn.compare.select import choose
-    from store import SimilarityResult
+    from allcnn.compare.candidates import network_of as network_of
+    from allcnn.compare.compute import compare as compare
+    from allcnn.compare.select import choose as choose
+    from store import SimilarityResult as SimilarityResult
 
-__all__ = ["SimilarityResult", "choose", "compare", "network_of"]
-
-__getattr__ = lazy(
-    __name__,
-    {
-        "allcnn.compare.candidates": "network_of",
-        "allcnn.compare.compute": "compare",
-        "allcnn.compare.select": "choose",
-        "store": "SimilarityResult",
-    },
-)
+__getattr__, __all__ = lazy(__name__, __file__)
