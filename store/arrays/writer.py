@@ -135,8 +135,10 @@ class CommittedWriter(Committed[M]):
         folder = root / meta.key.path
         # Unless the group is marked as whole, everything in the array's folder will be removed.
         check_unlinked(root, [*meta.key.path.split("/"), cls.form.array])
-        if NODE not in _members(folder, cls.form):
-            cls._admit(root, meta, digests(made_of[0]))
+        is_new = NODE not in _members(folder, cls.form)
+        # Grams take theirs from activations, which this has let in.
+        if is_new and isinstance(meta, RepresentationMeta):
+            check_like_others(root, meta, digests(made_of[0]))
         marks: dict[str, Any] = {} if source is None else {SOURCE: source}
         if afresh:
             marks[LATER] = [None] * -(-min(afresh, meta.length) // meta.block_length)
@@ -163,10 +165,6 @@ class CommittedWriter(Committed[M]):
         except BaseException:
             held.release()
             raise
-
-    @classmethod
-    def _admit(cls, root: Place, meta: M, coordinates: Mapping[str, str]) -> None:
-        """Raise ConflictError where a new array does not fit what is stored beside it."""
 
     def _update_attributes(self, wanted: Attributes) -> None:
         if wanted and dict(wanted) != dict(self.meta.attributes):
@@ -258,11 +256,6 @@ class Writer(CommittedWriter[RepresentationMeta]):
     """
 
     form: ClassVar[Form[RepresentationMeta]] = ACTIVATIONS
-
-    @classmethod
-    def _admit(cls, root: Place, meta: RepresentationMeta, coordinates: Mapping[str, str]) -> None:
-        # Grams take theirs from activations, which this has let in.
-        check_like_others(root, meta, coordinates)
 
     def append(self, rows: npt.ArrayLike) -> None:
         """Write and commit the next minibatch: ``batch_rows`` rows, or the rest at the end.

@@ -62,11 +62,25 @@ def read_chunk(
     bytes of such an array followed by their checksum.
     """
     check_inside(root, file)
-    if target.shape == shape:
-        return _read_whole(file, target)
-    padded = np.empty(shape, target.dtype)
-    _read_whole(file, padded)
-    target[...] = padded[tuple(map(slice, target.shape))]
+    whole = target if target.shape == shape else np.empty(shape, target.dtype)
+    wanted, crc = whole.nbytes + _CHECKSUM_BYTES, 0
+    try:
+        with file.open("rb") as opened:
+            n_bytes = os.fstat(opened.fileno()).st_size
+            if n_bytes != wanted:
+                raise ValueError(f"the file {file.name} has {n_bytes} bytes instead of {wanted}")
+            for piece in _pieces(whole):
+                if opened.readinto(piece.data) != piece.size:
+                    raise ValueError(f"the file {file.name} became shorter while it was read")
+                crc = google_crc32c.extend(crc, piece)
+            stored = int.from_bytes(opened.read(_CHECKSUM_BYTES), "little")
+    except MISSING as error:
+        raise ValueError(f"the file {file} is missing") from error
+    if crc != stored:
+        raise ValueError(f"checksum {crc:08x}, stored {stored:08x}")
+    if whole is target:
+        return crc
+    target[...] = whole[tuple(map(slice, target.shape))]
     return None
 
 
@@ -77,41 +91,21 @@ def write_chunk(
 
     ``values`` or each of its rows must be contiguous; what a chunk of ``shape`` has more is NaN.
     """
-    padded = values
+    whole, crc = values, 0
     if values.shape != shape:
-        padded = np.full(shape, np.nan, values.dtype)
-        padded[tuple(map(slice, values.shape))] = values
+        whole = np.full(shape, np.nan, values.dtype)
+        whole[tuple(map(slice, values.shape))] = values
     check_inside(root, file.parent)
     file.parent.mkdir(parents=True, exist_ok=True)
-    crc = 0
     with replacing(file) as stream:
-        for piece in _pieces(padded):
+        for piece in _pieces(whole):
             crc = google_crc32c.extend(crc, piece)
             stream.write(piece.data)
         stream.write(crc.to_bytes(_CHECKSUM_BYTES, "little"))
-        if padded.nbytes >= _SYNCED_BYTES:
+        if whole.nbytes >= _SYNCED_BYTES:
             stream.flush()
             _hand_over(stream.fileno())
-    return crc if padded is values else None
-
-
-def _read_whole(file: Path, target: npt.NDArray[Any]) -> int:
-    wanted, crc = target.nbytes + _CHECKSUM_BYTES, 0
-    try:
-        with file.open("rb") as opened:
-            n_bytes = os.fstat(opened.fileno()).st_size
-            if n_bytes != wanted:
-                raise ValueError(f"the file {file.name} has {n_bytes} bytes instead of {wanted}")
-            for piece in _pieces(target):
-                if opened.readinto(piece.data) != piece.size:
-                    raise ValueError(f"the file {file.name} became shorter while it was read")
-                crc = google_crc32c.extend(crc, piece)
-            stored = int.from_bytes(opened.read(_CHECKSUM_BYTES), "little")
-    except MISSING as error:
-        raise ValueError(f"the file {file} is missing") from error
-    if crc != stored:
-        raise ValueError(f"checksum {crc:08x}, stored {stored:08x}")
-    return crc
+    return crc if whole is values else None
 
 
 def _hand_over(descriptor: int) -> None:
