@@ -9,7 +9,7 @@ import pytest
 
 import store
 from store.records import records
-from store.storage import claims, file_lock
+from store.storage import claims, local_files
 from store.storage.claims import CLAIM, claim, drop_dead
 from store.storage.local_files import is_free, replacing
 from store.storage.paths import remove_tree, write_bytes
@@ -108,7 +108,7 @@ def test_what_is_in_the_way_is_passed_by(tmp_path, make):
 
 def test_a_file_system_without_locks_gets_names_of_its_own(tmp_path, monkeypatch):
     def none(*_):
-        raise OSError(file_lock.NO_LOCKS[0], "no locks")
+        raise OSError(local_files.NO_LOCKS[0], "no locks")
 
     monkeypatch.setattr(fcntl, "flock", none)
     with replacing(tmp_path / "a") as first, replacing(tmp_path / "a") as second:
