@@ -180,19 +180,15 @@ class CommittedReader(Committed[M]):
     def get(cls, root: Place, key: object) -> Self:
         """Open what has a key; raises as ``store[key]`` does."""
         if not isinstance(key, RepresentationKey | GramKey):
-            raise InvalidKeyError(
-                f"{key!r} is no key",
-                remedy="find(run=..., checkpoint=..., tap=...) takes names, and every"
-                " representation that it finds has its key",
-            )
+            remedy = "find(run=..., tap=...) takes names, and what it finds has its key"
+            raise InvalidKeyError(f"{key!r} is no key", remedy=remedy)
         found = cls.at(root, key.path)
         # A path may say less than a key.
         if found is not None and found.meta.key == key:
             return found
         if found is None and read_attributes(root / key.path) is not None:
-            raise UnfinishedError(
-                f"{key} is being created in {root}", remedy=f"{cls.form.verb} the rest first"
-            )
+            remedy = f"{cls.form.verb} the rest first"
+            raise UnfinishedError(f"{key} is being created in {root}", remedy=remedy)
         raise cls.unknown(f"{root} holds no {key} on {key.sample_set}; {cls.form.verb} it first")
 
     @classmethod
@@ -233,9 +229,8 @@ class CommittedReader(Committed[M]):
         units, n, key = self.form.units, self.meta.length, self.meta.key
         for bound in (start, stop):
             if not isinstance(bound, int | np.integer):
-                raise RowRangeError(
-                    repr(bound), f"is no number of {units} of {key}", "give integers"
-                )
+                found = f"is no number of {units} of {key}"
+                raise RowRangeError(repr(bound), found, "give integers")
         if not 0 <= start <= stop <= n:
             what, wanted = f"{units} {start} to {stop} of {key}", f"want 0 <= start <= stop <= {n}"
             raise RowRangeError(what, "are no range", wanted)
@@ -310,10 +305,8 @@ class CommittedReader(Committed[M]):
                     raise
                 if not isinstance(error, PermissionError):
                     raise self._damaged(what, error.strerror or str(error)) from error
-                raise StoreLocationError(
-                    f"{what} of {self.meta.key.title}",
-                    f"may not be read ({error.strerror}): ask the owner of {self.place}",
-                ) from error
+                found = f"may not be read ({error.strerror}): ask the owner of {self.place}"
+                raise StoreLocationError(f"{what} of {self.meta.key.title}", found) from error
 
     def _check_digest(self, what: str, found: str, committed: object) -> None:
         if found != committed:
@@ -363,11 +356,8 @@ def parse(form: Form[M], attributes: dict[str, Any] | None, path: str) -> Stored
         return None
     meta = form.from_json(attributes[form.mark])
     if meta.key.path != path:
-        raise SchemaError(
-            f"the folder {path}",
-            f"holds {meta.key.path}",
-            remedy="rename the folder to what it holds",
-        )
+        remedy = "rename the folder to what it holds"
+        raise SchemaError(f"the folder {path}", f"holds {meta.key.path}", remedy=remedy)
     found, later = attributes.get(COMMITS), attributes.get(LATER, [])
     if not isinstance(found, list) or not isinstance(later, list):
         raise SchemaError(path, "has no list of commit records", remedy=unreadable("it", form.verb))
@@ -377,9 +367,7 @@ def parse(form: Form[M], attributes: dict[str, Any] | None, path: str) -> Stored
         record and (record.start, record.stop) != block
         for record, block in zip(records, wanted, strict=False)
     ):
-        raise SchemaError(
-            f"the commit records of {path}",
-            f"do not follow one another in blocks of {meta.block_length} {form.units}",
-            remedy=unreadable("it", form.verb),
-        )
+        wrong = f"do not follow one another in blocks of {meta.block_length} {form.units}"
+        remedy = unreadable("it", form.verb)
+        raise SchemaError(f"the commit records of {path}", wrong, remedy=remedy)
     return meta, tuple(records), attributes

@@ -85,10 +85,7 @@ class _GramNotes(Committed[GramMeta]):
 
 
 class GramWriter(_GramNotes, CommittedWriter[GramMeta]):
-    """Fills the Grams of one representation; use ``GramWriter.open``, which also resumes.
-
-    One writer for each: two at once would overwrite each other's commit records.
-    """
+    """Fills the Grams of one representation; use ``GramWriter.open``, which also resumes."""
 
     def __init__(self, *made: Any) -> None:
         super().__init__(*made)
@@ -114,14 +111,11 @@ class GramWriter(_GramNotes, CommittedWriter[GramMeta]):
         """
         name, index = str(self.meta.key), self.n_committed + len(self._pending)
         if index == self.meta.length:
-            raise MisalignedWriteError(
-                name, f"have all their {index} minibatches", "stop appending"
-            )
+            found = f"have all their {index} minibatches"
+            raise MisalignedWriteError(name, found, "stop appending")
         gram, n = as_narrow_as_exact(as_real(K, name)), self.meta.sizes[index]
         if gram.shape != (n, n):
-            wanted = (
-                f"minibatch {index} needs {(n, n)}: append the Grams of all minibatches in order"
-            )
+            wanted = f"minibatch {index} needs {(n, n)}: append all minibatches in order"
             raise MisalignedWriteError(name, f"got a Gram of shape {gram.shape}", wanted)
         if gram.dtype == np.float64 and self.meta.precision == "float32":
             if self._later:
@@ -140,9 +134,8 @@ class GramWriter(_GramNotes, CommittedWriter[GramMeta]):
     def set_median_distance(self, distance: float) -> None:
         """Keep the median distance between examples at once; 0.0 and NaN are allowed."""
         if distance < 0:
-            raise SchemaError(
-                f"the median distance of {self.meta.key}", f"is {distance}", "want >= 0"
-            )
+            what = f"the median distance of {self.meta.key}"
+            raise SchemaError(what, f"is {distance}", "want >= 0")
         what = f"cannot write to {self.place}"
         with writing(self.store_path, what, "; fix that and run again"):
             self._put({MEDIAN_DISTANCE: _json(float(distance))})

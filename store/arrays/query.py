@@ -53,11 +53,8 @@ def facts(meta: RepresentationMeta | GramMeta, complete: bool) -> dict[str, Scal
 class Condition:
     """One comparison of a name with one value, or with several of which any will do.
 
-    Attributes:
-        name: such as ``epoch``.
-        order: ``ge``, ``gt``, ``le``, ``lt``, ``ne``, or ``eq``: of texts, a name or a pattern.
-        values: all of one kind.
-        kind: of the values, None where there are none.
+    ``order`` is ``ge``, ``gt``, ``le``, ``lt``, ``ne``, or ``eq``: of texts, a name or a pattern.
+    All values are of one ``kind``, which is None where there are none.
     """
 
     name: str
@@ -85,12 +82,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Query:
-    """Conditions that must all hold.
-
-    Attributes:
-        conditions: all of them.
-        in_signs: whether errors write comparisons as a shell does, as in ``epoch>=5``.
-    """
+    """Conditions that must all hold; errors write them ``in_signs`` for a shell: ``epoch>=5``."""
 
     conditions: tuple[Condition, ...] = ()
     in_signs: bool = False

@@ -78,8 +78,7 @@ MadeOf = tuple[Coordinates, Compression]
 class CommittedWriter(Committed[M]):
     """Fills one array; use ``open``, which also resumes, preferably in a ``with`` block.
 
-    It claims the array until it is closed: two writers at once would overwrite each other's commit
-    records.
+    Until it is closed or dead, others are refused: two would overwrite each other's commit records.
     """
 
     def __init__(self, root: Place, stored: Stored[M], held: Claim, made_of: MadeOf) -> None:
@@ -250,10 +249,7 @@ class CommittedWriter(Committed[M]):
 
 
 class Writer(CommittedWriter[RepresentationMeta]):
-    """Fills one representation, minibatch after minibatch; use ``Writer.open``, which also resumes.
-
-    Another writer of the same representation is refused until this one is closed, whole or dead.
-    """
+    """Fills one representation, minibatch after minibatch; use ``Writer.open``, which resumes."""
 
     form: ClassVar[Form[RepresentationMeta]] = ACTIVATIONS
 
