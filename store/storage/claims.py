@@ -17,9 +17,9 @@ from weakref import WeakSet
 
 from upath import UPath
 
-from store.errors import ClaimedError, StoreError, StoreLocationError
+from store.errors import ClaimedError, StoreError
 from store.model.strict_json import parse
-from store.storage.local_files import IN_THE_WAY, is_free, is_same, open_to_lock, try_lock
+from store.storage.local_files import is_free, is_same, open_to_lock, try_lock
 from store.storage.paths import Place, is_file, read_bytes
 from store.storage.remote_errors import reaching
 
@@ -117,7 +117,7 @@ class Lock(Claim):
         self._descriptor: int | None = None
         while self._descriptor is None:
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor = self._open()
+            descriptor = open_to_lock(self._file)
             try:
                 self._lock(descriptor)
                 # Else its holder has removed it, perhaps with all that was around it.
@@ -151,16 +151,6 @@ class Lock(Claim):
             os.close(descriptor)
 
     __del__ = forget
-
-    def _open(self) -> int:
-        try:
-            return open_to_lock(self._file)
-        except OSError as error:
-            if error.errno not in IN_THE_WAY or not os.path.lexists(self._file):
-                raise
-            found = f"is in the way of writing ({error.strerror})"
-            remedy = "delete it if no other process writes there"
-            raise StoreLocationError(str(self._file), found, remedy=remedy) from error
 
     def _lock(self, descriptor: int) -> None:
         while (taken := try_lock(descriptor)) is False:

@@ -9,17 +9,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-BUSY = (errno.EAGAIN, errno.EACCES)
+from store.errors import StoreLocationError
+
+_BUSY = (errno.EAGAIN, errno.EACCES)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
 """The last one is NFS's error for a folder, which cannot be opened for writing."""
 
-IN_THE_WAY = (errno.ELOOP, errno.EISDIR, errno.EACCES, errno.ENXIO)
+_IN_THE_WAY = (errno.ELOOP, errno.EISDIR, errno.EACCES, errno.ENXIO)
 """Errors of opening a link, a folder, a pipe or the file of another user for locking."""
 
 
 def open_to_lock(path: Path) -> int:
-    """Open a file for writing, made where there is none; symbolic links are not followed."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    """Open a file for writing, made where there is none; symbolic links are not followed.
+
+    Raises StoreLocationError where something else, or the file of another user, is in the way.
+    """
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno not in _IN_THE_WAY or not os.path.lexists(path):
+            raise
+        found = f"is in the way of writing ({error.strerror})"
+        remedy = "delete it if no other process writes there"
+        raise StoreLocationError(str(path), found, remedy=remedy) from error
 
 
 def try_lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool | None:
@@ -27,7 +39,7 @@ def try_lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool | None:
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in BUSY:
+        if error.errno in _BUSY:
             return False
         if error.errno in NO_LOCKS:
             return None
@@ -93,10 +105,8 @@ def _locked(path: Path) -> int | None:
     """Open and lock a file; return None where another holds it, or something is in the way."""
     try:
         descriptor = open_to_lock(path)
-    except OSError as error:
-        if error.errno in IN_THE_WAY and os.path.lexists(path):
-            return None
-        raise
+    except StoreLocationError:
+        return None
     is_locked: bool | None = None
     try:
         is_locked = try_lock(descriptor)
