@@ -147,10 +147,9 @@ class Committed(Generic[M]):
         None, and nothing done, where they are no local files of bytes and a checksum, one block of
         the first axis each.
         """
-        root, array, (rows, *rest) = self.store_path, self.place / self.form.array, node.chunks
+        root, (rows, *rest) = self.store_path, node.chunks
         if (
             not isinstance(root, Path)
-            or not isinstance(array, Path)
             or node.codecs != CODECS
             or node.chunk_keys != CHUNK_KEYS
             or rows != min(self.meta.block_length, self.meta.length)
@@ -158,8 +157,9 @@ class Committed(Generic[M]):
             or tuple(rest[1:]) != node.shape[2:]
         ):
             return None
-        index = start // self.meta.block_length
-        return move_block(move, root, array / "c" / str(index), block, node.chunks)
+        chunks = root / self.meta.key.path / self.form.array / "c"
+        folder = chunks / str(start // self.meta.block_length)
+        return move_block(move, root, folder, block, node.chunks)
 
 
 class CommittedReader(Committed[M]):

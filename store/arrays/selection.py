@@ -3,7 +3,7 @@
 import importlib
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,11 +48,8 @@ class TapSelection:
     def shape(self) -> tuple[int, ...]:
         """Shape of the array that is read."""
         *space, n_channels = self.tap.meta.shape
-        if self.space:
-            space = []
-        if self.channels is not None:
-            n_channels = len(self.channels)
-        return (len(self.rows), *space, n_channels)
+        chosen = n_channels if self.channels is None else len(self.channels)
+        return (len(self.rows), *(() if self.space else space), chosen)
 
     @property
     def ndim(self) -> int:
@@ -92,7 +89,7 @@ class TapSelection:
         """Cut the selection where its rows go over from one minibatch to another."""
         borders = np.flatnonzero(np.diff(self._blocks)) + 1
         for rows in np.split(self.rows, borders) if len(self.rows) else []:
-            yield TapSelection(self.tap, rows, self.channels, self.space)
+            yield replace(self, rows=rows)
 
     def to_xarray(self) -> Any:
         """Return a lazy xarray.DataArray, named after the tap, whose values are read when needed.
