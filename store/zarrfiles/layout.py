@@ -60,8 +60,8 @@ def has_store(path: Address) -> bool:
         return any(not is_leftover(name) for name in entry_names(place))
 
 
-def open_root(place: Place, kind: Kind) -> None:
-    """Check that a store of some kind is at a place.
+def open_root(place: Place, kind: Kind) -> dict[str, Any]:
+    """Check that a store of some kind is at a place; return the attributes of its root.
 
     Raises StoreLocationError where nothing is, SchemaError for a foreign or newer one.
     """
@@ -78,6 +78,7 @@ def open_root(place: Place, kind: Kind) -> None:
         some = next((name for name in child_names(place) if name.endswith(".zarr")), None)
         raise _no_group(place, "" if some is None else f", such as {place / some}")
     _check_mark(place, attributes.get(STORE_MARK), kind)
+    return attributes
 
 
 def _check_no_file(place: Place) -> None:
@@ -108,8 +109,7 @@ def create_root(place: Place, kind: Kind) -> None:
             # Another writer that comes at the same time writes the same.
             make_folder(place)
             write_folder(place, {STORE_MARK: mark})
-        open_root(place, kind)
-        attributes = read_attributes(place) or {}
+        attributes = open_root(place, kind)
         if attributes[STORE_MARK] != mark:
             write_folder(place, attributes | {STORE_MARK: mark})
 
