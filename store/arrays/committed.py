@@ -229,8 +229,9 @@ class CommittedReader(Committed[M]):
         units, n, key = self.form.units, self.meta.length, self.meta.key
         for bound in (start, stop):
             if not isinstance(bound, int | np.integer):
-                found = f"is no number of {units} of {key}"
-                raise RowRangeError(repr(bound), found, "give integers")
+                raise RowRangeError(
+                    repr(bound), f"is no number of {units} of {key}", "give integers"
+                )
         if not 0 <= start <= stop <= n:
             what, wanted = f"{units} {start} to {stop} of {key}", f"want 0 <= start <= stop <= {n}"
             raise RowRangeError(what, "are no range", wanted)
