@@ -20,7 +20,7 @@ def extract_checkpoint(job: Extraction, workspace: Workspace) -> str:
     return extraction.extract(workspace, job, logged("extracting"))
 
 
-@flow(name="extract", flow_run_name="extract-{settings.title}", **WATCHED)
+@flow(name="extract", flow_run_name="extract-{settings.run}@{settings.checkpoint}", **WATCHED)
 def extract(settings: ExtractParameters) -> str:
     """Keep the activations or the Gram matrices of one checkpoint of a run, or of all; every tap.
 

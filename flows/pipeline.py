@@ -12,13 +12,13 @@ from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import Extraction
 from allcnn.settings.run import RunConfig
 from allcnn.workspace.paths import Workspace
+from flows.cli.local_pipeline import check_pipeline
 from flows.compare import compare_representations
 from flows.extract import extract_checkpoint
 from flows.figures.results import compare_each
 from flows.runtime import artifacts
 from flows.runtime.tasks import HOUR_S, SAFE_TO_REPEAT, WATCHED, logged, without_tracebacks
 from flows.settings.parameters import PipelineParameters
-from flows.settings.pipeline_checks import check
 from flows.settings.pipeline_plan import work_through
 from flows.train import train_run
 
@@ -77,7 +77,7 @@ def pipeline(settings: PipelineParameters) -> list[str]:
     """
     without_tracebacks()
     plan, workspace = settings.job(), settings.place()
-    check(workspace, plan)
+    check_pipeline(workspace, plan)
     # Entered first, so that a cluster that cannot start is found before hours of training.
     with Cluster(settings.spec(), get_run_logger().info) as cluster:
         tasks = _Tasks(workspace, cluster)

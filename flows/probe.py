@@ -20,7 +20,7 @@ def probe_networks(job: Probing, workspace: Workspace) -> list[str]:
     return [result.name for result in results]
 
 
-@flow(name="probe", flow_run_name="probe-{settings.title}", **WATCHED)
+@flow(name="probe", flow_run_name="probe-{settings.networks}", **WATCHED)
 def probe(settings: ProbeParameters) -> list[str]:
     """Train a linear classifier on each tap of networks, from stored activations, and test it.
 

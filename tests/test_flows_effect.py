@@ -8,7 +8,6 @@ from allcnn.similarity.method import Method
 from allcnn.workspace.paths import Workspace
 from flows.cli.commands import Command
 from flows.cli.main import main
-from flows.settings.ineffective import check_effective
 from flows.settings.parameters import (
     CompareParameters,
     ExtractParameters,
@@ -16,6 +15,7 @@ from flows.settings.parameters import (
     NightlyParameters,
     PipelineParameters,
 )
+from flows.settings.shared import check_effective
 from tests.commands import run
 
 PAIR = ["a@final", "b@final"]

@@ -9,8 +9,7 @@ from allcnn.errors import ConfigError
 from allcnn.settings.run import RunConfig
 from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
-from flows.cli.local_pipeline import weights
-from flows.settings.pipeline_checks import check
+from flows.cli.local_pipeline import check_pipeline, weights
 from flows.settings.pipeline_plan import DEMO, each_of, stages
 from flows.settings.texts import parse_numbers
 from store.errors import ClaimedError
@@ -109,8 +108,8 @@ def test_a_pipeline_whose_run_another_process_trains_is_refused_before_data_are_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace.at(tmp_path)
-    monkeypatch.setattr("flows.settings.pipeline_checks.load_samples", None)  # nobody calls it
+    monkeypatch.setattr("flows.cli.local_pipeline.load_samples", None)  # nobody calls it
     plan = replace(DEMO, n_samples=64)
     last = plan.runs[-1].name
     with claim(workspace.run_folder(last)), pytest.raises(ClaimedError, match=f"{last} is being"):
-        check(workspace, plan)
+        check_pipeline(workspace, plan)

@@ -13,7 +13,7 @@ import pytest
 from allcnn.similarity.method import Method
 from flows.cli.main import main
 from flows.runtime.embedded import PARAMETERS
-from flows.settings.ineffective import check_effective
+from flows.settings.shared import check_effective
 from tests import readme
 
 MARKED = [block for block in readme.blocks() if block.why_not]

@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from allcnn.compare.candidates import network_of
 from store import RepresentationKey, SimilarityResult
@@ -83,16 +84,16 @@ def matrix_json(result: SimilarityResult, *, errors: bool = False) -> dict[str, 
     return values
 
 
-def nested(array: np.ndarray | None) -> Any:
+def nested(numbers: npt.ArrayLike | None) -> Any:
     """Return numbers as lists, with None for NaN and infinities, which JSON does not have.
 
     JSON writes a float's repr, which has all its digits.
     """
-    if array is None:
+    if numbers is None:
         return None
-    numbers = array.astype(object)
-    numbers[~np.isfinite(array)] = None
-    return numbers.tolist()
+    array = np.asarray(numbers, dtype=object)
+    array[~np.isfinite(np.asarray(numbers))] = None
+    return array.tolist()
 
 
 def way(result: SimilarityResult) -> str:

@@ -1,6 +1,5 @@
 """Commands whose options follow from the objects that they name, and whose errors are sentences."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -11,7 +10,7 @@ import click
 from allcnn.commands import command
 from allcnn.errors import AllcnnError, ConfigError, in_one_line
 from flows.cli.options import REGISTRIES, ROOT, given, option_of
-from flows.settings.ineffective import check_effective
+from flows.settings.shared import check_effective
 from flows.views.terminal import abandon_output, end_in_silence, prepare
 
 _MOST_LETTERS = 2000
@@ -131,9 +130,3 @@ def _failure(reason: object, status: int) -> click.ClickException:
     error = click.ClickException(_shortened(in_one_line(reason)))
     error.exit_code = status  # type: ignore[misc]  # click declares what it reads per instance
     return error
-
-
-def show(what: Any) -> None:
-    """Print a text, or other values as a JSON document."""
-    text = what if isinstance(what, str) else json.dumps(what, indent=1, allow_nan=False)
-    click.echo(text)

@@ -104,11 +104,8 @@ def show_probes(place: Workspace, job: Probing, json_path: Path | None) -> None:
         results = fit.probe(Snapshot.of(place), job, report)
     if json_path is not None:
         _write_values(json_path, [_probe_json(result) for result in results])
-    for result in results:
-        click.echo(_probe_table(result))
-        click.echo(f"result   {place.probes / result.name}")
-        if result is not results[-1]:
-            click.echo("")
+    tables = (f"{_probe_table(each)}\nresult   {place.probes / each.name}" for each in results)
+    click.echo("\n\n".join(tables))
 
 
 def _probe_table(result: ProbeResult) -> str:
@@ -158,7 +155,7 @@ def _probe_json(result: ProbeResult) -> dict[str, Any]:
     own = ("name", "train_set", "n_train", "n_test", "pool", "provenance")
     taps = [
         {"tap": key.tap, "n_features": int(result.n_features[i])}
-        | {name: _plain(getattr(result, field)[i]) for name, field in _NUMBERS.items()}
+        | {name: describe.nested(getattr(result, field)[i]) for name, field in _NUMBERS.items()}
         for i, key in enumerate(result.taps)
     ]
     return {name: getattr(result, name) for name in own} | {
@@ -168,9 +165,3 @@ def _probe_json(result: ProbeResult) -> dict[str, Any]:
         "classes": list(result.classes),
         "taps": taps,
     }
-
-
-def _plain(value: Any) -> Any:
-    if np.ndim(value):
-        return [_plain(each) for each in value]
-    return float(value) if np.isfinite(value) else None

@@ -117,12 +117,13 @@ class Import:
     default=None,
     help="whether each file of a folder is an example [default: where it can be nothing else]",
 )
-@click.option(
-    "--attribute",
+@options.option(
     "attributes",
-    multiple=True,
+    (),
+    "a fact about the network, such as depth=18; may be repeated",
+    read=str,
     metavar="NAME=VALUE",
-    help="a fact about the network, such as depth=18; may be repeated",
+    option="attribute",
 )
 def import_arrays(place: Any, attributes: tuple[str, ...], **how: Any) -> None:
     """Take the activations of your own network from files, each array a tap.

@@ -1,7 +1,7 @@
 """Take the activations of other people's networks from files into a workspace."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace.paths import Workspace
 from flows.cli.import_command import Import
 from flows.views.progress import Progress
+from flows.views.stored import open_stores
 from store.ingest.files.arrays import ArrayFile
 from store.ingest.files.folders import open_array, open_arrays
 from store.ingest.files.roles import Roles, as_classes, as_indices, assign
@@ -38,35 +39,33 @@ def import_files(place: Workspace, job: Import) -> tuple[str, list[str]]:
             " from it",
             remedy="import under another --run",
         )
-    with ExitStack() as opened:
-        found = opened.enter_context(open_arrays(job.files, job.stack))
+    title = f"importing {job.run}@{job.checkpoint}"
+    with open_arrays(job.files, job.stack) as found:
         given = [role for role in ("labels", "samples") if getattr(job, role) is not None]
         roles = assign(found.arrays, job.taps, job.skip, given)
-        network = roles.taps
         for note in (*found.notes, *roles.notes):
             _note(note)
-        first = _channels_first(job, network)
-        examples = _examples(place, job, network, roles)
-        progress = opened.enter_context(Progress([1]))
-        report = opened.enter_context(progress.step(f"importing {job.run}@{job.checkpoint}"))
-        store.write_network(
-            place.activations,
-            network,
-            run=job.run,
-            checkpoint=job.checkpoint,
-            examples=examples,
-            report=report,
-            dtype=job.dtype,
-            batch_rows=job.minibatch,
-            channels_first=first,
-            attributes=job.attributes,
-            digest=job.digest,
-            compression=job.compression,
-        )
+        first = _channels_first(job, roles.taps)
+        examples = _examples(place, job, roles)
+        with Progress([1]) as progress, progress.step(title) as report:
+            store.write_network(
+                place.activations,
+                roles.taps,
+                run=job.run,
+                checkpoint=job.checkpoint,
+                examples=examples,
+                report=report,
+                dtype=job.dtype,
+                batch_rows=job.minibatch,
+                channels_first=first,
+                attributes=job.attributes,
+                digest=job.digest,
+                compression=job.compression,
+            )
     sample_set = examples.sample_set.name
     for note in _incomparable(place, sample_set) if job.like is None else []:
         _note(note)
-    return sample_set, list(network)
+    return sample_set, list(roles.taps)
 
 
 def _note(text: str) -> None:
@@ -120,11 +119,9 @@ def _channels_first(job: Import, taps: Mapping[str, ArrayFile]) -> list[str]:
     return first
 
 
-def _examples(
-    place: Workspace, job: Import, network: Mapping[str, ArrayFile], roles: Roles
-) -> store.Examples:
+def _examples(place: Workspace, job: Import, roles: Roles) -> store.Examples:
     # Arrays that have no rows are refused by name later on.
-    n = max((array.shape[0] for array in network.values() if array.shape), default=0)
+    n = max((array.shape[0] for array in roles.taps.values() if array.shape), default=0)
     if n < MINIBATCH.least:
         remedy = f"HSIC needs {MINIBATCH.least} or more"
         raise RunError(f"the arrays have {n} rows, one an example", remedy=remedy)
@@ -169,7 +166,7 @@ def _images(text: str, channels_first: bool) -> npt.NDArray[Any]:
 def _stored_like(place: Workspace, like: Selection, n: int, sample_set: str | None) -> Any:
     """Return something stored of a network over ``n`` examples, activations or Grams."""
     where = {"run": like.run, "checkpoint": like.checkpoint, "sample_set": sample_set}
-    found: list[Any] = [one for kept in _stores(place) for one in kept.find(**where)]
+    found: list[Any] = [one for kept in open_stores(place) for one in kept.find(**where)]
     sets = {each.meta.sample_set.name: each for each in found}
     fitting = [each for each in sets.values() if each.meta.n_samples == n]
     if len(fitting) == 1:
@@ -197,7 +194,7 @@ def _numbered_as_stored(
     """
     name = examples.sample_set.name
     for own in ({"run": run, "checkpoint": checkpoint}, {}):
-        for kept in _stores(place):
+        for kept in open_stores(place):
             for one in kept.scan(sample_set=name, **own).found:
                 # Others may have the indices that are damaged in one.
                 with suppress(store.StoreError):
@@ -218,10 +215,3 @@ def _incomparable(place: Workspace, sample_set: str) -> list[str]:
         for name in sorted(names)
         if name.rpartition("-")[0] == alike
     ]
-
-
-def _stores(place: Workspace) -> Iterator[store.Store | store.GramStore]:
-    if store.has_store(place.activations):
-        yield store.open(place.activations)
-    if store.has_store(place.grams):
-        yield store.open_grams(place.grams)

@@ -8,7 +8,7 @@ from allcnn.cluster.cluster import Cluster
 from allcnn.cluster.spec import THREADS, ClusterSpec
 from allcnn.compare import compare
 from allcnn.drawing import figure_files
-from allcnn.extract import each_checkpoint, extract
+from allcnn.extract import each_checkpoint, extract, load_samples
 from allcnn.settings.comparison import Comparison
 from allcnn.settings.extraction import DEFAULT_SAMPLES, Extraction
 from allcnn.settings.run import RunConfig
@@ -16,9 +16,9 @@ from allcnn.training.loop import train, train_together
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from flows.figures.results import compare_each
-from flows.settings.pipeline_checks import check
 from flows.settings.pipeline_plan import Pipeline, stages, work_through
 from flows.views.progress import Progress
+from store.storage.claims import claim, is_claimed
 from store.storage.paths import Place
 
 _TRAINING_IMAGES = {"digits": 1198, "fashion_mnist": 60_000}
@@ -49,7 +49,7 @@ def extract_checkpoints(workspace: Workspace, job: Extraction) -> str:
 
 
 @dataclass
-class _Steps:
+class _Local:
     """The steps in this process; ``pictures`` are what was drawn."""
 
     workspace: Workspace
@@ -81,6 +81,24 @@ class _Steps:
         self.pictures.insert(0, figure_files.draw_learning_curves(self.workspace, runs, name))
 
 
+def check_pipeline(workspace: Workspace, plan: Pipeline) -> None:
+    """Raise what a later step would, before data are loaded.
+
+    RunError for a name that is taken, ClaimedError for a run that another process trains, and
+    ConfigError for samples.
+    """
+    for config in plan.runs:
+        if config.name in workspace.runs():
+            run_record.check_same(run_record.read_record(workspace, config.name).config, config)
+        folder = workspace.run_folder(config.name)
+        if is_claimed(folder) and "final" not in workspace.checkpoints(config.name):
+            claim(folder).release()  # raises, with the holder's name
+    if plan.n_samples is not None:
+        job = next(plan.extractions())
+        some = plan.runs[0]
+        load_samples(some.dataset, some.image_size, job.split, job.n_samples)
+
+
 def run_pipeline(
     workspace: Workspace, plan: Pipeline, spec: ClusterSpec = THREADS
 ) -> tuple[list[Place], dict[str, float]]:
@@ -88,9 +106,9 @@ def run_pipeline(
 
     Returns the pictures and stores, and the test accuracy of every run.
     """
-    check(workspace, plan)
+    check_pipeline(workspace, plan)
     with Progress(weights(plan)) as progress, Cluster(spec, progress.tell) as cluster:
-        steps = _Steps(workspace, cluster, progress)
+        steps = _Local(workspace, cluster, progress)
         work_through(plan, steps)
     accuracies = {each.name: run_record.final_accuracy(workspace, each.name) for each in plan.runs}
     return [*steps.pictures, workspace.activations, workspace.similarity], accuracies

@@ -215,10 +215,7 @@ def probe(pattern: Selection, place: Any, json_path: Path | None, **how: Any) ->
 def pipeline(place: Any, depths: Any, seeds: Any, cluster: ClusterSpec, **settings: Any) -> None:
     """Train networks of several depths and seeds, store, compare and draw them all."""
     how = {name: settings.pop(name) for name in ("dtype", "n_samples")}
-    training = settings.pop("batch_size")
-    settings["batch_size"] = settings.pop("minibatch")
     how["methods"] = options.take_methods(settings)
-    settings["batch_size"] = training
     given = ["depth" if name == "depths" else name for name in options.given()]
     plan = Pipeline(each_of(RunConfig.chosen(settings, given), depth=depths, seed=seeds), **how)
     from flows.cli.local_pipeline import run_pipeline

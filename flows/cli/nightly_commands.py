@@ -1,6 +1,5 @@
 """``allcnn nightly``, ``allcnn report`` and ``allcnn flow``: what else Prefect's schedules do."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from flows.cli import commands, options
 from flows.cli.options import option
 from flows.settings.nightly_plan import SETTINGS, Nightly
 from flows.settings.shared import FLOWS
+from flows.views.terminal import show
 
 T = TypeVar("T")
 
@@ -40,16 +40,12 @@ def nightly(
     Stores new checkpoints (their Gram matrices), extends and renews all matrices, verifies a share
     of all that is stored, draws, and writes the report. All that is up to date is left alone.
     """
-    how["batch_size"] = how.pop("minibatch")
     methods = options.take_methods(how)
     plan = Nightly.of(methods, busy="wait" if wait else "step-aside", **how)
     from flows.maintenance.nightly_summary import text
 
     summary, page = _whole_night(place, plan, cluster)
-    if as_json:
-        click.echo(json.dumps(summary.to_json(), indent=1))
-    else:
-        click.echo(f"{text(summary)}\n\nreport   {page}")
+    show(summary.to_json() if as_json else f"{text(summary)}\n\nreport   {page}")
     if summary.failed:
         context.exit(1)
 

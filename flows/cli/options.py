@@ -61,7 +61,9 @@ def _read(setting: Setting, given: Any, is_text: bool) -> Any:
     if not is_text or given is None:
         return given if given is None else setting.value(given)
     if setting.choices:
-        return texts.words(given)
+        words = texts.words(given)
+        setting.check(words)
+        return words
     return (texts.parse_numbers if setting.kind is int else texts.parse_fractions)(
         setting.flag, given
     )
@@ -105,7 +107,10 @@ def given() -> list[str]:
 def take_methods(values: dict[str, Any]) -> tuple[Method, ...]:
     """Take the settings of methods out of a command's values, and return the methods."""
     known = Method.settings(*(str(values[name]) for name in REGISTRIES if name in values))
-    mine = {name: values.pop(name) for name in known if name in values}
+    names = {name: name for name in known}
+    if "minibatch" in values:  # beside that of training
+        names["batch_size"] = "minibatch"
+    mine = {name: values.pop(own) for name, own in names.items() if own in values}
     return Method.several(mine, [name for name in given() if name in mine])
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from allcnn.errors import ConfigError
-from allcnn.settings.selection import Selection
-from flows.cli import commands, options
+from allcnn.settings.selection import EVERYTHING, Selection
+from flows.cli import options
 from flows.cli.options import Decorator, option
 from flows.settings import texts
+from flows.views.terminal import show
 
 _ROWS = re.compile(r"([+-]?\d+)?:([+-]?\d+)?")
 
@@ -63,7 +64,7 @@ def list_store(
     from flows.views.listing import listing_table
 
     listing = list_stores(place, pattern, where)
-    commands.show(listing_json(listing) if as_json else listing_table(place, listing))
+    show(listing_json(listing) if as_json else listing_table(place, listing))
 
 
 @click.command("show")
@@ -83,10 +84,10 @@ def show_store(pattern: Selection, sample_set: str | None, as_json: bool, place:
 
     networks, damaged = describe_networks(place, pattern, sample_set)
     if as_json:
-        commands.show({"networks": networks, "damaged": list(map(asdict, damaged))})
+        show({"networks": networks, "damaged": list(map(asdict, damaged))})
     else:
         lines = [damage_lines(place, damaged)] if damaged else []
-        commands.show("\n\n".join([*map(network_table, networks), *lines]))
+        show("\n\n".join([*map(network_table, networks), *lines]))
 
 
 @click.command("query")
@@ -150,35 +151,17 @@ def verify(
     """
     from allcnn.maintenance.findings import Outcome
     from allcnn.workspace.paths import Snapshot
-    from flows.views import damage
-    from store.storage.paths import child_names
+    from flows.cli import verification
 
-    runs: tuple[Any, ...] = ()
-    if child_names(place.root / "runs"):  # else these are not needed, which take seconds to import
-        from allcnn.maintenance.verify_runs import examine_runs, taps_of
-
-        runs = examine_runs, taps_of
     seen = Snapshot.of(place)
-    found = damage.look_through(seen, pattern, *runs)
-    damaged: list[Any] = [*found.run_damage, *found.damage]
-    outcomes = list(map(Outcome, damaged))
-    if want_repair and outcomes:
-        outcomes = _repaired(place, found)
-    if as_json:
-        commands.show(damage.as_json(found, outcomes))
+    found = verification.look_through(seen, pattern or EVERYTHING)
+    if want_repair and found.damage:
+        outcomes = verification.repair_all(place, found.damage)
     else:
-        click.echo("\n".join(damage.report_lines(seen, found, outcomes)))
+        outcomes = [Outcome(each) for each in found.damage]
+    if as_json:
+        show(verification.as_json(found, outcomes))
+    else:
+        show("\n".join(verification.report_lines(seen, found, outcomes)))
     if not all(each.repaired for each in outcomes):
         context.exit(1)
-
-
-def _repaired(place: Any, found: Any) -> list[Any]:
-    """Repair what can be repaired; the runs first, for stores need them."""
-    from allcnn.maintenance.repair import repair, repair_run
-    from flows.views.progress import Progress
-
-    outcomes = [repair_run(place, each) for each in found.run_damage]
-    if found.damage:
-        with Progress([1]) as progress, progress.step("repairing") as report:
-            outcomes += repair(place, found.damage, report)
-    return outcomes

@@ -2,17 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from allcnn.definitions.bounds import Bounds
-from allcnn.errors import ConfigError
 from allcnn.settings.selection import EVERYTHING, Selection
 from flows.cli import commands, options
 from flows.cli.options import option
-from flows.settings import texts
 
 if TYPE_CHECKING:
     from allcnn.maintenance.garbage import Findings
@@ -34,13 +31,6 @@ _DAY_S: Final = 86400
 _dry_run = option("dry_run", False, "say what would go, and remove nothing")
 
 
-def _words(known: tuple[str, ...], text: str) -> tuple[str, ...]:
-    words = texts.words(text)
-    if not set(words) <= set(known):
-        raise ConfigError("what", f"is {text!r}", f"use {', '.join(known)}, or several of them")
-    return words
-
-
 @click.command("du")
 @options.some_networks
 @options.workspace
@@ -58,7 +48,7 @@ def usage(pattern: Selection | None, place: Any, by: str, as_json: bool) -> None
     """
     from allcnn.maintenance import inventory as housekeeping
     from flows.views import removal
-    from flows.views.not_found import nothing_fits
+    from flows.views.stored import nothing_fits
 
     entries = housekeeping.usage(housekeeping.take_inventory(place), pattern or EVERYTHING)
     if not entries:
@@ -71,9 +61,9 @@ def usage(pattern: Selection | None, place: Any, by: str, as_json: bool) -> None
 @options.workspace
 @option(
     "what",
-    ",".join(_MOST),
+    _MOST,
     "activations, grams, and results and probes of what PATTERN names, separated by commas",
-    read=partial(_words, tuple(_KINDS)),
+    choices=tuple(_KINDS),
     metavar="LIST",
 )
 @option(
@@ -93,7 +83,7 @@ def remove(
     kinds: Any = [_KINDS[word] for word in what]
     from allcnn.maintenance import inventory as housekeeping
     from flows.views import removal
-    from flows.views.not_found import nothing_fits
+    from flows.views.stored import nothing_fits
 
     def find() -> "list[Removal]":
         inventory = housekeeping.take_inventory(place, kinds)
@@ -113,10 +103,10 @@ def remove(
 @options.workspace
 @option(
     "what",
-    ",".join(_REASONS),
+    _REASONS,
     "superseded: activations whose Grams are kept; abandoned: partial writes that no living process"
     " continues; orphaned: results and probes of runs that are gone",
-    read=partial(_words, _REASONS),
+    choices=_REASONS,
     metavar="LIST",
 )
 @option(
@@ -153,7 +143,7 @@ def collect(
     from allcnn.maintenance.garbage import find_garbage
     from allcnn.maintenance.inventory import take_inventory
     from flows.views import removal
-    from flows.views.not_found import check_stores
+    from flows.views.stored import check_stores
 
     before = time.time() - older_than * _DAY_S
 

@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from allcnn.errors import ConfigError
-from flows.cli import commands, options
+from flows.cli import options
 from flows.cli.options import option
 from flows.settings import texts
+from flows.views.terminal import show
 
 
 @click.group("run")
@@ -31,7 +32,7 @@ def list_runs(pattern: str | None, as_json: bool, place: Any) -> None:
     found = runs.list_runs(place, "*" if pattern is None else pattern)
     if not found:
         raise no_runs(place, pattern)
-    commands.show(runs_json(place, found) if as_json else runs_table(found))
+    show(runs_json(place, found) if as_json else runs_table(found))
 
 
 @run_group.command("show")
@@ -47,7 +48,7 @@ def show_run(run: str, as_json: bool, place: Any) -> None:
     from flows.views.runs import run_json, run_table
 
     found = describe_run(place, run)
-    commands.show(run_json(found) if as_json else run_table(found))
+    show(run_json(found) if as_json else run_table(found))
 
 
 @run_group.command("curves")

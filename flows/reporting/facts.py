@@ -6,8 +6,6 @@ from dataclasses import replace
 from itertools import count, groupby
 from typing import Any, Literal
 
-import numpy as np
-
 from allcnn.advice import listing
 from allcnn.compare import describe, network_of
 from allcnn.compare.current import is_record_current
@@ -19,7 +17,7 @@ from allcnn.settings.selection import Selection
 from allcnn.workspace import run_record
 from allcnn.workspace.paths import Workspace
 from allcnn.workspace.run_listing import Run, Unreadable, list_runs
-from flows.views.not_found import has_stores
+from flows.views.stored import has_stores
 from store import (
     ProbeResult,
     RepresentationKey,
@@ -126,7 +124,7 @@ def _run(workspace: Workspace, run: Run) -> dict[str, Any]:
         "architecture": ", ".join([architecture.reference, *sizes]),
         "class_names": entry.class_names,
         "taps": entry.network.taps,
-        "curves": {name: describe.nested(np.asarray(curves[name])) for name in _CURVES},
+        "curves": {name: describe.nested(curves[name]) for name in _CURVES},
     }
 
 

@@ -8,7 +8,7 @@ from allcnn.definitions import bounds
 from allcnn.definitions.fields import Setting, check_settings, only, setting, settings_of
 from allcnn.errors import ConfigError
 from allcnn.settings.comparison import Comparison
-from allcnn.settings.extraction import DType, Extraction, Keep
+from allcnn.settings.extraction import Extraction
 from allcnn.settings.selection import EVERYTHING, NETWORKS, Selection, selecting
 from allcnn.similarity.method import Method
 
@@ -73,29 +73,16 @@ class Nightly:
             )
 
     @classmethod
-    def of(
-        cls,
-        methods: tuple[Method, ...],
-        *,
-        networks: Selection,
-        split: str,
-        n_samples: int | None,
-        dtype: DType,
-        keep: tuple[Keep, ...],
-        **own: Any,
-    ) -> Self:
-        """Return a plan from single settings, as commands and flows have them."""
+    def of(cls, methods: tuple[Method, ...], *, networks: Selection, **own: Any) -> Self:
+        """Return a plan from single settings, as commands and flows have them; see ``SETTINGS``."""
         method = methods[0]
         extraction = Extraction(
             networks.run,
             networks.checkpoint,
-            split=split,
-            n_samples=n_samples,
             batch_size=method.batch_size,
-            dtype=dtype,
-            keep=keep,
             kernel=method.kernel.base,
             pool=method.pool,
+            **{name: own.pop(name) for name in ("split", "n_samples", "dtype", "keep")},
         )
         comparison = Comparison(networks, networks, methods, unusable="skip")
         return cls(networks, extraction, comparison=comparison, **own)

@@ -20,10 +20,17 @@ from allcnn.settings.selection import NETWORK
 from allcnn.similarity.method import OBJECTS, Method
 from allcnn.workspace.paths import Workspace
 from flows.settings import nightly_plan
-from flows.settings.ineffective import check_effective
 from flows.settings.nightly_plan import Nightly
 from flows.settings.pipeline_plan import Pipeline, each_of
-from flows.settings.shared import DEPTHS, ERRORS, MINIBATCH, PRESET, SEEDS, WORKSPACE
+from flows.settings.shared import (
+    DEPTHS,
+    ERRORS,
+    MINIBATCH,
+    PRESET,
+    SEEDS,
+    WORKSPACE,
+    check_effective,
+)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -198,11 +205,6 @@ class ExtractParameters(Parameters):
         """Return what is extracted."""
         return Extraction(**self.values(but(Extraction)))
 
-    @property
-    def title(self) -> str:
-        """The network."""
-        return f"{self.run}@{self.checkpoint}"
-
 
 _ROWS, _COLUMNS = only(Comparison, "rows", "columns")
 
@@ -242,11 +244,6 @@ class ProbeParameters(Parameters):
     def job(self) -> Probing:
         """Return what is probed, and how."""
         return Probing(**self.values(but(Probing)))
-
-    @property
-    def title(self) -> str:
-        """The pattern."""
-        return str(self.networks)
 
 
 _HOW = but(Method.settings(), "batch_size")

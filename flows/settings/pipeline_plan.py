@@ -53,26 +53,17 @@ class Pipeline:
             yield Comparison(final, columns, self.methods, sample_set)
 
 
-class Steps(Protocol):
-    """The steps of a pipeline, as they are taken with Prefect or without it."""
+class _Steps(Protocol):
+    """The steps of a pipeline, with Prefect or without it; ``extract`` returns the sample set."""
 
-    def train(self, config: RunConfig) -> None:
-        """Train a run."""
-
-    def extract(self, job: Extraction) -> str:
-        """Store a checkpoint's activations; return the sample set."""
-
-    def compare(self, job: Comparison) -> None:
-        """Compare two networks, and draw them."""
-
-    def compare_stages(self, run: str, jobs: list[Comparison]) -> None:
-        """Compare a network with its checkpoints, and draw them in one picture."""
-
-    def draw_curves(self, runs: list[str], name: str) -> None:
-        """Draw the learning curves of all runs."""
+    def train(self, config: RunConfig) -> None: ...
+    def extract(self, job: Extraction) -> str: ...
+    def compare(self, job: Comparison) -> None: ...
+    def compare_stages(self, run: str, jobs: list[Comparison]) -> None: ...
+    def draw_curves(self, runs: list[str], name: str) -> None: ...
 
 
-def work_through(plan: Pipeline, steps: Steps) -> None:
+def work_through(plan: Pipeline, steps: _Steps) -> None:
     """Take the steps of a pipeline one after the other: each uses the whole device."""
     for config in plan.runs:
         steps.train(config)

@@ -19,7 +19,7 @@ from allcnn.errors import ConfigError, RunError
 from allcnn.progress import Report, silent
 from allcnn.settings.selection import Selection as Pattern
 from allcnn.workspace.paths import Workspace
-from flows.views.not_found import nothing_fits
+from flows.views.stored import nothing_fits
 from store import Representation, has_store, open_grams
 from store import open as open_store
 from store.arrays.selection import TapSelection

@@ -1,6 +1,5 @@
 """Tables, JSON and the question before removal, for ``allcnn store du``, ``rm`` and ``gc``."""
 
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from allcnn.maintenance.inventory import Removal, discard
 from allcnn.workspace.paths import Workspace
 from flows.views.listing import size
 from flows.views.tables import table
-from flows.views.terminal import is_terminal
+from flows.views.terminal import is_terminal, show
 from store.model.names import readable, some_of
 from store.zarrfiles.layout import NAMED
 
@@ -52,16 +51,16 @@ def show_usage(place: Workspace, entries: Entries, by: str, *, as_json: bool) ->
         for name, keys in _KEYS.items():
             document[name] = [of | _totals(group) for of, group in _grouped(entries, keys)]
         document["by_store"] = {kind: _totals(some) for kind, some in stores.items()}
-        click.echo(json.dumps(document | {"all": _totals(entries)}, indent=1))
+        show(document | {"all": _totals(entries)})
         return
     rows = []
     for names, group in _grouped(entries, (*_COLUMNS[by], "store")) if by in _COLUMNS else ():
         shown = {name.replace("_", " "): value for name, value in names.items()}
         rows.append(shown | _usage_row(_NAMES[names["store"]], group))
     if rows:
-        click.echo(table(rows) + "\n")
+        show(table(rows) + "\n")
     totals = [_usage_row(_NAMES[kind], some) for kind, some in stores.items()]
-    click.echo(table([*totals, _usage_row("all", entries)]))
+    show(table([*totals, _usage_row("all", entries)]))
 
 
 def _grouped(
@@ -126,7 +125,7 @@ def free(
     Data that changed before the answer stay. Raises ConfigError without a terminal to ask on.
     """
     if not as_json:
-        click.echo("\n".join([_removal_table(removals), *notes]))
+        show("\n".join([_removal_table(removals), *notes]))
     gone: Sequence[Removal] = ()
     if removals and not dry_run:
         if not yes:
@@ -136,9 +135,9 @@ def free(
         discard(place, [each.found for each in removals])
         gone = removals
     if as_json:
-        click.echo(json.dumps(_removal_json(place, removals, notes, removed=bool(gone)), indent=1))
+        show(_removal_json(place, removals, notes, removed=bool(gone)))
     elif gone:
-        click.echo(f"removed {_size(gone)}")
+        show(f"removed {_size(gone)}")
 
 
 def ask(*, as_json: bool) -> None:

@@ -1,14 +1,11 @@
 """Tables and JSON of runs for ``allcnn run``, and removing runs after a question."""
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from allcnn.commands import command
 from allcnn.errors import RunError
@@ -25,9 +22,10 @@ from allcnn.workspace.run_listing import (
 from allcnn.workspace.run_record import History
 from flows.views.listing import age, size
 from flows.views.removal import ask
+from flows.views.stored import digest_of, key_of, open_stores
 from flows.views.tables import aligned, table
-from store import ClaimedError, has_store, open_grams
-from store import open as open_store
+from flows.views.terminal import show
+from store import ClaimedError
 from store.model.names import some_of
 from store.storage.claims import is_claimed
 
@@ -157,7 +155,7 @@ def remove(workspace: Workspace, runs: Sequence[str], *, yes: bool, as_json: boo
     _check_unused(workspace, found)
     if not as_json:
         stays = "What is stored of them stays: activations, Grams and results."
-        click.echo(f"{_removal_table(found)}\n\n{stays}")
+        show(f"{_removal_table(found)}\n\n{stays}")
     if not yes:
         ask(as_json=as_json)
         _check_unused(workspace, found)  # the answer may have taken a long time
@@ -166,10 +164,9 @@ def remove(workspace: Workspace, runs: Sequence[str], *, yes: bool, as_json: boo
     n_bytes = sum(each.n_bytes for each in found)
     if as_json:
         removed = list(map(asdict, found))
-        document = {"workspace": str(workspace.root), "removed": removed, "bytes": n_bytes}
-        click.echo(json.dumps(document, indent=1))
+        show({"workspace": str(workspace.root), "removed": removed, "bytes": n_bytes})
     else:
-        click.echo(f"removed {size(n_bytes)}")
+        show(f"removed {size(n_bytes)}")
 
 
 def _check_unused(workspace: Workspace, found: Sequence[Removable]) -> None:
@@ -242,10 +239,7 @@ def _removal_table(found: Sequence[Removable]) -> str:
 def _stored_digests(workspace: Workspace, run: str) -> dict[str, set[str]]:
     """Return the digests of the checkpoints that activations and Grams of a run are of."""
     digests: dict[str, set[str]] = defaultdict(set)
-    if has_store(workspace.activations):
-        for tap in open_store(workspace.activations).scan(run=run).found:
-            digests[tap.key.checkpoint].add(tap.meta.checkpoint_digest)
-    if has_store(workspace.grams):
-        for grams in open_grams(workspace.grams).scan(run=run).found:
-            digests[grams.key.of.checkpoint].add(grams.key.checkpoint_digest)
+    for kept in open_stores(workspace):
+        for one in kept.scan(run=run).found:
+            digests[key_of(one).checkpoint].add(digest_of(one))
     return digests

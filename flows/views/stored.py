@@ -1,13 +1,29 @@
-"""Describe stored networks, taps, results and probes by plain values: names, sizes and state."""
+"""What a workspace holds: described by plain values, and the error where that is nothing.
+
+Values are the names, sizes and state of networks, taps, results and probes.
+"""
 
 import math
 from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from typing import Any
 
+from allcnn.advice import listing
 from allcnn.errors import RunError
+from allcnn.maintenance.inventory import KINDS
 from allcnn.settings.selection import Selection
-from store import Grams, Representation, RepresentationKey, StoreError, has_store
+from allcnn.workspace.paths import Workspace
+from store import (
+    Grams,
+    GramStore,
+    Representation,
+    RepresentationKey,
+    Store,
+    StoreError,
+    has_store,
+    open_grams,
+)
+from store import open as open_store
 from store.arrays.reader import n_missing_taps
 from store.maintenance.damage import METADATA, Damage, reason_of
 from store.maintenance.usage import FORMS, Usage, measure, raw_bytes, result_facts
@@ -19,6 +35,36 @@ from store.zarrfiles.metadata_files import read_array
 
 Facts = dict[str, Any]
 """The facts on one thing, under their names in JSON."""
+
+
+def nothing_fits(workspace: Workspace, *asked: object, **options: object) -> RunError:
+    """Return the error that names all that was asked for; None stands for nothing."""
+    texts = [str(each) for each in asked if each is not None]
+    given = {name.replace("_", "-"): each for name, each in options.items() if each is not None}
+    texts += [f"--{name} {value}" for name, value in given.items()]
+    found = f"nothing is extracted yet in {workspace.root}"
+    if texts and has_stores(workspace):
+        found = f"nothing in {workspace.root} fits {' and '.join(texts)}"
+    return RunError(found, remedy=listing(workspace))
+
+
+def check_stores(workspace: Workspace) -> None:
+    """Raise RunError where nothing was ever stored, as in a workspace of a mistyped name."""
+    if not has_stores(workspace):
+        raise nothing_fits(workspace)
+
+
+def has_stores(workspace: Workspace) -> bool:
+    """Return whether anything was ever stored in a workspace."""
+    return any(has_store(workspace.store(kind)) for kind in KINDS)
+
+
+def open_stores(workspace: Workspace) -> Iterator[Store | GramStore]:
+    """Open the stores of activations and of Grams that there are."""
+    if has_store(workspace.activations):
+        yield open_store(workspace.activations)
+    if has_store(workspace.grams):
+        yield open_grams(workspace.grams)
 
 
 class Files:
@@ -96,6 +142,11 @@ def stored_tap(tap: Representation, files: Files) -> Facts:
 def key_of(one: Representation | Grams) -> RepresentationKey:
     """Return the representation that this is, or whose Grams these are."""
     return one.key.of if isinstance(one, Grams) else one.key
+
+
+def digest_of(one: Representation | Grams) -> str:
+    """Return the digest of the checkpoint that this was extracted from."""
+    return one.key.checkpoint_digest if isinstance(one, Grams) else one.meta.checkpoint_digest
 
 
 def network_of(one: Representation | Grams) -> tuple[str, str, str]:

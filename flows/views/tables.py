@@ -70,8 +70,7 @@ def identification_table(found: Mapping[str, Identification]) -> str:
 
 def accuracy_table(accuracies: Mapping[str, float]) -> str:
     """Return the test accuracies that runs ended with."""
-    width = max(map(len, accuracies))
-    return "\n".join(f"{run:<{width}}  test accuracy {a:6.1%}" for run, a in accuracies.items())
+    return aligned([(run, f"test accuracy {share:6.1%}") for run, share in accuracies.items()])
 
 
 def trained_lines(place: Workspace, runs: Sequence[str]) -> str:

@@ -1,11 +1,14 @@
-"""Prepare for standard streams that are closed, full, or unable to show every letter."""
+"""Write to standard streams, which may be closed, full, or unable to show every letter."""
 
 import atexit
 import codecs
+import json
 import os
 import sys
 from contextlib import suppress
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
+
+import click
 
 _ERRORS: Final = "allcnn-plain"
 
@@ -21,6 +24,11 @@ def prepare() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors=_ERRORS)
+
+
+def show(what: Any) -> None:
+    """Print a text, or other values as a JSON document."""
+    click.echo(what if isinstance(what, str) else json.dumps(what, indent=1, allow_nan=False))
 
 
 def abandon_output() -> None:

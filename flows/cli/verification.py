@@ -1,7 +1,7 @@
-"""Look through the stores and runs of a workspace, and show what was found."""
+"""Look through the stores and runs of a workspace, repair them, and show what was found."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -14,67 +14,44 @@ from allcnn.maintenance.inventory import KINDS
 from allcnn.settings.selection import EVERYTHING, Selection
 from allcnn.workspace.paths import Workspace
 from flows.views.listing import size
-from flows.views.not_found import nothing_fits
 from flows.views.progress import Progress
+from flows.views.stored import nothing_fits
 from store import has_store
 from store.maintenance.damage import Damage, Unfinished
 from store.maintenance.verify import n_expected, verify
 from store.model.names import readable
 from store.storage.paths import child_names
 
-Examine = Callable[[Workspace, str, str], Iterator[CheckedRun]]
-"""Looks through the runs and checkpoints that fit two patterns."""
-
-TapsOf = Callable[[Workspace, str], Sequence[str]]
-
 
 @dataclass
 class DamageFound:
     """What a look through a workspace found.
 
-    Attributes:
-        runs: each that was looked through, with its checkpoints.
-        n_checked: representations, Grams of them, results and probes.
-        n_bytes: of values that were read.
-        damage: all that is damaged in stores.
-        unfinished: what is missing without being damaged.
+    ``n_checked`` counts representations, Grams of them, results and probes, ``n_bytes`` the values
+    that were read. What is ``unfinished`` is missing without being damaged.
     """
 
     runs: Sequence[CheckedRun]
-    n_checked: int = 0
-    n_bytes: int = 0
-    damage: list[Damage] = field(default_factory=list)
-    unfinished: list[Unfinished] = field(default_factory=list)
-
-    @property
-    def run_damage(self) -> list[RunDamage]:
-        """All that is damaged in runs."""
-        return [each for run in self.runs for each in run.damage]
+    n_checked: int
+    n_bytes: int
+    damage: list[Damage | RunDamage]
+    unfinished: list[Unfinished]
 
 
-def look_through(
-    place: Workspace,
-    side: Selection | None,
-    examine: Examine | None = None,
-    taps_of: TapsOf = lambda *_: (),
-) -> DamageFound:
-    """Look through all stores and runs of a workspace, or through what fits a pattern of each.
-
-    ``taps_of`` returns the taps of a run's network, by which those are named that are lost.
-    """
-    side = side or EVERYTHING
+def look_through(place: Workspace, side: Selection = EVERYTHING) -> DamageFound:
+    """Look through all stores and runs of a workspace, or through what fits a pattern of each."""
     present = {kind: path for kind in KINDS if has_store(path := place.store(kind))}
-    runs = _runs(place, side, examine)
+    runs, taps_of = _look_through_runs(place, side)
     if not (present or runs):
         raise nothing_fits(place)
-    found = DamageFound(runs, n_bytes=sum(run.n_bytes for run in runs))
-    known = partial(taps_of, place)
+    found = DamageFound(runs, 0, sum(run.n_bytes for run in runs), [], [])
+    found.damage += (each for run in runs for each in run.damage)
     totals = {kind: n_expected(path, kind) for kind, path in present.items()}
     with Progress(list(totals.values())) as progress:
         for kind, path in present.items():
             n_before = found.n_checked
             with progress.step(f"verifying {kind}") as report:
-                for checked in verify(path, kind, taps_of=known, **asdict(side)):
+                for checked in verify(path, kind, taps_of=taps_of, **asdict(side)):
                     found.n_checked += checked.is_data
                     found.n_bytes += checked.n_bytes
                     found.damage += checked.damage
@@ -86,16 +63,34 @@ def look_through(
     return found
 
 
-def _runs(place: Workspace, side: Selection, examine: Examine | None) -> list[CheckedRun]:
-    """Look through the runs; a pattern of taps names none."""
-    if examine is None or side.tap != "*":
-        return []
-    found, n_all = [], len(child_names(place.root / "runs"))
-    with Progress([n_all]) as progress, progress.step("verifying runs") as report:
-        for checked in examine(place, side.run, side.checkpoint):
-            found.append(checked)
-            report(len(found), n_all, checked.run)
-    return found
+def _look_through_runs(
+    place: Workspace, side: Selection
+) -> tuple[list[CheckedRun], Callable[[str], Sequence[str]]]:
+    """Also return what names the taps of a run's network, some of which may be lost."""
+    n_runs = len(child_names(place.root / "runs"))
+    if not n_runs:
+        return [], lambda _: ()
+    # Only where there are runs, as this takes seconds.
+    from allcnn.maintenance.verify_runs import examine_runs, taps_of
+
+    found: list[CheckedRun] = []
+    if side.tap == "*":  # a pattern of taps names no run
+        with Progress([n_runs]) as progress, progress.step("verifying runs") as report:
+            for checked in examine_runs(place, side.run, side.checkpoint):
+                found.append(checked)
+                report(len(found), n_runs, checked.run)
+    return found, partial(taps_of, place)
+
+
+def repair_all(place: Workspace, damage: Sequence[Damage | RunDamage]) -> list[Outcome]:
+    """Repair what can be repaired; the runs first, for stores need them."""
+    from allcnn.maintenance.repair import repair, repair_run
+
+    outcomes = [repair_run(place, each) for each in damage if isinstance(each, RunDamage)]
+    if stored := [each for each in damage if isinstance(each, Damage)]:
+        with Progress([1]) as progress, progress.step("repairing") as report:
+            outcomes += repair(place, stored, report)
+    return outcomes
 
 
 def report_lines(place: Workspace, found: DamageFound, outcomes: Sequence[Outcome]) -> list[str]:
