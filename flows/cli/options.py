@@ -62,7 +62,7 @@ def _read(setting: Setting, given: Any, is_text: bool) -> Any:
         return given if given is None else setting.value(given)
     if setting.choices:
         words = texts.words(given)
-        setting.check(words)
+        setting.check_list(words)
         return words
     return (texts.parse_numbers if setting.kind is int else texts.parse_fractions)(
         setting.flag, given
