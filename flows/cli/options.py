@@ -61,9 +61,7 @@ def _read(setting: Setting, given: Any, is_text: bool) -> Any:
     if not is_text or given is None:
         return given if given is None else setting.value(given)
     if setting.choices:
-        words = texts.words(given)
-        setting.check_list(words)
-        return words
+        return texts.words(given)
     return (texts.parse_numbers if setting.kind is int else texts.parse_fractions)(
         setting.flag, given
     )

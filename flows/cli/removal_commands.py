@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from allcnn.definitions.bounds import Bounds
+from allcnn.errors import ConfigError
 from allcnn.settings.selection import EVERYTHING, Selection
 from flows.cli import commands, options
 from flows.cli.options import option
+from flows.settings import texts
 
 if TYPE_CHECKING:
     from allcnn.maintenance.garbage import Findings
@@ -29,6 +32,13 @@ _AGE_DAYS: Final = Bounds(0, 36_500, whole=False)
 _DAY_S: Final = 86400
 
 _dry_run = option("dry_run", False, "say what would go, and remove nothing")
+
+
+def _words(known: tuple[str, ...], text: str) -> tuple[str, ...]:
+    words = texts.words(text)
+    if not set(words) <= set(known):
+        raise ConfigError("what", f"is {text!r}", f"use {', '.join(known)}, or several of them")
+    return words
 
 
 @click.command("du")
@@ -61,9 +71,9 @@ def usage(pattern: Selection | None, place: Any, by: str, as_json: bool) -> None
 @options.workspace
 @option(
     "what",
-    _MOST,
+    ",".join(_MOST),
     "activations, grams, and results and probes of what PATTERN names, separated by commas",
-    choices=tuple(_KINDS),
+    read=partial(_words, tuple(_KINDS)),
     metavar="LIST",
 )
 @option(
@@ -103,10 +113,10 @@ def remove(
 @options.workspace
 @option(
     "what",
-    _REASONS,
+    ",".join(_REASONS),
     "superseded: activations whose Grams are kept; abandoned: partial writes that no living process"
     " continues; orphaned: results and probes of runs that are gone",
-    choices=_REASONS,
+    read=partial(_words, _REASONS),
     metavar="LIST",
 )
 @option(
