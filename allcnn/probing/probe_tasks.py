@@ -11,15 +11,12 @@ import numpy as np
 from allcnn.advice import (
     importing,
     is_extracted,
-    is_here,
     listing,
-    replace_stored,
     store_missing,
 )
 from allcnn.commands import command
 from allcnn.compare.candidates import Found, by_network, find, missing_tap
-from allcnn.compare.current import checkpoint_digest
-from allcnn.compare.reextract import examples_of, store_whole
+from allcnn.compare.reextract import store_whole
 from allcnn.compare.select import left_behind
 from allcnn.errors import AllcnnError, ProbeError
 from allcnn.machine_memory import check_room
@@ -195,16 +192,10 @@ class _ProbedNetwork:
         if any(self.is_of_rows(side[0]) for side in (train, test)):
             return "name"
         named = (f"{_digest(side)} on {side[0].key.sample_set}" for side in (train, test))
-        remedy = "store those of different networks under different names"
-        extracted = all(is_extracted(tap.meta.attributes) for tap in (*train, *test))
-        if extracted and is_here(self.workspace, self.network):
-            now = checkpoint_digest(self.workspace, self.network)
-            other = (test if _digest(train) == now else train)[0].meta.sample_set
-            remedy = replace_stored(self.workspace, self.network, other.name, examples_of(other))
         raise ProbeError(
             f"the activations of {self.network}",
             f"are of several checkpoints: {' and '.join(named)}",
-            remedy=remedy,
+            remedy="store those of different networks under different names",
         )
 
     def is_of_rows(self, tap: Representation) -> bool:

@@ -128,15 +128,15 @@ def argument(
     return click.argument(name, metavar=metavar, callback=callback, **how)
 
 
-def workspace(command: Callable[..., Any]) -> Callable[..., Any]:
+def workspace(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option of the workspace, which the command gets opened, as its ``place``."""
 
-    @wraps(command)
+    @wraps(function)
     def run(*args: Any, workspace: str, **values: Any) -> Any:
         from allcnn.workspace.paths import Workspace
 
         click.get_current_context().meta[ROOT] = workspace
-        return command(*args, place=Workspace.at(workspace), **values)
+        return function(*args, place=Workspace.at(workspace), **values)
 
     return giving([WORKSPACE])(run)
 

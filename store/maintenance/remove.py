@@ -56,10 +56,10 @@ def remove(place: Place, found: Usage) -> None:
         elif found.kind in NAMED:
             remove_record(place, found.path)
         elif target.exists():
-            with suppress(OSError):  # a full disk
-                note_removed(place.joinpath(*found.names[:3]), found.names[3])
             array = target / _ARRAYS[found.kind]
             with _claimed(array):
+                with suppress(OSError):  # a full disk
+                    note_removed(place.joinpath(*found.names[:3]), found.names[3])
                 (target / NODE).unlink(missing_ok=True)
                 # Chunks without metadata and without a claim would be taken for a damaged group.
                 if not array.is_symlink():  # whose target is not to be removed
