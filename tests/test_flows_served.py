@@ -298,7 +298,7 @@ def test_a_cancelled_run_stops_its_work_and_the_next_goes_on(
         "cluster": cluster,
     }
     flow_run = clone.api.start("matrix", settings)
-    wait_for("Grams", lambda: kept_grams(workspace) > 20, 120)
+    wait_for("Grams", lambda: kept_grams(workspace) > 20, 600)
     answer = clone.api.http.post(
         f"/flow_runs/{flow_run}/set_state", json={"state": {"type": "CANCELLING"}}
     )
