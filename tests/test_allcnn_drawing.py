@@ -357,7 +357,8 @@ def test_ours_stand_beside_the_published_with_chance_as_a_line():
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["here", "published: a book", "chance"]
     assert list(ticks(axes.xaxis).values()) == ["linear\nCKA", "another\nCKA", "linear\nHSIC"]
-    assert len(correspondence_bars(found, {}, 0.1, source="").axes[0].containers) == 1
+    (alone,) = correspondence_bars(found, {}, 0.1, source="").axes[0].containers
+    assert [bar.get_x() + bar.get_width() / 2 for bar in alone] == pytest.approx(range(len(found)))
 
 
 def test_curves_of_learning_stand_above_one_another_in_a_column():

@@ -113,8 +113,8 @@ def correspondence_bars(
 ) -> Figure:
     """Draw the shares of layers found, from 0 to 1, by the way of comparing, as pairs of bars.
 
-    Ways that are not ``published``, whose ``source`` the legend names, have a single bar; a dashed
-    line shows ``chance``, the share found by guessing.
+    Ways that are not ``published``, whose ``source`` the legend names, have a single bar above
+    their name; a dashed line shows ``chance``, the share found by guessing.
     """
     if not found:
         raise ValueError("there are no shares to draw; give those of one way or more")
@@ -128,7 +128,7 @@ def correspondence_bars(
             if not places:
                 continue
             percent = [100 * shares[ways[k]] for k in places]
-            at = np.array(places) + sign * _BAR / 2
+            at = [k + sign * _BAR / 2 * (ways[k] in published) for k in places]
             drawn.append(axes.bar(at, percent, _BAR, color=colour, label=label))
             axes.bar_label(drawn[-1], fmt="%.1f", fontsize=style.number, padding=1)
         how: dict[str, Any] = {"linestyle": "--", "linewidth": 0.8 * style.line, "label": "chance"}
