@@ -23,13 +23,26 @@ def wait_for(what: str, found: Callable[[], bool], limit_s: float) -> None:
         time.sleep(0.2)
 
 
+class _Patient(httpx.HTTPTransport):
+    """Asks again while the server's SQLite is busy (503), as Prefect's own client does."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        for _ in range(30):
+            answer = super().handle_request(request)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            answer.close()
+            time.sleep(1)
+        return answer
+
+
 class Api:
     """Asks a Prefect server about a flow run, as its web page does."""
 
     def __init__(self, url: str, credentials: str | None = None) -> None:
         name, _, password = (credentials or "").partition(":")
         auth = httpx.BasicAuth(name, password) if credentials else None
-        self.http = httpx.Client(base_url=url, timeout=30, auth=auth)
+        self.http = httpx.Client(base_url=url, timeout=30, auth=auth, transport=_Patient())
 
     def find(self, kind: str, **query: Any) -> list[dict[str, Any]]:
         return self.http.post(f"/{kind}/filter", json=query).raise_for_status().json()
