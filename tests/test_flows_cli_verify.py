@@ -87,7 +87,9 @@ def injure_history(folder):
 
 
 def injure_checkpoint(folder):
-    flip_bit(max((folder / "checkpoints/final").rglob("d/*"), key=lambda p: p.stat().st_size))
+    # All of them: a checkpoint may keep one that nothing refers to any more.
+    for path in (folder / "checkpoints/final").rglob("d/*"):
+        flip_bit(path)
 
 
 @damaging
