@@ -350,5 +350,12 @@ def test_a_representation_without_a_median_distance_counts_as_constant(median):
 def test_refusals():
     X = activations(n=4)
     K = kernels.gram(X).values
+    common = kernels.reference(K)
     with pytest.raises(ValueError, match="kernel is 'rbf'; use linear or cosine"):
         kernels.gram(K, "rbf")
+    with pytest.raises(ValueError, match="kernel is 'rbf'; use linear or cosine"):
+        kernels.cross_gram(K, K, common, "rbf")
+    with pytest.raises(ValueError, match="pooling is 'max'; use whole or mean"):
+        kernels.pooled(K, "max")
+    with pytest.raises(ValueError, match="no rows"):
+        kernels.gram(np.zeros((0, 3), np.float32))

@@ -186,6 +186,10 @@ def test_refusals():
         identify(square, ["s"] * 4, list("abcd"))
     with pytest.raises(ValueError, match=r"there are 0 networks \(none\)"):
         identify(np.zeros((0, 0)), [], [])
+    with pytest.raises(ValueError, match=r"shape \(4, 3\), with 4 networks' names and 4 taps"):
+        identify(square[:, :3], list("sstt"), list("abab"))
+    with pytest.raises(ValueError, match=r"with 4 networks' names and 3 taps; give a square"):
+        identify(square, list("sstt"), list("aba"))
     with pytest.raises(ValueError, match="tap a of network s stands in rows 0 and 1"):
         identify(square, list("sstt"), list("aaab"))
     with pytest.raises(ValueError, match="no taps of network s are left to ask for"):

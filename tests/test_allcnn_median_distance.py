@@ -105,3 +105,5 @@ def test_two_blocks_are_held_and_only_the_first_n_read():
         median_distance.median_of_rows(read_block, 50, gram.reference(X[:8]))
     assert max(most) == 2
     assert read == set(range(50))
+    with pytest.raises(ValueError, match="median distance of 1 examples is not defined"):
+        median_distance.median_of_rows(read_block, 1, gram.reference(X[:8]))

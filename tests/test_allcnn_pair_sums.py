@@ -370,6 +370,11 @@ def test_refusals():
         minibatch_sums([three[:1, :1]], None, BIASED)
     with pytest.raises(ValueError, match="group has 3 examples; unbiased HSIC needs 4"):
         group_sums(grams(2, 3), None, UNBIASED)
+    for orders in (np.zeros((1, 9), int), np.arange(8)[None], np.arange(9)):
+        with pytest.raises(ValueError, match="do not reorder 9 examples"):
+            permuted_sums(grams(2, 9), None, orders, UNBIASED)
+    with pytest.raises(ValueError, match=r"shapes \(5, 5\) and \(6, 6\)"):
+        minibatch_sums(grams(2, 5), grams(2, 6), UNBIASED)
     with pytest.raises(
         ValueError, match="estimator is 'debiased'; use unbiased or biased or exact"
     ):
@@ -378,3 +383,9 @@ def test_refusals():
         split_minibatches(3, 8)
     with pytest.raises(ValueError, match="there are 2 examples a minibatch"):
         split_minibatches(100, 2)
+    with pytest.raises(ValueError, match=r"\(2, 3\) and \(1, 3\) do not merge"):
+        merged(zero_sums(2, 3), zero_sums(1, 3))
+    with pytest.raises(ValueError, match="no sums to merge"):
+        MinibatchSums.stack([])
+    with pytest.raises(ValueError, match="no sums to merge"):
+        MinibatchSums.concatenate([])

@@ -211,6 +211,15 @@ def test_sums_of_a_tile_are_small_and_pickle():
     np.testing.assert_array_equal(again.columns.margins, sums.columns.margins)
 
 
-def test_too_few_examples_are_refused():
+def test_refusals():
     with pytest.raises(ValueError, match="there are 3 examples; exact HSIC needs 4 or more"):
         tiled_hsic.tile_spans(3, 8)
+    with pytest.raises(ValueError, match="a tile has 0 rows; use 1 or more"):
+        tiled_hsic.tile_spans(8, 0)
+    Ks = grams(1, 6)
+    with pytest.raises(ValueError, match=r"tiles of shapes \(6, 6\) and \(6, 5\) cannot be"):
+        tiled_hsic.tile_sums(Ks, Ks[:, :, :5], on_diagonal=False)
+    with pytest.raises(ValueError, match=r"tile on the diagonal has shape \(6, 5\)"):
+        tiled_hsic.tile_sums(Ks[:, :, :5], None, on_diagonal=True)
+    with pytest.raises(ValueError, match="there are 3 tiles and the sums of 0"):
+        tiled_hsic.exact_hsic(8, tiled_hsic.tile_spans(8, 4), [])

@@ -5,7 +5,7 @@ computed in float32; where a bound of the error of the distances in them says th
 digits, as of examples far from all others, in float64.
 """
 
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -75,11 +75,10 @@ def gram(X: Rows, kernel: BaseKernel = "linear", unit: int | None = None) -> Gra
             row of zeros stays zero.
         unit: that of the representation's minibatches before; None where none is known.
 
-    Raises ValueError for another kernel. Values that are not finite make the Gram not finite,
-    without a warning.
+    Raises ValueError where there are no rows and for another kernel. Values that are not finite
+    make the Gram not finite, without a warning.
     """
-    if kernel not in get_args(BaseKernel):
-        raise ValueError(f"the kernel is {kernel!r}; use {' or '.join(get_args(BaseKernel))}")
+    _check("kernel", kernel, BaseKernel)
     X = _flat(X)
     if not unit or kernel == "cosine":
         narrow, bound = _narrow_gram(X, kernel)
@@ -115,6 +114,7 @@ def cross_gram(A: Rows, B: Rows, common: Reference, kernel: BaseKernel = "linear
 
     Exactly symmetric where B is A.
     """
+    _check("kernel", kernel, BaseKernel)
     a = _flat(A)
     b = a if B is A else _flat(B)
     if not common.unit:
@@ -133,6 +133,7 @@ def pooled(X: Rows, pool: Pool) -> Rows:
     As accurate as float64 for float32 rows in NumPy, and for others as a float32 mean of their
     differences from the first row.
     """
+    _check("pooling", pool, Pool)
     if pool == "whole" or X.ndim < 3:
         return X
     X = _placed(X)
@@ -252,9 +253,16 @@ def _pooled_differences(X: Float[Array, "n ... c"]) -> Float32[Array, "n c"]:
 
 
 def _flat(X: Rows) -> Rows:
+    if len(X) == 0:
+        raise ValueError("the representation has no rows; give it one example or more")
     return _placed(X).reshape(len(X), -1)
 
 
 def _placed(X: Rows) -> Rows:
     """Return an array for the backend: a JAX array where it is, or NumPy's."""
     return X if isinstance(X, jax.Array) and backend() is not BLAS else np.asarray(X)
+
+
+def _check(what: str, value: str, of: Any) -> None:
+    if value not in get_args(of):
+        raise ValueError(f"the {what} is {value!r}; use {' or '.join(get_args(of))}")

@@ -107,6 +107,12 @@ def _as_blocks(
 
     Arguments and errors are those of ``identify``; pairs of a network with itself are left out.
     """
+    matrix, m = np.asarray(matrix), len(networks)
+    if matrix.shape != (m, m) or len(taps) != m:
+        raise ValueError(
+            f"the similarities have shape {matrix.shape}, with {m} networks' names and"
+            f" {len(taps)} taps; give a square matrix with one of each a row"
+        )
     rows = _rows_by_network(networks, taps, exclude)
     if len(rows) < 2:
         raise ValueError(
@@ -126,7 +132,7 @@ def _as_blocks(
         raise ValueError(f"no taps of network {first} are left to ask for; exclude fewer")
     n, n_layers = len(rows), len(layers)
     order = np.array([list(of_network.values()) for of_network in rows.values()]).ravel()
-    ordered = np.asarray(matrix)[np.ix_(order, order)]
+    ordered = matrix[np.ix_(order, order)]
     blocks = ordered.reshape(n, n_layers, n, n_layers).swapaxes(1, 2)
     return layers, blocks[~np.eye(n, dtype=bool)]
 

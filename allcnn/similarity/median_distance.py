@@ -46,7 +46,10 @@ def median_of_rows(read_block: ReadBlock, n: int, reference: gram.Reference) -> 
     """Return the median distance of all pairs of ``n`` examples, as `median_of_grams`.
 
     ``read_block(start, stop)`` is called so that at most two blocks are held at a time.
+    Raises ValueError for n < 2.
     """
+    if n < 2:
+        raise ValueError(f"the median distance of {n} examples is not defined; use 2 or more")
     spans = [(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS)]
     found = []
     for i, span in enumerate(spans):

@@ -45,7 +45,15 @@ def zero_sums(r: int, c: int) -> PairSums:
 
 
 def merged(first: PairSums, second: PairSums) -> PairSums:
-    """Add sums over other examples of the same two lists of representations."""
+    """Add sums over other examples of the same two lists of representations.
+
+    Raises ValueError for those of other lists, as a single one would be added to all.
+    """
+    if first.cross.shape != second.cross.shape:
+        raise ValueError(
+            f"sums of shapes {first.cross.shape} and {second.cross.shape} do not merge; use sums of"
+            " the same two lists of representations"
+        )
     return PairSums(*map(add, first, second))
 
 
@@ -64,11 +72,13 @@ class MinibatchSums:
     @classmethod
     def stack(cls, sums: Sequence[PairSums]) -> Self:
         """Keep the sums of single minibatches apart, in the order given."""
+        _check_some(sums)
         return cls(*map(np.stack, zip(*sums, strict=True)))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """Put runs of minibatches one after the other, in the order given."""
+        _check_some(parts)
         of_each = ([getattr(part, f.name) for part in parts] for f in fields(cls))
         return cls(*map(np.concatenate, of_each))
 
@@ -92,7 +102,7 @@ def minibatch_sums(Ks: ManyGrams, Ls: ManyGrams | None, measure: Measure) -> Pai
     ``Ls`` None compares ``Ks`` with themselves, which is half the work. Compiled once for each
     number of matrices and examples. A constant representation adds exactly 0, as does one that
     float32 cannot tell from it; Grams of any finite scale neither overflow nor vanish.
-    Raises ValueError for fewer examples than the measure needs.
+    Raises ValueError for fewer examples than the measure needs, and for differing shapes.
     """
     F, G, n = _both_scaled(Ks, Ls, measure)
     factor = n * measure.factor(n)
@@ -128,9 +138,15 @@ def permuted_sums(
     """Return the products of all pairs where L's examples are matched with K's in another order.
 
     For a permutation π, L[i, j] becomes L[π(i), π(j)]; the products of a representation with itself
-    stay the same. ``Ls`` None takes ``Ks`` for them. Raises ValueError as `minibatch_sums`.
+    stay the same. ``Ls`` None takes ``Ks`` for them.
+    Raises ValueError for rows that are no permutations of the n examples, and as `minibatch_sums`.
     """
     F, G, n = _both_scaled(Ks, Ls, measure)
+    if permutations.shape[1:] != (n,) or (np.sort(permutations, axis=1) != np.arange(n)).any():
+        raise ValueError(
+            f"the permutations of shape {permutations.shape} do not reorder {n} examples; give one"
+            f" a row, each with every number from 0 to {n - 1} once"
+        )
     found = _permuted_products(F, G, np.int32(permutations), measure)
     products, e, f = jax.device_get(found)
     return n * measure.factor(n) * _rescaled(products, (e[:, None] + f[None, :])[None])
@@ -184,14 +200,24 @@ def split_minibatches(n: int, batch_size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], n], strict=True))
 
 
+def _check_some(sums: Sequence[object]) -> None:
+    if not sums:
+        raise ValueError("there are no sums to merge; give those of one minibatch or more")
+
+
 def _both_scaled(
     Ks: ManyGrams, Ls: ManyGrams | None, measure: Measure
 ) -> tuple[Scaled, Scaled | None, int]:
     """Return both lists of Grams in float32, and the number of their examples."""
     F, G = scaled(Ks, measure), None if Ls is None else scaled(Ls, measure)
-    n = F.values.shape[1]
-    _check_rows(n, measure, "minibatch")
-    return F, G, n
+    shape, other = F.values.shape[1:], (F if G is None else G).values.shape[1:]
+    if len(shape) != 2 or shape[0] != shape[1] or shape != other:
+        raise ValueError(
+            f"Gram matrices of shapes {shape} and {other} cannot be compared; use square ones over"
+            " the same examples"
+        )
+    _check_rows(shape[0], measure, "minibatch")
+    return F, G, shape[0]
 
 
 def _check_rows(n: int, measure: Measure, whose: str) -> None:

@@ -43,10 +43,13 @@ class TileSums(NamedTuple):
 def tile_spans(n: int, tile_rows: int) -> list[tuple[Span, Span]]:
     """Return the tiles of the upper triangle of an n by n matrix, each as the ranges of its sides.
 
-    A tile on the diagonal has the same range twice. Raises ValueError for fewer than 4 examples.
+    A tile on the diagonal has the same range twice.
+    Raises ValueError for fewer than 4 examples and for tiles of less than one row.
     """
     if n < LEAST_EXAMPLES:
         raise ValueError(f"there are {n} examples; exact HSIC needs {LEAST_EXAMPLES} or more")
+    if tile_rows < 1:
+        raise ValueError(f"a tile has {tile_rows} rows; use 1 or more")
     ranges = [(start, min(start + tile_rows, n)) for start in range(0, n, tile_rows)]
     return [(first, second) for i, first in enumerate(ranges) for second in ranges[i:]]
 
@@ -55,7 +58,16 @@ def tile_sums(Ks: Tiles, Ls: Tiles | None, on_diagonal: bool) -> TileSums:
     """Return the sums of one tile, of all pairs of r Gram matrices ``Ks`` and c others ``Ls``.
 
     ``Ls`` None compares ``Ks`` with themselves. On the diagonal both sides are the same examples.
+    Raises ValueError for tiles of differing shapes, and for one on the diagonal that is not square.
     """
+    shape, other = Ks.shape[1:], (Ks if Ls is None else Ls).shape[1:]
+    if len(shape) != 2 or shape != other:
+        raise ValueError(
+            f"tiles of shapes {shape} and {other} cannot be compared; use the same tile of Gram"
+            " matrices over the same examples"
+        )
+    if on_diagonal and shape[0] != shape[1]:
+        raise ValueError(f"a tile on the diagonal has shape {shape}; give one with equal sides")
     # Values that are not finite make the sums so, which CKA then reports.
     with np.errstate(over="ignore", invalid="ignore"):
         cross = _products(Ks, Ks if Ls is None else Ls, on_diagonal)
@@ -68,7 +80,12 @@ def exact_hsic(n: int, spans: Sequence[tuple[Span, Span]], tiles: Sequence[TileS
 
     ``tiles`` are the sums of the tiles ``spans``, in the same order, which fixes the last bit. The
     HSIC of a Gram matrix with itself is 0 where float32 cannot tell it from a constant's.
+    Raises ValueError where there are not as many sums as spans.
     """
+    if not spans or len(spans) != len(tiles):
+        raise ValueError(
+            f"there are {len(spans)} tiles and the sums of {len(tiles)}; give those of each tile"
+        )
     cross = np.sum([tile.cross for tile in tiles], axis=0)
     own, U = _merged(n, spans, [tile.rows for tile in tiles])
     parts = [tile.columns for tile in tiles if tile.columns is not None]
